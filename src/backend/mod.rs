@@ -1,0 +1,153 @@
+//! What the kernel should hold, compared with what it holds, and the difference committed.
+//!
+//! A backend works on one family at a time, so that a failure in one never stops the other.
+
+pub mod iptables;
+pub mod nftables;
+pub mod select;
+
+use crate::policy::Family;
+use crate::ruleset::Ruleset;
+use std::fmt;
+
+/// A backend that really exists on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BackendName {
+    /// nf_tables over netlink, own table.
+    Nftables,
+    /// `iptables-nft-restore` and its IPv6 twin.
+    IptablesNft,
+    /// `iptables-legacy-restore` and its IPv6 twin.
+    IptablesLegacy,
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendName::Nftables => "nftables",
+            BackendName::IptablesNft => "iptables-nft",
+            BackendName::IptablesLegacy => "iptables-legacy",
+        })
+    }
+}
+
+/// What must be done to make one family of the kernel what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The family.
+    pub family: Family,
+    /// What the kernel should hold of ours, as canonical text; empty for "nothing".
+    pub desired: String,
+    /// What it holds of ours, in the same canonical text.
+    pub observed: String,
+    /// What differs, in words, for the journal; empty when nothing does.
+    pub drift: Vec<String>,
+    /// What would be sent, as a person can read it; empty when nothing would be.
+    pub transaction: String,
+}
+
+impl Plan {
+    /// True when the kernel holds what it should and nothing would be sent.
+    pub fn is_in_sync(&self) -> bool {
+        self.transaction.is_empty()
+    }
+}
+
+/// Something that moves when the rules of the host move. Equal fingerprints mean: nothing to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fingerprint(pub Vec<u64>);
+
+/// New flows counted by our rules since they were written (nat counters count flows, not packets).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Counters {
+    /// Flows that kept their source.
+    pub kept: u64,
+    /// Flows that were masqueraded.
+    pub masqueraded: u64,
+}
+
+/// Why a backend could not do what it was asked.
+#[derive(Debug)]
+pub struct Error {
+    /// What was tried, on what, and why it failed; lower case, no full stop.
+    pub message: String,
+    /// What kind of failure it is.
+    pub kind: ErrorKind,
+}
+
+/// The kinds of failure that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Somebody holds a lock, or moved the rules while we wrote; worth trying again at once.
+    Busy,
+    /// A needed program is not there.
+    MissingTool,
+    /// CAP_NET_ADMIN or CAP_NET_RAW is missing.
+    Permission,
+    /// The kernel can't do it (no such family, table, expression or match).
+    Unsupported,
+    /// Rules under our name that are not ours, or a live Go agent; nothing was written.
+    Foreign,
+    /// The kernel or the tool refused the transaction; nothing was written.
+    Refused,
+    /// A deadline passed.
+    Timeout,
+    /// Anything else.
+    Other,
+}
+
+impl Error {
+    /// An error of a kind, in words.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into() }
+    }
+
+    /// True when trying the same again soon may well work.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, ErrorKind::Busy | ErrorKind::Timeout)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A way to keep a [`Ruleset`] in the kernel.
+///
+/// The order of use is `plan`, then `commit` of that plan, then `plan` again to see that it is really there.
+pub trait Backend {
+    /// Which one it is.
+    fn name(&self) -> BackendName;
+
+    /// The desired rules as text, from an empty kernel. Pure: no privileges, no IO.
+    fn render(&self, desired: &Ruleset) -> String;
+
+    /// Compares the kernel with what is desired; `None` desires that nothing of ours is there, leftovers of other
+    /// chain names and of the Go agents included. Reads only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Foreign`] when the names are somebody else's; others when the kernel can't be read.
+    fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error>;
+
+    /// Sends what the last plan of this family said. A refused transaction leaves the old state whole.
+    ///
+    /// # Errors
+    /// Whatever the tool or the kernel said, sorted into an [`ErrorKind`].
+    fn commit(&mut self, plan: &Plan) -> Result<(), Error>;
+
+    /// Reads what moves when rules move: microseconds, no child process.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked; the caller then has to plan.
+    fn fingerprint(&mut self) -> Result<Fingerprint, Error>;
+
+    /// New flows kept and masqueraded, as our rules counted them.
+    ///
+    /// # Errors
+    /// When the kernel can't be read.
+    fn counters(&mut self, family: Family) -> Result<Counters, Error>;
+}

@@ -1,0 +1,1 @@
+//! Which backend a host gets, and why.

@@ -1,0 +1,83 @@
+//! How the service behaves, as opposed to what the policy is.
+
+use crate::ruleset::{ChainName, JumpPosition};
+use std::time::Duration;
+
+/// The keys that are not policy. Field names are the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How often configuration and kernel are looked at without a reason.
+    pub resync_interval: Duration,
+    /// The name of our chain (iptables).
+    pub masq_chain: ChainName,
+    /// Which backend keeps the rules.
+    pub backend: BackendChoice,
+    /// Where our chain sits among others.
+    pub jump_position: JumpPosition,
+    /// How drift is noticed.
+    pub rule_watch: RuleWatch,
+    /// Whether our nftables table has an owner.
+    pub table_owner: TableOwner,
+    /// What a stop does with the rules.
+    pub on_stop: OnStop,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            resync_interval: Duration::from_secs(60),
+            masq_chain: ChainName::default(),
+            backend: BackendChoice::default(),
+            jump_position: JumpPosition::default(),
+            rule_watch: RuleWatch::default(),
+            table_owner: TableOwner::default(),
+            on_stop: OnStop::default(),
+        }
+    }
+}
+
+/// `backend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackendChoice {
+    /// iptables when it works, else nftables.
+    #[default]
+    Auto,
+    /// nf_tables over netlink.
+    Nftables,
+    /// Whichever iptables variant the host's alternatives select.
+    Iptables,
+    /// The nf_tables variant of iptables.
+    IptablesNft,
+    /// The x_tables variant of iptables.
+    IptablesLegacy,
+}
+
+/// `ruleWatch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RuleWatch {
+    /// nf_tables notifications.
+    #[default]
+    Events,
+    /// Ask for the generation about once a second.
+    Poll,
+}
+
+/// `tableOwner`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TableOwner {
+    /// The table is like any other.
+    #[default]
+    Never,
+    /// The table is owned while we live and persists behind us (kernel ≥ 6.9).
+    Persist,
+}
+
+/// `onStop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnStop {
+    /// A stop takes our rules out.
+    #[default]
+    Cleanup,
+    /// A stop leaves our rules in.
+    Keep,
+}

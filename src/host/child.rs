@@ -1,0 +1,239 @@
+//! Child processes with an empty environment, no inherited descriptors, and a deadline.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where programs are looked for; the caller's environment is not asked.
+pub const PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// The program's name, looked up in [`PATH`].
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// What it reads on standard input.
+    pub input: Vec<u8>,
+    /// After this it is killed.
+    pub deadline: Duration,
+}
+
+impl Invocation {
+    /// A program with arguments, nothing to read, and ten seconds.
+    pub fn new(program: impl Into<String>, arguments: &[&str]) -> Self {
+        Invocation {
+            program: program.into(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            input: Vec::new(),
+            deadline: Duration::from_secs(10),
+        }
+    }
+
+    /// The same with something to read.
+    pub fn with_input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.program)?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote on standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote on standard error, as text.
+    pub stderr: String,
+}
+
+/// Why there is no [`Output`].
+#[derive(Debug)]
+pub enum ChildError {
+    /// No such program in [`PATH`].
+    NotFound(String),
+    /// It could not be started or talked to.
+    Io(String, io::Error),
+    /// It ran past its deadline and was killed.
+    Deadline(String, Duration),
+}
+
+impl fmt::Display for ChildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChildError::NotFound(program) => write!(f, "no program '{program}' in {PATH}"),
+            ChildError::Io(invocation, error) => write!(f, "'{invocation}' could not be run: {error}"),
+            ChildError::Deadline(invocation, deadline) => {
+                write!(f, "'{invocation}' ran longer than {} and was killed", humantime::format_duration(*deadline))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ChildError {}
+
+/// Runs child processes. The one seam at which a test can put a program of its own.
+pub trait Exec {
+    /// Runs to the end or to the deadline.
+    ///
+    /// # Errors
+    /// When there is no end to speak of; an exit status other than 0 is no error here.
+    fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError>;
+}
+
+/// Runs them for real.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Children;
+
+impl Exec for Children {
+    fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError> {
+        run(invocation)
+    }
+}
+
+fn run(invocation: &Invocation) -> Result<Output, ChildError> {
+    let failed = |error| ChildError::Io(invocation.to_string(), error);
+    let program = locate(&invocation.program).ok_or_else(|| ChildError::NotFound(invocation.program.clone()))?;
+    let end = Instant::now() + invocation.deadline;
+    let mut child = Command::new(program)
+        .args(&invocation.arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let talk = converse(&mut child, &invocation.input, end);
+    if !matches!(talk, Ok(Some(_))) {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(failed)?;
+    match talk.map_err(failed)? {
+        Some((stdout, stderr)) => Ok(Output { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }),
+        None => Err(ChildError::Deadline(invocation.to_string(), invocation.deadline)),
+    }
+}
+
+fn locate(program: &str) -> Option<std::path::PathBuf> {
+    PATH.split(':').map(|directory| std::path::Path::new(directory).join(program)).find(|path| path.is_file())
+}
+
+type Streams = (Vec<u8>, Vec<u8>);
+
+/// Feeds and drains the three pipes at once, so that no full pipe can stop either side; `None` past the end.
+fn converse(child: &mut std::process::Child, input: &[u8], end: Instant) -> io::Result<Option<Streams>> {
+    let (mut stdin, mut stdout, mut stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    for fd in [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)] {
+        if let Some(fd) = fd {
+            rustix::io::ioctl_fionbio(fd, true)?;
+        }
+    }
+    let (mut out, mut err, mut written) = (Vec::new(), Vec::new(), 0);
+    if input.is_empty() {
+        stdin = None;
+    }
+    while stdin.is_some() || stdout.is_some() || stderr.is_some() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        wait_for_any(
+            &[
+                (stdin.as_ref().map(AsFd::as_fd), PollFlags::OUT),
+                (stdout.as_ref().map(AsFd::as_fd), PollFlags::IN),
+                (stderr.as_ref().map(AsFd::as_fd), PollFlags::IN),
+            ],
+            left,
+        )?;
+        if let Some(pipe) = stdin.as_mut() {
+            match pipe.write(&input[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The child has read enough; what it says on its other pipes tells why.
+                Err(_) => written = input.len(),
+            }
+            if written == input.len() {
+                stdin = None;
+            }
+        }
+        drain(&mut stdout, &mut out)?;
+        drain(&mut stderr, &mut err)?;
+    }
+    Ok(Some((out, err)))
+}
+
+fn wait_for_any(pipes: &[(Option<rustix::fd::BorrowedFd<'_>>, PollFlags)], left: Duration) -> io::Result<()> {
+    let mut fds: Vec<PollFd<'_>> =
+        pipes.iter().filter_map(|(fd, flags)| fd.map(|fd| PollFd::from_borrowed_fd(fd, *flags))).collect();
+    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads what is there; closes the pipe at its end.
+fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
+    let Some(reader) = pipe.as_mut() else { return Ok(()) };
+    let mut buffer = [0; 16384];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => {
+                *pipe = None;
+                return Ok(());
+            }
+            Ok(count) => into.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Invocation {
+        Invocation::new("sh", &["-c", script])
+    }
+
+    #[test]
+    fn output_and_status_come_back() {
+        let output = run(&shell("cat; echo no >&2; exit 3").with_input("x".repeat(300_000))).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len(), output.stderr.as_str()), (Some(3), 300_000, "no\n"));
+    }
+
+    #[test]
+    fn the_environment_is_empty_but_for_path_and_language() {
+        let output = run(&shell("env | grep -v -e ^_= -e ^PWD= -e ^SHLVL= | sort")).unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("LC_ALL=C\nPATH={PATH}\n"));
+    }
+
+    #[test]
+    fn a_child_past_its_deadline_is_killed() {
+        let mut invocation = shell("exec sleep 600");
+        invocation.deadline = Duration::from_millis(50);
+        assert!(matches!(run(&invocation), Err(ChildError::Deadline(_, _))));
+    }
+
+    #[test]
+    fn a_missing_program_is_told_apart() {
+        assert!(matches!(run(&Invocation::new("no-such-program", &[])), Err(ChildError::NotFound(_))));
+    }
+}

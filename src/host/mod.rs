@@ -1,0 +1,4 @@
+//! The edge: what touches the host and is no backend.
+
+pub mod child;
+pub mod nfnetlink;

@@ -1,0 +1,89 @@
+//! The first packet of a flow, as far as the policy looks at it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+    /// ICMP or ICMPv6, whichever belongs to the address.
+    Icmp,
+    /// Any other protocol, by its IANA number.
+    Other(u8),
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Protocol::Tcp => f.write_str("tcp"),
+            Protocol::Udp => f.write_str("udp"),
+            Protocol::Sctp => f.write_str("sctp"),
+            Protocol::Icmp => f.write_str("icmp"),
+            Protocol::Other(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    /// Reads `tcp`, `udp`, `sctp`, `icmp`, `icmpv6` or an IANA number.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" | "6" => Ok(Protocol::Tcp),
+            "udp" | "17" => Ok(Protocol::Udp),
+            "sctp" | "132" => Ok(Protocol::Sctp),
+            "icmp" | "icmpv6" | "1" | "58" => Ok(Protocol::Icmp),
+            _ => text
+                .parse()
+                .map(Protocol::Other)
+                .map_err(|_| format!("'{text}' is no protocol; say tcp, udp, sctp, icmp or a number from 0 to 255")),
+        }
+    }
+}
+
+/// The first packet of a flow that leaves the host to a destination that is not local to it.
+///
+/// `None` stands for "not known": the scope step that would need it is passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// The source address before any rewriting.
+    pub source: Option<IpAddr>,
+    /// The source is one of the host's own addresses.
+    pub source_is_local: bool,
+    /// The source is an address of the outgoing interface itself.
+    pub source_on_out_interface: bool,
+    /// The name of the outgoing interface.
+    pub out_interface: Option<String>,
+    /// The destination address.
+    pub destination: IpAddr,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// For TCP: of SYN, RST, ACK and FIN only SYN is set. Meaningless for other protocols.
+    pub opens_connection: bool,
+    /// The frame was bridged, not routed, and reached us through br_netfilter.
+    pub bridged: bool,
+}
+
+impl Flow {
+    /// A forwarded connection to a destination, nothing else known of it.
+    pub fn forwarded_to(destination: IpAddr) -> Self {
+        Flow {
+            source: None,
+            source_is_local: false,
+            source_on_out_interface: false,
+            out_interface: None,
+            destination,
+            protocol: Protocol::Tcp,
+            opens_connection: true,
+            bridged: false,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What happens to a flow, and who said so. Pure: no IO, no clock, nothing else of ours.
+//!
+//! A [`Policy`] is the one value that `explain`, the renderers and the tests share.
+
+mod flow;
+mod interface;
+mod ports;
+mod prefix;
+mod verdict;
+
+pub use flow::{Flow, Protocol};
+pub use interface::{InterfacePattern, InterfacePatternError};
+pub use ports::{PortRange, PortRanges, PortRangesError};
+pub use prefix::{PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES};
+pub use verdict::{Provenance, Step, Verdict};
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An address family. Everything that reaches the kernel is per family, so that one can fail without the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The built-in default.
+    Default,
+    /// A command-line flag, without the dashes: `non-masquerade-cidrs`.
+    Flag(&'static str),
+    /// A line of a configuration file, counted from 1.
+    File {
+        /// The file, as it was opened.
+        path: Arc<Path>,
+        /// The line, from 1.
+        line: u32,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("built-in default"),
+            Origin::Flag(name) => write!(f, "flag --{name}"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+        }
+    }
+}
+
+/// A value with the place it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+/// Which flows are masqueraded. See [`Policy::verdict`] for the order in which the fields are asked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Policy {
+    /// Outgoing interfaces in scope; empty means all (`outInterfaces`).
+    pub out_interfaces: Vec<Listed<InterfacePattern>>,
+    /// Sources in scope; unset means all (`sourceCIDRs`).
+    pub sources: PrefixSet,
+    /// Sources out of scope (`excludeSourceCIDRs`).
+    pub excluded_sources: PrefixSet,
+    /// Destinations masqueraded whatever the ranges say (`masqueradeExceptionCIDRs`).
+    pub exceptions: PrefixSet,
+    /// Destinations that keep their source (`nonMasqueradeCIDRs`).
+    pub exempt: PrefixSet,
+    /// Masquerade 169.254.0.0/16 too (`masqLinkLocal`).
+    pub masq_link_local: bool,
+    /// Masquerade fe80::/10 too (`masqLinkLocalIPv6`).
+    pub masq_link_local_ipv6: bool,
+    /// Masquerade multicast and limited broadcast too (`masqMulticast`).
+    pub masq_multicast: bool,
+    /// Drop the guards for local sources and bridged frames (`masqLocalSource`).
+    pub masq_local_source: bool,
+    /// Act on IPv6 at all (`enableIPv6`).
+    pub enable_ipv6: bool,
+    /// Let the kernel choose source ports at random (`randomFully`).
+    pub random_fully: bool,
+    /// Source ports to use for TCP, UDP and SCTP (`toPorts`).
+    pub to_ports: Option<PortRanges>,
+}
+
+impl Policy {
+    /// True when nothing narrows which flows are looked at.
+    pub fn is_unscoped(&self) -> bool {
+        self.out_interfaces.is_empty() && self.sources.is_empty() && self.excluded_sources.is_empty()
+    }
+}

@@ -1,0 +1,366 @@
+//! Address prefixes: strict to read, impossible to misalign, aggregated before the kernel sees them.
+
+use super::{Family, Listed, Origin};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A network prefix whose host bits are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix(IpNet);
+
+/// Why a text is no [`Prefix`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrefixError {
+    /// No text at all.
+    Empty,
+    /// White space in or around it.
+    Space,
+    /// `10.0.0.0` where `10.0.0.0/8` was wanted; carries the single-address prefix.
+    NoLength(Prefix),
+    /// `10.0.0.0/255.0.0.0`; carries the same as a prefix when the mask is one.
+    Netmask(Option<Prefix>),
+    /// `010.0.0.0/8` or `10.0.0.0/08`: octal to some readers, decimal to others.
+    LeadingZero,
+    /// The length is no number, or too large for the family.
+    Length {
+        /// What was written.
+        text: String,
+        /// The largest length of the family, in bits.
+        max: u8,
+    },
+    /// `fe80::1%eth0/64`.
+    Zone,
+    /// `::ffff:10.0.0.0/104`; carries the IPv4 prefix that was probably meant.
+    Mapped(Option<Prefix>),
+    /// Bits right of the prefix length are set; carries the network that was probably meant.
+    HostBits(Prefix),
+    /// Not an address at all.
+    Address,
+}
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PrefixError::Empty => f.write_str("an empty text is no CIDR"),
+            PrefixError::Space => f.write_str("white space in a CIDR"),
+            PrefixError::NoLength(_) => f.write_str("no prefix length"),
+            PrefixError::Netmask(_) => f.write_str("a netmask where a prefix length belongs"),
+            PrefixError::LeadingZero => f.write_str("leading zeros in a CIDR"),
+            PrefixError::Length { text, max } => write!(f, "prefix length '{text}' is not between 0 and {max}"),
+            PrefixError::Zone => f.write_str("a zone id in a CIDR"),
+            PrefixError::Mapped(_) => f.write_str("an IPv4-mapped IPv6 prefix"),
+            PrefixError::HostBits(_) => f.write_str("host bits are set"),
+            PrefixError::Address => f.write_str("not an IPv4 or IPv6 prefix"),
+        }
+    }
+}
+
+impl std::error::Error for PrefixError {}
+
+impl PrefixError {
+    /// The prefix that was probably meant.
+    pub fn suggestion(&self) -> Option<Prefix> {
+        match self {
+            PrefixError::NoLength(prefix) | PrefixError::HostBits(prefix) => Some(*prefix),
+            PrefixError::Netmask(prefix) | PrefixError::Mapped(prefix) => *prefix,
+            _ => None,
+        }
+    }
+}
+
+impl Prefix {
+    /// The prefix of `length` bits that holds `address`; `None` when the length is too large for the family.
+    pub fn containing(address: IpAddr, length: u8) -> Option<Self> {
+        IpNet::new(address, length).ok().map(|net| Prefix(net.trunc()))
+    }
+
+    /// The family.
+    pub fn family(self) -> Family {
+        Family::of(self.0.addr())
+    }
+
+    /// The first address.
+    pub fn address(self) -> IpAddr {
+        self.0.addr()
+    }
+
+    /// The length in bits.
+    pub fn length(self) -> u8 {
+        self.0.prefix_len()
+    }
+
+    /// The last address.
+    pub fn last(self) -> IpAddr {
+        self.0.broadcast()
+    }
+
+    /// True when the address lies in it; false for an address of the other family.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    /// Reads `a.b.c.d/len` or `x::y/len`, and nothing that two programs could read differently.
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        if text.is_empty() {
+            return Err(PrefixError::Empty);
+        }
+        if text.chars().any(char::is_whitespace) {
+            return Err(PrefixError::Space);
+        }
+        let (address_text, length_text) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        if address_text.contains('%') {
+            return Err(PrefixError::Zone);
+        }
+        let address = parse_address(address_text)?;
+        let max = if address.is_ipv4() { 32 } else { 128 };
+        let Some(length_text) = length_text else {
+            return Err(Prefix::containing(address, max).map_or(PrefixError::Address, PrefixError::NoLength));
+        };
+        if let Ok(mask) = length_text.parse::<IpAddr>() {
+            let prefix = ipnet::ip_mask_to_prefix(mask).ok().and_then(|length| Prefix::containing(address, length));
+            return Err(PrefixError::Netmask(prefix));
+        }
+        let length = parse_length(length_text, max)?;
+        if let IpAddr::V6(v6) = address
+            && let Some(v4) = v6.to_ipv4_mapped()
+        {
+            let prefix = length.checked_sub(96).and_then(|length| Prefix::containing(v4.into(), length));
+            return Err(PrefixError::Mapped(prefix));
+        }
+        let net = IpNet::new(address, length).map_err(|_| PrefixError::Address)?;
+        match net.trunc() {
+            trunc if trunc == net => Ok(Prefix(net)),
+            trunc => Err(PrefixError::HostBits(Prefix(trunc))),
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, PrefixError> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let dotted = text.split('.').count() == 4 && text.split('.').all(|part| part.parse::<u8>().is_ok());
+    Err(if dotted { PrefixError::LeadingZero } else { PrefixError::Address })
+}
+
+fn parse_length(text: &str, max: u8) -> Result<u8, PrefixError> {
+    let wrong = || PrefixError::Length { text: text.to_owned(), max };
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    if text.len() > 1 && text.starts_with('0') {
+        return Err(PrefixError::LeadingZero);
+    }
+    text.parse::<u8>().ok().filter(|length| *length <= max).ok_or_else(wrong)
+}
+
+/// A list of prefixes as it was written, and the same addresses in as few prefixes as possible, per family.
+///
+/// Aggregation changes no address's membership. An aggregated prefix stands where the first of the written
+/// prefixes that it covers stood, so a short list renders in the order of the file, as the Go agent's does.
+#[derive(Debug, Clone, Default)]
+pub struct PrefixSet {
+    entries: Vec<Listed<Prefix>>,
+    v4: Vec<Ipv4Net>,
+    v6: Vec<Ipv6Net>,
+}
+
+impl PartialEq for PrefixSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl PrefixSet {
+    /// Keeps the list and aggregates it.
+    pub fn new(entries: Vec<Listed<Prefix>>) -> Self {
+        let mut v4 = Vec::new();
+        let mut v6 = Vec::new();
+        for entry in &entries {
+            match entry.value.0 {
+                IpNet::V4(net) => v4.push(net),
+                IpNet::V6(net) => v6.push(net),
+            }
+        }
+        PrefixSet { entries, v4: Ipv4Net::aggregate(&v4), v6: Ipv6Net::aggregate(&v6) }
+    }
+
+    /// The same, from bare prefixes that all came from one place.
+    pub fn from_prefixes(prefixes: impl IntoIterator<Item = Prefix>, origin: &Origin) -> Self {
+        PrefixSet::new(prefixes.into_iter().map(|value| Listed { value, origin: origin.clone() }).collect())
+    }
+
+    /// True when nothing was listed, in either family.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What was written, in its order.
+    pub fn entries(&self) -> &[Listed<Prefix>] {
+        &self.entries
+    }
+
+    /// How many prefixes a family's aggregated list has.
+    pub fn len(&self, family: Family) -> usize {
+        match family {
+            Family::V4 => self.v4.len(),
+            Family::V6 => self.v6.len(),
+        }
+    }
+
+    /// The aggregated list of a family, sorted by address, no two touching.
+    pub fn sorted(&self, family: Family) -> Vec<Prefix> {
+        match family {
+            Family::V4 => self.v4.iter().map(|net| Prefix(IpNet::V4(*net))).collect(),
+            Family::V6 => self.v6.iter().map(|net| Prefix(IpNet::V6(*net))).collect(),
+        }
+    }
+
+    /// The aggregated list of a family, each prefix where the first it covers was written.
+    pub fn written_order(&self, family: Family) -> Vec<Prefix> {
+        let sorted = self.sorted(family);
+        let mut first = vec![usize::MAX; sorted.len()];
+        for (index, entry) in self.entries.iter().enumerate() {
+            if entry.value.family() != family {
+                continue;
+            }
+            let place = sorted.partition_point(|prefix| prefix.address() <= entry.value.address()) - 1;
+            first[place] = first[place].min(index);
+        }
+        let mut order: Vec<usize> = (0..sorted.len()).collect();
+        order.sort_by_key(|place| first[*place]);
+        order.into_iter().map(|place| sorted[place]).collect()
+    }
+
+    /// True when some listed prefix holds the address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => holds(&self.v4, |net| net.network() <= address, |net| net.contains(&address)),
+            IpAddr::V6(address) => holds(&self.v6, |net| net.network() <= address, |net| net.contains(&address)),
+        }
+    }
+
+    /// The most specific listed prefix that holds the address; of equals, the first.
+    pub fn find(&self, address: IpAddr) -> Option<&Listed<Prefix>> {
+        if !self.contains(address) {
+            return None;
+        }
+        let mut best: Option<&Listed<Prefix>> = None;
+        for entry in &self.entries {
+            if entry.value.contains(address) && best.is_none_or(|best| entry.value.length() > best.value.length()) {
+                best = Some(entry);
+            }
+        }
+        best
+    }
+}
+
+/// Looks in a sorted list without overlaps for the one net that may hold the address.
+fn holds<N>(sorted: &[N], starts_before: impl Fn(&N) -> bool, contains: impl Fn(&N) -> bool) -> bool {
+    let after = sorted.partition_point(starts_before);
+    after > 0 && contains(&sorted[after - 1])
+}
+
+/// The three private ranges of RFC 1918, exempt unless a file says otherwise.
+pub const PRIVATE_RANGES: [Prefix; 3] = [v4(10, 0, 0, 0, 8), v4(172, 16, 0, 0, 12), v4(192, 168, 0, 0, 16)];
+
+/// The eleven ranges of `nomasqAllReservedRanges`: RFC 1918, 6598, 6890, 5737, 7526, 2544 and 1112.
+pub const RESERVED_RANGES: [Prefix; 11] = [
+    PRIVATE_RANGES[0],
+    PRIVATE_RANGES[1],
+    PRIVATE_RANGES[2],
+    v4(100, 64, 0, 0, 10),
+    v4(192, 0, 0, 0, 24),
+    v4(192, 0, 2, 0, 24),
+    v4(192, 88, 99, 0, 24),
+    v4(198, 18, 0, 0, 15),
+    v4(198, 51, 100, 0, 24),
+    v4(203, 0, 113, 0, 24),
+    v4(240, 0, 0, 0, 4),
+];
+
+/// 169.254.0.0/16, RFC 3927.
+pub const LINK_LOCAL_V4: Prefix = v4(169, 254, 0, 0, 16);
+/// fe80::/10, RFC 4291.
+pub const LINK_LOCAL_V6: Prefix = v6(0xfe80, 10);
+/// 224.0.0.0/4, RFC 5771.
+pub const MULTICAST_V4: Prefix = v4(224, 0, 0, 0, 4);
+/// 255.255.255.255/32, RFC 919.
+pub const LIMITED_BROADCAST: Prefix = v4(255, 255, 255, 255, 32);
+/// ff00::/8, RFC 4291.
+pub const MULTICAST_V6: Prefix = v6(0xff00, 8);
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> Prefix {
+    Prefix(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length)))
+}
+
+const fn v6(first: u16, length: u8) -> Prefix {
+    Prefix(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(prefixes: &[&str]) -> PrefixSet {
+        PrefixSet::from_prefixes(prefixes.iter().map(|text| text.parse().unwrap()), &Origin::Default)
+    }
+
+    #[test]
+    fn strict_reading_refuses_what_two_programs_read_differently() {
+        let cases = [
+            ("", PrefixError::Empty),
+            (" 10.0.0.0/8", PrefixError::Space),
+            ("10.0.0.0", PrefixError::NoLength("10.0.0.0/32".parse().unwrap())),
+            ("10.0.0.0/255.0.0.0", PrefixError::Netmask("10.0.0.0/8".parse().ok())),
+            ("10.0.0.0/255.0.255.0", PrefixError::Netmask(None)),
+            ("010.0.0.0/8", PrefixError::LeadingZero),
+            ("10.0.0.0/08", PrefixError::LeadingZero),
+            ("10.0.0.0/33", PrefixError::Length { text: "33".into(), max: 32 }),
+            ("10.0.0.0/-1", PrefixError::Length { text: "-1".into(), max: 32 }),
+            ("10.0.0.0/+8", PrefixError::Length { text: "+8".into(), max: 32 }),
+            ("10.0.0.0/", PrefixError::Length { text: String::new(), max: 32 }),
+            ("fe80::1%eth0/64", PrefixError::Zone),
+            ("::ffff:10.0.0.0/104", PrefixError::Mapped("10.0.0.0/8".parse().ok())),
+            ("10.0.0.1/8", PrefixError::HostBits("10.0.0.0/8".parse().unwrap())),
+            ("10/8", PrefixError::Address),
+            ("example/8", PrefixError::Address),
+        ];
+        for (text, error) in cases {
+            assert_eq!(text.parse::<Prefix>(), Err(error), "{text}");
+        }
+        for text in ["0.0.0.0/0", "::/0", "10.1.2.3/32", "2001:db8::/32", "2001:DB8::/32"] {
+            assert!(text.parse::<Prefix>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn aggregation_keeps_the_written_order_of_what_it_keeps() {
+        let set = set(&["192.168.0.0/16", "10.128.0.0/9", "10.0.0.0/9", "192.168.4.0/24", "192.168.0.0/16"]);
+        let shown: Vec<String> = set.written_order(Family::V4).iter().map(Prefix::to_string).collect();
+        assert_eq!(shown, ["192.168.0.0/16", "10.0.0.0/8"]);
+    }
+
+    #[test]
+    fn the_most_specific_line_is_named() {
+        let set = set(&["10.0.0.0/8", "10.1.0.0/16"]);
+        assert_eq!(set.find("10.1.2.3".parse().unwrap()).map(|e| e.value.to_string()), Some("10.1.0.0/16".into()));
+        assert!(set.find("11.0.0.0".parse().unwrap()).is_none());
+        assert!(!set.contains("::1".parse().unwrap()));
+    }
+}

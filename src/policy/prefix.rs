@@ -255,6 +255,14 @@ impl PrefixSet {
         }
     }
 
+    /// True when every address of the prefix is in some listed prefix.
+    pub fn covers(&self, prefix: Prefix) -> bool {
+        match prefix.0 {
+            IpNet::V4(inner) => holds(&self.v4, |net| net.network() <= inner.network(), |net| net.contains(&inner)),
+            IpNet::V6(inner) => holds(&self.v6, |net| net.network() <= inner.network(), |net| net.contains(&inner)),
+        }
+    }
+
     /// The most specific listed prefix that holds the address; of equals, the first.
     pub fn find(&self, address: IpAddr) -> Option<&Listed<Prefix>> {
         if !self.contains(address) {
@@ -362,5 +370,6 @@ mod tests {
         assert_eq!(set.find("10.1.2.3".parse().unwrap()).map(|e| e.value.to_string()), Some("10.1.0.0/16".into()));
         assert!(set.find("11.0.0.0".parse().unwrap()).is_none());
         assert!(!set.contains("::1".parse().unwrap()));
+        assert!(set.covers("10.2.0.0/15".parse().unwrap()) && !set.covers("10.0.0.0/7".parse().unwrap()));
     }
 }

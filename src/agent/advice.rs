@@ -1,0 +1,188 @@
+//! What on this host would make the policy moot or harmful. Pure.
+
+use crate::policy::{Family, Policy, Prefix};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+/// The host as far as advice needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// `net.ipv4.ip_forward`; `None` where it can't be read.
+    pub forwarding_ipv4: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`; `None` where it can't be read.
+    pub forwarding_ipv6: Option<bool>,
+    /// Addresses with the prefix of their network, and the interface that has them.
+    pub addresses: Vec<InterfaceAddress>,
+    /// The interfaces that default routes leave through.
+    pub default_route_interfaces: BTreeSet<String>,
+    /// Families whose nat table exists in iptables-legacy.
+    pub legacy_nat: BTreeSet<Family>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The interface's name.
+    pub interface: String,
+    /// The address.
+    pub address: IpAddr,
+    /// The network it is in.
+    pub network: Prefix,
+}
+
+impl HostView {
+    /// True when the address is one of the host's own.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
+    }
+
+    /// True when the address is one of the interface's own.
+    pub fn is_on(&self, address: IpAddr, interface: &str) -> bool {
+        self.addresses.iter().any(|own| own.address == address && own.interface == interface)
+    }
+}
+
+/// One thing that the administrator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// The host does not forward this family.
+    ForwardingOff(Family),
+    /// A public network behind an interface that is not the default route's, and no scope: clients from outside
+    /// that are forwarded into it would be rewritten.
+    PublicNetwork {
+        /// The interface.
+        interface: String,
+        /// The network.
+        network: Prefix,
+    },
+    /// The nat table exists in iptables-legacy although another backend keeps our rules.
+    LegacyNat(Family),
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Advice::ForwardingOff(Family::V4) => {
+                f.write_str("IPv4 forwarding is off (net.ipv4.ip_forward = 0): nothing but the host's own traffic is masqueraded")
+            }
+            Advice::ForwardingOff(Family::V6) => {
+                f.write_str("IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0): nothing but the host's own traffic is masqueraded")
+            }
+            Advice::PublicNetwork { interface, network } => write!(
+                f,
+                "'{interface}' has the public network {network} and no scope is set: clients from outside that are forwarded \
+                 into it are masqueraded too; set outInterfaces or sourceCIDRs, or add {network} to nonMasqueradeCIDRs"
+            ),
+            Advice::LegacyNat(family) => write!(
+                f,
+                "the {family} nat table exists in iptables-legacy as well: its rules can't be ordered against ours; \
+                 move them to one variant"
+            ),
+        }
+    }
+}
+
+/// Judges the policy on a host. `legacy_is_ours`: our own rules are in iptables-legacy.
+pub fn advice(policy: &Policy, view: &HostView, legacy_is_ours: bool) -> Vec<Advice> {
+    let mut advice = Vec::new();
+    if view.forwarding_ipv4 == Some(false) {
+        advice.push(Advice::ForwardingOff(Family::V4));
+    }
+    if policy.enable_ipv6 && view.forwarding_ipv6 == Some(false) {
+        advice.push(Advice::ForwardingOff(Family::V6));
+    }
+    if !legacy_is_ours {
+        advice.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
+    }
+    advice.extend(public_networks(policy, view));
+    advice
+}
+
+/// The public networks whose visitors an unscoped policy would rewrite.
+pub fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
+    if !policy.is_unscoped() || view.default_route_interfaces.is_empty() {
+        return Vec::new();
+    }
+    let harmed = |own: &&InterfaceAddress| {
+        (own.network.family() == Family::V4 || policy.enable_ipv6)
+            && !view.default_route_interfaces.contains(&own.interface)
+            && own.interface != "lo"
+            && is_public(own.address)
+            && !policy.exempt.covers(own.network)
+    };
+    let mut found: Vec<Advice> = Vec::new();
+    for own in view.addresses.iter().filter(harmed) {
+        let advice = Advice::PublicNetwork { interface: own.interface.clone(), network: own.network };
+        if !found.contains(&advice) {
+            found.push(advice);
+        }
+    }
+    found
+}
+
+/// True for addresses that the rest of the Internet could reach: not private (RFC 1918, RFC 4193), shared
+/// (RFC 6598), loopback, link-local or multicast.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private() || shared || v4.is_loopback() || v4.is_link_local() || v4.is_multicast())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local() || v6.is_multicast())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Origin, PRIVATE_RANGES, PrefixSet};
+
+    fn view(addresses: &[(&str, &str)]) -> HostView {
+        let addresses = addresses
+            .iter()
+            .map(|(interface, cidr)| {
+                let (address, length) = cidr.split_once('/').unwrap();
+                let address = address.parse().unwrap();
+                let network = Prefix::containing(address, length.parse().unwrap()).unwrap();
+                InterfaceAddress { interface: (*interface).to_owned(), address, network }
+            })
+            .collect();
+        HostView { addresses, default_route_interfaces: ["wan0".to_owned()].into(), ..HostView::default() }
+    }
+
+    fn policy() -> Policy {
+        Policy { exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..Policy::default() }
+    }
+
+    #[test]
+    fn a_public_network_behind_the_gateway_is_noticed_unless_a_scope_or_an_exemption_covers_it() {
+        let view = view(&[("wan0", "198.51.100.2/24"), ("lan0", "192.168.1.1/24"), ("dmz0", "203.0.113.1/28")]);
+        let expected = Advice::PublicNetwork { interface: "dmz0".into(), network: "203.0.113.0/28".parse().unwrap() };
+        assert_eq!(public_networks(&policy(), &view), [expected]);
+        let mut exempt = policy();
+        exempt.exempt = PrefixSet::from_prefixes(["203.0.113.0/24".parse().unwrap()], &Origin::Default);
+        assert_eq!(public_networks(&exempt, &view), []);
+        let mut scoped = policy();
+        scoped.sources = PrefixSet::from_prefixes(["192.168.0.0/16".parse().unwrap()], &Origin::Default);
+        assert_eq!(public_networks(&scoped, &view), []);
+    }
+
+    #[test]
+    fn ipv6_is_not_spoken_of_while_it_is_not_enabled() {
+        let mut view = view(&[("lan0", "2001:db8::1/64")]);
+        view.forwarding_ipv6 = Some(false);
+        assert_eq!(advice(&policy(), &view, false), []);
+        let enabled = Policy { enable_ipv6: true, ..policy() };
+        assert_eq!(advice(&enabled, &view, false).len(), 2);
+    }
+
+    #[test]
+    fn forwarding_and_mixed_tables_are_noticed() {
+        let view = HostView { forwarding_ipv4: Some(false), legacy_nat: [Family::V4].into(), ..HostView::default() };
+        assert_eq!(advice(&policy(), &view, false), [Advice::ForwardingOff(Family::V4), Advice::LegacyNat(Family::V4)]);
+        assert_eq!(advice(&policy(), &view, true), [Advice::ForwardingOff(Family::V4)]);
+    }
+}

@@ -1,0 +1,107 @@
+//! Reads what the host says of itself: sysctls, addresses, default routes. Nothing is written, nothing is loaded.
+
+use crate::agent::advice::{HostView, InterfaceAddress};
+use crate::policy::{Family, Prefix};
+use crate::ruleset::HostFacts;
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+
+/// What changes which rules are safe to make. A sysctl that is not there counts as off.
+pub fn facts() -> HostFacts {
+    let on = |name: &str| flag(&format!("/proc/sys/net/bridge/{name}")) == Some(true);
+    HostFacts { bridged_ipv4: on("bridge-nf-call-iptables"), bridged_ipv6: on("bridge-nf-call-ip6tables") }
+}
+
+/// The host as far as advice needs it. What can't be read is left out.
+pub fn view() -> HostView {
+    HostView {
+        forwarding_ipv4: flag("/proc/sys/net/ipv4/ip_forward"),
+        forwarding_ipv6: flag("/proc/sys/net/ipv6/conf/all/forwarding"),
+        addresses: addresses(),
+        default_route_interfaces: default_route_interfaces(&text("/proc/net/route"), &text("/proc/net/ipv6_route")),
+        legacy_nat: legacy_nat(),
+    }
+}
+
+/// Families whose nat table exists in iptables-legacy. Asked of procfs only: listing with iptables-legacy would
+/// create the table.
+pub fn legacy_nat() -> BTreeSet<Family> {
+    let lists = |path: &str| text(path).lines().any(|line| line == "nat");
+    let mut families = BTreeSet::new();
+    if lists("/proc/net/ip_tables_names") {
+        families.insert(Family::V4);
+    }
+    if lists("/proc/net/ip6_tables_names") {
+        families.insert(Family::V6);
+    }
+    families
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn flag(path: &str) -> Option<bool> {
+    fs::read_to_string(path).ok().map(|text| text.trim() != "0")
+}
+
+fn addresses() -> Vec<InterfaceAddress> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    interfaces
+        .filter_map(|entry| {
+            let address = address_of(entry.address.as_ref()?)?;
+            let length = ipnet::ip_mask_to_prefix(address_of(entry.netmask.as_ref()?)?).ok()?;
+            let network = Prefix::containing(address, length)?;
+            Some(InterfaceAddress { interface: entry.interface_name, address, network })
+        })
+        .collect()
+}
+
+fn address_of(storage: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
+    if let Some(v4) = storage.as_sockaddr_in() {
+        return Some(v4.ip().into());
+    }
+    storage.as_sockaddr_in6().map(|v6| v6.ip().into())
+}
+
+/// Reads `/proc/net/route` (interface, destination, gateway, flags, …, mask as the eighth field) and
+/// `/proc/net/ipv6_route` (destination, length, …, interface as the last field); see proc(5).
+fn default_route_interfaces(route: &str, ipv6_route: &str) -> BTreeSet<String> {
+    let v4 = route.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")).then(|| fields[0].to_owned())
+    });
+    // Unreachable default routes are listed on lo.
+    let v6 = ipv6_route.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let default = fields.first()?.bytes().all(|byte| byte == b'0') && fields.get(1) == Some(&"00");
+        fields.last().filter(|interface| default && **interface != "lo").map(|interface| (*interface).to_owned())
+    });
+    v4.chain(v6).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_routes_are_told_from_others() {
+        let v4 = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+                  wan0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                  lan0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let zero = "00000000000000000000000000000000";
+        let v6 = format!(
+            "{zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003 wan6\n\
+             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200 lo\n\
+             20010db8000000000000000000000000 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001 lan0\n"
+        );
+        assert_eq!(default_route_interfaces(v4, &v6), ["wan0".to_owned(), "wan6".to_owned()].into());
+    }
+
+    #[test]
+    fn loopback_is_found_among_the_addresses_of_any_host_that_has_it_up() {
+        let up = fs::read_to_string("/sys/class/net/lo/operstate").is_ok_and(|state| state.trim() != "down");
+        assert!(!up || addresses().iter().any(|own| own.address.is_loopback()));
+    }
+}

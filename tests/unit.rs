@@ -1,0 +1,119 @@
+//! The unit files, judged by systemd's own tools without a running systemd.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const UNIT: &str = "systemd/ip-masq-agent.service";
+
+/// What spec and documentation promise: 2.0, in tenths.
+const EXPOSURE_LIMIT: &str = "20";
+
+#[test]
+fn systemd_verifies_the_unit_without_a_word() {
+    let Some(tool) = systemd_analyze() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("ip-masq-agent.service");
+    // 'verify' insists that the program exists; the one just built stands in for the installed one.
+    let text = std::fs::read_to_string(UNIT).unwrap();
+    std::fs::write(&unit, text.replace("/usr/sbin/ip-masq-agent", env!("CARGO_BIN_EXE_ip-masq-agent"))).unwrap();
+
+    let output = run(Command::new(tool).args(["verify", "--man=no"]).arg(&unit));
+
+    assert_eq!(said(&output), "");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_directive_that_systemd_does_not_know_is_noticed() {
+    let Some(tool) = systemd_analyze() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("misspelt.service");
+    std::fs::write(&unit, "[Service]\nExecStart=/bin/true\nProtectSytem=strict\n").unwrap();
+
+    let output = run(Command::new(tool).args(["verify", "--man=no"]).arg(&unit));
+
+    assert!(said(&output).contains("ProtectSytem"), "{output:?}");
+}
+
+#[test]
+fn the_exposure_is_at_most_two() {
+    let Some(tool) = systemd_analyze() else { return };
+    let threshold = format!("--threshold={EXPOSURE_LIMIT}");
+
+    let output = run(Command::new(tool).args(["security", "--offline=yes", "--no-pager", &threshold, UNIT]));
+
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn every_promise_of_the_unit_is_in_its_text() {
+    let text = std::fs::read_to_string(UNIT).unwrap();
+    for line in [
+        "Type=notify",
+        "NotifyAccess=main",
+        "ExecStart=/usr/sbin/ip-masq-agent run",
+        "ExecReload=/usr/sbin/ip-masq-agent reload",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=78",
+        "Wants=network-pre.target",
+        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW",
+        "StateDirectory=ip-masq-agent",
+        "RuntimeDirectory=ip-masq-agent",
+        "ConfigurationDirectory=ip-masq-agent",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no line '{line}' in {UNIT}");
+    }
+}
+
+#[test]
+fn the_unit_is_ordered_after_every_firewall_and_before_the_network() {
+    let before = values("Before");
+    let after = values("After");
+    assert!(before.contains(&"network-pre.target".to_owned()), "{before:?}");
+    for firewall in ["nftables.service", "firewalld.service", "netfilter-persistent.service"] {
+        assert!(after.contains(&firewall.to_owned()), "not after {firewall}: {after:?}");
+    }
+    // sysinit.target would close a circle with cloud-init.service, see the unit.
+    assert!(!after.contains(&"sysinit.target".to_owned()) && values("DefaultDependencies") == ["no"]);
+    assert!(before.contains(&"shutdown.target".to_owned()) && values("Conflicts") == ["shutdown.target"]);
+}
+
+#[test]
+fn the_watchdog_leaves_at_least_thirty_seconds() {
+    let [value] = values("WatchdogSec").try_into().unwrap();
+    let seconds: u64 = value.strip_suffix('s').unwrap().parse().unwrap();
+    assert!(seconds >= 30, "{seconds}");
+}
+
+#[test]
+fn the_preset_leaves_the_service_disabled() {
+    let text = std::fs::read_to_string("systemd/80-ip-masq-agent.preset").unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, ["disable ip-masq-agent.service"]);
+}
+
+/// All words of all lines `key=…`, in order.
+fn values(key: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(UNIT).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+fn systemd_analyze() -> Option<PathBuf> {
+    let found = Path::new("/usr/bin/systemd-analyze");
+    if found.exists() {
+        return Some(found.to_owned());
+    }
+    assert!(std::env::var_os("CI").is_none(), "systemd-analyze is missing and CI is set");
+    eprintln!("SKIP: no {}", found.display());
+    None
+}
+
+fn run(command: &mut Command) -> Output {
+    command.env("LC_ALL", "C").output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}

@@ -1,0 +1,43 @@
+# The only list of installed files: 'make install', the .deb and the .rpm all come here.
+# Works by itself too: make -f packaging/install.mk install DESTDIR=/tmp/tree
+
+PREFIX     ?= /usr
+SYSCONFDIR ?= /etc
+SBINDIR    ?= $(PREFIX)/sbin
+DATADIR    ?= $(PREFIX)/share
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+ZSHDIR     ?= $(DATADIR)/zsh/vendor-completions
+PRESETDIR  ?= $(PREFIX)/lib/systemd/system-preset
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
+DOCDIR     ?= $(DATADIR)/doc/ip-masq-agent
+# Empty where the distribution has the licence text already.
+LICENSEDIR ?= $(DATADIR)/licenses/ip-masq-agent
+BINARY     ?= target/release/ip-masq-agent
+
+INSTALL ?= install
+put  = $(INSTALL) -D -m 0644 $(1) $(DESTDIR)$(2)
+
+.PHONY: install
+install: $(BINARY)
+	$(INSTALL) -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/ip-masq-agent
+	$(INSTALL) -d -m 0755 $(DESTDIR)$(UNITDIR)
+	sed 's#/usr/sbin/ip-masq-agent#$(SBINDIR)/ip-masq-agent#' systemd/ip-masq-agent.service \
+		>$(DESTDIR)$(UNITDIR)/ip-masq-agent.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/ip-masq-agent.service
+	$(call put,systemd/80-ip-masq-agent.preset,$(PRESETDIR)/80-ip-masq-agent.preset)
+	$(call put,packaging/catalog/ip-masq-agent.catalog,$(CATALOGDIR)/ip-masq-agent.catalog)
+	$(call put,etc/ip-masq-agent/config.yaml,$(SYSCONFDIR)/ip-masq-agent/config.yaml)
+	$(INSTALL) -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/ip-masq-agent/config.d
+	$(call put,packaging/man/ip-masq-agent.8,$(DATADIR)/man/man8/ip-masq-agent.8)
+	$(call put,packaging/man/ip-masq-agent.yaml.5,$(DATADIR)/man/man5/ip-masq-agent.yaml.5)
+	$(call put,packaging/completions/ip-masq-agent.bash,$(DATADIR)/bash-completion/completions/ip-masq-agent)
+	$(call put,packaging/completions/_ip-masq-agent,$(ZSHDIR)/_ip-masq-agent)
+	$(call put,packaging/completions/ip-masq-agent.fish,$(DATADIR)/fish/vendor_completions.d/ip-masq-agent.fish)
+	$(call put,README.md,$(DOCDIR)/README.md)
+	$(call put,docs/install.md,$(DOCDIR)/install.md)
+	$(call put,docs/operations.md,$(DOCDIR)/operations.md)
+	$(call put,docs/migration.md,$(DOCDIR)/migration.md)
+	$(call put,systemd/examples/10-local.conf,$(DOCDIR)/examples/10-local.conf)
+ifneq ($(LICENSEDIR),)
+	$(call put,LICENSE,$(LICENSEDIR)/LICENSE)
+endif

@@ -11,12 +11,14 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses its own part of the lab")]
 
 mod agent;
+mod gateway;
 mod namespace;
 mod observer;
 mod probe;
 mod topology;
 
 pub use agent::{Agent, Running};
+pub use gateway::Gateway;
 pub use namespace::Namespace;
 pub use observer::{Observer, Seen};
 pub use probe::{Kind, Probe};

@@ -1,0 +1,55 @@
+# What can be typed here: `make help`.
+
+CARGO ?= cargo
+# What the demo, the tests and the benchmark need on Debian, as program:package.
+NEEDS := ip:iproute2 iptables:iptables ipset:ipset nft:nftables conntrack:conntrack unshare:util-linux
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Everything that touches a network runs in namespaces of its own, so that not even a mistake reaches the machine's.
+# An ordinary user becomes root of a user namespace.
+IN_LAB := unshare --net --mount $(if $(SUDO),--map-root-user) -- \
+	sh -c 'ip link set lo up && mount -t tmpfs -o mode=755 lab /run && exec "$$@"' lab
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench lint fmt check-all clean needs
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+build: ## the release binary, target/release/ip-masq-agent
+	$(CARGO) build --release --locked
+
+demo: needs ## a LAN, a gateway with the real service, an outside: which source does the far end see?
+	$(CARGO) build --quiet --locked --bin ip-masq-agent --example demo
+	@$(IN_LAB) target/debug/examples/demo target/debug/ip-masq-agent
+
+test: needs ## every test, in namespaces of its own
+	$(CARGO) test --locked --no-run
+	$(IN_LAB) $(CARGO) test --locked --offline
+
+bench: needs ## the numbers of docs/performance.md, measured here; JSON in target/bench.json
+	$(CARGO) build --release --locked --benches
+	$(IN_LAB) $(CARGO) bench --locked --offline --bench gateway
+
+lint: ## formatting, clippy, rustdoc and dependencies, warnings being errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) deny check licenses bans sources
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+check-all: lint test demo ## what the project's CI checks
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+needs: # install what is missing, and only that
+	@missing=; for need in $(NEEDS); do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${need%%:*}" >/dev/null || missing="$$missing $${need##*:}"; \
+	done; \
+	[ -z "$$missing" ] || { echo "installing:$$missing" && \
+		$(SUDO) apt-get install --yes --quiet --no-install-recommends $$missing; }
+
+# install, deb, rpm and the tests of packages.
+-include packaging/install.mk

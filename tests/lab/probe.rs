@@ -1,0 +1,146 @@
+//! The first packet of a flow, sent for real and recognized when it arrives.
+
+use super::{Namespace, Observer, Seen};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// What kind of packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A TCP SYN.
+    Tcp,
+    /// A UDP datagram.
+    Udp,
+    /// An echo request, ICMP or ICMPv6.
+    Ping,
+    /// A datagram of another protocol, by its IANA number.
+    Raw(u8),
+}
+
+/// One packet that opens a flow of its own: its number is in the destination port of TCP and in the payload of others.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// What kind of packet.
+    pub kind: Kind,
+    /// The source to bind to; `None` leaves it to the kernel.
+    pub source: Option<IpAddr>,
+    /// The destination.
+    pub destination: IpAddr,
+    /// The interface to send from; needed for multicast and broadcast.
+    pub interface: Option<&'static str>,
+    number: u16,
+}
+
+impl Probe {
+    /// A probe of a kind to a destination.
+    pub fn new(kind: Kind, destination: IpAddr) -> Self {
+        static NUMBER: AtomicU16 = AtomicU16::new(20_000);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Probe { kind, source: None, destination, interface: None, number }
+    }
+
+    /// The same from a source.
+    pub fn from(mut self, source: IpAddr) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The same through an interface, whatever the routes say.
+    pub fn through(mut self, interface: &'static str) -> Self {
+        self.interface = Some(interface);
+        self
+    }
+
+    /// Sends it from a node.
+    pub fn send(&self, node: &Namespace) {
+        node.enter(|| self.transmit()).unwrap_or_else(|error| panic!("{}: {self:?}: {error}", node.name));
+    }
+
+    /// True when a packet that arrived is this one.
+    pub fn is(&self, seen: &Seen) -> bool {
+        seen.destination == self.destination
+            && seen.protocol == self.protocol()
+            && match self.kind {
+                Kind::Tcp => seen.destination_port() == self.number,
+                _ => seen.payload.ends_with(&self.mark()),
+            }
+    }
+
+    /// Sends it from a node and says which source arrived; `None` when nothing did.
+    pub fn source_seen(&self, node: &Namespace, observer: &Observer) -> Option<IpAddr> {
+        self.seen(node, observer).map(|seen| seen.source)
+    }
+
+    /// Sends it from a node and returns it as it arrived; `None` when it did not.
+    pub fn seen(&self, node: &Namespace, observer: &Observer) -> Option<Seen> {
+        self.send(node);
+        observer.wait(|seen| self.is(seen))
+    }
+
+    fn protocol(&self) -> u8 {
+        match self.kind {
+            Kind::Tcp => 6,
+            Kind::Udp => 17,
+            Kind::Ping if self.destination.is_ipv4() => 1,
+            Kind::Ping => 58,
+            Kind::Raw(protocol) => protocol,
+        }
+    }
+
+    fn mark(&self) -> [u8; 4] {
+        let [high, low] = self.number.to_be_bytes();
+        [b'#', high, low, b'#']
+    }
+
+    fn transmit(&self) -> io::Result<()> {
+        let domain = if self.destination.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let kind = match self.kind {
+            Kind::Tcp => Type::STREAM,
+            Kind::Udp => Type::DGRAM,
+            Kind::Ping | Kind::Raw(_) => Type::RAW,
+        };
+        let socket = Socket::new(domain, kind, Some(Protocol::from(i32::from(self.protocol()))))?;
+        if let Some(interface) = self.interface {
+            socket.bind_device(Some(interface.as_bytes()))?;
+        }
+        if let Some(source) = self.source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        // A raw IPv6 socket takes no port in its address.
+        let port = if kind == Type::RAW { 0 } else { self.number };
+        let to = SockAddr::from(SocketAddr::new(self.destination, port));
+        if self.kind == Kind::Tcp {
+            socket.set_nonblocking(true)?;
+            return match socket.connect(&to) {
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Ok(()),
+                result => result,
+            };
+        }
+        socket.set_broadcast(true)?;
+        socket.send_to(&self.datagram(), &to).map(|_| ())
+    }
+
+    fn datagram(&self) -> Vec<u8> {
+        if self.kind != Kind::Ping {
+            return self.mark().to_vec();
+        }
+        // Echo request, RFC 792 and RFC 4443; the kernel fills in the checksum of ICMPv6 only.
+        let [high, low] = self.number.to_be_bytes();
+        let mut packet = vec![if self.destination.is_ipv4() { 8 } else { 128 }, 0, 0, 0, high, low, 0, 1];
+        packet.extend(self.mark());
+        let checksum = internet_checksum(&packet).to_be_bytes();
+        packet[2..4].copy_from_slice(&checksum);
+        packet
+    }
+}
+
+/// RFC 1071, for an even number of bytes.
+fn internet_checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}

@@ -1,1 +1,181 @@
-//! cli
+//! The command line: types only. Values of configuration keys stay raw text here and are judged by
+//! [`crate::config::parse`], with the same words as the files.
+
+use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Decides which traffic leaving this host is masqueraded, and keeps that decision true in the kernel.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ip-masq-agent",
+    version,
+    after_help = "Without a command: run.\n\
+        Example: ip-masq-agent check && systemctl reload ip-masq-agent\n\
+        Every configuration key is also a flag, see --help.",
+    after_long_help = "Without a command: run.\n\
+        Example: ip-masq-agent check && systemctl reload ip-masq-agent\n\
+        See ip-masq-agent(8), and ip-masq-agent.yaml(5) for the configuration."
+)]
+pub struct Cli {
+    /// Where the configuration lies.
+    #[command(flatten)]
+    pub places: Places,
+    /// The configuration keys that were given as flags.
+    #[command(flatten)]
+    pub keys: KeyFlags,
+    /// What to do; `run` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+}
+
+/// `--config` and `--config-dir`.
+#[derive(Debug, Clone, Args)]
+pub struct Places {
+    /// The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent].
+    ///
+    /// YAML, JSON or TOML, by its extension. With a file named here, no directory of further files is read unless
+    /// --config-dir names one or the file is one of the two default ones.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d].
+    #[arg(long, value_name = "DIR", global = true)]
+    pub config_dir: Option<PathBuf>,
+}
+
+impl From<Places> for Locations {
+    fn from(places: Places) -> Self {
+        Locations { file: places.config, directory: places.config_dir, ..Locations::default() }
+    }
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Run the service.
+    #[command(after_help = "Example: ip-masq-agent run --once --config ./config.yaml")]
+    Run(RunArgs),
+    /// Judge the configuration: quiet and exit status 0 when it is good, diagnostics and 78 when not.
+    #[command(after_help = "Example: ip-masq-agent check --host")]
+    Check(CheckArgs),
+    /// Ask the running service to read its configuration again, and wait for its answer.
+    #[command(after_help = "Example: systemctl reload ip-masq-agent, which calls this")]
+    Reload,
+    /// Print the rules of the configuration as text. Needs no privileges.
+    #[command(after_help = "Example: ip-masq-agent render --backend nftables")]
+    Render,
+    /// Compare the rules of the configuration with the kernel's: exit status 0 equal, 1 different, 3 can't tell.
+    #[command(after_help = "Example: ip-masq-agent diff && echo in sync")]
+    Diff,
+    /// Say what happens to traffic to an address, which step decides, and which line put it there.
+    #[command(after_help = "Example: ip-masq-agent explain 10.1.2.3 198.51.100.7 --from 192.168.1.20 --out eth0")]
+    Explain(ExplainArgs),
+    /// Say how the running service is doing: exit status 0 healthy, 1 degraded, 3 not running.
+    #[command(after_help = "Example: ip-masq-agent status --json")]
+    Status(StatusArgs),
+    /// Remove every rule of ours, of every backend and of the Go agents. Refused while the service is running.
+    #[command(after_help = "Example: systemctl stop ip-masq-agent && ip-masq-agent flush")]
+    Flush,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct RunArgs {
+    /// Apply the configuration, verify it, and exit.
+    #[arg(long)]
+    pub once: bool,
+    /// Print what would be sent to the kernel now, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CheckArgs {
+    /// Also say what on this host would make the policy moot or harmful.
+    #[arg(long)]
+    pub host: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// Destination addresses.
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub addresses: Vec<IpAddr>,
+    /// The source address.
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// The outgoing interface.
+    #[arg(long, value_name = "INTERFACE")]
+    pub out: Option<String>,
+    /// The protocol: tcp, udp, sctp, icmp or a number [default: tcp].
+    #[arg(long, value_name = "PROTOCOL")]
+    pub proto: Option<crate::policy::Protocol>,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct StatusArgs {
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One flag for each configuration key, made from the table of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyFlags(pub Flags);
+
+impl Args for KeyFlags {
+    fn augment_args(command: Command) -> Command {
+        command.args(KEYS.iter().map(key_flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for KeyFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Flags::default();
+        for info in &KEYS {
+            if let Some(values) = matches.get_many::<String>(info.flag) {
+                flags.add(info.key, values.cloned());
+            }
+        }
+        Ok(KeyFlags(flags))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn key_flag(info: &KeyInfo) -> Arg {
+    let words = match info.kind {
+        Kind::Choice(words) => format!(" [one of: {}]", words().join(", ")),
+        _ => String::new(),
+    };
+    let default = match info.default {
+        "" | "[]" => String::new(),
+        default => format!(" [default: {}]", default.trim_matches(['[', ']'])),
+    };
+    let arg = Arg::new(info.flag)
+        .long(info.flag)
+        .value_name(info.kind.placeholder())
+        .help(format!("{}{words}{default}", info.help))
+        .help_heading("Configuration keys (a flag beats the files; lists repeat or take commas)")
+        .hide_short_help(true)
+        .global(true);
+    match info.kind {
+        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        kind if kind.is_list() => arg.action(ArgAction::Append),
+        _ => arg,
+    }
+}

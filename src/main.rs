@@ -1,1 +1,35 @@
-fn main() {}
+//! Command line → command → exit status.
+
+use clap::Parser;
+use ip_masq_agent::cli::{Cli, RunArgs, Subcommands};
+use ip_masq_agent::command::{self, Context};
+use ip_masq_agent::config::{Locations, Trust};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let command = cli.command.unwrap_or(Subcommands::Run(RunArgs::default()));
+    let locations = Locations { trust: trust(&command), ..cli.places.into() };
+    let context = Context { locations, flags: cli.keys.0 };
+    ExitCode::from(dispatch(&context, &command))
+}
+
+/// An ordinary user who only looks is warned about files that others can write; the service refuses them, and
+/// root is told what the service would say.
+fn trust(command: &Subcommands) -> Trust {
+    let root = rustix::process::geteuid().is_root();
+    if root || matches!(command, Subcommands::Run(_)) { Trust::Enforce } else { Trust::Warn }
+}
+
+fn dispatch(context: &Context, command: &Subcommands) -> u8 {
+    match command {
+        Subcommands::Run(args) => command::run::run(context, args),
+        Subcommands::Check(args) => command::check::run(context, args.host),
+        Subcommands::Reload => command::reload::run(context),
+        Subcommands::Render => command::render::run(context),
+        Subcommands::Diff => command::diff::run(context),
+        Subcommands::Explain(args) => command::explain::run(context, args),
+        Subcommands::Status(args) => command::status::run(context, args),
+        Subcommands::Flush => command::flush::run(context),
+    }
+}

@@ -1,5 +1,14 @@
 //! One subcommand each.
 
+pub mod check;
+pub mod diff;
+pub mod explain;
+pub mod flush;
+pub mod reload;
+pub mod render;
+pub mod run;
+pub mod status;
+
 use crate::config::{self, Config, Diagnostics, Flags, Locations, SourceText};
 
 /// What every command is told: where the configuration lies, and the flags that beat it.
@@ -12,15 +21,24 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads and judges the configuration.
+    /// Reads and judges the configuration. What is suspicious but no error is said on stderr.
     ///
     /// # Errors
     /// All that is wrong with it.
     pub fn load(&self) -> Result<(Config, Vec<SourceText>), Diagnostics> {
-        let sources = config::read(&self.locations)?;
-        let config = config::parse(&sources, &self.flags)?;
-        Ok((config, sources))
+        let reading = config::read(&self.locations)?;
+        for warning in &reading.warnings {
+            eprintln!("warning: {warning}");
+        }
+        let config = config::parse(&reading.sources, &self.flags)?;
+        Ok((config, reading.sources))
     }
+}
+
+/// Says on stderr what is wrong with the configuration; gives the exit status for it.
+pub fn refuse(diagnostics: &Diagnostics) -> u8 {
+    eprintln!("{diagnostics}");
+    exit::CONFIG
 }
 
 /// Exit statuses that mean the same for every command (sysexits.h for 78).

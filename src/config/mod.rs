@@ -2,13 +2,26 @@
 //!
 //! Two steps: [`read`] does the IO and judges the files as files; [`parse`] is pure and judges what they say.
 
+mod diagnostic;
+mod document;
+mod draft;
+mod duration;
+mod files;
+mod judge;
+mod keys;
 mod settings;
 
-pub use settings::{BackendChoice, OnStop, RuleWatch, Settings, TableOwner};
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use duration::{DurationError, parse_go_duration};
+pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, Trust, read};
+pub use keys::{KEYS, Key, KeyInfo, Kind};
+pub use settings::{BackendChoice, Choice, OnStop, RuleWatch, Settings, TableOwner};
 
-use crate::policy::{Origin, PRIVATE_RANGES, Policy, PrefixSet};
-use std::fmt;
-use std::path::{Path, PathBuf};
+use crate::policy::Policy;
+use diagnostic::{Lines, Problems};
+use draft::Draft;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Everything that was decided from the files and the flags.
@@ -20,15 +33,6 @@ pub struct Config {
     pub settings: Settings,
 }
 
-/// Where the configuration lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Locations {
-    /// `--config FILE`; unset means `config.yaml` or `config.toml` in `/etc/ip-masq-agent`.
-    pub file: Option<PathBuf>,
-    /// `--config-dir DIR`; unset means `config.d` beside the main file.
-    pub directory: Option<PathBuf>,
-}
-
 /// One configuration file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceText {
@@ -38,55 +42,42 @@ pub struct SourceText {
     pub text: String,
 }
 
-/// One thing that is wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostic {
-    /// The file; `None` for a flag.
-    pub path: Option<Arc<Path>>,
-    /// Line and column, from 1, where there is a place.
-    pub place: Option<(u32, u32)>,
-    /// What is wrong and what was probably meant: `key: what; what was meant`.
-    pub message: String,
-    /// The source line, shown with a caret under the column.
-    pub source_line: Option<String>,
-}
+/// The keys as flags: raw text, judged by [`parse`] with the same words as the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flags(BTreeMap<Key, Vec<String>>);
 
-/// All that is wrong, in the order of the files and lines; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostics(pub Vec<Diagnostic>);
+impl Flags {
+    /// Adds values to a flag. A list takes them all, each of them one item or more separated by commas; of
+    /// anything else the last one counts.
+    pub fn add(&mut self, key: Key, values: impl IntoIterator<Item = String>) {
+        self.0.entry(key).or_default().extend(values);
+    }
 
-impl fmt::Display for Diagnostics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for diagnostic in &self.0 {
-            writeln!(f, "{}", diagnostic.message)?;
-        }
-        Ok(())
+    /// The flags that were given, with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &[String])> {
+        self.0.iter().map(|(key, values)| (*key, values.as_slice()))
     }
 }
 
-impl std::error::Error for Diagnostics {}
-
-/// The keys as flags: raw text, judged by [`parse`] with the same words as the files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flags {}
-
-/// Reads the configuration files that exist, in the order in which they are merged.
+/// Judges the texts and the flags, all errors at once. Pure: the texts may come from files or from a saved state.
 ///
-/// # Errors
-/// Files that exist but must not or can't be used.
-pub fn read(_locations: &Locations) -> Result<Vec<SourceText>, Diagnostics> {
-    Ok(Vec::new())
-}
-
-/// Judges the texts and the flags, all errors at once.
+/// Lists of several files are joined, of anything else the last file's value counts, and flags beat the files. The
+/// first file that has `nonMasqueradeCIDRs` replaces the built-in list.
 ///
 /// # Errors
 /// Everything that is wrong, each with its place.
-pub fn parse(_sources: &[SourceText], _flags: &Flags) -> Result<Config, Diagnostics> {
-    let policy = Policy {
-        exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default),
-        random_fully: true,
-        ..Policy::default()
-    };
-    Ok(Config { policy, settings: Settings::default() })
+pub fn parse(sources: &[SourceText], flags: &Flags) -> Result<Config, Diagnostics> {
+    let lines: Vec<Lines<'_>> =
+        sources.iter().map(|source| Lines::new(Arc::clone(&source.path), &source.text)).collect();
+    let mut problems = Problems::default();
+    let mut draft = Draft::default();
+    for (source, lines) in lines.iter().enumerate() {
+        draft.add_file(source as u32, lines, &mut problems);
+    }
+    draft.add_flags(flags, &mut problems);
+    draft.judge_whole(&mut problems);
+    match problems.finish(&lines) {
+        Some(diagnostics) => Err(diagnostics),
+        None => Ok(draft.into_config(&lines)),
+    }
 }

@@ -3,6 +3,43 @@
 use crate::ruleset::{ChainName, JumpPosition};
 use std::time::Duration;
 
+/// A value that is written as one of a few words.
+pub trait Choice: Copy + PartialEq + 'static {
+    /// The words, and what each stands for.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// The word for the value.
+    fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl Choice for BackendChoice {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("auto", BackendChoice::Auto),
+        ("nftables", BackendChoice::Nftables),
+        ("iptables", BackendChoice::Iptables),
+        ("iptables-nft", BackendChoice::IptablesNft),
+        ("iptables-legacy", BackendChoice::IptablesLegacy),
+    ];
+}
+
+impl Choice for JumpPosition {
+    const ALL: &'static [(&'static str, Self)] = &[("last", JumpPosition::Last), ("first", JumpPosition::First)];
+}
+
+impl Choice for RuleWatch {
+    const ALL: &'static [(&'static str, Self)] = &[("events", RuleWatch::Events), ("poll", RuleWatch::Poll)];
+}
+
+impl Choice for TableOwner {
+    const ALL: &'static [(&'static str, Self)] = &[("never", TableOwner::Never), ("persist", TableOwner::Persist)];
+}
+
+impl Choice for OnStop {
+    const ALL: &'static [(&'static str, Self)] = &[("cleanup", OnStop::Cleanup), ("keep", OnStop::Keep)];
+}
+
 /// The keys that are not policy. Field names are the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

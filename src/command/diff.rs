@@ -1,0 +1,9 @@
+//! `diff`.
+
+use super::{Context, exit};
+
+/// Not built yet.
+pub fn run(_context: &Context) -> u8 {
+    eprintln!("diff: not built yet");
+    exit::FAILED
+}

@@ -1,0 +1,9 @@
+//! `reload`.
+
+use super::{Context, exit};
+
+/// Not built yet.
+pub fn run(_context: &Context) -> u8 {
+    eprintln!("reload: not built yet");
+    exit::FAILED
+}

@@ -1,0 +1,40 @@
+//! JSON, strictly.
+
+use super::{Node, SyntaxError, yaml};
+use serde::de::IgnoredAny;
+
+/// serde_json judges the text, and the YAML reader, which reads all JSON, finds the places that serde_json does
+/// not tell.
+pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
+    if text.trim_ascii().is_empty() {
+        return (None, Vec::new());
+    }
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => yaml::parse(text),
+        Err(error) => (None, vec![SyntaxError::new(offset(text, &error), message(&error))]),
+    }
+}
+
+/// serde_json counts columns in bytes from 1, and names the last byte that it looked at.
+fn offset(text: &str, error: &serde_json::Error) -> usize {
+    let start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    (start + error.column().saturating_sub(1)).min(text.len())
+}
+
+fn message(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    let reworded = match what {
+        "EOF while parsing a list" => "the list is not closed; a ']' is missing",
+        "EOF while parsing an object" => "the map is not closed; a '}' is missing",
+        "EOF while parsing a string" => "the text is not closed; a '\"' is missing",
+        "EOF while parsing a value" => "a value is missing",
+        "trailing comma" => "a comma without a value behind it; JSON does not allow it",
+        "trailing characters" => "something behind the end of the JSON value",
+        "key must be a string" => "a key must be text in double quotes",
+        "expected ident" => "neither true, false nor null",
+        "recursion limit exceeded" => return super::too_deep(),
+        _ => what,
+    };
+    reworded.to_owned()
+}

@@ -1,0 +1,245 @@
+//! What `iptables-save -t nat` printed, as a value.
+//!
+//! Tolerant: rules of others stay text, and a rule of ours that is not understood differs from every rule that we
+//! could want.
+
+use super::rule::{AddressType, COMMENT_PREFIX, Direction, Match, Rule, Target, TcpFlags};
+use crate::policy::{PortRange, Prefix};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// The nat table of one family.
+#[derive(Debug, Default)]
+pub struct Table<'a> {
+    /// The chains, in the order of the listing.
+    pub chains: Vec<Chain<'a>>,
+}
+
+/// One chain.
+#[derive(Debug)]
+pub struct Chain<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// True for PREROUTING, INPUT, OUTPUT and POSTROUTING.
+    pub built_in: bool,
+    /// Its rules, in order.
+    pub rules: Vec<ListedRule<'a>>,
+}
+
+/// One rule as it was listed.
+#[derive(Debug)]
+pub struct ListedRule<'a> {
+    /// What stands behind `-A CHAIN`, verbatim: the same program reads it back after `-D CHAIN`.
+    pub spec: &'a str,
+    /// The comment, without the quotes that some Go agents put into it.
+    pub comment: Option<String>,
+    /// What stands behind `-j` or `-g`.
+    pub target: Option<Cow<'a, str>>,
+    /// The rule as a value, where it has our comment and is understood.
+    pub rule: Option<Rule>,
+    /// Packets counted, where the listing has counters.
+    pub packets: u64,
+}
+
+impl ListedRule<'_> {
+    /// True when the comment is ours or a Go agent's.
+    pub fn has_our_comment(&self) -> bool {
+        self.comment.as_deref().is_some_and(|comment| comment.starts_with(COMMENT_PREFIX))
+    }
+}
+
+impl<'a> Table<'a> {
+    /// Reads a listing, with or without counters. Lines that say nothing of chains and rules are passed over.
+    pub fn parse(listing: &'a str) -> Self {
+        let mut table = Table::default();
+        let mut places = HashMap::new();
+        for line in listing.lines() {
+            if let Some(chain) = line.strip_prefix(':') {
+                let mut words = chain.split(' ');
+                if let (Some(name), Some(policy)) = (words.next(), words.next()) {
+                    places.insert(name, table.chains.len());
+                    table.chains.push(Chain { name, built_in: policy != "-", rules: Vec::new() });
+                }
+            } else if let Some((name, rule)) = parse_line(line)
+                && let Some(place) = places.get(name)
+            {
+                table.chains[*place].rules.push(rule);
+            }
+        }
+        table
+    }
+
+    /// The chain of a name.
+    pub fn chain(&self, name: &str) -> Option<&Chain<'a>> {
+        self.chains.iter().find(|chain| chain.name == name)
+    }
+
+    /// Every rule with the name of its chain.
+    pub fn rules(&self) -> impl Iterator<Item = (&'a str, &ListedRule<'a>)> {
+        self.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| (chain.name, rule)))
+    }
+}
+
+/// `[12:3456] -A CHAIN rule`, the counters optional.
+fn parse_line(line: &str) -> Option<(&str, ListedRule<'_>)> {
+    let (packets, rest) = match line.strip_prefix('[') {
+        Some(counted) => {
+            let (counters, rest) = counted.split_once("] ")?;
+            (counters.split_once(':')?.0.parse().ok()?, rest)
+        }
+        None => (0, line),
+    };
+    let (chain, spec) = rest.strip_prefix("-A ")?.split_once(' ')?;
+    let words = words(spec);
+    let behind = |names: &[&str]| {
+        words.iter().position(|word| !word.quoted && names.contains(&&*word.text)).and_then(|i| words.get(i + 1))
+    };
+    let comment = behind(&["--comment"]).map(|word| word.text.trim_matches('"').to_owned());
+    let target = behind(&["-j", "-g"]).map(|word| word.text.clone());
+    let mut listed = ListedRule { spec, comment, target, rule: None, packets };
+    if listed.has_our_comment() {
+        listed.rule = parse_rule(&words);
+    }
+    Some((chain, listed))
+}
+
+struct Word<'a> {
+    text: Cow<'a, str>,
+    quoted: bool,
+}
+
+/// Splits as iptables-restore does: at spaces outside of double quotes, a backslash escapes inside of them.
+fn words(spec: &str) -> Vec<Word<'_>> {
+    let mut out = Vec::new();
+    let mut rest = spec.trim_start();
+    while !rest.is_empty() {
+        let (word, behind) = match rest.strip_prefix('"') {
+            Some(inside) => quoted_word(inside),
+            None => {
+                let end = rest.find(' ').unwrap_or(rest.len());
+                (Word { text: Cow::Borrowed(&rest[..end]), quoted: false }, &rest[end..])
+            }
+        };
+        out.push(word);
+        rest = behind.trim_start();
+    }
+    out
+}
+
+fn quoted_word(inside: &str) -> (Word<'_>, &str) {
+    let mut text = String::new();
+    let mut chars = inside.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (Word { text: Cow::Owned(text), quoted: true }, &inside[at + 1..]),
+            '\\' => text.extend(chars.next().map(|(_, escaped)| escaped)),
+            _ => text.push(c),
+        }
+    }
+    (Word { text: Cow::Owned(text), quoted: true }, "")
+}
+
+/// `None` for anything that is not understood.
+fn parse_rule(words: &[Word<'_>]) -> Option<Rule> {
+    let mut rule = Rule::new(Target::Return);
+    let (mut targeted, mut negated) = (false, false);
+    let mut words = words.iter().map(|word| &*word.text);
+    while let Some(option) = words.next() {
+        if option == "!" {
+            negated = true;
+            continue;
+        }
+        let not = std::mem::take(&mut negated);
+        let mut argument = || words.next();
+        match option {
+            "-s" => rule.source = prefix(argument()?, not)?,
+            "-d" => rule.destination = prefix(argument()?, not)?,
+            "-o" => rule.out_interface = Some(Match { negated: not, value: argument()?.to_owned() }),
+            "-p" if !not => rule.protocol = Some(argument()?.to_owned()),
+            "-m" if !not => match argument()? {
+                "addrtype" => rule.address_type = Some(AddressType::default()),
+                "comment" | "tcp" | "set" | "physdev" | "statistic" => {}
+                _ => return None,
+            },
+            "--comment" => rule.comment = Some(argument()?.to_owned()),
+            "--src-type" => {
+                rule.address_type.as_mut()?.source = Some(Match { negated: not, value: argument()?.to_owned() });
+            }
+            "--dst-type" => {
+                rule.address_type.as_mut()?.destination = Some(Match { negated: not, value: argument()?.to_owned() });
+            }
+            "--limit-iface-out" if !not => rule.address_type.as_mut()?.limit_iface_out = true,
+            "--tcp-flags" => {
+                let value = TcpFlags { mask: flags(argument()?)?, set: flags(argument()?)? };
+                rule.tcp_flags = Some(Match { negated: not, value });
+            }
+            "--match-set" => {
+                let name = argument()?.to_owned();
+                rule.set = Some(Match { negated: not, value: (name, direction(argument()?)?) });
+            }
+            "--physdev-is-bridged" if !not => rule.bridged = true,
+            "--mode" if !not && argument()? == "random" => {}
+            "--probability" if !not => rule.probability = Some(probability(argument()?)?),
+            "-j" | "-g" if !targeted => {
+                targeted = true;
+                rule.target = target(option, argument()?);
+            }
+            "--to-ports" => match &mut rule.target {
+                Target::Masquerade { to_ports, .. } => *to_ports = Some(ports(argument()?)?),
+                _ => return None,
+            },
+            "--random-fully" => match &mut rule.target {
+                Target::Masquerade { random_fully, .. } => *random_fully = true,
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    targeted.then_some(rule)
+}
+
+/// A prefix of length 0 is the same as none; negated it would match nothing, which no rule of ours says.
+fn prefix(text: &str, negated: bool) -> Option<Option<Match<Prefix>>> {
+    let prefix: Prefix = text.parse().ok()?;
+    match (prefix.length(), negated) {
+        (0, true) => None,
+        (0, false) => Some(None),
+        _ => Some(Some(Match { negated, value: prefix })),
+    }
+}
+
+fn flags(text: &str) -> Option<u8> {
+    if text == "NONE" {
+        return Some(0);
+    }
+    text.split(',')
+        .try_fold(0, |bits, word| TcpFlags::NAMES.iter().find(|(name, _)| *name == word).map(|(_, bit)| bits | bit))
+}
+
+fn direction(text: &str) -> Option<Direction> {
+    match text {
+        "src" => Some(Direction::Source),
+        "dst" => Some(Direction::Destination),
+        _ => None,
+    }
+}
+
+/// libxt_statistic rounds to units of 2^-31 in the same way.
+fn probability(text: &str) -> Option<u32> {
+    let fraction: f64 = text.parse().ok()?;
+    (0.0..=1.0).contains(&fraction).then(|| (fraction * f64::from(1u32 << 31)).round() as u32)
+}
+
+fn ports(text: &str) -> Option<PortRange> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some(PortRange { first: first.parse().ok()?, last: last.parse().ok()? })
+}
+
+fn target(option: &str, name: &str) -> Target {
+    match (option, name) {
+        ("-g", chain) => Target::Goto(chain.to_owned()),
+        (_, "RETURN") => Target::Return,
+        (_, "MASQUERADE") => Target::Masquerade { to_ports: None, random_fully: false },
+        (_, other) => Target::Jump(other.to_owned()),
+    }
+}

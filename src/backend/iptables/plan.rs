@@ -1,0 +1,356 @@
+//! What is desired against what the kernel holds: what differs, and the text that ends the difference. Pure.
+
+use super::parse::{Chain, ListedRule, Table};
+use super::render::{JUMP_COMMENT, Rendered, RenderedChain, jump_command};
+use super::rule::Target;
+use super::sets::{DesiredSet, ObservedSet, is_our_name};
+use crate::policy::Family;
+use crate::ruleset::{ChainName, JumpPosition};
+use std::fmt::Write;
+
+/// What the kernel holds.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// The nat table.
+    pub table: Table<'a>,
+    /// The sets under our kind of name; members only of those that are desired.
+    pub sets: Vec<ObservedSet>,
+}
+
+/// The texts to send, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// For `ipset restore`: makes and fills sets.
+    pub fill: String,
+    /// The sets that `fill` makes; they go again when the restore is refused.
+    pub created: Vec<String>,
+    /// For `iptables-restore --noflush`: chains and jump in one transaction.
+    pub restore: String,
+    /// Sets that nothing refers to once the restore is through.
+    pub discarded: Vec<String>,
+}
+
+/// What came of the comparison.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// What the kernel should hold of ours.
+    pub desired: String,
+    /// What it holds of ours.
+    pub observed: String,
+    /// What differs, in words.
+    pub drift: Vec<String>,
+    /// What to send; all empty when nothing differs.
+    pub steps: Steps,
+    /// What was left alone although it carries our name, and why.
+    pub notes: Vec<String>,
+}
+
+/// Rules under our name that are somebody else's, in words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Foreign(pub String);
+
+/// Compares. `own` is the chain's configured name, `None` for `desired` wants nothing of ours to be there.
+///
+/// # Errors
+/// [`Foreign`] when a desired chain is there and somebody else's.
+pub fn compare(
+    own: &ChainName,
+    family: Family,
+    desired: Option<&Rendered>,
+    observed: &Observed<'_>,
+) -> Result<Comparison, Foreign> {
+    let chains = desired.map_or(&[][..], |desired| &desired.chains);
+    refuse_foreign(chains, &observed.table)?;
+    let leftovers = Leftovers::find(own, chains, &observed.table);
+    let mut draft = Draft::default();
+    draft.jumps(desired, &observed.table);
+    draft.chains(chains, &observed.table);
+    draft.leftovers(&leftovers, &observed.table);
+    let desired_sets = desired.map_or(&[][..], |desired| &desired.sets);
+    draft.sets(family, desired_sets, observed, chains, &leftovers);
+    let steps = draft.steps();
+    Ok(Comparison {
+        desired: desired.map(Rendered::to_string).unwrap_or_default(),
+        observed: describe(desired, chains, &leftovers, observed),
+        drift: draft.drift,
+        steps,
+        notes: leftovers.notes,
+    })
+}
+
+/// Rules that stand in nobody's way: jumps of an agent, and what is in chains.
+fn is_our_jump(rule: &ListedRule<'_>) -> bool {
+    rule.comment.as_deref().is_some_and(|comment| comment.starts_with(JUMP_COMMENT))
+}
+
+fn refuse_foreign(chains: &[RenderedChain], table: &Table<'_>) -> Result<(), Foreign> {
+    for chain in chains {
+        let name = &chain.name;
+        let inside = table.chain(name).and_then(|chain| chain.rules.iter().find(|rule| !rule.has_our_comment()));
+        if let Some(rule) = inside {
+            return Err(Foreign(format!(
+                "chain '{name}' holds a rule that is not ours: '-A {name} {}'; take it out (iptables -t nat -D {name} …) \
+                 or set another masqChain",
+                rule.spec
+            )));
+        }
+        let outside = table.rules().find(|(_, rule)| leads_to(rule, name) && !rule.has_our_comment());
+        if let Some((from, rule)) = outside {
+            return Err(Foreign(format!(
+                "chain '{name}' is used by a rule that is not ours: '-A {from} {}'; take it out (iptables -t nat -D \
+                 {from} …) or set another masqChain",
+                rule.spec
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn leads_to(rule: &ListedRule<'_>, chain: &str) -> bool {
+    rule.target.as_deref() == Some(chain)
+}
+
+/// Chains of ours that are not desired: another name, a chain behind a gate that is gone, a Go agent's.
+#[derive(Debug, Default)]
+struct Leftovers {
+    /// To be emptied and removed.
+    whole: Vec<String>,
+    /// Ours in part: our rules go, the chain stays. Name and verbatim rules.
+    mixed: Vec<(String, Vec<String>)>,
+    notes: Vec<String>,
+}
+
+impl Leftovers {
+    fn find(own: &ChainName, desired: &[RenderedChain], table: &Table<'_>) -> Self {
+        let mut found = Leftovers::default();
+        let candidates = table.chains.iter().filter(|chain| !chain.built_in);
+        for chain in candidates.filter(|chain| desired.iter().all(|wanted| wanted.name != chain.name)) {
+            let ours = chain.rules.iter().filter(|rule| rule.has_our_comment());
+            let count = ours.clone().count();
+            if count == chain.rules.len() && (count > 0 || bears_our_name(own, chain, table)) {
+                match table.rules().find(|(_, rule)| leads_to(rule, chain.name) && !rule.has_our_comment()) {
+                    None => found.whole.push(chain.name.to_owned()),
+                    Some((from, rule)) => found.notes.push(format!(
+                        "chain '{}' of an agent stays: somebody else's rule '-A {from} {}' leads to it",
+                        chain.name, rule.spec
+                    )),
+                }
+            } else if count > 0 {
+                found.mixed.push((chain.name.to_owned(), ours.map(|rule| rule.spec.to_owned()).collect()));
+                found.notes.push(format!("chain '{}' stays: it holds rules that are not ours", chain.name));
+            }
+        }
+        found
+    }
+
+    fn hold(&self, chain: &str) -> bool {
+        self.whole.iter().any(|name| name == chain) || self.mixed.iter().any(|(name, _)| name == chain)
+    }
+}
+
+/// An empty chain can't tell by its rules whose it is. It is ours when a jump of ours leads to it, or by its name.
+fn bears_our_name(own: &ChainName, chain: &Chain<'_>, table: &Table<'_>) -> bool {
+    // A policy has at most two gates and one chain of masquerade rules.
+    (1..=4).any(|part| own.part(part) == chain.name)
+        || table.rules().any(|(_, rule)| is_our_jump(rule) && leads_to(rule, chain.name))
+}
+
+/// The lines of the transaction as they are found, by the place that they will have in it.
+#[derive(Debug, Default)]
+struct Draft {
+    drift: Vec<String>,
+    declared: String,
+    deleted: String,
+    filled: String,
+    jump: String,
+    removed: String,
+    set_lines: String,
+    created: Vec<String>,
+    discarded: Vec<String>,
+}
+
+impl Draft {
+    fn jumps(&mut self, desired: Option<&Rendered>, table: &Table<'_>) {
+        let listed = table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules);
+        let ours: Vec<_> = listed.iter().enumerate().filter(|(_, rule)| is_our_jump(rule)).collect();
+        let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|desired| rule.rule.as_ref() == Some(&desired.jump));
+        let right: Vec<_> = ours.iter().filter(|(_, rule)| is_right(rule)).collect();
+        for (_, rule) in ours.iter().filter(|(_, rule)| !is_right(rule)) {
+            self.drift.push(format!("a jump of an agent is not wanted: '{}'", rule.spec));
+            self.delete("POSTROUTING", rule.spec);
+        }
+        let Some(desired) = desired else { return };
+        let misplaced = desired.position == JumpPosition::First && right.first().is_some_and(|(place, _)| *place > 0);
+        match right.len() {
+            0 => self.drift.push(format!("the jump to '{}' is missing", desired.chains[0].name)),
+            1 if misplaced => self.drift.push("the jump is not the first rule of POSTROUTING".to_owned()),
+            1 => return,
+            count => self.drift.push(format!("the jump is there {count} times")),
+        }
+        // `-D` takes the first of equal rules: the copy that stays is the last one, which is no place for a jump
+        // that belongs in front of all others.
+        let stays = desired.position == JumpPosition::Last && !right.is_empty();
+        for (_, rule) in right.iter().skip(usize::from(stays)) {
+            self.delete("POSTROUTING", rule.spec);
+        }
+        if !stays {
+            let _ = writeln!(self.jump, "{} {}", jump_command(desired.position, true), desired.jump);
+        }
+    }
+
+    fn delete(&mut self, chain: &str, spec: &str) {
+        let _ = writeln!(self.deleted, "-D {chain} {spec}");
+    }
+
+    fn chains(&mut self, desired: &[RenderedChain], table: &Table<'_>) {
+        for chain in desired {
+            let Some(difference) = difference(chain, table.chain(&chain.name)) else { continue };
+            self.drift.push(difference);
+            let _ = writeln!(self.declared, ":{} - [0:0]", chain.name);
+            self.filled.push_str(&chain.rule_lines());
+        }
+    }
+
+    fn leftovers(&mut self, leftovers: &Leftovers, table: &Table<'_>) {
+        for name in &leftovers.whole {
+            self.drift.push(format!("chain '{name}' of an agent is not wanted"));
+            if table.chain(name).is_some_and(|chain| !chain.rules.is_empty()) {
+                let _ = writeln!(self.deleted, "-F {name}");
+            }
+            let _ = writeln!(self.removed, "-X {name}");
+        }
+        for (name, specs) in &leftovers.mixed {
+            self.drift.push(format!("chain '{name}' holds {} rules of an agent", specs.len()));
+            specs.iter().for_each(|spec| self.delete(name, spec));
+        }
+    }
+
+    fn sets(
+        &mut self,
+        family: Family,
+        desired: &[DesiredSet],
+        observed: &Observed<'_>,
+        chains: &[RenderedChain],
+        leftovers: &Leftovers,
+    ) {
+        for set in desired {
+            let found = observed.sets.iter().find(|found| found.header.name == set.name);
+            let lines = set.member_lines(found.map_or(&[], |found| &found.members));
+            if found.is_none() {
+                self.drift.push(format!("set '{}' is missing", set.name));
+                let _ = writeln!(self.set_lines, "{}", set.create_line());
+                self.created.push(set.name.clone());
+            } else if !lines.is_empty() {
+                self.drift.push(format!("set '{}' has {} wrong or missing members", set.name, lines.lines().count()));
+            }
+            self.set_lines.push_str(&lines);
+        }
+        let is_ours = |chain: &str| chains.iter().any(|ours| ours.name == chain) || leftovers.hold(chain);
+        for set in observed.sets.iter().map(|set| &set.header) {
+            let name = &set.name;
+            let wanted = desired.iter().any(|wanted| wanted.name == *name);
+            let ours = observed.table.rules().filter(|(chain, rule)| is_ours(chain) && refers_to(rule, name)).count();
+            // More references than rules of ours: the other variant's table, or somebody else's rule, needs it.
+            if wanted || !is_our_name(name, family) || set.references as usize > ours {
+                continue;
+            }
+            self.drift.push(format!("set '{name}' is not wanted"));
+            self.discarded.push(name.clone());
+        }
+    }
+
+    fn steps(&mut self) -> Steps {
+        let body =
+            [&self.declared, &self.deleted, &self.filled, &self.jump, &self.removed].map(String::as_str).concat();
+        Steps {
+            fill: std::mem::take(&mut self.set_lines),
+            created: std::mem::take(&mut self.created),
+            restore: if body.is_empty() { body } else { format!("*nat\n{body}COMMIT\n") },
+            discarded: std::mem::take(&mut self.discarded),
+        }
+    }
+}
+
+fn refers_to(rule: &ListedRule<'_>, set: &str) -> bool {
+    rule.rule.as_ref().and_then(|rule| rule.set.as_ref()).is_some_and(|found| found.value.0 == set)
+}
+
+/// The first way in which a chain is not what it should be.
+fn difference(desired: &RenderedChain, observed: Option<&Chain<'_>>) -> Option<String> {
+    let name = &desired.name;
+    let Some(observed) = observed else { return Some(format!("chain '{name}' is missing")) };
+    if observed.rules.is_empty() {
+        return Some(format!("chain '{name}' is empty"));
+    }
+    let pairs = desired.rules.iter().zip(&observed.rules);
+    match pairs.enumerate().find(|(_, (wanted, found))| found.rule.as_ref() != Some(wanted)) {
+        Some((place, (_, found))) => {
+            Some(format!("rule {} of chain '{name}' is not what it should be: '{}'", place + 1, found.spec))
+        }
+        None if desired.rules.len() == observed.rules.len() => None,
+        None => Some(format!("chain '{name}' has {} rules instead of {}", observed.rules.len(), desired.rules.len())),
+    }
+}
+
+/// What is there of ours, in the form of [`Rendered`]'s text.
+fn describe(
+    desired: Option<&Rendered>,
+    chains: &[RenderedChain],
+    leftovers: &Leftovers,
+    observed: &Observed<'_>,
+) -> String {
+    let wanted = chains.iter().filter_map(|chain| observed.table.chain(&chain.name));
+    let others = observed.table.chains.iter().filter(|chain| leftovers.hold(chain.name));
+    let listed: Vec<&Chain<'_>> = wanted.chain(others).collect();
+    let mut text = describe_sets(&observed.sets);
+    let mut rules = String::new();
+    for chain in &listed {
+        let _ = writeln!(rules, ":{} - [0:0]", chain.name);
+    }
+    for (place, rule) in observed.table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules).iter().enumerate() {
+        if is_our_jump(rule) {
+            let position = desired.map(|desired| desired.position).unwrap_or_default();
+            let _ = writeln!(rules, "{} {}", jump_command(position, place == 0), canonical(rule));
+        }
+    }
+    for chain in &listed {
+        for rule in &chain.rules {
+            let _ = writeln!(rules, "-A {} {}", chain.name, canonical(rule));
+        }
+    }
+    if !rules.is_empty() {
+        let _ = write!(text, "*nat\n{rules}COMMIT\n");
+    }
+    text
+}
+
+fn describe_sets(sets: &[ObservedSet]) -> String {
+    let mut text = String::new();
+    for ObservedSet { header, members } in sets {
+        let family = match header.family {
+            Some(Family::V6) => "inet6",
+            _ => "inet",
+        };
+        let _ = writeln!(
+            text,
+            "create {} {} family {family} maxelem {}",
+            header.name, header.type_name, header.max_elements
+        );
+        let mut members = members.clone();
+        members.sort_by_key(|member| member.prefix);
+        for member in members {
+            let exception = if member.is_exception { " nomatch" } else { "" };
+            let _ = writeln!(text, "add {} {}{exception}", header.name, member.prefix);
+        }
+    }
+    text
+}
+
+fn canonical(rule: &ListedRule<'_>) -> String {
+    match &rule.rule {
+        Some(understood) if !matches!(understood.target, Target::Jump(_)) || is_our_jump(rule) => {
+            understood.to_string()
+        }
+        _ => rule.spec.to_owned(),
+    }
+}

@@ -1,0 +1,259 @@
+//! Lists that are too long for rules: `ipset hash:net` sets, their names, and what makes an existing one right.
+//!
+//! A set is named after what is in it: `ima4-exempt-1a2b3c4d` is the `nonMasqueradeCIDRs` of IPv4, and the digits are
+//! a digest of the chain's name, the list and its prefixes. Another list is another name, so a set that a rule
+//! refers to never changes its meaning: the new one is filled, one restore refers to it, the old one is destroyed.
+
+use crate::policy::{Family, Prefix};
+use crate::ruleset::{ChainName, Group, GroupKind};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Lists with more prefixes than this, per family, become sets.
+pub const THRESHOLD: usize = 64;
+
+/// The kernel's default; a set never has room for less, so that a short list may grow by hand.
+const LEAST_ROOM: u32 = 65536;
+
+/// A set as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredSet {
+    /// Its name in the kernel.
+    pub name: String,
+    /// The family of its members.
+    pub family: Family,
+    /// Its members. `hash:net` refuses a prefix of length 0, so that one is written as its two halves.
+    pub members: Arc<[Prefix]>,
+}
+
+/// What a set of the kernel is, without its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetHeader {
+    /// Its name.
+    pub name: String,
+    /// Its type, as `hash:net`.
+    pub type_name: String,
+    /// The family of its members; `None` for types that have none or both.
+    pub family: Option<Family>,
+    /// How many members it has room for; 0 where the type does not say.
+    pub max_elements: u32,
+    /// How many members it has.
+    pub elements: u32,
+    /// How many rules refer to it.
+    pub references: u32,
+    /// Members leave it after a time.
+    pub has_timeout: bool,
+}
+
+/// A member of a `hash:net` set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// `nomatch`: the set does not match it although a wider member would.
+    pub is_exception: bool,
+}
+
+/// A set as it is; members only where somebody asked for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedSet {
+    /// Name, type and sizes.
+    pub header: SetHeader,
+    /// What is in it.
+    pub members: Vec<Member>,
+}
+
+impl DesiredSet {
+    /// The set for a group, under a name that no unusable set in the kernel has.
+    pub fn new(chain: &ChainName, group: &Group, family: Family, existing: &[SetHeader]) -> Self {
+        let members = members(&group.prefixes);
+        let mut attempt = 0;
+        loop {
+            let name = name(chain, group.kind, family, &members, attempt);
+            let set = DesiredSet { name, family, members: members.clone() };
+            if existing.iter().all(|header| header.name != set.name || set.can_live_in(header)) {
+                return set;
+            }
+            attempt += 1;
+        }
+    }
+
+    /// How many members the set is made for.
+    pub fn room(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX).max(LEAST_ROOM)
+    }
+
+    /// True when only the members of an existing set can be wrong, not what it is.
+    fn can_live_in(&self, header: &SetHeader) -> bool {
+        header.type_name == "hash:net"
+            && header.family == Some(self.family)
+            && header.max_elements >= self.room()
+            && !header.has_timeout
+    }
+
+    /// The line of `ipset restore` that makes it.
+    pub fn create_line(&self) -> String {
+        let family = match self.family {
+            Family::V4 => "inet",
+            Family::V6 => "inet6",
+        };
+        format!("create {} hash:net family {family} maxelem {}", self.name, self.room())
+    }
+
+    /// The lines of `ipset restore` that give it its members; empty when they are all there and no others.
+    pub fn member_lines(&self, observed: &[Member]) -> String {
+        let wanted: BTreeSet<Prefix> = self.members.iter().copied().collect();
+        let present: BTreeSet<Prefix> =
+            observed.iter().filter(|member| !member.is_exception).map(|member| member.prefix).collect();
+        let mut lines = String::new();
+        for member in observed.iter().filter(|member| member.is_exception || !wanted.contains(&member.prefix)) {
+            let _ = writeln!(lines, "del {} {}", self.name, member.prefix);
+        }
+        for prefix in self.members.iter().filter(|prefix| !present.contains(prefix)) {
+            let _ = writeln!(lines, "add {} {prefix}", self.name);
+        }
+        lines
+    }
+}
+
+/// True for the name of a set that an agent made for a family.
+pub fn is_our_name(name: &str, family: Family) -> bool {
+    let Some(rest) = name.strip_prefix(prefix_of(family)) else { return false };
+    let Some((kind, digest)) = rest.rsplit_once('-') else { return false };
+    GroupKind::ALL.iter().any(|known| known.name() == kind)
+        && digest.len() == 8
+        && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn prefix_of(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ima4-",
+        Family::V6 => "ima6-",
+    }
+}
+
+/// At most 30 characters; the kernel takes 31 (IPSET_MAXNAMELEN, linux/netfilter/ipset/ip_set.h).
+fn name(chain: &ChainName, kind: GroupKind, family: Family, members: &[Prefix], attempt: u32) -> String {
+    let mut digest = Digest::new();
+    digest.add(chain.as_str().as_bytes());
+    digest.add(&attempt.to_be_bytes());
+    for member in members {
+        match member.address() {
+            std::net::IpAddr::V4(address) => digest.add(&address.octets()),
+            std::net::IpAddr::V6(address) => digest.add(&address.octets()),
+        }
+        digest.add(&[member.length()]);
+    }
+    format!("{}{}-{:08x}", prefix_of(family), kind.name(), digest.folded())
+}
+
+fn members(prefixes: &Arc<[Prefix]>) -> Arc<[Prefix]> {
+    if prefixes.iter().all(|prefix| prefix.length() > 0) {
+        return prefixes.clone();
+    }
+    prefixes.iter().flat_map(|prefix| if prefix.length() == 0 { halves(*prefix) } else { vec![*prefix] }).collect()
+}
+
+fn halves(whole: Prefix) -> Vec<Prefix> {
+    [whole.address(), whole.last()].into_iter().filter_map(|address| Prefix::containing(address, 1)).collect()
+}
+
+/// FNV-1a, 64 bits: the same in every build, because a later build must recognise the sets of this one.
+struct Digest(u64);
+
+impl Digest {
+    fn new() -> Self {
+        Digest(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn folded(&self) -> u32 {
+        (self.0 >> 32) as u32 ^ self.0 as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(kind: GroupKind, prefixes: &[&str]) -> Group {
+        Group { kind, prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect() }
+    }
+
+    fn header(set: &DesiredSet) -> SetHeader {
+        SetHeader {
+            name: set.name.clone(),
+            type_name: "hash:net".into(),
+            family: Some(set.family),
+            max_elements: LEAST_ROOM,
+            elements: 0,
+            references: 0,
+            has_timeout: false,
+        }
+    }
+
+    #[test]
+    fn a_name_says_which_list_it_is_and_changes_with_chain_and_content() {
+        let chain = ChainName::default();
+        let other: ChainName = "OTHER".parse().unwrap();
+        let one = DesiredSet::new(&chain, &group(GroupKind::Exempt, &["10.0.0.0/8"]), Family::V4, &[]);
+        assert!(one.name.starts_with("ima4-exempt-") && is_our_name(&one.name, Family::V4), "{}", one.name);
+        assert!(!is_our_name(&one.name, Family::V6));
+        for different in [
+            DesiredSet::new(&other, &group(GroupKind::Exempt, &["10.0.0.0/8"]), Family::V4, &[]),
+            DesiredSet::new(&chain, &group(GroupKind::Exempt, &["10.0.0.0/9"]), Family::V4, &[]),
+            DesiredSet::new(&chain, &group(GroupKind::Sources, &["10.0.0.0/8"]), Family::V4, &[]),
+        ] {
+            assert_ne!(one.name, different.name);
+        }
+        let longest = DesiredSet::new(&chain, &group(GroupKind::ExcludedSources, &["fc00::/7"]), Family::V6, &[]);
+        assert!(longest.name.len() <= 31, "{}", longest.name);
+    }
+
+    #[test]
+    fn names_of_others_are_not_ours() {
+        for name in ["ima4-exempt", "ima4-exempt-xyz", "ima4-exempt-1A2B3C4D", "ima4-other-1a2b3c4d", "f2b-sshd"] {
+            assert!(!is_our_name(name, Family::V4), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_the_wrong_kind_under_our_name_is_stepped_around() {
+        let chain = ChainName::default();
+        let group = group(GroupKind::Exempt, &["10.0.0.0/8"]);
+        let first = DesiredSet::new(&chain, &group, Family::V4, &[]);
+        let right = header(&first);
+        let wrong = SetHeader { type_name: "hash:ip".into(), ..right.clone() };
+        assert_eq!(DesiredSet::new(&chain, &group, Family::V4, &[right]), first);
+        assert_ne!(DesiredSet::new(&chain, &group, Family::V4, &[wrong]).name, first.name);
+    }
+
+    #[test]
+    fn everything_is_two_halves() {
+        let all = DesiredSet::new(&ChainName::default(), &group(GroupKind::Exempt, &["::/0"]), Family::V6, &[]);
+        assert_eq!(all.member_lines(&[]), format!("add {0} ::/1\nadd {0} 8000::/1\n", all.name));
+    }
+
+    #[test]
+    fn only_what_differs_is_written() {
+        let set = DesiredSet::new(
+            &ChainName::default(),
+            &group(GroupKind::Exempt, &["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12"]),
+            Family::V4,
+            &[],
+        );
+        let member = |text: &str, is_exception| Member { prefix: text.parse().unwrap(), is_exception };
+        let observed = [member("10.0.0.0/8", false), member("192.168.0.0/16", true), member("203.0.113.0/24", false)];
+        let name = &set.name;
+        let expected = format!(
+            "del {name} 192.168.0.0/16\ndel {name} 203.0.113.0/24\nadd {name} 192.168.0.0/16\nadd {name} 172.16.0.0/12\n"
+        );
+        assert_eq!(set.member_lines(&observed), expected);
+    }
+}

@@ -1,0 +1,262 @@
+//! The programs of one iptables variant: their names, what their version can do, and what their failures mean.
+
+use crate::backend::{BackendName, Error, ErrorKind};
+use crate::host::child::{ChildError, Exec, Invocation, Output};
+use crate::policy::Family;
+use std::fmt;
+
+/// The two programs that call themselves iptables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// Speaks nf_tables.
+    Nft,
+    /// Speaks x_tables.
+    Legacy,
+}
+
+impl Variant {
+    /// The backend that the variant makes.
+    pub fn backend(self) -> BackendName {
+        match self {
+            Variant::Nft => BackendName::IptablesNft,
+            Variant::Legacy => BackendName::IptablesLegacy,
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.backend().fmt(f)
+    }
+}
+
+/// `iptables 1.6.2`, the first with `--random-fully` for MASQUERADE and `-w` for iptables-restore.
+const RANDOM_FULLY_SINCE: Version = Version(1, 6, 2);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u16, u16, u16);
+
+/// The programs of one variant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tools {
+    /// The variant.
+    pub variant: Variant,
+    /// What stands between `iptables` and `-restore`: `-nft`, `-legacy`, or nothing where only that name exists.
+    infix: &'static str,
+    /// Knows `--random-fully` and `iptables-restore -w`.
+    pub random_fully: bool,
+}
+
+impl Tools {
+    /// Programs of today, nobody asked whether they are there: for text that is never sent.
+    pub fn assumed(variant: Variant) -> Self {
+        let infix = match variant {
+            Variant::Nft => "-nft",
+            Variant::Legacy => "-legacy",
+        };
+        Tools { variant, infix, random_fully: true }
+    }
+
+    /// Asks the programs for their version: first those that name the variant, then plain `iptables`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::MissingTool`] when neither is there, or only the other variant is.
+    pub fn probe(exec: &mut impl Exec, variant: Variant) -> Result<Self, Error> {
+        let mut tools = Tools::assumed(variant);
+        match ask_version(exec, &format!("iptables{}", tools.infix)) {
+            Ok((_, version)) => tools.random_fully = version >= RANDOM_FULLY_SINCE,
+            Err(named) => {
+                let (found, version) = ask_version(exec, "iptables").map_err(|_| named)?;
+                if found != variant {
+                    let message = format!("no {variant} on this host: 'iptables' is {found}");
+                    return Err(Error::new(ErrorKind::MissingTool, message));
+                }
+                tools.infix = "";
+                tools.random_fully = version >= RANDOM_FULLY_SINCE;
+            }
+        }
+        Ok(tools)
+    }
+
+    /// The invocation that lists the nat table.
+    pub fn save(&self, family: Family, counters: bool) -> Invocation {
+        let arguments: &[&str] = if counters { &["-c", "-t", "nat"] } else { &["-t", "nat"] };
+        Invocation::new(self.program(family, "save"), arguments)
+    }
+
+    /// The invocation that sends a transaction: it waits five seconds for the lock of the legacy variant.
+    pub fn restore(&self, family: Family, transaction: &str) -> Invocation {
+        let arguments: &[&str] = if self.random_fully { &["--noflush", "-w", "5"] } else { &["--noflush"] };
+        Invocation::new(self.program(family, "restore"), arguments).with_input(transaction)
+    }
+
+    fn program(&self, family: Family, verb: &str) -> String {
+        let name = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        format!("{name}{}-{verb}", self.infix)
+    }
+}
+
+/// The variant behind the host's `iptables`.
+///
+/// # Errors
+/// [`ErrorKind::MissingTool`] when there is none.
+pub fn host_variant(exec: &mut impl Exec) -> Result<Variant, Error> {
+    ask_version(exec, "iptables").map(|(variant, _)| variant)
+}
+
+fn ask_version(exec: &mut impl Exec, program: &str) -> Result<(Variant, Version), Error> {
+    let output = run(exec, &Invocation::new(program, &["--version"]))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse_version(&text).ok_or_else(|| {
+        let message = format!("'{program} --version' did not name a version: '{}'", text.trim());
+        Error::new(ErrorKind::MissingTool, message)
+    })
+}
+
+/// `iptables v1.8.9 (nf_tables)`; before 1.8 there was one variant and no word for it.
+fn parse_version(text: &str) -> Option<(Variant, Version)> {
+    let mut words = text.split_whitespace();
+    let version = words.find_map(|word| word.strip_prefix('v'))?;
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let version = Version(numbers.next()?, numbers.next()?, numbers.next().unwrap_or(0));
+    let variant = if words.next() == Some("(nf_tables)") { Variant::Nft } else { Variant::Legacy };
+    Some((variant, version))
+}
+
+/// Runs a program that has to end with status 0.
+///
+/// # Errors
+/// What it said, sorted.
+pub fn run(exec: &mut impl Exec, invocation: &Invocation) -> Result<Output, Error> {
+    let output = exec.run(invocation).map_err(|error| {
+        let kind = match &error {
+            ChildError::NotFound(_) => ErrorKind::MissingTool,
+            ChildError::Io(..) => ErrorKind::Other,
+            ChildError::Deadline(..) => ErrorKind::Timeout,
+        };
+        Error::new(kind, error.to_string())
+    })?;
+    if output.status.success() { Ok(output) } else { Err(sort(invocation, &output)) }
+}
+
+/// Phrases of iptables 1.8.7 to 1.8.11 and ipset 7 with what they mean. The first that is found decides.
+const PHRASES: [(&str, ErrorKind); 13] = [
+    ("lock file", ErrorKind::Permission),
+    ("holding the xtables lock", ErrorKind::Busy),
+    ("Resource temporarily unavailable", ErrorKind::Busy),
+    ("Permission denied", ErrorKind::Permission),
+    ("Operation not permitted", ErrorKind::Permission),
+    ("Table does not exist", ErrorKind::Unsupported),
+    ("can't initialize", ErrorKind::Unsupported),
+    ("unable to initialize table", ErrorKind::Unsupported),
+    ("Could not fetch rule set generation id", ErrorKind::Unsupported),
+    ("Protocol not supported", ErrorKind::Unsupported),
+    ("Couldn't load", ErrorKind::Unsupported),
+    ("Cannot open session to kernel", ErrorKind::Unsupported),
+    ("Set type not supported", ErrorKind::Unsupported),
+];
+
+fn sort(invocation: &Invocation, output: &Output) -> Error {
+    let said = said(&output.stderr);
+    let refused = refused_line(&output.stderr, &invocation.input);
+    let kind = match PHRASES.iter().find(|(phrase, _)| output.stderr.contains(phrase)) {
+        Some((_, kind)) => *kind,
+        // What we had seen there a moment ago is gone: somebody else was at work.
+        None if refused.as_deref().is_some_and(|line| line.starts_with("-D ")) => ErrorKind::Busy,
+        None => ErrorKind::Refused,
+    };
+    let place = refused.map(|line| format!(", at '{line}'")).unwrap_or_default();
+    let status = match output.status.code() {
+        Some(code) => format!("exit status {code}"),
+        None => output.status.to_string(),
+    };
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    Error::new(kind, format!("{} failed ({status}){said}{place}", invocation.program))
+}
+
+/// What a program said, in one line, without the lines that only say where or how to ask for help.
+fn said(stderr: &str) -> String {
+    let noise = |line: &&str| line.is_empty() || line.starts_with("Error occurred at") || line.starts_with("Try `");
+    stderr.lines().map(str::trim).filter(|line| !noise(line)).collect::<Vec<_>>().join("; ")
+}
+
+/// The line of the transaction that the program names by number.
+fn refused_line(stderr: &str, input: &[u8]) -> Option<String> {
+    let behind = stderr.find("line ").map(|at| &stderr[at + 5..]).or_else(|| stderr.split("line: ").nth(1))?;
+    let behind = stderr.split("Error occurred at line: ").nth(1).unwrap_or(behind);
+    let digits: String = behind.chars().take_while(char::is_ascii_digit).collect();
+    let number: usize = digits.parse().ok()?;
+    let line = input.split(|byte| *byte == b'\n').nth(number.checked_sub(1)?)?;
+    Some(String::from_utf8_lossy(line).into_owned()).filter(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    fn failure(stderr: &str) -> Error {
+        let invocation = Invocation::new("iptables-restore", &[])
+            .with_input("*nat\n:A - [0:0]\n-D POSTROUTING -j A\n-A A -j RETURN\nCOMMIT\n");
+        let output = Output { status: ExitStatus::from_raw(1 << 8), stdout: Vec::new(), stderr: stderr.into() };
+        sort(&invocation, &output)
+    }
+
+    #[test]
+    fn versions_and_variants_are_read() {
+        let cases = [
+            ("iptables v1.8.9 (nf_tables)\n", Some((Variant::Nft, Version(1, 8, 9)))),
+            ("iptables v1.8.9 (legacy)\n", Some((Variant::Legacy, Version(1, 8, 9)))),
+            ("iptables v1.6.1\n", Some((Variant::Legacy, Version(1, 6, 1)))),
+            ("iptables v1.8.11 (nf_tables)\n", Some((Variant::Nft, Version(1, 8, 11)))),
+            ("command not found", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_version(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refused_line_is_shown_as_text() {
+        let cases = [
+            ("iptables-restore: line 4 failed\n", "-A A -j RETURN"),
+            (
+                "iptables-nft-restore: line 5: RULE_APPEND failed (No such file or directory): rule in chain A\n",
+                "COMMIT",
+            ),
+            (
+                "iptables-restore v1.8.9 (legacy): Set nope doesn't exist.\n\nError occurred at line: 4\nTry `x -h'\n",
+                "-A A -j RETURN",
+            ),
+        ];
+        for (stderr, line) in cases {
+            let error = failure(stderr);
+            assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+            assert!(error.message.ends_with(&format!(", at '{line}'")), "{error}");
+        }
+    }
+
+    #[test]
+    fn failures_are_sorted() {
+        let cases = [
+            ("Another app is currently holding the xtables lock. Stopped waiting after 5s.", ErrorKind::Busy),
+            ("iptables-restore: line 3 failed: Bad rule (does a matching rule exist in that chain?).", ErrorKind::Busy),
+            ("x: Could not fetch rule set generation id: Permission denied (you must be root)", ErrorKind::Permission),
+            ("x: Could not fetch rule set generation id: Invalid argument", ErrorKind::Unsupported),
+            ("Fatal: can't open lock file /run/xtables.lock: Read-only file system", ErrorKind::Permission),
+            (
+                "ip6tables-save: Cannot initialize: Table does not exist (do you need to insmod?)",
+                ErrorKind::Unsupported,
+            ),
+            ("iptables-restore: line 4 failed", ErrorKind::Refused),
+            ("", ErrorKind::Refused),
+        ];
+        for (stderr, kind) in cases {
+            assert_eq!(failure(stderr).kind, kind, "{stderr}");
+        }
+    }
+}

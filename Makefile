@@ -20,7 +20,7 @@ build: ## the release binary, target/release/ip-masq-agent
 
 demo: needs ## a LAN, a gateway with the real service, an outside: which source does the far end see?
 	$(CARGO) build --quiet --locked --bin ip-masq-agent --example demo
-	@$(IN_LAB) target/debug/examples/demo target/debug/ip-masq-agent
+	@$(IN_LAB) target/debug/examples/demo target/debug/ip-masq-agent etc/ip-masq-agent/config.yaml
 
 test: needs ## every test, in namespaces of its own
 	$(CARGO) test --locked --no-run

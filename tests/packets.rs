@@ -39,7 +39,7 @@ fn by_default_public_destinations_are_masqueraded_and_private_ones_are_not() {
             "lan  192.168.77.2  tcp   203.0.113.200    203.0.113.1
              lan  192.168.77.2  udp   203.0.113.200    203.0.113.1
              lan  192.168.77.2  icmp  203.0.113.200    203.0.113.1
-             lan  192.168.77.2  47    203.0.113.200    203.0.113.1
+             lan  192.168.77.2  50    203.0.113.200    203.0.113.1
              lan  192.168.77.2  tcp   192.0.2.5        198.51.100.1
              lan  192.168.77.2  tcp   10.20.0.5        same
              lan  192.168.77.2  udp   10.255.255.255   same
@@ -219,9 +219,10 @@ fn multicast_and_broadcast_keep_their_source() {
             );
         }
         gateway.apply("masqLocalSource: true\nmasqMulticast: true");
+        // Destinations of their own: VRRP has no ports, so the flows above are still known to conntrack.
         gateway.check(
             "masqMulticast: true, as the Go agent",
-            "gateway@wan0  203.0.113.77  112  224.0.0.18       203.0.113.1
+            "gateway@wan0  203.0.113.77  112  224.0.0.19       203.0.113.1
              gateway@wan0  192.168.77.1  udp  255.255.255.255  203.0.113.1",
         );
     });

@@ -16,6 +16,7 @@ pub struct Agent<'lab> {
 }
 
 const CONFIG: &str = "/run/lab/config.yaml";
+const CONFIG_D: &str = "/run/lab/config.d";
 const LOG: &str = "/run/lab/log";
 const NOTIFY: &str = "/run/lab/notify";
 const RUNTIME: &str = "/run/lab/runtime";
@@ -36,6 +37,15 @@ impl<'lab> Agent<'lab> {
         self.node
             .enter(|| fs::write(CONFIG, config))
             .unwrap_or_else(|error| panic!("{}: {CONFIG}: {error}", self.node.name));
+    }
+
+    /// Writes a file into `config.d`.
+    pub fn add_file(&self, name: &str, text: &str) {
+        let write = || {
+            fs::create_dir_all(CONFIG_D)?;
+            fs::write(format!("{CONFIG_D}/{name}"), text)
+        };
+        self.node.enter(write).unwrap_or_else(|error| panic!("{}: {CONFIG_D}/{name}: {error}", self.node.name));
     }
 
     /// The path of the configuration file, inside the node.

@@ -1,0 +1,158 @@
+//! Random policies, random flows: what the far end sees is what [`Policy::verdict`] says, on every backend.
+
+mod lab;
+
+use ip_masq_agent::config::{self, Flags, SourceText};
+use ip_masq_agent::policy::{Flow, Policy, Protocol, Verdict};
+use lab::{BACKENDS, Gateway, Kind, Lab, Probe, Uplink, address, parse};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proptest::test_runner::{Config, TestRunner};
+use std::net::IpAddr;
+use std::path::Path;
+
+/// Policies per backend, and flows per policy.
+const POLICIES: u32 = 12;
+const FLOWS: usize = 12;
+
+/// Destinations that the gateway can send to, in and around each other's ranges.
+const DESTINATIONS: [&str; 16] = [
+    "203.0.113.200",
+    "203.0.113.9",
+    "192.0.2.5",
+    "192.0.2.130",
+    "198.18.1.1",
+    "100.64.0.1",
+    "10.20.0.5",
+    "10.20.128.5",
+    "10.128.0.1",
+    "172.16.0.5",
+    "172.31.255.254",
+    "169.254.7.7",
+    "2001:db8:5::5",
+    "2001:db8:2::5",
+    "fd20::5",
+    "fd20:8000::5",
+];
+
+/// Senders: the node, and the addresses it may bind to.
+const LAN_SOURCES: [[&str; 2]; 2] = [address::LAN, address::LAN_SECOND];
+const GATEWAY_SOURCES: [[&str; 2]; 4] = [address::GATEWAY_LAN, address::WAN0, address::VIP, address::WAN1];
+
+#[derive(Debug, Clone)]
+struct Sent {
+    by_gateway: bool,
+    source: IpAddr,
+    destination: IpAddr,
+    kind: Kind,
+}
+
+impl Sent {
+    /// The flow as the policy sees it.
+    fn flow(&self) -> Flow {
+        let out = Uplink::towards(self.destination);
+        let on_out: &[[&str; 2]] = match out {
+            Uplink::Wan0 => &[address::WAN0, address::VIP],
+            Uplink::Wan1 => &[address::WAN1],
+        };
+        Flow {
+            source: Some(self.source),
+            source_is_local: self.by_gateway,
+            source_on_out_interface: on_out.iter().flatten().any(|own| parse(own) == self.source),
+            out_interface: Some(out.name().to_owned()),
+            destination: self.destination,
+            protocol: match self.kind {
+                Kind::Tcp => Protocol::Tcp,
+                Kind::Udp => Protocol::Udp,
+                Kind::Ping => Protocol::Icmp,
+                Kind::Raw(number) => Protocol::Other(number),
+            },
+            opens_connection: true,
+            bridged: false,
+        }
+    }
+
+    /// The source that the far end must see under a policy.
+    fn expected(&self, policy: &Policy) -> IpAddr {
+        match policy.verdict(&self.flow()).0 {
+            Verdict::KeepSource => self.source,
+            Verdict::Masquerade => Uplink::towards(self.destination).masquerade_address(self.destination),
+        }
+    }
+}
+
+fn any_sent() -> impl Strategy<Value = Sent> {
+    let sender = prop_oneof![
+        3 => select(LAN_SOURCES.to_vec()).prop_map(|sources| (false, sources)),
+        2 => select(GATEWAY_SOURCES.to_vec()).prop_map(|sources| (true, sources)),
+    ];
+    (sender, select(DESTINATIONS.to_vec()), select(vec![Kind::Tcp, Kind::Udp, Kind::Ping])).prop_map(
+        |((by_gateway, sources), destination, kind)| {
+            let destination = parse(destination);
+            Sent { by_gateway, source: parse(sources[usize::from(destination.is_ipv6())]), destination, kind }
+        },
+    )
+}
+
+/// A list of prefixes of any length around the addresses, as YAML.
+fn any_cidrs(around: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let cidr = (select(around), 0..=128u8).prop_map(|(address, length)| {
+        let address = parse(address);
+        let length = if address.is_ipv4() { length / 4 } else { length };
+        let prefix = ip_masq_agent::policy::Prefix::containing(address, length).expect("a length that fits");
+        format!("'{prefix}'")
+    });
+    prop::collection::vec(cidr, 0..6).prop_map(|cidrs| format!("[{}]", cidrs.join(", ")))
+}
+
+const SOURCES: &[&str] = &["192.168.77.2", "192.168.78.2", "203.0.113.77", "fd00:77::2", "fd00:78::2"];
+
+/// Some keys of a configuration file, each in a line of its own.
+fn any_keys() -> impl Strategy<Value = String> {
+    let interfaces = vec!["wan0", "wan1", "wan+", "'!wan0'", "'!wan1'", "absent+"];
+    let keys = (
+        any_cidrs(&DESTINATIONS).prop_map(|list| format!("nonMasqueradeCIDRs: {list}")),
+        any_cidrs(&DESTINATIONS).prop_map(|list| format!("masqueradeExceptionCIDRs: {list}")),
+        any_cidrs(SOURCES).prop_map(|list| format!("sourceCIDRs: {list}")),
+        any_cidrs(SOURCES).prop_map(|list| format!("excludeSourceCIDRs: {list}")),
+        subsequence(interfaces, 0..3).prop_map(|list| format!("outInterfaces: [{}]", list.join(", "))),
+        any::<bool>().prop_map(|on| format!("masqLinkLocal: {on}")),
+        any::<bool>().prop_map(|on| format!("masqLocalSource: {on}")),
+        any::<bool>().prop_map(|on| format!("randomFully: {on}")),
+    );
+    keys.prop_flat_map(|keys| {
+        let all = vec![keys.0, keys.1, keys.2, keys.3, keys.4, keys.5, keys.6, keys.7];
+        subsequence(all, 0..=8).prop_map(|some| some.join("\n"))
+    })
+}
+
+#[test]
+fn the_far_end_sees_what_the_policy_says() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        let mut runner = TestRunner::new(Config {
+            cases: POLICIES,
+            failure_persistence: None,
+            max_shrink_iters: 64,
+            ..Config::default()
+        });
+        let cases = (any_keys(), prop::collection::vec(any_sent(), FLOWS));
+        let result = runner.run(&cases, |(keys, flows)| {
+            gateway.apply(&keys);
+            let text = gateway.config(&keys);
+            let path = Path::new(gateway.agent.config_path()).into();
+            let policy = config::parse(&[SourceText { path, text }], &Flags::default()).expect("a good file").policy;
+            for sent in flows {
+                let node = if sent.by_gateway { &lab.gateway } else { &lab.lan };
+                let probe = Probe::new(sent.kind, sent.destination).from(sent.source);
+                let seen = probe.source_seen(node, &lab.observer);
+                prop_assert_eq!(seen, Some(sent.expected(&policy)), "{:?}: {:?}", sent, policy.verdict(&sent.flow()));
+            }
+            Ok(())
+        });
+        if let Err(error) = result {
+            panic!("{backend}: {error}");
+        }
+    }
+}

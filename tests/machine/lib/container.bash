@@ -30,7 +30,6 @@ prepare_root() {
 
 # boot: starts the container on what its disk holds now, and waits until systemd says that it is up.
 boot() {
-    join_cgroup=
     local hierarchy
     for hierarchy in unified systemd; do
         [ -d /sys/fs/cgroup/$hierarchy ] && mkdir -p "/sys/fs/cgroup/$hierarchy/$(cgroup)"
@@ -74,9 +73,10 @@ is_down() {
 # power_off: as an administrator would; by force only after that failed.
 power_off() {
     [ -e "$CONTAINER/nspawn" ] || return 0
-    [ ! -e "$CONTAINER/leader" ] || nsenter -t "$(leader)" -a systemctl poweroff 2>/dev/null
-    wait_until 20 is_down || kill -KILL "$(cat "$CONTAINER/nspawn")" 2>/dev/null
-    wait "$(cat "$CONTAINER/nspawn")" 2>/dev/null
+    # The connection may break off before the answer; what counts is that the container goes down.
+    [ ! -e "$CONTAINER/leader" ] || nsenter -t "$(leader)" -a systemctl poweroff 2>/dev/null || true
+    wait_until 20 is_down || kill -KILL "$(cat "$CONTAINER/nspawn")" 2>/dev/null || true
+    wait "$(cat "$CONTAINER/nspawn")" 2>/dev/null || true
     rm -f "$CONTAINER/nspawn" "$CONTAINER/leader"
 }
 

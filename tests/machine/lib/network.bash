@@ -13,7 +13,7 @@ PORT=9000
 make_network() {
     local name
     for name in client gateway server; do
-        ip netns delete $name 2>/dev/null
+        [ ! -e /run/netns/$name ] || ip netns delete $name
         ip netns add $name && ip -n $name link set lo up || return
     done
     ip link add eth0 netns client type veth peer name lan0 netns gateway &&

@@ -38,10 +38,12 @@ stays_off() {
 }
 
 becomes_ready() {
-    local begin=$(date +%s%N)
+    local begin took
+    begin=$(date +%s%N)
     inside systemctl enable --now ip-masq-agent
-    note "$((($(date +%s%N) - begin) / 1000000)) ms"
-    [ $((($(date +%s%N) - begin) / 1000000)) -le 2000 ]
+    took=$((($(date +%s%N) - begin) / 1000000))
+    note "$took ms"
+    [ $took -le 2000 ]
     equals 'ActiveState' "$(property ActiveState)" active
     # The moment systemctl comes back there is no flow that escapes.
     policy_holds
@@ -140,8 +142,7 @@ survives_nftables_service() {
 
 restarts_gaplessly() {
     start_stream
-    local i
-    for i in 1 2 3 4 5; do inside systemctl restart ip-masq-agent; done
+    for _ in {1..5}; do inside systemctl restart ip-masq-agent; done
     stop_stream
     policy_holds
 }

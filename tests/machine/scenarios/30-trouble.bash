@@ -93,7 +93,6 @@ masked() {
 }
 
 without_tools() {
-    local directory
     # As after 'apt purge iptables nftables ipset', but undone at the end.
     inside sh -c 'mkdir /root/tools && for each in /usr/sbin/*tables* /usr/sbin/nft /usr/sbin/ipset; do mv "$each" /root/tools/; done'
     inside systemctl start ip-masq-agent

@@ -18,7 +18,7 @@ INSTALL ?= install
 put  = $(INSTALL) -D -m 0644 $(1) $(DESTDIR)$(2)
 
 .PHONY: install
-install: $(BINARY)
+install: $(BINARY) ## the installed tree, below DESTDIR
 	$(INSTALL) -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/ip-masq-agent
 	$(INSTALL) -d -m 0755 $(DESTDIR)$(UNITDIR)
 	sed 's#/usr/sbin/ip-masq-agent#$(SBINDIR)/ip-masq-agent#' systemd/ip-masq-agent.service \

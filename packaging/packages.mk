@@ -30,25 +30,25 @@ $(DIST):
 source: | $(DIST)
 	git archive --format=tar --prefix=ip-masq-agent-$(VERSION)/ --mtime=@$(SOURCE_DATE_EPOCH) HEAD | gzip -n9 >$(SOURCE_TARBALL)
 
-deb: package-tools source
+deb: package-tools source ## the Debian package, in dist/
 	rm -rf $(PACKAGE_WORK)/deb && mkdir -p $(PACKAGE_WORK)/deb
 	tar -xzf $(SOURCE_TARBALL) -C $(PACKAGE_WORK)/deb
 	cd $(PACKAGE_WORK)/deb/ip-masq-agent-$(VERSION) && \
 		CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) dpkg-buildpackage --build=binary --no-sign
 	cp $(PACKAGE_WORK)/deb/*.deb $(DIST)/
 
-rpm: package-tools source
+rpm: package-tools source ## the RPM package, in dist/
 	rm -rf $(PACKAGE_WORK)/rpm && mkdir -p $(PACKAGE_WORK)/rpm
 	CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) rpmbuild -bb rpm/ip-masq-agent.spec --quiet \
 		--define '_topdir $(abspath $(PACKAGE_WORK))/rpm' \
 		--define '_sourcedir $(abspath $(DIST))'
 	cp $(PACKAGE_WORK)/rpm/RPMS/*/*.rpm $(DIST)/
 
-dist:
+dist: ## source tarball, both packages and their checksums, in dist/
 	rm -rf $(DIST)
 	$(MAKE) deb rpm
 	cd $(DIST) && sha256sum *.tar.gz *.deb *.rpm >SHA256SUMS
 
 # Builds everything twice, in different directories and with nothing shared, and compares.
-reproducible:
+reproducible: ## build everything twice and compare
 	packaging/build-twice

@@ -1,0 +1,85 @@
+# What checks ask. Each says what it saw when it is not what was expected.
+
+CONFIG=/etc/ip-masq-agent/config.yaml
+
+# property NAME: of the unit.
+property() {
+    inside systemctl show --value --property="$1" ip-masq-agent.service
+}
+
+# equals WHAT FOUND EXPECTED
+equals() {
+    [ "$2" = "$3" ] || { echo "$1 is '$2', expected '$3'"; return 1; }
+}
+
+# contains TEXT PATTERN: fixed string.
+contains() {
+    grep -qF -- "$2" <<<"$1" || { printf 'no "%s" in:\n%s\n' "$2" "$1"; return 1; }
+}
+
+fails() {
+    if "$@"; then
+        echo "this should have failed: $*"
+        return 1
+    fi
+}
+
+# journal ARGUMENT…: of the unit, all of this boot.
+journal() {
+    inside journalctl --no-pager --boot --unit=ip-masq-agent "$@"
+}
+
+# our_traces: every rule, chain, set and table of ours in the kernel, of every backend.
+our_traces() {
+    inside sh -c '
+        nft list tables | grep ip-masq-agent
+        iptables-nft-save -t nat 2>/dev/null | grep -i -e IP-MASQ -e ip-masq
+        ip6tables-nft-save -t nat 2>/dev/null | grep -i -e IP-MASQ -e ip-masq
+        grep -qx nat /proc/net/ip_tables_names 2>/dev/null && iptables-legacy-save -t nat | grep -i -e IP-MASQ -e ip-masq
+        ipset list -n 2>/dev/null | grep -i ip-masq
+        true' 2>/dev/null
+}
+
+no_traces() {
+    local traces
+    traces=$(our_traces)
+    [ -z "$traces" ] || { printf 'still in the kernel:\n%s\n' "$traces"; return 1; }
+}
+
+# policy_holds: new flows to the public address are masqueraded, to the private one not.
+policy_holds() {
+    reset_counters
+    send_flows $PUBLIC 20
+    send_flows $PRIVATE 20
+    equals 'masqueraded to the public address' "$(arrived public-masqueraded)" 20
+    equals 'plain to the public address' "$(arrived public-plain)" 0
+    equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 0
+    equals 'plain to the private address' "$(arrived private-plain)" 20
+}
+
+# configure TEXT: the whole main file.
+configure() {
+    printf '%s\n' "$1" >"$CONTAINER/root$CONFIG"
+}
+
+# drop_in TEXT, or none to remove it.
+drop_in() {
+    local directory=$CONTAINER/root/etc/systemd/system/ip-masq-agent.service.d
+    rm -rf "$directory"
+    if [ -n "${1:-}" ]; then
+        mkdir -p "$directory"
+        printf '%s\n' "$1" >"$directory/50-test.conf"
+    fi
+    inside systemctl daemon-reload
+}
+
+# With an overlay below, writing to its merged directory from outside is what the container sees at once.
+install_package() {
+    use_repository first
+    apt update
+    apt install ip-masq-agent
+}
+
+start_service() {
+    inside systemctl start ip-masq-agent
+}

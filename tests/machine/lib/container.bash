@@ -1,0 +1,102 @@
+# One systemd-nspawn container at a time, on an overlay of a root filesystem.
+
+CONTAINER=$SCRATCH/container
+
+leader() {
+    cat "$CONTAINER/leader"
+}
+
+# inside COMMAND…: as a unit of the container's systemd, so with the container's capabilities and cgroup and not ours.
+inside() {
+    nsenter -t "$(leader)" -a systemd-run --quiet --wait --pipe --collect -- "$@"
+}
+
+# start_container KIND: a fresh one, booted.
+start_container() {
+    local lower
+    lower=$(unpack_rootfs "$SUITE" "$1") || return
+    mkdir -p "$CONTAINER/"{upper,work,root}
+    mount -t overlay overlay -o "lowerdir=$lower,upperdir=$CONTAINER/upper,workdir=$CONTAINER/work" "$CONTAINER/root" || return
+    prepare_root "$CONTAINER/root" && boot
+}
+
+prepare_root() {
+    # Packages come from the local repository alone.
+    rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*
+    mkdir -p "$1/srv/repository" "$1/var/log/journal"
+    use_repository first
+    configure_gateway_network "$1"
+}
+
+# boot: starts the container on what its disk holds now, and waits until systemd says that it is up.
+boot() {
+    local hierarchy
+    for hierarchy in unified systemd; do
+        [ -d /sys/fs/cgroup/$hierarchy ] && mkdir -p "/sys/fs/cgroup/$hierarchy/$(cgroup)"
+    done
+    [ -d /sys/fs/cgroup/unified ] || mkdir -p "/sys/fs/cgroup/$(cgroup)"
+    (
+        for hierarchy in /unified /systemd ''; do
+            procs="/sys/fs/cgroup$hierarchy/$(cgroup)/cgroup.procs"
+            [ ! -e "$procs" ] || echo "$BASHPID" >"$procs"
+        done
+        export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
+        exec setsid systemd-nspawn --quiet --directory="$CONTAINER/root" --machine=gateway --register=no --keep-unit --boot \
+            --console=read-only --network-namespace-path=/run/netns/gateway --capability=CAP_NET_ADMIN \
+            --bind-ro="$SCRATCH/repository:/srv/repository" </dev/null >"$CONTAINER/console" 2>&1
+    ) &
+    echo $! >"$CONTAINER/nspawn"
+    wait_until 30 is_up || { tail -n 20 "$CONTAINER/console"; return 1; }
+}
+
+# One cgroup per container: two in one would share the cgroups of their units.
+cgroup() {
+    echo "ip-masq-agent-machine-$$"
+}
+
+is_up() {
+    local pid
+    kill -0 "$(cat "$CONTAINER/nspawn")" || return
+    pid=$(pgrep -P "$(cat "$CONTAINER/nspawn")" | head -n1)
+    [ -n "$pid" ] || return
+    echo "$pid" >"$CONTAINER/leader"
+    case $(nsenter -t "$pid" -a systemctl is-system-running 2>/dev/null) in
+        running | degraded) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+is_down() {
+    ! kill -0 "$(cat "$CONTAINER/nspawn")" 2>/dev/null
+}
+
+# power_off: as an administrator would; by force only after that failed.
+power_off() {
+    [ -e "$CONTAINER/nspawn" ] || return 0
+    # The connection may break off before the answer; what counts is that the container goes down.
+    [ ! -e "$CONTAINER/leader" ] || nsenter -t "$(leader)" -a systemctl poweroff 2>/dev/null || true
+    wait_until 20 is_down || kill -KILL "$(cat "$CONTAINER/nspawn")" 2>/dev/null || true
+    wait "$(cat "$CONTAINER/nspawn")" 2>/dev/null || true
+    rm -f "$CONTAINER/nspawn" "$CONTAINER/leader"
+}
+
+stop_container() {
+    power_off
+    local hierarchy
+    for hierarchy in /unified /systemd ''; do
+        [ ! -d "/sys/fs/cgroup$hierarchy/$(cgroup)" ] ||
+            find "/sys/fs/cgroup$hierarchy/$(cgroup)" -depth -type d -exec rmdir {} + 2>/dev/null
+    done
+    ! mountpoint -q "$CONTAINER/root" || umount "$CONTAINER/root"
+    rm -rf "$CONTAINER"
+}
+
+# wait_until SECONDS COMMAND…: true as soon as the command is.
+wait_until() {
+    local end=$(($(date +%s%N) + $1 * 1000000000))
+    shift
+    until "$@" 2>/dev/null; do
+        [ "$(date +%s%N)" -lt "$end" ] || return 1
+        sleep 0.02
+    done
+}

@@ -1,0 +1,63 @@
+# Checks, their results, and the table of them.
+
+RESULTS=$SCRATCH/results
+: >"$RESULTS"
+SCENARIO=
+
+# run_scenario FILE: starts from a fresh container of the kind the scenario asks for.
+run_scenario() {
+    KIND=base
+    SCENARIO=$(basename "$1" .bash)
+    # shellcheck source=/dev/null
+    . "$1"
+    if ! { make_network && start_container "$KIND"; } >"$SCRATCH/log" 2>&1; then
+        verdict 'the container boots' FAILED 0
+        return
+    fi
+    checks
+    [ -z "${open_shell:-}" ] || nsenter -t "$(leader)" -a bash -l
+    stop_container
+}
+
+# check 'A SENTENCE' FUNCTION: runs it in a subshell where any failure ends it, and notes what came of it.
+check() {
+    local begin end rc
+    begin=$(date +%s%N)
+    (
+        set -e
+        "$2"
+    ) >"$SCRATCH/log" 2>&1
+    rc=$?
+    end=$(date +%s%N)
+    if [ $rc = 0 ]; then
+        verdict "$1" ok $(((end - begin) / 1000000))
+    else
+        verdict "$1" FAILED $(((end - begin) / 1000000))
+    fi
+}
+
+verdict() {
+    local note=
+    [ ! -s "$SCRATCH/note" ] || note=$(cat "$SCRATCH/note")
+    rm -f "$SCRATCH/note"
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$SUITE" "$SCENARIO" "$1" "$2" "$3" "$note" >>"$RESULTS"
+    printf '%-9s %-11s %-78s %-6s %6d ms  %s\n' "$SUITE" "$SCENARIO" "$1" "$2" "$3" "$note"
+    if [ "$2" != ok ]; then
+        sed 's/^/    | /' "$SCRATCH/log"
+        [ ! -e "$CONTAINER/leader" ] || nsenter -t "$(leader)" -a journalctl -q --no-pager -n 25 -u ip-masq-agent 2>&1 | sed 's/^/    journal | /'
+    fi
+}
+
+# note TEXT: a figure to show beside the check that is running.
+note() {
+    echo "$*" >"$SCRATCH/note"
+}
+
+report() {
+    local failed total
+    total=$(wc -l <"$RESULTS")
+    failed=$(awk -F'\t' '$4 != "ok"' "$RESULTS" | wc -l)
+    echo
+    echo "$total checks, $failed failed, $1 s"
+    [ "$total" -gt 0 ] && [ "$failed" = 0 ]
+}

@@ -1,0 +1,263 @@
+# The life of the package on a gateway, from installation to purge.
+
+checks() {
+    check 'apt installs it from a local repository' installs
+    check 'the installation neither enables nor starts it, and changes no rule' stays_off
+    check 'enable --now: ready within two seconds, with the rules in' becomes_ready
+    check 'systemctl status shows what the service says' shows_status
+    check 'public destinations are masqueraded, private ones are not' policy_holds
+    check 'systemd has nothing to say about the installed unit, exposure at most 2.0' unit_is_sound
+    check 'the process has two capabilities, a filter and no new privileges' is_confined
+    check 'a good reload succeeds and changes where new flows go' reloads
+    check 'a bad reload fails, says where, and keeps the rules' refuses_reload
+    check 'the journal has fields, a MESSAGE_ID and the catalog text' journal_explains
+    check 'flushed rules come back, and the journal says so' repairs_flush
+    check 'nftables.service restarting beside it (flush ruleset) is survived' survives_nftables_service
+    check 'restart under a stream of new flows: none with the wrong source' restarts_gaplessly
+    check 'kill -9 under a stream: started again, none with the wrong source' survives_kill
+    check 'SIGSTOP under a stream: the watchdog ends it, none with the wrong source' watchdog_bites
+    check 'upgrade under a stream: none with the wrong source, the edited conffile is kept' upgrades_gaplessly
+    check 'a storm of daemon-reload while it restarts does no harm' survives_daemon_reloads
+    check 'downgrade works the same' downgrades
+    check 'stop removes every trace from the kernel' stops_clean
+    check 'reboot: rules are in before the network, no flow with the wrong source' reboots
+    check 'remove takes the rules out even with onStop: keep' removes
+    check 'purge leaves nothing behind' purges
+}
+
+installs() {
+    install_package
+    inside test -x /usr/sbin/ip-masq-agent
+    inside dpkg -V ip-masq-agent
+}
+
+stays_off() {
+    equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" disabled
+    equals 'ActiveState' "$(property ActiveState)" inactive
+    no_traces
+}
+
+becomes_ready() {
+    local begin took
+    begin=$(date +%s%N)
+    inside systemctl enable --now ip-masq-agent
+    took=$((($(date +%s%N) - begin) / 1000000))
+    note "$took ms"
+    [ $took -le 2000 ]
+    equals 'ActiveState' "$(property ActiveState)" active
+    # The moment systemctl comes back there is no flow that escapes.
+    policy_holds
+    inside ip-masq-agent status
+}
+
+shows_status() {
+    local text
+    text=$(property StatusText)
+    [ -n "$text" ]
+    contains "$(inside systemctl status ip-masq-agent)" "Status: \"$text\""
+}
+
+unit_is_sound() {
+    inside systemd-analyze security --threshold=20 --no-pager ip-masq-agent.service >"$SCRATCH/exposure"
+    tail -n1 "$SCRATCH/exposure"
+    note "$(grep -o 'Overall exposure.*' "$SCRATCH/exposure" | grep -o '[0-9]\.[0-9]')"
+    equals 'what verify says' "$(inside systemd-analyze verify ip-masq-agent.service 2>&1 | grep -F ip-masq-agent)" ''
+}
+
+is_confined() {
+    local status
+    status=$(inside cat "/proc/$(property MainPID)/status")
+    # CAP_NET_ADMIN is bit 12, CAP_NET_RAW bit 13.
+    contains "$status" $'CapBnd:\t0000000000003000'
+    contains "$status" $'CapEff:\t0000000000003000'
+    contains "$status" $'NoNewPrivs:\t1'
+    contains "$status" $'Seccomp:\t2'
+}
+
+reloads() {
+    configure "nonMasqueradeCIDRs: [203.0.113.0/24]"
+    inside systemctl reload ip-masq-agent
+    reset_counters
+    send_flows $PUBLIC 20
+    send_flows $PRIVATE 20
+    equals 'plain to the public address' "$(arrived public-plain)" 20
+    equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
+    inside ip-masq-agent explain $PUBLIC | grep -F "$CONFIG:1"
+    configure "nonMasqueradeCIDRs: [10.0.0.0/8] # edited"
+    inside systemctl reload ip-masq-agent
+    policy_holds
+}
+
+refuses_reload() {
+    local pid
+    pid=$(property MainPID)
+    configure "nonMasqueradeCIDRs: [10.0.0.0/8, 192.168.1.1/16]"
+    fails inside systemctl reload ip-masq-agent
+    policy_holds
+    equals 'MainPID' "$(property MainPID)" "$pid"
+    equals 'ActiveState' "$(property ActiveState)" active
+    contains "$(journal)" "$CONFIG:1:34"
+    contains "$(inside systemctl status --full ip-masq-agent)" "$CONFIG:1:34"
+    fails inside ip-masq-agent status
+    configure "nonMasqueradeCIDRs: [10.0.0.0/8] # edited"
+    inside systemctl reload ip-masq-agent
+    inside ip-masq-agent status
+}
+
+journal_explains() {
+    journal -o verbose | grep -E '^ +MESSAGE_ID=[0-9a-f]{32}$'
+    inside journalctl --list-catalog | grep -i masq
+    # 'journalctl -x' puts the catalog text below its message, each line behind '-- ' or two dots.
+    journal -x | grep -E '^(--|░░) Subject: '
+}
+
+masquerades_again() {
+    reset_counters
+    send_flows $PUBLIC 1
+    [ "$(arrived public-masqueraded)" = 1 ]
+}
+
+repairs_flush() {
+    local begin
+    inside nft flush ruleset
+    begin=$(date +%s%N)
+    wait_until 10 masquerades_again
+    note "$((($(date +%s%N) - begin) / 1000000)) ms"
+    policy_holds
+    wait_until 5 journal_names nft
+}
+
+journal_names() {
+    journal | grep -E "changed by $1\[?"
+}
+
+survives_nftables_service() {
+    inside systemctl start nftables.service
+    inside systemctl restart nftables.service
+    wait_until 10 masquerades_again
+    policy_holds
+    inside systemctl stop nftables.service
+    wait_until 10 masquerades_again
+}
+
+restarts_gaplessly() {
+    start_stream
+    for _ in {1..5}; do inside systemctl restart ip-masq-agent; done
+    stop_stream
+    policy_holds
+}
+
+has_restarted() {
+    [ "$(property NRestarts)" -gt "$1" ] && [ "$(property ActiveState)" = active ]
+}
+
+survives_kill() {
+    local before
+    before=$(property NRestarts)
+    start_stream
+    inside kill -KILL "$(property MainPID)"
+    wait_until 15 has_restarted "$before"
+    stop_stream
+    policy_holds
+}
+
+watchdog_bites() {
+    local before
+    drop_in $'[Service]\nWatchdogSec=1s'
+    inside systemctl restart ip-masq-agent
+    before=$(property NRestarts)
+    start_stream
+    inside kill -STOP "$(property MainPID)"
+    wait_until 20 has_restarted "$before"
+    stop_stream
+    journal | grep -iE 'watchdog'
+    drop_in
+    inside systemctl restart ip-masq-agent
+}
+
+version() {
+    inside dpkg-query -W -f '${Version}' ip-masq-agent
+}
+
+upgrades_gaplessly() {
+    local pid
+    pid=$(property MainPID)
+    use_repository second
+    apt update
+    start_stream
+    apt upgrade
+    stop_stream
+    contains "$(version)" later
+    [ "$(property MainPID)" != "$pid" ]
+    equals 'ActiveState' "$(property ActiveState)" active
+    contains "$(inside cat $CONFIG)" '# edited'
+    equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" enabled
+}
+
+survives_daemon_reloads() {
+    start_stream
+    inside sh -c 'for i in 1 2 3 4 5 6 7 8; do systemctl daemon-reload & done; systemctl restart ip-masq-agent; wait'
+    stop_stream
+    equals 'ActiveState' "$(property ActiveState)" active
+}
+
+downgrades() {
+    use_repository first
+    rm -rf "$CONTAINER/root/var/lib/apt/lists/"*
+    apt update
+    start_stream
+    apt install --allow-downgrades "ip-masq-agent=$(inside apt-cache madison ip-masq-agent | awk '$3 !~ /later/ { print $3; exit }')"
+    stop_stream
+    fails contains "$(version)" later
+    equals 'ActiveState' "$(property ActiveState)" active
+}
+
+stops_clean() {
+    inside systemctl stop ip-masq-agent
+    no_traces
+    equals 'ActiveState' "$(property ActiveState)" inactive
+    inside systemctl start ip-masq-agent
+}
+
+# A namespace of its own for the next boot: a machine that reboots forgets its rules.
+reboots() {
+    power_off
+    make_network
+    start_stream
+    boot
+    wait_until 10 masquerades_again_under_stream
+    stop_stream
+    equals 'ActiveState' "$(property ActiveState)" active
+    local ready network
+    ready=$(property ActiveEnterTimestampMonotonic)
+    network=$(inside systemctl show --value --property=ActiveEnterTimestampMonotonic network-pre.target)
+    echo "service ready at $ready us, network-pre.target at $network us"
+    [ "$network" -gt 0 ] && [ "$ready" -le "$network" ]
+    fails sh -c "nsenter -t $(leader) -a journalctl -b --no-pager | grep -i 'ordering cycle'"
+    policy_holds
+}
+
+masquerades_again_under_stream() {
+    [ "$(arrived public-masqueraded)" -gt 200 ]
+}
+
+removes() {
+    configure "onStop: keep"
+    inside systemctl reload ip-masq-agent
+    inside systemctl stop ip-masq-agent
+    [ -n "$(our_traces)" ]
+    inside systemctl start ip-masq-agent
+    apt remove ip-masq-agent
+    no_traces
+    fails inside test -e /usr/sbin/ip-masq-agent
+    # A removed package keeps its configuration.
+    inside test -e $CONFIG
+}
+
+purges() {
+    apt purge ip-masq-agent
+    equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
+        -not -path '/var/log/*' -not -path '/run/systemd/*')" ''
+    no_traces
+}

@@ -53,7 +53,8 @@ impl Draft {
             Value::Map(entries) => entries,
             Value::Null | Value::Broken => return,
             found => {
-                let message = format!("expected keys with values, found {}", found.describe());
+                let hint = if matches!(found, Value::Text(_)) { "; a key needs ': ' behind it" } else { "" };
+                let message = format!("expected keys with values, found {}{hint}", found.describe());
                 problems.report(Place::File { source, offset: root.offset }, "", message);
                 return;
             }
@@ -93,7 +94,9 @@ impl Draft {
             Key::MasqMulticast => replace(&mut self.masq_multicast, judge.switch(node)),
             Key::MasqLocalSource => replace(&mut self.masq_local_source, judge.switch(node)),
             Key::NomasqAllReservedRanges => replace(&mut self.nomasq_all_reserved_ranges, judge.switch(node)),
-            Key::EnableIpv6 => replace(&mut self.enable_ipv6, judge.switch(node)),
+            // A value that is refused was meant to be something: taken as true, it costs no second error for each
+            // list with IPv6 in it.
+            Key::EnableIpv6 => self.enable_ipv6 = Some(judge.switch(node).unwrap_or(true)),
             Key::RandomFully => replace(&mut self.random_fully, judge.switch(node)),
             Key::ToPorts => replace(&mut self.to_ports, judge.ports(node)),
             Key::CidrLimit => {
@@ -242,6 +245,6 @@ fn report_ipv6(key: Key, list: &List<Prefix>, problems: &mut Problems) {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    let message = format!("{}{more} is IPv6, which is not enabled; set {}: true", first.value, Key::EnableIpv6);
+    let message = format!("'{}'{more} is IPv6, which is not enabled; set {}: true", first.value, Key::EnableIpv6);
     problems.report(first.place, key.info().name, message);
 }

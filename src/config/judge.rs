@@ -1,12 +1,13 @@
 //! One value of one key: is it what the key wants, and if not, what was probably meant.
 
-use super::diagnostic::{Place, Problems, quoted};
+use super::diagnostic::{Place, Problems, quoted, visible};
 use super::document::{Node, Value};
 use super::duration::{DurationError, parse_go_duration};
 use super::keys::{Key, nearest};
 use super::settings::Choice;
 use crate::policy::{InterfacePattern, InterfacePatternError, PortRanges, PortRangesError, Prefix, PrefixError};
 use crate::ruleset::ChainName;
+use std::fmt::Display;
 use std::time::Duration;
 
 /// The shortest and the longest `resyncInterval`.
@@ -41,7 +42,7 @@ impl Judge<'_> {
         }
     }
 
-    fn wrong<T>(&mut self, node: &Node, message: impl std::fmt::Display) -> Option<T> {
+    fn wrong<T>(&mut self, node: &Node, message: impl Display) -> Option<T> {
         self.problems.report(self.place(node), self.key.info().name, message);
         None
     }
@@ -73,7 +74,6 @@ impl Judge<'_> {
         match &node.value {
             Value::Text(text) => Some(text),
             Value::Number(text) => self.expected(node, expected, &format!("; write \"{text}\" if it is meant as text")),
-            Value::Bool(value) => self.expected(node, expected, &format!("; write \"{value}\" if it is meant as text")),
             Value::Null => self.expected(node, expected, "; leave the key out for its default"),
             _ => self.expected(node, expected, ""),
         }
@@ -106,7 +106,7 @@ impl Judge<'_> {
         };
         match text.parse() {
             Ok(prefix) => Some(prefix),
-            Err(error) => self.wrong(node, format!("{}: {error}{}", quoted(text), prefix_hint(text, &error))),
+            Err(error) => self.wrong(node, refusal(text, &error, &prefix_hint(text, &error))),
         }
     }
 
@@ -118,31 +118,31 @@ impl Judge<'_> {
         };
         match text.parse() {
             Ok(pattern) => Some(pattern),
-            Err(error) => self.wrong(node, format!("{}: {error}{}", quoted(text), interface_hint(text, &error))),
+            Err(error) => self.wrong(node, refusal(text, &error, &interface_hint(text, &error))),
         }
     }
 
     /// A duration from 1 s to 24 h.
     pub fn duration(&mut self, node: &Node) -> Option<Duration> {
+        let expected = "a duration such as 60s";
         if let Value::Number(text) = &node.value {
-            let found = format!("expected a duration, found the number {text} without a unit; ");
-            return self.wrong(
-                node,
-                found + &if is_digits(text) { format!("write {text}s for seconds") } else { "write 60s".to_owned() },
-            );
+            let seconds = text.parse().is_ok_and(|seconds| RESYNC.contains(&Duration::from_secs(seconds)));
+            let meant = if seconds { text } else { "60" };
+            return self.expected(node, expected, &format!(" without a unit; write {meant}s"));
         }
-        let text = self.text(node, "a duration such as 60s")?;
+        let text = self.text(node, expected)?;
         let nanoseconds = match parse_go_duration(text) {
             Ok(nanoseconds) => nanoseconds,
-            Err(error) => return self.wrong(node, format!("{}: {error}{}", quoted(text), duration_hint(text, &error))),
+            Err(error) => return self.wrong(node, refusal(text, &error, &duration_hint(text, &error))),
         };
         let value = u64::try_from(nanoseconds).map(Duration::from_nanos).ok();
         match value {
             Some(value) if RESYNC.contains(&value) => Some(value),
-            Some(value) => self.wrong(
-                node,
-                format!("{} is {}, not between 1s and 24h", quoted(text), humantime::format_duration(value)),
-            ),
+            Some(value) => {
+                let plainly = humantime::format_duration(value).to_string();
+                let plainly = if plainly == *text { String::new() } else { format!(" ({plainly})") };
+                self.wrong(node, format!("{}{plainly} is not between 1s and 24h", quoted(text)))
+            }
             None => self.wrong(node, format!("{} is negative, not between 1s and 24h", quoted(text))),
         }
     }
@@ -169,7 +169,7 @@ impl Judge<'_> {
     /// The name of a chain.
     pub fn chain(&mut self, node: &Node) -> Option<ChainName> {
         let text = self.text(node, "the name of a chain")?;
-        text.parse().map_or_else(|error| self.wrong(node, format!("{}: {error}", quoted(text))), Some)
+        text.parse().map_or_else(|error| self.wrong(node, refusal(text, &error, "")), Some)
     }
 
     /// Port ranges.
@@ -177,7 +177,7 @@ impl Judge<'_> {
         let text = self.text(node, "port ranges such as \"1024-65535\"")?;
         match text.parse() {
             Ok(ranges) => Some(ranges),
-            Err(error) => self.wrong(node, format!("{}: {error}{}", quoted(text), ports_hint(text, &error))),
+            Err(error) => self.wrong(node, refusal(text, &error, &ports_hint(text, &error))),
         }
     }
 
@@ -194,6 +194,14 @@ impl Judge<'_> {
         let hint = nearest(text, words).map(|word| format!("; did you mean {word}?")).unwrap_or_default();
         self.expected(node, &expected, &hint)
     }
+}
+
+/// What is wrong with a text, which is named once.
+fn refusal(text: &str, error: &impl Display, hint: &str) -> String {
+    let error = error.to_string();
+    let named = !text.is_empty() && error.contains(text);
+    let subject = if named { String::new() } else { format!("{}: ", quoted(text)) };
+    format!("{subject}{}{hint}", visible(&error))
 }
 
 fn is_digits(text: &str) -> bool {
@@ -226,7 +234,7 @@ fn prefix_hint(text: &str, error: &PrefixError) -> String {
 fn interface_hint(text: &str, error: &InterfacePatternError) -> String {
     match error {
         InterfacePatternError::Character('*') if text.ends_with('*') => {
-            format!("; did you mean {}?", quoted(&text.replace('*', "+")))
+            format!("; did you mean {}?", visible(&text.replace('*', "+")))
         }
         InterfacePatternError::Character(',' | ' ') => "; write one name per item".to_owned(),
         InterfacePatternError::Empty if text == "+" => "; leave the list empty for all interfaces".to_owned(),

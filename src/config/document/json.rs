@@ -11,17 +11,25 @@ pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
     }
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => yaml::parse(text),
-        Err(error) => (None, vec![SyntaxError::new(offset(text, &error), message(&error))]),
+        Err(error) => {
+            let offset = offset(text, &error);
+            (None, vec![SyntaxError::new(offset, message(&error, &text[offset..]))])
+        }
     }
 }
 
 /// serde_json counts columns in bytes from 1, and names the last byte that it looked at.
 fn offset(text: &str, error: &serde_json::Error) -> usize {
     let start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    (start + error.column().saturating_sub(1)).min(text.len())
+    let mut offset = (start + error.column().saturating_sub(1)).min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    offset
 }
 
-fn message(error: &serde_json::Error) -> String {
+/// What serde_json found wrong, in our words; `rest` begins where it found it.
+fn message(error: &serde_json::Error, rest: &str) -> String {
     let text = error.to_string();
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
     let reworded = match what {
@@ -29,12 +37,18 @@ fn message(error: &serde_json::Error) -> String {
         "EOF while parsing an object" => "the map is not closed; a '}' is missing",
         "EOF while parsing a string" => "the text is not closed; a '\"' is missing",
         "EOF while parsing a value" => "a value is missing",
-        "trailing comma" => "a comma without a value behind it; JSON does not allow it",
+        "trailing comma" => TRAILING_COMMA,
+        "key must be a string" if rest.starts_with('}') => TRAILING_COMMA,
         "trailing characters" => "something behind the end of the JSON value",
         "key must be a string" => "a key must be text in double quotes",
-        "expected ident" => "neither true, false nor null",
+        "expected value" | "expected ident" => "neither a number, true, false, null nor text in double quotes",
+        "expected `,` or `}`" => "a ',' or '}' is missing before this",
+        "expected `,` or `]`" => "a ',' or ']' is missing before this",
+        "expected `:`" => "a ':' is missing before this",
         "recursion limit exceeded" => return super::too_deep(),
         _ => what,
     };
     reworded.to_owned()
 }
+
+const TRAILING_COMMA: &str = "a ',' with nothing behind it, which JSON does not allow";

@@ -13,12 +13,15 @@ pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
     }
     let (table, errors) = DeTable::parse_recoverable(text);
     let broken = errors.iter().any(|error| error.message() != DUPLICATE);
-    let errors = errors.iter().map(|error| syntax_error(text, table.get_ref(), error)).collect();
+    let mut errors: Vec<_> = errors.iter().map(|error| syntax_error(text, table.get_ref(), error)).collect();
+    errors.sort_by_key(|error| error.offset);
+    // What follows an error in the same line mostly follows from it.
+    errors.dedup_by(|next, first| !text.as_bytes()[first.offset..next.offset].contains(&b'\n'));
     if broken {
         return (None, errors);
     }
     let offset = table.span().start as u32;
-    (Some(Node { offset, value: map(table.into_inner()) }), errors)
+    (Some(Node { offset, value: map(text, table.into_inner()) }), errors)
 }
 
 /// The parser holds all tokens of a text in memory before it looks at them, so texts that are nothing but
@@ -43,26 +46,27 @@ fn oversized(text: &str) -> Option<SyntaxError> {
     None
 }
 
-fn map(table: DeTable<'_>) -> Value<'_> {
+fn map<'t>(text: &'t str, table: DeTable<'t>) -> Value<'t> {
     let entries = table.into_iter().map(|(key, value)| Entry {
         offset: key.span().start as u32,
         key: key.into_inner(),
-        value: node(value),
+        value: node(text, value),
     });
     Value::Map(entries.collect())
 }
 
-fn node(value: Spanned<DeValue<'_>>) -> Node<'_> {
-    let offset = value.span().start as u32;
+fn node<'t>(text: &'t str, value: Spanned<DeValue<'t>>) -> Node<'t> {
+    let span = value.span();
+    let offset = span.start as u32;
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Text(text),
+        // Without the underscores that TOML allows between digits.
         DeValue::Integer(number) if number.radix() == 10 => Value::Number(number.as_str().to_owned().into()),
-        DeValue::Integer(number) => Value::Number(format!("{} of base {}", number.as_str(), number.radix()).into()),
-        DeValue::Float(number) => Value::Number(number.as_str().to_owned().into()),
+        DeValue::Integer(_) | DeValue::Float(_) => Value::Number(text[span].into()),
         DeValue::Boolean(value) => Value::Bool(value),
         DeValue::Datetime(date) => Value::Date(date.to_string()),
-        DeValue::Array(items) => Value::List(items.into_iter().map(node).collect()),
-        DeValue::Table(table) => map(table),
+        DeValue::Array(items) => Value::List(items.into_iter().map(|item| node(text, item)).collect()),
+        DeValue::Table(table) => map(text, table),
     };
     Node { offset, value }
 }
@@ -78,15 +82,27 @@ fn syntax_error(text: &str, table: &DeTable<'_>, error: &Error) -> SyntaxError {
         let first = table.get_key_value(name).map(|(key, _)| key.span().start).filter(|first| *first < span.start);
         return SyntaxError::duplicate(span.start, name, first);
     }
-    let message = match error.message() {
-        "string values must be quoted, expected literal string" if written.is_empty() => "a value is missing",
-        "string values must be quoted, expected literal string" => {
+    SyntaxError::new(span.start, message(error.message(), written))
+}
+
+/// What the parser found wrong with the piece that it names, for somebody who does not know its words.
+fn message(message: &str, written: &str) -> String {
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let reworded = match what {
+        "string values must be quoted" if written.is_empty() => "a value is missing",
+        "string values must be quoted" | "invalid float" => {
             "neither true, false, a number nor quoted text; put text in quotes"
         }
-        "key with no value, expected `=`" => "a key without a '=' behind it",
-        "unclosed array, expected `]`" => "the list is not closed; a ']' is missing",
-        "cannot recurse further; max recursion depth met" => return SyntaxError::new(span.start, too_deep()),
-        other => other,
+        "key with no value" => "a key without a '=' behind it",
+        "invalid unquoted key" if written.starts_with(':') => "a ':' where TOML wants '='",
+        "unexpected key or value" => "something behind the value; every key wants a line of its own",
+        "unexpected leading zero" => "a number with a leading zero",
+        "missing comma between array elements" => "a ',' is missing before this",
+        "unclosed array" => "the list is not closed; a ']' is missing",
+        "invalid basic string" if expected == "`\"`" => "the text is not closed; a '\"' is missing",
+        "invalid literal string" if expected == "`'`" => "the text is not closed; a single quote is missing",
+        "cannot recurse further; max recursion depth met" => return too_deep(),
+        _ => return message.replace('`', "'"),
     };
-    SyntaxError::new(span.start, message.replace('`', "'"))
+    reworded.to_owned()
 }

@@ -180,7 +180,7 @@ fn message(error: &ScanError) -> String {
             "a tab in the indentation; YAML wants spaces"
         }
         ErrorKind::MappingValueNotAllowed => {
-            "a ':' where no key can stand; is the indentation wrong, or must the text be quoted?"
+            "a ':' where no key can stand; is the indentation wrong, the line before without its ':', or a quote missing?"
         }
         ErrorKind::ExpectedBlockMappingKey => "neither a key of this map nor its end; is the indentation wrong?",
         ErrorKind::ExpectedBlockSequenceEntry => "neither an item of this list nor its end; is the indentation wrong?",
@@ -192,6 +192,8 @@ fn message(error: &ScanError) -> String {
         ErrorKind::UnclosedFlowCollection { .. } => "the map is not closed; a '}' is missing",
         ErrorKind::ExpectedFlowSequenceSeparator => "a ',' or ']' is missing before this",
         ErrorKind::ExpectedFlowMappingSeparator => "a ',' or '}' is missing before this",
+        ErrorKind::MisplacedFlowCollectionEnd => "a closing bracket without its opening one",
+        ErrorKind::UnknownQuotedScalarEscape => "an unknown escape in double quotes; single quotes know no escapes",
         ErrorKind::UnclosedQuotedScalar => "the quoted text is not closed",
         ErrorKind::InvalidQuotedScalarIndent => {
             "quoted text that goes on without indentation; is its closing quote missing?"

@@ -1,10 +1,10 @@
 //! What can happen to the agent, and what it can ask for. Every action that has a result comes back as an event.
 
+use super::advice::HostView;
 use super::entry::Entry;
 use super::report::{ReloadAnswer, Report};
 use crate::backend::{BackendName, Error, Fingerprint};
 use crate::config::{Config, Diagnostics, Reading, RuleWatch, SourceText};
-use super::advice::HostView;
 use crate::policy::Family;
 use std::fmt;
 use std::sync::Arc;

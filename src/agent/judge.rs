@@ -61,7 +61,11 @@ impl Agent {
         if let Some(active) = self.active.as_ref().filter(|active| *active.sources == *sources) {
             // The kernel may have refused these texts once; they are the active ones only where it did not.
             return if active.origin == Origin::LastGood {
-                Judgement::New(Candidate { config: active.config.clone(), sources: sources.into(), origin: Origin::Files })
+                Judgement::New(Candidate {
+                    config: active.config.clone(),
+                    sources: sources.into(),
+                    origin: Origin::Files,
+                })
             } else {
                 Judgement::Same
             };
@@ -96,7 +100,10 @@ impl Agent {
             None => self.last_good.as_ref()?,
         };
         let main = |sources: &[SourceText]| {
-            sources.iter().find(|source| source.path.parent() != self.setup.fragments.as_deref()).map(|source| source.path.clone())
+            sources
+                .iter()
+                .find(|source| source.path.parent() != self.setup.fragments.as_deref())
+                .map(|source| source.path.clone())
         };
         if main(sources).is_some() {
             return None;
@@ -135,10 +142,7 @@ impl Agent {
                 let message = format!("nor is the last good configuration usable:\n{diagnostics}");
                 self.give_up(message, CONFIGURATION_ERROR);
             }
-            _ => self.give_up(
-                "there is no last good configuration to fall back on".to_owned(),
-                CONFIGURATION_ERROR,
-            ),
+            _ => self.give_up("there is no last good configuration to fall back on".to_owned(), CONFIGURATION_ERROR),
         }
     }
 
@@ -160,7 +164,8 @@ impl Agent {
     }
 
     fn log_refusal(&mut self, refusal: &Refusal) {
-        let stays = if self.active.is_some() || self.last_good.is_some() { "the last good configuration stays:\n" } else { "" };
+        let stays =
+            if self.active.is_some() || self.last_good.is_some() { "the last good configuration stays:\n" } else { "" };
         let message = match refusal.kind {
             Kind::ConfigMissing => format!("{}; the last good configuration stays", refusal.line),
             _ => format!("the configuration is refused; {stays}{}", refusal.text),

@@ -23,9 +23,9 @@ pub use report::{
 };
 
 use crate::backend::{BackendName, Error, Fingerprint};
-use advice::{Advice, HostView, public_networks};
 use crate::config::{Diagnostic, Flags, OnStop, RuleWatch, SourceText};
 use crate::policy::Family;
+use advice::{Advice, HostView, public_networks};
 use judge::{Candidate, Refusal};
 use round::{Cause, Round};
 use schedule::{Pace, Retry};
@@ -307,7 +307,9 @@ impl Agent {
                 && wanted
             {
                 status = 1;
-                self.log(Entry::new(Kind::Failed, format!("the {family} rules could not be removed: {error}")).of(family));
+                self.log(
+                    Entry::new(Kind::Failed, format!("the {family} rules could not be removed: {error}")).of(family),
+                );
             }
         }
         let rules = if status == 0 { "removed" } else { "partly removed" };
@@ -400,6 +402,3 @@ impl Agent {
             || self.families.iter().any(|family| family.failure.is_some())
     }
 }
-
-
-

@@ -55,15 +55,19 @@ impl Agent {
     }
 
     pub(super) fn begin(&mut self, cause: Cause, candidate: Option<Candidate>, now: Instant) {
-        let Some(config) = candidate.as_ref().or(None).map(|candidate| candidate.config.clone()).or_else(|| {
-            self.active.as_ref().map(|active| active.config.clone())
-        }) else {
+        let Some(config) = candidate
+            .as_ref()
+            .or(None)
+            .map(|candidate| candidate.config.clone())
+            .or_else(|| self.active.as_ref().map(|active| active.config.clone()))
+        else {
             return;
         };
         let wanted = |family| {
             candidate.is_some() || config.policy.enable_ipv6 || family == Family::V4 || self.failure(family).is_some()
         };
-        let mut left: VecDeque<Family> = [Family::V4, Family::V6].into_iter().filter(|family| wanted(*family)).collect();
+        let mut left: VecDeque<Family> =
+            [Family::V4, Family::V6].into_iter().filter(|family| wanted(*family)).collect();
         let mut partial = false;
         if candidate.is_none() && cause != Cause::Reload {
             let held: Vec<(Family, Instant)> =
@@ -173,7 +177,9 @@ impl Agent {
         self.active = Some(Active::from(candidate));
         let refused = self.record(results, now);
         let message = self.applied_message(took);
-        self.log(Entry::new(if first { Kind::Applied } else { Kind::Reloaded }, message.clone()).by(self.backend_name()));
+        self.log(
+            Entry::new(if first { Kind::Applied } else { Kind::Reloaded }, message.clone()).by(self.backend_name()),
+        );
         if first {
             self.phase = Phase::Running;
             self.act(Action::Notify(Notification::Ready));
@@ -203,7 +209,8 @@ impl Agent {
         let Some(active) = &self.active else { return };
         let wanted = candidate.config.settings.backend;
         if wanted != active.config.settings.backend && wanted != BackendChoice::Auto {
-            let message = "the key 'backend' was changed; the backend is never switched while running, restart the service";
+            let message =
+                "the key 'backend' was changed; the backend is never switched while running, restart the service";
             self.log(Entry::new(Kind::Warning, message));
         }
     }
@@ -224,7 +231,8 @@ impl Agent {
         if cause == Cause::Reload {
             match refused {
                 Some(why) => self.reload_done(ReloadOutcome::Refused, why),
-                None => self.reload_done(ReloadOutcome::Applied, "nothing has changed; the rules are in the kernel".to_owned()),
+                None => self
+                    .reload_done(ReloadOutcome::Applied, "nothing has changed; the rules are in the kernel".to_owned()),
             }
         }
     }
@@ -235,14 +243,18 @@ impl Agent {
         let limit = &mut self.families[index(family)].limit;
         let begins = limit.repaired(now);
         let entry = if begins {
-            let message = format!("{who} keeps changing our {family} rules; repairs are held back to at most one in 30 s");
+            let message =
+                format!("{who} keeps changing our {family} rules; repairs are held back to at most one in 30 s");
             Entry::new(Kind::Fight, message)
         } else if limit.is_fight() {
             return;
         } else {
             let took = milliseconds(took);
-            Entry::new(Kind::Repaired, format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", ")))
-                .with("DURATION_MS", took)
+            Entry::new(
+                Kind::Repaired,
+                format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", ")),
+            )
+            .with("DURATION_MS", took)
         };
         self.log(entry.of(family).by(self.backend_name()).with("CHANGED_BY", who));
     }

@@ -12,15 +12,18 @@ impl Agent {
         let line = one_line(&self.summary());
         if line != self.status {
             self.status.clone_from(&line);
-            // The last state must come before the exit and after everything that led to it.
-            let at = self.actions.iter().position(|action| matches!(action, Action::Exit(_)));
-            let at = at.unwrap_or(self.actions.len());
-            self.actions.insert(at, Action::Notify(Notification::Status(line)));
+            // First, because the other actions may have results that change it again.
+            self.actions.insert(0, Action::Notify(Notification::Status(line)));
         }
     }
 
     pub(super) fn applied_message(&self, took: Duration) -> String {
-        format!("configuration {} is in the kernel: {}, {} ms", self.past.generation, self.in_force(), milliseconds(took))
+        format!(
+            "configuration {} is in the kernel: {}, {} ms",
+            self.past.generation,
+            self.in_force(),
+            milliseconds(took)
+        )
     }
 
     /// What is in force, in words.
@@ -28,11 +31,11 @@ impl Agent {
         let Some(active) = &self.active else { return "nothing".to_owned() };
         let backend = self.backend.as_ref().map_or(String::new(), |chosen| format!(" through {}", chosen.name));
         let families = if active.wants_ipv6() { "IPv4 and IPv6" } else { "IPv4" };
-        let origin = match (active.origin, active.sources.as_ref()) {
-            (Origin::Defaults, _) | (_, []) => "the built-in defaults".to_owned(),
-            (Origin::Files, [source]) => source.path.display().to_string(),
-            (Origin::Files, sources) => format!("{} and {} more", sources[0].path.display(), sources.len() - 1),
-            (Origin::LastGood, _) => "the last good configuration".to_owned(),
+        let origin = match active.sources.as_ref() {
+            _ if self.refusal.is_some() => "the last good configuration".to_owned(),
+            [] => "the built-in defaults".to_owned(),
+            [source] => source.path.display().to_string(),
+            [first, rest @ ..] => format!("{} and {} more", first.path.display(), rest.len()),
         };
         format!("{families}{backend}, from {origin}")
     }
@@ -48,7 +51,7 @@ impl Agent {
 
     /// What is wrong, a line each.
     fn degraded(&self) -> Vec<String> {
-        let refusal = self.refusal.iter().map(|refusal| format!("last good configuration in force: {}", refusal.line));
+        let refusal = self.refusal.iter().map(|refusal| refusal.line.clone());
         let failures = self.families.iter().filter_map(|state| {
             let failure = state.failure.as_ref()?;
             Some(format!("{} rules are not as they should be: {}", state.family, failure.message))

@@ -13,7 +13,9 @@ pub fn run(context: &Context) -> u8 {
     let _lock = match Lock::take(&directories::runtime()) {
         Ok(lock) => lock,
         Err(error @ LockError::Held(_)) => {
-            eprintln!("{error}, and would put the rules back; 'systemctl stop ip-masq-agent' stops it and removes them");
+            eprintln!(
+                "{error}, and would put the rules back; 'systemctl stop ip-masq-agent' stops it and removes them"
+            );
             return exit::FAILED;
         }
         Err(error) => {

@@ -1,9 +1,9 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
 use super::{Context, exit, refuse};
-use crate::cli::RunArgs;
 use crate::agent::{Entry, Kind, Setup};
-use crate::config::{Config};
+use crate::cli::RunArgs;
+use crate::config::Config;
 use crate::host::control::Control;
 use crate::host::journal::Journal;
 use crate::host::kernel::Kernel;
@@ -27,7 +27,9 @@ pub fn run(context: &Context, args: &RunArgs) -> u8 {
 
 fn service(context: &Context) -> u8 {
     match prepare(context) {
-        Ok((service, _lock)) => service.run().unwrap_or_else(|error| failed(&format!("waiting for events failed: {error}"))),
+        Ok((service, _lock)) => {
+            service.run().unwrap_or_else(|error| failed(&format!("waiting for events failed: {error}")))
+        }
         Err(message) => failed(&message),
     }
 }

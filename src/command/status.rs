@@ -1,8 +1,8 @@
 //! `status`: how the running service is.
 
 use super::{Context, exit};
-use crate::cli::StatusArgs;
 use crate::agent::{Report, State};
+use crate::cli::StatusArgs;
 use crate::host::control::{self, Request};
 use crate::host::directories;
 use std::time::Duration;

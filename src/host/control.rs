@@ -175,7 +175,9 @@ impl Connection {
         match self.stream.read(&mut buffer) {
             Ok(0) => return Reading::Bad,
             Ok(count) => self.request.extend_from_slice(&buffer[..count]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Reading::Partial,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Reading::Partial;
+            }
             Err(_) => return Reading::Bad,
         }
         match self.request.iter().position(|byte| *byte == b'\n') {

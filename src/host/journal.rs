@@ -105,7 +105,9 @@ fn field(bytes: &mut Vec<u8>, name: &str, value: &str) {
 fn send_native(socket: &UnixDatagram, bytes: &[u8]) -> io::Result<()> {
     match socket.send(bytes) {
         Ok(_) => Ok(()),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => send_sealed(socket, bytes),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::ENOBUFS)) => {
+            send_sealed(socket, bytes)
+        }
         // journald was restarted: its socket is another one now.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::ENOTCONN)) => {
             socket.connect(SOCKET)?;
@@ -153,7 +155,8 @@ mod tests {
     fn lines_are_counted_and_not_escaped() {
         let entry = Entry::new(Kind::ConfigRefused, "two\nlines").with("FAMILY", "IPv4");
         let expected = [
-            b"MESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\nPRIORITY=3\nMESSAGE_ID=680f1ca559394933a72ec755122c0391\n".as_slice(),
+            b"MESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\nPRIORITY=3\nMESSAGE_ID=680f1ca559394933a72ec755122c0391\n"
+                .as_slice(),
             b"SYSLOG_IDENTIFIER=ip-masq-agent\nIP_MASQ_FAMILY=IPv4\n",
         ];
         assert_eq!(encode(&entry), expected.concat());

@@ -78,9 +78,9 @@ impl Kernel {
             return Ok(Outcome { written: None, fingerprint, took: begun.elapsed() });
         }
         // The kernel need not tell us what we do ourselves; a listener slows large commits.
-        let events = self.events.as_mut().filter(|events| events.leave().is_ok());
+        let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
         let committed = backend.commit(&plan);
-        if events.is_some_and(|events| events.join().is_err()) {
+        if left && self.events.as_mut().is_some_and(|events| events.join().is_err()) {
             self.events = None;
         }
         committed?;
@@ -89,7 +89,10 @@ impl Kernel {
         let verified = backend.plan(family, desired.as_ref())?;
         if !verified.is_in_sync() {
             let drift = verified.drift.join(", ");
-            return Err(Error::new(ErrorKind::Busy, format!("the {family} rules are not what was just written: {drift}")));
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("the {family} rules are not what was just written: {drift}"),
+            ));
         }
         Ok(Outcome { written: Some(plan.drift), fingerprint, took: begun.elapsed() })
     }
@@ -178,7 +181,10 @@ pub fn flush(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, E
     backend.commit(&plan)?;
     let verified = backend.plan(family, None)?;
     if !verified.is_in_sync() {
-        return Err(Error::new(ErrorKind::Busy, format!("the {family} rules are still there: {}", verified.drift.join(", "))));
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("the {family} rules are still there: {}", verified.drift.join(", ")),
+        ));
     }
     Ok(plan.drift)
 }
@@ -199,7 +205,9 @@ fn pinned(name: BackendName) -> BackendChoice {
 /// still there, it is their parent that says more.
 fn culprit(event: &RuleEvent) -> Option<Culprit> {
     let (pid, program) = (event.pid?, event.program.clone()?);
-    let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"].iter().any(|tool| program.starts_with(tool));
+    let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]
+        .iter()
+        .any(|tool| program.starts_with(tool));
     let parent = if is_tool { parent(pid) } else { None };
     let program = match parent {
         Some(caller) => format!("{program}, called by {caller}"),

@@ -32,7 +32,13 @@ pub struct Service {
 
 impl Service {
     /// A service that has not begun. The signals were installed before: one that comes now is not lost.
-    pub fn new(setup: Setup, locations: Locations, state_directory: PathBuf, signals: Signals, control: Control) -> Self {
+    pub fn new(
+        setup: Setup,
+        locations: Locations,
+        state_directory: PathBuf,
+        signals: Signals,
+        control: Control,
+    ) -> Self {
         let main = locations.main_directory().to_owned();
         let watched = std::iter::once(main).chain(locations.fragment_directory()).collect();
         Service {

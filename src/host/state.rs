@@ -47,17 +47,15 @@ pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), String> {
         .create(directory)
         .map_err(|error| failed("make the directory", directory, error))?;
     let (new, path) = (directory.join(format!("{NAME}.new")), directory.join(NAME));
-    let written = write_synced(&new, text.as_bytes()).map_err(|error| failed("write", &new, error)).and_then(|()| {
-        fs::rename(&new, &path).map_err(|error| failed("put in place", &path, error))
-    });
+    let written = write_synced(&new, text.as_bytes())
+        .map_err(|error| failed("write", &new, error))
+        .and_then(|()| fs::rename(&new, &path).map_err(|error| failed("put in place", &path, error)));
     if written.is_err() {
         // Half a file on a full disk helps nobody; when it can't be removed either, it is overwritten next time.
         let _ = fs::remove_file(&new);
         return written;
     }
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| failed("sync", directory, error))
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed("sync", directory, error))
 }
 
 fn write_synced(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
@@ -104,7 +102,11 @@ mod tests {
 
     fn sources() -> Vec<SourceText> {
         let source = |path: &str, text: &str| SourceText { path: Path::new(path).into(), text: text.to_owned() };
-        vec![source("/etc/a b\n\"c\".yaml", "x: 1\n12 \"/etc/fake\"\n"), source("/etc/empty", ""), source("/e/ü", "ü: [")]
+        vec![
+            source("/etc/a b\n\"c\".yaml", "x: 1\n12 \"/etc/fake\"\n"),
+            source("/etc/empty", ""),
+            source("/e/ü", "ü: ["),
+        ]
     }
 
     #[test]
@@ -126,7 +128,12 @@ mod tests {
                 assert!(cut.len() < sources().len(), "{end}");
             }
         }
-        for text in ["", "ip-masq-agent last good 2\n", "ip-masq-agent last good 1\n-1 \"/x\"\nx", "ip-masq-agent last good 1\n99999999999999999999 \"/x\"\nx"] {
+        for text in [
+            "",
+            "ip-masq-agent last good 2\n",
+            "ip-masq-agent last good 1\n-1 \"/x\"\nx",
+            "ip-masq-agent last good 1\n99999999999999999999 \"/x\"\nx",
+        ] {
             assert_eq!(decode(text), None, "{text:?}");
         }
     }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 /// Asks systemd for the job of our own unit.
 pub fn job(exec: &mut dyn Exec) -> Job {
-    let under_systemd = ["INVOCATION_ID", "NOTIFY_SOCKET"].iter().any(|name| std::env::var_os(name).is_some());
-    if !under_systemd {
+    if !is_started_by_systemd() {
         return Job::NoSystemd;
     }
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -18,6 +17,15 @@ pub fn job(exec: &mut dyn Exec) -> Job {
         Ok(output) if output.status.success() => job_of(unit, &String::from_utf8_lossy(&output.stdout)),
         _ => Job::Unknown,
     }
+}
+
+/// A shell in a unit hands INVOCATION_ID down to whatever is typed into it; SYSTEMD_EXEC_PID (systemd 248) tells that
+/// apart.
+fn is_started_by_systemd() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some();
+    let is_main =
+        std::env::var("SYSTEMD_EXEC_PID").map_or(is_set("INVOCATION_ID"), |pid| pid.parse() == Ok(std::process::id()));
+    sd_notify::booted().unwrap_or(false) && (is_main || is_set("NOTIFY_SOCKET"))
 }
 
 /// The last service in a cgroup path: `0::/system.slice/ip-masq-agent.service` (cgroups(7)).

@@ -1,3 +1,404 @@
-//! What to do when something happens, and when to do the next thing. Pure: time is an argument.
+//! What to do when something happens, and when to do the next thing. Pure: every answer comes in as an [`Event`],
+//! every wish goes out as an [`Action`], and the time is an argument.
+//!
+//! ```text
+//! LastGoodRead, ConfigRead ─▶ judge ─▶ BackendChosen ─▶ round: Reconcile IPv4, then IPv6 ─▶ adopt or keep
+//! RulesMoved, poll, resync ─▶ FingerprintRead ─▶ moved? ─▶ round
+//! ```
 
 pub mod advice;
+mod entry;
+mod event;
+mod judge;
+mod report;
+mod round;
+mod schedule;
+mod state;
+mod status;
+
+pub use entry::{Entry, Kind, Priority};
+pub use event::{Action, Chosen, Client, Culprit, Event, Job, Notification, Outcome};
+pub use report::{
+    Backend, Configuration, Counted, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
+};
+
+use crate::backend::{BackendName, Error, Fingerprint};
+use crate::config::{Diagnostic, Flags, OnStop, RuleWatch, SourceText};
+use crate::policy::Family;
+use advice::{Advice, HostView, public_networks};
+use judge::{Candidate, Refusal};
+use round::{Cause, Round};
+use schedule::{Pace, Retry};
+use state::{Active, FamilyState, Past, Timers};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An edit is read this long after the last stir, so that a file in the middle of being written is left alone.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How often the kernel is asked whether rules moved where it does not tell by itself.
+const POLL: Duration = Duration::from_secs(1);
+/// How long a start keeps trying against a held lock.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How much time each such try is given by the service manager.
+const EXTENSION: Duration = Duration::from_secs(30);
+
+/// What never changes while the service lives.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The keys given as flags.
+    pub flags: Flags,
+    /// The directory of the configuration's fragments.
+    pub fragments: Option<PathBuf>,
+    /// How often the service manager wants to hear of us.
+    pub watchdog: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting { until: Instant },
+    Running,
+    Stopping,
+}
+
+/// Why the configuration is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Start,
+    /// SIGHUP or a client's request.
+    Reload,
+    /// The resync interval or a stir in the directory.
+    Look {
+        resync: bool,
+    },
+}
+
+/// The one who decides.
+#[derive(Debug)]
+pub struct Agent {
+    setup: Setup,
+    phase: Phase,
+    reading: Reading,
+    clients: Vec<Client>,
+    /// What the state directory holds.
+    last_good: Option<Arc<[SourceText]>>,
+    /// What is enforced.
+    active: Option<Active>,
+    /// What waits for its first success.
+    pending: Option<Candidate>,
+    /// Why the configuration files are not what is enforced.
+    refusal: Option<Refusal>,
+    /// What was last said to be suspicious about the files.
+    warned: Vec<Diagnostic>,
+    /// What was last said about the host.
+    advised: Vec<Advice>,
+    backend: Option<Chosen>,
+    watching: bool,
+    round: Option<Round>,
+    families: [FamilyState; 2],
+    /// The fingerprint of a kernel that was as it should be.
+    settled: Option<Fingerprint>,
+    culprit: Option<Culprit>,
+    pace: Pace,
+    retry: Retry,
+    timers: Timers,
+    past: Past,
+    /// Why the start has not succeeded yet.
+    waiting_for: Option<String>,
+    /// The fingerprint is being read because the resync interval is over.
+    resyncing: bool,
+    status: String,
+    actions: Vec<Action>,
+}
+
+impl Agent {
+    /// An agent that has not begun.
+    pub fn new(setup: Setup, now: Instant) -> Self {
+        Agent {
+            setup,
+            phase: Phase::Starting { until: now + PATIENCE },
+            reading: Reading::Start,
+            clients: Vec::new(),
+            last_good: None,
+            active: None,
+            pending: None,
+            refusal: None,
+            warned: Vec::new(),
+            advised: Vec::new(),
+            backend: None,
+            watching: false,
+            round: None,
+            families: [FamilyState::new(Family::V4), FamilyState::new(Family::V6)],
+            settled: None,
+            culprit: None,
+            pace: Pace::new(now),
+            retry: Retry::default(),
+            timers: Timers::default(),
+            past: Past::default(),
+            waiting_for: None,
+            resyncing: false,
+            status: String::new(),
+            actions: Vec::new(),
+        }
+    }
+
+    /// When to come back with [`Event::Tick`] if nothing happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        let calm = self.families.iter().filter_map(|family| family.limit.calm_at());
+        self.timers.all().into_iter().flatten().chain(calm).min()
+    }
+
+    /// Decides what follows from an event. The actions are to be done in their order, and the event that each one
+    /// results in is to be handled before anything else that happens.
+    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        match event {
+            Event::Started => self.start(now),
+            Event::Tick => self.tick(now),
+            Event::Hangup => self.reload(None),
+            Event::ReloadRequested(client) => self.reload(Some(client)),
+            Event::StatusRequested(client) => {
+                let report = Box::new(self.report(now));
+                self.act(Action::AnswerStatus(client, report));
+            }
+            Event::Terminate => self.stop(),
+            Event::JobRead(job) => self.job_read(job),
+            Event::Flushed(removed) => self.flushed(removed),
+            Event::LastGoodRead(sources) => self.last_good = sources.map(Arc::from),
+            Event::ConfigRead(result) => self.config_read(result, now),
+            Event::LastGoodSaved(result) => self.last_good_saved(result),
+            Event::HostRead(view) => self.advise(&view),
+            Event::BackendChosen(result) => self.backend_chosen(result, now),
+            Event::Watching(result) => self.watch_answered(result, now),
+            Event::Reconciled(family, result) => self.reconciled(family, result, now),
+            Event::FilesChanged => self.timers.settle = Some(now + SETTLE),
+            Event::RulesMoved(culprit) => self.rules_moved(culprit),
+            Event::FingerprintRead(fingerprint) => self.fingerprint_read(fingerprint, now),
+        }
+        self.tell_status();
+        std::mem::take(&mut self.actions)
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn log(&mut self, entry: Entry) {
+        self.act(Action::Log(entry));
+    }
+
+    fn backend_name(&self) -> Option<BackendName> {
+        self.backend.as_ref().map(|chosen| chosen.name)
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.timers.watchdog = self.setup.watchdog.map(|_| now);
+        self.reading = Reading::Start;
+        self.act(Action::ReadLastGood);
+        self.act(Action::ReadConfig);
+    }
+
+    /// Says that the service can't begin or go on, and ends it.
+    fn give_up(&mut self, message: String, status: u8) {
+        let entry = Entry::new(Kind::Failed, message).by(self.backend_name());
+        self.log(entry);
+        self.act(Action::Exit(status));
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let due = |timer: &mut Option<Instant>| timer.take_if(|at| *at <= now).is_some();
+        if due(&mut self.timers.watchdog) {
+            self.act(Action::Notify(Notification::Watchdog));
+            self.timers.watchdog = self.setup.watchdog.map(|interval| now + interval / 2);
+        }
+        if self.phase == Phase::Stopping {
+            return;
+        }
+        self.calm(now);
+        if due(&mut self.timers.retry) {
+            self.try_again(now);
+        }
+        let settled = due(&mut self.timers.settle);
+        let resync = due(&mut self.timers.resync);
+        if settled || resync {
+            self.reading = Reading::Look { resync };
+            self.act(Action::ReadConfig);
+        }
+        if due(&mut self.timers.look) {
+            self.act(Action::ReadFingerprint);
+        }
+    }
+
+    /// Ends the fights that nobody continues.
+    fn calm(&mut self, now: Instant) {
+        for index in 0..self.families.len() {
+            if self.families[index].limit.calm(now) {
+                let family = self.families[index].family;
+                let message = format!("nobody has changed the {family} rules for a minute");
+                self.log(Entry::new(Kind::FightOver, message).of(family));
+            }
+        }
+    }
+
+    fn reload(&mut self, client: Option<Client>) {
+        match self.phase {
+            Phase::Running => {
+                self.clients.extend(client);
+                self.reading = Reading::Reload;
+                self.act(Action::Notify(Notification::Reloading));
+                self.act(Action::ReadConfig);
+            }
+            Phase::Starting { .. } | Phase::Stopping => {
+                let message = match self.phase {
+                    Phase::Stopping => "the service is stopping",
+                    _ => "the service is still starting",
+                };
+                self.clients.extend(client);
+                self.answer(ReloadOutcome::Refused, message.to_owned());
+            }
+        }
+    }
+
+    /// Answers everybody who waits for a reload.
+    fn answer(&mut self, outcome: ReloadOutcome, message: String) {
+        for client in std::mem::take(&mut self.clients) {
+            self.act(Action::AnswerReload(client, ReloadAnswer { outcome, message: message.clone() }));
+        }
+    }
+
+    /// Whatever a reload came to, the service is up again.
+    fn reload_done(&mut self, outcome: ReloadOutcome, message: String) {
+        self.act(Action::Notify(Notification::Ready));
+        self.answer(outcome, message);
+    }
+
+    fn stop(&mut self) {
+        if self.phase == Phase::Stopping {
+            return;
+        }
+        self.phase = Phase::Stopping;
+        self.act(Action::Notify(Notification::Stopping));
+        match self.active.as_ref().map(|active| active.config.settings.on_stop) {
+            Some(OnStop::Cleanup) => self.act(Action::ReadJob),
+            Some(OnStop::Keep) => self.stopped_keeping("onStop is 'keep'"),
+            None => self.stopped_keeping("none were written yet"),
+        }
+    }
+
+    fn job_read(&mut self, job: Job) {
+        match job {
+            Job::Stop | Job::NoSystemd => self.act(Action::Flush),
+            Job::Restart => self.stopped_keeping("the unit is being restarted"),
+            Job::Unknown => {
+                self.stopped_keeping("systemd did not say whether this is a stop; 'ip-masq-agent flush' removes them");
+            }
+        }
+    }
+
+    fn stopped_keeping(&mut self, why: &str) {
+        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules stay: {why}")).with("RULES", "kept"));
+        self.act(Action::Exit(0));
+    }
+
+    fn flushed(&mut self, results: Vec<(Family, Result<Vec<String>, Error>)>) {
+        let mut status = 0;
+        for (family, result) in results {
+            let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
+            if let Err(error) = result
+                && wanted
+            {
+                status = 1;
+                self.log(
+                    Entry::new(Kind::Failed, format!("the {family} rules could not be removed: {error}")).of(family),
+                );
+            }
+        }
+        let rules = if status == 0 { "removed" } else { "partly removed" };
+        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules are {rules}")).with("RULES", rules));
+        self.act(Action::Exit(status));
+    }
+
+    /// Warns of what an unscoped policy does to public networks behind the gateway, once for each set of them.
+    fn advise(&mut self, view: &HostView) {
+        let Some(active) = &self.active else { return };
+        let advice = public_networks(&active.config.policy, view);
+        for one in advice.iter().filter(|one| !self.advised.contains(one)).cloned().collect::<Vec<_>>() {
+            self.log(Entry::new(Kind::Unscoped, one.to_string()));
+        }
+        self.advised = advice;
+    }
+
+    fn last_good_saved(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.past.unsaved = false,
+            Err(why) => {
+                if !std::mem::replace(&mut self.past.unsaved, true) {
+                    let message = format!("the last good configuration could not be saved: {why}");
+                    self.log(Entry::new(Kind::StateNotSaved, message));
+                }
+            }
+        }
+    }
+
+    fn watch_answered(&mut self, result: Result<(), String>, now: Instant) {
+        self.watching = result.is_ok();
+        if let Err(why) = result {
+            let message = format!("rule events are not to be had, asking once a second instead: {why}");
+            self.log(Entry::new(Kind::WatchLost, message));
+            self.timers.look = Some(now + POLL);
+        }
+    }
+
+    /// Listens where the settings and the backend allow it, else polls.
+    fn watch(&mut self, now: Instant) {
+        let Some(active) = &self.active else { return };
+        // x_tables commits raise no nf_tables event (seen on Linux 6.18).
+        let legacy = self.backend_name() == Some(BackendName::IptablesLegacy);
+        let wanted = if legacy { RuleWatch::Poll } else { active.config.settings.rule_watch };
+        match wanted {
+            RuleWatch::Events if !self.watching => self.act(Action::Watch(RuleWatch::Events)),
+            RuleWatch::Events => {}
+            RuleWatch::Poll => {
+                if std::mem::replace(&mut self.watching, false) {
+                    self.act(Action::Watch(RuleWatch::Poll));
+                }
+                self.timers.look = Some(now + POLL);
+            }
+        }
+    }
+
+    fn rules_moved(&mut self, culprit: Option<Culprit>) {
+        if self.phase == Phase::Running {
+            self.culprit = culprit;
+            self.act(Action::ReadFingerprint);
+        }
+    }
+
+    fn fingerprint_read(&mut self, fingerprint: Option<Fingerprint>, now: Instant) {
+        if !self.watching {
+            self.timers.look = Some(now + POLL);
+        }
+        let resync = std::mem::take(&mut self.resyncing);
+        let moved = fingerprint.is_none() || fingerprint != self.settled;
+        if resync && (moved || self.must_be_read_to_be_known()) {
+            return self.begin(Cause::Resync, None, now);
+        }
+        if !moved {
+            self.culprit = None;
+            return;
+        }
+        match self.pace.take(now) {
+            Ok(()) => {
+                let culprit = self.culprit.take();
+                self.begin(Cause::Drift(culprit), None, now);
+            }
+            Err(later) => self.timers.look = Some(later),
+        }
+    }
+
+    /// True where an equal fingerprint does not prove that nothing moved: x_tables counts its entries only
+    /// (IPT_SO_GET_INFO), and what failed may work by now.
+    fn must_be_read_to_be_known(&self) -> bool {
+        self.backend_name() == Some(BackendName::IptablesLegacy)
+            || self.families.iter().any(|family| family.failure.is_some())
+    }
+}

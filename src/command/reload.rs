@@ -1,9 +1,39 @@
-//! `reload`.
+//! `reload`: asks the running service, waits for the outcome, and fails with it.
 
 use super::{Context, exit};
+use crate::agent::{ReloadAnswer, ReloadOutcome};
+use crate::host::control::{self, Request};
+use crate::host::directories;
+use std::time::Duration;
 
-/// Not built yet.
+/// Longer than the service takes to put 100,000 ranges into a busy kernel; systemd has a limit of its own.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs the command; returns its exit status.
 pub fn run(_context: &Context) -> u8 {
-    eprintln!("reload: not built yet");
-    exit::FAILED
+    let answer = match control::ask(&directories::runtime(), Request::Reload, PATIENCE) {
+        Ok(Some(answer)) => answer,
+        Ok(None) => {
+            eprintln!("the service is not running");
+            return exit::UNKNOWN;
+        }
+        Err(error) => {
+            eprintln!("the service did not answer: {error}");
+            return exit::UNKNOWN;
+        }
+    };
+    match serde_json::from_slice::<ReloadAnswer>(&answer) {
+        Ok(ReloadAnswer { outcome, message }) => {
+            eprintln!("{}", message.trim_end());
+            match outcome {
+                ReloadOutcome::Applied => exit::OK,
+                ReloadOutcome::Refused => exit::FAILED,
+                ReloadOutcome::Configuration => exit::CONFIG,
+            }
+        }
+        Err(error) => {
+            eprintln!("the service's answer can't be understood: {error}");
+            exit::UNKNOWN
+        }
+    }
 }

@@ -1,10 +1,115 @@
-//! `run`.
+//! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
-use super::{Context, exit};
+use super::{Context, exit, refuse};
+use crate::agent::{Entry, Kind, Setup};
 use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::host::control::Control;
+use crate::host::journal::Journal;
+use crate::host::kernel::Kernel;
+use crate::host::lock::{Lock, LockError};
+use crate::host::poll::Service;
+use crate::host::signals::Signals;
+use crate::host::{directories, notify};
+use crate::policy::Family;
+use std::fmt;
 
-/// Not built yet.
-pub fn run(_context: &Context, _args: &RunArgs) -> u8 {
-    eprintln!("run: not built yet");
+/// Runs the command; returns its exit status.
+pub fn run(context: &Context, args: &RunArgs) -> u8 {
+    if args.dry_run {
+        dry_run(context)
+    } else if args.once {
+        once(context)
+    } else {
+        service(context)
+    }
+}
+
+fn service(context: &Context) -> u8 {
+    match prepare(context) {
+        Ok((service, _lock)) => {
+            service.run().unwrap_or_else(|error| failed(&format!("waiting for events failed: {error}")))
+        }
+        Err(message) => failed(&message),
+    }
+}
+
+fn prepare(context: &Context) -> Result<(Service, Lock), String> {
+    let signals = Signals::install().map_err(|error| format!("signal handlers can't be installed: {error}"))?;
+    let runtime = directories::runtime();
+    let lock = Lock::take(&runtime).map_err(|error| error.to_string())?;
+    let control = Control::listen(&runtime)
+        .map_err(|error| format!("the control socket in '{}' can't be made: {error}", runtime.display()))?;
+    let setup = Setup {
+        flags: context.flags.clone(),
+        fragments: context.locations.fragment_directory(),
+        watchdog: notify::watchdog(),
+    };
+    Ok((Service::new(setup, context.locations.clone(), directories::state(), signals, control), lock))
+}
+
+fn failed(message: &str) -> u8 {
+    Journal::open().write(&Entry::new(Kind::Failed, message));
+    exit::FAILED
+}
+
+fn once(context: &Context) -> u8 {
+    let _lock = match Lock::take(&directories::runtime()) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Held(_)) => return complain(&format!("{error}; use 'ip-masq-agent reload'")),
+        Err(error) => return complain(&error),
+    };
+    with_backend(context, |kernel, config| {
+        let mut status = exit::OK;
+        for family in families(config) {
+            match kernel.reconcile(family, config) {
+                Ok(outcome) => {
+                    let done = if outcome.written.is_some() { "written and verified" } else { "in place already" };
+                    println!("{family}: {done}");
+                }
+                Err(error) => status = complain(&format!("{family}: {error}")),
+            }
+        }
+        status
+    })
+}
+
+fn dry_run(context: &Context) -> u8 {
+    with_backend(context, |kernel, config| {
+        let mut status = exit::OK;
+        for family in families(config) {
+            match kernel.plan(family, config) {
+                Ok(plan) if plan.is_in_sync() => println!("# {family}: nothing to send"),
+                Ok(plan) => print!("# {family}\n{}\n", plan.transaction.trim_end()),
+                Err(error) => status = complain(&format!("{family}: {error}")),
+            }
+        }
+        status
+    })
+}
+
+fn families(config: &Config) -> impl Iterator<Item = Family> + use<> {
+    let ipv6 = config.policy.enable_ipv6.then_some(Family::V6);
+    std::iter::once(Family::V4).chain(ipv6)
+}
+
+fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8) -> u8 {
+    let config = match context.load() {
+        Ok((config, _)) => config,
+        Err(diagnostics) => return refuse(&diagnostics),
+    };
+    let mut kernel = Kernel::default();
+    match kernel.choose(&config.settings) {
+        Ok(chosen) => {
+            eprintln!("using {}: {}", chosen.name, chosen.reason);
+            chosen.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            work(&mut kernel, &config)
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(message: &impl fmt::Display) -> u8 {
+    eprintln!("{message}");
     exit::FAILED
 }

@@ -1,10 +1,43 @@
-//! `status`.
+//! `status`: how the running service is.
 
 use super::{Context, exit};
+use crate::agent::{Report, State};
 use crate::cli::StatusArgs;
+use crate::host::control::{self, Request};
+use crate::host::directories;
+use std::time::Duration;
 
-/// Not built yet.
-pub fn run(_context: &Context, _args: &StatusArgs) -> u8 {
-    eprintln!("status: not built yet");
-    exit::FAILED
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the command; returns its exit status.
+pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
+    let json = args.json;
+    let answer = match control::ask(&directories::runtime(), Request::Status, PATIENCE) {
+        Ok(Some(answer)) => answer,
+        Ok(None) => return unknown(json, "not running"),
+        Err(error) => return unknown(json, &format!("the service did not answer: {error}")),
+    };
+    match serde_json::from_slice::<Report>(&answer) {
+        Ok(report) => {
+            if json {
+                print!("{}", String::from_utf8_lossy(&answer));
+            } else {
+                print!("{report}");
+            }
+            match report.state {
+                State::Ready => exit::OK,
+                State::Starting | State::Degraded | State::Stopping => exit::FAILED,
+            }
+        }
+        Err(error) => unknown(json, &format!("the service's answer can't be understood: {error}")),
+    }
+}
+
+fn unknown(json: bool, summary: &str) -> u8 {
+    if json {
+        println!("{}", serde_json::json!({ "summary": summary, "state": "unknown" }));
+    } else {
+        println!("{summary}");
+    }
+    exit::UNKNOWN
 }

@@ -1,5 +1,16 @@
 //! The edge: what touches the host and is no backend.
 
 pub mod child;
+pub mod control;
+pub mod directories;
+pub mod inotify;
+pub mod journal;
+pub mod kernel;
+pub mod lock;
 pub mod nfnetlink;
+pub mod notify;
+pub mod poll;
+pub mod signals;
+pub mod state;
+pub mod unit;
 pub mod view;

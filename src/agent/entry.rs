@@ -1,0 +1,149 @@
+//! What the journal is told: one entry per edge, each kind with a MESSAGE_ID of its own that never changes.
+//!
+//! `packaging/catalog/ip-masq-agent.catalog` explains every kind to `journalctl -x`.
+
+use crate::backend::BackendName;
+use crate::policy::Family;
+
+/// syslog(3) priorities, as far as we use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// LOG_ERR
+    Error = 3,
+    /// LOG_WARNING
+    Warning = 4,
+    /// LOG_NOTICE
+    Notice = 5,
+    /// LOG_INFO
+    Info = 6,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $priority:ident;)*) => {
+        /// The kinds of entries.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Kind {
+            /// Every kind there is.
+            pub const ALL: &'static [Kind] = &[$(Kind::$name,)*];
+
+            /// The MESSAGE_ID: 128 random bits in lower-case hexadecimal (systemd.journal-fields(7)).
+            pub fn message_id(self) -> &'static str {
+                match self {
+                    $(Kind::$name => $id,)*
+                }
+            }
+
+            /// How much it matters.
+            pub fn priority(self) -> Priority {
+                match self {
+                    $(Kind::$name => Priority::$priority,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Which backend was chosen, and why.
+    BackendChosen = "ec6f146596944eec955100acf9924b34", Info;
+    /// A configuration is in the kernel for the first time.
+    Applied = "e68f5c0d89cb492899d30f9c697d3537", Info;
+    /// A changed configuration replaced another.
+    Reloaded = "802dd323472d4903a4506149eec7aff6", Info;
+    /// The configuration is wrong; the last good one stays.
+    ConfigRefused = "680f1ca559394933a72ec755122c0391", Error;
+    /// The configuration file is gone; the last good one stays.
+    ConfigMissing = "e68f3c7fc03c41a49da78b783e0493b2", Error;
+    /// There is no configuration; the defaults are enforced.
+    Defaults = "6b6463739824451ab9b65e483bad4815", Notice;
+    /// A setting has to wait for a restart, or the host makes the policy moot or harmful.
+    Warning = "3b6933aeaea148f2851175f624bafb38", Warning;
+    /// The host has public addresses behind it and no scope is set.
+    Unscoped = "605b0651ad3d436faf4c2543f7befd6e", Warning;
+    /// Somebody changed our rules; they are as they were.
+    Repaired = "e9a7ca51863d47eb8f0062aa0ad68f02", Notice;
+    /// Somebody keeps changing our rules.
+    Fight = "d8b697d025a6412b828f5d627e895c54", Warning;
+    /// Nobody has changed our rules for a minute.
+    FightOver = "dd01bb30b1dd4cb8956ae99761a02541", Info;
+    /// One family is not what it should be.
+    Degraded = "1e0651b026de485b852133235bc012bf", Error;
+    /// A name of ours is somebody else's in the kernel.
+    ForeignRefused = "a3a409eca62747a3baa08032077b6ae0", Error;
+    /// What was degraded is well again.
+    Recovered = "dd11690bcc214ccaa86d970e5d525b42", Info;
+    /// The last good configuration could not be kept in the state directory.
+    StateNotSaved = "a375d0ad18a1445fa887c3a90b57dc08", Warning;
+    /// Rule events are not to be had; the generation is polled.
+    WatchLost = "cc7adbf63151495888f908c1953baf38", Warning;
+    /// Entries were lost because the journal did not read.
+    Dropped = "786df45fbfdc463cba982dd7df552147", Warning;
+    /// The service can't begin, or can't go on.
+    Failed = "259a58c1d31f4c8cb8b70b0f8a9dddb2", Error;
+    /// The service stopped, and what became of the rules.
+    Stopped = "54ef17bf8183411b98f102720feaf02f", Info;
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What kind it is.
+    pub kind: Kind,
+    /// The text; it may have several lines.
+    pub message: String,
+    /// Further fields, names without the `IP_MASQ_` that is put before them.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl Entry {
+    /// An entry without further fields.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Entry { kind, message: message.into(), fields: Vec::new() }
+    }
+
+    /// The same with one more field.
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.fields.push((name, value.to_string()));
+        self
+    }
+
+    /// The same with the family it is about.
+    pub fn of(self, family: Family) -> Self {
+        self.with("FAMILY", family)
+    }
+
+    /// The same with the backend, where one is chosen.
+    pub fn by(self, backend: Option<BackendName>) -> Self {
+        match backend {
+            Some(name) => self.with("BACKEND", name),
+            None => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn message_ids_are_128_bits_in_hexadecimal_and_never_shared() {
+        let ids: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.message_id()).collect();
+        assert_eq!(ids.len(), Kind::ALL.len());
+        for id in ids {
+            assert!(id.len() == 32 && id.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_catalog_explains_every_kind_and_no_other() {
+        let catalog = include_str!("../../packaging/catalog/ip-masq-agent.catalog");
+        let explained: BTreeSet<&str> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        let kinds: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.message_id()).collect();
+        assert_eq!(explained, kinds);
+    }
+}

@@ -1,0 +1,314 @@
+//! A round makes the families right, one after the other, and draws the consequences once all have answered.
+
+use super::judge::{Candidate, Refusal};
+use super::report::{Origin, ReloadOutcome, one_line};
+use super::state::{Active, Failure};
+use super::{Action, Agent, Culprit, Entry, Kind, Notification, Outcome, Phase};
+use crate::backend::{Error, ErrorKind};
+use crate::config::{BackendChoice, Config};
+use crate::policy::Family;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a round is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The start, or an edit that was noticed without being asked to look.
+    Edit,
+    /// Somebody waits for it.
+    Reload,
+    /// The resync interval is over, or what failed is tried again.
+    Resync,
+    /// The rules moved.
+    Drift(Option<Culprit>),
+}
+
+/// A round under way.
+#[derive(Debug)]
+pub struct Round {
+    cause: Cause,
+    /// The configuration that becomes the active one when the kernel takes it.
+    candidate: Option<Candidate>,
+    config: Arc<Config>,
+    left: VecDeque<Family>,
+    results: Vec<(Family, Result<Outcome, Failure>)>,
+    /// A family was left out because it is being fought over.
+    partial: bool,
+}
+
+impl Agent {
+    pub(super) fn backend_chosen(&mut self, result: Result<super::Chosen, Error>, now: Instant) {
+        let Some(candidate) = self.pending.take() else { return };
+        match result {
+            Ok(chosen) => {
+                let message = format!("using {}: {}", chosen.name, chosen.reason);
+                self.log(Entry::new(Kind::BackendChosen, message).by(Some(chosen.name)));
+                for warning in &chosen.warnings {
+                    self.log(Entry::new(Kind::Warning, warning.clone()));
+                }
+                self.backend = Some(chosen);
+                self.begin(Cause::Edit, Some(candidate), now);
+            }
+            Err(error) => self.start_failed(candidate, error.into(), now),
+        }
+    }
+
+    pub(super) fn begin(&mut self, cause: Cause, candidate: Option<Candidate>, now: Instant) {
+        let Some(config) = candidate
+            .as_ref()
+            .or(None)
+            .map(|candidate| candidate.config.clone())
+            .or_else(|| self.active.as_ref().map(|active| active.config.clone()))
+        else {
+            return;
+        };
+        let wanted = |family| {
+            candidate.is_some() || config.policy.enable_ipv6 || family == Family::V4 || self.failure(family).is_some()
+        };
+        let mut left: VecDeque<Family> =
+            [Family::V4, Family::V6].into_iter().filter(|family| wanted(*family)).collect();
+        let mut partial = false;
+        if candidate.is_none() && cause != Cause::Reload {
+            let held: Vec<(Family, Instant)> =
+                self.families.iter().filter_map(|state| Some((state.family, state.limit.free_at(now)?))).collect();
+            left.retain(|family| held.iter().all(|(other, _)| other != family));
+            if let Some(at) = held.iter().map(|(_, at)| *at).min() {
+                partial = true;
+                self.timers.look = Some(at);
+            }
+        }
+        let Some(first) = left.pop_front() else { return };
+        self.round = Some(Round { cause, candidate, config: config.clone(), left, results: Vec::new(), partial });
+        self.act(Action::Reconcile(first, config));
+    }
+
+    pub(super) fn reconciled(&mut self, family: Family, result: Result<Outcome, Error>, now: Instant) {
+        let Some(mut round) = self.round.take() else { return };
+        let hopeless = round.candidate.is_some() && result.is_err() && family == Family::V4;
+        round.results.push((family, result.map_err(Failure::from)));
+        match round.left.pop_front().filter(|_| !hopeless) {
+            Some(next) => {
+                self.act(Action::Reconcile(next, round.config.clone()));
+                self.round = Some(round);
+            }
+            None => self.finish(round, now),
+        }
+    }
+
+    fn finish(&mut self, round: Round, now: Instant) {
+        let Round { cause, candidate, results, partial, .. } = round;
+        let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
+        // The oldest one: whoever moved the rules after it will be noticed.
+        self.settled = match results.first() {
+            Some((_, Ok(outcome))) if !partial => outcome.fingerprint.clone(),
+            _ => None,
+        };
+        match candidate {
+            Some(candidate) => match v4_failure(&results) {
+                Some(failure) if self.active.is_none() => return self.start_failed(candidate, failure, now),
+                Some(failure) => self.refused_by_kernel(&cause, failure),
+                None => self.adopt(candidate, &cause, results, took, now),
+            },
+            None => self.verified(cause, results, now),
+        }
+        self.timers.resync = self.resync_at(now);
+        self.watch(now);
+    }
+
+    /// The kernel did not take the first configuration of this service.
+    fn start_failed(&mut self, candidate: Candidate, failure: Failure, now: Instant) {
+        let Phase::Starting { until } = self.phase else { return };
+        let wait = self.retry.failed();
+        if !failure.transient || now + wait > until {
+            let message = format!("the IPv4 rules can't be put into the kernel: {}", failure.message);
+            return self.give_up(message, 1);
+        }
+        self.waiting_for = Some(one_line(&failure.message));
+        self.pending = Some(candidate);
+        self.timers.retry = Some(now + wait);
+        self.act(Action::Notify(Notification::ExtendTimeout(super::EXTENSION)));
+    }
+
+    pub(super) fn try_again(&mut self, now: Instant) {
+        match self.pending.take() {
+            Some(candidate) if self.backend.is_none() => {
+                self.act(Action::ChooseBackend(candidate.config.clone()));
+                self.pending = Some(candidate);
+            }
+            Some(candidate) => self.begin(Cause::Edit, Some(candidate), now),
+            None => self.begin(Cause::Resync, None, now),
+        }
+    }
+
+    /// A later configuration was refused; the old one is still there, whole.
+    fn refused_by_kernel(&mut self, cause: &Cause, failure: Failure) {
+        let kind = if failure.kind == ErrorKind::Foreign { Kind::ForeignRefused } else { Kind::Degraded };
+        let text = format!("the new configuration could not be put into the kernel: {}", failure.message);
+        let refusal = Refusal { kind, line: one_line(&text), text: text.clone() };
+        if *cause == Cause::Reload || self.refusal.as_ref() != Some(&refusal) {
+            let message = format!("{text}; the last good configuration stays");
+            self.log(Entry::new(kind, message).by(self.backend_name()).of(Family::V4));
+        }
+        self.refusal = Some(refusal);
+        if *cause == Cause::Reload {
+            self.reload_done(ReloadOutcome::Refused, text);
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        candidate: Candidate,
+        cause: &Cause,
+        results: Vec<(Family, Result<Outcome, Failure>)>,
+        took: Duration,
+        now: Instant,
+    ) {
+        let first = self.active.is_none();
+        self.warn_of_restart(&candidate);
+        self.past.generation += 1;
+        self.past.apply = Some((now, took));
+        self.waiting_for = None;
+        self.retry.succeeded();
+        if candidate.origin != Origin::LastGood {
+            self.save(&candidate);
+            self.accept();
+        }
+        self.active = Some(Active::from(candidate));
+        let refused = self.record(results, now);
+        let message = self.applied_message(took);
+        self.log(
+            Entry::new(if first { Kind::Applied } else { Kind::Reloaded }, message.clone()).by(self.backend_name()),
+        );
+        if first {
+            self.phase = Phase::Running;
+            self.act(Action::Notify(Notification::Ready));
+            if self.active.as_ref().is_some_and(|active| active.origin == Origin::Defaults) {
+                self.log(Entry::new(Kind::Defaults, "there is no configuration file; the defaults are enforced"));
+            }
+        }
+        self.act(Action::ReadHost);
+        if *cause == Cause::Reload {
+            match refused {
+                Some(why) => self.reload_done(ReloadOutcome::Refused, why),
+                None => self.reload_done(ReloadOutcome::Applied, message),
+            }
+        }
+    }
+
+    fn save(&mut self, candidate: &Candidate) {
+        let worth = candidate.origin == Origin::Files || self.last_good.is_some();
+        if worth && self.last_good.as_deref() != Some(&candidate.sources) {
+            self.last_good = Some(candidate.sources.clone());
+            self.act(Action::SaveLastGood(candidate.sources.clone()));
+        }
+    }
+
+    /// The backend is never switched while running.
+    fn warn_of_restart(&mut self, candidate: &Candidate) {
+        let Some(active) = &self.active else { return };
+        let wanted = candidate.config.settings.backend;
+        if wanted != active.config.settings.backend && wanted != BackendChoice::Auto {
+            let message =
+                "the key 'backend' was changed; the backend is never switched while running, restart the service";
+            self.log(Entry::new(Kind::Warning, message));
+        }
+    }
+
+    /// Nothing new was to be applied; what moved was repaired.
+    fn verified(&mut self, cause: Cause, results: Vec<(Family, Result<Outcome, Failure>)>, now: Instant) {
+        let by = match &cause {
+            Cause::Drift(culprit) => culprit.clone(),
+            _ => None,
+        };
+        for (family, result) in &results {
+            // A failure that ends is a recovery, not a repair of somebody's change.
+            if let (Ok(Outcome { written: Some(drift), took, .. }), None) = (result, self.failure(*family)) {
+                self.repaired(*family, drift, *took, by.as_ref(), now);
+            }
+        }
+        let refused = self.record(results, now);
+        if cause == Cause::Reload {
+            match refused {
+                Some(why) => self.reload_done(ReloadOutcome::Refused, why),
+                None => self
+                    .reload_done(ReloadOutcome::Applied, "nothing has changed; the rules are in the kernel".to_owned()),
+            }
+        }
+    }
+
+    fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&Culprit>, now: Instant) {
+        let who = by.map_or_else(|| "somebody".to_owned(), Culprit::to_string);
+        self.past.repair = Some((now, took, by.map(Culprit::to_string)));
+        let limit = &mut self.families[index(family)].limit;
+        let begins = limit.repaired(now);
+        let entry = if begins {
+            let message =
+                format!("{who} keeps changing our {family} rules; repairs are held back to at most one in 30 s");
+            Entry::new(Kind::Fight, message)
+        } else if limit.is_fight() {
+            return;
+        } else {
+            let took = milliseconds(took);
+            Entry::new(
+                Kind::Repaired,
+                format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", ")),
+            )
+            .with("DURATION_MS", took)
+        };
+        self.log(entry.of(family).by(self.backend_name()).with("CHANGED_BY", who));
+    }
+
+    /// Writes down how the families are and logs what changed in that. Returns why a reload must be called refused.
+    fn record(&mut self, results: Vec<(Family, Result<Outcome, Failure>)>, now: Instant) -> Option<String> {
+        let mut refused = None;
+        for (family, result) in results {
+            let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
+            let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
+            if let Some(failure) = failure.as_ref().filter(|failure| !failure.is_the_hosts()) {
+                refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
+            }
+            self.set_failure(family, failure);
+        }
+        if self.families.iter().any(|state| state.failure.as_ref().is_some_and(|failure| failure.transient)) {
+            self.timers.retry = Some(now + self.retry.failed());
+        } else {
+            self.retry.succeeded();
+        }
+        refused
+    }
+
+    fn failure(&self, family: Family) -> Option<&Failure> {
+        self.families[index(family)].failure.as_ref()
+    }
+
+    fn set_failure(&mut self, family: Family, failure: Option<Failure>) {
+        let before = std::mem::replace(&mut self.families[index(family)].failure, failure.clone());
+        let entry = match (before, failure) {
+            (None, None) => return,
+            (before, after) if before == after => return,
+            (_, Some(failure)) => {
+                let kind = if failure.kind == ErrorKind::Foreign { Kind::ForeignRefused } else { Kind::Degraded };
+                Entry::new(kind, format!("the {family} rules are not as they should be: {}", failure.message))
+            }
+            (Some(_), None) => Entry::new(Kind::Recovered, format!("the {family} rules are as they should be again")),
+        };
+        self.log(entry.of(family).by(self.backend_name()));
+    }
+}
+
+fn index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}
+
+fn v4_failure(results: &[(Family, Result<Outcome, Failure>)]) -> Option<Failure> {
+    results.iter().find(|(family, _)| *family == Family::V4).and_then(|(_, result)| result.as_ref().err().cloned())
+}
+
+/// Milliseconds with one decimal.
+pub fn milliseconds(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,89 @@
+//! What the agent remembers.
+
+use super::report::Origin;
+use super::schedule::RepairLimit;
+use crate::backend::{Error, ErrorKind};
+use crate::config::{Config, SourceText};
+use crate::policy::Family;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The configuration that is enforced.
+#[derive(Debug, Clone)]
+pub struct Active {
+    pub config: Arc<Config>,
+    pub sources: Arc<[SourceText]>,
+    pub origin: Origin,
+}
+
+impl Active {
+    pub fn wants_ipv6(&self) -> bool {
+        self.config.policy.enable_ipv6
+    }
+}
+
+/// One family.
+#[derive(Debug)]
+pub struct FamilyState {
+    pub family: Family,
+    /// Why it is not as it should be.
+    pub failure: Option<Failure>,
+    pub limit: RepairLimit,
+}
+
+impl FamilyState {
+    pub fn new(family: Family) -> Self {
+        FamilyState { family, failure: None, limit: RepairLimit::default() }
+    }
+}
+
+/// Why a family is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub message: String,
+    pub kind: ErrorKind,
+    pub transient: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure { transient: error.is_transient(), kind: error.kind, message: error.message }
+    }
+}
+
+impl Failure {
+    /// True when the host lacks something, whatever the configuration says.
+    pub fn is_the_hosts(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unsupported | ErrorKind::MissingTool)
+    }
+}
+
+/// The next deadlines.
+#[derive(Debug, Default)]
+pub struct Timers {
+    pub watchdog: Option<Instant>,
+    pub resync: Option<Instant>,
+    /// An edit has settled.
+    pub settle: Option<Instant>,
+    /// The kernel is to be looked at.
+    pub look: Option<Instant>,
+    /// What failed is to be tried again.
+    pub retry: Option<Instant>,
+}
+
+impl Timers {
+    pub fn all(&self) -> [Option<Instant>; 5] {
+        [self.watchdog, self.resync, self.settle, self.look, self.retry]
+    }
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// How many configurations were put into the kernel.
+    pub generation: u64,
+    pub apply: Option<(Instant, Duration)>,
+    pub repair: Option<(Instant, Duration, Option<String>)>,
+    /// The last good configuration could not be saved.
+    pub unsaved: bool,
+}

@@ -1,0 +1,117 @@
+//! How the agent describes itself.
+
+use super::report::{Backend, Configuration, Done, FamilyReport, Origin, Report, State, one_line};
+use super::round::milliseconds;
+use super::state::Active;
+use super::{Action, Agent, Notification, Phase};
+use std::time::{Duration, Instant};
+
+impl Agent {
+    /// Tells the service manager when the line of truth has changed.
+    pub(super) fn tell_status(&mut self) {
+        let line = one_line(&self.summary());
+        if line != self.status {
+            self.status.clone_from(&line);
+            // First, because the other actions may have results that change it again.
+            self.actions.insert(0, Action::Notify(Notification::Status(line)));
+        }
+    }
+
+    pub(super) fn applied_message(&self, took: Duration) -> String {
+        format!(
+            "configuration {} is in the kernel: {}, {} ms",
+            self.past.generation,
+            self.in_force(),
+            milliseconds(took)
+        )
+    }
+
+    /// What is in force, in words.
+    fn in_force(&self) -> String {
+        let Some(active) = &self.active else { return "nothing".to_owned() };
+        let backend = self.backend.as_ref().map_or(String::new(), |chosen| format!(" through {}", chosen.name));
+        let families = if active.wants_ipv6() { "IPv4 and IPv6" } else { "IPv4" };
+        let origin = match active.sources.as_ref() {
+            _ if self.refusal.is_some() => "the last good configuration".to_owned(),
+            [] => "the built-in defaults".to_owned(),
+            [source] => source.path.display().to_string(),
+            [first, rest @ ..] => format!("{} and {} more", first.path.display(), rest.len()),
+        };
+        format!("{families}{backend}, from {origin}")
+    }
+
+    fn state(&self) -> State {
+        match self.phase {
+            Phase::Starting { .. } => State::Starting,
+            Phase::Stopping => State::Stopping,
+            Phase::Running if self.degraded().is_empty() => State::Ready,
+            Phase::Running => State::Degraded,
+        }
+    }
+
+    /// What is wrong, a line each.
+    fn degraded(&self) -> Vec<String> {
+        let refusal = self.refusal.iter().map(|refusal| refusal.line.clone());
+        let failures = self.families.iter().filter_map(|state| {
+            let failure = state.failure.as_ref()?;
+            Some(format!("{} rules are not as they should be: {}", state.family, failure.message))
+        });
+        let fights = self
+            .families
+            .iter()
+            .filter(|state| state.limit.is_fight())
+            .map(|state| format!("another program keeps changing our {} rules", state.family));
+        refusal.chain(failures).chain(fights).map(|reason| one_line(&reason)).collect()
+    }
+
+    fn summary(&self) -> String {
+        match self.state() {
+            State::Starting => match &self.waiting_for {
+                Some(reason) => format!("starting: waiting, no rules yet: {reason}"),
+                None => "starting: no rules yet".to_owned(),
+            },
+            State::Ready => format!("masquerading {}", self.in_force()),
+            State::Degraded => format!("degraded: {}; masquerading {}", self.degraded().join("; "), self.in_force()),
+            State::Stopping => "stopping".to_owned(),
+        }
+    }
+
+    pub(super) fn report(&self, now: Instant) -> Report {
+        let done = |at: Instant, took: Duration, by: Option<String>| Done {
+            seconds_ago: now.saturating_duration_since(at).as_secs_f64(),
+            milliseconds: took.as_secs_f64() * 1000.0,
+            by,
+        };
+        let files = |active: &Active| active.sources.iter().map(|source| source.path.display().to_string()).collect();
+        let wanted = |index: usize| index == 0 || self.active.as_ref().is_some_and(Active::wants_ipv6);
+        Report {
+            summary: one_line(&self.summary()),
+            state: self.state(),
+            pid: 0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            configuration: Configuration {
+                origin: self.active.as_ref().map_or(Origin::Defaults, |active| active.origin),
+                files: self.active.as_ref().map(files).unwrap_or_default(),
+                generation: self.past.generation,
+            },
+            backend: self
+                .backend
+                .as_ref()
+                .map(|chosen| Backend { name: chosen.name.to_string(), reason: chosen.reason.clone() }),
+            last_apply: self.past.apply.map(|(at, took)| done(at, took, None)),
+            last_repair: self.past.repair.clone().map(|(at, took, by)| done(at, took, by)),
+            families: self
+                .families
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| wanted(*index))
+                .map(|(_, state)| FamilyReport {
+                    family: state.family.to_string(),
+                    in_sync: self.active.is_some() && state.failure.is_none(),
+                    counters: None,
+                })
+                .collect(),
+            degraded: self.degraded(),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Where the service keeps what is not configuration.
+
+use std::path::PathBuf;
+
+/// `$RUNTIME_DIRECTORY`, where lock and control socket are; `/run/ip-masq-agent` when systemd did not say.
+pub fn runtime() -> PathBuf {
+    from("RUNTIME_DIRECTORY", "/run/ip-masq-agent")
+}
+
+/// `$STATE_DIRECTORY`, where the last good configuration is; `/var/lib/ip-masq-agent` when systemd did not say.
+pub fn state() -> PathBuf {
+    from("STATE_DIRECTORY", "/var/lib/ip-masq-agent")
+}
+
+/// systemd lists several directories with colons between them (systemd.exec(5)); ours is the first.
+fn from(variable: &str, otherwise: &str) -> PathBuf {
+    let listed = std::env::var(variable).unwrap_or_default();
+    match listed.split(':').next() {
+        Some(first) if !first.is_empty() => first.into(),
+        _ => otherwise.into(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Notices that something stirred where the configuration lies.
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Watches directories, and the directories above them, where they can be made or replaced.
+#[derive(Debug)]
+pub struct Watcher {
+    queue: OwnedFd,
+    directories: Vec<PathBuf>,
+    /// Per watch: the names that matter, or every name.
+    watches: HashMap<i32, Names>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Names {
+    Every,
+    Only(Vec<OsString>),
+}
+
+impl Watcher {
+    /// Watches these directories, whether they are there or not.
+    ///
+    /// # Errors
+    /// When there is no inotify to be had.
+    pub fn new(directories: Vec<PathBuf>) -> io::Result<Self> {
+        let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let mut watcher = Watcher { queue, directories, watches: HashMap::new() };
+        watcher.watch_again();
+        Ok(watcher)
+    }
+
+    /// True when something stirred since the last time.
+    pub fn take(&mut self) -> bool {
+        let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+        let mut reader = Reader::new(&self.queue, &mut buffer);
+        let (mut stirred, mut replaced) = (false, false);
+        while let Ok(event) = reader.next() {
+            let flags = event.events();
+            if flags.contains(ReadFlags::IGNORED) {
+                self.watches.remove(&event.wd());
+                continue;
+            }
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                (stirred, replaced) = (true, true);
+                continue;
+            }
+            let name = event.file_name().map(|name| OsString::from_vec(name.to_bytes().to_vec()));
+            match (self.watches.get(&event.wd()), name) {
+                (Some(Names::Only(names)), Some(name)) if !names.contains(&name) => {}
+                (None, _) => {}
+                (Some(Names::Only(_)), _) => (stirred, replaced) = (true, true),
+                (Some(Names::Every), _) => stirred = true,
+            }
+            replaced |= flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::ISDIR);
+        }
+        if replaced {
+            self.watch_again();
+        }
+        stirred
+    }
+
+    /// Adds what is there by now; a directory that is watched already keeps its watch (inotify_add_watch(2)).
+    fn watch_again(&mut self) {
+        let before: Vec<i32> = self.watches.drain().map(|(watch, _)| watch).collect();
+        for directory in self.directories.clone() {
+            self.add(&directory, Names::Every);
+            if let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) {
+                self.add(parent, Names::Only(vec![name.to_owned()]));
+            }
+        }
+        for watch in before.into_iter().filter(|watch| !self.watches.contains_key(watch)) {
+            // A directory that was moved away is still there, and no longer ours.
+            let _ = inotify::remove_watch(&self.queue, watch);
+        }
+    }
+
+    fn add(&mut self, directory: &Path, names: Names) {
+        let flags = WatchFlags::CLOSE_WRITE
+            | WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::DELETE
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        // One that is not there is noticed when it is made, through the directory above it.
+        let Ok(watch) = inotify::add_watch(&self.queue, directory, flags) else { return };
+        let names = match (self.watches.remove(&watch), names) {
+            (Some(Names::Only(mut known)), Names::Only(new)) => {
+                known.extend(new);
+                Names::Only(known)
+            }
+            (Some(Names::Every), _) | (_, Names::Every) => Names::Every,
+            (None, names) => names,
+        };
+        self.watches.insert(watch, names);
+    }
+}
+
+impl AsFd for Watcher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn edits_and_replaced_directories_are_noticed_and_neighbours_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        let mut watcher = Watcher::new(vec![path("conf"), path("conf/config.d")]).unwrap();
+        fs::write(path("neighbour"), "x").unwrap();
+        assert!(!watcher.take(), "a neighbour");
+        fs::create_dir(path("conf")).unwrap();
+        assert!(watcher.take(), "the directory is made");
+        fs::write(path("conf/config.yaml"), "x").unwrap();
+        assert!(watcher.take(), "a file is written");
+        assert!(!watcher.take(), "and read once");
+        fs::create_dir(path("conf/config.d")).unwrap();
+        assert!(watcher.take(), "the fragments' directory is made");
+        fs::write(path("conf/config.d/10.yaml"), "x").unwrap();
+        assert!(watcher.take(), "a fragment is written");
+        fs::rename(path("conf"), path("old")).unwrap();
+        fs::create_dir(path("conf")).unwrap();
+        assert!(watcher.take(), "the directory is replaced");
+        fs::write(path("conf/config.yaml"), "y").unwrap();
+        assert!(watcher.take(), "a file in the new one");
+        fs::write(path("old/config.yaml"), "z").unwrap();
+        assert!(!watcher.take(), "a file in the old one");
+    }
+
+    #[test]
+    fn reading_stirs_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("config.yaml"), "x").unwrap();
+        let mut watcher = Watcher::new(vec![root.path().to_owned()]).unwrap();
+        fs::read(root.path().join("config.yaml")).unwrap();
+        assert!(!watcher.take());
+    }
+}

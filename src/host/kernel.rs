@@ -1,0 +1,225 @@
+//! The backend at work: what the agent wants of the kernel is done here, one family at a time.
+
+use super::child::Children;
+use super::nfnetlink::{RuleEvent, RuleEvents};
+use super::view;
+use crate::agent::{Chosen, Culprit, Outcome};
+use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, select};
+use crate::config::{BackendChoice, Config, Settings};
+use crate::policy::Family;
+use crate::ruleset::Ruleset;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+/// The backend that was chosen, and the listener for what others do to its rules.
+#[derive(Default)]
+pub struct Kernel {
+    /// With the settings it was made for: another chain name or owner needs another one.
+    backend: Option<(Settings, Box<dyn Backend>)>,
+    events: Option<RuleEvents>,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.backend.as_ref().map(|(_, backend)| backend.name());
+        f.debug_struct("Kernel").field("backend", &name).field("events", &self.events).finish()
+    }
+}
+
+impl Kernel {
+    /// Chooses a backend for these settings.
+    ///
+    /// # Errors
+    /// When there is none that works.
+    pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
+        let choice = select::choose(settings, Children)?;
+        self.backend = Some((settings.clone(), choice.backend));
+        Ok(Chosen { name: choice.name, reason: choice.reason, warnings: choice.warnings })
+    }
+
+    /// The backend for these settings: the one that was chosen, made anew where it was made for other settings.
+    fn backend(&mut self, settings: &Settings) -> Result<&mut Box<dyn Backend>, Error> {
+        let (made_for, backend) = self.backend.take().ok_or_else(none_chosen)?;
+        let same = made_for.masq_chain == settings.masq_chain && made_for.table_owner == settings.table_owner;
+        let backend = if same {
+            backend
+        } else {
+            let name = backend.name();
+            // Its table may have one owner only.
+            drop(backend);
+            let pinned = Settings { backend: pinned(name), ..settings.clone() };
+            match select::choose(&pinned, Children) {
+                Ok(choice) => choice.backend,
+                Err(error) => {
+                    let before = Settings { backend: pinned.backend, ..made_for };
+                    let choice = select::choose(&before, Children)?;
+                    self.backend = Some((before, choice.backend));
+                    return Err(error);
+                }
+            }
+        };
+        Ok(&mut self.backend.insert((settings.clone(), backend)).1)
+    }
+
+    /// Makes one family what the configuration says, and reads it again to see that it is.
+    ///
+    /// # Errors
+    /// What the backend said; [`ErrorKind::Busy`] when somebody changed the rules again while they were verified.
+    pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
+        let begun = Instant::now();
+        let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, view::facts());
+        self.backend(&config.settings)?;
+        // Read before the rules are: what moves them later moves it too.
+        let fingerprint = self.fingerprint();
+        let Some((_, backend)) = &mut self.backend else { return Err(none_chosen()) };
+        let plan = backend.plan(family, desired.as_ref())?;
+        if plan.is_in_sync() {
+            return Ok(Outcome { written: None, fingerprint, took: begun.elapsed() });
+        }
+        // The kernel need not tell us what we do ourselves; a listener slows large commits.
+        let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
+        let committed = backend.commit(&plan);
+        if left && self.events.as_mut().is_some_and(|events| events.join().is_err()) {
+            self.events = None;
+        }
+        committed?;
+        let fingerprint = self.fingerprint();
+        let Some((_, backend)) = &mut self.backend else { return Err(none_chosen()) };
+        let verified = backend.plan(family, desired.as_ref())?;
+        if !verified.is_in_sync() {
+            let drift = verified.drift.join(", ");
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("the {family} rules are not what was just written: {drift}"),
+            ));
+        }
+        Ok(Outcome { written: Some(plan.drift), fingerprint, took: begun.elapsed() })
+    }
+
+    /// What [`Kernel::reconcile`] would send, without sending it.
+    ///
+    /// # Errors
+    /// What the backend said.
+    pub fn plan(&mut self, family: Family, config: &Config) -> Result<Plan, Error> {
+        let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, view::facts());
+        self.backend(&config.settings)?.plan(family, desired.as_ref())
+    }
+
+    /// What moves when rules, or facts of the host that shape them, move; `None` when the kernel can't be asked.
+    pub fn fingerprint(&mut self) -> Option<Fingerprint> {
+        let (_, backend) = self.backend.as_mut()?;
+        let mut fingerprint = backend.fingerprint().ok()?;
+        let facts = view::facts();
+        fingerprint.0.push(u64::from(facts.bridged_ipv4) | u64::from(facts.bridged_ipv6) << 1);
+        Some(fingerprint)
+    }
+
+    /// New flows as our rules counted them.
+    pub fn counters(&mut self, family: Family) -> Option<Counters> {
+        self.backend.as_mut()?.1.counters(family).ok()
+    }
+
+    /// Takes everything of ours out of both families; says per family what it was.
+    pub fn flush(&mut self) -> Vec<(Family, Result<Vec<String>, Error>)> {
+        let mut flush = |family| match &mut self.backend {
+            Some((_, backend)) => flush(backend.as_mut(), family),
+            None => Err(none_chosen()),
+        };
+        vec![(Family::V4, flush(Family::V4)), (Family::V6, flush(Family::V6))]
+    }
+
+    /// Listens to what others do to the rules, or stops listening.
+    ///
+    /// # Errors
+    /// Why that is not to be had.
+    pub fn watch(&mut self, wanted: bool) -> Result<(), String> {
+        self.events = None;
+        if wanted {
+            let events = RuleEvents::open().map_err(|error| format!("can't join the nf_tables group: {error}"))?;
+            self.events = Some(events);
+        }
+        Ok(())
+    }
+
+    /// What to poll for, while events are listened to.
+    pub fn events_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.events.as_ref().map(AsFd::as_fd)
+    }
+
+    /// True when events are listened to.
+    pub fn is_watching(&self) -> bool {
+        self.events.is_some()
+    }
+
+    /// Who moved the rules since the last time, the last one first to blame; the outer `None` when nobody did.
+    ///
+    /// # Errors
+    /// When the listener is broken; it is gone then.
+    pub fn moved(&mut self) -> Result<Option<Option<Culprit>>, String> {
+        let Some(events) = &mut self.events else { return Ok(None) };
+        match events.read() {
+            Ok(events) if events.is_empty() => Ok(None),
+            Ok(events) => Ok(Some(events.iter().rev().find_map(culprit))),
+            Err(error) => {
+                self.events = None;
+                Err(format!("reading rule events failed: {error}"))
+            }
+        }
+    }
+}
+
+/// Takes everything of ours out of one family; says what it was.
+///
+/// # Errors
+/// What the backend said.
+pub fn flush(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, Error> {
+    let plan = backend.plan(family, None)?;
+    if plan.is_in_sync() {
+        return Ok(Vec::new());
+    }
+    backend.commit(&plan)?;
+    let verified = backend.plan(family, None)?;
+    if !verified.is_in_sync() {
+        return Err(Error::new(
+            ErrorKind::Busy,
+            format!("the {family} rules are still there: {}", verified.drift.join(", ")),
+        ));
+    }
+    Ok(plan.drift)
+}
+
+fn none_chosen() -> Error {
+    Error::new(ErrorKind::Other, "no backend is chosen")
+}
+
+fn pinned(name: BackendName) -> BackendChoice {
+    match name {
+        BackendName::Nftables => BackendChoice::Nftables,
+        BackendName::IptablesNft => BackendChoice::IptablesNft,
+        BackendName::IptablesLegacy => BackendChoice::IptablesLegacy,
+    }
+}
+
+/// The program that committed. A caller hides behind iptables and nft, which are gone in a moment: where they are
+/// still there, it is their parent that says more.
+fn culprit(event: &RuleEvent) -> Option<Culprit> {
+    let (pid, program) = (event.pid?, event.program.clone()?);
+    let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]
+        .iter()
+        .any(|tool| program.starts_with(tool));
+    let parent = if is_tool { parent(pid) } else { None };
+    let program = match parent {
+        Some(caller) => format!("{program}, called by {caller}"),
+        None => program,
+    };
+    Some(Culprit { program, pid })
+}
+
+/// `NAME[PID]` of the parent of a process.
+fn parent(pid: u32) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent: u32 = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()?;
+    Some(format!("{}[{parent}]", name.trim()))
+}

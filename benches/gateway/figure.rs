@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// The head of the table.
 pub const HEAD: &str =
-    "                                                       median        from – to           n   ratio      goal";
+    "                                                    median     from – to            n  goal              ratio";
 
 /// A goal that a figure should reach.
 #[derive(Debug, Clone, Copy)]
@@ -89,10 +89,16 @@ impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (least, most) = (self.samples[0], self.samples[self.samples.len() - 1]);
         let range = format!("{least:.2} – {most:.2}");
-        let ratio = self.ratio.as_ref().map_or(String::new(), |(ratio, to)| format!("{ratio:.2} {to}"));
-        let count = self.samples.len();
-        write!(f, "  {:<48} {:>9.2} {:<3}  {range:<18} {count:>2}", self.what, self.median(), self.unit)?;
-        write!(f, "   {}   {ratio}", self.goal_text())
+        let (ratio, to) = match &self.ratio {
+            Some((ratio, to)) => (format!("{ratio:.2}"), to.as_str()),
+            None => (String::new(), ""),
+        };
+        let (what, median, unit, count) = (&self.what, self.median(), self.unit, self.samples.len());
+        write!(
+            f,
+            "  {what:<46} {median:>9.2} {unit:<2}  {range:<19} {count:>2}  {:<16} {ratio:>6} {to}",
+            self.goal_text()
+        )
     }
 }
 

@@ -4,9 +4,10 @@
 //! many sends, each to a port of its own, is the time of as many first packets: socket, two hops, conntrack, rules.
 //! Rounds of all variants are interleaved, so that a busy moment of the machine hits them alike.
 
+use super::BINARY;
 use super::figure::{Figure, Goal};
 use super::lab::{Agent, Kind, Lab, Namespace, Probe, parse};
-use super::{BINARY, lists};
+use super::lists::{LONE_MASQUERADE, List};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
@@ -38,16 +39,16 @@ impl Variant {
         Variant { name, lan, gateway, _outside: outside, rounds: Vec::new() }
     }
 
-    fn service(backend: &str, count: u32) -> Self {
-        Variant::new(format!("{backend}, ours, {count} CIDRs"), true, |lab| {
-            let config = format!("backend: {backend}\n{}", lists::config(count));
+    fn service(backend: &str, list: List) -> Self {
+        Variant::new(format!("{backend}, ours, {list}"), true, |lab| {
+            let config = format!("backend: {backend}\n{}", list.config());
             Agent::new(&lab.gateway, BINARY, "").apply(&config);
         })
     }
 
-    fn linear(backend: &str, count: u32) -> Self {
-        Variant::new(format!("{backend}, linear rules, {count} CIDRs"), true, |lab| {
-            restore(&lab.gateway, backend, &lists::go_agent(count));
+    fn linear(backend: &str, list: List) -> Self {
+        Variant::new(format!("{backend}, linear rules, {list}"), true, |lab| {
+            restore(&lab.gateway, backend, &list.go_agent());
         })
     }
 
@@ -78,34 +79,42 @@ fn restore(gateway: &Namespace, backend: &str, text: &str) {
     assert!(output.status.success(), "{backend}: {output:?}");
 }
 
-/// Ours and the Go agent's at 10 and 10,000 prefixes.
+/// What is compared: the Go agent's rules with ours, on the same backend with the same list. The first has the goal.
+const PAIRS: [(&str, List); 5] = [
+    ("iptables-nft", List { count: 10_000, length: 24 }),
+    ("iptables-nft", List { count: 10_000, length: 28 }),
+    ("iptables-nft", List { count: 10, length: 24 }),
+    ("iptables-legacy", List { count: 10_000, length: 24 }),
+    ("iptables-legacy", List { count: 10, length: 24 }),
+];
+
+/// Ours and the Go agent's, beside no nat and the least nat.
 pub fn measure() -> Vec<Figure> {
     let mut variants = vec![
         Variant::new("no nat at all", false, |_| ()),
         Variant::new("iptables-nft, a lone masquerade rule", true, |lab| {
-            restore(&lab.gateway, "iptables-nft", lists::LONE_MASQUERADE);
+            restore(&lab.gateway, "iptables-nft", LONE_MASQUERADE);
         }),
     ];
-    let pairs = [("iptables-nft", 10), ("iptables-legacy", 10), ("iptables-nft", 10_000), ("iptables-legacy", 10_000)];
-    for (backend, count) in pairs {
-        variants.push(Variant::linear(backend, count));
-        variants.push(Variant::service(backend, count));
+    for (backend, list) in PAIRS {
+        variants.push(Variant::linear(backend, list));
+        variants.push(Variant::service(backend, list));
     }
     for _ in 0..ROUNDS {
         variants.iter_mut().for_each(Variant::round);
     }
-    compare(variants.into_iter().map(Variant::figure).collect(), &pairs)
+    compare(variants.into_iter().map(Variant::figure).collect())
 }
 
 /// Puts each of ours beside its linear twin, and the others beside the lone rule.
-fn compare(figures: Vec<Figure>, pairs: &[(&str, u32)]) -> Vec<Figure> {
+fn compare(figures: Vec<Figure>) -> Vec<Figure> {
     let lone = figures[1].clone();
     let mut compared = vec![figures[0].clone().times(&lone), lone.clone()];
-    for (pair, (backend, count)) in figures[2..].chunks(2).zip(pairs) {
+    for pair in figures[2..].chunks(2) {
         let ours = pair[1].clone().cheaper_than(&pair[0]);
-        let has_goal = *backend == "iptables-nft" && *count == 10_000;
+        let is_first = compared.len() == 2;
         compared.push(pair[0].clone().times(&lone));
-        compared.push(if has_goal { ours.goal(Goal::RatioAtLeast(40.0)) } else { ours });
+        compared.push(if is_first { ours.goal(Goal::RatioAtLeast(40.0)) } else { ours });
     }
     compared
 }

@@ -2,7 +2,9 @@
 
 mod lab;
 
-use lab::{BACKENDS, Gateway, Kind, Lab, Namespace, Observer, Probe, parse};
+use lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Namespace, Observer, Probe, parse};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 /// Runs a test in a fresh lab for each backend.
 fn on_every_backend(test: impl Fn(&Gateway<'_>)) {
@@ -55,6 +57,32 @@ fn by_default_public_destinations_are_masqueraded_and_private_ones_are_not() {
              lan  fd00:77::2    udp   2001:db8:2::5    2001:db8:100::1
              lan  fd00:77::2    udp   fd20::5          2001:db8:113::1",
         );
+    });
+}
+
+#[test]
+fn a_connection_works_in_both_directions_under_the_source_it_was_given() {
+    // (destination, what the application at the far end takes for its client)
+    let connections = [
+        ("203.0.113.200", "203.0.113.1"),
+        ("192.0.2.5", "198.51.100.1"),
+        ("10.20.0.5", "192.168.77.2"),
+        ("2001:db8:5::5", "2001:db8:113::1"),
+    ];
+    on_every_backend(|gateway| {
+        gateway.apply("");
+        gateway.lab.add_route_back();
+        for (destination, expected) in connections {
+            let to = SocketAddr::new(parse(destination), 0);
+            let listener = gateway.lab.outside.enter(|| TcpListener::bind(to)).expect("a listener");
+            let to = listener.local_addr().expect("its address");
+            let mut client = gateway.lab.lan.enter(|| TcpStream::connect_timeout(&to, DEADLINE)).expect("a connection");
+            let (mut server, peer) = listener.accept().expect("the same connection");
+            assert_eq!(peer.ip(), parse(expected), "{destination}");
+            server.write_all(b"hello").expect("it is sent");
+            client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+            client.read_exact(&mut [0; 5]).expect("it arrives");
+        }
     });
 }
 

@@ -25,6 +25,7 @@ pub use probe::{Kind, Probe};
 pub use topology::{Lab, Uplink, address, parse};
 
 use ip_masq_agent::backend::BackendName;
+use std::io::Write as _;
 use std::time::Duration;
 
 /// How long anything in the lab may take; a wait ends at its event, this is only for what never comes.
@@ -42,7 +43,8 @@ const TOOLS: &[&str] = &["ip", "iptables-nft-restore", "iptables-legacy-restore"
 /// Says why a test can't run here. With `CI` set that is a failure, so that a skipped test never looks green there.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "a test that CI requires can't run: {why}");
-    eprintln!("SKIP: {why}");
+    // Not `eprintln!`, which the test harness keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "SKIP: {why}");
 }
 
 /// True when namespaces can be made and the programs are there; says why not otherwise.

@@ -1,0 +1,55 @@
+//! Lists of exempt prefixes, and the rules that the Go agent makes of them.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+/// So many prefixes of a length from 10.0.0.0 upwards, every second one, so that none can be joined with its neighbour.
+///
+/// The length matters to nf_tables rules: the kernel loads 1, 2 or 4 bytes of a packet on a fast path (is_power_of_2
+/// in nft_payload.c), and iptables-nft compares 3 for a /24, the length that most lists are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct List {
+    /// How many.
+    pub count: u32,
+    /// How many bits each.
+    pub length: u8,
+}
+
+impl List {
+    fn cidrs(self) -> impl Iterator<Item = String> {
+        let step = 2u32 << (32 - self.length);
+        (0..self.count).map(move |i| format!("{}/{}", Ipv4Addr::from((10 << 24) + i * step), self.length))
+    }
+
+    /// The same as a configuration file.
+    pub fn config(self) -> String {
+        self.cidrs().fold("nonMasqueradeCIDRs:\n".to_owned(), |text, cidr| text + "- " + &cidr + "\n")
+    }
+
+    /// What the Go agent would send to `iptables-restore`: one rule per prefix, in order, each with its comment.
+    pub fn go_agent(self) -> String {
+        let mut text = format!(
+            "*nat\n:IP-MASQ-AGENT - [0:0]\n\
+             -A POSTROUTING -m comment --comment \"{JUMP}\" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT\n"
+        );
+        for cidr in std::iter::once("169.254.0.0/16".to_owned()).chain(self.cidrs()) {
+            text += &format!("-A IP-MASQ-AGENT -m comment --comment \"{LOCAL}\" -d {cidr} -j RETURN\n");
+        }
+        text += &format!("-A IP-MASQ-AGENT -m comment --comment \"{LAST}\" -j MASQUERADE --random-fully\nCOMMIT\n");
+        text
+    }
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} × /{}", self.count, self.length)
+    }
+}
+
+const JUMP: &str =
+    "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom IP-MASQ-AGENT chain";
+const LOCAL: &str = "ip-masq-agent: local traffic is not subject to MASQUERADE";
+const LAST: &str = "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)";
+
+/// A masquerade rule and nothing else.
+pub const LONE_MASQUERADE: &str = "*nat\n-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT\n";

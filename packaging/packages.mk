@@ -23,11 +23,9 @@ package-binary:
 	packaging/build-release
 	packaging/check-glibc $(GLIBC_FLOOR) $(CARGO_TARGET_DIR)/release/ip-masq-agent
 
-$(DIST):
-	mkdir -p $@
-
 .PHONY: source
-source: | $(DIST)
+source:
+	mkdir -p $(DIST)
 	git archive --format=tar --prefix=ip-masq-agent-$(VERSION)/ --mtime=@$(SOURCE_DATE_EPOCH) HEAD | gzip -n9 >$(SOURCE_TARBALL)
 
 deb: package-tools source ## the Debian package, in dist/
@@ -44,10 +42,8 @@ rpm: package-tools source ## the RPM package, in dist/
 		--define '_sourcedir $(abspath $(DIST))'
 	cp $(PACKAGE_WORK)/rpm/RPMS/*/*.rpm $(DIST)/
 
-dist: ## source tarball, both packages and their checksums, in dist/
-	rm -rf $(DIST)
-	$(MAKE) deb rpm
-	cd $(DIST) && sha256sum *.tar.gz *.deb *.rpm >SHA256SUMS
+dist: deb rpm ## source tarball, both packages and their checksums, in dist/
+	cd $(DIST) && sha256sum ip-masq-agent-$(VERSION).tar.gz ip-masq-agent_$(VERSION)-*.deb ip-masq-agent-$(VERSION)-*.rpm >SHA256SUMS
 
 # Builds everything twice, in different directories and with nothing shared, and compares.
 reproducible: ## build everything twice and compare

@@ -1,16 +1,40 @@
-//! `check`: is the configuration right?
+//! `check`: is the configuration right, and does this host let it work?
 
+use super::comparison::{self, Comparison};
 use super::{Context, exit, refuse};
+use crate::agent::advice::advice;
+use crate::backend::BackendName;
+use crate::config::Config;
+use crate::host::view;
+use crate::policy::Family;
 
 /// Judges the configuration: quiet when it is good, diagnostics on stderr when it is not. With `host` also says
 /// what on this host would make the policy moot or harmful.
 pub fn run(context: &Context, host: bool) -> u8 {
     match context.load() {
         Err(diagnostics) => refuse(&diagnostics),
-        Ok(_) if host => {
-            eprintln!("check --host: not built yet");
-            exit::FAILED
-        }
+        Ok((config, _)) if host => judge_host(&config),
         Ok(_) => exit::OK,
+    }
+}
+
+fn judge_host(config: &Config) -> u8 {
+    let backend = Comparison::new(config).map(|comparison| comparison.backend());
+    let is_legacy = matches!(backend, Ok(BackendName::IptablesLegacy));
+    let mut findings: Vec<String> = backend.err().iter().map(ToString::to_string).collect();
+    findings.extend(advice(&config.policy, &view::view(), is_legacy).iter().map(ToString::to_string));
+    findings.extend(rules_before_ours(Family::V4));
+    if config.policy.enable_ipv6 {
+        findings.extend(rules_before_ours(Family::V6));
+    }
+    findings.iter().for_each(|finding| println!("{finding}"));
+    if findings.is_empty() { exit::OK } else { exit::FAILED }
+}
+
+/// Foreign nat rules that are asked first: what they map, our rules never see.
+fn rules_before_ours(family: Family) -> Vec<String> {
+    match comparison::neighbours(family) {
+        Ok(found) => found.before.iter().map(|rule| format!("asked before our {family} rules: {rule}")).collect(),
+        Err(error) => vec![format!("the {family} nat rules of others can't be read: {error}")],
     }
 }

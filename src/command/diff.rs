@@ -1,9 +1,75 @@
-//! `diff`.
+//! `diff`: the rules of the configuration against the kernel's.
 
-use super::{Context, exit};
+use super::{Context, comparison::Comparison, exit, refuse};
+use crate::backend::{Error, Plan};
+use crate::config::Config;
+use crate::policy::Family;
+use similar::TextDiff;
 
-/// Not built yet.
-pub fn run(_context: &Context) -> u8 {
-    eprintln!("diff: not built yet");
-    exit::FAILED
+/// Prints a unified diff from what the kernel holds to what the configuration asks.
+pub fn run(context: &Context) -> u8 {
+    let (config, _) = match context.load() {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => return refuse(&diagnostics),
+    };
+    match plans(&config) {
+        Ok(plans) => {
+            plans.iter().for_each(|plan| print!("{}", unified(plan)));
+            if plans.iter().all(Plan::is_in_sync) { exit::OK } else { exit::FAILED }
+        }
+        Err(error) => {
+            eprintln!("ip-masq-agent: {error}");
+            exit::UNKNOWN
+        }
+    }
+}
+
+fn plans(config: &Config) -> Result<Vec<Plan>, Error> {
+    let mut comparison = Comparison::new(config)?;
+    [Family::V4, Family::V6].into_iter().map(|family| comparison.plan(family)).collect()
+}
+
+/// Empty when nothing would be sent. What would be sent without changing a line of ours (a leftover set, the jump of
+/// an old version) is listed behind the diff.
+fn unified(plan: &Plan) -> String {
+    if plan.is_in_sync() {
+        return String::new();
+    }
+    let header = (format!("{} kernel", plan.family), format!("{} configuration", plan.family));
+    let diff = TextDiff::from_lines(&plan.observed, &plan.desired)
+        .unified_diff()
+        .context_radius(3)
+        .header(&header.0, &header.1)
+        .to_string();
+    if !diff.is_empty() {
+        return diff;
+    }
+    plan.drift.iter().map(|drift| format!("# {}: {drift}\n", plan.family)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(observed: &str, desired: &str, drift: &[&str], transaction: &str) -> Plan {
+        Plan {
+            family: Family::V4,
+            desired: desired.into(),
+            observed: observed.into(),
+            drift: drift.iter().map(|text| (*text).to_owned()).collect(),
+            transaction: transaction.into(),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_in_the_kernel_is_a_plus_line() {
+        let text = unified(&plan("a\nc\n", "a\nb\nc\n", &["a rule is missing"], "x"));
+        assert_eq!(text, "--- IPv4 kernel\n+++ IPv4 configuration\n@@ -1,2 +1,3 @@\n a\n+b\n c\n");
+    }
+
+    #[test]
+    fn a_difference_outside_our_rules_is_said_in_words() {
+        assert_eq!(unified(&plan("a\n", "a\n", &["an old set"], "x")), "# IPv4: an old set\n");
+        assert_eq!(unified(&plan("a\n", "a\n", &[], "")), "");
+    }
 }

@@ -1,10 +1,229 @@
-//! `explain`.
+//! `explain`: what happens to one address, and which line of which file says so.
 
-use super::{Context, exit};
+use super::{Context, comparison, exit, refuse};
+use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
+use crate::config::Config;
+use crate::host::view;
+use crate::policy::{Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::net::IpAddr;
 
-/// Not built yet.
-pub fn run(_context: &Context, _args: &ExplainArgs) -> u8 {
-    eprintln!("explain: not built yet");
-    exit::FAILED
+/// What happens to one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// The destination.
+    pub address: IpAddr,
+    /// `masquerade` or `keep source`; unset for an address of the host itself, which never gets as far as our rules.
+    pub verdict: Option<String>,
+    /// The step that decided, by its stable name.
+    pub step: Option<&'static str>,
+    /// The reason in words.
+    pub reason: String,
+    /// The prefix or interface pattern that matched.
+    pub matched: Option<String>,
+    /// Where it was written: `file:line`, `flag --name` or `built-in default`.
+    pub origin: Option<String>,
+    /// What was taken for granted because it was not said.
+    pub assumptions: Vec<&'static str>,
+    /// What the kernel says, when we may ask it.
+    pub kernel: Option<comparison::Report>,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
+    let (config, _) = match context.load() {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => return refuse(&diagnostics),
+    };
+    if let Some(problem) = contradiction(question) {
+        eprintln!("ip-masq-agent: {problem}");
+        return exit::USAGE;
+    }
+    let view = view::view();
+    let mut answers: Vec<Answer> =
+        question.addresses.iter().map(|address| answer(&config.policy, &view, question, *address)).collect();
+    ask_kernel(&config, &mut answers);
+    match print(&answers, question.json) {
+        Ok(text) => {
+            print!("{text}");
+            exit::OK
+        }
+        Err(error) => {
+            eprintln!("ip-masq-agent: the answer can't be written as JSON: {error}");
+            exit::FAILED
+        }
+    }
+}
+
+fn contradiction(question: &ExplainArgs) -> Option<String> {
+    let from = question.from?;
+    let other = question.addresses.iter().find(|address| Family::of(**address) != Family::of(from))?;
+    Some(format!("--from {from} and {other} are of different address families"))
+}
+
+/// Asks the kernel once per family and gives each answer its family's report.
+fn ask_kernel(config: &Config, answers: &mut [Answer]) {
+    for family in [Family::V4, Family::V6] {
+        let of_family = |answer: &&mut Answer| Family::of(answer.address) == family && answer.verdict.is_some();
+        let mut concerned = answers.iter_mut().filter(of_family).peekable();
+        if concerned.peek().is_none() {
+            continue;
+        }
+        let report = comparison::report(config, family);
+        concerned.for_each(|answer| answer.kernel.clone_from(&report));
+    }
+}
+
+/// Answers for one destination. Pure.
+pub fn answer(policy: &Policy, view: &HostView, question: &ExplainArgs, address: IpAddr) -> Answer {
+    if view.is_local(address) {
+        return Answer {
+            address,
+            verdict: None,
+            step: None,
+            reason: "an address of this host: such packets never leave it".to_owned(),
+            matched: None,
+            origin: None,
+            assumptions: Vec::new(),
+            kernel: None,
+        };
+    }
+    let (verdict, provenance) = policy.verdict(&flow(view, question, address));
+    explained(address, verdict, &provenance, assumptions(policy, question))
+}
+
+fn flow(view: &HostView, question: &ExplainArgs, destination: IpAddr) -> Flow {
+    let on_out = |from: IpAddr| question.out.as_deref().is_some_and(|out| view.is_on(from, out));
+    Flow {
+        source: question.from,
+        source_is_local: question.from.is_some_and(|from| view.is_local(from)),
+        source_on_out_interface: question.from.is_some_and(on_out),
+        out_interface: question.out.clone(),
+        protocol: question.proto.unwrap_or(Protocol::Tcp),
+        ..Flow::forwarded_to(destination)
+    }
+}
+
+fn assumptions(policy: &Policy, question: &ExplainArgs) -> Vec<&'static str> {
+    let mut assumptions = Vec::new();
+    if question.from.is_none() {
+        assumptions.push(if policy.sources.is_empty() && policy.excluded_sources.is_empty() {
+            "a forwarded flow; name its source with --from"
+        } else {
+            "a forwarded flow from a source in scope; name it with --from"
+        });
+    }
+    if question.out.is_none() && !policy.out_interfaces.is_empty() {
+        assumptions.push("an outgoing interface in scope; name it with --out");
+    }
+    assumptions
+}
+
+fn explained(address: IpAddr, verdict: Verdict, by: &Provenance, assumptions: Vec<&'static str>) -> Answer {
+    let prefix = by.prefix.map(|prefix| prefix.to_string());
+    let interface = by.interface.as_ref().map(ToString::to_string);
+    Answer {
+        address,
+        verdict: Some(verdict.to_string()),
+        step: Some(by.step.name()),
+        reason: by.step.reason().to_owned(),
+        matched: prefix.or(interface),
+        origin: by.origin.as_ref().map(ToString::to_string),
+        assumptions: if by.step == Step::FamilyDisabled { Vec::new() } else { assumptions },
+        kernel: None,
+    }
+}
+
+fn print(answers: &[Answer], json: bool) -> Result<String, serde_json::Error> {
+    if json {
+        return serde_json::to_string_pretty(answers).map(|text| text + "\n");
+    }
+    let mut text = String::new();
+    for answer in answers {
+        // Writing into a String can't fail.
+        let _ = write_answer(&mut text, answer);
+    }
+    Ok(text)
+}
+
+fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
+    let verdict = answer.verdict.as_deref().unwrap_or("not our business");
+    writeln!(text, "{}: {verdict}", answer.address)?;
+    let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
+    writeln!(text, "  because  {}{step}", answer.reason)?;
+    match (&answer.matched, &answer.origin) {
+        (Some(matched), Some(origin)) => writeln!(text, "  by       {matched}, {origin}")?,
+        (None, Some(origin)) => writeln!(text, "  by       {origin}")?,
+        _ => {}
+    }
+    for assumption in &answer.assumptions {
+        writeln!(text, "  assuming {assumption}")?;
+    }
+    if let Some(report) = &answer.kernel {
+        writeln!(text, "  kernel   {report}")?;
+        for rule in &report.before {
+            writeln!(text, "  before   {rule}")?;
+        }
+        for rule in &report.after {
+            writeln!(text, "  after    {rule}")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::advice::InterfaceAddress;
+    use crate::policy::{Origin, PRIVATE_RANGES, PrefixSet};
+
+    fn view() -> HostView {
+        let own = |interface: &str, address: &str, network: &str| InterfaceAddress {
+            interface: interface.to_owned(),
+            address: address.parse().unwrap(),
+            network: network.parse().unwrap(),
+        };
+        HostView {
+            addresses: vec![
+                own("wan0", "198.51.100.2", "198.51.100.0/24"),
+                own("lan0", "192.168.1.1", "192.168.1.0/24"),
+            ],
+            ..HostView::default()
+        }
+    }
+
+    fn asked(from: Option<&str>, out: Option<&str>, address: &str) -> Answer {
+        let policy = Policy { exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..Policy::default() };
+        let question = ExplainArgs {
+            addresses: Vec::new(),
+            from: from.map(|from| from.parse().unwrap()),
+            out: out.map(str::to_owned),
+            proto: None,
+            json: false,
+        };
+        answer(&policy, &view(), &question, address.parse().unwrap())
+    }
+
+    #[test]
+    fn the_answer_names_step_range_and_place() {
+        let answer = asked(None, None, "10.1.2.3");
+        assert_eq!(
+            print(&[answer], false).unwrap(),
+            "10.1.2.3: keep source\n  because  the destination is in nonMasqueradeCIDRs [exempt]\n  \
+             by       10.0.0.0/8, built-in default\n  assuming a forwarded flow; name its source with --from\n"
+        );
+    }
+
+    #[test]
+    fn what_the_host_is_decides_what_a_source_means() {
+        assert_eq!(
+            asked(Some("198.51.100.2"), Some("wan0"), "203.0.113.9").step,
+            Some("local-source-on-out-interface")
+        );
+        assert_eq!(asked(Some("192.168.1.1"), Some("wan0"), "203.0.113.9").step, Some("otherwise"));
+        assert_eq!(asked(None, None, "192.168.1.1").verdict, None);
+        assert_eq!(asked(None, None, "2001:db8::1").step, Some("family-disabled"));
+    }
 }

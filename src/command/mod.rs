@@ -1,6 +1,7 @@
 //! One subcommand each.
 
 pub mod check;
+pub mod comparison;
 pub mod diff;
 pub mod explain;
 pub mod flush;

@@ -7,6 +7,7 @@ pub mod inotify;
 pub mod journal;
 pub mod kernel;
 pub mod lock;
+pub mod nat_hooks;
 pub mod nfnetlink;
 pub mod notify;
 pub mod poll;

@@ -1,0 +1,186 @@
+//! Who else has nat rules at the postrouting hook, before and after ours. Read only.
+//!
+//! The first mapping that a chain sets wins, and a chain's `accept` or `return` does not stop a later nat chain:
+//! so whoever asks why an address is, or is not, rewritten has to see the neighbours too.
+
+pub mod decode;
+
+use crate::host::nfnetlink::{Nfnetlink, Request};
+use crate::policy::Family;
+use decode::{Chain, Rule};
+use std::io;
+
+/// Families of nf_tables, `linux/netfilter.h`.
+const NFPROTO_INET: u8 = 1;
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+
+/// Our own table of the nftables backend.
+const OUR_TABLE: &str = "ip-masq-agent";
+/// How the comment of our jump begins, and the Go agents' (theirs may have a literal quote in front).
+const OUR_JUMP: &str = "ip-masq-agent: ensure nat POSTROUTING";
+
+/// Foreign rules around ours, in the order in which the kernel asks them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// True when rules of ours were found at the hook.
+    pub ours_found: bool,
+    /// Asked before ours.
+    pub before: Vec<String>,
+    /// Asked after ours; everything foreign when nothing of ours is there.
+    pub after: Vec<String>,
+}
+
+/// Reads the nat chains at the postrouting hook of a family.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<Neighbours> {
+    let mut chains = Vec::new();
+    for protocol in protocols(family) {
+        for chain in nat_chains(netlink, protocol)? {
+            let rules = rules(netlink, &chain)?;
+            chains.push((chain, rules));
+        }
+    }
+    Ok(neighbours(chains))
+}
+
+fn nat_chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
+    let mut chains = Vec::new();
+    let request = Request { message: libc::NFT_MSG_GETCHAIN, family };
+    netlink.dump(
+        request,
+        |_| {},
+        |message| {
+            let chain = decode::chain(message)?;
+            chains.extend(chain.nat_postrouting_priority.is_some().then_some(chain));
+            Ok(())
+        },
+    )?;
+    Ok(chains)
+}
+
+fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
+    let mut rules = Vec::new();
+    let request = Request { message: libc::NFT_MSG_GETRULE, family: chain.family };
+    netlink.dump(
+        request,
+        |body| {
+            body.text(1, &chain.table);
+            body.text(2, &chain.name);
+        },
+        |message| {
+            rules.push(decode::rule(message)?);
+            Ok(())
+        },
+    )?;
+    Ok(rules)
+}
+
+fn protocols(family: Family) -> [u8; 2] {
+    match family {
+        Family::V4 => [NFPROTO_INET, NFPROTO_IPV4],
+        Family::V6 => [NFPROTO_INET, NFPROTO_IPV6],
+    }
+}
+
+/// Sorts foreign rules into those before and those after ours. Pure.
+pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> Neighbours {
+    chains.sort_by_key(|(chain, _)| chain.nat_postrouting_priority);
+    let priority_of_ours = chains
+        .iter()
+        .find(|(chain, rules)| is_our_table(chain) || rules.iter().any(is_our_jump))
+        .and_then(|(chain, _)| chain.nat_postrouting_priority);
+    let mut found = Neighbours::default();
+    for (chain, rules) in &chains {
+        if is_our_table(chain) {
+            found.ours_found = true;
+            continue;
+        }
+        let unordered = chain.nat_postrouting_priority == priority_of_ours && !rules.iter().any(is_our_jump);
+        for rule in rules {
+            if is_our_jump(rule) {
+                found.ours_found = true;
+                continue;
+            }
+            let text = line(chain, rule, unordered);
+            let place =
+                if found.ours_found || priority_of_ours.is_none() { &mut found.after } else { &mut found.before };
+            place.push(text);
+        }
+    }
+    found
+}
+
+fn is_our_table(chain: &Chain) -> bool {
+    chain.family == NFPROTO_INET && chain.table == OUR_TABLE
+}
+
+fn is_our_jump(rule: &Rule) -> bool {
+    rule.comment.as_ref().is_some_and(|comment| comment.trim_start_matches('"').starts_with(OUR_JUMP))
+}
+
+fn line(chain: &Chain, rule: &Rule, unordered: bool) -> String {
+    let family = match chain.family {
+        NFPROTO_INET => "inet",
+        NFPROTO_IPV4 => "ip",
+        _ => "ip6",
+    };
+    let priority = chain.nat_postrouting_priority.unwrap_or_default();
+    let comment = rule.comment.as_ref().map(|comment| format!(" comment \"{comment}\"")).unwrap_or_default();
+    let order = if unordered { " (same priority as ours: which runs first is not known)" } else { "" };
+    format!("{family} {} {} (priority {priority}): {}{comment}{order}", chain.table, chain.name, rule.text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(family: u8, table: &str, name: &str, priority: i32) -> Chain {
+        Chain { family, table: table.into(), name: name.into(), nat_postrouting_priority: Some(priority) }
+    }
+
+    fn rule(text: &str, comment: Option<&str>) -> Rule {
+        Rule { text: text.into(), comment: comment.map(str::to_owned) }
+    }
+
+    #[test]
+    fn rules_of_our_own_chain_part_the_neighbours() {
+        let found = neighbours(vec![
+            (
+                chain(2, "nat", "POSTROUTING", 100),
+                vec![
+                    rule("oifname \"docker0\" masquerade", None),
+                    rule("jump IP-MASQ-AGENT", Some("ip-masq-agent: ensure nat POSTROUTING directs …")),
+                    rule("accept", Some("last")),
+                ],
+            ),
+            (chain(1, "early", "post", 90), vec![rule("accept", None)]),
+        ]);
+        assert!(found.ours_found);
+        assert_eq!(
+            found.before,
+            [
+                "inet early post (priority 90): accept",
+                "ip nat POSTROUTING (priority 100): oifname \"docker0\" masquerade"
+            ]
+        );
+        assert_eq!(found.after, ["ip nat POSTROUTING (priority 100): accept comment \"last\""]);
+    }
+
+    #[test]
+    fn equal_priorities_are_said_to_be_unordered() {
+        let found = neighbours(vec![
+            (chain(1, OUR_TABLE, "postrouting", 150), Vec::new()),
+            (chain(1, "other", "post", 150), vec![rule("masquerade", None)]),
+        ]);
+        assert!(found.ours_found && found.after[0].ends_with("(same priority as ours: which runs first is not known)"));
+    }
+
+    #[test]
+    fn without_rules_of_ours_everything_is_listed_once() {
+        let found = neighbours(vec![(chain(2, "nat", "POSTROUTING", 100), vec![rule("masquerade", None)])]);
+        assert_eq!((found.ours_found, found.before.len(), found.after.len()), (false, 0, 1));
+    }
+}

@@ -1,0 +1,37 @@
+//! Foreign nat rules are read as they are, in the order in which the kernel asks them.
+
+mod namespace;
+
+use ip_masq_agent::host::nat_hooks;
+use ip_masq_agent::host::nfnetlink::Nfnetlink;
+use ip_masq_agent::policy::Family;
+
+#[test]
+fn rules_of_nft_and_of_iptables_are_put_into_words() {
+    namespace::enter!();
+    namespace::nft(
+        "table ip early {\n chain post {\n type nat hook postrouting priority 90;\n \
+         ip saddr 192.168.0.0/16 oifname \"ppp*\" masquerade comment \"dial-up\"\n \
+         ip daddr != 203.0.113.0/24 tcp dport 25 snat to 198.51.100.2\n }\n \
+         chain filter {\n type filter hook postrouting priority 0;\n drop\n }\n}\n",
+    );
+    namespace::run(
+        "iptables-nft-restore",
+        &["--noflush"],
+        "*nat\n-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n:IP-MASQ-AGENT - [0:0]\n\
+         -A POSTROUTING -m comment --comment \"ip-masq-agent: ensure nat POSTROUTING directs all\" -j IP-MASQ-AGENT\n\
+         -A POSTROUTING -m mark --mark 7 -j ACCEPT\nCOMMIT\n",
+    );
+    let found = nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();
+    assert!(found.ours_found);
+    assert_eq!(
+        found.before,
+        [
+            "ip early post (priority 90): ip saddr 192.168.0.0/16 oifname \"ppp*\" masquerade comment \"dial-up\"",
+            "ip early post (priority 90): ip daddr != 203.0.113.0/24 l4proto 6 dport 25 … snat",
+            "ip nat POSTROUTING (priority 100): ip saddr 172.17.0.0/16 oifname != \"docker0\" MASQUERADE",
+        ]
+    );
+    assert_eq!(found.after.len(), 1, "{:?}", found.after);
+    assert!(nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V6).unwrap().before.is_empty());
+}

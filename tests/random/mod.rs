@@ -1,0 +1,126 @@
+//! Random policies, and random flows that hit them: both are drawn from one small pool of addresses.
+
+use ip_masq_agent::policy::{
+    Family, Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, Prefix, PrefixSet, Protocol,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::net::IpAddr;
+
+/// Interfaces that flows leave through.
+pub const INTERFACES: [&str; 4] = ["wan0", "wan1", "lan0", "wg0"];
+
+/// A prefix out of the pool: nested, adjacent and disjoint ones, and the whole address space.
+fn prefix(family: Family) -> BoxedStrategy<Prefix> {
+    match family {
+        Family::V4 => (select(vec![0u8, 8, 12, 15, 16, 17, 23, 24, 25, 31, 32]), address(family))
+            .prop_map(|(length, address)| Prefix::containing(address, length).unwrap())
+            .boxed(),
+        Family::V6 => (select(vec![0u8, 3, 10, 16, 32, 48, 63, 64, 65, 127, 128]), address(family))
+            .prop_map(|(length, address)| Prefix::containing(address, length).unwrap())
+            .boxed(),
+    }
+}
+
+/// An address out of the pool.
+pub fn address(family: Family) -> BoxedStrategy<IpAddr> {
+    match family {
+        Family::V4 => {
+            let first = select(vec![
+                [10, 0],
+                [10, 1],
+                [172, 16],
+                [192, 168],
+                [169, 254],
+                [224, 0],
+                [239, 1],
+                [255, 255],
+                [203, 0],
+                [198, 51],
+            ]);
+            (first, select(vec![0u8, 1, 2, 3, 113, 255]), select(vec![0u8, 1, 18, 127, 128, 255]))
+                .prop_map(|([a, b], c, d)| IpAddr::from([a, b, c, d]))
+                .boxed()
+        }
+        Family::V6 => {
+            let first = select(vec![0x2001u16, 0x2002, 0xfd00, 0xfe80, 0xfebf, 0xff02, 0x0064]);
+            (first, select(vec![0u16, 1, 0xdb8]), select(vec![0u16, 1, 2, 0xffff]))
+                .prop_map(|(a, b, h)| IpAddr::from([a, b, 0, 0, 0, 0, 0, h]))
+                .boxed()
+        }
+    }
+}
+
+/// A list in both families: mostly short, sometimes long enough for a set.
+fn prefixes(family: Family) -> BoxedStrategy<PrefixSet> {
+    let short = vec(prefix(family), 0..5);
+    let long = (vec(prefix(family), 0..3), 100usize..130).prop_map(move |(mut list, count)| {
+        // Every second /24 or /64: nothing to aggregate.
+        list.extend((0..count).map(|n| every_second(family, n)));
+        list
+    });
+    prop_oneof![4 => short, 1 => long].prop_map(|list| PrefixSet::from_prefixes(list, &Origin::Default)).boxed()
+}
+
+fn every_second(family: Family, n: usize) -> Prefix {
+    let n = u16::try_from(2 * n).unwrap();
+    let (address, length) = match family {
+        Family::V4 => (IpAddr::from([10, 1, n.to_be_bytes()[1], 0]), 24),
+        Family::V6 => (IpAddr::from([0x2001, 0xdb8, 0, n, 0, 0, 0, 0]), 64),
+    };
+    Prefix::containing(address, length).unwrap()
+}
+
+fn interfaces() -> impl Strategy<Value = Vec<Listed<InterfacePattern>>> {
+    let pattern = select(vec!["wan0", "wan1", "wan+", "lan0", "!wg0", "!wan1", "!wan+"])
+        .prop_map(|text| text.parse::<InterfacePattern>().unwrap());
+    prop_oneof![3 => Just(Vec::new()), 2 => vec(pattern, 1..4)]
+        .prop_map(|patterns| patterns.into_iter().map(|value| Listed { value, origin: Origin::Default }).collect())
+}
+
+/// A policy that speaks of one family.
+pub fn policy(family: Family) -> impl Strategy<Value = Policy> {
+    let none = || Just(PrefixSet::default());
+    let lists = (
+        prefixes(family),
+        prefixes(family),
+        prop_oneof![2 => none().boxed(), 1 => prefixes(family)],
+        prop_oneof![2 => none().boxed(), 1 => prefixes(family)],
+        interfaces(),
+    );
+    let ports = prop_oneof![3 => Just(None), 1 => Just(Some("1024-2047,4000,60000-61000"))];
+    (lists, any::<[bool; 5]>(), ports).prop_map(move |(lists, bools, ports)| {
+        let (exempt, exceptions, sources, excluded_sources, out_interfaces) = lists;
+        Policy {
+            out_interfaces,
+            sources,
+            excluded_sources,
+            exceptions,
+            exempt,
+            masq_link_local: bools[0],
+            masq_link_local_ipv6: bools[1],
+            masq_multicast: bools[2],
+            masq_local_source: bools[3],
+            enable_ipv6: true,
+            random_fully: bools[4],
+            to_ports: ports.map(|text| text.parse::<PortRanges>().unwrap()),
+        }
+    })
+}
+
+/// A flow of a family. An address on the outgoing interface is local too, as on a real host.
+pub fn flow(family: Family) -> impl Strategy<Value = Flow> {
+    let protocol = select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp, Protocol::Other(112)]);
+    (address(family), address(family), select(INTERFACES.to_vec()), protocol, 0u8..3, any::<bool>(), any::<bool>())
+        .prop_map(|(source, destination, out, protocol, local, opens_connection, bridged)| Flow {
+            source: Some(source),
+            source_is_local: local > 0,
+            source_on_out_interface: local > 1,
+            out_interface: Some(out.to_owned()),
+            destination,
+            protocol,
+            opens_connection,
+            bridged,
+        })
+}

@@ -145,6 +145,21 @@ pub trait Backend {
     /// When the kernel can't be asked; the caller then has to plan.
     fn fingerprint(&mut self) -> Result<Fingerprint, Error>;
 
+    /// As [`Backend::fingerprint`], and what that one is blind to: members of sets replaced by others, rules replaced
+    /// by others of the same size. For a resync; milliseconds for very long lists, no child process.
+    ///
+    /// # Errors
+    /// As [`Backend::fingerprint`].
+    fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        self.fingerprint()
+    }
+
+    /// What the administrator should know of the last plans although nothing failed: a tool that is missing, a
+    /// leftover that could not be taken away. Stable texts, so that each can be said once.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// New flows kept and masqueraded, as our rules counted them.
     ///
     /// # Errors

@@ -1,36 +1,165 @@
 //! Which backend a host gets, and why.
 
 use super::iptables::Iptables;
-use super::iptables::tools::{Tools, Variant, host_variant};
+use super::iptables::tools::{Tools, Variant, host_variant, run};
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
 use crate::host::child::Exec;
+use crate::host::view;
+use crate::policy::Family;
+use std::collections::BTreeSet;
+use std::fmt;
 
-/// The backend that was chosen.
+/// The backend of a host.
 pub struct Choice {
-    /// The backend, ready to use.
+    /// The backend.
     pub backend: Box<dyn Backend>,
     /// Which one it is.
     pub name: BackendName,
-    /// Why this one.
+    /// Why it is this one: a named reason, for journal and status.
     pub reason: String,
-    /// What the administrator should know about the host.
+    /// What about the host makes the choice doubtful.
     pub warnings: Vec<String>,
 }
 
-/// Chooses a backend.
+impl fmt::Debug for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Choice { backend: _, name, reason, warnings } = self;
+        f.debug_struct("Choice").field("name", name).field("reason", reason).field("warnings", warnings).finish()
+    }
+}
+
+/// Picks the backend that the settings name; with `auto` iptables where it works, else nftables.
 ///
 /// # Errors
-/// When there is none that works.
-pub fn choose<E: Exec + 'static>(settings: &Settings, mut exec: E) -> Result<Choice, Error> {
-    let variant = match settings.backend {
-        BackendChoice::Auto | BackendChoice::Iptables => host_variant(&mut exec)?,
-        BackendChoice::IptablesNft => Variant::Nft,
-        BackendChoice::IptablesLegacy => Variant::Legacy,
-        BackendChoice::Nftables => return Err(Error::new(ErrorKind::Unsupported, "nftables is not built in yet")),
+/// When the backend that is named is not to be had, or with `auto` none is.
+pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choice, Error> {
+    let configured = |name: BackendName| format!("configured: {name}");
+    let (backend, reason) = match settings.backend {
+        BackendChoice::Nftables => nftables(settings, configured(BackendName::Nftables))?,
+        BackendChoice::IptablesNft => iptables(settings, exec, Variant::Nft, configured(BackendName::IptablesNft))?,
+        BackendChoice::IptablesLegacy => {
+            iptables(settings, exec, Variant::Legacy, configured(BackendName::IptablesLegacy))?
+        }
+        BackendChoice::Iptables => {
+            let variant = host_variant(&mut exec)?;
+            iptables(settings, exec, variant, format!("configured: iptables, which is {variant} here"))?
+        }
+        BackendChoice::Auto => match usable(&mut exec) {
+            Ok(variant) => iptables(settings, exec, variant, format!("auto: iptables works, it is {variant} here"))?,
+            Err(error) => nftables(settings, format!("auto: no usable iptables ({error})"))?,
+        },
     };
-    let tools = Tools::probe(&mut exec, variant)?;
-    let backend = Box::new(Iptables::new(exec, tools, settings.masq_chain.clone()));
     let name = backend.name();
-    Ok(Choice { backend, name, reason: "iptables works here".to_owned(), warnings: Vec::new() })
+    Ok(Choice { backend, name, reason, warnings: mixed_tables(name, &view::legacy_nat()).into_iter().collect() })
+}
+
+type Chosen = (Box<dyn Backend>, String);
+
+fn iptables(
+    settings: &Settings,
+    mut exec: impl Exec + 'static,
+    variant: Variant,
+    reason: String,
+) -> Result<Chosen, Error> {
+    let tools = Tools::probe(&mut exec, variant)?;
+    Ok((Box::new(Iptables::new(exec, tools, settings.masq_chain.clone())), reason))
+}
+
+fn nftables(_settings: &Settings, reason: String) -> Result<Chosen, Error> {
+    Err(Error::new(ErrorKind::Unsupported, format!("this build has no nftables backend ({reason})")))
+}
+
+/// The variant behind `iptables`, if it can list the nat table. Without the capability to ask it counts as usable: the
+/// missing capability is the error to report then, and no reason to take another backend.
+fn usable(exec: &mut impl Exec) -> Result<Variant, Error> {
+    let variant = host_variant(exec)?;
+    let tools = Tools::probe(exec, variant)?;
+    match run(exec, &tools.save(Family::V4, false)) {
+        Ok(_) => Ok(variant),
+        Err(error) if error.kind == ErrorKind::Permission => Ok(variant),
+        Err(error) => Err(error),
+    }
+}
+
+/// Two sets of nat rules on one host: each packet sees both, and no program lists both.
+fn mixed_tables(chosen: BackendName, legacy_nat: &BTreeSet<Family>) -> Option<String> {
+    if chosen == BackendName::IptablesLegacy || legacy_nat.is_empty() {
+        return None;
+    }
+    let families: Vec<String> = legacy_nat.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "iptables-legacy has a nat table too ({}): its rules act beside those of {chosen} and are not listed with them",
+        families.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::child::{ChildError, Invocation, Output};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    /// A host by its programs: name and first argument, exit status, what it prints and says.
+    struct Host(&'static [(&'static str, i32, &'static str, &'static str)]);
+
+    impl Exec for Host {
+        fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError> {
+            let line = invocation.to_string();
+            let found = self.0.iter().find(|(command, ..)| line.starts_with(command));
+            let (_, status, stdout, stderr) = found.ok_or(ChildError::NotFound(invocation.program.clone()))?;
+            Ok(Output {
+                status: ExitStatus::from_raw(status << 8),
+                stdout: stdout.as_bytes().to_vec(),
+                stderr: (*stderr).to_owned(),
+            })
+        }
+    }
+
+    fn choice(backend: BackendChoice, host: Host) -> Result<(BackendName, String), Error> {
+        let settings = Settings { backend, ..Settings::default() };
+        choose(&settings, host).map(|choice| (choice.name, choice.reason))
+    }
+
+    const NFT: (&str, i32, &str, &str) = ("iptables --version", 0, "iptables v1.8.9 (nf_tables)\n", "");
+    const NAMED_NFT: (&str, i32, &str, &str) = ("iptables-nft --version", 0, "iptables v1.8.9 (nf_tables)\n", "");
+    const LEGACY: (&str, i32, &str, &str) = ("iptables --version", 0, "iptables v1.8.9 (legacy)\n", "");
+
+    #[test]
+    fn auto_takes_the_variant_of_the_host_where_it_works() {
+        let host = Host(&[NFT, NAMED_NFT, ("iptables-nft-save -t nat", 0, "", "")]);
+        let (name, reason) = choice(BackendChoice::Auto, host).unwrap();
+        assert_eq!(name, BackendName::IptablesNft);
+        assert_eq!(reason, "auto: iptables works, it is iptables-nft here");
+    }
+
+    #[test]
+    fn a_missing_capability_is_no_reason_for_another_backend() {
+        let said = "iptables-nft-save v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied";
+        let host = Host(Vec::leak(vec![NFT, NAMED_NFT, ("iptables-nft-save", 4, "", said)]));
+        assert_eq!(choice(BackendChoice::Auto, host).unwrap().0, BackendName::IptablesNft);
+    }
+
+    #[test]
+    fn the_plain_name_is_used_where_it_is_the_only_one() {
+        let host = Host(&[LEGACY, ("iptables-save -t nat", 0, "", "")]);
+        assert_eq!(choice(BackendChoice::Auto, host).unwrap().0, BackendName::IptablesLegacy);
+    }
+
+    #[test]
+    fn a_variant_that_is_not_there_is_a_missing_tool() {
+        let error = choice(BackendChoice::IptablesLegacy, Host(&[NFT, NAMED_NFT])).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::MissingTool);
+        assert_eq!(error.message, "no iptables-legacy on this host: 'iptables' is iptables-nft");
+        assert_eq!(choice(BackendChoice::Iptables, Host(&[])).unwrap_err().kind, ErrorKind::MissingTool);
+    }
+
+    #[test]
+    fn a_second_nat_table_is_warned_about() {
+        let families = BTreeSet::from([Family::V4]);
+        assert!(mixed_tables(BackendName::IptablesNft, &families).is_some());
+        assert!(mixed_tables(BackendName::IptablesLegacy, &families).is_none());
+        assert!(mixed_tables(BackendName::IptablesNft, &BTreeSet::new()).is_none());
+    }
 }

@@ -138,11 +138,8 @@ type Streams = (Vec<u8>, Vec<u8>);
 /// Feeds and drains the three pipes at once, so that no full pipe can stop either side; `None` past the end.
 fn converse(child: &mut std::process::Child, input: &[u8], end: Instant) -> io::Result<Option<Streams>> {
     let (mut stdin, mut stdout, mut stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    for fd in [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)] {
-        if let Some(fd) = fd {
-            rustix::io::ioctl_fionbio(fd, true)?;
-        }
-    }
+    let pipes = [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
+    pipes.into_iter().flatten().try_for_each(|fd| rustix::io::ioctl_fionbio(fd, true))?;
     let (mut out, mut err, mut written) = (Vec::new(), Vec::new(), 0);
     if input.is_empty() {
         stdin = None;

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod control;
 pub mod directories;
+pub mod go_agent;
 pub mod inotify;
 pub mod journal;
 pub mod kernel;
@@ -15,3 +16,4 @@ pub mod signals;
 pub mod state;
 pub mod unit;
 pub mod view;
+pub mod xtables;

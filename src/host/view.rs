@@ -29,10 +29,10 @@ pub fn view() -> HostView {
 pub fn legacy_nat() -> BTreeSet<Family> {
     let lists = |path: &str| text(path).lines().any(|line| line == "nat");
     let mut families = BTreeSet::new();
-    if lists("/proc/net/ip_tables_names") {
+    if lists("/proc/thread-self/net/ip_tables_names") {
         families.insert(Family::V4);
     }
-    if lists("/proc/net/ip6_tables_names") {
+    if lists("/proc/thread-self/net/ip6_tables_names") {
         families.insert(Family::V6);
     }
     families

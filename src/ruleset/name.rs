@@ -75,6 +75,12 @@ impl ChainName {
         let kept = self.0.len().min(28 - suffix.len());
         format!("{}{suffix}", &self.0[..kept])
     }
+
+    /// True for the name of a [`part`](Self::part) that a policy can need: it has at most two gates, and one chain of
+    /// masquerade rules.
+    pub fn has_part(&self, chain: &str) -> bool {
+        (1..=4).any(|n| self.part(n) == chain)
+    }
 }
 
 impl Default for ChainName {

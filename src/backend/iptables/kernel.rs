@@ -1,62 +1,128 @@
 //! What the backend asks of the kernel without running a program.
 
 use super::sets::{Member, SetHeader};
+use crate::host::go_agent::{self, GoAgent};
+use crate::host::nfnetlink::Nfnetlink;
+use crate::host::nfnetlink::ipset::Ipset;
+use crate::host::view;
+use crate::host::xtables::NatTable;
 use crate::policy::Family;
-use std::fs;
 use std::io;
+use std::path::Path;
 
-/// The questions. A seam: tests answer them with values.
+/// The questions. A seam: unit tests answer them with values.
 pub trait Kernel {
     /// True when the legacy nat table of the family exists. Listing it with iptables-legacy would create it.
     fn has_legacy_nat(&mut self, family: Family) -> bool;
 
-    /// Every set of this network namespace.
+    /// Every set of this network namespace; `None` when the kernel has no sets. `wanted` says whether the kernel may
+    /// load them for us.
     ///
     /// # Errors
     /// When the kernel has sets but does not list them.
-    fn sets(&mut self) -> io::Result<Vec<SetHeader>>;
+    fn sets(&mut self, wanted: bool) -> io::Result<Option<Vec<SetHeader>>>;
 
-    /// The members of a `hash:net` set.
+    /// How many members a set has; `None` when it is not there.
     ///
     /// # Errors
-    /// When it is not there or the kernel does not list it.
+    /// When the kernel does not say.
+    fn set_size(&mut self, set: &str) -> io::Result<Option<u32>>;
+
+    /// The members of a `hash:net` set, none when it is not there.
+    ///
+    /// # Errors
+    /// When the kernel does not list it.
     fn members(&mut self, set: &str) -> io::Result<Vec<Member>>;
 
     /// Go agents that run in this network namespace.
     fn go_agents(&mut self) -> Vec<GoAgent>;
+
+    /// The generation of the nf_tables rule set.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn nft_generation(&mut self) -> io::Result<u32>;
+
+    /// What moves when the size or a chain of the legacy nat table moves.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn legacy_info(&mut self, family: Family) -> io::Result<Vec<u64>>;
+
+    /// What moves when any rule of the legacy nat table is replaced.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn legacy_digest(&mut self, family: Family) -> io::Result<u64>;
 }
 
-/// A Go agent that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GoAgent {
-    /// Its process.
-    pub pid: u32,
-    /// Its executable, as the kernel names it.
-    pub executable: String,
-}
-
-/// The kernel that we run on.
+/// The kernel that we run on. Sockets are opened when first needed and then kept.
 #[derive(Debug, Default)]
-pub struct LiveKernel {}
+pub struct LiveKernel {
+    ipset: Option<Ipset>,
+    nft: Option<Nfnetlink>,
+}
+
+impl LiveKernel {
+    fn ipset(&mut self) -> io::Result<&mut Ipset> {
+        kept(&mut self.ipset, Ipset::open)
+    }
+}
+
+/// What is there, or what was just made to be there.
+fn kept<T>(place: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
+    let there = match place.take() {
+        Some(there) => there,
+        None => open()?,
+    };
+    Ok(place.insert(there))
+}
 
 impl Kernel for LiveKernel {
     fn has_legacy_nat(&mut self, family: Family) -> bool {
-        let path = match family {
-            Family::V4 => "/proc/net/ip_tables_names",
-            Family::V6 => "/proc/net/ip6_tables_names",
-        };
-        fs::read_to_string(path).is_ok_and(|tables| tables.lines().any(|table| table == "nat"))
+        view::legacy_nat().contains(&family)
     }
 
-    fn sets(&mut self) -> io::Result<Vec<SetHeader>> {
-        Ok(Vec::new())
+    fn sets(&mut self, wanted: bool) -> io::Result<Option<Vec<SetHeader>>> {
+        // The first question to ip_set loads the module.
+        if !wanted && !Path::new("/sys/module/ip_set").exists() {
+            return Ok(None);
+        }
+        match self.ipset()?.headers(None) {
+            Ok(headers) => Ok(Some(headers)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn members(&mut self, _set: &str) -> io::Result<Vec<Member>> {
-        Ok(Vec::new())
+    fn set_size(&mut self, set: &str) -> io::Result<Option<u32>> {
+        match self.ipset()?.headers(Some(set)) {
+            Ok(headers) => Ok(headers.first().map(|header| header.elements)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn members(&mut self, set: &str) -> io::Result<Vec<Member>> {
+        match self.ipset()?.members(set) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+            members => members,
+        }
     }
 
     fn go_agents(&mut self) -> Vec<GoAgent> {
-        Vec::new()
+        go_agent::running()
+    }
+
+    fn nft_generation(&mut self) -> io::Result<u32> {
+        kept(&mut self.nft, Nfnetlink::open)?.generation()
+    }
+
+    fn legacy_info(&mut self, family: Family) -> io::Result<Vec<u64>> {
+        NatTable::open(family)?.info()
+    }
+
+    fn legacy_digest(&mut self, family: Family) -> io::Result<u64> {
+        NatTable::open(family)?.digest()
     }
 }

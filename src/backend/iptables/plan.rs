@@ -2,7 +2,6 @@
 
 use super::parse::{Chain, ListedRule, Table};
 use super::render::{JUMP_COMMENT, Rendered, RenderedChain, jump_command};
-use super::rule::Target;
 use super::sets::{DesiredSet, ObservedSet, is_our_name};
 use crate::policy::Family;
 use crate::ruleset::{ChainName, JumpPosition};
@@ -150,9 +149,7 @@ impl Leftovers {
 
 /// An empty chain can't tell by its rules whose it is. It is ours when a jump of ours leads to it, or by its name.
 fn bears_our_name(own: &ChainName, chain: &Chain<'_>, table: &Table<'_>) -> bool {
-    // A policy has at most two gates and one chain of masquerade rules.
-    (1..=4).any(|part| own.part(part) == chain.name)
-        || table.rules().any(|(_, rule)| is_our_jump(rule) && leads_to(rule, chain.name))
+    own.has_part(chain.name) || table.rules().any(|(_, rule)| is_our_jump(rule) && leads_to(rule, chain.name))
 }
 
 /// The lines of the transaction as they are found, by the place that they will have in it.
@@ -347,10 +344,5 @@ fn describe_sets(sets: &[ObservedSet]) -> String {
 }
 
 fn canonical(rule: &ListedRule<'_>) -> String {
-    match &rule.rule {
-        Some(understood) if !matches!(understood.target, Target::Jump(_)) || is_our_jump(rule) => {
-            understood.to_string()
-        }
-        _ => rule.spec.to_owned(),
-    }
+    rule.rule.as_ref().map_or_else(|| rule.spec.to_owned(), ToString::to_string)
 }

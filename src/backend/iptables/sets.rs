@@ -47,7 +47,7 @@ pub struct SetHeader {
 }
 
 /// A member of a `hash:net` set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member {
     /// The prefix.
     pub prefix: Prefix,

@@ -1,6 +1,7 @@
 //! nfnetlink as far as we need it: requests to nf_tables, the generation of the rule set, and who moved it.
 
 mod events;
+pub mod ipset;
 pub mod message;
 mod socket;
 

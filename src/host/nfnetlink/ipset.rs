@@ -1,0 +1,182 @@
+//! ipset, read natively: which sets there are and what is in them. Sets are written with the `ipset` program.
+//!
+//! Layouts: `linux/netfilter/ipset/ip_set.h`.
+
+use super::message::{Attribute, Attributes, Malformed, Message, MessageHead, Messages, Writer};
+use super::read_error;
+use super::socket::Socket;
+use crate::backend::iptables::sets::{Member, SetHeader};
+use crate::policy::{Family, Prefix};
+use std::io;
+use std::net::IpAddr;
+
+const LIST: u16 = ((libc::NFNL_SUBSYS_IPSET << 8) | 7) as u16;
+/// The oldest protocol that kernels of today still speak; newer ones add nothing to a listing.
+const PROTOCOL_VERSION: u8 = 6;
+const FLAG_LIST_HEADER: u32 = 1 << 2;
+const FLAG_NOMATCH: u32 = 1 << 2;
+
+/// Attributes of a message.
+mod command {
+    pub const PROTOCOL: u16 = 1;
+    pub const SETNAME: u16 = 2;
+    pub const TYPENAME: u16 = 3;
+    pub const FAMILY: u16 = 5;
+    pub const FLAGS: u16 = 6;
+    pub const DATA: u16 = 7;
+    pub const ADT: u16 = 8;
+}
+
+/// Attributes inside of DATA.
+mod data {
+    pub const IP: u16 = 1;
+    pub const CIDR: u16 = 3;
+    pub const TIMEOUT: u16 = 6;
+    pub const CADT_FLAGS: u16 = 8;
+    pub const MAXELEM: u16 = 19;
+    pub const ELEMENTS: u16 = 24;
+    pub const REFERENCES: u16 = 25;
+    pub const IPADDR_IPV4: u16 = 1;
+    pub const IPADDR_IPV6: u16 = 2;
+}
+
+/// A socket that asks for listings.
+#[derive(Debug)]
+pub struct Ipset {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Ipset {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// When the kernel has no nfnetlink.
+    pub fn open() -> io::Result<Self> {
+        // A dump comes in datagrams of at most 32 KiB.
+        Ok(Ipset { socket: Socket::open()?, sequence: 0, buffer: vec![0; 1 << 16] })
+    }
+
+    /// Every set, or the one of a name, without members.
+    ///
+    /// # Errors
+    /// EINVAL when the kernel has no sets, ENOENT when it has none of the name, EPERM without CAP_NET_ADMIN.
+    pub fn headers(&mut self, name: Option<&str>) -> io::Result<Vec<SetHeader>> {
+        let mut headers = Vec::new();
+        self.list(name, FLAG_LIST_HEADER, |attributes| {
+            headers.extend(read_header(attributes)?);
+            Ok(())
+        })?;
+        Ok(headers)
+    }
+
+    /// The members of a `hash:net` set.
+    ///
+    /// # Errors
+    /// As [`Ipset::headers`].
+    pub fn members(&mut self, name: &str) -> io::Result<Vec<Member>> {
+        let mut members = Vec::new();
+        self.list(Some(name), 0, |attributes| {
+            let Some(rows) = attributes.find(command::ADT)? else { return Ok(()) };
+            for row in rows.nested() {
+                members.push(read_member(row?.nested())?);
+            }
+            Ok(())
+        })?;
+        Ok(members)
+    }
+
+    fn list(
+        &mut self,
+        name: Option<&str>,
+        list_flags: u32,
+        mut each: impl FnMut(Attributes<'_>) -> Result<(), Malformed>,
+    ) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+        let head = MessageHead { kind: LIST, flags, sequence: self.sequence, ..Default::default() };
+        let mut request = Writer::new();
+        request.message(head, |writer| {
+            writer.raw(command::PROTOCOL, &[PROTOCOL_VERSION]);
+            if let Some(name) = name {
+                writer.text(command::SETNAME, name);
+            }
+            writer.be32(command::FLAGS, list_flags);
+        });
+        self.socket.send(request.bytes())?;
+        while let Some(datagram) = self.socket.receive(&mut self.buffer)? {
+            for message in Messages(datagram) {
+                let message = message?;
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                match i32::from(message.kind) {
+                    libc::NLMSG_DONE => return Ok(()),
+                    libc::NLMSG_ERROR => return refused(&message),
+                    _ => each(message.attributes()?)?,
+                }
+            }
+        }
+        Err(Malformed("a listing of sets without its end").into())
+    }
+}
+
+fn refused(message: &Message<'_>) -> io::Result<()> {
+    let error = read_error(message)?;
+    if error.raw_os_error() == Some(0) { Ok(()) } else { Err(error) }
+}
+
+/// `None` for the later messages of a long set, which have its name but not its type.
+fn read_header(attributes: Attributes<'_>) -> Result<Option<SetHeader>, Malformed> {
+    let text = |kind| attributes.clone().find(kind).map(|found| found.map(|attribute| attribute.text()));
+    let (Some(name), Some(type_name)) = (text(command::SETNAME)?, text(command::TYPENAME)?) else { return Ok(None) };
+    let family = match attributes.clone().find(command::FAMILY)?.map(|attribute| attribute.value) {
+        Some([family]) if i32::from(*family) == libc::AF_INET => Some(Family::V4),
+        Some([family]) if i32::from(*family) == libc::AF_INET6 => Some(Family::V6),
+        _ => None,
+    };
+    let details = attributes.find(command::DATA)?.map_or(Attributes(&[]), |data| data.nested());
+    let number = |kind| number(&details, kind);
+    Ok(Some(SetHeader {
+        name,
+        type_name,
+        family,
+        max_elements: number(data::MAXELEM)?,
+        elements: number(data::ELEMENTS)?,
+        references: number(data::REFERENCES)?,
+        has_timeout: details.clone().find(data::TIMEOUT)?.is_some(),
+    }))
+}
+
+/// The number of a kind, 0 where there is none.
+fn number(attributes: &Attributes<'_>, kind: u16) -> Result<u32, Malformed> {
+    attributes.clone().find(kind)?.map_or(Ok(0), |attribute| attribute.be32())
+}
+
+fn read_member(attributes: Attributes<'_>) -> Result<Member, Malformed> {
+    let address = attributes.clone().find(data::IP)?.ok_or(Malformed("a member without an address"))?;
+    let address = read_address(address)?;
+    let length = match attributes.clone().find(data::CIDR)?.map(|attribute| attribute.value) {
+        Some([length]) => *length,
+        _ if address.is_ipv4() => 32,
+        _ => 128,
+    };
+    let prefix = Prefix::containing(address, length).ok_or(Malformed("a prefix longer than its address"))?;
+    let is_exception = number(&attributes, data::CADT_FLAGS)? & FLAG_NOMATCH != 0;
+    Ok(Member { prefix, is_exception })
+}
+
+fn read_address(attribute: Attribute<'_>) -> Result<IpAddr, Malformed> {
+    if let Some(v4) = attribute.nested().find(data::IPADDR_IPV4)?
+        && let Ok(octets) = <[u8; 4]>::try_from(v4.value)
+    {
+        return Ok(octets.into());
+    }
+    if let Some(v6) = attribute.nested().find(data::IPADDR_IPV6)?
+        && let Ok(octets) = <[u8; 16]>::try_from(v6.value)
+    {
+        return Ok(octets.into());
+    }
+    Err(Malformed("an address of no known family"))
+}

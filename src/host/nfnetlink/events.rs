@@ -2,7 +2,7 @@
 
 use super::message::{Malformed, Message, Messages};
 use super::socket::Socket;
-use super::{GEN_ID, GEN_PROC_NAME, GEN_PROC_PID, NEWGEN};
+use super::{GEN_ID, GEN_PROC_NAME, GEN_PROC_PID, NEWGEN, is_loss};
 use socket2::SockFilter;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -93,11 +93,6 @@ impl AsFd for RuleEvents {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// An overrun, or a datagram longer than any NEWGEN is: a commit was told, its details are lost.
-fn is_loss(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ENOBUFS) || error.kind() == io::ErrorKind::InvalidData
 }
 
 fn parse(message: &Message<'_>) -> Result<RuleEvent, Malformed> {

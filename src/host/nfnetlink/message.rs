@@ -177,6 +177,11 @@ impl Writer {
         &self.bytes
     }
 
+    /// What was written, as a buffer of the caller's.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Writes a message with `struct nfgenmsg` (version 0) and what `body` adds; returns the place of its first byte.
     pub fn message(&mut self, head: MessageHead, body: impl FnOnce(&mut Writer)) -> usize {
         let start = self.bytes.len();

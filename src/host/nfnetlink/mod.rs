@@ -1,12 +1,15 @@
 //! nfnetlink as far as we need it: requests to nf_tables, the generation of the rule set, and who moved it.
 
+mod batch;
 mod events;
 pub mod ipset;
 pub mod message;
 mod socket;
 
+pub use batch::{Batch, Refusal};
 pub use events::{RuleEvent, RuleEvents};
 
+use batch::BatchAnswer;
 use message::{Malformed, Message, MessageHead, Messages, Writer};
 use socket::Socket;
 use std::io;
@@ -17,30 +20,61 @@ const fn nft(message: i32) -> u16 {
 }
 
 const NEWGEN: u16 = nft(libc::NFT_MSG_NEWGEN);
-const GETGEN: u16 = nft(libc::NFT_MSG_GETGEN);
 
 /// `enum nft_gen_attributes` of linux/netfilter/nf_tables.h.
 const GEN_ID: u16 = 1;
 const GEN_PROC_PID: u16 = 2;
 const GEN_PROC_NAME: u16 = 3;
 
-/// A request socket.
+/// A request socket. The kernel answers within the call, so nothing here ever waits.
 #[derive(Debug)]
 pub struct Nfnetlink {
     socket: Socket,
     sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// What is asked, without the header fields that are the socket's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// NFT_MSG_*, without the subsystem.
+    pub message: i32,
+    /// NFPROTO_*.
+    pub family: u8,
+}
+
+/// Whether a dump saw one state of the rule set from its beginning to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// It did.
+    Whole,
+    /// Somebody committed meanwhile (NLM_F_DUMP_INTR); ask again.
+    Interrupted,
 }
 
 impl Nfnetlink {
+    /// The largest datagram that the kernel makes for a dump is 32 KiB (af_netlink.c, netlink_dump).
+    const BUFFER: usize = 65536;
+
     /// Opens the socket.
     ///
     /// # Errors
     /// When the kernel has no nfnetlink.
     pub fn open() -> io::Result<Self> {
         let socket = Socket::open()?;
-        // Refusals then quote the header of the refused message and not all of it (netlink(7), Linux 4.3).
+        // Refusals quote the header of the refused message and not all of it, and say which attribute it was
+        // (netlink(7); Linux 4.3 and 4.12).
         socket.set(libc::NETLINK_CAP_ACK, 1)?;
-        Ok(Nfnetlink { socket, sequence: 0 })
+        socket.set(libc::NETLINK_EXT_ACK, 1)?;
+        Ok(Nfnetlink { socket, sequence: 0, buffer: vec![0; Self::BUFFER] })
+    }
+
+    /// The netlink port of this socket: the kernel's name for the owner of a table.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn port(&self) -> io::Result<u32> {
+        self.socket.port()
     }
 
     /// The generation of the nf_tables rule set of this network namespace: it moves once per commit.
@@ -49,37 +83,220 @@ impl Nfnetlink {
     /// EPERM without CAP_NET_ADMIN, EINVAL when the kernel has no nf_tables, [`io::ErrorKind::InvalidData`] for an
     /// answer that makes no sense.
     pub fn generation(&mut self) -> io::Result<u32> {
+        let mut generation = None;
+        let request = Request { message: libc::NFT_MSG_GETGEN, family: 0 };
+        self.get(request, |_| {}, |message| {
+            generation = match message.attributes()?.find(GEN_ID)? {
+                Some(attribute) if message.kind == NEWGEN => Some(attribute.be32()?),
+                _ => None,
+            };
+            Ok(())
+        })?;
+        generation.ok_or_else(|| Malformed("no answer to a request for the generation").into())
+    }
+
+    /// Asks for named objects; `each` sees every answer.
+    ///
+    /// # Errors
+    /// What the kernel says, ENOENT when there is no such object.
+    pub fn get(
+        &mut self,
+        request: Request,
+        body: impl FnOnce(&mut Writer),
+        each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> io::Result<()> {
+        self.ask(request, 0, body, each).map(drop)
+    }
+
+    /// Asks for all objects of a kind that `body` narrows down; `each` sees every one.
+    ///
+    /// # Errors
+    /// What the kernel says, [`io::ErrorKind::InvalidData`] when the answer is cut short.
+    pub fn dump(
+        &mut self,
+        request: Request,
+        body: impl FnOnce(&mut Writer),
+        each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> io::Result<Consistency> {
+        self.ask(request, libc::NLM_F_DUMP as u16, body, each)
+    }
+
+    fn ask(
+        &mut self,
+        request: Request,
+        flags: u16,
+        body: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> io::Result<Consistency> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = Writer::new();
-        let flags = libc::NLM_F_REQUEST as u16;
-        request.message(MessageHead { kind: GETGEN, flags, sequence: self.sequence, ..Default::default() }, |_| {});
-        self.socket.send(request.bytes())?;
-        let mut buffer = [0; 4096];
-        while let Some(datagram) = self.socket.receive(&mut buffer)? {
-            for message in Messages(datagram) {
-                let message = message?;
-                if message.sequence == self.sequence {
-                    return read_generation(&message);
+        let mut writer = Writer::new();
+        let head = MessageHead {
+            kind: nft(request.message),
+            flags: flags | libc::NLM_F_REQUEST as u16,
+            sequence: self.sequence,
+            family: request.family,
+            resource: 0,
+        };
+        writer.message(head, body);
+        self.socket.send(writer.bytes())?;
+        let mut answer = Answer { sequence: self.sequence, dump: flags != 0, ..Answer::default() };
+        // The queue is emptied whatever happens: a dump that is left half read blocks the next one (EBUSY).
+        loop {
+            match self.socket.receive(&mut self.buffer) {
+                Ok(Some(datagram)) => answer.read(datagram, &mut each),
+                Ok(None) => return answer.end(),
+                Err(error) if is_loss(&error) => answer.fail(error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Sends a batch, which the kernel takes whole or not at all.
+    ///
+    /// # Errors
+    /// Which message of the batch was refused and why, or that it could not be sent at all.
+    pub fn commit(&mut self, batch: Batch) -> Result<(), Refusal> {
+        let (bytes, count) = batch.finish(self.sequence.wrapping_add(1));
+        let first = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(count);
+        self.socket.set_send_buffer(bytes.len() + 4096).and_then(|()| self.socket.send(&bytes)).map_err(|error| {
+            let too_long = error.raw_os_error() == Some(libc::EMSGSIZE);
+            Refusal { message: None, offset: None, error, bytes: too_long.then_some(bytes.len()) }
+        })?;
+        let mut verdict = BatchAnswer::new(first, count);
+        loop {
+            match self.socket.receive(&mut self.buffer) {
+                Ok(Some(datagram)) => verdict.read(datagram),
+                Ok(None) => return verdict.end(),
+                Err(error) => {
+                    let ends = !is_loss(&error);
+                    verdict.fail(error);
+                    if ends {
+                        return verdict.end();
+                    }
                 }
             }
         }
-        Err(Malformed("no answer to a request for the generation").into())
     }
 }
 
-fn read_generation(message: &Message<'_>) -> io::Result<u32> {
-    match message.kind {
-        NEWGEN => match message.attributes()?.find(GEN_ID)? {
-            Some(attribute) => Ok(attribute.be32()?),
-            None => Err(Malformed("a generation without its number").into()),
-        },
-        kind if i32::from(kind) == libc::NLMSG_ERROR => Err(read_error(message)?),
-        _ => Err(Malformed("an answer of another kind").into()),
+/// A reply was there and is lost, the socket is whole: the queue overran, or a datagram was longer than the buffer.
+fn is_loss(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS) || error.kind() == io::ErrorKind::InvalidData
+}
+
+/// The answers to one request, as they come in.
+#[derive(Default)]
+struct Answer {
+    sequence: u32,
+    dump: bool,
+    done: bool,
+    interrupted: bool,
+    error: Option<io::Error>,
+}
+
+impl Answer {
+    fn read(&mut self, datagram: &[u8], each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>) {
+        for message in Messages(datagram) {
+            let result = match message {
+                Ok(message) if message.sequence == self.sequence => self.take(&message, each),
+                Ok(_) => Ok(()),
+                Err(malformed) => Err(malformed.into()),
+            };
+            if let Err(error) = result {
+                self.fail(error);
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        message: &Message<'_>,
+        each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> io::Result<()> {
+        self.interrupted |= i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0;
+        match i32::from(message.kind) {
+            libc::NLMSG_ERROR | libc::NLMSG_DONE => {
+                self.done = true;
+                read_error(message)?.map_or(Ok(()), Err)
+            }
+            _ if self.error.is_some() => Ok(()),
+            _ => Ok(each(message)?),
+        }
+    }
+
+    /// Keeps the first error.
+    fn fail(&mut self, error: io::Error) {
+        self.error.get_or_insert(error);
+    }
+
+    fn end(self) -> io::Result<Consistency> {
+        match self.error {
+            Some(error) => Err(error),
+            None if self.dump && !self.done => Err(Malformed("a dump without its end").into()),
+            None if self.interrupted => Ok(Consistency::Interrupted),
+            None => Ok(Consistency::Whole),
+        }
     }
 }
 
-/// The errno of an NLMSG_ERROR message.
-fn read_error(message: &Message<'_>) -> Result<io::Error, Malformed> {
+/// The errno of an NLMSG_ERROR or NLMSG_DONE message; `None` for an acknowledgement.
+fn read_error(message: &Message<'_>) -> Result<Option<io::Error>, Malformed> {
     let code = message.payload.first_chunk::<4>().ok_or(Malformed("an error without its number"))?;
-    Ok(io::Error::from_raw_os_error(i32::from_ne_bytes(*code).saturating_neg()))
+    match i32::from_ne_bytes(*code) {
+        0 => Ok(None),
+        code => Ok(Some(io::Error::from_raw_os_error(code.saturating_neg()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answer(dump: bool) -> Answer {
+        Answer { sequence: 7, dump, ..Answer::default() }
+    }
+
+    fn reply(kind: i32, sequence: u32, code: i32) -> Vec<u8> {
+        let mut writer = Writer::new();
+        let head = MessageHead { kind: kind as u16, sequence, ..Default::default() };
+        let start = writer.message(head, |_| {});
+        let mut bytes = writer.bytes().to_vec();
+        bytes[start + message::HEADER..].copy_from_slice(&code.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn an_error_of_the_kernel_is_the_answer() {
+        let mut answer = answer(false);
+        answer.read(&reply(libc::NLMSG_ERROR, 7, -libc::ENOENT), &mut |_| Ok(()));
+        assert_eq!(answer.end().unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn a_reply_to_another_request_is_passed_over() {
+        let mut answer = answer(false);
+        answer.read(&reply(libc::NLMSG_ERROR, 6, -libc::ENOENT), &mut |_| Ok(()));
+        assert_eq!(answer.end().unwrap(), Consistency::Whole);
+    }
+
+    #[test]
+    fn a_dump_cut_short_is_an_error() {
+        let mut answer = answer(true);
+        answer.read(&reply(0xa06, 7, 0), &mut |_| Ok(()));
+        assert_eq!(answer.end().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    proptest! {
+        #[test]
+        fn random_replies_end_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), dump: bool) {
+            let mut answer = answer(dump);
+            answer.read(&bytes, &mut |message| message.attributes().map(drop));
+            let _ = answer.end();
+            let mut verdict = BatchAnswer::new(1, 3);
+            verdict.read(&bytes);
+            let _ = verdict.end();
+        }
+    }
 }

@@ -50,6 +50,20 @@ impl Socket {
         Ok(())
     }
 
+    /// Makes room for a datagram of so many bytes; CAP_NET_ADMIN lifts the limit of net.core.wmem_max.
+    pub(super) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+        if rustix::net::sockopt::socket_send_buffer_size(&self.0)? < bytes {
+            rustix::net::sockopt::set_socket_send_buffer_size_force(&self.0, bytes)
+                .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&self.0, bytes))?;
+        }
+        Ok(())
+    }
+
+    /// The port that the kernel chose for it.
+    pub(super) fn port(&self) -> io::Result<u32> {
+        Ok(SocketAddrNetlink::try_from(rustix::net::getsockname(&self.0)?)?.pid())
+    }
+
     /// Sends one datagram to the kernel, which has worked through it when this returns.
     pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
         let sent = rustix::io::retry_on_intr(|| rustix::net::sendto(&self.0, datagram, SendFlags::empty(), &KERNEL))?;

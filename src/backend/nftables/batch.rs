@@ -1,0 +1,259 @@
+//! Changes as the messages of a batch, and what a refusal of one means.
+
+use super::expression::{DATA_VALUE, LIST_ELEMENT};
+use super::interval::{self, Bound, Interval};
+use super::table::{ChainName, Hook, SetName, TABLE, TABLE_COMMENT, TableFlags};
+use super::translate;
+use super::{change::Change, userdata};
+use crate::backend::{Error, ErrorKind};
+use crate::host::nfnetlink::message::Writer;
+use crate::host::nfnetlink::{Batch, Refusal};
+
+/// NFPROTO_INET, the family of our table.
+pub const INET: u8 = libc::NFPROTO_INET as u8;
+/// How many intervals go into one message. An attribute holds 64 KiB (its length has 16 bits), and the two elements
+/// of an IPv6 interval take 64 bytes.
+const INTERVALS_PER_MESSAGE: usize = 900;
+/// `NF_INET_POST_ROUTING` of linux/netfilter.h.
+pub const POSTROUTING: u32 = 4;
+
+/// `enum nft_*_attributes` of linux/netfilter/nf_tables.h, as far as we use them.
+pub mod attribute {
+    #![allow(missing_docs, reason = "the names are the kernel's")]
+    pub const TABLE_NAME: u16 = 1;
+    pub const TABLE_FLAGS: u16 = 2;
+    pub const TABLE_USERDATA: u16 = 6;
+    pub const TABLE_OWNER: u16 = 7;
+    pub const CHAIN_TABLE: u16 = 1;
+    pub const CHAIN_NAME: u16 = 3;
+    pub const CHAIN_HOOK: u16 = 4;
+    pub const CHAIN_POLICY: u16 = 5;
+    pub const CHAIN_TYPE: u16 = 7;
+    pub const CHAIN_USERDATA: u16 = 12;
+    pub const HOOK_NUMBER: u16 = 1;
+    pub const HOOK_PRIORITY: u16 = 2;
+    pub const RULE_TABLE: u16 = 1;
+    pub const RULE_CHAIN: u16 = 2;
+    pub const RULE_EXPRESSIONS: u16 = 4;
+    pub const RULE_USERDATA: u16 = 7;
+    pub const SET_TABLE: u16 = 1;
+    pub const SET_NAME: u16 = 2;
+    pub const SET_FLAGS: u16 = 3;
+    pub const SET_KEY_TYPE: u16 = 4;
+    pub const SET_KEY_LENGTH: u16 = 5;
+    pub const SET_ID: u16 = 10;
+    pub const SET_USERDATA: u16 = 13;
+    pub const ELEMENTS_TABLE: u16 = 1;
+    pub const ELEMENTS_SET: u16 = 2;
+    pub const ELEMENTS_LIST: u16 = 3;
+    pub const ELEMENT_KEY: u16 = 1;
+    pub const ELEMENT_FLAGS: u16 = 3;
+}
+use attribute::*;
+
+/// A batch, and which change each of its messages belongs to.
+#[derive(Debug)]
+pub struct Prepared {
+    batch: Batch,
+    /// The change of message 1, of message 2, and so on; message 0 is the frame of the batch.
+    owners: Vec<usize>,
+}
+
+impl Prepared {
+    /// Writes the changes.
+    pub fn new(changes: &[Change], generation: u32) -> Self {
+        let mut prepared = Prepared { batch: Batch::new(generation), owners: Vec::new() };
+        for (number, change) in changes.iter().enumerate() {
+            let messages = write(change, number, &mut prepared.batch);
+            prepared.owners.extend(std::iter::repeat_n(number, messages));
+        }
+        prepared
+    }
+
+    /// The batch, and the change that each message belongs to.
+    pub fn into_parts(self) -> (Batch, Vec<usize>) {
+        (self.batch, self.owners)
+    }
+}
+
+/// Writes a change; returns how many messages it took.
+fn write(change: &Change, number: usize, batch: &mut Batch) -> usize {
+    let create = libc::NLM_F_CREATE;
+    match change {
+        Change::PutTable(flags) => {
+            batch.push(libc::NFT_MSG_NEWTABLE, create, INET, |writer| table(writer, *flags));
+        }
+        Change::DeleteTable => {
+            batch.push(libc::NFT_MSG_DELTABLE, 0, INET, |writer| writer.text(TABLE_NAME, TABLE));
+        }
+        Change::AddSet(name) => {
+            batch.push(libc::NFT_MSG_NEWSET, create, INET, |writer| set(writer, *name, number as u32 + 1));
+        }
+        Change::FlushSet(name) => {
+            batch.push(libc::NFT_MSG_DELSETELEM, 0, INET, |writer| elements_head(writer, *name));
+        }
+        Change::DeleteSet(name) => {
+            batch.push(libc::NFT_MSG_DELSET, 0, INET, |writer| {
+                writer.text(SET_TABLE, TABLE);
+                writer.text(SET_NAME, &name.to_string());
+            });
+        }
+        Change::AddElements(name, list) => {
+            // NLM_F_EXCL: an element that is there already means that the plan was wrong.
+            return elements(batch, libc::NFT_MSG_NEWSETELEM, create | libc::NLM_F_EXCL, *name, list);
+        }
+        Change::DeleteElements(name, list) => return elements(batch, libc::NFT_MSG_DELSETELEM, 0, *name, list),
+        Change::PutChain(name, hook) => {
+            batch.push(libc::NFT_MSG_NEWCHAIN, create, INET, |writer| chain(writer, *name, *hook));
+        }
+        Change::FlushChain(name) => {
+            batch.push(libc::NFT_MSG_DELRULE, 0, INET, |writer| {
+                writer.text(RULE_TABLE, TABLE);
+                writer.text(RULE_CHAIN, &name.to_string());
+            });
+        }
+        Change::DeleteChain(name) => {
+            batch.push(libc::NFT_MSG_DELCHAIN, 0, INET, |writer| {
+                writer.text(CHAIN_TABLE, TABLE);
+                writer.text(CHAIN_NAME, &name.to_string());
+            });
+        }
+        Change::AddRule(name, rule) => {
+            let flags = create | libc::NLM_F_APPEND;
+            batch.push(libc::NFT_MSG_NEWRULE, flags, INET, |writer| {
+                writer.text(RULE_TABLE, TABLE);
+                writer.text(RULE_CHAIN, &name.to_string());
+                writer.nest(RULE_EXPRESSIONS, |writer| {
+                    translate::to_expressions(rule).iter().for_each(|expression| expression.write(writer));
+                });
+                if let Some(comment) = &rule.comment {
+                    writer.raw(RULE_USERDATA, &userdata::comment(userdata::RULE_COMMENT, comment));
+                }
+            });
+        }
+    }
+    1
+}
+
+fn table(writer: &mut Writer, flags: TableFlags) {
+    writer.text(TABLE_NAME, TABLE);
+    writer.be32(TABLE_FLAGS, flags.0);
+    writer.raw(TABLE_USERDATA, &userdata::comment(userdata::TABLE_COMMENT, TABLE_COMMENT));
+}
+
+fn chain(writer: &mut Writer, name: ChainName, hook: Option<Hook>) {
+    writer.text(CHAIN_TABLE, TABLE);
+    writer.text(CHAIN_NAME, &name.to_string());
+    if let Some(hook) = hook {
+        writer.text(CHAIN_TYPE, "nat");
+        writer.nest(CHAIN_HOOK, |writer| {
+            writer.be32(HOOK_NUMBER, POSTROUTING);
+            writer.be32(HOOK_PRIORITY, hook.priority as u32);
+        });
+        writer.be32(CHAIN_POLICY, libc::NF_ACCEPT as u32);
+    }
+    writer.raw(CHAIN_USERDATA, &userdata::comment(userdata::CHAIN_COMMENT, name.comment()));
+}
+
+fn set(writer: &mut Writer, name: SetName, id: u32) {
+    writer.text(SET_TABLE, TABLE);
+    writer.text(SET_NAME, &name.to_string());
+    writer.be32(SET_FLAGS, libc::NFT_SET_INTERVAL as u32);
+    writer.be32(SET_KEY_TYPE, key_type(name));
+    writer.be32(SET_KEY_LENGTH, interval::width(name.family) as u32);
+    writer.be32(SET_ID, id);
+    writer.raw(SET_USERDATA, &userdata::set(name.comment()));
+}
+
+/// nft's numbers for `ipv4_addr` and `ipv6_addr` (datatype.h of nftables); the kernel only keeps them.
+pub fn key_type(name: SetName) -> u32 {
+    match name.family {
+        crate::policy::Family::V4 => 7,
+        crate::policy::Family::V6 => 8,
+    }
+}
+
+fn elements_head(writer: &mut Writer, name: SetName) {
+    writer.text(ELEMENTS_TABLE, TABLE);
+    writer.text(ELEMENTS_SET, &name.to_string());
+}
+
+fn elements(batch: &mut Batch, message: i32, flags: i32, name: SetName, list: &[Interval]) -> usize {
+    let chunks = list.chunks(INTERVALS_PER_MESSAGE);
+    let count = chunks.len();
+    for chunk in chunks {
+        batch.push(message, flags, INET, |writer| {
+            elements_head(writer, name);
+            writer.nest(ELEMENTS_LIST, |writer| {
+                for (address, bound) in chunk.iter().flat_map(|one| interval::bounds(*one, name.family)) {
+                    element(writer, name, address, bound);
+                }
+            });
+        });
+    }
+    count
+}
+
+/// Writes one element into a list.
+pub fn element(writer: &mut Writer, name: SetName, address: u128, bound: Bound) {
+    let width = interval::width(name.family);
+    writer.nest(LIST_ELEMENT, |writer| {
+        if bound == Bound::End {
+            writer.be32(ELEMENT_FLAGS, libc::NFT_SET_ELEM_INTERVAL_END as u32);
+        }
+        writer.nest(ELEMENT_KEY, |writer| writer.raw(DATA_VALUE, &address.to_be_bytes()[16 - width..]));
+    });
+}
+
+/// Says which change was refused, and sorts the reason.
+pub fn explain(refusal: &Refusal, changes: &[Change], owners: &[usize]) -> Error {
+    let owner = refusal.message.and_then(|number| owners.get(number - 1)).and_then(|change| changes.get(*change));
+    let errno = refusal.error.raw_os_error();
+    let (kind, why) = sort(errno, owner);
+    let what = owner.map_or("the batch".to_owned(), describe);
+    let why = why.map_or(String::new(), |why| format!(": {why}"));
+    Error::new(kind, format!("the kernel refused {what} in table inet {TABLE}: {refusal}{why}; nothing was changed"))
+}
+
+/// A change in few words, however many elements it has.
+fn describe(change: &Change) -> String {
+    match change {
+        Change::PutTable(_) => "to make the table".to_owned(),
+        Change::DeleteTable => "to delete the table".to_owned(),
+        Change::AddSet(name) => format!("set {name}"),
+        Change::FlushSet(name) => format!("to empty set {name}"),
+        Change::DeleteSet(name) => format!("to delete set {name}"),
+        Change::AddElements(name, list) => format!("{} new elements of set {name}", list.len()),
+        Change::DeleteElements(name, list) => format!("to delete {} elements of set {name}", list.len()),
+        Change::PutChain(name, _) => format!("chain {name}"),
+        Change::FlushChain(name) => format!("to empty chain {name}"),
+        Change::DeleteChain(name) => format!("to delete chain {name}"),
+        Change::AddRule(name, rule) => format!("the rule '{rule}' of chain {name}"),
+    }
+}
+
+/// What an errno of a batch means, where it means more than its own words.
+fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'static str>) {
+    const ERESTART: i32 = 85;
+    match (errno, change) {
+        (Some(ERESTART), _) => (ErrorKind::Busy, Some("somebody else changed the rule set meanwhile")),
+        (Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOBUFS), _) => (ErrorKind::Busy, None),
+        (Some(libc::EPERM), None) => (ErrorKind::Permission, Some("CAP_NET_ADMIN is missing")),
+        (Some(libc::EPERM), Some(_)) => (ErrorKind::Refused, Some("the table is owned by another live process")),
+        (Some(libc::EOPNOTSUPP | libc::EINVAL), Some(Change::PutTable(flags))) if flags.0 != 0 => {
+            (ErrorKind::Unsupported, Some("tableOwner: persist needs Linux 6.9"))
+        }
+        (Some(libc::ENOENT | libc::EOPNOTSUPP), Some(Change::PutChain(_, Some(_)))) => {
+            (ErrorKind::Unsupported, Some("nat chains of the inet family need Linux 5.2 and the module nft_chain_nat"))
+        }
+        (Some(libc::ENOENT | libc::EOPNOTSUPP), Some(Change::AddRule(..))) => {
+            (ErrorKind::Unsupported, Some("this kernel lacks an expression that the rule needs"))
+        }
+        (Some(libc::ENOENT | libc::EOPNOTSUPP), Some(Change::AddSet(_))) => {
+            (ErrorKind::Unsupported, Some("this kernel has no interval sets"))
+        }
+        (Some(libc::EINVAL), None) => (ErrorKind::Unsupported, Some("this kernel has no nf_tables")),
+        (Some(libc::EEXIST), Some(Change::AddElements(..))) => (ErrorKind::Refused, Some("elements overlap")),
+        _ => (ErrorKind::Refused, None),
+    }
+}

@@ -1,0 +1,456 @@
+//! nf_tables expressions, written to and read from netlink attributes.
+//!
+//! Numbers: `linux/netfilter/nf_tables.h`, whose enums libc has only in part. Reading keeps what we know and names
+//! what we don't, so that a rule of somebody else's is seen as one.
+
+use crate::host::nfnetlink::message::{Attribute, Attributes, Malformed, Writer};
+
+/// `enum nft_list_attributes`: an element of a list.
+pub const LIST_ELEMENT: u16 = 1;
+/// `enum nft_data_attributes`.
+pub const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+
+/// The registers that our rules use. Each holds 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Register {
+    /// NFT_REG_1.
+    One,
+    /// NFT_REG_2.
+    Two,
+}
+
+impl Register {
+    fn number(self) -> u32 {
+        match self {
+            Register::One => libc::NFT_REG_1 as u32,
+            Register::Two => libc::NFT_REG_2 as u32,
+        }
+    }
+
+    fn of(number: u32) -> Option<Self> {
+        [Register::One, Register::Two].into_iter().find(|register| register.number() == number)
+    }
+}
+
+/// `enum nft_cmp_ops` as far as we use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// NFT_CMP_EQ.
+    Equal,
+    /// NFT_CMP_NEQ.
+    Unequal,
+    /// NFT_CMP_LT.
+    Less,
+}
+
+impl Comparison {
+    fn number(self) -> u32 {
+        match self {
+            Comparison::Equal => libc::NFT_CMP_EQ as u32,
+            Comparison::Unequal => libc::NFT_CMP_NEQ as u32,
+            Comparison::Less => libc::NFT_CMP_LT as u32,
+        }
+    }
+}
+
+/// `enum nft_payload_bases` as far as we use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// The IP header.
+    Network,
+    /// The header behind it.
+    Transport,
+}
+
+impl Base {
+    fn number(self) -> u32 {
+        match self {
+            Base::Network => libc::NFT_PAYLOAD_NETWORK_HEADER as u32,
+            Base::Transport => libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32,
+        }
+    }
+}
+
+/// One expression of a rule. All but immediates load into register 1 and look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expression {
+    /// Loads a property of the packet (NFT_META_*).
+    Meta(u32),
+    /// Loads bytes of a header.
+    Payload {
+        /// Which header.
+        base: Base,
+        /// Where in it.
+        offset: u32,
+        /// How many bytes.
+        length: u32,
+    },
+    /// Loads the type of an address from the routing table (NFTA_FIB_F_*).
+    FibType(u32),
+    /// Loads a random number below this one, in host byte order.
+    Random(u32),
+    /// Turns a number of 32 bits into network byte order.
+    HostToNetwork,
+    /// Keeps the bits of a mask.
+    Mask(Vec<u8>),
+    /// Ends the rule unless the register compares so with the bytes.
+    Compare(Comparison, Vec<u8>),
+    /// Ends the rule unless the register is in the set, or with `true` if it is.
+    Lookup(String, bool),
+    /// Loads bytes.
+    Load(Register, Vec<u8>),
+    /// Ends the rule with a verdict (NFT_RETURN and so on), and the chain that it names.
+    Verdict(i32, Option<String>),
+    /// Counts packets and bytes; here the packets.
+    Counter(u64),
+    /// Masquerades, with NF_NAT_RANGE_* flags and ports from the registers.
+    Masquerade {
+        /// NF_NAT_RANGE_*.
+        flags: u32,
+        /// The first port.
+        first: Option<Register>,
+        /// The last port.
+        last: Option<Register>,
+    },
+    /// Any other, by its name.
+    Unknown(String),
+}
+
+impl Expression {
+    /// The kernel's name for it.
+    pub fn name(&self) -> &str {
+        match self {
+            Expression::Meta(_) => "meta",
+            Expression::Payload { .. } => "payload",
+            Expression::FibType(_) => "fib",
+            Expression::Random(_) => "numgen",
+            Expression::HostToNetwork => "byteorder",
+            Expression::Mask(_) => "bitwise",
+            Expression::Compare(..) => "cmp",
+            Expression::Lookup(..) => "lookup",
+            Expression::Load(..) | Expression::Verdict(..) => "immediate",
+            Expression::Counter(_) => "counter",
+            Expression::Masquerade { .. } => "masq",
+            Expression::Unknown(name) => name,
+        }
+    }
+
+    /// Writes it as an element of a rule's expression list.
+    pub fn write(&self, writer: &mut Writer) {
+        writer.nest(LIST_ELEMENT, |writer| {
+            writer.text(1, self.name());
+            writer.nest(2, |writer| self.write_data(writer));
+        });
+    }
+
+    fn write_data(&self, writer: &mut Writer) {
+        let register = Register::One.number();
+        match self {
+            Expression::Meta(key) => write_numbers(writer, &[(meta::KEY, *key), (meta::DREG, register)]),
+            Expression::Payload { base, offset, length } => write_numbers(
+                writer,
+                &[
+                    (payload::DREG, register),
+                    (payload::BASE, base.number()),
+                    (payload::OFFSET, *offset),
+                    (payload::LENGTH, *length),
+                ],
+            ),
+            Expression::FibType(flags) => {
+                write_numbers(writer, &[(fib::FLAGS, *flags), (fib::RESULT, fib::ADDRTYPE), (fib::DREG, register)]);
+            }
+            Expression::Random(below) => write_numbers(
+                writer,
+                &[
+                    (numgen::DREG, register),
+                    (numgen::MODULUS, *below),
+                    (numgen::TYPE, libc::NFT_NG_RANDOM as u32),
+                    (numgen::OFFSET, 0),
+                ],
+            ),
+            Expression::HostToNetwork => write_numbers(
+                writer,
+                &[
+                    (byteorder::SREG, register),
+                    (byteorder::DREG, register),
+                    (byteorder::OPERATION, libc::NFT_BYTEORDER_HTON as u32),
+                    (byteorder::LENGTH, 4),
+                    (byteorder::SIZE, 4),
+                ],
+            ),
+            Expression::Mask(mask) => {
+                let length = mask.len() as u32;
+                write_numbers(writer, &[(bitwise::SREG, register), (bitwise::DREG, register), (bitwise::LENGTH, length)]);
+                write_value(writer, bitwise::MASK, mask);
+                write_value(writer, bitwise::XOR, &vec![0; mask.len()]);
+            }
+            Expression::Compare(comparison, value) => {
+                write_numbers(writer, &[(cmp::SREG, register), (cmp::OPERATION, comparison.number())]);
+                write_value(writer, cmp::DATA, value);
+            }
+            Expression::Lookup(set, inverted) => {
+                writer.text(lookup::SET, set);
+                writer.be32(lookup::SREG, register);
+                if *inverted {
+                    writer.be32(lookup::FLAGS, libc::NFT_LOOKUP_F_INV as u32);
+                }
+            }
+            Expression::Load(into, value) => {
+                writer.be32(immediate::DREG, into.number());
+                write_value(writer, immediate::DATA, value);
+            }
+            Expression::Verdict(code, chain) => {
+                writer.be32(immediate::DREG, libc::NFT_REG_VERDICT as u32);
+                writer.nest(immediate::DATA, |writer| {
+                    writer.nest(DATA_VERDICT, |writer| {
+                        writer.be32(verdict::CODE, *code as u32);
+                        if let Some(chain) = chain {
+                            writer.text(verdict::CHAIN, chain);
+                        }
+                    });
+                });
+            }
+            Expression::Masquerade { flags, first, last } => {
+                let registers = [(masq::REG_PROTO_MIN, first), (masq::REG_PROTO_MAX, last)];
+                if *flags != 0 {
+                    writer.be32(masq::FLAGS, *flags);
+                }
+                for (kind, register) in registers {
+                    if let Some(register) = register {
+                        writer.be32(kind, register.number());
+                    }
+                }
+            }
+            Expression::Counter(_) | Expression::Unknown(_) => {}
+        }
+    }
+
+    /// Reads an element of a rule's expression list.
+    ///
+    /// # Errors
+    /// When its attributes are malformed. An expression that we would not write is no error but
+    /// [`Expression::Unknown`].
+    pub fn read(element: Attribute<'_>) -> Result<Self, Malformed> {
+        let name = element.nested().find(1)?.ok_or(Malformed("an expression without a name"))?.text();
+        let data = match element.nested().find(2)? {
+            Some(data) => Fields::read(data.nested())?,
+            None => Fields::default(),
+        };
+        Ok(read_known(&name, &data)?.unwrap_or(Expression::Unknown(name)))
+    }
+}
+
+fn write_numbers(writer: &mut Writer, numbers: &[(u16, u32)]) {
+    for (kind, number) in numbers {
+        writer.be32(*kind, *number);
+    }
+}
+
+fn write_value(writer: &mut Writer, kind: u16, value: &[u8]) {
+    writer.nest(kind, |writer| writer.raw(DATA_VALUE, value));
+}
+
+/// The attributes of an expression, by their kind.
+#[derive(Default)]
+struct Fields<'a>([Option<Attribute<'a>>; 12]);
+
+impl<'a> Fields<'a> {
+    fn read(attributes: Attributes<'a>) -> Result<Self, Malformed> {
+        let mut fields = Fields::default();
+        for attribute in attributes {
+            let attribute = attribute?;
+            if let Some(field) = fields.0.get_mut(usize::from(attribute.kind)) {
+                *field = Some(attribute);
+            }
+        }
+        Ok(fields)
+    }
+
+    fn get(&self, kind: u16) -> Option<Attribute<'a>> {
+        self.0.get(usize::from(kind)).copied().flatten()
+    }
+
+    fn number(&self, kind: u16) -> Result<Option<u32>, Malformed> {
+        self.get(kind).map(|attribute| attribute.be32()).transpose()
+    }
+
+    fn value(&self, kind: u16) -> Result<Option<Vec<u8>>, Malformed> {
+        match self.get(kind) {
+            Some(data) => Ok(data.nested().find(DATA_VALUE)?.map(|value| value.value.to_vec())),
+            None => Ok(None),
+        }
+    }
+
+    /// True when each of the attributes is there with this number.
+    fn say(&self, numbers: &[(u16, u32)]) -> Result<bool, Malformed> {
+        for (kind, number) in numbers {
+            if self.number(*kind)? != Some(*number) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Reads an expression of a kind that we write; `None` when it is not as we would write it.
+fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
+    let register = Register::One.number();
+    Ok(match name {
+        "meta" if data.say(&[(meta::DREG, register)])? => data.number(meta::KEY)?.map(Expression::Meta),
+        "payload" if data.say(&[(payload::DREG, register)])? => read_payload(data)?,
+        "fib" if data.say(&[(fib::DREG, register), (fib::RESULT, fib::ADDRTYPE)])? => {
+            data.number(fib::FLAGS)?.map(Expression::FibType)
+        }
+        "numgen" if data.say(&[(numgen::DREG, register), (numgen::TYPE, libc::NFT_NG_RANDOM as u32)])? => {
+            let from_zero = data.number(numgen::OFFSET)?.unwrap_or(0) == 0;
+            data.number(numgen::MODULUS)?.filter(|_| from_zero).map(Expression::Random)
+        }
+        "byteorder" => {
+            let wanted = [
+                (byteorder::SREG, register),
+                (byteorder::DREG, register),
+                (byteorder::OPERATION, libc::NFT_BYTEORDER_HTON as u32),
+                (byteorder::LENGTH, 4),
+                (byteorder::SIZE, 4),
+            ];
+            data.say(&wanted)?.then_some(Expression::HostToNetwork)
+        }
+        "bitwise" if data.say(&[(bitwise::SREG, register), (bitwise::DREG, register)])? => read_mask(data)?,
+        "cmp" if data.say(&[(cmp::SREG, register)])? => {
+            let operation = data.number(cmp::OPERATION)?;
+            let known = [Comparison::Equal, Comparison::Unequal, Comparison::Less];
+            let comparison = known.into_iter().find(|known| Some(known.number()) == operation);
+            comparison.zip(data.value(cmp::DATA)?).map(|(comparison, value)| Expression::Compare(comparison, value))
+        }
+        "lookup" if data.say(&[(lookup::SREG, register)])? => {
+            let inverted = data.number(lookup::FLAGS)?.unwrap_or(0) == libc::NFT_LOOKUP_F_INV as u32;
+            data.get(lookup::SET).map(|set| Expression::Lookup(set.text(), inverted))
+        }
+        "immediate" => read_immediate(data)?,
+        "counter" => {
+            let packets = data.get(counter::PACKETS).map(|packets| packets.be64()).transpose()?;
+            Some(Expression::Counter(packets.unwrap_or(0)))
+        }
+        "masq" => read_masquerade(data)?,
+        _ => None,
+    })
+}
+
+fn read_payload(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
+    let number = data.number(payload::BASE)?;
+    let base = [Base::Network, Base::Transport].into_iter().find(|base| Some(base.number()) == number);
+    let place = data.number(payload::OFFSET)?.zip(data.number(payload::LENGTH)?);
+    Ok(base.zip(place).map(|(base, (offset, length))| Expression::Payload { base, offset, length }))
+}
+
+/// A bitwise expression that flips nothing and shifts nothing.
+fn read_mask(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
+    let masks = data.number(bitwise::OPERATION)?.unwrap_or(0) == 0;
+    let flips = data.value(bitwise::XOR)?.unwrap_or_default().iter().any(|byte| *byte != 0);
+    Ok(data.value(bitwise::MASK)?.filter(|_| masks && !flips).map(Expression::Mask))
+}
+
+fn read_immediate(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
+    let (Some(number), Some(value)) = (data.number(immediate::DREG)?, data.get(immediate::DATA)) else {
+        return Ok(None);
+    };
+    if number != libc::NFT_REG_VERDICT as u32 {
+        return Ok(Register::of(number)
+            .zip(data.value(immediate::DATA)?)
+            .map(|(register, value)| Expression::Load(register, value)));
+    }
+    let Some(verdict) = value.nested().find(DATA_VERDICT)? else { return Ok(None) };
+    let code = verdict.nested().find(verdict::CODE)?.ok_or(Malformed("a verdict without its code"))?.be32()?;
+    let chain = verdict.nested().find(verdict::CHAIN)?.map(|chain| chain.text());
+    Ok(Some(Expression::Verdict(code as i32, chain)))
+}
+
+fn read_masquerade(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
+    let flags = data.number(masq::FLAGS)?.unwrap_or(0);
+    let (first, last) = (data.number(masq::REG_PROTO_MIN)?, data.number(masq::REG_PROTO_MAX)?);
+    let register = |number: Option<u32>| match number {
+        Some(number) => Register::of(number).map(Some),
+        None => Some(None),
+    };
+    Ok(register(first).zip(register(last)).map(|(first, last)| {
+        // The kernel fills the last port in from the first one.
+        Expression::Masquerade { flags, first, last: last.filter(|last| Some(*last) != first) }
+    }))
+}
+
+mod meta {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const KEY: u16 = 2;
+}
+
+mod payload {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const BASE: u16 = 2;
+    pub(super) const OFFSET: u16 = 3;
+    pub(super) const LENGTH: u16 = 4;
+}
+
+mod fib {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const RESULT: u16 = 2;
+    pub(super) const FLAGS: u16 = 3;
+    /// NFT_FIB_RESULT_ADDRTYPE.
+    pub(super) const ADDRTYPE: u32 = 3;
+}
+
+mod numgen {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const MODULUS: u16 = 2;
+    pub(super) const TYPE: u16 = 3;
+    pub(super) const OFFSET: u16 = 4;
+}
+
+mod byteorder {
+    pub(super) const SREG: u16 = 1;
+    pub(super) const DREG: u16 = 2;
+    pub(super) const OPERATION: u16 = 3;
+    pub(super) const LENGTH: u16 = 4;
+    pub(super) const SIZE: u16 = 5;
+}
+
+mod bitwise {
+    pub(super) const SREG: u16 = 1;
+    pub(super) const DREG: u16 = 2;
+    pub(super) const LENGTH: u16 = 3;
+    pub(super) const MASK: u16 = 4;
+    pub(super) const XOR: u16 = 5;
+    pub(super) const OPERATION: u16 = 6;
+}
+
+mod cmp {
+    pub(super) const SREG: u16 = 1;
+    pub(super) const OPERATION: u16 = 2;
+    pub(super) const DATA: u16 = 3;
+}
+
+mod lookup {
+    pub(super) const SET: u16 = 1;
+    pub(super) const SREG: u16 = 2;
+    pub(super) const FLAGS: u16 = 5;
+}
+
+mod immediate {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const DATA: u16 = 2;
+}
+
+mod verdict {
+    pub(super) const CODE: u16 = 1;
+    pub(super) const CHAIN: u16 = 2;
+}
+
+mod counter {
+    pub(super) const PACKETS: u16 = 2;
+}
+
+mod masq {
+    pub(super) const FLAGS: u16 = 1;
+    pub(super) const REG_PROTO_MIN: u16 = 2;
+    pub(super) const REG_PROTO_MAX: u16 = 3;
+}

@@ -1,0 +1,394 @@
+//! What the kernel holds of ours. Reads the table of our name and looks into no other.
+
+use super::batch::attribute::*;
+use super::batch::{INET, POSTROUTING, element, key_type};
+use super::expression::{DATA_VALUE, Expression};
+use super::interval::{self, Bound, Interval};
+use super::rule::{self, Rule};
+use super::table::{Chain, ChainName, Hook, Set, SetName, TABLE, TABLE_COMMENT, Table, TableFlags};
+use super::{translate, userdata};
+use crate::backend::{Error, ErrorKind};
+use crate::host::nfnetlink::message::{Attribute, Malformed, Message, Writer};
+use crate::host::nfnetlink::{Consistency, Nfnetlink, Request};
+use std::io;
+use std::sync::Arc;
+
+/// How often a reading that somebody's commit spoiled is tried again.
+const ATTEMPTS: usize = 16;
+/// NFTA_TABLE_USE: how many chains, sets and other objects there are in the table.
+const TABLE_USE: u16 = 3;
+/// NFT_SET_ELEM_CATCHALL, Linux 5.13; not in libc.
+const CATCHALL: u32 = 2;
+
+/// Our table at one generation of the rule set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The generation.
+    pub generation: u32,
+    /// The table.
+    pub table: Option<Table>,
+    /// The netlink port of its owner, when it has one that lives.
+    pub owner: Option<u32>,
+}
+
+/// Elements that need not be read because we know them: those of the table that our own last commit made.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// What we wanted to be there.
+    pub table: &'a Table,
+    /// The elements that the commit put in or took out, to be asked for one by one; `None` for a set that has too
+    /// many of them, which is read whole.
+    pub probes: &'a [(SetName, Option<Vec<Probe>>)],
+}
+
+/// An element that must be there, or must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// The address of the element.
+    pub address: u128,
+    /// Whether an interval begins or ends there.
+    pub bound: Bound,
+    /// Whether it must be there.
+    pub present: bool,
+}
+
+/// Why an attempt to read the table ended.
+enum Failure {
+    /// Somebody committed meanwhile, or what was expected was not there: look again, at everything.
+    Again,
+    /// The error for the caller.
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Error(error)
+    }
+}
+
+/// Reads the table.
+///
+/// # Errors
+/// [`ErrorKind::Foreign`] when it is not ours, [`ErrorKind::Busy`] when others commit all the time, and what the
+/// kernel says.
+pub fn observe(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Error> {
+    for attempt in 0..ATTEMPTS {
+        match read_table(netlink, expected.filter(|_| attempt == 0)) {
+            Ok(observation) => return Ok(observation),
+            Err(Failure::Again) => {}
+            Err(Failure::Error(error)) => return Err(error),
+        }
+    }
+    let message = format!("reading table inet {TABLE}: others changed the rule set {ATTEMPTS} times meanwhile");
+    Err(Error::new(ErrorKind::Busy, message))
+}
+
+/// The generation of the rule set.
+///
+/// # Errors
+/// What the kernel says.
+pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
+    netlink.generation().map_err(|error| failed("the generation of the rule set", &error))
+}
+
+fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Failure> {
+    let before = generation(netlink)?;
+    let Some(head) = table_head(netlink)? else {
+        return Ok(Observation { generation: before, table: None, owner: None });
+    };
+    let mut chains = chains(netlink)?;
+    let names = sets(netlink)?;
+    if head.objects as usize != chains.len() + names.len() {
+        return Err(foreign("it holds objects of other kinds than chains and sets").into());
+    }
+    for (chain, rule, _) in rules(netlink)? {
+        if !rule.comment.as_deref().is_some_and(rule::is_our_comment) {
+            return Err(foreign(&format!("chain {chain} holds a rule that is not ours: '{rule}'")).into());
+        }
+        if let Some(chain) = chains.iter_mut().find(|known| known.name == chain) {
+            chain.rules.push(rule);
+        }
+    }
+    let mut sets = Vec::with_capacity(names.len());
+    for name in names {
+        sets.push(Set { name, elements: set_elements(netlink, name, expected)? });
+    }
+    if generation(netlink)? != before {
+        return Err(Failure::Again);
+    }
+    let table = Table { flags: head.flags, chains, sets };
+    Ok(Observation { generation: before, table: Some(table), owner: head.owner })
+}
+
+struct TableHead {
+    flags: TableFlags,
+    owner: Option<u32>,
+    objects: u32,
+}
+
+fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
+    let mut head = TableHead { flags: TableFlags::default(), owner: None, objects: 0 };
+    let mut comment = None;
+    let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
+    let answer = netlink.get(request, |writer| writer.text(TABLE_NAME, TABLE), |message| {
+        for attribute in message.attributes()? {
+            let attribute = attribute?;
+            match attribute.kind {
+                TABLE_FLAGS => head.flags = TableFlags(attribute.be32()?),
+                TABLE_USE => head.objects = attribute.be32()?,
+                TABLE_OWNER => head.owner = Some(attribute.be32()?).filter(|port| *port != 0),
+                TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    match answer {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(failed(&format!("table inet {TABLE}"), &error)),
+        Ok(()) if comment.as_deref() != Some(TABLE_COMMENT) => {
+            Err(foreign(&format!("it has no comment '{TABLE_COMMENT}'")))
+        }
+        Ok(()) => Ok(Some(head)),
+    }
+}
+
+/// The chains of our table; the kernel has no way to leave out those of others.
+fn chains(netlink: &mut Nfnetlink) -> Result<Vec<Chain>, Failure> {
+    let mut found = Vec::new();
+    dump(netlink, libc::NFT_MSG_GETCHAIN, "the chains", |_| {}, |message| {
+        if find_text(message, CHAIN_TABLE)?.as_deref() == Some(TABLE) {
+            found.push(read_chain(message)?);
+        }
+        Ok(())
+    })?;
+    found.into_iter().map(|chain| chain.map_err(|why| foreign(&why).into())).collect()
+}
+
+/// A chain of ours without its rules, or why it is none.
+fn read_chain(message: &Message<'_>) -> Result<Result<Chain, String>, Malformed> {
+    let text = find_text(message, CHAIN_NAME)?.unwrap_or_default();
+    let Some(name) = ChainName::parse(&text) else { return Ok(Err(format!("chain '{text}' is not ours"))) };
+    let nested = message.attributes()?.find(CHAIN_HOOK)?;
+    let strange = Ok(Err(format!("chain '{text}' is not in the place of ours in the packet path")));
+    let hook = match nested {
+        None => None,
+        Some(hook) => {
+            let number = hook.nested().find(HOOK_NUMBER)?.map(|found| found.be32()).transpose()?;
+            let priority = hook.nested().find(HOOK_PRIORITY)?.map(|found| found.be32()).transpose()?;
+            let policy = message.attributes()?.find(CHAIN_POLICY)?.map(|found| found.be32()).transpose()?;
+            if number != Some(POSTROUTING) || find_text(message, CHAIN_TYPE)?.as_deref() != Some("nat") {
+                return strange;
+            }
+            let accepts = policy == Some(libc::NF_ACCEPT as u32);
+            Some(Hook { priority: priority.unwrap_or_default() as i32, accepts })
+        }
+    };
+    if hook.is_some() != (name == ChainName::Postrouting) {
+        return strange;
+    }
+    Ok(Ok(Chain { name, hook, rules: Vec::new() }))
+}
+
+/// The rules of our table with their chains and the packets that they counted, in order.
+///
+/// # Errors
+/// As [`observe`].
+pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Error> {
+    for _ in 0..ATTEMPTS {
+        match rules(netlink) {
+            Ok(rules) => return Ok(rules),
+            Err(Failure::Again) => {}
+            Err(Failure::Error(error)) => return Err(error),
+        }
+    }
+    Err(Error::new(ErrorKind::Busy, format!("reading the rules of table inet {TABLE}: others kept changing rules")))
+}
+
+fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {
+    let mut found = Vec::new();
+    dump(netlink, libc::NFT_MSG_GETRULE, "the rules", |writer| writer.text(RULE_TABLE, TABLE), |message| {
+        let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
+        // A rule of a chain that is not ours: the chain has been refused before.
+        if let Some(chain) = ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE) == Ok(Some(TABLE.into())))
+        {
+            let (rule, packets) = read_rule(message)?;
+            found.push((chain, rule, packets));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn read_rule(message: &Message<'_>) -> Result<(Rule, u64), Malformed> {
+    let (mut expressions, mut comment) = (Vec::new(), None);
+    for attribute in message.attributes()? {
+        let attribute = attribute?;
+        match attribute.kind {
+            RULE_EXPRESSIONS => {
+                expressions =
+                    attribute.nested().map(|element| Expression::read(element?)).collect::<Result<Vec<_>, _>>()?;
+            }
+            RULE_USERDATA => comment = userdata::read_comment(userdata::RULE_COMMENT, attribute.value),
+            _ => {}
+        }
+    }
+    let packets = expressions.iter().find_map(|expression| match expression {
+        Expression::Counter(packets) => Some(*packets),
+        _ => None,
+    });
+    Ok((Rule { body: translate::to_body(&expressions), comment }, packets.unwrap_or(0)))
+}
+
+/// The names of our table's sets.
+fn sets(netlink: &mut Nfnetlink) -> Result<Vec<SetName>, Failure> {
+    let mut found = Vec::new();
+    dump(netlink, libc::NFT_MSG_GETSET, "the sets", |writer| writer.text(SET_TABLE, TABLE), |message| {
+        found.push(read_set(message)?);
+        Ok(())
+    })?;
+    found.into_iter().map(|set| set.map_err(|why| foreign(&why).into())).collect()
+}
+
+/// The name of a set of ours, or why it is none.
+fn read_set(message: &Message<'_>) -> Result<Result<SetName, String>, Malformed> {
+    let text = find_text(message, SET_NAME)?.unwrap_or_default();
+    let Some(name) = SetName::parse(&text) else { return Ok(Err(format!("set '{text}' is not ours"))) };
+    let number = |kind| message.attributes()?.find(kind)?.map(|found| found.be32()).transpose();
+    let is_ours = number(SET_FLAGS)? == Some(libc::NFT_SET_INTERVAL as u32)
+        && number(SET_KEY_TYPE)? == Some(key_type(name))
+        && number(SET_KEY_LENGTH)? == Some(interval::width(name.family) as u32);
+    Ok(if is_ours { Ok(name) } else { Err(format!("set '{text}' is not of the type of ours")) })
+}
+
+/// The elements of a set: read, or where our own commit made them, confirmed.
+fn set_elements(
+    netlink: &mut Nfnetlink,
+    name: SetName,
+    expected: Option<Expected<'_>>,
+) -> Result<Option<Arc<[Interval]>>, Failure> {
+    let known = expected.and_then(|expected| {
+        let set = expected.table.set(name)?;
+        let probes = match expected.probes.iter().find(|(probed, _)| *probed == name) {
+            Some((_, probes)) => probes.as_deref()?,
+            None => &[],
+        };
+        Some((set, probes))
+    });
+    let Some((set, probes)) = known else { return read_elements(netlink, name) };
+    for probe in probes {
+        if has_element(netlink, name, (probe.address, probe.bound))? != probe.present {
+            return Err(Failure::Again);
+        }
+    }
+    Ok(set.elements.clone())
+}
+
+fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Arc<[Interval]>>, Failure> {
+    let mut bounds = Vec::new();
+    let mut strange = false;
+    let body = |writer: &mut Writer| {
+        writer.text(ELEMENTS_TABLE, TABLE);
+        writer.text(ELEMENTS_SET, &name.to_string());
+    };
+    dump(netlink, libc::NFT_MSG_GETSETELEM, &format!("the elements of set {name}"), body, |message| {
+        let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(()) };
+        for element in list.nested() {
+            match read_element(element?, name)? {
+                Some(bound) => bounds.push(bound),
+                None => strange = true,
+            }
+        }
+        Ok(())
+    })?;
+    if strange {
+        return Ok(None);
+    }
+    Ok(interval::assemble(bounds, name.family).map(Arc::from))
+}
+
+/// An element of an interval set; `None` when it is something else, the catch-all element for one.
+fn read_element(element: Attribute<'_>, name: SetName) -> Result<Option<(u128, Bound)>, Malformed> {
+    let (mut address, mut bound) = (None, Bound::Start);
+    for attribute in element.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            ELEMENT_KEY => {
+                let value = attribute.nested().find(DATA_VALUE)?;
+                address = value.and_then(|value| interval::from_bytes(value.value, name.family));
+            }
+            ELEMENT_FLAGS => {
+                let flags = attribute.be32()?;
+                if flags & CATCHALL != 0 {
+                    return Ok(None);
+                }
+                if flags & libc::NFT_SET_ELEM_INTERVAL_END as u32 != 0 {
+                    bound = Bound::End;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(address.map(|address| (address, bound)))
+}
+
+/// Whether an element is in the set.
+fn has_element(netlink: &mut Nfnetlink, name: SetName, wanted: (u128, Bound)) -> Result<bool, Failure> {
+    let mut found = false;
+    let request = Request { message: libc::NFT_MSG_GETSETELEM, family: INET };
+    let body = |writer: &mut Writer| {
+        writer.text(ELEMENTS_TABLE, TABLE);
+        writer.text(ELEMENTS_SET, &name.to_string());
+        writer.nest(ELEMENTS_LIST, |writer| element(writer, name, wanted.0, wanted.1));
+    };
+    let answer = netlink.get(request, body, |message| {
+        // The kernel answers with the nearest element of the interval that holds the address.
+        for element in message.attributes()?.find(ELEMENTS_LIST)?.iter().flat_map(Attribute::nested) {
+            found |= read_element(element?, name)? == Some(wanted);
+        }
+        Ok(())
+    });
+    match answer {
+        Ok(()) => Ok(found),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(failed(&format!("an element of set {name}"), &error).into()),
+    }
+}
+
+fn find_text(message: &Message<'_>, kind: u16) -> Result<Option<String>, Malformed> {
+    Ok(message.attributes()?.find(kind)?.map(|attribute| attribute.text()))
+}
+
+fn dump(
+    netlink: &mut Nfnetlink,
+    message: i32,
+    what: &str,
+    body: impl FnOnce(&mut Writer),
+    each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+) -> Result<(), Failure> {
+    match netlink.dump(Request { message, family: INET }, body, each) {
+        Ok(Consistency::Whole) => Ok(()),
+        Ok(Consistency::Interrupted) => Err(Failure::Again),
+        // The table or the set went away since its name was read.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Failure::Again),
+        Err(error) => Err(failed(&format!("{what} of table inet {TABLE}"), &error).into()),
+    }
+}
+
+fn foreign(why: &str) -> Error {
+    let message = format!("table inet {TABLE} is not ours: {why}; delete or rename it to let the agent make its own");
+    Error::new(ErrorKind::Foreign, message)
+}
+
+/// An error of reading, sorted.
+fn failed(what: &str, error: &io::Error) -> Error {
+    let (kind, why) = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => (ErrorKind::Permission, ": CAP_NET_ADMIN is missing"),
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
+            (ErrorKind::Unsupported, ": this kernel has no nf_tables")
+        }
+        Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOBUFS) => (ErrorKind::Busy, ""),
+        _ => (ErrorKind::Other, ""),
+    };
+    Error::new(kind, format!("reading {what}: {error}{why}"))
+}

@@ -1,0 +1,156 @@
+//! A batch: messages that nf_tables commits together or not at all.
+
+use super::message::{Attributes, HEADER, Malformed, Message, MessageHead, Messages, Writer};
+use super::{nft, read_error};
+use std::fmt;
+use std::io;
+
+/// `enum nfnl_batch_attributes` of linux/netfilter/nfnetlink.h.
+const BATCH_GENID: u16 = libc::NFNL_BATCH_GENID as u16;
+/// `enum nlmsgerr_attrs` of linux/netlink.h.
+const ERROR_OFFSET: u16 = 2;
+
+/// Messages to be committed together.
+#[derive(Debug)]
+pub struct Batch {
+    writer: Writer,
+    starts: Vec<usize>,
+}
+
+impl Batch {
+    /// An empty batch. The kernel refuses it with ERESTART when the rule set is no longer of this generation.
+    pub fn new(generation: u32) -> Self {
+        let mut batch = Batch { writer: Writer::new(), starts: Vec::new() };
+        batch.message(libc::NFNL_MSG_BATCH_BEGIN as u16, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u16, |writer| {
+            writer.be32(BATCH_GENID, generation);
+        });
+        batch
+    }
+
+    /// Adds a message NFT_MSG_* with its flags (NLM_F_REQUEST need not be given); returns its number in the batch.
+    pub fn push(&mut self, message: i32, flags: i32, family: u8, body: impl FnOnce(&mut Writer)) -> usize {
+        self.message(nft(message), flags as u16, family, 0, body)
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, family: u8, resource: u16, body: impl FnOnce(&mut Writer)) -> usize {
+        let flags = flags | libc::NLM_F_REQUEST as u16;
+        let head = MessageHead { kind, flags, sequence: 0, family, resource };
+        self.starts.push(self.writer.message(head, body));
+        self.starts.len() - 1
+    }
+
+    /// The datagram, its messages numbered from `first` on, and how many they are. The last message before the end
+    /// asks for an acknowledgement: without it success would look like a reply that was lost.
+    pub(super) fn finish(mut self, first: u32) -> (Vec<u8>, u32) {
+        let last = self.starts.last().copied();
+        self.message(libc::NFNL_MSG_BATCH_END as u16, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u16, |_| {});
+        let mut bytes = self.writer.into_bytes();
+        for (sequence, start) in (first..).zip(&self.starts) {
+            bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
+        }
+        if let Some(start) = last {
+            let flags = u16::from_ne_bytes([bytes[start + 6], bytes[start + 7]]) | libc::NLM_F_ACK as u16;
+            bytes[start + 6..start + 8].copy_from_slice(&flags.to_ne_bytes());
+        }
+        (bytes, self.starts.len() as u32)
+    }
+}
+
+/// Why a batch was not committed.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The number of the refused message, as [`Batch::push`] gave it; `None` when the batch as a whole was refused.
+    pub message: Option<usize>,
+    /// The place of the refused attribute behind the start of that message, where the kernel says it.
+    pub offset: Option<usize>,
+    /// The kernel's reason.
+    pub error: io::Error,
+    /// The size of a batch that was too large to send.
+    pub bytes: Option<usize>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bytes {
+            Some(bytes) => write!(f, "a batch of {bytes} bytes is more than net.core.wmem_max allows: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The answers to a batch, as they come in.
+pub(super) struct BatchAnswer {
+    first: u32,
+    count: u32,
+    acknowledged: bool,
+    refusal: Option<Refusal>,
+}
+
+impl BatchAnswer {
+    pub(super) fn new(first: u32, count: u32) -> Self {
+        BatchAnswer { first, count, acknowledged: false, refusal: None }
+    }
+
+    pub(super) fn read(&mut self, datagram: &[u8]) {
+        for message in Messages(datagram) {
+            let result = match message {
+                Ok(message) if message.sequence.wrapping_sub(self.first) < self.count => self.take(&message),
+                Ok(_) => Ok(()),
+                Err(malformed) => Err(malformed),
+            };
+            if let Err(malformed) = result {
+                self.fail(malformed.into());
+            }
+        }
+    }
+
+    fn take(&mut self, message: &Message<'_>) -> Result<(), Malformed> {
+        if i32::from(message.kind) != libc::NLMSG_ERROR {
+            return Ok(());
+        }
+        match read_error(message)? {
+            None => self.acknowledged = true,
+            Some(error) => {
+                // The first message is the frame of the batch, not one of its own.
+                let number = message.sequence.wrapping_sub(self.first) as usize;
+                let offset = refused_attribute(message);
+                self.refuse(Refusal { message: (number > 0).then_some(number), offset, error, bytes: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the first refusal: those behind it follow from it.
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
+    }
+
+    pub(super) fn fail(&mut self, error: io::Error) {
+        self.refuse(Refusal { message: None, offset: None, error, bytes: None });
+    }
+
+    pub(super) fn end(self) -> Result<(), Refusal> {
+        match self.refusal {
+            Some(refusal) => Err(refusal),
+            None if self.acknowledged => Ok(()),
+            None => Err(Refusal {
+                message: None,
+                offset: None,
+                error: Malformed("no answer to a batch").into(),
+                bytes: None,
+            }),
+        }
+    }
+}
+
+/// NLMSGERR_ATTR_OFFS, which follows the quoted header (NETLINK_CAP_ACK).
+fn refused_attribute(message: &Message<'_>) -> Option<usize> {
+    if i32::from(message.flags) & libc::NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let attributes = Attributes(message.payload.get(4 + HEADER..)?);
+    let value: [u8; 4] = attributes.find(ERROR_OFFSET).ok()??.value.try_into().ok()?;
+    Some(u32::from_ne_bytes(value) as usize)
+}

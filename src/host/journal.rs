@@ -11,6 +11,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
+/// Less than PIPE_BUF.
+const LONGEST_LINE: usize = 4000;
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Where entries go.
@@ -135,7 +137,8 @@ fn send_sealed(socket: &UnixDatagram, bytes: &[u8]) -> io::Result<()> {
 /// and no line is longer.
 fn write_lines(entry: &Entry, prefix: &str) -> io::Result<()> {
     for line in entry.message.lines() {
-        let line = format!("{prefix}{}\n", &line[..line.floor_char_boundary(4000)]);
+        let end = (0..=LONGEST_LINE.min(line.len())).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        let line = format!("{prefix}{}\n", &line[..end]);
         let stderr = io::stderr();
         let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
         let ready = poll(&mut fds, Some(&Timespec::default()))?;

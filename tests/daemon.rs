@@ -1,0 +1,420 @@
+//! The real binary as a service: what it tells systemd, what it survives, what it leaves behind.
+
+mod lab;
+
+#[path = "daemon/service.rs"]
+mod service;
+
+use rustix::process::Signal;
+use service::{CONFIG, Host, RUNTIME, STATE, environment};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const GOOD: &str = "nonMasqueradeCIDRs: [10.0.0.0/8]\n";
+const OTHER: &str = "nonMasqueradeCIDRs: [192.168.0.0/16]\n";
+const JOURNAL: &str = "/run/systemd/journal/socket";
+const BAD: &str = "nonMasqueradeCIDRs: [10.0.0.0/33]\n";
+
+macro_rules! host {
+    ($config:expr) => {
+        match Host::new($config) {
+            Some(host) => host,
+            None => return,
+        }
+    };
+}
+
+#[test]
+fn ready_comes_after_the_rules_and_the_status_is_true() {
+    let host = host!(GOOD);
+    let mut service = host.start();
+    let notifications = service.wait_for("READY=1");
+    assert!(host.rules().contains("-d 10.0.0.0/8"), "{}", host.rules());
+    assert_eq!(notifications[0], "STATUS=starting: no rules yet");
+    let status = &notifications[notifications.len() - 2];
+    assert!(status.starts_with("STATUS=masquerading IPv4 through iptables-nft"), "{notifications:?}");
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(0) && status.stdout.starts_with("masquerading IPv4"), "{status:?}");
+    let json: serde_json::Value = serde_json::from_str(&host.command(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(json["state"], "ready");
+    assert_eq!(json["pid"], service.child.id());
+    assert_eq!(json["configuration"]["files"], serde_json::json!([CONFIG]));
+}
+
+#[test]
+fn a_hangup_with_a_good_file_reloads_and_with_a_bad_one_changes_nothing() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    host.configure(OTHER);
+    service.signal(Signal::HUP);
+    let reload = service.wait_for("READY=1");
+    let usec = reload[0].strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    assert!(usec.parse::<u64>().unwrap() > 0, "{reload:?}");
+    let rules = host.rules();
+    assert!(rules.contains("-d 192.168.0.0/16") && !rules.contains("-d 10.0.0.0/8"), "{rules}");
+
+    let generation = host.generation();
+    host.configure(BAD);
+    service.signal(Signal::HUP);
+    let reload = service.wait_for("READY=1").join("\n");
+    assert!(reload.starts_with("RELOADING=1") || reload.starts_with("STATUS=degraded"), "{reload}");
+    assert!(reload.contains(&format!("STATUS=degraded: {CONFIG}:1:22: nonMasqueradeCIDRs")), "{reload}");
+    assert_eq!((host.rules(), host.generation()), (rules, generation));
+    assert_eq!(host.command(&["status"]).code, Some(1));
+}
+
+#[test]
+fn the_reload_command_fails_with_what_the_service_found() {
+    let host = host!(GOOD);
+    let reload = || host.command(&["reload"]);
+    assert_eq!(reload().code, Some(3), "nobody is there");
+    let mut service = host.ready();
+    host.configure(OTHER);
+    let applied = reload();
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    assert!(host.rules().contains("-d 192.168.0.0/16"));
+
+    host.configure(BAD);
+    let bad = reload();
+    assert_eq!(bad.code, Some(78), "{bad:?}");
+    assert!(bad.stderr.starts_with(&format!("{CONFIG}:1:22: nonMasqueradeCIDRs: ")), "{bad:?}");
+
+    host.node.must("iptables-nft", &["-t", "nat", "-N", "SOMEBODY"]);
+    host.node.must("iptables-nft", &["-t", "nat", "-A", "SOMEBODY", "-d", "192.0.2.1", "-j", "ACCEPT"]);
+    let before = host.rules();
+    host.configure(&format!("{OTHER}masqChain: SOMEBODY\n"));
+    let refused = reload();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("SOMEBODY"), "{refused:?}");
+    assert_eq!(host.rules(), before);
+    service.wait_for_log("the last good configuration stays");
+}
+
+#[test]
+fn rules_outlive_a_crash_and_the_next_start_writes_nothing() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    let (rules, generation) = (host.rules(), host.generation());
+    service.signal(Signal::KILL);
+    service.wait();
+    assert_eq!(host.rules(), rules);
+    let _next = host.ready();
+    assert_eq!((host.rules(), host.generation()), (rules, generation));
+}
+
+#[test]
+fn a_stop_leaves_no_trace_in_either_family() {
+    let host = host!("enableIPv6: true\n");
+    let before = (host.rules(), host.node.must("ip6tables-nft", &["-t", "nat", "-S"]));
+    let mut service = host.ready();
+    assert!(host.node.must("ip6tables-nft", &["-t", "nat", "-S"]).contains("IP-MASQ-AGENT"));
+    assert_eq!(service.stop().code(), Some(0));
+    assert_eq!((host.rules(), host.node.must("ip6tables-nft", &["-t", "nat", "-S"])), before);
+    assert!(service.unread().contains(&"STOPPING=1".to_owned()));
+    assert!(!host.node.enter(|| fs::exists(format!("{RUNTIME}/control.sock"))).unwrap());
+    assert_eq!(host.command(&["status"]).code, Some(3));
+}
+
+#[test]
+fn a_stop_keeps_the_rules_when_told_to_and_flush_removes_them() {
+    let host = host!("onStop: keep\n");
+    let mut service = host.ready();
+    let refused = host.command(&["flush"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("systemctl stop ip-masq-agent"), "{refused:?}");
+    assert_eq!(service.stop().code(), Some(0));
+    assert!(host.rules().contains("IP-MASQ-AGENT"));
+    host.configure(BAD);
+    let flushed = host.command(&["flush"]);
+    assert!(flushed.code == Some(0) && flushed.stdout.contains("iptables-nft, IPv4"), "{flushed:?}");
+    assert!(!host.rules().contains("IP-MASQ-AGENT"));
+    assert_eq!(host.command(&["flush"]).stdout, "nothing of ours was there\n");
+}
+
+#[test]
+fn a_flushed_table_is_repaired_at_once_and_the_log_names_who_did_it() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    let rules = host.rules();
+    host.node.must("iptables-nft", &["-t", "nat", "-F"]);
+    let line = service.wait_for_log("repaired in");
+    assert!(line.starts_with("<5>IPv4 rules changed by iptables"), "{line}");
+    assert_eq!(host.rules(), rules);
+    let status = host.command(&["status"]);
+    assert!(status.stdout.contains("changed by iptables"), "{status:?}");
+}
+
+#[test]
+fn polling_notices_as_well_on_both_variants() {
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let host = host!(&format!("backend: {backend}\nruleWatch: poll\n"));
+        let mut service = host.ready();
+        let rules = host.node.must(backend, &["-t", "nat", "-S"]);
+        let begun = Instant::now();
+        host.node.must(backend, &["-t", "nat", "-F"]);
+        service.wait_for_log("repaired in");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{backend}: {:?}", begun.elapsed());
+        assert_eq!(host.node.must(backend, &["-t", "nat", "-S"]), rules);
+    }
+}
+
+#[test]
+fn a_fight_is_reported_once_and_repairs_are_held_back() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    for _ in 0..4 {
+        host.node.must("iptables-nft", &["-t", "nat", "-F", "IP-MASQ-AGENT"]);
+        service.wait_for_log("repaired in");
+    }
+    host.node.must("iptables-nft", &["-t", "nat", "-F", "IP-MASQ-AGENT"]);
+    let line = service.wait_for_log("keeps changing our IPv4 rules");
+    assert!(line.starts_with("<4>"), "{line}");
+    let repaired = host.generation();
+    host.node.must("iptables-nft", &["-t", "nat", "-F", "IP-MASQ-AGENT"]);
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(1) && status.stdout.contains("another program keeps changing"), "{status:?}");
+    assert_eq!(host.generation(), repaired + 1, "our repair has to wait");
+    let begun = Instant::now();
+    while host.generation() == repaired + 1 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "but not forever");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_second_instance_is_refused_and_told_who_the_first_is() {
+    let host = host!(GOOD);
+    let service = host.ready();
+    let second = host.command(&["run"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains(&format!("process {}", service.child.id())), "{second:?}");
+    assert_eq!(host.command(&["status"]).code, Some(0), "the first one goes on");
+}
+
+#[test]
+fn a_bad_file_without_a_last_good_one_is_exit_78_and_touches_nothing() {
+    let host = host!(BAD);
+    let before = host.rules();
+    let mut service = host.start();
+    assert_eq!(service.wait().code(), Some(78), "{:?}", service.log);
+    assert!(service.log.iter().any(|line| line.contains("config.yaml:1:22")), "{:?}", service.log);
+    assert!(!service.unread().iter().any(|notification| notification == "READY=1"));
+    assert_eq!(host.rules(), before);
+}
+
+#[test]
+fn a_bad_file_at_the_start_falls_back_to_the_last_good_one_and_is_healed_by_an_edit() {
+    let host = host!(GOOD);
+    host.ready().stop();
+    assert!(!host.rules().contains("IP-MASQ-AGENT"));
+    host.configure(BAD);
+    let mut service = host.start();
+    let notifications = service.wait_for("READY=1").join("\n");
+    assert!(notifications.contains("STATUS=degraded: "), "{notifications}");
+    assert!(host.rules().contains("-d 10.0.0.0/8"));
+    host.node.must("iptables-nft", &["-t", "nat", "-F"]);
+    service.wait_for_log("repaired in");
+    host.configure(OTHER);
+    service.wait_for_log("good again");
+    service.wait_for("STATUS=masquerading");
+    assert!(host.rules().contains("-d 192.168.0.0/16"));
+}
+
+#[test]
+fn a_vanished_file_leaves_the_last_good_policy_in_force() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    host.node.enter(|| fs::remove_file(CONFIG)).unwrap();
+    service.wait_for("STATUS=degraded");
+    assert!(host.rules().contains("-d 10.0.0.0/8"));
+    let reload = host.command(&["reload"]);
+    assert_eq!(reload.code, Some(78), "{reload:?}");
+    host.configure(GOOD);
+    service.wait_for("STATUS=masquerading");
+}
+
+#[test]
+fn an_edit_is_noticed_and_writing_the_same_again_is_not_one() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    let generation = host.generation();
+    host.configure(GOOD);
+    host.configure("# the same, said differently\nnonMasqueradeCIDRs:\n  - 10.0.0.0/8\n");
+    service.wait_for_log("configuration 2 is in the kernel");
+    assert_eq!(host.generation(), generation, "the kernel has nothing to write");
+    host.configure(OTHER);
+    service.wait_for_log("configuration 3 is in the kernel");
+    assert!(host.rules().contains("-d 192.168.0.0/16"));
+}
+
+#[test]
+fn a_state_directory_that_is_read_only_or_full_is_said_once_and_not_fatal() {
+    for options in ["ro", "size=4k,nr_inodes=2"] {
+        let long = format!("nonMasqueradeCIDRs: [10.0.0.0/8]\n# {}\n", "x".repeat(20_000));
+        let host = host!(&long);
+        host.node.must("mount", &["-t", "tmpfs", "-o", options, "tmpfs", STATE]);
+        let mut service = host.ready();
+        service.wait_for_log("could not be saved");
+        host.configure(&format!("{long}# again\n"));
+        service.wait_for_log("configuration 2 is in the kernel");
+        service.stop();
+        assert_eq!(service.log.iter().filter(|line| line.contains("could not be saved")).count(), 1, "{options}");
+    }
+}
+
+#[test]
+fn a_journal_that_does_not_read_stops_nobody() {
+    let host = host!(GOOD);
+    let (socket, stderr) = host.node.enter(|| {
+        fs::create_dir_all("/run/systemd/journal").unwrap();
+        (UnixDatagram::bind(JOURNAL).unwrap(), fs::File::create("/run/test/stderr").unwrap())
+    });
+    let metadata = stderr.metadata().unwrap();
+    let mut command = host.prepare(&["run"]);
+    command.env("JOURNAL_STREAM", format!("{}:{}", metadata.dev(), metadata.ino())).stderr(stderr);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = host.node.enter(|| command.spawn()).unwrap();
+    let mut buffer = [0; 65536];
+    let mut receive = || {
+        socket.set_read_timeout(Some(lab::DEADLINE)).unwrap();
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let chosen = receive();
+    assert!(chosen.contains("MESSAGE_ID=ec6f146596944eec955100acf9924b34\n"), "{chosen}");
+    assert!(chosen.contains("IP_MASQ_BACKEND=iptables-nft\n") && chosen.contains("PRIORITY=6\n"), "{chosen}");
+    assert!(receive().contains("configuration 1 is in the kernel"));
+    host.configure(BAD);
+    while !is_full(&host) {
+        assert_eq!(host.command(&["reload"]).code, Some(78));
+    }
+    assert_eq!(host.command(&["reload"]).code, Some(78), "the journal is full");
+    // Once it reads again, it is told how many it missed.
+    socket.set_nonblocking(true).unwrap();
+    while socket.recv(&mut [0; 16]).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    host.configure(GOOD);
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    let lost = receive();
+    assert!(lost.contains("IP_MASQ_LOST="), "{lost}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// True when a further datagram to the socket would have to wait; else there is one more in it.
+fn is_full(host: &Host) -> bool {
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    host.node.enter(|| sender.send_to(b"x", JOURNAL)).is_err()
+}
+
+#[test]
+fn without_the_capability_it_is_never_ready() {
+    let host = host!(GOOD);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]);
+    command.args([service::BINARY, "run", "--config", CONFIG]);
+    environment(&mut command);
+    let mut service = host.start_as(command);
+    assert_eq!(service.wait().code(), Some(1), "{:?}", service.log);
+    assert!(service.log.iter().any(|line| line.starts_with("<3>")), "{:?}", service.log);
+    assert!(!service.unread().iter().any(|notification| notification == "READY=1"));
+}
+
+#[test]
+fn nobody_at_the_control_socket_can_hurt_the_service() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    let connect = || host.node.enter(|| UnixStream::connect(format!("{RUNTIME}/control.sock"))).unwrap();
+    for garbage in [&b"\xff\xfe\0\n"[..], b"reload", b"status --json\n", &[b'x'; 100_000]] {
+        let mut stream = connect();
+        // The service may hang up in the middle of it.
+        let _ = stream.write_all(garbage);
+        stream.shutdown(std::net::Shutdown::Write).unwrap_or_default();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert_eq!(answer, b"", "{garbage:?}");
+    }
+    let half: Vec<UnixStream> = (0..100)
+        .map(|_| {
+            let mut stream = connect();
+            let _ = stream.write_all(b"rel");
+            stream
+        })
+        .collect();
+    drop(half);
+    let mut gone = connect();
+    gone.write_all(b"reload\n").unwrap();
+    drop(gone);
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert_eq!(host.command(&["status"]).code, Some(0));
+}
+
+#[test]
+fn clients_that_say_nothing_are_dropped_and_make_room() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    let connect = || host.node.enter(|| UnixStream::connect(format!("{RUNTIME}/control.sock"))).unwrap();
+    let silent: Vec<UnixStream> = (0..16).map(|_| connect()).collect();
+    for mut stream in silent {
+        let mut answer = Vec::new();
+        stream.set_read_timeout(Some(lab::DEADLINE)).unwrap();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"");
+    }
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed_by_the_loop() {
+    let host = host!(GOOD);
+    let mut command = host.prepare(&["run"]);
+    command.env("WATCHDOG_USEC", "100000");
+    let mut service = host.start_as(command);
+    service.wait_for("READY=1");
+    let begun = Instant::now();
+    (0..4).for_each(|_| _ = service.wait_for("WATCHDOG=1"));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn without_any_file_the_defaults_are_enforced() {
+    let host = host!(GOOD);
+    if fs::exists("/etc/ip-masq-agent").unwrap() {
+        host.node.must("mount", &["-t", "tmpfs", "tmpfs", "/etc/ip-masq-agent"]);
+    }
+    let mut command = Command::new(service::BINARY);
+    environment(&mut command);
+    let mut service = host.start_as(command);
+    service.wait_for("READY=1");
+    service.wait_for_log("there is no configuration file");
+    assert!(host.rules().contains("-d 172.16.0.0/12"));
+}
+
+#[test]
+fn once_applies_and_a_dry_run_only_says_so() {
+    let host = host!(GOOD);
+    let before = host.rules();
+    let dry = host.command(&["run", "--dry-run"]);
+    assert!(dry.code == Some(0) && dry.stdout.contains("-d 10.0.0.0/8"), "{dry:?}");
+    assert_eq!(host.rules(), before);
+    let once = host.command(&["run", "--once"]);
+    assert_eq!((once.code, once.stdout.as_str()), (Some(0), "IPv4: written and verified\n"), "{once:?}");
+    assert!(host.rules().contains("-d 10.0.0.0/8"));
+    assert_eq!(host.command(&["run", "--once"]).stdout, "IPv4: in place already\n");
+    assert_eq!(host.command(&["run", "--dry-run"]).stdout, "# IPv4: nothing to send\n");
+}
+
+#[test]
+fn a_held_xtables_lock_is_waited_for_with_more_time_from_systemd() {
+    let host = host!("backend: iptables-legacy\n");
+    let lock = host.node.enter(|| fs::File::create("/run/xtables.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut service = host.start();
+    service.wait_for("EXTEND_TIMEOUT_USEC=");
+    drop(lock);
+    service.wait_for("READY=1");
+}

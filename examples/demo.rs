@@ -64,6 +64,8 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
+    // What can't go on says so in one line.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&interrupted)) {

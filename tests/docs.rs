@@ -1,0 +1,165 @@
+//! What the program, its manual pages, its default configuration and its packages say about each other.
+
+use clap::{Arg, Command, CommandFactory};
+use ip_masq_agent::cli::Cli;
+use ip_masq_agent::config::{self, Config, Flags, KEYS, SourceText};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+const PROGRAM_PAGE: &str = "packaging/man/ip-masq-agent.8";
+const CONFIG_PAGE: &str = "packaging/man/ip-masq-agent.yaml.5";
+const DEFAULT_CONFIG: &str = "etc/ip-masq-agent/config.yaml";
+
+#[test]
+fn every_command_and_flag_is_in_the_manual_and_in_help() {
+    let page = read(PROGRAM_PAGE);
+    let mut command = Cli::command();
+    command.build();
+    let mut missing = Vec::new();
+    check_flags(&command, &page, &mut missing);
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        if !page.lines().any(|line| line == format!(".It Cm {}", sub.get_name())) {
+            missing.push(format!("{PROGRAM_PAGE}: command {}", sub.get_name()));
+        }
+        check_flags(sub, &page, &mut missing);
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+fn check_flags(command: &Command, page: &str, missing: &mut Vec<String>) {
+    let help = command.clone().render_long_help().to_string();
+    for flag in command.get_arguments().filter_map(Arg::get_long) {
+        // mdoc: '.Fl -name' is shown as '--name'.
+        if !words_follow(page, "Fl", &format!("-{flag}")) {
+            missing.push(format!("{PROGRAM_PAGE}: --{flag}"));
+        }
+        if !help.contains(&format!("--{flag}")) {
+            missing.push(format!("{} --help: --{flag}", command.get_name()));
+        }
+    }
+}
+
+fn words_follow(page: &str, first: &str, second: &str) -> bool {
+    let words: Vec<&str> = page.split_whitespace().map(|word| word.trim_start_matches('.')).collect();
+    words.windows(2).any(|pair| pair == [first, second])
+}
+
+#[test]
+fn every_key_has_type_default_example_and_effect_in_the_manual() {
+    let page = read(CONFIG_PAGE);
+    for info in &KEYS {
+        let entry = entry(&page, info.name);
+        let default = if info.default.is_empty() { "unset" } else { info.default };
+        let (facts, effect) = entry.split_once(".Pp\n").unwrap_or_else(|| panic!("{}: no effect", info.name));
+        assert!(flat(facts).contains("Default: "), "{}: no default", info.name);
+        assert!(after(facts, "Default:").contains(default), "{}: not the default {default}:\n{facts}", info.name);
+        assert!(after(facts, "Example:").contains(info.name), "{}: no example", info.name);
+        assert!(flat(effect).len() > 20, "{}: no effect", info.name);
+    }
+}
+
+#[test]
+fn every_example_of_the_manual_is_a_good_configuration() {
+    let page = read(CONFIG_PAGE);
+    for info in &KEYS {
+        let example = after(entry(&page, info.name), "Example:");
+        let example = example.split(".Pp").next().unwrap_or_default().trim();
+        let example = example.strip_prefix(".Li").unwrap_or(example).trim().trim_end_matches(" .");
+        let example = example.strip_prefix('"').map_or(example, |rest| rest.trim_end_matches('"'));
+        assert!(example.starts_with(&format!("{}: ", info.name)), "{example}");
+        parse("example.yaml", example).unwrap_or_else(|error| panic!("{example}\n{error}"));
+    }
+}
+
+#[test]
+fn the_yaml_and_the_toml_example_of_the_manual_mean_the_same() {
+    let page = read(CONFIG_PAGE);
+    let examples: Vec<&str> = page
+        .split(".Bd -literal -offset indent\n")
+        .skip(1)
+        .map(|block| block.split(".Ed").next().unwrap_or_default())
+        .collect();
+    let [yaml, toml] = examples.try_into().unwrap();
+
+    let (yaml, toml) = (parse("a.yaml", yaml).unwrap(), parse("a.toml", toml).unwrap());
+
+    assert_eq!(yaml.settings, toml.settings);
+    assert_eq!(yaml.policy.exempt.written_order(V4), toml.policy.exempt.written_order(V4));
+    assert_eq!(yaml.policy.exceptions.written_order(V4), toml.policy.exceptions.written_order(V4));
+    assert_eq!(yaml.policy.out_interfaces.len(), toml.policy.out_interfaces.len());
+}
+
+const V4: ip_masq_agent::policy::Family = ip_masq_agent::policy::Family::V4;
+
+#[test]
+fn the_default_configuration_shows_every_key_with_its_default_and_changes_nothing() {
+    let text = read(DEFAULT_CONFIG);
+    for info in &KEYS {
+        let line = text.lines().find_map(|line| line.strip_prefix('#')?.strip_prefix(info.name)?.strip_prefix(": "));
+        let value = line.unwrap_or_else(|| panic!("no line '#{}: …'", info.name));
+        assert!(info.default.is_empty() || value == info.default, "{}: {value}", info.name);
+    }
+    assert_eq!(parse("config.yaml", &text).unwrap(), parse("config.yaml", "").unwrap());
+}
+
+#[test]
+fn mandoc_finds_nothing_to_improve() {
+    let Ok(output) = std::process::Command::new("mandoc").args(["-Tlint", PROGRAM_PAGE, CONFIG_PAGE]).output() else {
+        assert!(std::env::var_os("CI").is_none(), "mandoc is missing and CI is set");
+        eprintln!("SKIP: no mandoc");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    // Which other pages are installed here says nothing about ours.
+    let complaints: Vec<&str> = said.lines().filter(|line| !line.contains("referenced manual not found")).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn every_place_names_the_same_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let changes = read("CHANGELOG.md");
+    let top = changes.lines().find_map(|line| line.strip_prefix("## ")).unwrap_or_default();
+    assert!(top.starts_with(&format!("{version} (")), "CHANGELOG.md: {top}");
+    let debian = read("debian/changelog");
+    assert!(debian.starts_with(&format!("ip-masq-agent ({version}-")), "debian/changelog");
+    let spec = read("rpm/ip-masq-agent.spec");
+    let found = spec.lines().find_map(|line| line.strip_prefix("Version:")).unwrap_or_default();
+    assert_eq!(found.trim(), version, "rpm/ip-masq-agent.spec");
+}
+
+#[test]
+fn every_file_of_the_install_list_is_in_the_tree() {
+    let list = read("packaging/install.mk");
+    let files: Vec<&str> =
+        list.lines().filter_map(|line| line.trim().strip_prefix("$(call put,")?.split(',').next()).collect();
+    assert!(files.len() > 10, "{files:?}");
+    let missing: Vec<&&str> = files.iter().filter(|file| !Path::new(file).is_file()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn parse(path: &str, text: &str) -> Result<Config, config::Diagnostics> {
+    let source = SourceText { path: Arc::from(Path::new(path)), text: text.to_owned() };
+    config::parse(&[source], &Flags::default())
+}
+
+/// What the page says about a key: from its item to the next one.
+fn entry<'a>(page: &'a str, key: &str) -> &'a str {
+    let start = format!(".It Va {key}\n");
+    let (_, rest) = page.split_once(&start).unwrap_or_else(|| panic!("{CONFIG_PAGE}: no entry {key}"));
+    rest.split("\n.It Va ").next().unwrap_or_default().split("\n.El").next().unwrap_or_default()
+}
+
+fn after(text: &str, word: &str) -> String {
+    flat(text).split_once(word).map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+}
+
+/// One line, single spaces.
+fn flat(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -2,9 +2,11 @@
 //!
 //! `UPDATE=1 cargo test --test golden` writes the files anew; read the difference before you commit it.
 
+use ip_masq_agent::command::render::text;
+use ip_masq_agent::config::{self, Flags, Key, Locations, Trust};
+use ip_masq_agent::ruleset::HostFacts;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 fn cases() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -18,19 +20,14 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// As `render --config CASE --backend BACKEND` prints it on a host that bridges nothing.
 fn render(config: &Path, backend: &str) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_ip-masq-agent"))
-        .args(["render", "--backend", backend, "--config"])
-        .arg(config)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{} with {backend}: {}",
-        config.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+    let locations = Locations { file: Some(config.to_owned()), trust: Trust::Warn, ..Locations::default() };
+    let mut flags = Flags::default();
+    flags.add(Key::Backend, [backend.to_owned()]);
+    let sources = config::read(&locations).unwrap_or_else(|error| panic!("{error}")).sources;
+    let config = config::parse(&sources, &flags).unwrap_or_else(|error| panic!("{error}"));
+    text(&config, HostFacts::default())
 }
 
 fn compare(backend: &str, extension: &str) {

@@ -23,13 +23,13 @@ fn rules_of_nft_and_of_iptables_are_put_into_words() {
          -A POSTROUTING -m mark --mark 7 -j ACCEPT\nCOMMIT\n",
     );
     let found = nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();
-    assert!(found.ours_found);
+    assert!(found.ours_found, "{found:?}");
     assert_eq!(
         found.before,
         [
             "ip early post (priority 90): ip saddr 192.168.0.0/16 oifname \"ppp*\" masquerade comment \"dial-up\"",
-            "ip early post (priority 90): ip daddr != 203.0.113.0/24 l4proto 6 dport 25 … snat",
-            "ip nat POSTROUTING (priority 100): ip saddr 172.17.0.0/16 oifname != \"docker0\" MASQUERADE",
+            "ip early post (priority 90): ip daddr != 203.0.113.0/24 l4proto tcp dport 25 snat",
+            "ip nat POSTROUTING (priority 100): oifname != \"docker0\" ip saddr 172.17.0.0/16 MASQUERADE",
         ]
     );
     assert_eq!(found.after.len(), 1, "{:?}", found.after);

@@ -5,41 +5,42 @@ mod interpreter;
 mod random;
 
 use interpreter::Rules;
-use ip_masq_agent::backend::iptables::render::render;
-use ip_masq_agent::policy::Family;
+use ip_masq_agent::backend::iptables::render::{Context, render};
+use ip_masq_agent::policy::{Family, Flow, Policy};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use proptest::prelude::*;
 
 const BRIDGED: HostFacts = HostFacts { bridged_ipv4: true, bridged_ipv6: true };
 
+fn agree(policy: &Policy, family: Family, position: JumpPosition, flows: &[Flow], has_ipset: bool) {
+    let ruleset = Ruleset::new(policy, family, position, BRIDGED).unwrap();
+    let context = Context { chain: &ChainName::default(), random_fully: true, sets: has_ipset.then_some(&[]) };
+    let text = render(&ruleset, context).to_string();
+    let rules = Rules::read(&text);
+    for flow in flows {
+        let (verdict, provenance) = policy.verdict(flow);
+        assert_eq!(rules.verdict(flow), verdict, "{flow:?} by {provenance:?}\n{text}");
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn rendered_ipv4_rules_agree_with_the_policy(
         policy in random::policy(Family::V4),
         flows in proptest::collection::vec(random::flow(Family::V4), 60),
+        has_ipset: bool,
     ) {
-        let ruleset = Ruleset::new(&policy, Family::V4, JumpPosition::Last, BRIDGED).unwrap();
-        let text = render(&ruleset, &ChainName::default());
-        let rules = Rules::read(&text);
-        for flow in flows {
-            let (verdict, provenance) = policy.verdict(&flow);
-            prop_assert_eq!(rules.verdict(&flow), verdict, "{:?} by {:?}\n{}", flow, provenance, text);
-        }
+        agree(&policy, Family::V4, JumpPosition::Last, &flows, has_ipset);
     }
 
     #[test]
     fn rendered_ipv6_rules_agree_with_the_policy(
         policy in random::policy(Family::V6),
         flows in proptest::collection::vec(random::flow(Family::V6), 60),
+        has_ipset: bool,
     ) {
-        let ruleset = Ruleset::new(&policy, Family::V6, JumpPosition::First, BRIDGED).unwrap();
-        let text = render(&ruleset, &ChainName::default());
-        let rules = Rules::read(&text);
-        for flow in flows {
-            let (verdict, provenance) = policy.verdict(&flow);
-            prop_assert_eq!(rules.verdict(&flow), verdict, "{:?} by {:?}\n{}", flow, provenance, text);
-        }
+        agree(&policy, Family::V6, JumpPosition::First, &flows, has_ipset);
     }
 }

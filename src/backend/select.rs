@@ -2,6 +2,7 @@
 
 use super::iptables::Iptables;
 use super::iptables::tools::{Tools, Variant, host_variant, run};
+use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
 use crate::host::child::Exec;
@@ -66,8 +67,8 @@ fn iptables(
     Ok((Box::new(Iptables::new(exec, tools, settings.masq_chain.clone())), reason))
 }
 
-fn nftables(_settings: &Settings, reason: String) -> Result<Chosen, Error> {
-    Err(Error::new(ErrorKind::Unsupported, format!("this build has no nftables backend ({reason})")))
+fn nftables(settings: &Settings, reason: String) -> Result<Chosen, Error> {
+    Ok((Box::new(Nftables::new(settings.table_owner)?), reason))
 }
 
 /// The variant behind `iptables`, if it can list the nat table. Without the capability to ask it counts as usable: the

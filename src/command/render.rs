@@ -3,41 +3,47 @@
 use super::{Context, exit, refuse};
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::tools::{Tools, Variant};
-use crate::backend::nftables::render::render as render_nftables;
+use crate::backend::nftables;
 use crate::backend::{Backend, BackendName};
 use crate::config::{BackendChoice, Config};
 use crate::host::child::Children;
 use crate::host::view;
 use crate::policy::Family;
-use crate::ruleset::Ruleset;
+use crate::ruleset::{HostFacts, Ruleset};
 
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
-    let (config, _) = match context.load() {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => return refuse(&diagnostics),
-    };
-    for family in [Family::V4, Family::V6] {
-        if let Some(ruleset) = Ruleset::new(&config.policy, family, config.settings.jump_position, view::facts()) {
-            println!("# {family}, {}", backend(&config));
-            print!("{}", text(&config, &ruleset));
+    match context.load() {
+        Ok((config, _)) => {
+            print!("{}", text(&config, view::facts()));
+            exit::OK
         }
+        Err(diagnostics) => refuse(&diagnostics),
     }
-    exit::OK
+}
+
+/// The rules of each family, behind a line that names it.
+pub fn text(config: &Config, facts: HostFacts) -> String {
+    let backend = backend(config.settings.backend);
+    [Family::V4, Family::V6]
+        .into_iter()
+        .filter_map(|family| Ruleset::new(&config.policy, family, config.settings.jump_position, facts))
+        .map(|ruleset| format!("# {}, {backend}\n{}", ruleset.family, rules(config, backend, &ruleset)))
+        .collect()
 }
 
 /// The backend whose words are used: as configured, and the words of iptables where that leaves it open.
-fn backend(config: &Config) -> BackendName {
-    match config.settings.backend {
+fn backend(choice: BackendChoice) -> BackendName {
+    match choice {
         BackendChoice::Nftables => BackendName::Nftables,
         BackendChoice::IptablesLegacy => BackendName::IptablesLegacy,
         BackendChoice::Auto | BackendChoice::Iptables | BackendChoice::IptablesNft => BackendName::IptablesNft,
     }
 }
 
-fn text(config: &Config, ruleset: &Ruleset) -> String {
-    let variant = match backend(config) {
-        BackendName::Nftables => return render_nftables(ruleset),
+fn rules(config: &Config, backend: BackendName, ruleset: &Ruleset) -> String {
+    let variant = match backend {
+        BackendName::Nftables => return nftables::render(ruleset, config.settings.table_owner),
         BackendName::IptablesNft => Variant::Nft,
         BackendName::IptablesLegacy => Variant::Legacy,
     };

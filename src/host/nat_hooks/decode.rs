@@ -249,7 +249,11 @@ fn shown(loaded: &Loaded, value: &[u8]) -> String {
             [high, low] => u16::from_be_bytes([*high, *low]).to_string(),
             _ => hexadecimal(value),
         },
-        "l4proto" | "nfproto" => value.first().map(u8::to_string).unwrap_or_default(),
+        "l4proto" => match value.first() {
+            Some(6) => "tcp".to_owned(),
+            Some(17) => "udp".to_owned(),
+            other => other.map(u8::to_string).unwrap_or_default(),
+        },
         _ => hexadecimal(value),
     }
 }

@@ -123,8 +123,7 @@ impl Ipset {
 }
 
 fn refused(message: &Message<'_>) -> io::Result<()> {
-    let error = read_error(message)?;
-    if error.raw_os_error() == Some(0) { Ok(()) } else { Err(error) }
+    read_error(message)?.map_or(Ok(()), Err)
 }
 
 /// `None` for the later messages of a long set, which have its name but not its type.

@@ -21,6 +21,8 @@
 //!
 //! The arrows point one way; `tests/layering.rs` holds them there.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod agent;
 pub mod backend;
 pub mod cli;

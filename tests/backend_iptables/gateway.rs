@@ -3,10 +3,11 @@
 use crate::lab::Namespace;
 use ip_masq_agent::backend::iptables::Iptables;
 use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
-use ip_masq_agent::backend::{Backend, Plan};
+use ip_masq_agent::backend::{Backend, Counters, Error, Fingerprint, Plan};
 use ip_masq_agent::host::child::Children;
 use ip_masq_agent::policy::{Family, Origin, PRIVATE_RANGES, Policy, PrefixSet};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
+use std::process::Output;
 
 /// Makes a test of each variant from one body; the body's module is the variant's name.
 macro_rules! both_variants {
@@ -14,7 +15,8 @@ macro_rules! both_variants {
         $(mod $name {
             #[allow(unused_imports, reason = "what the bodies need together")]
             use super::*;
-            fn body($host: Gateway) $body
+            #[allow(unused_mut, reason = "some bodies only look")]
+            fn body(mut $host: Gateway) $body
             #[test]
             fn nft() {
                 $crate::gateway::with(ip_masq_agent::backend::iptables::tools::Variant::Nft, body);
@@ -47,34 +49,175 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(variant: Variant) -> Self {
-        let tools = Tools::probe(&mut Children, variant).unwrap();
-        Gateway {
+        let mut gateway = Gateway {
             namespace: Namespace::new("gateway").unwrap(),
             variant,
             policy: default_policy(),
             position: JumpPosition::Last,
             facts: HostFacts::default(),
-            backend: Iptables::new(Children, tools, ChainName::default()),
-        }
+            backend: Iptables::new(Children, Tools::assumed(variant), ChainName::default()),
+        };
+        gateway.restart("IP-MASQ-AGENT");
+        gateway
+    }
+
+    /// A new service, that remembers nothing, with a chain of the name.
+    pub fn restart(&mut self, chain: &str) {
+        let tools = Tools::probe(&mut Children, self.variant).unwrap();
+        self.backend = Iptables::new(Children, tools, chain.parse().unwrap());
     }
 
     pub fn ruleset(&self, family: Family) -> Option<Ruleset> {
         Ruleset::new(&self.policy, family, self.position, self.facts)
     }
 
-    pub fn plan(&mut self, family: Family) -> Plan {
+    pub fn try_plan(&mut self, family: Family) -> Result<Plan, Error> {
         let desired = self.ruleset(family);
         let backend = &mut self.backend;
-        self.namespace.enter(|| backend.plan(family, desired.as_ref())).unwrap()
+        self.namespace.enter(|| backend.plan(family, desired.as_ref()))
     }
 
-    /// Plans and commits IPv4, as a service does; returns what was committed.
-    pub fn apply(&mut self) -> Plan {
-        let plan = self.plan(Family::V4);
+    pub fn plan(&mut self, family: Family) -> Plan {
+        self.try_plan(family).unwrap()
+    }
+
+    pub fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
         let backend = &mut self.backend;
-        self.namespace.enter(|| backend.commit(&plan)).unwrap();
+        self.namespace.enter(|| backend.commit(plan))
+    }
+
+    /// Plans and commits one family, as a service does; afterwards nothing may differ.
+    pub fn apply_to(&mut self, family: Family) -> Plan {
+        let plan = self.plan(family);
+        self.commit(&plan).unwrap();
+        let again = self.plan(family);
+        assert!(again.is_in_sync(), "after\n{}\nstill {:?}\n{}", plan.transaction, again.drift, again.transaction);
+        let (observed, desired) = (&again.observed, &again.desired);
+        assert!(observed == desired, "observed\n{observed:.2000}\ndesired\n{desired:.2000}");
+        assert!(again.drift.is_empty());
         plan
     }
+
+    pub fn apply(&mut self) -> Plan {
+        self.apply_to(Family::V4)
+    }
+
+    /// Plans that nothing of ours is there, and commits.
+    pub fn flush(&mut self, family: Family) -> Plan {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| {
+            let plan = backend.plan(family, None).unwrap();
+            backend.commit(&plan).unwrap();
+            let again = backend.plan(family, None).unwrap();
+            assert!(again.is_in_sync(), "{}", again.transaction);
+            plan
+        })
+    }
+
+    pub fn fingerprint(&mut self) -> Fingerprint {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.fingerprint()).unwrap()
+    }
+
+    pub fn content_fingerprint(&mut self) -> Fingerprint {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.content_fingerprint()).unwrap()
+    }
+
+    pub fn counters(&mut self) -> Counters {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.counters(Family::V4)).unwrap()
+    }
+
+    fn program(&self, family: Family, suffix: &str) -> String {
+        let name = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        let infix = match self.variant {
+            Variant::Nft => "nft",
+            Variant::Legacy => "legacy",
+        };
+        format!("{name}-{infix}{suffix}")
+    }
+
+    /// The nat table as iptables-save lists it, without comments and counters.
+    pub fn save(&self, family: Family) -> String {
+        let listing = self.namespace.must(&self.program(family, "-save"), &["-t", "nat"]);
+        listing.lines().filter(|line| !line.starts_with('#')).map(|line| uncounted(line) + "\n").collect()
+    }
+
+    /// The rules of POSTROUTING, as listed.
+    pub fn postrouting(&self) -> Vec<String> {
+        let listing = self.save(Family::V4);
+        listing.lines().filter_map(|line| line.strip_prefix("-A POSTROUTING ")).map(str::to_owned).collect()
+    }
+
+    /// What somebody else does with `iptables -t nat`.
+    pub fn iptables(&self, arguments: &str) {
+        let arguments: Vec<&str> = ["-t", "nat"].into_iter().chain(arguments.split_whitespace()).collect();
+        self.namespace.must(&self.program(Family::V4, ""), &arguments);
+    }
+
+    /// What somebody else does with `iptables-restore --noflush`.
+    pub fn restore(&self, family: Family, lines: &str) {
+        let output = self.try_restore(family, lines);
+        assert!(output.status.success(), "{lines}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn try_restore(&self, family: Family, lines: &str) -> Output {
+        let transaction = format!("*nat\n{lines}\nCOMMIT\n");
+        self.namespace.run_with_input(&self.program(family, "-restore"), &["--noflush"], &transaction)
+    }
+
+    pub fn ipset(&self, arguments: &str) -> String {
+        self.namespace.must("ipset", &arguments.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Takes a program away, in this gateway only.
+    pub fn hide(&self, program: &str) {
+        self.shadow_programs(&format!("rm /run/sbin/{program}"));
+    }
+
+    /// Puts a script in the place of a program, in this gateway only.
+    pub fn replace(&self, program: &str, script: &str) {
+        self.shadow_programs(&format!(
+            "rm /run/sbin/{program} && printf %s '{}' >/run/sbin/{program} && chmod 755 /run/sbin/{program}",
+            script.replace('\'', r"'\''")
+        ));
+    }
+
+    fn shadow_programs(&self, change: &str) {
+        let script = format!(
+            "mkdir /run/real /run/sbin && mount --bind /usr/sbin /run/real && ln -s /run/real/* /run/sbin && {change} && \
+             mount --bind /run/sbin /usr/sbin"
+        );
+        self.namespace.must("sh", &["-c", &script]);
+    }
+
+    /// The names of all sets.
+    pub fn sets(&self) -> Vec<String> {
+        self.ipset("list -n").lines().map(str::to_owned).collect()
+    }
+
+    /// A prefix list of so many networks, none touching another.
+    pub fn exempt(&mut self, count: u32) {
+        self.policy.exempt = PrefixSet::from_prefixes(networks(count), &Origin::Default);
+    }
+}
+
+/// `:CHAIN POLICY [12:345]` without the numbers, which move by themselves.
+fn uncounted(line: &str) -> String {
+    match line.split_once(" [") {
+        Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
+/// So many networks of IPv4, none touching another.
+pub fn networks(count: u32) -> Vec<ip_masq_agent::policy::Prefix> {
+    let network = |number: u32| std::net::Ipv4Addr::from((11 << 24) + (number << 9));
+    (0..count).map(|number| format!("{}/24", network(number)).parse().unwrap()).collect()
 }
 
 /// What a host without a configuration gets.

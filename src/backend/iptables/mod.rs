@@ -47,8 +47,9 @@ struct Last {
     notes: Vec<String>,
 }
 
-/// A full replacement of a very long list takes a few seconds, and the lock may take five.
-const COMMIT_DEADLINE: Duration = Duration::from_secs(25);
+/// For each of the two programs of a commit. The lock may take five seconds, a very long list two; both together stay
+/// below a watchdog of 30 s.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
 
 impl<E: Exec> Iptables<E> {
     /// A backend for programs that were probed or are assumed.

@@ -155,7 +155,7 @@ fn parse_rule(words: &[Word<'_>]) -> Option<Rule> {
             "-s" => rule.source = prefix(argument()?, not)?,
             "-d" => rule.destination = prefix(argument()?, not)?,
             "-o" => rule.out_interface = Some(Match { negated: not, value: argument()?.to_owned() }),
-            "-p" if !not => rule.protocol = Some(argument()?.to_owned()),
+            "-p" if !not => rule.protocol = Some(protocol(argument()?)),
             "-m" if !not => match argument()? {
                 "addrtype" => rule.address_type = Some(AddressType::default()),
                 "comment" | "tcp" | "set" | "physdev" | "statistic" => {}
@@ -173,6 +173,7 @@ fn parse_rule(words: &[Word<'_>]) -> Option<Rule> {
                 let value = TcpFlags { mask: flags(argument()?)?, set: flags(argument()?)? };
                 rule.tcp_flags = Some(Match { negated: not, value });
             }
+            "--syn" => rule.tcp_flags = Some(Match { negated: not, value: TcpFlags::OPENING }),
             "--match-set" => {
                 let name = argument()?.to_owned();
                 rule.set = Some(Match { negated: not, value: (name, direction(argument()?)?) });
@@ -208,9 +209,22 @@ fn prefix(text: &str, negated: bool) -> Option<Option<Match<Prefix>>> {
     }
 }
 
+/// By name, also where the listing has a number.
+fn protocol(text: &str) -> String {
+    let name = match text {
+        "6" => "tcp",
+        "17" => "udp",
+        "132" => "sctp",
+        other => other,
+    };
+    name.to_owned()
+}
+
 fn flags(text: &str) -> Option<u8> {
-    if text == "NONE" {
-        return Some(0);
+    match text {
+        "NONE" => return Some(0),
+        "ALL" => return Some(TcpFlags::NAMES.iter().map(|(_, bit)| bit).sum()),
+        _ => {}
     }
     text.split(',')
         .try_fold(0, |bits, word| TcpFlags::NAMES.iter().find(|(name, _)| *name == word).map(|(_, bit)| bits | bit))

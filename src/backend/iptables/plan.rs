@@ -66,14 +66,21 @@ pub fn compare(
     draft.chains(chains, &observed.table);
     draft.leftovers(&leftovers, &observed.table);
     let desired_sets = desired.map_or(&[][..], |desired| &desired.sets);
-    draft.sets(family, desired_sets, observed, chains, &leftovers);
-    let steps = draft.steps();
+    draft.sets(desired_sets, observed);
+    draft.unwanted_sets(family, desired_sets, observed, |chain| {
+        chains.iter().any(|ours| ours.name == chain) || leftovers.hold(chain)
+    });
+    draft.notes.extend_from_slice(&leftovers.notes);
+    let sets = observed.sets.iter().filter(|set| {
+        let name = &set.header.name;
+        desired_sets.iter().any(|wanted| wanted.name == *name) || draft.discarded.contains(name)
+    });
     Ok(Comparison {
         desired: desired.map(Rendered::to_string).unwrap_or_default(),
-        observed: describe(desired, chains, &leftovers, observed),
+        observed: describe_sets(sets) + &describe(desired, chains, &leftovers, &observed.table),
+        steps: draft.steps(),
         drift: draft.drift,
-        steps,
-        notes: leftovers.notes,
+        notes: draft.notes,
     })
 }
 
@@ -164,6 +171,7 @@ struct Draft {
     set_lines: String,
     created: Vec<String>,
     discarded: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Draft {
@@ -222,14 +230,7 @@ impl Draft {
         }
     }
 
-    fn sets(
-        &mut self,
-        family: Family,
-        desired: &[DesiredSet],
-        observed: &Observed<'_>,
-        chains: &[RenderedChain],
-        leftovers: &Leftovers,
-    ) {
+    fn sets(&mut self, desired: &[DesiredSet], observed: &Observed<'_>) {
         for set in desired {
             let found = observed.sets.iter().find(|found| found.header.name == set.name);
             let lines = set.member_lines(found.map_or(&[], |found| &found.members));
@@ -242,17 +243,30 @@ impl Draft {
             }
             self.set_lines.push_str(&lines);
         }
-        let is_ours = |chain: &str| chains.iter().any(|ours| ours.name == chain) || leftovers.hold(chain);
+    }
+
+    fn unwanted_sets(
+        &mut self,
+        family: Family,
+        desired: &[DesiredSet],
+        observed: &Observed<'_>,
+        is_our_chain: impl Fn(&str) -> bool,
+    ) {
         for set in observed.sets.iter().map(|set| &set.header) {
             let name = &set.name;
-            let wanted = desired.iter().any(|wanted| wanted.name == *name);
-            let ours = observed.table.rules().filter(|(chain, rule)| is_ours(chain) && refers_to(rule, name)).count();
-            // More references than rules of ours: the other variant's table, or somebody else's rule, needs it.
-            if wanted || !is_our_name(name, family) || set.references as usize > ours {
+            if !is_our_name(name, family) || desired.iter().any(|wanted| wanted.name == *name) {
                 continue;
             }
-            self.drift.push(format!("set '{name}' is not wanted"));
-            self.discarded.push(name.clone());
+            let is_our_reference =
+                |(chain, rule): &(&str, &ListedRule<'_>)| is_our_chain(chain) && refers_to(rule, name);
+            let ours = observed.table.rules().filter(is_our_reference).count();
+            // More references than rules of ours: the other variant's table, or somebody else's rule, needs it.
+            if set.references as usize > ours {
+                self.notes.push(format!("set '{name}' stays: rules that are not ours refer to it"));
+            } else {
+                self.drift.push(format!("set '{name}' is not wanted"));
+                self.discarded.push(name.clone());
+            }
         }
     }
 
@@ -290,21 +304,15 @@ fn difference(desired: &RenderedChain, observed: Option<&Chain<'_>>) -> Option<S
 }
 
 /// What is there of ours, in the form of [`Rendered`]'s text.
-fn describe(
-    desired: Option<&Rendered>,
-    chains: &[RenderedChain],
-    leftovers: &Leftovers,
-    observed: &Observed<'_>,
-) -> String {
-    let wanted = chains.iter().filter_map(|chain| observed.table.chain(&chain.name));
-    let others = observed.table.chains.iter().filter(|chain| leftovers.hold(chain.name));
+fn describe(desired: Option<&Rendered>, chains: &[RenderedChain], leftovers: &Leftovers, table: &Table<'_>) -> String {
+    let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));
+    let others = table.chains.iter().filter(|chain| leftovers.hold(chain.name));
     let listed: Vec<&Chain<'_>> = wanted.chain(others).collect();
-    let mut text = describe_sets(&observed.sets);
     let mut rules = String::new();
     for chain in &listed {
         let _ = writeln!(rules, ":{} - [0:0]", chain.name);
     }
-    for (place, rule) in observed.table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules).iter().enumerate() {
+    for (place, rule) in table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules).iter().enumerate() {
         if is_our_jump(rule) {
             let position = desired.map(|desired| desired.position).unwrap_or_default();
             let _ = writeln!(rules, "{} {}", jump_command(position, place == 0), canonical(rule));
@@ -315,13 +323,10 @@ fn describe(
             let _ = writeln!(rules, "-A {} {}", chain.name, canonical(rule));
         }
     }
-    if !rules.is_empty() {
-        let _ = write!(text, "*nat\n{rules}COMMIT\n");
-    }
-    text
+    if rules.is_empty() { rules } else { format!("*nat\n{rules}COMMIT\n") }
 }
 
-fn describe_sets(sets: &[ObservedSet]) -> String {
+fn describe_sets<'a>(sets: impl Iterator<Item = &'a ObservedSet>) -> String {
     let mut text = String::new();
     for ObservedSet { header, members } in sets {
         let family = match header.family {

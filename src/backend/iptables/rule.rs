@@ -185,14 +185,14 @@ impl fmt::Display for Rule {
         if let Some(flags) = &self.tcp_flags {
             write!(f, "-m tcp {}--tcp-flags {} ", flags.bang(), flags.value)?;
         }
+        if let Some(set) = &self.set {
+            write!(f, "-m set {}--match-set {} {} ", set.bang(), set.value.0, set.value.1)?;
+        }
         if let Some(comment) = &self.comment {
             write!(f, "-m comment --comment {} ", Quoted(comment))?;
         }
         if let Some(types) = &self.address_type {
             write!(f, "{types} ")?;
-        }
-        if let Some(set) = &self.set {
-            write!(f, "-m set {}--match-set {} {} ", set.bang(), set.value.0, set.value.1)?;
         }
         if self.bridged {
             f.write_str("-m physdev --physdev-is-bridged ")?;

@@ -16,6 +16,9 @@ pub const THRESHOLD: usize = 64;
 /// The kernel's default; a set never has room for less, so that a short list may grow by hand.
 const LEAST_ROOM: u32 = 65536;
 
+/// A set of ours that was made with other options under the same name is stepped around by another name.
+const ATTEMPTS: u32 = 4;
+
 /// A set as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredSet {
@@ -23,7 +26,7 @@ pub struct DesiredSet {
     pub name: String,
     /// The family of its members.
     pub family: Family,
-    /// Its members. `hash:net` refuses a prefix of length 0, so that one is written as its two halves.
+    /// Its members. None has length 0, which `hash:net` would refuse: aggregated, such a prefix is a whole list.
     pub members: Arc<[Prefix]>,
 }
 
@@ -65,18 +68,18 @@ pub struct ObservedSet {
 }
 
 impl DesiredSet {
-    /// The set for a group, under a name that no unusable set in the kernel has.
+    /// The set for a group: the one that is there already under one of its names, or else under the first name that
+    /// nothing in the kernel has.
     pub fn new(chain: &ChainName, group: &Group, family: Family, existing: &[SetHeader]) -> Self {
-        let members = members(&group.prefixes);
-        let mut attempt = 0;
-        loop {
-            let name = name(chain, group.kind, family, &members, attempt);
-            let set = DesiredSet { name, family, members: members.clone() };
-            if existing.iter().all(|header| header.name != set.name || set.can_live_in(header)) {
-                return set;
-            }
-            attempt += 1;
-        }
+        let mut set = DesiredSet { name: String::new(), family, members: group.prefixes.clone() };
+        let names: Vec<String> =
+            (0..ATTEMPTS).map(|attempt| name(chain, group.kind, family, &set.members, attempt)).collect();
+        let holder = |name: &String| existing.iter().find(|header| header.name == *name);
+        let there = names.iter().find(|name| holder(name).is_some_and(|header| set.can_live_in(header)));
+        let free = names.iter().find(|name| holder(name).is_none());
+        // With every name taken by something unusable the first is as bad as any: the kernel refuses it by name.
+        set.name = there.or(free).unwrap_or(&names[0]).clone();
+        set
     }
 
     /// How many members the set is made for.
@@ -146,17 +149,6 @@ fn name(chain: &ChainName, kind: GroupKind, family: Family, members: &[Prefix], 
         digest.add(&[member.length()]);
     }
     format!("{}{}-{:08x}", prefix_of(family), kind.name(), digest.folded())
-}
-
-fn members(prefixes: &Arc<[Prefix]>) -> Arc<[Prefix]> {
-    if prefixes.iter().all(|prefix| prefix.length() > 0) {
-        return prefixes.clone();
-    }
-    prefixes.iter().flat_map(|prefix| if prefix.length() == 0 { halves(*prefix) } else { vec![*prefix] }).collect()
-}
-
-fn halves(whole: Prefix) -> Vec<Prefix> {
-    [whole.address(), whole.last()].into_iter().filter_map(|address| Prefix::containing(address, 1)).collect()
 }
 
 /// FNV-1a, 64 bits: the same in every build, because a later build must recognise the sets of this one.
@@ -232,12 +224,6 @@ mod tests {
         let wrong = SetHeader { type_name: "hash:ip".into(), ..right.clone() };
         assert_eq!(DesiredSet::new(&chain, &group, Family::V4, &[right]), first);
         assert_ne!(DesiredSet::new(&chain, &group, Family::V4, &[wrong]).name, first.name);
-    }
-
-    #[test]
-    fn everything_is_two_halves() {
-        let all = DesiredSet::new(&ChainName::default(), &group(GroupKind::Exempt, &["::/0"]), Family::V6, &[]);
-        assert_eq!(all.member_lines(&[]), format!("add {0} ::/1\nadd {0} 8000::/1\n", all.name));
     }
 
     #[test]

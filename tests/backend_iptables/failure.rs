@@ -1,0 +1,130 @@
+//! What goes wrong is named, and the old state stays whole.
+
+use crate::gateway::{Gateway, both_variants};
+use ip_masq_agent::backend::iptables::Iptables;
+use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
+use ip_masq_agent::backend::{Backend, Error, ErrorKind};
+use ip_masq_agent::host::child::Children;
+use ip_masq_agent::policy::Family;
+use rustix::fs::{FlockOperation, flock};
+
+both_variants! {
+    fn a_set_in_the_way_between_plan_and_commit_leaves_the_rules_as_they_were(host: Gateway) {
+        host.exempt(100);
+        host.apply();
+        host.exempt(101);
+        let plan = host.plan(Family::V4);
+        // The set that the rules will ask for is of the other family when they come.
+        let name = plan.transaction.lines().find_map(|line| line.strip_prefix("create ")?.split(' ').next()).unwrap();
+        host.ipset(&format!("create {name} hash:net family inet6"));
+        let rules = host.save(Family::V4);
+        let error = host.commit(&plan).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+        assert_eq!(host.save(Family::V4), rules);
+        host.apply();
+    }
+
+    fn a_refused_transaction_leaves_rules_and_sets_byte_for_byte(host: Gateway) {
+        host.exempt(100);
+        host.apply();
+        let before = (host.save(Family::V4), host.ipset("save"));
+        host.exempt(101);
+        let plan = host.plan(Family::V4);
+        host.replace(&format!("iptables-{}-restore", infix(host.variant)), "#!/bin/sh\ncat >/dev/null\necho 'iptables-restore: line 3 failed' >&2\nexit 1\n");
+        let error = host.commit(&plan).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused);
+        assert!(error.message.contains("line 3 failed, at '"), "{error}");
+        assert_eq!((host.save(Family::V4), host.ipset("save")), before);
+    }
+
+    fn a_line_that_the_kernel_refuses_is_named(host: Gateway) {
+        host.iptables("-N LOOP");
+        host.apply();
+        let before = host.save(Family::V4);
+        let plan = host.plan(Family::V4);
+        assert!(plan.is_in_sync());
+        host.restart("LONELY");
+        let plan = host.plan(Family::V4);
+        // Somebody takes the old jump away first, so that ours can't be deleted any more.
+        host.iptables("-F POSTROUTING");
+        let moved = host.save(Family::V4);
+        assert_ne!(moved, before);
+        let error = host.commit(&plan).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Busy, "{error}");
+        assert!(error.message.contains("at '-D POSTROUTING "), "{error}");
+        assert_eq!(host.save(Family::V4), moved);
+        host.apply();
+    }
+
+    fn a_plan_is_committed_once(host: Gateway) {
+        let plan = host.plan(Family::V4);
+        host.commit(&plan).unwrap();
+        assert_eq!(host.commit(&plan).unwrap_err().kind, ErrorKind::Other);
+    }
+
+    fn a_missing_program_is_named(host: Gateway) {
+        let program = format!("iptables-{}-save", infix(host.variant));
+        host.hide(&program);
+        let error = host.try_plan(Family::V4).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::MissingTool, "{error}");
+        assert!(error.message.contains(&program), "{error}");
+    }
+
+    fn without_the_capability_the_error_says_so(host: Gateway) {
+        let variant = host.variant;
+        let ruleset = host.ruleset(Family::V4);
+        let error: Error = host.namespace.enter(move || {
+            drop_net_admin();
+            let mut backend = Iptables::new(Children, Tools::probe(&mut Children, variant).unwrap(), "IP-MASQ-AGENT".parse().unwrap());
+            backend.plan(Family::V4, ruleset.as_ref()).unwrap_err()
+        });
+        assert_eq!(error.kind, ErrorKind::Permission, "{error}");
+        assert!(error.message.contains("Permission denied"), "{error}");
+    }
+}
+
+/// Only the legacy variant has a lock.
+#[test]
+fn a_held_lock_is_busy() {
+    crate::gateway::with(Variant::Legacy, |mut host| {
+        let plan = host.plan(Family::V4);
+        let lock = host.namespace.enter(|| std::fs::File::create("/run/xtables.lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let before = host.save(Family::V4);
+        let error = host.commit(&plan).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Busy, "{error}");
+        assert!(error.is_transient());
+        assert_eq!(host.save(Family::V4), before);
+        drop(lock);
+        host.apply();
+    });
+}
+
+#[test]
+fn a_lock_file_that_can_t_be_opened_is_named() {
+    crate::gateway::with(Variant::Legacy, |mut host| {
+        let plan = host.plan(Family::V4);
+        host.namespace.must("mount", &["-o", "remount,ro", "/run"]);
+        let error = host.commit(&plan).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Permission, "{error}");
+        assert!(error.message.contains("/run/xtables.lock"), "{error}");
+    });
+}
+
+fn infix(variant: Variant) -> &'static str {
+    match variant {
+        Variant::Nft => "nft",
+        Variant::Legacy => "legacy",
+    }
+}
+
+/// Takes CAP_NET_ADMIN from the calling thread and the programs it will start.
+fn drop_net_admin() {
+    use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities};
+    remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).unwrap();
+    let mut sets = capabilities(None).unwrap();
+    sets.effective -= CapabilitySet::NET_ADMIN;
+    sets.permitted -= CapabilitySet::NET_ADMIN;
+    sets.inheritable -= CapabilitySet::NET_ADMIN;
+    set_capabilities(None, sets).unwrap();
+}

@@ -117,7 +117,7 @@ fn every_kind_of_drift_is_seen_named_and_repaired() {
         ("add element inet ip-masq-agent exempt4 { 0.0.0.0/7, 11.0.0.0/8 }", "set exempt4 has 2 elements too many"),
         ("flush set inet ip-masq-agent exempt6", "set exempt6 lacks 2 elements"),
         ("flush chain inet ip-masq-agent ipv4-2", "chain ipv4-2 lacks 11 rules"),
-        ("flush chain inet ip-masq-agent postrouting", "chain postrouting lacks 1 rule"),
+        ("flush chain inet ip-masq-agent postrouting", "chain postrouting lacks 2 rules"),
         (
             "insert rule inet ip-masq-agent ipv6-2 counter return comment \"keep source: everything\"",
             "the rules of chain ipv6-2 are not ours",
@@ -127,10 +127,7 @@ fn every_kind_of_drift_is_seen_named_and_repaired() {
             "the rules of chain postrouting are not ours",
         ),
         ("add table inet ip-masq-agent { flags dormant; }", "table inet ip-masq-agent is dormant"),
-        (
-            "add chain inet ip-masq-agent postrouting { policy drop; }",
-            "chain postrouting drops what no rule decides",
-        ),
+        ("add chain inet ip-masq-agent postrouting { policy drop; }", "chain postrouting drops what no rule decides"),
         ("delete table inet ip-masq-agent", "table inet ip-masq-agent is missing"),
         ("flush ruleset", "table inet ip-masq-agent is missing"),
     ];
@@ -243,7 +240,10 @@ fn what_is_not_ours_is_refused_and_left_alone() {
         ("add table inet ip-masq-agent\n".to_owned(), "it has no comment"),
         ("add table inet ip-masq-agent { comment \"mine\"; }\n".to_owned(), "it has no comment"),
         (with("add chain inet ip-masq-agent extra"), "chain 'extra' is not ours"),
-        (with("add chain inet ip-masq-agent ipv6 { type nat hook postrouting priority 1; }"), "not in the place of ours"),
+        (
+            with("add chain inet ip-masq-agent ipv6 { type nat hook postrouting priority 1; }"),
+            "not in the place of ours",
+        ),
         (with("add set inet ip-masq-agent extra { type ipv4_addr; }"), "set 'extra' is not ours"),
         (with("add set inet ip-masq-agent exempt6 { type ipv6_addr; }"), "not of the type of ours"),
         (with("add counter inet ip-masq-agent extra"), "objects of other kinds"),
@@ -304,7 +304,8 @@ fn the_largest_and_the_smallest_ranges_fit() {
     ];
     let mut backend = backend();
     for list in lists.iter().chain(lists.iter().rev()) {
-        let policy = Policy { exempt: prefixes(list), exceptions: prefixes(list), enable_ipv6: true, ..default_policy() };
+        let policy =
+            Policy { exempt: prefixes(list), exceptions: prefixes(list), enable_ipv6: true, ..default_policy() };
         apply_policy(&mut backend, &policy);
         let listing: String = listing().lines().filter(|line| !line.contains(" daddr ")).collect();
         for prefix in policy.exempt.sorted(Family::V4).iter().chain(&policy.exempt.sorted(Family::V6)) {
@@ -329,23 +330,25 @@ fn random_policy() -> impl Strategy<Value = Policy> {
     let list = move || vec(prefix.clone(), 0..20).prop_map(|list| PrefixSet::from_prefixes(list, &Origin::Default));
     let interfaces = proptest::sample::subsequence(vec!["eth0", "ppp+", "!wg0", "!docker+", "br-lan"], 0..=5);
     let ports = proptest::option::of(prop_oneof![Just("1024-65535"), Just("4000"), Just("1024-2047,4000")]);
-    (interfaces, (list(), list(), list(), list()), any::<[bool; 6]>(), ports).prop_map(|(names, lists, flags, ports)| Policy {
-        out_interfaces: names
-            .iter()
-            .map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default })
-            .collect(),
-        sources: lists.0,
-        excluded_sources: lists.1,
-        exceptions: lists.2,
-        exempt: lists.3,
-        masq_link_local: flags[0],
-        masq_link_local_ipv6: flags[1],
-        masq_multicast: flags[2],
-        masq_local_source: flags[3],
-        enable_ipv6: flags[4],
-        random_fully: flags[5],
-        to_ports: ports.map(|ports| ports.parse().unwrap()),
-    })
+    (interfaces, (list(), list(), list(), list()), any::<[bool; 6]>(), ports).prop_map(
+        |(names, lists, flags, ports)| Policy {
+            out_interfaces: names
+                .iter()
+                .map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default })
+                .collect(),
+            sources: lists.0,
+            excluded_sources: lists.1,
+            exceptions: lists.2,
+            exempt: lists.3,
+            masq_link_local: flags[0],
+            masq_link_local_ipv6: flags[1],
+            masq_multicast: flags[2],
+            masq_local_source: flags[3],
+            enable_ipv6: flags[4],
+            random_fully: flags[5],
+            to_ports: ports.map(|ports| ports.parse().unwrap()),
+        },
+    )
 }
 
 #[test]
@@ -364,4 +367,107 @@ fn a_random_walk_ends_where_the_last_step_alone_would() {
             assert_eq!(seen.observed, alone);
         }
     }
+}
+
+fn persistent() -> Nftables {
+    Nftables::new(TableOwner::Persist).unwrap()
+}
+
+/// `nft -f` of a script that the kernel must refuse.
+fn nft_refused(script: &str) -> String {
+    namespace::fail("nft", &["-f", "-"], script)
+}
+
+#[test]
+fn an_owned_table_is_passed_by_and_survives_its_owner() {
+    namespace::enter!();
+    let policy = full_policy();
+    let mut first = persistent();
+    apply_policy(&mut first, &policy);
+    let handle = base_chain_handle();
+    nft("flush ruleset\n");
+    assert_eq!(base_chain_handle(), handle);
+    let refusal = nft_refused("delete table inet ip-masq-agent\n");
+    assert!(refusal.contains("Operation not permitted"), "{refusal}");
+    drop(first);
+    assert_eq!(base_chain_handle(), handle, "the table outlives its owner");
+
+    let mut second = persistent();
+    let desired = ruleset(&policy, Family::V4);
+    let plan = apply(&mut second, Family::V4, desired.as_ref());
+    assert_eq!(plan.drift, ["table inet ip-masq-agent has no owner"]);
+    assert_eq!(base_chain_handle(), handle, "the next one adopts it as it is");
+    nft("flush ruleset\n");
+    assert_eq!(base_chain_handle(), handle);
+    for family in [Family::V4, Family::V6] {
+        apply(&mut second, family, None);
+    }
+    assert_eq!(listing(), "");
+}
+
+#[test]
+fn the_owner_flag_comes_and_goes_in_one_batch_with_everything_in_it() {
+    namespace::enter!();
+    let policy = full_policy();
+    let mut plain = backend();
+    apply_policy(&mut plain, &policy);
+    let without_flags = listing();
+    for family in [Family::V4, Family::V6] {
+        let mut owner = persistent();
+        let before = generation();
+        let plan = owner.plan(family, ruleset(&policy, family).as_ref()).unwrap();
+        assert_eq!(plan.drift, ["table inet ip-masq-agent has no flags and should have flags owner, persist"]);
+        owner.commit(&plan).unwrap();
+        assert_eq!(generation(), before + 1);
+        // Both families are in although one was planned.
+        assert!(owner.plan(Family::V4, ruleset(&policy, Family::V4).as_ref()).unwrap().is_in_sync());
+        assert!(owner.plan(Family::V6, ruleset(&policy, Family::V6).as_ref()).unwrap().is_in_sync());
+        drop(owner);
+
+        let before = generation();
+        let plan = plain.plan(family, ruleset(&policy, family).as_ref()).unwrap();
+        plain.commit(&plan).unwrap();
+        assert_eq!(generation(), before + 1);
+        apply_policy(&mut plain, &policy);
+        assert_eq!(sorted_lines(&listing()), sorted_lines(&without_flags));
+    }
+}
+
+#[test]
+fn a_table_that_lives_in_other_hands_is_read_and_not_touched() {
+    namespace::enter!();
+    let mut owner = persistent();
+    apply_policy(&mut owner, &default_policy());
+    let before = listing();
+    let desired = ruleset(&default_policy(), Family::V4);
+    assert!(persistent().plan(Family::V4, desired.as_ref()).unwrap().is_in_sync());
+    let full = ruleset(&full_policy(), Family::V4);
+    for mut other in [persistent(), backend()] {
+        let plan = other.plan(Family::V4, full.as_ref()).unwrap();
+        let error = other.commit(&plan).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+        assert!(error.message.contains("owned by another live process"), "{error}");
+        assert_eq!(listing(), before);
+    }
+}
+
+#[test]
+fn a_saved_ruleset_that_names_an_owned_table_is_refused_whole() {
+    namespace::enter!();
+    nft("add table ip other\n");
+    let mut owner = persistent();
+    apply_policy(&mut owner, &default_policy());
+    let before = listing();
+    nft_refused("flush ruleset\nadd table ip third\nadd chain inet ip-masq-agent ipv4\n");
+    assert_eq!(listing(), before);
+}
+
+fn generation() -> u32 {
+    Nfnetlink::open().unwrap().generation().unwrap()
+}
+
+fn sorted_lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
 }

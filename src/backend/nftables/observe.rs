@@ -27,8 +27,6 @@ pub struct Observation {
     pub generation: u32,
     /// The table.
     pub table: Option<Table>,
-    /// The netlink port of its owner, when it has one that lives.
-    pub owner: Option<u32>,
 }
 
 /// Elements that need not be read because we know them: those of the table that our own last commit made.
@@ -94,7 +92,7 @@ pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
 fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Failure> {
     let before = generation(netlink)?;
     let Some(head) = table_head(netlink)? else {
-        return Ok(Observation { generation: before, table: None, owner: None });
+        return Ok(Observation { generation: before, table: None });
     };
     let mut chains = chains(netlink)?;
     let names = sets(netlink)?;
@@ -117,32 +115,34 @@ fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result
         return Err(Failure::Again);
     }
     let table = Table { flags: head.flags, chains, sets };
-    Ok(Observation { generation: before, table: Some(table), owner: head.owner })
+    Ok(Observation { generation: before, table: Some(table) })
 }
 
 struct TableHead {
     flags: TableFlags,
-    owner: Option<u32>,
     objects: u32,
 }
 
 fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
-    let mut head = TableHead { flags: TableFlags::default(), owner: None, objects: 0 };
+    let mut head = TableHead { flags: TableFlags::default(), objects: 0 };
     let mut comment = None;
     let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
-    let answer = netlink.get(request, |writer| writer.text(TABLE_NAME, TABLE), |message| {
-        for attribute in message.attributes()? {
-            let attribute = attribute?;
-            match attribute.kind {
-                TABLE_FLAGS => head.flags = TableFlags(attribute.be32()?),
-                TABLE_USE => head.objects = attribute.be32()?,
-                TABLE_OWNER => head.owner = Some(attribute.be32()?).filter(|port| *port != 0),
-                TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
-                _ => {}
+    let answer = netlink.get(
+        request,
+        |writer| writer.text(TABLE_NAME, TABLE),
+        |message| {
+            for attribute in message.attributes()? {
+                let attribute = attribute?;
+                match attribute.kind {
+                    TABLE_FLAGS => head.flags = TableFlags(attribute.be32()?),
+                    TABLE_USE => head.objects = attribute.be32()?,
+                    TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
+                    _ => {}
+                }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     match answer {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(failed(&format!("table inet {TABLE}"), &error)),
@@ -156,12 +156,18 @@ fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
 /// The chains of our table; the kernel has no way to leave out those of others.
 fn chains(netlink: &mut Nfnetlink) -> Result<Vec<Chain>, Failure> {
     let mut found = Vec::new();
-    dump(netlink, libc::NFT_MSG_GETCHAIN, "the chains", |_| {}, |message| {
-        if find_text(message, CHAIN_TABLE)?.as_deref() == Some(TABLE) {
-            found.push(read_chain(message)?);
-        }
-        Ok(())
-    })?;
+    dump(
+        netlink,
+        libc::NFT_MSG_GETCHAIN,
+        "the chains",
+        |_| {},
+        |message| {
+            if find_text(message, CHAIN_TABLE)?.as_deref() == Some(TABLE) {
+                found.push(read_chain(message)?);
+            }
+            Ok(())
+        },
+    )?;
     found.into_iter().map(|chain| chain.map_err(|why| foreign(&why).into())).collect()
 }
 
@@ -207,16 +213,23 @@ pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u6
 
 fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {
     let mut found = Vec::new();
-    dump(netlink, libc::NFT_MSG_GETRULE, "the rules", |writer| writer.text(RULE_TABLE, TABLE), |message| {
-        let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
-        // A rule of a chain that is not ours: the chain has been refused before.
-        if let Some(chain) = ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE) == Ok(Some(TABLE.into())))
-        {
-            let (rule, packets) = read_rule(message)?;
-            found.push((chain, rule, packets));
-        }
-        Ok(())
-    })?;
+    dump(
+        netlink,
+        libc::NFT_MSG_GETRULE,
+        "the rules",
+        |writer| writer.text(RULE_TABLE, TABLE),
+        |message| {
+            let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
+            // A rule of a chain that is not ours: the chain has been refused before.
+            if let Some(chain) =
+                ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE) == Ok(Some(TABLE.into())))
+            {
+                let (rule, packets) = read_rule(message)?;
+                found.push((chain, rule, packets));
+            }
+            Ok(())
+        },
+    )?;
     Ok(found)
 }
 
@@ -243,10 +256,16 @@ fn read_rule(message: &Message<'_>) -> Result<(Rule, u64), Malformed> {
 /// The names of our table's sets.
 fn sets(netlink: &mut Nfnetlink) -> Result<Vec<SetName>, Failure> {
     let mut found = Vec::new();
-    dump(netlink, libc::NFT_MSG_GETSET, "the sets", |writer| writer.text(SET_TABLE, TABLE), |message| {
-        found.push(read_set(message)?);
-        Ok(())
-    })?;
+    dump(
+        netlink,
+        libc::NFT_MSG_GETSET,
+        "the sets",
+        |writer| writer.text(SET_TABLE, TABLE),
+        |message| {
+            found.push(read_set(message)?);
+            Ok(())
+        },
+    )?;
     found.into_iter().map(|set| set.map_err(|why| foreign(&why).into())).collect()
 }
 

@@ -68,14 +68,6 @@ impl Nfnetlink {
         Ok(Nfnetlink { socket, sequence: 0, buffer: vec![0; Self::BUFFER] })
     }
 
-    /// The netlink port of this socket: the kernel's name for the owner of a table.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn port(&self) -> io::Result<u32> {
-        self.socket.port()
-    }
-
     /// The generation of the nf_tables rule set of this network namespace: it moves once per commit.
     ///
     /// # Errors
@@ -84,13 +76,17 @@ impl Nfnetlink {
     pub fn generation(&mut self) -> io::Result<u32> {
         let mut generation = None;
         let request = Request { message: libc::NFT_MSG_GETGEN, family: 0 };
-        self.get(request, |_| {}, |message| {
-            generation = match message.attributes()?.find(GEN_ID)? {
-                Some(attribute) if message.kind == NEWGEN => Some(attribute.be32()?),
-                _ => None,
-            };
-            Ok(())
-        })?;
+        self.get(
+            request,
+            |_| {},
+            |message| {
+                generation = match message.attributes()?.find(GEN_ID)? {
+                    Some(attribute) if message.kind == NEWGEN => Some(attribute.be32()?),
+                    _ => None,
+                };
+                Ok(())
+            },
+        )?;
         generation.ok_or_else(|| Malformed("no answer to a request for the generation").into())
     }
 

@@ -5,9 +5,12 @@ mod namespace;
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, ErrorKind, Plan};
 use ip_masq_agent::config::TableOwner;
+use ip_masq_agent::host::nfnetlink::{Batch, Nfnetlink};
 use ip_masq_agent::policy::{Family, Listed, Origin, PRIVATE_RANGES, Policy, PrefixSet};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
 use namespace::{nft, run};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 
 fn prefixes(texts: &[&str]) -> PrefixSet {
     PrefixSet::from_prefixes(texts.iter().map(|text| text.parse().unwrap()), &Origin::Default)
@@ -90,6 +93,7 @@ fn a_second_look_changes_nothing() {
 fn nft_makes_of_our_text_what_we_make_ourselves() {
     namespace::enter!();
     for policy in [default_policy(), full_policy()] {
+        nft("flush ruleset\n");
         let mut ours = backend();
         apply_policy(&mut ours, &policy);
         let written_by_us = listing();
@@ -103,4 +107,367 @@ fn nft_makes_of_our_text_what_we_make_ourselves() {
             assert!(plan.is_in_sync(), "{}", plan.transaction);
         }
     }
+}
+
+#[test]
+fn every_kind_of_drift_is_seen_named_and_repaired() {
+    namespace::enter!();
+    let cases = [
+        ("delete element inet ip-masq-agent exempt4 { 192.0.2.0/23 }", "set exempt4 lacks 1 element"),
+        ("add element inet ip-masq-agent exempt4 { 0.0.0.0/7, 11.0.0.0/8 }", "set exempt4 has 2 elements too many"),
+        ("flush set inet ip-masq-agent exempt6", "set exempt6 lacks 2 elements"),
+        ("flush chain inet ip-masq-agent ipv4-2", "chain ipv4-2 lacks 11 rules"),
+        ("flush chain inet ip-masq-agent postrouting", "chain postrouting lacks 2 rules"),
+        (
+            "insert rule inet ip-masq-agent ipv6-2 counter return comment \"keep source: everything\"",
+            "the rules of chain ipv6-2 are not ours",
+        ),
+        (
+            "insert rule inet ip-masq-agent postrouting ip protocol tcp log accept comment \"keep source: logged\"",
+            "the rules of chain postrouting are not ours",
+        ),
+        ("add table inet ip-masq-agent { flags dormant; }", "table inet ip-masq-agent is dormant"),
+        ("add chain inet ip-masq-agent postrouting { policy drop; }", "chain postrouting drops what no rule decides"),
+        ("delete table inet ip-masq-agent", "table inet ip-masq-agent is missing"),
+        ("flush ruleset", "table inet ip-masq-agent is missing"),
+    ];
+    let policy = full_policy();
+    let mut backend = backend();
+    apply_policy(&mut backend, &policy);
+    let whole = listing();
+    for (command, word) in cases {
+        nft(&format!("{command}\n"));
+        assert_ne!(listing(), whole, "{command}");
+        let mut words = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            words.extend(apply(&mut backend, family, ruleset(&policy, family).as_ref()).drift);
+        }
+        assert!(words.contains(&word.to_owned()), "{command}: {words:?}");
+        assert_eq!(listing(), whole, "{command}");
+    }
+}
+
+#[test]
+fn a_rule_that_was_deleted_comes_back_in_its_place() {
+    namespace::enter!();
+    let policy = full_policy();
+    let mut backend = backend();
+    apply_policy(&mut backend, &policy);
+    let whole = listing();
+    let with_handles = run("nft", &["-a", "list", "chain", "inet", "ip-masq-agent", "ipv4-2"], "");
+    let line = with_handles.lines().find(|line| line.contains("169.254.0.0/16")).unwrap();
+    let handle = line.rsplit(' ').next().unwrap();
+    nft(&format!("delete rule inet ip-masq-agent ipv4-2 handle {handle}\n"));
+    let plan = apply(&mut backend, Family::V4, ruleset(&policy, Family::V4).as_ref());
+    assert_eq!(plan.drift, ["the rules of chain ipv4-2 are not ours"]);
+    assert_eq!(listing(), whole);
+}
+
+/// nft 1.0.6 crashes when it is asked for this, so it is asked of the kernel.
+#[test]
+fn an_element_that_catches_all_is_thrown_out() {
+    namespace::enter!();
+    const TABLE: u16 = 1;
+    const SET: u16 = 2;
+    const LIST: u16 = 3;
+    const ELEMENT: u16 = 1;
+    const FLAGS: u16 = 3;
+    const CATCHALL: u32 = 2;
+    let desired = ruleset(&default_policy(), Family::V4);
+    let mut backend = backend();
+    apply(&mut backend, Family::V4, desired.as_ref());
+    let whole = listing();
+    let mut netlink = Nfnetlink::open().unwrap();
+    let mut batch = Batch::new(netlink.generation().unwrap());
+    batch.push(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, libc::NFPROTO_INET as u8, |writer| {
+        writer.text(TABLE, "ip-masq-agent");
+        writer.text(SET, "exempt4");
+        writer.nest(LIST, |writer| writer.nest(ELEMENT, |writer| writer.be32(FLAGS, CATCHALL)));
+    });
+    netlink.commit(batch).unwrap();
+    assert_ne!(listing(), whole);
+    let plan = apply(&mut backend, Family::V4, desired.as_ref());
+    assert_eq!(plan.drift, ["set exempt4 holds elements that are no row of intervals"]);
+    assert_eq!(listing(), whole);
+}
+
+/// The handle of the base chain: as long as it stays, so does the place among chains of equal priority.
+fn base_chain_handle() -> String {
+    let listing = run("nft", &["-a", "list", "chain", "inet", "ip-masq-agent", "postrouting"], "");
+    listing.lines().find(|line| line.contains("chain postrouting")).unwrap().to_owned()
+}
+
+#[test]
+fn changes_and_repairs_keep_the_place_among_equals() {
+    namespace::enter!();
+    let mut backend = backend();
+    apply_policy(&mut backend, &default_policy());
+    let handle = base_chain_handle();
+    nft("add table ip other\nadd chain ip other later { type nat hook postrouting priority 150; }\n");
+    for policy in [full_policy(), default_policy(), full_policy()] {
+        apply_policy(&mut backend, &policy);
+        nft("flush chain inet ip-masq-agent postrouting\nflush chain inet ip-masq-agent ipv4\n");
+        apply_policy(&mut backend, &policy);
+        assert_eq!(base_chain_handle(), handle);
+    }
+}
+
+#[test]
+fn the_priority_follows_the_position() {
+    namespace::enter!();
+    let mut backend = backend();
+    apply_policy(&mut backend, &full_policy());
+    for family in [Family::V4, Family::V6] {
+        let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: false };
+        let first = Ruleset::new(&full_policy(), family, JumpPosition::First, facts);
+        let plan = apply(&mut backend, family, first.as_ref());
+        let expected: &[&str] = match family {
+            Family::V4 => &["chain postrouting has priority 150 and should have 50"],
+            Family::V6 => &[],
+        };
+        assert_eq!(plan.drift, expected);
+    }
+    assert_eq!(listing().matches("goto ipv4 comment").count(), 1);
+    assert_eq!(listing().matches("goto ipv6 comment").count(), 1);
+}
+
+#[test]
+fn what_is_not_ours_is_refused_and_left_alone() {
+    namespace::enter!();
+    let ours = backend().render(&ruleset(&default_policy(), Family::V4).unwrap());
+    let with = |more: &str| format!("{ours}\n{more}\n");
+    let cases = [
+        ("add table inet ip-masq-agent\n".to_owned(), "it has no comment"),
+        ("add table inet ip-masq-agent { comment \"mine\"; }\n".to_owned(), "it has no comment"),
+        (with("add chain inet ip-masq-agent extra"), "chain 'extra' is not ours"),
+        (
+            with("add chain inet ip-masq-agent ipv6 { type nat hook postrouting priority 1; }"),
+            "not in the place of ours",
+        ),
+        (with("add set inet ip-masq-agent extra { type ipv4_addr; }"), "set 'extra' is not ours"),
+        (with("add set inet ip-masq-agent exempt6 { type ipv6_addr; }"), "not of the type of ours"),
+        (with("add counter inet ip-masq-agent extra"), "objects of other kinds"),
+        (with("add rule inet ip-masq-agent ipv4 accept"), "holds a rule that is not ours: '# a rule"),
+        (with("add rule inet ip-masq-agent ipv4 counter return comment \"mine\""), "'counter return comment \"mine\"'"),
+    ];
+    for (script, why) in cases {
+        nft("flush ruleset\n");
+        nft(&script);
+        let before = listing();
+        for desired in [ruleset(&default_policy(), Family::V4), None] {
+            let error = backend().plan(Family::V4, desired.as_ref()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Foreign, "{error}");
+            assert!(error.message.contains(why), "{error}");
+        }
+        assert_eq!(listing(), before);
+    }
+}
+
+#[test]
+fn a_commit_behind_somebody_elses_back_is_refused_and_changes_nothing() {
+    namespace::enter!();
+    let mut backend = backend();
+    apply_policy(&mut backend, &default_policy());
+    let full = ruleset(&full_policy(), Family::V4);
+    let plan = backend.plan(Family::V4, full.as_ref()).unwrap();
+    nft("flush ruleset\nadd table ip other\n");
+    let before = listing();
+    let error = backend.commit(&plan).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Busy, "{error}");
+    assert_eq!(listing(), before);
+    apply_policy(&mut backend, &full_policy());
+}
+
+#[test]
+fn removal_leaves_nothing_of_ours_and_all_of_others() {
+    namespace::enter!();
+    nft("add table ip other\nadd chain ip other later { type nat hook postrouting priority 150; }\n");
+    let others = listing();
+    let mut backend = backend();
+    apply_policy(&mut backend, &full_policy());
+    apply(&mut backend, Family::V4, None);
+    assert!(!listing().contains("ipv4"), "{}", listing());
+    assert!(listing().contains("goto ipv6"), "{}", listing());
+    apply(&mut backend, Family::V6, None);
+    assert_eq!(listing(), others);
+    assert!(backend.plan(Family::V4, None).unwrap().is_in_sync());
+}
+
+#[test]
+fn the_largest_and_the_smallest_ranges_fit() {
+    namespace::enter!();
+    let lists: [&[&str]; 4] = [
+        &["0.0.0.0/0", "::/0"],
+        &["0.0.0.0/1", "128.0.0.0/2", "255.255.255.255/32", "::/128", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"],
+        &["0.0.0.0/32", "0.0.0.1/32", "0.0.0.2/31", "0.0.0.4/32", "2001:db8::/33", "2001:db8:8000::/34"],
+        &["10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"],
+    ];
+    let mut backend = backend();
+    for list in lists.iter().chain(lists.iter().rev()) {
+        let policy =
+            Policy { exempt: prefixes(list), exceptions: prefixes(list), enable_ipv6: true, ..default_policy() };
+        apply_policy(&mut backend, &policy);
+        let listing: String = listing().lines().filter(|line| !line.contains(" daddr ")).collect();
+        for prefix in policy.exempt.sorted(Family::V4).iter().chain(&policy.exempt.sorted(Family::V6)) {
+            let text = prefix.to_string();
+            let shown = text.strip_suffix("/32").or(text.strip_suffix("/128")).unwrap_or(&text);
+            assert_eq!(listing.matches(shown).count(), 2, "{shown} in {listing}");
+        }
+    }
+}
+
+fn random_policy() -> impl Strategy<Value = Policy> {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    let prefix = (any::<u8>(), 8_u8..=32, any::<bool>()).prop_map(|(byte, length, v6)| {
+        let address: std::net::IpAddr = if v6 {
+            std::net::Ipv6Addr::new(0xfd00 | u16::from(byte), u16::from(byte), 0, 0, 0, 0, 0, 0).into()
+        } else {
+            std::net::Ipv4Addr::new(10, byte, byte, 0).into()
+        };
+        ip_masq_agent::policy::Prefix::containing(address, length).unwrap()
+    });
+    let list = move || vec(prefix.clone(), 0..20).prop_map(|list| PrefixSet::from_prefixes(list, &Origin::Default));
+    let interfaces = proptest::sample::subsequence(vec!["eth0", "ppp+", "!wg0", "!docker+", "br-lan"], 0..=5);
+    let ports = proptest::option::of(prop_oneof![Just("1024-65535"), Just("4000"), Just("1024-2047,4000")]);
+    (interfaces, (list(), list(), list(), list()), any::<[bool; 6]>(), ports).prop_map(
+        |(names, lists, flags, ports)| Policy {
+            out_interfaces: names
+                .iter()
+                .map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default })
+                .collect(),
+            sources: lists.0,
+            excluded_sources: lists.1,
+            exceptions: lists.2,
+            exempt: lists.3,
+            masq_link_local: flags[0],
+            masq_link_local_ipv6: flags[1],
+            masq_multicast: flags[2],
+            masq_local_source: flags[3],
+            enable_ipv6: flags[4],
+            random_fully: flags[5],
+            to_ports: ports.map(|ports| ports.parse().unwrap()),
+        },
+    )
+}
+
+#[test]
+fn a_random_walk_ends_where_the_last_step_alone_would() {
+    namespace::enter!();
+    let mut runner = TestRunner::deterministic();
+    let mut walker = backend();
+    for _ in 0..60 {
+        let policy = random_policy().new_tree(&mut runner).unwrap().current();
+        apply_policy(&mut walker, &policy);
+        for family in [Family::V4, Family::V6] {
+            let desired = ruleset(&policy, family);
+            let seen = backend().plan(family, desired.as_ref()).unwrap();
+            assert!(seen.is_in_sync(), "{}", seen.transaction);
+            let alone = desired.map_or(String::new(), |desired| walker.render(&desired));
+            assert_eq!(seen.observed, alone);
+        }
+    }
+}
+
+fn persistent() -> Nftables {
+    Nftables::new(TableOwner::Persist).unwrap()
+}
+
+/// `nft -f` of a script that the kernel must refuse.
+fn nft_refused(script: &str) -> String {
+    namespace::fail("nft", &["-f", "-"], script)
+}
+
+#[test]
+fn an_owned_table_is_passed_by_and_survives_its_owner() {
+    namespace::enter!();
+    let policy = full_policy();
+    let mut first = persistent();
+    apply_policy(&mut first, &policy);
+    let handle = base_chain_handle();
+    nft("flush ruleset\n");
+    assert_eq!(base_chain_handle(), handle);
+    let refusal = nft_refused("delete table inet ip-masq-agent\n");
+    assert!(refusal.contains("Operation not permitted"), "{refusal}");
+    drop(first);
+    assert_eq!(base_chain_handle(), handle, "the table outlives its owner");
+
+    let mut second = persistent();
+    let desired = ruleset(&policy, Family::V4);
+    let plan = apply(&mut second, Family::V4, desired.as_ref());
+    assert_eq!(plan.drift, ["table inet ip-masq-agent has no owner"]);
+    assert_eq!(base_chain_handle(), handle, "the next one adopts it as it is");
+    nft("flush ruleset\n");
+    assert_eq!(base_chain_handle(), handle);
+    for family in [Family::V4, Family::V6] {
+        apply(&mut second, family, None);
+    }
+    assert_eq!(listing(), "");
+}
+
+#[test]
+fn the_owner_flag_comes_and_goes_in_one_batch_with_everything_in_it() {
+    namespace::enter!();
+    let policy = full_policy();
+    let mut plain = backend();
+    apply_policy(&mut plain, &policy);
+    let without_flags = listing();
+    for family in [Family::V4, Family::V6] {
+        let mut owner = persistent();
+        let before = generation();
+        let plan = owner.plan(family, ruleset(&policy, family).as_ref()).unwrap();
+        assert_eq!(plan.drift, ["table inet ip-masq-agent has no flags and should have flags owner, persist"]);
+        owner.commit(&plan).unwrap();
+        assert_eq!(generation(), before + 1);
+        // Both families are in although one was planned.
+        assert!(owner.plan(Family::V4, ruleset(&policy, Family::V4).as_ref()).unwrap().is_in_sync());
+        assert!(owner.plan(Family::V6, ruleset(&policy, Family::V6).as_ref()).unwrap().is_in_sync());
+        drop(owner);
+
+        let before = generation();
+        let plan = plain.plan(family, ruleset(&policy, family).as_ref()).unwrap();
+        plain.commit(&plan).unwrap();
+        assert_eq!(generation(), before + 1);
+        apply_policy(&mut plain, &policy);
+        assert_eq!(sorted_lines(&listing()), sorted_lines(&without_flags));
+    }
+}
+
+#[test]
+fn a_table_that_lives_in_other_hands_is_read_and_not_touched() {
+    namespace::enter!();
+    let mut owner = persistent();
+    apply_policy(&mut owner, &default_policy());
+    let before = listing();
+    let desired = ruleset(&default_policy(), Family::V4);
+    assert!(persistent().plan(Family::V4, desired.as_ref()).unwrap().is_in_sync());
+    let full = ruleset(&full_policy(), Family::V4);
+    for mut other in [persistent(), backend()] {
+        let plan = other.plan(Family::V4, full.as_ref()).unwrap();
+        let error = other.commit(&plan).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+        assert!(error.message.contains("owned by another live process"), "{error}");
+        assert_eq!(listing(), before);
+    }
+}
+
+#[test]
+fn a_saved_ruleset_that_names_an_owned_table_is_refused_whole() {
+    namespace::enter!();
+    nft("add table ip other\n");
+    let mut owner = persistent();
+    apply_policy(&mut owner, &default_policy());
+    let before = listing();
+    nft_refused("flush ruleset\nadd table ip third\nadd chain inet ip-masq-agent ipv4\n");
+    assert_eq!(listing(), before);
+}
+
+fn generation() -> u32 {
+    Nfnetlink::open().unwrap().generation().unwrap()
+}
+
+fn sorted_lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
 }

@@ -1,7 +1,7 @@
 //! A network namespace of a test's own. A test thread enters it, and the programs it starts inherit it.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Puts the calling thread into a fresh network namespace, or returns from the test with a SKIP that fails under CI.
 macro_rules! enter {
@@ -27,22 +27,36 @@ pub fn entered() -> bool {
 
 /// Runs a program that must succeed; returns what it printed.
 pub fn run(program: &str, arguments: &[&str], input: &str) -> String {
-    spawn(program, arguments, input).1
+    let (_, output) = spawn(program, arguments, input);
+    succeeded(program, arguments, &output);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a program that must fail; returns its complaint.
+pub fn fail(program: &str, arguments: &[&str], input: &str) -> String {
+    let (_, output) = spawn(program, arguments, input);
+    assert_eq!(output.status.code(), Some(1), "{program} {arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 /// Loads a script with `nft -f -`; returns the process id it had.
 pub fn nft(script: &str) -> u32 {
-    spawn("nft", &["-f", "-"], script).0
+    let arguments = ["-f", "-"];
+    let (pid, output) = spawn("nft", &arguments, script);
+    succeeded("nft", &arguments, &output);
+    pid
 }
 
-fn spawn(program: &str, arguments: &[&str], input: &str) -> (u32, String) {
+fn succeeded(program: &str, arguments: &[&str], output: &Output) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}: {stderr}", output.status);
+}
+
+fn spawn(program: &str, arguments: &[&str], input: &str) -> (u32, Output) {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
     let pid = child.id();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {}: {stderr}", output.status);
-    (pid, String::from_utf8(output.stdout).unwrap())
+    (pid, child.wait_with_output().unwrap())
 }

@@ -23,7 +23,6 @@ pub mod attribute {
     pub const TABLE_NAME: u16 = 1;
     pub const TABLE_FLAGS: u16 = 2;
     pub const TABLE_USERDATA: u16 = 6;
-    pub const TABLE_OWNER: u16 = 7;
     pub const CHAIN_TABLE: u16 = 1;
     pub const CHAIN_NAME: u16 = 3;
     pub const CHAIN_HOOK: u16 = 4;

@@ -34,13 +34,9 @@ pub enum Change {
     AddRule(ChainName, Rule),
 }
 
-/// The changes that make `observed` what `target` is. An orphaned table with an owner flag has to be taken over
-/// before anything in it can be changed.
-pub fn between(observed: Option<&Table>, target: Option<&Table>, orphaned: bool) -> Vec<Change> {
+/// The changes that make `observed` what `target` is.
+pub fn between(observed: Option<&Table>, target: Option<&Table>) -> Vec<Change> {
     let mut changes = Vec::new();
-    if let Some(observed) = observed.filter(|_| orphaned) {
-        changes.push(Change::PutTable(observed.flags));
-    }
     match (observed, target) {
         (None, None) => {}
         (Some(_), None) => changes.push(Change::DeleteTable),
@@ -62,9 +58,11 @@ pub fn between(observed: Option<&Table>, target: Option<&Table>, orphaned: bool)
     changes
 }
 
-/// The kernel lets a table go to sleep and wake up; who may own it is said once, when it is made.
+/// The kernel lets a table go to sleep and wake up, and be adopted when its owner has died, which took the owner flag
+/// away with it. Whether it outlives its owner is said once, when it is made.
 fn needs_new_table(observed: TableFlags, target: TableFlags) -> bool {
-    (observed.0 ^ target.0) & !TableFlags::DORMANT != 0
+    observed.has(TableFlags::PERSIST) != target.has(TableFlags::PERSIST)
+        || observed.has(TableFlags::OWNER) && !target.has(TableFlags::OWNER)
 }
 
 /// What is referred to is made before and taken away after what refers to it. Chains are emptied and filled again and
@@ -166,7 +164,9 @@ pub fn words(changes: &[Change], observed: Option<&Table>, target: Option<&Table
 /// What was wrong, so that this change is needed; `None` when another change tells it.
 fn word(change: &Change, changes: &[Change], observed: &Table, target: &Table) -> Option<String> {
     Some(match change {
-        Change::PutTable(flags) if observed.flags == *flags => format!("table inet {TABLE} has no owner"),
+        Change::PutTable(flags) if flags.has(TableFlags::OWNER) && !observed.flags.has(TableFlags::OWNER) => {
+            format!("table inet {TABLE} has no owner")
+        }
         Change::PutTable(_) => format!("table inet {TABLE} is dormant"),
         Change::DeleteTable => return None,
         Change::AddSet(name) => format!("set {name} is missing"),

@@ -145,13 +145,10 @@ impl Backend for Nftables {
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
         let flags = self.flags;
-        let Observation { generation, table: observed, owner } = self.observe()?;
+        let Observation { generation, table: observed } = self.observe()?;
         let observed = observed.as_ref();
         let target = target(observed, family, part, flags);
-        // A table that another live process owns is not taken over; a change in it is refused by the kernel.
-        let is_owned = observed.is_some_and(|table| table.flags.has(TableFlags::OWNER));
-        let orphaned = is_owned && owner.is_none();
-        let changes = change::between(observed, target.as_ref(), orphaned);
+        let changes = change::between(observed, target.as_ref());
         let mut transaction = String::new();
         for change in &changes {
             // Writing to a String can't fail.
@@ -181,8 +178,7 @@ impl Backend for Nftables {
         let (batch, owners) = Prepared::new(&changes, generation).into_parts();
         self.known = Known::Nothing;
         self.netlink.commit(batch).map_err(|refusal| batch::explain(&refusal, &changes, &owners))?;
-        let owner = self.netlink.port().ok().filter(|_| self.flags.has(TableFlags::OWNER));
-        let observation = Observation { generation: next(generation), table: target, owner };
+        let observation = Observation { generation: next(generation), table: target };
         self.known = Known::Committed { observation, probes: probes(&changes) };
         Ok(())
     }
@@ -233,14 +229,12 @@ fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: T
     if part.is_none() && kept_chains.is_empty() {
         return None;
     }
-    // The dispatches stay in the order in which they are there, which is that of their making.
+    let mut families: Vec<_> = kept_chains.iter().filter_map(|chain| chain.name.family()).collect();
+    families.extend(part.as_ref().map(|part| part.family));
+    families.sort_unstable();
+    let wanted: Vec<_> = families.into_iter().map(compile::dispatch).collect();
+    // Dispatches that are there stay in their order: no flow sees both.
     let mut rules = Vec::new();
-    let wanted: Vec<_> = kept_chains
-        .iter()
-        .filter_map(|chain| chain.name.family())
-        .chain(part.as_ref().map(|part| part.family))
-        .map(compile::dispatch)
-        .collect();
     for rule in base.iter().flat_map(|base| &base.rules).chain(&wanted) {
         if wanted.contains(rule) && !rules.contains(rule) {
             rules.push(rule.clone());

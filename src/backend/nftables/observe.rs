@@ -27,8 +27,6 @@ pub struct Observation {
     pub generation: u32,
     /// The table.
     pub table: Option<Table>,
-    /// The netlink port of its owner, when it has one that lives.
-    pub owner: Option<u32>,
 }
 
 /// Elements that need not be read because we know them: those of the table that our own last commit made.
@@ -94,7 +92,7 @@ pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
 fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Failure> {
     let before = generation(netlink)?;
     let Some(head) = table_head(netlink)? else {
-        return Ok(Observation { generation: before, table: None, owner: None });
+        return Ok(Observation { generation: before, table: None });
     };
     let mut chains = chains(netlink)?;
     let names = sets(netlink)?;
@@ -117,17 +115,16 @@ fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result
         return Err(Failure::Again);
     }
     let table = Table { flags: head.flags, chains, sets };
-    Ok(Observation { generation: before, table: Some(table), owner: head.owner })
+    Ok(Observation { generation: before, table: Some(table) })
 }
 
 struct TableHead {
     flags: TableFlags,
-    owner: Option<u32>,
     objects: u32,
 }
 
 fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
-    let mut head = TableHead { flags: TableFlags::default(), owner: None, objects: 0 };
+    let mut head = TableHead { flags: TableFlags::default(), objects: 0 };
     let mut comment = None;
     let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
     let answer = netlink.get(
@@ -139,7 +136,6 @@ fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
                 match attribute.kind {
                     TABLE_FLAGS => head.flags = TableFlags(attribute.be32()?),
                     TABLE_USE => head.objects = attribute.be32()?,
-                    TABLE_OWNER => head.owner = Some(attribute.be32()?).filter(|port| *port != 0),
                     TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
                     _ => {}
                 }

@@ -69,14 +69,6 @@ impl Nfnetlink {
         Ok(Nfnetlink { socket, sequence: 0, buffer: vec![0; Self::BUFFER] })
     }
 
-    /// The netlink port of this socket: the kernel's name for the owner of a table.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn port(&self) -> io::Result<u32> {
-        self.socket.port()
-    }
-
     /// The generation of the nf_tables rule set of this network namespace: it moves once per commit.
     ///
     /// # Errors

@@ -59,11 +59,6 @@ impl Socket {
         Ok(())
     }
 
-    /// The port that the kernel chose for it.
-    pub(super) fn port(&self) -> io::Result<u32> {
-        Ok(SocketAddrNetlink::try_from(rustix::net::getsockname(&self.0)?)?.pid())
-    }
-
     /// Sends one datagram to the kernel, which has worked through it when this returns.
     pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
         let sent = rustix::io::retry_on_intr(|| rustix::net::sendto(&self.0, datagram, SendFlags::empty(), &KERNEL))?;

@@ -277,10 +277,13 @@ impl Agent {
         }
         self.phase = Phase::Stopping;
         self.act(Action::Notify(Notification::Stopping));
-        match self.active.as_ref().map(|active| active.config.settings.on_stop) {
-            Some(OnStop::Cleanup) => self.act(Action::ReadJob),
+        let config = self.active.as_ref().map(|active| &active.config);
+        let config = config.or(self.pending.as_ref().map(|candidate| &candidate.config));
+        match config.map(|config| config.settings.on_stop) {
+            // What an earlier run left is ours as well, even if this one never got so far.
+            Some(OnStop::Cleanup) if self.backend.is_some() => self.act(Action::ReadJob),
             Some(OnStop::Keep) => self.stopped_keeping("onStop is 'keep'"),
-            None => self.stopped_keeping("none were written yet"),
+            _ => self.stopped_keeping("no backend was found for them"),
         }
     }
 

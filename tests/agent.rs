@@ -25,6 +25,8 @@ struct World {
     answers: Vec<(Family, Result<bool, ErrorKind>)>,
     /// Moves with every write and with everything that somebody else does.
     generation: u64,
+    /// What the generation is blind to.
+    contents: u64,
     job: Job,
     watchable: bool,
     saveable: bool,
@@ -46,6 +48,7 @@ impl World {
             last_good: None,
             answers: Vec::new(),
             generation: 1,
+            contents: 1,
             job: Job::Stop,
             watchable: true,
             saveable: true,
@@ -94,6 +97,7 @@ impl World {
                 Some(Event::Reconciled(family, self.reconcile(family)))
             }
             Action::ReadFingerprint => Some(Event::FingerprintRead(Some(Fingerprint(vec![self.generation])))),
+            Action::ReadContents => Some(Event::ContentsRead(Some(Fingerprint(vec![self.generation, self.contents])))),
             Action::SaveLastGood(sources) => {
                 self.saved += 1;
                 self.last_good = Some(sources.to_vec());
@@ -135,6 +139,8 @@ impl World {
         Ok(Outcome {
             written: written.then(|| vec!["the chain is missing".to_owned()]),
             fingerprint: Some(Fingerprint(vec![self.generation])),
+            contents: Some(Fingerprint(vec![self.generation, self.contents])),
+            notes: Vec::new(),
             took: Duration::from_millis(3),
         })
     }
@@ -270,6 +276,17 @@ fn an_unchanged_resync_asks_for_the_fingerprint_and_nothing_else() {
     world.pass(Duration::from_secs(600));
     world.seen.retain(|line| line != "Watchdog");
     assert_eq!((world.reconciled, &world.seen), (reconciled, &Vec::new()));
+}
+
+#[test]
+fn what_the_fingerprint_is_blind_to_is_repaired_at_the_resync() {
+    let mut world = World::running(GOOD);
+    world.contents += 1;
+    world.happen(Event::RulesMoved(None));
+    assert_eq!(world.count("Repaired"), 0);
+    world.answers.push((Family::V4, Ok(true)));
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["Repaired: IPv4 rules changed by somebody"]);
 }
 
 #[test]

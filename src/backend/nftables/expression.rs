@@ -181,7 +181,10 @@ impl Expression {
             ),
             Expression::Mask(mask) => {
                 let length = mask.len() as u32;
-                write_numbers(writer, &[(bitwise::SREG, register), (bitwise::DREG, register), (bitwise::LENGTH, length)]);
+                write_numbers(
+                    writer,
+                    &[(bitwise::SREG, register), (bitwise::DREG, register), (bitwise::LENGTH, length)],
+                );
                 write_value(writer, bitwise::MASK, mask);
                 write_value(writer, bitwise::XOR, &vec![0; mask.len()]);
             }

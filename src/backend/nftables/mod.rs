@@ -221,12 +221,8 @@ fn next(generation: u32) -> u32 {
 /// The table that we want: the part of one family as desired, that of the other one as it is.
 fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: TableFlags) -> Option<Table> {
     let other = |found: Option<Family>| found.is_some_and(|found| found != family);
-    let kept_chains: Vec<Chain> = observed
-        .iter()
-        .flat_map(|table| &table.chains)
-        .filter(|chain| other(chain.name.family()))
-        .cloned()
-        .collect();
+    let kept_chains: Vec<Chain> =
+        observed.iter().flat_map(|table| &table.chains).filter(|chain| other(chain.name.family())).cloned().collect();
     let kept_sets = observed.iter().flat_map(|table| &table.sets).filter(|set| other(Some(set.name.family))).cloned();
     let base = observed.and_then(|table| table.chain(ChainName::Postrouting));
     let priority = match (&part, base.and_then(|base| base.hook)) {

@@ -130,19 +130,23 @@ fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
     let mut head = TableHead { flags: TableFlags::default(), owner: None, objects: 0 };
     let mut comment = None;
     let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
-    let answer = netlink.get(request, |writer| writer.text(TABLE_NAME, TABLE), |message| {
-        for attribute in message.attributes()? {
-            let attribute = attribute?;
-            match attribute.kind {
-                TABLE_FLAGS => head.flags = TableFlags(attribute.be32()?),
-                TABLE_USE => head.objects = attribute.be32()?,
-                TABLE_OWNER => head.owner = Some(attribute.be32()?).filter(|port| *port != 0),
-                TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
-                _ => {}
+    let answer = netlink.get(
+        request,
+        |writer| writer.text(TABLE_NAME, TABLE),
+        |message| {
+            for attribute in message.attributes()? {
+                let attribute = attribute?;
+                match attribute.kind {
+                    TABLE_FLAGS => head.flags = TableFlags(attribute.be32()?),
+                    TABLE_USE => head.objects = attribute.be32()?,
+                    TABLE_OWNER => head.owner = Some(attribute.be32()?).filter(|port| *port != 0),
+                    TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
+                    _ => {}
+                }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     match answer {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(failed(&format!("table inet {TABLE}"), &error)),
@@ -156,12 +160,18 @@ fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
 /// The chains of our table; the kernel has no way to leave out those of others.
 fn chains(netlink: &mut Nfnetlink) -> Result<Vec<Chain>, Failure> {
     let mut found = Vec::new();
-    dump(netlink, libc::NFT_MSG_GETCHAIN, "the chains", |_| {}, |message| {
-        if find_text(message, CHAIN_TABLE)?.as_deref() == Some(TABLE) {
-            found.push(read_chain(message)?);
-        }
-        Ok(())
-    })?;
+    dump(
+        netlink,
+        libc::NFT_MSG_GETCHAIN,
+        "the chains",
+        |_| {},
+        |message| {
+            if find_text(message, CHAIN_TABLE)?.as_deref() == Some(TABLE) {
+                found.push(read_chain(message)?);
+            }
+            Ok(())
+        },
+    )?;
     found.into_iter().map(|chain| chain.map_err(|why| foreign(&why).into())).collect()
 }
 
@@ -207,16 +217,23 @@ pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u6
 
 fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {
     let mut found = Vec::new();
-    dump(netlink, libc::NFT_MSG_GETRULE, "the rules", |writer| writer.text(RULE_TABLE, TABLE), |message| {
-        let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
-        // A rule of a chain that is not ours: the chain has been refused before.
-        if let Some(chain) = ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE) == Ok(Some(TABLE.into())))
-        {
-            let (rule, packets) = read_rule(message)?;
-            found.push((chain, rule, packets));
-        }
-        Ok(())
-    })?;
+    dump(
+        netlink,
+        libc::NFT_MSG_GETRULE,
+        "the rules",
+        |writer| writer.text(RULE_TABLE, TABLE),
+        |message| {
+            let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
+            // A rule of a chain that is not ours: the chain has been refused before.
+            if let Some(chain) =
+                ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE) == Ok(Some(TABLE.into())))
+            {
+                let (rule, packets) = read_rule(message)?;
+                found.push((chain, rule, packets));
+            }
+            Ok(())
+        },
+    )?;
     Ok(found)
 }
 
@@ -243,10 +260,16 @@ fn read_rule(message: &Message<'_>) -> Result<(Rule, u64), Malformed> {
 /// The names of our table's sets.
 fn sets(netlink: &mut Nfnetlink) -> Result<Vec<SetName>, Failure> {
     let mut found = Vec::new();
-    dump(netlink, libc::NFT_MSG_GETSET, "the sets", |writer| writer.text(SET_TABLE, TABLE), |message| {
-        found.push(read_set(message)?);
-        Ok(())
-    })?;
+    dump(
+        netlink,
+        libc::NFT_MSG_GETSET,
+        "the sets",
+        |writer| writer.text(SET_TABLE, TABLE),
+        |message| {
+            found.push(read_set(message)?);
+            Ok(())
+        },
+    )?;
     found.into_iter().map(|set| set.map_err(|why| foreign(&why).into())).collect()
 }
 

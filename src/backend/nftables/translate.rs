@@ -40,9 +40,8 @@ pub fn to_expressions(rule: &Rule) -> Vec<Expression> {
 
 /// The rule that expressions stand for; [`Body::Unknown`] when they are not exactly what one of our rules becomes.
 pub fn to_body(expressions: &[Expression]) -> Body {
-    read_rule(expressions).unwrap_or_else(|| {
-        Body::Unknown(expressions.iter().map(|expression| expression.name().to_owned()).collect())
-    })
+    read_rule(expressions)
+        .unwrap_or_else(|| Body::Unknown(expressions.iter().map(|expression| expression.name().to_owned()).collect()))
 }
 
 fn write_match(one: &Match, out: &mut Vec<Expression>) {

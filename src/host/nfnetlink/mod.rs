@@ -85,13 +85,17 @@ impl Nfnetlink {
     pub fn generation(&mut self) -> io::Result<u32> {
         let mut generation = None;
         let request = Request { message: libc::NFT_MSG_GETGEN, family: 0 };
-        self.get(request, |_| {}, |message| {
-            generation = match message.attributes()?.find(GEN_ID)? {
-                Some(attribute) if message.kind == NEWGEN => Some(attribute.be32()?),
-                _ => None,
-            };
-            Ok(())
-        })?;
+        self.get(
+            request,
+            |_| {},
+            |message| {
+                generation = match message.attributes()?.find(GEN_ID)? {
+                    Some(attribute) if message.kind == NEWGEN => Some(attribute.be32()?),
+                    _ => None,
+                };
+                Ok(())
+            },
+        )?;
         generation.ok_or_else(|| Malformed("no answer to a request for the generation").into())
     }
 

@@ -35,6 +35,8 @@ pub enum Event {
     Reconciled(Family, Result<Outcome, Error>),
     /// What [`Action::ReadFingerprint`] read; `None` when the kernel could not be asked.
     FingerprintRead(Option<Fingerprint>),
+    /// What [`Action::ReadContents`] read; `None` when the kernel could not be asked.
+    ContentsRead(Option<Fingerprint>),
     /// What [`Action::SaveLastGood`] came to.
     LastGoodSaved(Result<(), String>),
     /// What [`Action::ReadJob`] learned.
@@ -68,6 +70,8 @@ pub enum Action {
     Reconcile(Family, Arc<Config>),
     /// Read what moves when rules move.
     ReadFingerprint,
+    /// Read that, and what it is blind to.
+    ReadContents,
     /// Keep the texts as the last good configuration.
     SaveLastGood(Arc<[SourceText]>),
     /// Ask systemd whether we are being stopped or restarted.
@@ -108,6 +112,10 @@ pub struct Outcome {
     pub written: Option<Vec<String>>,
     /// The fingerprint as it was before the family was last read; equal later means: still as it was read.
     pub fingerprint: Option<Fingerprint>,
+    /// The same with what the fingerprint is blind to.
+    pub contents: Option<Fingerprint>,
+    /// What the administrator should know although nothing failed.
+    pub notes: Vec<String>,
     /// How long it took.
     pub took: Duration,
 }

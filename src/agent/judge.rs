@@ -185,8 +185,7 @@ impl Agent {
 
     pub(super) fn resync(&mut self, now: Instant) {
         self.timers.resync = self.resync_at(now);
-        self.resyncing = true;
-        self.act(Action::ReadFingerprint);
+        self.act(Action::ReadContents);
     }
 
     pub(super) fn resync_at(&self, now: Instant) -> Option<Instant> {

@@ -30,6 +30,7 @@ use judge::{Candidate, Refusal};
 use round::{Cause, Round};
 use schedule::{Pace, Retry};
 use state::{Active, FamilyState, Past, Timers};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,6 +91,8 @@ pub struct Agent {
     refusal: Option<Refusal>,
     /// What was last said to be suspicious about the files.
     warned: Vec<Diagnostic>,
+    /// What the backend was last said to have noted.
+    noted: BTreeSet<String>,
     /// What was last said about the host.
     advised: Vec<Advice>,
     backend: Option<Chosen>,
@@ -98,6 +101,8 @@ pub struct Agent {
     families: [FamilyState; 2],
     /// The fingerprint of a kernel that was as it should be.
     settled: Option<Fingerprint>,
+    /// The same with what the fingerprint is blind to.
+    settled_contents: Option<Fingerprint>,
     culprit: Option<Culprit>,
     pace: Pace,
     retry: Retry,
@@ -105,8 +110,6 @@ pub struct Agent {
     past: Past,
     /// Why the start has not succeeded yet.
     waiting_for: Option<String>,
-    /// The fingerprint is being read because the resync interval is over.
-    resyncing: bool,
     status: String,
     actions: Vec<Action>,
 }
@@ -124,19 +127,20 @@ impl Agent {
             pending: None,
             refusal: None,
             warned: Vec::new(),
+            noted: BTreeSet::new(),
             advised: Vec::new(),
             backend: None,
             watching: false,
             round: None,
             families: [FamilyState::new(Family::V4), FamilyState::new(Family::V6)],
             settled: None,
+            settled_contents: None,
             culprit: None,
             pace: Pace::new(now),
             retry: Retry::default(),
             timers: Timers::default(),
             past: Past::default(),
             waiting_for: None,
-            resyncing: false,
             status: String::new(),
             actions: Vec::new(),
         }
@@ -172,6 +176,7 @@ impl Agent {
             Event::Reconciled(family, result) => self.reconciled(family, result, now),
             Event::FilesChanged => self.timers.settle = Some(now + SETTLE),
             Event::RulesMoved(culprit) => self.rules_moved(culprit),
+            Event::ContentsRead(contents) => self.contents_read(contents, now),
             Event::FingerprintRead(fingerprint) => self.fingerprint_read(fingerprint, now),
         }
         self.tell_status();
@@ -277,10 +282,13 @@ impl Agent {
         }
         self.phase = Phase::Stopping;
         self.act(Action::Notify(Notification::Stopping));
-        match self.active.as_ref().map(|active| active.config.settings.on_stop) {
-            Some(OnStop::Cleanup) => self.act(Action::ReadJob),
+        let config = self.active.as_ref().map(|active| &active.config);
+        let config = config.or(self.pending.as_ref().map(|candidate| &candidate.config));
+        match config.map(|config| config.settings.on_stop) {
+            // What an earlier run left is ours as well, even if this one never got so far.
+            Some(OnStop::Cleanup) if self.backend.is_some() => self.act(Action::ReadJob),
             Some(OnStop::Keep) => self.stopped_keeping("onStop is 'keep'"),
-            None => self.stopped_keeping("none were written yet"),
+            _ => self.stopped_keeping("no backend was found for them"),
         }
     }
 
@@ -377,12 +385,7 @@ impl Agent {
         if !self.watching {
             self.timers.look = Some(now + POLL);
         }
-        let resync = std::mem::take(&mut self.resyncing);
-        let moved = fingerprint.is_none() || fingerprint != self.settled;
-        if resync && (moved || self.must_be_read_to_be_known()) {
-            return self.begin(Cause::Resync, None, now);
-        }
-        if !moved {
+        if fingerprint.is_some() && fingerprint == self.settled {
             self.culprit = None;
             return;
         }
@@ -395,10 +398,11 @@ impl Agent {
         }
     }
 
-    /// True where an equal fingerprint does not prove that nothing moved: x_tables counts its entries only
-    /// (IPT_SO_GET_INFO), and what failed may work by now.
-    fn must_be_read_to_be_known(&self) -> bool {
-        self.backend_name() == Some(BackendName::IptablesLegacy)
-            || self.families.iter().any(|family| family.failure.is_some())
+    /// At a resync nothing is taken on trust: what the fingerprint is blind to counts, and what failed is tried again.
+    fn contents_read(&mut self, contents: Option<Fingerprint>, now: Instant) {
+        let moved = contents.is_none() || contents != self.settled_contents;
+        if moved || self.families.iter().any(|family| family.failure.is_some()) {
+            self.begin(Cause::Resync, None, now);
+        }
     }
 }

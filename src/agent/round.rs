@@ -7,7 +7,7 @@ use super::{Action, Agent, Culprit, Entry, Kind, Notification, Outcome, Phase};
 use crate::backend::{Error, ErrorKind};
 use crate::config::{BackendChoice, Config};
 use crate::policy::Family;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,10 +100,11 @@ impl Agent {
         let Round { cause, candidate, results, partial, .. } = round;
         let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
         // The oldest one: whoever moved the rules after it will be noticed.
-        self.settled = match results.first() {
-            Some((_, Ok(outcome))) if !partial => outcome.fingerprint.clone(),
-            _ => None,
+        (self.settled, self.settled_contents) = match results.first() {
+            Some((_, Ok(outcome))) if !partial => (outcome.fingerprint.clone(), outcome.contents.clone()),
+            _ => (None, None),
         };
+        self.note(&results);
         match candidate {
             Some(candidate) => match v4_failure(&results) {
                 Some(failure) if self.active.is_none() => return self.start_failed(candidate, failure, now),
@@ -114,6 +115,19 @@ impl Agent {
         }
         self.timers.resync = self.resync_at(now);
         self.watch(now);
+    }
+
+    /// Says what the backend notes, once for as long as it does.
+    fn note(&mut self, results: &[(Family, Result<Outcome, Failure>)]) {
+        let notes: BTreeSet<String> = results
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().ok())
+            .flat_map(|outcome| outcome.notes.clone())
+            .collect();
+        for note in notes.difference(&self.noted) {
+            self.actions.push(Action::Log(Entry::new(Kind::Warning, note.clone())));
+        }
+        self.noted = notes;
     }
 
     /// The kernel did not take the first configuration of this service.

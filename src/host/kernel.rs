@@ -71,11 +71,12 @@ impl Kernel {
         let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, view::facts());
         self.backend(&config.settings)?;
         // Read before the rules are: what moves them later moves it too.
-        let fingerprint = self.fingerprint();
+        let (fingerprint, contents) = (self.fingerprint(), self.contents());
         let Some((_, backend)) = &mut self.backend else { return Err(none_chosen()) };
         let plan = backend.plan(family, desired.as_ref())?;
         if plan.is_in_sync() {
-            return Ok(Outcome { written: None, fingerprint, took: begun.elapsed() });
+            let notes = backend.notes();
+            return Ok(Outcome { written: None, fingerprint, contents, notes, took: begun.elapsed() });
         }
         // The kernel need not tell us what we do ourselves; a listener slows large commits.
         let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
@@ -84,7 +85,7 @@ impl Kernel {
             self.events = None;
         }
         committed?;
-        let fingerprint = self.fingerprint();
+        let (fingerprint, contents) = (self.fingerprint(), self.contents());
         let Some((_, backend)) = &mut self.backend else { return Err(none_chosen()) };
         let verified = backend.plan(family, desired.as_ref())?;
         if !verified.is_in_sync() {
@@ -94,7 +95,8 @@ impl Kernel {
                 format!("the {family} rules are not what was just written: {drift}"),
             ));
         }
-        Ok(Outcome { written: Some(plan.drift), fingerprint, took: begun.elapsed() })
+        let notes = backend.notes();
+        Ok(Outcome { written: Some(plan.drift), fingerprint, contents, notes, took: begun.elapsed() })
     }
 
     /// What [`Kernel::reconcile`] would send, without sending it.
@@ -108,11 +110,12 @@ impl Kernel {
 
     /// What moves when rules, or facts of the host that shape them, move; `None` when the kernel can't be asked.
     pub fn fingerprint(&mut self) -> Option<Fingerprint> {
-        let (_, backend) = self.backend.as_mut()?;
-        let mut fingerprint = backend.fingerprint().ok()?;
-        let facts = view::facts();
-        fingerprint.0.push(u64::from(facts.bridged_ipv4) | u64::from(facts.bridged_ipv6) << 1);
-        Some(fingerprint)
+        self.backend.as_mut()?.1.fingerprint().ok().map(with_facts)
+    }
+
+    /// The same with what the fingerprint is blind to.
+    pub fn contents(&mut self) -> Option<Fingerprint> {
+        self.backend.as_mut()?.1.content_fingerprint().ok().map(with_facts)
     }
 
     /// New flows as our rules counted them.
@@ -187,6 +190,12 @@ pub fn flush(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, E
         ));
     }
     Ok(plan.drift)
+}
+
+fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
+    let facts = view::facts();
+    fingerprint.0.push(u64::from(facts.bridged_ipv4) | u64::from(facts.bridged_ipv6) << 1);
+    fingerprint
 }
 
 fn none_chosen() -> Error {

@@ -136,6 +136,7 @@ impl Service {
                 return Some(Event::Reconciled(family, self.kernel.reconcile(family, &config)));
             }
             Action::ReadFingerprint => return Some(Event::FingerprintRead(self.kernel.fingerprint())),
+            Action::ReadContents => return Some(Event::ContentsRead(self.kernel.contents())),
             Action::SaveLastGood(sources) => {
                 return Some(Event::LastGoodSaved(state::write(&self.state_directory, &sources)));
             }

@@ -2,7 +2,6 @@
 
 mod batch;
 mod events;
-pub mod ipset;
 pub mod message;
 mod socket;
 

@@ -1,0 +1,416 @@
+//! The agent in a world that is made of values: no kernel, no files, and a clock that is moved by hand.
+
+use ip_masq_agent::agent::advice::HostView;
+use ip_masq_agent::agent::{Action, Agent, Chosen, Client, Culprit, Event, Job, Origin, Outcome, Report, Setup, State};
+use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Fingerprint};
+use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
+use ip_masq_agent::policy::Family;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const GOOD: &str = "nonMasqueradeCIDRs: [10.0.0.0/8]";
+const OTHER: &str = "nonMasqueradeCIDRs: [192.168.0.0/16]";
+const BAD: &str = "nonMasqueradeCIDRs: [10.0.0.0/33]";
+const BOTH: &str = "enableIPv6: true";
+
+struct World {
+    agent: Agent,
+    now: Instant,
+    /// The text of the configuration file; `None` when there is none.
+    file: Option<&'static str>,
+    last_good: Option<Vec<SourceText>>,
+    /// What the next reconciliations of a family come to; in sync when nothing is said.
+    answers: Vec<(Family, Result<bool, ErrorKind>)>,
+    /// Moves with every write and with everything that somebody else does.
+    generation: u64,
+    /// What the generation is blind to.
+    contents: u64,
+    job: Job,
+    watchable: bool,
+    saveable: bool,
+    /// What was seen, in words.
+    seen: Vec<String>,
+    reconciled: usize,
+    writes: usize,
+    saved: usize,
+    exit: Option<u8>,
+}
+
+impl World {
+    fn new(file: Option<&'static str>) -> Self {
+        let now = Instant::now();
+        World {
+            agent: Agent::new(Setup { watchdog: Some(Duration::from_secs(60)), ..Setup::default() }, now),
+            now,
+            file,
+            last_good: None,
+            answers: Vec::new(),
+            generation: 1,
+            contents: 1,
+            job: Job::Stop,
+            watchable: true,
+            saveable: true,
+            seen: Vec::new(),
+            reconciled: 0,
+            writes: 0,
+            saved: 0,
+            exit: None,
+        }
+    }
+
+    fn running(file: &'static str) -> Self {
+        let mut world = World::new(Some(file));
+        world.happen(Event::Started);
+        world.seen.clear();
+        world
+    }
+
+    fn happen(&mut self, event: Event) {
+        let mut actions: VecDeque<Action> = self.agent.handle(event, self.now).into();
+        while let Some(action) = actions.pop_front() {
+            if self.exit.is_some() {
+                return;
+            }
+            if let Some(result) = self.act(action) {
+                self.agent.handle(result, self.now).into_iter().rev().for_each(|action| actions.push_front(action));
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::ReadLastGood => Some(Event::LastGoodRead(self.last_good.clone())),
+            Action::ReadConfig => Some(Event::ConfigRead(self.read())),
+            Action::ReadHost => Some(Event::HostRead(HostView::default())),
+            Action::ChooseBackend(_) => Some(Event::BackendChosen(Ok(Chosen {
+                name: BackendName::IptablesNft,
+                reason: "it works".to_owned(),
+                warnings: Vec::new(),
+            }))),
+            Action::Watch(RuleWatch::Events) => {
+                Some(Event::Watching(if self.watchable { Ok(()) } else { Err("no".to_owned()) }))
+            }
+            Action::Reconcile(family, _) => {
+                self.reconciled += 1;
+                Some(Event::Reconciled(family, self.reconcile(family)))
+            }
+            Action::ReadFingerprint => Some(Event::FingerprintRead(Some(Fingerprint(vec![self.generation])))),
+            Action::ReadContents => Some(Event::ContentsRead(Some(Fingerprint(vec![self.generation, self.contents])))),
+            Action::SaveLastGood(sources) => {
+                self.saved += 1;
+                self.last_good = Some(sources.to_vec());
+                Some(Event::LastGoodSaved(if self.saveable { Ok(()) } else { Err("full".to_owned()) }))
+            }
+            Action::ReadJob => Some(Event::JobRead(self.job)),
+            Action::Flush => {
+                self.seen.push("flush".to_owned());
+                Some(Event::Flushed(vec![(Family::V4, Ok(Vec::new()))]))
+            }
+            other => {
+                self.note(other);
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, action: Action) {
+        match action {
+            Action::Notify(notification) => self.seen.push(format!("{notification:?}")),
+            Action::Log(entry) => self.seen.push(format!("{:?}: {}", entry.kind, entry.message)),
+            Action::AnswerReload(_, answer) => self.seen.push(format!("answer {:?}", answer.outcome)),
+            Action::Exit(status) => self.exit = Some(status),
+            _ => {}
+        }
+    }
+
+    fn read(&self) -> Result<Reading, Diagnostics> {
+        let path: Arc<Path> = Path::new("/etc/ip-masq-agent/config.yaml").into();
+        let source = |text: &str| SourceText { path: path.clone(), text: text.to_owned() };
+        Ok(Reading { sources: self.file.map(source).into_iter().collect(), warnings: Vec::new() })
+    }
+
+    fn reconcile(&mut self, family: Family) -> Result<Outcome, Error> {
+        let answer = self.answers.iter().position(|(of, _)| *of == family).map(|place| self.answers.remove(place).1);
+        let written = answer.unwrap_or(Ok(false)).map_err(|kind| Error::new(kind, format!("{kind:?}")))?;
+        self.generation += u64::from(written);
+        self.writes += usize::from(written);
+        Ok(Outcome {
+            written: written.then(|| vec!["the chain is missing".to_owned()]),
+            fingerprint: Some(Fingerprint(vec![self.generation])),
+            contents: Some(Fingerprint(vec![self.generation, self.contents])),
+            notes: Vec::new(),
+            took: Duration::from_millis(3),
+        })
+    }
+
+    /// Somebody else changes our rules, and the kernel says so.
+    fn meddle(&mut self, program: &str) {
+        self.generation += 1;
+        self.answers.push((Family::V4, Ok(true)));
+        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: 812 })));
+    }
+
+    /// Lets time pass, with a tick at each deadline.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.agent.deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.happen(Event::Tick);
+        }
+        self.now = end;
+    }
+
+    fn count(&self, start: &str) -> usize {
+        self.seen.iter().filter(|line| line.starts_with(start)).count()
+    }
+
+    #[track_caller]
+    fn assert_seen(&mut self, starts: &[&str]) {
+        let mut seen = self.seen.iter();
+        for start in starts {
+            assert!(seen.any(|line| line.starts_with(start)), "no '{start}' in its place in {:#?}", self.seen);
+        }
+        self.seen.clear();
+    }
+
+    fn report(&mut self) -> Report {
+        let actions = self.agent.handle(Event::StatusRequested(Client(0)), self.now);
+        let report = actions.into_iter().find_map(|action| match action {
+            Action::AnswerStatus(_, report) => Some(*report),
+            _ => None,
+        });
+        report.unwrap()
+    }
+
+    fn state(&mut self) -> State {
+        self.report().state
+    }
+}
+
+#[test]
+fn a_start_says_ready_after_the_kernel_agreed_and_saves_what_it_agreed_to() {
+    let mut world = World::new(Some(GOOD));
+    world.happen(Event::Started);
+    world.assert_seen(&["Status(\"starting", "BackendChosen", "Status(\"masquerading", "Applied", "Ready"]);
+    assert_eq!((world.reconciled, world.saved, world.state()), (2, 1, State::Ready));
+}
+
+#[test]
+fn no_file_means_the_defaults_and_says_so() {
+    let mut world = World::new(None);
+    world.happen(Event::Started);
+    world.assert_seen(&["Applied", "Ready", "Defaults"]);
+    assert_eq!(world.saved, 0);
+}
+
+#[test]
+fn a_bad_file_without_a_last_good_one_ends_with_78() {
+    let mut world = World::new(Some(BAD));
+    world.happen(Event::Started);
+    assert_eq!((world.exit, world.reconciled), (Some(78), 0));
+}
+
+#[test]
+fn a_bad_file_with_a_last_good_one_is_degraded_until_it_is_edited() {
+    let mut world = World::running(GOOD);
+    let mut next = World::new(Some(BAD));
+    next.last_good = world.last_good.take();
+    next.happen(Event::Started);
+    next.assert_seen(&["ConfigRefused", "Status(\"degraded", "Applied", "Ready"]);
+    assert_eq!((next.state(), next.saved), (State::Degraded, 0));
+    next.file = Some(GOOD);
+    next.happen(Event::FilesChanged);
+    next.pass(Duration::from_millis(200));
+    next.assert_seen(&["Recovered"]);
+    assert_eq!((next.state(), next.saved), (State::Ready, 0));
+}
+
+#[test]
+fn a_file_that_vanished_is_no_reason_to_fall_back_on_the_defaults() {
+    let mut world = World::running(GOOD);
+    world.file = None;
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["ConfigMissing"]);
+    assert_eq!(world.state(), State::Degraded);
+    let mut next = World::new(None);
+    next.last_good = world.last_good.take();
+    next.happen(Event::Started);
+    next.assert_seen(&["ConfigMissing", "Ready"]);
+    assert_eq!((next.state(), next.report().configuration.origin), (State::Degraded, Origin::LastGood));
+}
+
+#[test]
+fn a_reload_is_answered_once_it_is_decided() {
+    let mut world = World::running(GOOD);
+    world.file = Some(OTHER);
+    world.happen(Event::ReloadRequested(Client(1)));
+    world.assert_seen(&["Reloading", "Reloaded", "Ready", "answer Applied"]);
+    world.file = Some(BAD);
+    world.happen(Event::ReloadRequested(Client(2)));
+    world.assert_seen(&["Reloading", "ConfigRefused", "Ready", "answer Configuration"]);
+    world.file = Some(GOOD);
+    world.answers.push((Family::V4, Err(ErrorKind::Refused)));
+    world.happen(Event::ReloadRequested(Client(3)));
+    world.assert_seen(&["Reloading", "Degraded", "Ready", "answer Refused"]);
+    assert_eq!(world.report().configuration.generation, 2);
+}
+
+#[test]
+fn what_the_kernel_refused_is_tried_again_and_said_once() {
+    let mut world = World::running(GOOD);
+    world.file = Some(OTHER);
+    world.answers = vec![(Family::V4, Err(ErrorKind::Refused)); 3];
+    world.pass(Duration::from_secs(190));
+    assert_eq!((world.count("Degraded"), world.state()), (1, State::Degraded));
+    world.pass(Duration::from_secs(60));
+    world.assert_seen(&["Recovered", "Reloaded"]);
+    assert_eq!(world.state(), State::Ready);
+}
+
+#[test]
+fn an_unchanged_resync_asks_for_the_fingerprint_and_nothing_else() {
+    let mut world = World::running(GOOD);
+    let reconciled = world.reconciled;
+    world.pass(Duration::from_secs(600));
+    world.seen.retain(|line| line != "Watchdog");
+    assert_eq!((world.reconciled, &world.seen), (reconciled, &Vec::new()));
+}
+
+#[test]
+fn what_the_fingerprint_is_blind_to_is_repaired_at_the_resync() {
+    let mut world = World::running(GOOD);
+    world.contents += 1;
+    world.happen(Event::RulesMoved(None));
+    assert_eq!(world.count("Repaired"), 0);
+    world.answers.push((Family::V4, Ok(true)));
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["Repaired: IPv4 rules changed by somebody"]);
+}
+
+#[test]
+fn drift_is_repaired_and_the_culprit_named() {
+    let mut world = World::running(GOOD);
+    world.meddle("firewalld");
+    world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]; repaired in 3.0 ms: the chain is missing"]);
+    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: 1 })));
+    assert_eq!(world.seen, Vec::<String>::new(), "our own commit");
+}
+
+#[test]
+fn a_program_that_changes_its_own_rules_costs_a_look_a_second() {
+    let mut world = World::running(GOOD);
+    let before = world.reconciled;
+    for _ in 0..1000 {
+        world.generation += 1;
+        world.happen(Event::RulesMoved(None));
+        world.pass(Duration::from_millis(10));
+    }
+    let looks = world.reconciled - before;
+    assert!((10..=21).contains(&looks), "{looks}");
+    assert_eq!(world.count("Repaired"), 0);
+}
+
+#[test]
+fn a_fight_is_reported_once_held_back_and_over_after_a_quiet_minute() {
+    let mut world = World::running(GOOD);
+    for _ in 0..300 {
+        world.meddle("firewalld");
+        world.answers.clear();
+        world.answers.push((Family::V4, Ok(true)));
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!((world.count("Repaired"), world.count("Fight:")), (4, 1));
+    assert_eq!(world.state(), State::Degraded);
+    assert!((12..=20).contains(&world.writes), "{} repairs in five minutes", world.writes);
+    world.answers.clear();
+    world.pass(Duration::from_secs(120));
+    assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));
+}
+
+#[test]
+fn ipv6_that_fails_is_degraded_visible_and_tried_again() {
+    let mut world = World::new(Some(BOTH));
+    world.answers.push((Family::V6, Err(ErrorKind::Unsupported)));
+    world.happen(Event::Started);
+    world.assert_seen(&["Degraded: the IPv6 rules", "Ready"]);
+    assert_eq!(world.state(), State::Degraded);
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["Recovered"]);
+    assert_eq!(world.state(), State::Ready);
+}
+
+#[test]
+fn a_kernel_without_ipv6_is_no_fault_where_nobody_asked_for_it() {
+    let mut world = World::new(Some(GOOD));
+    world.answers.push((Family::V6, Err(ErrorKind::Unsupported)));
+    world.happen(Event::Started);
+    assert_eq!((world.state(), world.count("Degraded")), (State::Ready, 0));
+}
+
+#[test]
+fn a_start_against_a_held_lock_asks_for_time_and_gives_up_after_a_minute() {
+    let mut world = World::new(Some(GOOD));
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 3];
+    world.happen(Event::Started);
+    world.pass(Duration::from_secs(2));
+    world.assert_seen(&["ExtendTimeout", "ExtendTimeout", "ExtendTimeout", "Ready"]);
+
+    let mut world = World::new(Some(GOOD));
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 1000];
+    world.happen(Event::Started);
+    world.pass(Duration::from_secs(61));
+    assert_eq!((world.exit, world.count("Ready")), (Some(1), 0));
+}
+
+#[test]
+fn a_start_that_can_not_work_does_not_wait() {
+    let mut world = World::new(Some(GOOD));
+    world.answers.push((Family::V4, Err(ErrorKind::Permission)));
+    world.happen(Event::Started);
+    assert_eq!((world.exit, world.count("Ready")), (Some(1), 0));
+}
+
+#[test]
+fn a_stop_cleans_and_half_a_restart_does_not() {
+    for (job, flushes) in [(Job::Stop, 1), (Job::NoSystemd, 1), (Job::Restart, 0), (Job::Unknown, 0)] {
+        let mut world = World::running(GOOD);
+        world.job = job;
+        world.happen(Event::Terminate);
+        assert_eq!((world.count("flush"), world.count("Stopping"), world.exit), (flushes, 1, Some(0)), "{job:?}");
+        assert_eq!(world.count("Stopped"), 1);
+    }
+    let mut world = World::running("onStop: keep");
+    world.happen(Event::Terminate);
+    assert_eq!((world.count("flush"), world.exit), (0, Some(0)));
+}
+
+#[test]
+fn without_events_the_kernel_is_asked_once_a_second() {
+    let mut world = World::new(Some(GOOD));
+    world.watchable = false;
+    world.happen(Event::Started);
+    world.assert_seen(&["Ready", "WatchLost"]);
+    world.generation += 1;
+    world.answers.push((Family::V4, Ok(true)));
+    world.pass(Duration::from_millis(1100));
+    world.assert_seen(&["Repaired: IPv4 rules changed by somebody"]);
+}
+
+#[test]
+fn a_state_directory_that_can_not_be_written_is_mentioned_once() {
+    let mut world = World::new(Some(GOOD));
+    world.saveable = false;
+    world.happen(Event::Started);
+    world.file = Some(OTHER);
+    world.happen(Event::Hangup);
+    assert_eq!((world.saved, world.count("StateNotSaved"), world.state()), (2, 1, State::Ready));
+}
+
+#[test]
+fn the_watchdog_hears_of_us_twice_in_its_time() {
+    let mut world = World::running(GOOD);
+    world.pass(Duration::from_secs(300));
+    assert!((10..=11).contains(&world.count("Watchdog")), "{}", world.count("Watchdog"));
+}

@@ -36,8 +36,8 @@ pub struct Probe {
 impl Probe {
     /// A probe of a kind to a destination.
     pub fn new(kind: Kind, destination: IpAddr) -> Self {
-        static NUMBER: AtomicU16 = AtomicU16::new(20_000);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let number = 20_000 + COUNT.fetch_add(1, Ordering::Relaxed) % 32_768;
         Probe { kind, source: None, destination, interface: None, number }
     }
 

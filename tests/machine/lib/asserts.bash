@@ -59,6 +59,13 @@ policy_holds() {
     equals 'plain to the private address' "$(arrived private-plain)" 20
 }
 
+# masquerades: one new flow to the public network is.
+masquerades() {
+    reset_counters
+    send_flows $PUBLIC 1
+    [ "$(arrived public-masqueraded)" = 1 ]
+}
+
 # configure TEXT: the whole main file.
 configure() {
     printf '%s\n' "$1" >"$CONTAINER/root$CONFIG"

@@ -14,7 +14,23 @@ make_repositories() {
             apt-ftparchive packages . >Packages && apt-ftparchive release . >Release
         ) || return
     done
-    chmod -R a+rX "$SCRATCH"
+    make_rpm_repositories && unpack_source && chmod -R a+rX "$SCRATCH"
+}
+
+# The source package, for autopkgtest.
+unpack_source() {
+    local tarball
+    tarball=$(ls -t "$TOP"/dist/ip-masq-agent-*.tar.gz | head -n1)
+    mkdir -p "$SCRATCH/source" && tar -xzf "$tarball" -C "$SCRATCH/source" --strip-components=1
+}
+
+# Two dnf repositories, where there is an .rpm: the package with the one that stands for Debian, and a later release.
+make_rpm_repositories() {
+    local rpm
+    rpm=$(ls -t "$TOP"/dist/*.rpm 2>/dev/null | head -n1)
+    [ -n "$rpm" ] || return 0
+    mkdir -p "$SCRATCH/repository/rpm-first" "$SCRATCH/repository/rpm-second"
+    cp "$rpm" "$SCRATCH/repository/rpm-first/"
 }
 
 # repack DEB DIRECTORY: the same package one revision later.

@@ -6,11 +6,15 @@ SCENARIO=
 
 # run_scenario FILE: starts from a fresh container of the kind the scenario asks for.
 run_scenario() {
-    KIND=base
+    scenario_kind() { echo base; }
     SCENARIO=$(basename "$1" .bash)
     # shellcheck source=/dev/null
     . "$1"
-    if ! { make_network && start_container "$KIND"; } >"$SCRATCH/log" 2>&1; then
+    if [ "$(scenario_kind)" = none ]; then
+        checks
+        return
+    fi
+    if ! { make_network && start_container "$(scenario_kind)"; } >"$SCRATCH/log" 2>&1; then
         verdict 'the container boots' FAILED 0
         return
     fi

@@ -119,18 +119,12 @@ journal_explains() {
     journal -x | grep -E '^(--|░░) Subject: '
 }
 
-masquerades_again() {
-    reset_counters
-    send_flows $PUBLIC 1
-    [ "$(arrived public-masqueraded)" = 1 ]
-}
-
 repairs_flush() {
     local begin
     steady
     inside nft flush ruleset
     begin=$(date +%s%N)
-    wait_until 10 masquerades_again
+    wait_until 10 masquerades
     note "$((($(date +%s%N) - begin) / 1000000)) ms"
     policy_holds
     wait_until 5 journal_names nft
@@ -144,10 +138,10 @@ survives_nftables_service() {
     steady
     inside systemctl start nftables.service
     inside systemctl restart nftables.service
-    wait_until 10 masquerades_again
+    wait_until 10 masquerades
     policy_holds
     inside systemctl stop nftables.service
-    wait_until 10 masquerades_again
+    wait_until 10 masquerades
 }
 
 restarts_gaplessly() {
@@ -241,7 +235,7 @@ reboots() {
     make_network
     start_stream
     boot
-    wait_until 10 masquerades_again_under_stream
+    wait_until 10 flows_arrive
     stop_stream
     equals 'ActiveState' "$(property ActiveState)" active
     local ready network
@@ -253,7 +247,7 @@ reboots() {
     policy_holds
 }
 
-masquerades_again_under_stream() {
+flows_arrive() {
     [ "$(arrived public-masqueraded)" -gt 200 ]
 }
 

@@ -6,6 +6,7 @@ DIST ?= dist
 # Built from the committed tree, in a copy of it: what is not in git is not in a package.
 SOURCE_TARBALL = $(DIST)/ip-masq-agent-$(VERSION).tar.gz
 PACKAGE_WORK  ?= target/package
+TREE = $(PACKAGE_WORK)/tree/ip-masq-agent-$(VERSION)
 # An absolute path, shared by deb and rpm: the program is compiled once.
 PACKAGE_CARGO_TARGET ?= $(CURDIR)/target/package/cargo
 # Enterprise Linux 9 and Debian 12 have at least this one.
@@ -28,18 +29,25 @@ source:
 	mkdir -p $(DIST)
 	git archive --format=tar --prefix=ip-masq-agent-$(VERSION)/ --mtime=@$(SOURCE_DATE_EPOCH) HEAD | gzip -n9 >$(SOURCE_TARBALL)
 
-deb: package-tools source ## the Debian package, in dist/
-	rm -rf $(PACKAGE_WORK)/deb && mkdir -p $(PACKAGE_WORK)/deb
-	tar -xzf $(SOURCE_TARBALL) -C $(PACKAGE_WORK)/deb
-	cd $(PACKAGE_WORK)/deb/ip-masq-agent-$(VERSION) && \
-		CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) dpkg-buildpackage --build=binary --no-sign
-	cp $(PACKAGE_WORK)/deb/*.deb $(DIST)/
+# Compiled once, for both packages. Unpacked with the time of now: cargo would take files that are all as old as the last
+# release for unchanged.
+.PHONY: binary
+binary: package-tools source
+	rm -rf $(PACKAGE_WORK)/tree && mkdir -p $(PACKAGE_WORK)/tree
+	tar --touch -xzf $(SOURCE_TARBALL) -C $(PACKAGE_WORK)/tree
+	CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) $(MAKE) -C $(TREE) -f packaging/packages.mk package-binary
 
-rpm: package-tools source ## the RPM package, in dist/
+deb: binary ## the Debian package, in dist/
+	cd $(TREE) && CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) dpkg-buildpackage --build=binary --no-sign
+	cp $(PACKAGE_WORK)/tree/*.deb $(DIST)/
+
+rpm: binary ## the RPM package, in dist/
 	rm -rf $(PACKAGE_WORK)/rpm && mkdir -p $(PACKAGE_WORK)/rpm
-	CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) rpmbuild -bb rpm/ip-masq-agent.spec --quiet \
+	rpmbuild -bb rpm/ip-masq-agent.spec --quiet \
 		--define '_topdir $(abspath $(PACKAGE_WORK))/rpm' \
-		--define '_sourcedir $(abspath $(DIST))'
+		--define '_sourcedir $(abspath $(DIST))' \
+		--define 'prebuilt $(PACKAGE_CARGO_TARGET)/release/ip-masq-agent' \
+		$(if $(RPM_REVISION),--define 'revision $(RPM_REVISION)')
 	cp $(PACKAGE_WORK)/rpm/RPMS/*/*.rpm $(DIST)/
 
 dist: deb rpm ## source tarball, both packages and their checksums, in dist/

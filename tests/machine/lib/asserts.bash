@@ -1,6 +1,8 @@
 # What checks ask. Each says what it saw when it is not what was expected.
 
 CONFIG=/etc/ip-masq-agent/config.yaml
+# The policy that the checks of traffic expect. Not the shipped text, so that an upgrade has an edited file to keep.
+ORDINARY='nonMasqueradeCIDRs: [10.0.0.0/8] # edited'
 
 # property NAME: of the unit.
 property() {
@@ -57,6 +59,13 @@ policy_holds() {
     equals 'plain to the private address' "$(arrived private-plain)" 20
 }
 
+# masquerades: one new flow to the public network is.
+masquerades() {
+    reset_counters
+    send_flows $PUBLIC 1
+    [ "$(arrived public-masqueraded)" = 1 ]
+}
+
 # configure TEXT: the whole main file.
 configure() {
     printf '%s\n' "$1" >"$CONTAINER/root$CONFIG"
@@ -73,13 +82,29 @@ drop_in() {
     inside systemctl daemon-reload
 }
 
-# With an overlay below, writing to its merged directory from outside is what the container sees at once.
 install_package() {
     use_repository first
     apt update
     apt install ip-masq-agent
 }
 
-start_service() {
-    inside systemctl start ip-masq-agent
+# steady [CONFIGURATION]: where a check begins, whatever the one before has left: the service runs with it and is healthy.
+steady() {
+    configure "${1:-$ORDINARY}"
+    if [ -e "$CONTAINER/root/etc/systemd/system/ip-masq-agent.service.d" ]; then drop_in; fi
+    if [ "$(property ActiveState)" = active ]; then
+        inside systemctl reload ip-masq-agent
+    else
+        inside systemctl reset-failed ip-masq-agent 2>/dev/null || true
+        inside systemctl start ip-masq-agent
+    fi
+}
+
+# off: the same, but the service does not run and nothing of it is left.
+off() {
+    if [ -e "$CONTAINER/root/etc/systemd/system/ip-masq-agent.service.d" ]; then drop_in; fi
+    inside systemctl stop ip-masq-agent
+    inside systemctl reset-failed ip-masq-agent 2>/dev/null || true
+    inside ip-masq-agent flush
+    inside rm -rf /var/lib/ip-masq-agent
 }

@@ -7,8 +7,9 @@ leader() {
 }
 
 # inside COMMAND…: as a unit of the container's systemd, so with the container's capabilities and cgroup and not ours.
+# systemd-run would expand variables in the arguments; a doubled dollar sign is one.
 inside() {
-    nsenter -t "$(leader)" -a systemd-run --quiet --wait --pipe --collect -- "$@"
+    nsenter -t "$(leader)" -a systemd-run --quiet --wait --pipe --collect -- "${@//\$/\$\$}"
 }
 
 # start_container KIND: a fresh one, booted.

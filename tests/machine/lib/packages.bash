@@ -14,7 +14,49 @@ make_repositories() {
             apt-ftparchive packages . >Packages && apt-ftparchive release . >Release
         ) || return
     done
-    chmod -R a+rX "$SCRATCH"
+    make_rpm_repositories && unpack_source && chmod -R a+rX "$SCRATCH"
+}
+
+# The source package, for autopkgtest.
+unpack_source() {
+    local tarball
+    tarball=$(ls -t "$TOP"/dist/ip-masq-agent-*.tar.gz | head -n1)
+    mkdir -p "$SCRATCH/source" && tar -xzf "$tarball" -C "$SCRATCH/source" --strip-components=1
+}
+
+# Two dnf repositories, where there is an .rpm: the package with the one that stands for Debian, and a later release.
+make_rpm_repositories() {
+    local rpm work=$SCRATCH/rpm each
+    rpm=$(ls -t "$TOP"/dist/*-1.*.rpm 2>/dev/null | head -n1)
+    [ -n "$rpm" ] || return 0
+    "$TOP/packaging/require" rpmbuild=rpm createrepo_c=createrepo-c || return
+    mkdir -p "$SCRATCH/repository/rpm-first" "$SCRATCH/repository/rpm-second" "$work"
+    cp "$rpm" "$SCRATCH/repository/rpm-first/"
+    later_rpm "$work" && cp "$work"/RPMS/*/*.rpm "$SCRATCH/repository/rpm-second/" || return
+    base_rpm "$work/base" && cp "$work"/base/RPMS/*/*.rpm "$SCRATCH/repository/rpm-first/" || return
+    for each in first second; do createrepo_c --quiet "$SCRATCH/repository/rpm-$each" || return; done
+}
+
+# later_rpm DIRECTORY: release 2 of the same binary.
+later_rpm() {
+    dpkg-deb -x "$SCRATCH"/repository/first/*.deb "$1/tree" &&
+        rpmbuild -bb "$TOP/rpm/ip-masq-agent.spec" --quiet --define "_topdir $1" --define "_sourcedir $TOP/dist" \
+            --define "prebuilt $1/tree/usr/sbin/ip-masq-agent" --define 'revision 2' >"$1/log" 2>&1 || { cat "$1/log" >&2; return 1; }
+}
+
+# base_rpm DIRECTORY: a package without files that provides what the Debian userland has: the libraries with their real
+# symbol versions, the shell, systemd.
+base_rpm() {
+    local root
+    mkdir -p "$1"
+    root=$(unpack_rootfs "${suites[0]}" rpm) || return
+    {
+        printf 'Name: debian-userland\nVersion: 1\nRelease: 1\nSummary: What Debian has\nLicense: none\n'
+        find "$root"/lib/*-linux-gnu "$root"/lib64 \( -name 'libc.so.6' -o -name 'libgcc_s.so.1' -o -name 'ld-linux*' \) |
+            /usr/lib/rpm/find-provides | sort -u | sed 's/^/Provides: /'
+        printf 'Provides: /bin/sh, systemd, nftables, iptables-nft, ipset, rtld(GNU_HASH)\n%%description\n.\n%%files\n'
+    } >"$1/debian-userland.spec"
+    rpmbuild -bb "$1/debian-userland.spec" --quiet --define "_topdir $1" >"$1/log" 2>&1 || { cat "$1/log" >&2; return 1; }
 }
 
 # repack DEB DIRECTORY: the same package one revision later.

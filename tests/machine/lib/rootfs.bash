@@ -8,6 +8,7 @@ BASE_PACKAGES=systemd,systemd-sysv,dbus,iptables,nftables,ipset,iproute2,procps,
 # packages_of KIND: the package list of a root filesystem.
 packages_of() {
     case $1 in
+        plain) echo ca-certificates ;;
         base) echo "$BASE_PACKAGES" ;;
         firewalld) echo "$BASE_PACKAGES,firewalld" ;;
         docker) echo "$BASE_PACKAGES,docker.io" ;;

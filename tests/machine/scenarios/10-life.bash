@@ -9,6 +9,7 @@ checks() {
     check 'systemd has nothing to say about the installed unit, exposure at most 2.0' unit_is_sound
     check 'the process has two capabilities, a filter and no new privileges' is_confined
     check 'a good reload succeeds and changes where new flows go' reloads
+    check 'explain names the line that keeps a source' explains
     check 'a bad reload fails, says where, and keeps the rules' refuses_reload
     check 'the journal has fields, a MESSAGE_ID and the catalog text' journal_explains
     check 'flushed rules come back, and the journal says so' repairs_flush
@@ -75,6 +76,7 @@ is_confined() {
 }
 
 reloads() {
+    steady
     configure "nonMasqueradeCIDRs: [203.0.113.0/24]"
     inside systemctl reload ip-masq-agent
     reset_counters
@@ -82,14 +84,21 @@ reloads() {
     send_flows $PRIVATE 20
     equals 'plain to the public address' "$(arrived public-plain)" 20
     equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
-    inside ip-masq-agent explain $PUBLIC | grep -F "$CONFIG:1"
-    configure "nonMasqueradeCIDRs: [10.0.0.0/8] # edited"
+    configure "$ORDINARY"
     inside systemctl reload ip-masq-agent
     policy_holds
 }
 
+explains() {
+    steady
+    inside ip-masq-agent explain $PRIVATE.1 $PUBLIC.1 >"$SCRATCH/explained"
+    cat "$SCRATCH/explained"
+    grep -F "$CONFIG:1" "$SCRATCH/explained"
+}
+
 refuses_reload() {
     local pid
+    steady
     pid=$(property MainPID)
     configure "nonMasqueradeCIDRs: [10.0.0.0/8, 192.168.1.1/16]"
     fails inside systemctl reload ip-masq-agent
@@ -99,8 +108,7 @@ refuses_reload() {
     contains "$(journal)" "$CONFIG:1:34"
     contains "$(inside systemctl status --full ip-masq-agent)" "$CONFIG:1:34"
     fails inside ip-masq-agent status
-    configure "nonMasqueradeCIDRs: [10.0.0.0/8] # edited"
-    inside systemctl reload ip-masq-agent
+    steady
     inside ip-masq-agent status
 }
 
@@ -111,17 +119,12 @@ journal_explains() {
     journal -x | grep -E '^(--|░░) Subject: '
 }
 
-masquerades_again() {
-    reset_counters
-    send_flows $PUBLIC 1
-    [ "$(arrived public-masqueraded)" = 1 ]
-}
-
 repairs_flush() {
     local begin
+    steady
     inside nft flush ruleset
     begin=$(date +%s%N)
-    wait_until 10 masquerades_again
+    wait_until 10 masquerades
     note "$((($(date +%s%N) - begin) / 1000000)) ms"
     policy_holds
     wait_until 5 journal_names nft
@@ -132,15 +135,17 @@ journal_names() {
 }
 
 survives_nftables_service() {
+    steady
     inside systemctl start nftables.service
     inside systemctl restart nftables.service
-    wait_until 10 masquerades_again
+    wait_until 10 masquerades
     policy_holds
     inside systemctl stop nftables.service
-    wait_until 10 masquerades_again
+    wait_until 10 masquerades
 }
 
 restarts_gaplessly() {
+    steady
     start_stream
     for _ in {1..5}; do inside systemctl restart ip-masq-agent; done
     stop_stream
@@ -153,6 +158,7 @@ has_restarted() {
 
 survives_kill() {
     local before
+    steady
     before=$(property NRestarts)
     start_stream
     inside kill -KILL "$(property MainPID)"
@@ -163,6 +169,7 @@ survives_kill() {
 
 watchdog_bites() {
     local before
+    steady
     drop_in $'[Service]\nWatchdogSec=1s'
     inside systemctl restart ip-masq-agent
     before=$(property NRestarts)
@@ -171,8 +178,6 @@ watchdog_bites() {
     wait_until 20 has_restarted "$before"
     stop_stream
     journal | grep -iE 'watchdog'
-    drop_in
-    inside systemctl restart ip-masq-agent
 }
 
 version() {
@@ -181,6 +186,7 @@ version() {
 
 upgrades_gaplessly() {
     local pid
+    steady
     pid=$(property MainPID)
     use_repository second
     apt update
@@ -190,11 +196,12 @@ upgrades_gaplessly() {
     contains "$(version)" later
     [ "$(property MainPID)" != "$pid" ]
     equals 'ActiveState' "$(property ActiveState)" active
-    contains "$(inside cat $CONFIG)" '# edited'
+    equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
     equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" enabled
 }
 
 survives_daemon_reloads() {
+    steady
     start_stream
     inside sh -c 'for i in 1 2 3 4 5 6 7 8; do systemctl daemon-reload & done; systemctl restart ip-masq-agent; wait'
     stop_stream
@@ -202,6 +209,7 @@ survives_daemon_reloads() {
 }
 
 downgrades() {
+    steady
     use_repository first
     rm -rf "$CONTAINER/root/var/lib/apt/lists/"*
     apt update
@@ -213,6 +221,7 @@ downgrades() {
 }
 
 stops_clean() {
+    steady
     inside systemctl stop ip-masq-agent
     no_traces
     equals 'ActiveState' "$(property ActiveState)" inactive
@@ -221,11 +230,12 @@ stops_clean() {
 
 # A namespace of its own for the next boot: a machine that reboots forgets its rules.
 reboots() {
+    steady
     power_off
     make_network
     start_stream
     boot
-    wait_until 10 masquerades_again_under_stream
+    wait_until 10 flows_arrive
     stop_stream
     equals 'ActiveState' "$(property ActiveState)" active
     local ready network
@@ -237,13 +247,12 @@ reboots() {
     policy_holds
 }
 
-masquerades_again_under_stream() {
+flows_arrive() {
     [ "$(arrived public-masqueraded)" -gt 200 ]
 }
 
 removes() {
-    configure "onStop: keep"
-    inside systemctl reload ip-masq-agent
+    steady 'onStop: keep'
     inside systemctl stop ip-masq-agent
     [ -n "$(our_traces)" ]
     inside systemctl start ip-masq-agent
@@ -258,6 +267,6 @@ purges() {
     apt purge ip-masq-agent
     equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
         -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
-        -not -path '/var/log/*' -not -path '/run/systemd/*')" ''
+        -not -path '/var/log/*' -not -path '/var/cache/man/*' -not -path '/run/systemd/*')" ''
     no_traces
 }

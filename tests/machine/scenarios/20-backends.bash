@@ -15,8 +15,8 @@ checks() {
 }
 
 backend_works() {
+    off
     # A fresh boot has no lock file.
-    rm -f "$CONTAINER/root/run/xtables.lock"
     inside rm -f /run/xtables.lock
     configure "backend: $BACKEND"
     inside systemctl start ip-masq-agent
@@ -31,6 +31,7 @@ backend_works() {
 }
 
 backend_restarts() {
+    steady "backend: $BACKEND"
     start_stream
     inside systemctl restart ip-masq-agent
     inside systemctl restart ip-masq-agent
@@ -38,13 +39,14 @@ backend_restarts() {
 }
 
 long_list_works() {
+    steady "backend: $BACKEND"
     configure "backend: $BACKEND
 nonMasqueradeCIDRs:
 $(for i in {0..199}; do echo "- 10.$i.0.0/17"; done)"
     start_stream
     inside systemctl reload ip-masq-agent
     stop_stream
-    # 10.200.0.1 is the first address that the list does not exempt.
+    # 10.200.0.0/17 is the first network that the list does not exempt.
     reset_counters
     send_flows $PRIVATE 20
     equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
@@ -59,12 +61,14 @@ $(for i in {0..200}; do echo "- 10.$i.0.0/17"; done)"
 }
 
 backend_stops() {
+    steady "backend: $BACKEND"
     inside systemctl stop ip-masq-agent
     no_traces
     equals 'Result' "$(property Result)" success
 }
 
 waits_for_lock() {
+    off
     configure 'backend: iptables-legacy'
     inside sh -c 'systemd-run --quiet --unit=lock-holder flock /run/xtables.lock sleep 3'
     inside systemctl start ip-masq-agent
@@ -74,8 +78,8 @@ waits_for_lock() {
 }
 
 changes_backend() {
-    configure 'backend: iptables-nft'
-    inside systemctl start ip-masq-agent
+    off
+    steady 'backend: iptables-nft'
     start_stream
     configure 'backend: nftables'
     inside systemctl restart ip-masq-agent

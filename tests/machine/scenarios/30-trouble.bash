@@ -37,8 +37,8 @@ broken_start() {
 }
 
 last_good_policy() {
-    configure 'nonMasqueradeCIDRs: [10.0.0.0/8]'
-    inside systemctl start ip-masq-agent
+    off
+    steady
     policy_holds
     configure 'nonMasqueradeCIDRs: [10.0.0.0/8'
     start_stream
@@ -47,13 +47,13 @@ last_good_policy() {
     policy_holds
     equals 'ActiveState' "$(property ActiveState)" active
     contains "$(property StatusText)" degraded
-    configure 'nonMasqueradeCIDRs: [10.0.0.0/8]'
-    inside systemctl reload ip-masq-agent
+    steady
     inside ip-masq-agent status
-    inside systemctl stop ip-masq-agent
 }
 
 without_capability() {
+    off
+    configure "$ORDINARY"
     drop_in $'[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_NET_RAW\nRestart=no'
     fails inside systemctl start ip-masq-agent
     equals 'ActiveState' "$(property ActiveState)" failed
@@ -64,6 +64,8 @@ without_capability() {
 }
 
 over_go_agent() {
+    off
+    configure "$ORDINARY"
     inside iptables-restore --noflush <<'RULES'
 *nat
 :IP-MASQ-AGENT - [0:0]
@@ -80,6 +82,8 @@ RULES
 }
 
 masked() {
+    off
+    configure "$ORDINARY"
     inside systemctl mask ip-masq-agent
     use_repository second
     apt update
@@ -93,6 +97,8 @@ masked() {
 }
 
 without_tools() {
+    off
+    configure "$ORDINARY"
     # As after 'apt purge iptables nftables ipset', but undone at the end.
     inside sh -c 'mkdir /root/tools && for each in /usr/sbin/*tables* /usr/sbin/nft /usr/sbin/ipset; do mv "$each" /root/tools/; done'
     inside systemctl start ip-masq-agent
@@ -104,6 +110,8 @@ without_tools() {
 }
 
 full_disk() {
+    off
+    configure "$ORDINARY"
     drop_in $'[Service]\nTemporaryFileSystem=/var/lib/ip-masq-agent:size=4k,nr_inodes=1'
     inside systemctl start ip-masq-agent
     policy_holds
@@ -113,7 +121,7 @@ full_disk() {
 }
 
 remove_running() {
-    inside systemctl start ip-masq-agent
+    steady
     apt remove ip-masq-agent
     no_traces
     dpkg_is_clean

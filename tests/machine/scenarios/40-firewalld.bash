@@ -1,0 +1,69 @@
+# firewalld on the same gateway. Version 1 wipes the nat chains of iptables-nft when it reloads, restarts or stops.
+
+scenario_kind() {
+    echo firewalld
+}
+
+checks() {
+    check 'the package installs beside a running firewalld' installs_beside
+    local backend
+    for backend in iptables-nft nftables; do
+        BACKEND=$backend
+        check "$backend: ready beside firewalld" ready_beside
+        check "$backend: firewall-cmd --reload is survived" survives_reload
+        check "$backend: a restart of firewalld is survived" survives_restart
+        check "$backend: a stop of firewalld is survived" survives_stop
+    done
+    check 'at boot the service starts after firewalld' boots_after
+}
+
+# Without zones in the way: what is looked at is whether nat rules survive, not what firewalld filters.
+installs_beside() {
+    inside systemctl start firewalld
+    inside firewall-cmd --quiet --permanent --zone=trusted --add-interface=lan0 --add-interface=wan0
+    inside firewall-cmd --quiet --reload
+    install_package
+}
+
+ready_beside() {
+    inside systemctl start firewalld
+    off
+    steady "backend: $BACKEND"
+    policy_holds
+}
+
+survives_reload() {
+    steady "backend: $BACKEND"
+    inside firewall-cmd --quiet --reload
+    wait_until 10 masquerades
+    policy_holds
+    inside ip-masq-agent status
+}
+
+survives_restart() {
+    steady "backend: $BACKEND"
+    inside systemctl restart firewalld
+    wait_until 10 masquerades
+    policy_holds
+}
+
+survives_stop() {
+    steady "backend: $BACKEND"
+    inside systemctl stop firewalld
+    wait_until 10 masquerades
+    policy_holds
+}
+
+boots_after() {
+    inside systemctl enable firewalld ip-masq-agent
+    power_off
+    make_network
+    boot
+    wait_until 10 masquerades
+    policy_holds
+    local ours theirs
+    ours=$(inside systemctl show --value --property=ExecMainStartTimestampMonotonic ip-masq-agent)
+    theirs=$(inside systemctl show --value --property=ActiveEnterTimestampMonotonic firewalld)
+    echo "firewalld active at $theirs us, ours started at $ours us"
+    [ "$theirs" -gt 0 ] && [ "$ours" -ge "$theirs" ]
+}

@@ -2,6 +2,7 @@
 
 mod batch;
 mod events;
+pub mod ipset;
 pub mod message;
 mod socket;
 

@@ -24,7 +24,7 @@ demo: needs ## a LAN, a gateway with the real service, an outside: which source 
 
 test: needs ## every test, in namespaces of its own
 	$(CARGO) test --locked --no-run
-	$(IN_LAB) $(CARGO) test --locked --offline
+	$(IN_LAB) $(CARGO) test --locked --offline --no-fail-fast
 
 bench: needs ## the numbers of docs/performance.md, measured here; JSON in target/bench.json
 	$(CARGO) build --release --locked --benches

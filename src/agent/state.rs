@@ -54,7 +54,7 @@ impl From<Error> for Failure {
 impl Failure {
     /// True when the host lacks something, whatever the configuration says.
     pub fn is_the_hosts(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unsupported | ErrorKind::MissingTool)
+        self.kind.is_the_hosts()
     }
 }
 

@@ -96,6 +96,13 @@ pub enum ErrorKind {
     Other,
 }
 
+impl ErrorKind {
+    /// True when the host lacks something.
+    pub fn is_the_hosts(self) -> bool {
+        matches!(self, ErrorKind::Unsupported | ErrorKind::MissingTool)
+    }
+}
+
 impl Error {
     /// An error of a kind, in words.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -105,6 +112,11 @@ impl Error {
     /// True when trying the same again soon may well work.
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, ErrorKind::Busy | ErrorKind::Timeout)
+    }
+
+    /// True when the host lacks something: no fault of ours where nothing of ours is wanted there.
+    pub fn is_the_hosts(&self) -> bool {
+        self.kind.is_the_hosts()
     }
 }
 

@@ -1,7 +1,7 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
 use super::{Context, exit, refuse};
-use crate::agent::{Entry, Kind, Setup};
+use crate::agent::{Entry, Kind, Outcome, Setup};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::host::control::Control;
@@ -61,13 +61,14 @@ fn once(context: &Context) -> u8 {
     };
     with_backend(context, |kernel, config| {
         let mut status = exit::OK;
-        for family in families(config) {
-            match kernel.reconcile(family, config) {
-                Ok(outcome) => {
-                    let done = if outcome.written.is_some() { "written and verified" } else { "in place already" };
-                    println!("{family}: {done}");
-                }
-                Err(error) => status = complain(&format!("{family}: {error}")),
+        for family in [Family::V4, Family::V6] {
+            match (kernel.reconcile(family, config), is_wanted(family, config)) {
+                (Ok(Outcome { written: Some(_), .. }), true) => println!("{family}: written and verified"),
+                (Ok(Outcome { written: None, .. }), true) => println!("{family}: in place already"),
+                (Ok(Outcome { written: Some(_), .. }), false) => println!("{family}: not enabled, old rules removed"),
+                (Ok(_), false) => {}
+                (Err(error), false) if error.is_the_hosts() => {}
+                (Err(error), _) => status = complain(&format!("{family}: {error}")),
             }
         }
         status
@@ -77,10 +78,12 @@ fn once(context: &Context) -> u8 {
 fn dry_run(context: &Context) -> u8 {
     with_backend(context, |kernel, config| {
         let mut status = exit::OK;
-        for family in families(config) {
+        for family in [Family::V4, Family::V6] {
             match kernel.plan(family, config) {
-                Ok(plan) if plan.is_in_sync() => println!("# {family}: nothing to send"),
-                Ok(plan) => print!("# {family}\n{}\n", plan.transaction.trim_end()),
+                Ok(plan) if !plan.is_in_sync() => print!("# {family}\n{}\n", plan.transaction.trim_end()),
+                Ok(_) if is_wanted(family, config) => println!("# {family}: nothing to send"),
+                Ok(_) => {}
+                Err(error) if error.is_the_hosts() && !is_wanted(family, config) => {}
                 Err(error) => status = complain(&format!("{family}: {error}")),
             }
         }
@@ -88,9 +91,9 @@ fn dry_run(context: &Context) -> u8 {
     })
 }
 
-fn families(config: &Config) -> impl Iterator<Item = Family> + use<> {
-    let ipv6 = config.policy.enable_ipv6.then_some(Family::V6);
-    std::iter::once(Family::V4).chain(ipv6)
+/// What is not wanted is looked at all the same: old rules of ours may be there.
+fn is_wanted(family: Family, config: &Config) -> bool {
+    family == Family::V4 || config.policy.enable_ipv6
 }
 
 fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8) -> u8 {

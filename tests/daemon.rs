@@ -418,3 +418,104 @@ fn a_held_xtables_lock_is_waited_for_with_more_time_from_systemd() {
     drop(lock);
     service.wait_for("READY=1");
 }
+
+#[test]
+fn nftables_is_kept_true_like_iptables() {
+    let host = host!("backend: nftables\nenableIPv6: true\n");
+    let ours = || host.node.must("nft", &["list", "table", "inet", "ip-masq-agent"]);
+    let mut service = host.ready();
+    let (table, generation) = (ours(), host.generation());
+    service.signal(Signal::KILL);
+    service.wait();
+    let mut service = host.ready();
+    assert_eq!((ours(), host.generation()), (table.clone(), generation));
+    host.node.must("nft", &["flush", "ruleset"]);
+    let line = service.wait_for_log("repaired in");
+    assert!(line.contains("changed by nft"), "{line}");
+    assert_eq!(ours(), table);
+    assert_eq!(service.stop().code(), Some(0));
+    assert_eq!(host.node.must("nft", &["list", "ruleset"]), "");
+}
+
+#[test]
+fn a_resync_with_nothing_changed_starts_no_process_and_writes_nothing() {
+    for backend in ["iptables-nft", "nftables"] {
+        let host = host!(&format!("resyncInterval: 1s\nbackend: {backend}\n"));
+        let mut command = host.prepare(&["run"]);
+        command.env("WATCHDOG_USEC", "2000000");
+        let mut service = host.start_as(command);
+        service.wait_for("READY=1");
+        let (generation, children) = (host.generation(), page_faults_of_children(service.child.id()));
+        (0..4).for_each(|_| _ = service.wait_for("WATCHDOG=1"));
+        assert_eq!(host.generation(), generation, "{backend}");
+        assert_eq!(page_faults_of_children(service.child.id()), children, "{backend}: a child process");
+    }
+}
+
+/// `cminflt` of proc_pid_stat(5): it moves with every child that was waited for.
+fn page_faults_of_children(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_name = stat.rsplit(") ").next().unwrap();
+    behind_name.split(' ').nth(8).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_flushed_set_is_filled_again_at_the_resync() {
+    let list: String = (0..200).map(|number| format!("  - 10.{number}.0.0/24\n")).collect();
+    let host = host!(&format!("backend: iptables-nft\nresyncInterval: 1s\nnonMasqueradeCIDRs:\n{list}"));
+    let mut service = host.ready();
+    let names = host.node.must("ipset", &["list", "-n"]);
+    let name = names.lines().next().unwrap();
+    let entries = || host.node.must("ipset", &["list", name]).lines().filter(|line| line.starts_with("10.")).count();
+    assert_eq!(entries(), 200);
+    host.node.must("ipset", &["flush", name]);
+    service.wait_for_log("repaired in");
+    assert!(host.node.must("ipset", &["save"]).matches("add ").count() == 200);
+    service.stop();
+    assert_eq!(host.node.must("ipset", &["list", "-n"]), "");
+}
+
+#[test]
+fn somebody_who_flushes_all_the_time_does_not_win_against_a_reload() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    std::thread::scope(|scope| {
+        let meddle = scope.spawn(|| (0..40).for_each(|_| _ = host.node.run("iptables-nft", &["-t", "nat", "-F"])));
+        let mut other = false;
+        while !meddle.is_finished() {
+            host.configure(if other { GOOD } else { OTHER });
+            // It may be refused while the ground moves; what it must not do is die or lie.
+            host.command(&["reload"]);
+            other = !other;
+        }
+    });
+    host.configure(OTHER);
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    let rules = host.rules();
+    assert!(rules.contains("-d 192.168.0.0/16") && !rules.contains("-d 10.0.0.0/8"), "{rules}");
+}
+
+#[test]
+fn a_wrong_flag_is_exit_78_even_with_a_last_good_configuration() {
+    let host = host!(GOOD);
+    host.ready().stop();
+    let mut service = host.start_as(host.prepare(&["run", "--masq-chain", "POSTROUTING"]));
+    assert_eq!(service.wait().code(), Some(78), "{:?}", service.log);
+    let mut service = host.start_as(host.prepare(&["run", "--no-such-flag"]));
+    assert_eq!(service.wait().code(), Some(2), "{:?}", service.log);
+}
+
+#[test]
+fn another_chain_name_replaces_the_chain_and_another_backend_waits_for_a_restart() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    host.configure(&format!("{GOOD}masqChain: OURS\n"));
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(host.rules().contains("-N OURS") && !host.rules().contains("IP-MASQ-AGENT"), "{}", host.rules());
+    host.configure(&format!("{GOOD}masqChain: OURS\nbackend: nftables\n"));
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    service.wait_for_log("restart the service");
+    assert!(host.rules().contains("-N OURS"), "{}", host.rules());
+    assert_eq!(service.stop().code(), Some(0));
+    assert!(!host.rules().contains("OURS"));
+}

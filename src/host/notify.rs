@@ -1,31 +1,165 @@
-//! What systemd is told (sd_notify(3)).
+//! What systemd is told (sd_notify(3)), without ever waiting for it.
 
 use crate::agent::Notification;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
-use std::io;
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+/// More than can be on their way while systemd reads at all.
+const MOST_PENDING: usize = 64;
+/// How long the last words may take.
+const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// How often systemd wants to hear WATCHDOG=1; `None` when it does not, or when WATCHDOG_PID is another process.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
 }
 
-/// Sends one notification; does nothing when nobody listens. NOTIFY_SOCKET stays in our environment, which no child
-/// inherits.
-///
-/// # Errors
-/// When the socket can't be written to.
-pub fn send(notification: &Notification) -> io::Result<()> {
-    match notification {
-        Notification::Ready => sd_notify::notify(&[NotifyState::Ready]),
-        // One datagram: systemd 253 and later want both together.
-        Notification::Reloading => sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?]),
-        Notification::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
-        Notification::Status(line) => sd_notify::notify(&[NotifyState::Status(line)]),
-        Notification::Watchdog => sd_notify::notify(&[NotifyState::Watchdog]),
-        Notification::ExtendTimeout(time) => {
-            let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-            sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(micros)])
+/// The notification socket. What it does not take at once waits here, in its order.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    socket: Option<UnixDatagram>,
+    pending: VecDeque<String>,
+}
+
+impl Notifier {
+    /// The socket that NOTIFY_SOCKET names; one that takes nothing when it names none. The variable stays in our
+    /// environment, which no child inherits.
+    pub fn open() -> Self {
+        let socket = std::env::var_os("NOTIFY_SOCKET").and_then(|name| connect(&name).ok());
+        Notifier { socket, pending: VecDeque::new() }
+    }
+
+    /// Sends a notification, or keeps it until the socket takes it.
+    pub fn send(&mut self, notification: &Notification) {
+        let Some(text) = datagram(notification) else { return };
+        let is_old_news = *notification == Notification::Watchdog && self.pending.contains(&text);
+        if self.socket.is_none() || is_old_news {
+            return;
         }
+        // Whoever has not read so many will not miss the first ones.
+        if self.pending.len() == MOST_PENDING {
+            self.pending.pop_front();
+        }
+        self.pending.push_back(text);
+        self.flush();
+    }
+
+    /// Sends what is kept, as far as the socket takes it.
+    pub fn flush(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        while let Some(text) = self.pending.front() {
+            match socket.send(text.as_bytes()) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock) => return,
+                // Sent, or gone for good: nobody is there any more.
+                _ => _ = self.pending.pop_front(),
+            }
+        }
+    }
+
+    /// What to poll for being writable, while something is kept.
+    pub fn pending_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().filter(|_| !self.pending.is_empty()).map(AsFd::as_fd)
+    }
+}
+
+impl Drop for Notifier {
+    /// The last words get a moment, since nobody will send them later.
+    fn drop(&mut self) {
+        while let Some(fd) = self.pending_fd() {
+            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+            if !matches!(poll(&mut fds, Some(&PATIENCE)), Ok(1..)) {
+                return;
+            }
+            self.flush();
+        }
+    }
+}
+
+/// A path, or with a leading `@` a name in the abstract namespace (unix(7)).
+fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
+}
+
+fn datagram(notification: &Notification) -> Option<String> {
+    let states: &[NotifyState<'_>] = match notification {
+        Notification::Ready => &[NotifyState::Ready],
+        // One datagram: systemd 253 and later want both together.
+        Notification::Reloading => &[NotifyState::Reloading, NotifyState::monotonic_usec_now().ok()?],
+        Notification::Stopping => &[NotifyState::Stopping],
+        Notification::Status(line) => &[NotifyState::Status(line)],
+        Notification::Watchdog => &[NotifyState::Watchdog],
+        Notification::ExtendTimeout(time) => {
+            &[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]
+        }
+    };
+    Some(states.iter().map(|state| format!("{state}\n")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Notifier, UnixDatagram) {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Notifier { socket: Some(ours), pending: VecDeque::new() }, theirs)
+    }
+
+    fn read(socket: &UnixDatagram) -> Vec<String> {
+        let mut buffer = [0; 4096];
+        let mut read = Vec::new();
+        while let Ok(length) = socket.recv(&mut buffer) {
+            read.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        read
+    }
+
+    #[test]
+    fn each_notification_is_one_datagram() {
+        let (mut notifier, theirs) = pair();
+        notifier.send(&Notification::Reloading);
+        notifier.send(&Notification::Status("well".to_owned()));
+        notifier.send(&Notification::ExtendTimeout(Duration::from_secs(30)));
+        let read = read(&theirs);
+        assert!(read[0].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{read:?}");
+        assert_eq!(read[1..], ["STATUS=well\n", "EXTEND_TIMEOUT_USEC=30000000\n"]);
+    }
+
+    #[test]
+    fn a_socket_that_is_not_read_is_not_waited_for_and_misses_nothing_that_matters() {
+        let (mut notifier, theirs) = pair();
+        while notifier.pending.is_empty() {
+            notifier.send(&Notification::Watchdog);
+        }
+        notifier.send(&Notification::Ready);
+        assert!(notifier.pending_fd().is_some());
+        read(&theirs);
+        notifier.flush();
+        assert_eq!(read(&theirs), ["WATCHDOG=1\n", "READY=1\n"]);
+        assert!(notifier.pending_fd().is_none());
+    }
+
+    #[test]
+    fn a_socket_that_is_gone_keeps_nothing() {
+        let (mut notifier, theirs) = pair();
+        drop(theirs);
+        notifier.send(&Notification::Ready);
+        assert!(notifier.pending.is_empty());
     }
 }

@@ -4,8 +4,9 @@ use super::control::{Control, Request};
 use super::inotify::Watcher;
 use super::journal::Journal;
 use super::kernel::Kernel;
+use super::notify::Notifier;
 use super::signals::{Signal, Signals};
-use super::{child, notify, state, unit, view};
+use super::{child, state, unit, view};
 use crate::agent::{Action, Agent, Event, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
 use crate::policy::Family;
@@ -27,6 +28,7 @@ pub struct Service {
     signals: Signals,
     watcher: Option<Watcher>,
     journal: Journal,
+    notifier: Notifier,
     exit: Option<u8>,
 }
 
@@ -51,6 +53,7 @@ impl Service {
             control,
             signals,
             journal: Journal::open(),
+            notifier: Notifier::open(),
             exit: None,
         }
     }
@@ -76,7 +79,8 @@ impl Service {
         let timeout = next.map(|at| timespec(at.saturating_duration_since(now)));
         let fixed = [Some(self.signals.as_fd()), self.watcher.as_ref().map(AsFd::as_fd), self.kernel.events_fd()];
         let fixed = fixed.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        let mut fds: Vec<PollFd<'_>> = fixed.chain(self.control.poll_fds()).collect();
+        let unsent = self.notifier.pending_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+        let mut fds: Vec<PollFd<'_>> = fixed.chain(unsent).chain(self.control.poll_fds()).collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -85,6 +89,7 @@ impl Service {
 
     /// Nothing here waits: every source is asked, whoever woke us.
     fn look(&mut self) {
+        self.notifier.flush();
         for signal in self.signals.take() {
             self.happen(match signal {
                 Signal::Hangup => Event::Hangup,
@@ -142,8 +147,7 @@ impl Service {
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
             Action::Flush => return Some(Event::Flushed(self.kernel.flush())),
-            // Whoever does not listen misses it; the work goes on.
-            Action::Notify(notification) => _ = notify::send(&notification),
+            Action::Notify(notification) => self.notifier.send(&notification),
             Action::Log(entry) => self.journal.write(&entry),
             Action::AnswerReload(client, answer) => self.control.answer(client, &answer, Instant::now()),
             Action::AnswerStatus(client, report) => {

@@ -94,14 +94,15 @@ fn demonstrate(lab: &Lab, binary: &str, config: &str, interrupted: &AtomicBool) 
     heading("2. A file is added: config.d/demo.yaml; then 'ip-masq-agent reload'");
     print!("{}", EDIT.lines().map(|line| format!("    {line}\n")).collect::<String>());
     agent.add_file("demo.yaml", EDIT);
-    show_command(&agent, "reload", &[]);
+    show_command(&agent, "reload");
+    println!();
     let after = table(lab, &agent, interrupted)?;
     print_head();
     after.iter().zip(&before).for_each(|(row, old)| print_row(row, is_changed(row, old)));
     println!("* changed by the reload");
 
     heading("3. What the service says of itself: 'ip-masq-agent status'");
-    show_command(&agent, "status", &[]);
+    show_command(&agent, "status");
 
     heading("4. The service stops");
     let clean = service.stop().success() && leftovers(&lab.gateway).is_empty();
@@ -173,9 +174,8 @@ fn leftovers(gateway: &Namespace) -> Vec<String> {
     all.lines().filter(|line| line.to_lowercase().contains("masq")).map(str::to_owned).collect()
 }
 
-fn show_command(agent: &Agent<'_>, command: &str, arguments: &[&str]) {
-    println!();
-    agent.must(command, arguments).lines().for_each(|line| println!("    {line}"));
+fn show_command(agent: &Agent<'_>, command: &str) {
+    agent.must(command, &[]).lines().for_each(|line| println!("    {line}"));
 }
 
 fn heading(text: &str) {

@@ -139,8 +139,9 @@ fn the_far_end_sees_what_the_policy_says() {
         });
         let cases = (any_keys(), prop::collection::vec(any_sent(), FLOWS));
         let result = runner.run(&cases, |(keys, flows)| {
-            gateway.apply(&keys);
             let text = gateway.config(&keys);
+            gateway.agent.configure(&text);
+            gateway.agent.attempt("run", &["--once"]).map_err(TestCaseError::fail)?;
             let path = Path::new(gateway.agent.config_path()).into();
             let policy = config::parse(&[SourceText { path, text }], &Flags::default()).expect("a good file").policy;
             for sent in flows {

@@ -25,7 +25,7 @@ const STATE: &str = "/run/lab/state";
 impl<'lab> Agent<'lab> {
     /// A service in a node with a configuration; not started. `binary` is an absolute path.
     pub fn new(node: &'lab Namespace, binary: &str, config: &str) -> Self {
-        let make = || [RUNTIME, STATE].iter().try_for_each(fs::create_dir_all);
+        let make = || [CONFIG_D, RUNTIME, STATE].iter().try_for_each(fs::create_dir_all);
         node.enter(make).unwrap_or_else(|error| panic!("{}: directories of the service: {error}", node.name));
         let agent = Agent { node, binary: binary.to_owned() };
         agent.configure(config);
@@ -41,11 +41,9 @@ impl<'lab> Agent<'lab> {
 
     /// Writes a file into `config.d`.
     pub fn add_file(&self, name: &str, text: &str) {
-        let write = || {
-            fs::create_dir_all(CONFIG_D)?;
-            fs::write(format!("{CONFIG_D}/{name}"), text)
-        };
-        self.node.enter(write).unwrap_or_else(|error| panic!("{}: {CONFIG_D}/{name}: {error}", self.node.name));
+        self.node
+            .enter(|| fs::write(format!("{CONFIG_D}/{name}"), text))
+            .unwrap_or_else(|error| panic!("{}: {CONFIG_D}/{name}: {error}", self.node.name));
     }
 
     /// The path of the configuration file, inside the node.
@@ -62,16 +60,17 @@ impl<'lab> Agent<'lab> {
 
     /// The same when it must succeed; returns its standard output.
     pub fn must(&self, command: &str, arguments: &[&str]) -> String {
+        self.attempt(command, arguments).unwrap_or_else(|failure| panic!("{}: {failure}", self.node.name))
+    }
+
+    /// The same when it should succeed: its standard output, or what it said instead.
+    pub fn attempt(&self, command: &str, arguments: &[&str]) -> Result<String, String> {
         let output = self.command(command, arguments);
-        assert!(
-            output.status.success(),
-            "{}: {command} {arguments:?}: {}: {}{}",
-            self.node.name,
-            output.status,
-            text(&output.stdout),
-            text(&output.stderr)
-        );
-        text(&output.stdout)
+        let (out, said) = (text(&output.stdout), text(&output.stderr));
+        if output.status.success() {
+            return Ok(out);
+        }
+        Err(format!("{command} {arguments:?}: {}: {out}{said}", output.status))
     }
 
     /// Writes the configuration, applies it once and leaves the rules in.
@@ -105,7 +104,7 @@ impl<'lab> Agent<'lab> {
         let mut prepared = Command::new(&self.binary);
         prepared
             .arg(command)
-            .args(["--config", CONFIG])
+            .args(["--config", CONFIG, "--config-dir", CONFIG_D])
             .args(arguments)
             .env_clear()
             .env("PATH", ip_masq_agent::host::child::PATH)

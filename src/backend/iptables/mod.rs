@@ -3,6 +3,8 @@
 //! One `iptables-save` observes a family, one `iptables-restore --noflush` changes chain and jump together. What to
 //! send is decided by pure code: [`render`] says a ruleset in rules, [`parse`] reads a listing, [`plan`] compares.
 
+#[cfg(test)]
+mod fake;
 mod fingerprint;
 pub mod kernel;
 pub mod parse;
@@ -10,6 +12,8 @@ pub mod plan;
 pub mod render;
 pub mod rule;
 pub mod sets;
+#[cfg(test)]
+mod tests;
 pub mod tools;
 
 use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan};

@@ -2,7 +2,7 @@
 
 use super::parse::{Chain, ListedRule, Table};
 use super::render::{JUMP_COMMENT, Rendered, RenderedChain, jump_command};
-use super::sets::{DesiredSet, ObservedSet, is_our_name};
+use super::sets::{DesiredSet, ObservedSet, SetHeader, is_our_name};
 use crate::policy::Family;
 use crate::ruleset::{ChainName, JumpPosition};
 use std::fmt::Write;
@@ -71,13 +71,10 @@ pub fn compare(
         chains.iter().any(|ours| ours.name == chain) || leftovers.hold(chain)
     });
     draft.notes.extend_from_slice(&leftovers.notes);
-    let sets = observed.sets.iter().filter(|set| {
-        let name = &set.header.name;
-        desired_sets.iter().any(|wanted| wanted.name == *name) || draft.discarded.contains(name)
-    });
     Ok(Comparison {
         desired: desired.map(Rendered::to_string).unwrap_or_default(),
-        observed: describe_sets(sets) + &describe(desired, chains, &leftovers, &observed.table),
+        observed: describe_sets(desired_sets, &draft.discarded, &observed.sets)
+            + &describe(desired, chains, &leftovers, &observed.table),
         steps: draft.steps(),
         drift: draft.drift,
         notes: draft.notes,
@@ -326,23 +323,22 @@ fn describe(desired: Option<&Rendered>, chains: &[RenderedChain], leftovers: &Le
     if rules.is_empty() { rules } else { format!("*nat\n{rules}COMMIT\n") }
 }
 
-fn describe_sets<'a>(sets: impl Iterator<Item = &'a ObservedSet>) -> String {
+/// The desired sets that are there, in their order, then those that will be destroyed.
+fn describe_sets(desired: &[DesiredSet], discarded: &[String], observed: &[ObservedSet]) -> String {
     let mut text = String::new();
-    for ObservedSet { header, members } in sets {
-        let family = match header.family {
-            Some(Family::V6) => "inet6",
-            _ => "inet",
-        };
-        let _ = writeln!(
-            text,
-            "create {} {} family {family} maxelem {}",
-            header.name, header.type_name, header.max_elements
-        );
-        let mut members = members.clone();
-        members.sort_by_key(|member| member.prefix);
+    for wanted in desired {
+        let Some(found) = observed.iter().find(|found| found.header.name == wanted.name) else { continue };
+        let _ = writeln!(text, "{}", wanted.create_line());
+        let mut members = found.members.clone();
+        members.sort_unstable_by_key(|member| member.prefix);
         for member in members {
             let exception = if member.is_exception { " nomatch" } else { "" };
-            let _ = writeln!(text, "add {} {}{exception}", header.name, member.prefix);
+            let _ = writeln!(text, "add {} {}{exception}", wanted.name, member.prefix);
+        }
+    }
+    for SetHeader { name, type_name, elements, .. } in observed.iter().map(|set| &set.header) {
+        if discarded.contains(name) {
+            let _ = writeln!(text, "create {name} {type_name} # {elements} members");
         }
     }
     text

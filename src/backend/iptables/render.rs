@@ -301,3 +301,102 @@ pub fn jump_command(position: JumpPosition, is_first: bool) -> &'static str {
         _ => "-A POSTROUTING",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Family, InterfacePattern, Prefix};
+    use crate::ruleset::GroupKind;
+
+    fn masquerade(ports: Option<&str>) -> Masquerade {
+        Masquerade { random_fully: true, to_ports: ports.map(|text| text.parse().unwrap()) }
+    }
+
+    fn otherwise() -> Statement {
+        Statement { step: Step::Otherwise, condition: Condition::Always, outcome: Outcome::When(Verdict::Masquerade) }
+    }
+
+    fn group(kind: GroupKind, prefixes: &[&str]) -> Group {
+        Group { kind, prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect() }
+    }
+
+    fn interfaces(names: &[&str]) -> Condition {
+        Condition::OutInterface(names.iter().map(|name| name.parse::<InterfacePattern>().unwrap()).collect())
+    }
+
+    /// The chains as lines, comments left out.
+    fn lines(statements: Vec<Statement>, masquerade: Masquerade, random_fully: bool) -> Vec<String> {
+        let ruleset = Ruleset { family: Family::V4, position: JumpPosition::Last, statements, masquerade };
+        let chain: ChainName = "M".parse().unwrap();
+        let rendered = render(&ruleset, Context { chain: &chain, random_fully, sets: Some(&[]) });
+        let line = |chain: &RenderedChain, rule: &Rule| {
+            let rule = Rule { comment: None, ..rule.clone() };
+            format!("{} {rule}", chain.name)
+        };
+        rendered.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| line(chain, rule))).collect()
+    }
+
+    #[test]
+    fn a_gate_with_several_ways_through_leads_to_a_chain_of_its_own() {
+        let statements = vec![
+            Statement { step: Step::OutInterface, condition: interfaces(&["a0", "b+"]), outcome: Outcome::KeepUnless },
+            Statement {
+                step: Step::Source,
+                condition: Condition::Source(group(GroupKind::Sources, &["10.0.0.0/8", "192.168.0.0/16"])),
+                outcome: Outcome::KeepUnless,
+            },
+            otherwise(),
+        ];
+        let expected = [
+            "M -o a0 -g M-2",
+            "M -o b+ -g M-2",
+            "M -j RETURN",
+            "M-2 -s 10.0.0.0/8 -g M-3",
+            "M-2 -s 192.168.0.0/16 -g M-3",
+            "M-2 -j RETURN",
+            "M-3 -j MASQUERADE --random-fully",
+        ];
+        assert_eq!(lines(statements, masquerade(None), true), expected);
+    }
+
+    #[test]
+    fn ports_are_spread_over_the_ranges_for_each_protocol() {
+        let expected = [
+            "M -p tcp -m statistic --mode random --probability 0.25000000000 -j MASQUERADE --to-ports 1-100",
+            "M -p tcp -j MASQUERADE --to-ports 301-600",
+            "M -p udp -m statistic --mode random --probability 0.25000000000 -j MASQUERADE --to-ports 1-100",
+            "M -p udp -j MASQUERADE --to-ports 301-600",
+            "M -p sctp -m statistic --mode random --probability 0.25000000000 -j MASQUERADE --to-ports 1-100",
+            "M -p sctp -j MASQUERADE --to-ports 301-600",
+            "M -j MASQUERADE",
+        ];
+        assert_eq!(lines(vec![otherwise()], masquerade(Some("1-100,301-600")), false), expected);
+    }
+
+    #[test]
+    fn exceptions_share_one_chain_where_a_masquerade_is_several_rules() {
+        let exceptions = Statement {
+            step: Step::Exception,
+            condition: Condition::Destination(group(GroupKind::Exceptions, &["10.1.0.0/16", "10.3.0.0/16"])),
+            outcome: Outcome::When(Verdict::Masquerade),
+        };
+        let single = lines(vec![exceptions.clone(), otherwise()], masquerade(None), true);
+        assert_eq!(single[0], "M -d 10.1.0.0/16 -j MASQUERADE --random-fully");
+        let several = lines(vec![exceptions, otherwise()], masquerade(Some("1-9")), true);
+        assert_eq!(several[..2], ["M -d 10.1.0.0/16 -g M-2", "M -d 10.3.0.0/16 -g M-2"]);
+        assert_eq!(several.iter().filter(|line| line.starts_with("M-2 ")).count(), 4);
+    }
+
+    #[test]
+    fn one_prefix_more_than_the_threshold_is_a_set() {
+        let prefixes: Vec<Prefix> = (0..65).map(|n| format!("10.{n}.0.0/24").parse().unwrap()).collect();
+        let exempt = |count: usize| Statement {
+            step: Step::Exempt,
+            condition: Condition::Destination(Group { kind: GroupKind::Exempt, prefixes: prefixes[..count].into() }),
+            outcome: Outcome::When(Verdict::KeepSource),
+        };
+        assert_eq!(lines(vec![exempt(64), otherwise()], masquerade(None), true).len(), 65);
+        let one = lines(vec![exempt(65), otherwise()], masquerade(None), true);
+        assert!(one.len() == 2 && one[0].starts_with("M -m set --match-set ima4-exempt-"), "{one:?}");
+    }
+}

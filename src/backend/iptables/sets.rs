@@ -6,7 +6,6 @@
 
 use crate::policy::{Family, Prefix};
 use crate::ruleset::{ChainName, Group, GroupKind};
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -106,18 +105,24 @@ impl DesiredSet {
 
     /// The lines of `ipset restore` that give it its members; empty when they are all there and no others.
     pub fn member_lines(&self, observed: &[Member]) -> String {
-        let wanted: BTreeSet<Prefix> = self.members.iter().copied().collect();
-        let present: BTreeSet<Prefix> =
-            observed.iter().filter(|member| !member.is_exception).map(|member| member.prefix).collect();
+        let wanted = sorted(self.members.iter().copied());
+        let present = sorted(observed.iter().filter(|member| !member.is_exception).map(|member| member.prefix));
+        let is_stale = |member: &&Member| member.is_exception || wanted.binary_search(&member.prefix).is_err();
         let mut lines = String::new();
-        for member in observed.iter().filter(|member| member.is_exception || !wanted.contains(&member.prefix)) {
+        for member in observed.iter().filter(is_stale) {
             let _ = writeln!(lines, "del {} {}", self.name, member.prefix);
         }
-        for prefix in self.members.iter().filter(|prefix| !present.contains(prefix)) {
+        for prefix in self.members.iter().filter(|prefix| present.binary_search(prefix).is_err()) {
             let _ = writeln!(lines, "add {} {prefix}", self.name);
         }
         lines
     }
+}
+
+fn sorted(prefixes: impl Iterator<Item = Prefix>) -> Vec<Prefix> {
+    let mut prefixes: Vec<Prefix> = prefixes.collect();
+    prefixes.sort_unstable();
+    prefixes
 }
 
 /// True for the name of a set that an agent made for a family.

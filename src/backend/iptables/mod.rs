@@ -1,7 +1,7 @@
 //! The iptables backend, for both variants.
 //!
 //! One `iptables-save` observes a family, one `iptables-restore --noflush` changes chain and jump together. What to
-//! send is decided by pure code: [`render`] says a ruleset in rules, [`parse`] reads a listing, [`plan`] compares.
+//! send is decided by pure code: [`render`](mod@render) says a ruleset in rules, [`parse`] reads a listing, [`plan`] compares.
 
 #[cfg(test)]
 mod fake;

@@ -48,7 +48,7 @@ pub struct Comparison {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Foreign(pub String);
 
-/// Compares. `own` is the chain's configured name, `None` for `desired` wants nothing of ours to be there.
+/// Compares. `own` is the configured name of our chain; without `desired` nothing of ours should be there.
 ///
 /// # Errors
 /// [`Foreign`] when a desired chain is there and somebody else's.
@@ -81,7 +81,7 @@ pub fn compare(
     })
 }
 
-/// Rules that stand in nobody's way: jumps of an agent, and what is in chains.
+/// A rule of POSTROUTING that leads to an agent's chain, whichever agent and chain. Only its comment says so.
 fn is_our_jump(rule: &ListedRule<'_>) -> bool {
     rule.comment.as_deref().is_some_and(|comment| comment.starts_with(JUMP_COMMENT))
 }

@@ -294,7 +294,7 @@ impl RenderedChain {
     }
 }
 
-/// How a jump is written: a jump that must be first and is.
+/// How a jump is written that is to be at its position, or is seen not to be there.
 pub fn jump_command(position: JumpPosition, is_first: bool) -> &'static str {
     match (position, is_first) {
         (JumpPosition::First, true) => "-I POSTROUTING 1",

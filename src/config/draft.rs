@@ -227,13 +227,11 @@ fn unknown_key(written: &str) -> String {
 
 fn report_syntax(error: &document::SyntaxError, source: u32, lines: &Lines<'_>, problems: &mut Problems) {
     let place = Place::File { source, offset: error.offset as u32 };
-    match error.first {
-        Some(first) => {
-            let message = format!("{}, first in line {}; keep one", error.message, lines.line(first as u32));
-            problems.report(place, &error.key, message);
-        }
-        None => problems.report(place, &error.key, &error.message),
-    }
+    let message = match error.first {
+        Some(first) => format!("{}, first in line {}", error.message, lines.line(first as u32)),
+        None => error.message.clone(),
+    };
+    problems.report(place, &error.key, message);
 }
 
 /// One line for all IPv6 CIDRs of a list: one key mends them all.

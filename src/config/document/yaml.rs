@@ -204,7 +204,7 @@ fn message(error: &ScanError) -> String {
             "a tab in the indentation; YAML wants spaces"
         }
         ErrorKind::MappingValueNotAllowed => {
-            "a ':' where no key can stand; is the indentation wrong, the line before without its ':', or a quote missing?"
+            "a ':' where no key can stand; wrong indentation, no ':' in the line before, or missing quotes?"
         }
         ErrorKind::ExpectedBlockMappingKey => "neither a key of this map nor its end; is the indentation wrong?",
         ErrorKind::ExpectedBlockSequenceEntry => "neither an item of this list nor its end; is the indentation wrong?",

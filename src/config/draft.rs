@@ -1,11 +1,11 @@
 //! What the files and flags say together, before it is known whether that makes a configuration.
 
 use super::diagnostic::{Lines, Place, Problems};
-use super::document::{Node, Value, parse};
+use super::document::{self, Node, SyntaxError, Value};
 use super::judge::{Judge, Placed};
 use super::keys::{KEYS, Key, Kind, nearest};
 use super::settings::{BackendChoice, OnStop, RuleWatch, Settings, TableOwner};
-use super::{Config, Flags, document};
+use super::{Config, Flags};
 use crate::policy::{
     Family, InterfacePattern, Listed, Origin, PRIVATE_RANGES, Policy, PortRanges, Prefix, PrefixSet, RESERVED_RANGES,
 };
@@ -44,7 +44,7 @@ pub struct Draft {
 impl Draft {
     /// Adds what one file says.
     pub fn add_file(&mut self, source: u32, lines: &Lines<'_>, problems: &mut Problems) {
-        let (root, errors) = parse(lines.path(), lines.text());
+        let (root, errors) = document::parse(lines.path(), lines.text());
         for error in errors {
             report_syntax(&error, source, lines, problems);
         }
@@ -61,8 +61,9 @@ impl Draft {
         };
         let mut seen = BTreeMap::new();
         for entry in &entries {
-            if let Some(first) = seen.insert(&*entry.key, entry.offset) {
-                let error = document::SyntaxError::duplicate(entry.offset as usize, &entry.key, Some(first as usize));
+            let first = *seen.entry(&*entry.key).or_insert(entry.offset);
+            if first != entry.offset {
+                let error = SyntaxError::duplicate(entry.offset as usize, &entry.key, Some(first as usize));
                 report_syntax(&error, source, lines, problems);
                 continue;
             }
@@ -225,15 +226,13 @@ fn unknown_key(written: &str) -> String {
     }
 }
 
-fn report_syntax(error: &document::SyntaxError, source: u32, lines: &Lines<'_>, problems: &mut Problems) {
+fn report_syntax(error: &SyntaxError, source: u32, lines: &Lines<'_>, problems: &mut Problems) {
     let place = Place::File { source, offset: error.offset as u32 };
-    match error.first {
-        Some(first) => {
-            let message = format!("{}, first in line {}; keep one", error.message, lines.line(first as u32));
-            problems.report(place, &error.key, message);
-        }
-        None => problems.report(place, &error.key, &error.message),
-    }
+    let message = match error.first {
+        Some(first) => format!("{}, first in line {}", error.message, lines.line(first as u32)),
+        None => error.message.clone(),
+    };
+    problems.report(place, &error.key, message);
 }
 
 /// One line for all IPv6 CIDRs of a list: one key mends them all.

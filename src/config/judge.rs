@@ -69,7 +69,7 @@ impl Judge<'_> {
         }
     }
 
-    /// Text; `example` shows what it looks like.
+    /// Text that is meant as text.
     fn text<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n str> {
         match &node.value {
             Value::Text(text) => Some(text),

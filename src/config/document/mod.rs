@@ -13,8 +13,8 @@ use std::path::Path;
 
 /// How deep lists and maps may be nested. Nothing that we read needs more than two levels.
 const MAX_DEPTH: usize = 32;
-/// How many values a file may have. At 64 MiB a useful file has fewer; this bounds the memory of a useless one.
-const MAX_NODES: usize = 4_000_000;
+/// How many values a file may have: more than the Internet has routes, and a bound on the memory of a useless file.
+const MAX_NODES: usize = 2_000_000;
 
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,22 +6,43 @@ use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
+/// Up to how many bytes all errors of a text are wanted. Behind it the first one will do: each costs the parser more
+/// than a hundred bytes, and every byte of a text can be one.
+const ALL_ERRORS_UP_TO: usize = 1 << 20;
+
 /// Reads a text.
 pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
     if let Some(error) = oversized(text) {
         return (None, vec![error]);
     }
+    if text.len() > ALL_ERRORS_UP_TO {
+        return match DeTable::parse(text) {
+            Ok(table) => (Some(root(text, table)), Vec::new()),
+            Err(error) => (None, vec![syntax_error(text, &DeTable::new(), &error)]),
+        };
+    }
     let (table, errors) = DeTable::parse_recoverable(text);
     let broken = errors.iter().any(|error| error.message() != DUPLICATE);
     let mut errors: Vec<_> = errors.iter().map(|error| syntax_error(text, table.get_ref(), error)).collect();
     errors.sort_by_key(|error| error.offset);
-    // What follows an error in the same line mostly follows from it.
-    errors.dedup_by(|next, first| !text.as_bytes()[first.offset..next.offset].contains(&b'\n'));
+    keep_first_of_each_line(text, &mut errors);
     if broken {
         return (None, errors);
     }
-    let offset = table.span().start as u32;
-    (Some(Node { offset, value: map(text, table.into_inner()) }), errors)
+    (Some(root(text, table)), errors)
+}
+
+/// What follows an error in the same line mostly follows from it.
+fn keep_first_of_each_line(text: &str, sorted: &mut Vec<SyntaxError>) {
+    let mut next_line = 0;
+    sorted.retain(|error| {
+        let first = error.offset >= next_line;
+        if first {
+            let rest = &text.as_bytes()[error.offset..];
+            next_line = error.offset + rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len()) + 1;
+        }
+        first
+    });
 }
 
 /// The parser holds all tokens of a text in memory before it looks at them, so texts that are nothing but
@@ -44,6 +65,10 @@ fn oversized(text: &str) -> Option<SyntaxError> {
         }
     }
     None
+}
+
+fn root<'t>(text: &'t str, table: Spanned<DeTable<'t>>) -> Node<'t> {
+    Node { offset: table.span().start as u32, value: map(text, table.into_inner()) }
 }
 
 fn map<'t>(text: &'t str, table: DeTable<'t>) -> Value<'t> {

@@ -4,6 +4,9 @@ use super::{Entry, MAX_DEPTH, MAX_NODES, Node, SyntaxError, Value, too_deep};
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
 use std::borrow::Cow;
 
+/// After how many errors reading ends.
+const MAX_ERRORS: usize = 1000;
+
 /// Reads a text; a text without a document gives no tree.
 pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
     let options = options! {
@@ -13,7 +16,7 @@ pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
         simple_key_max_lookahead: usize::MAX,
     };
     let events = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { text, events, nodes: 0, errors: Vec::new() };
+    let mut reader = Reader { text, events, depth: 0, nodes: 0, errors: Vec::new() };
     match reader.document() {
         Ok(root) => (root, reader.errors),
         Err(error) => {
@@ -26,6 +29,8 @@ pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
 struct Reader<'t> {
     text: &'t str,
     events: Parser<'t, StrInput<'t>>,
+    /// Kept here too, because the parser does not count the maps without braces of `[a: b: c: …`.
+    depth: usize,
     nodes: usize,
     errors: Vec<SyntaxError>,
 }
@@ -59,27 +64,39 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Notes an error that reading can go on behind, unless there are absurdly many.
+    fn wrong(&mut self, offset: usize, message: impl Into<String>) -> Result<Value<'t>, SyntaxError> {
+        let error = SyntaxError::new(offset, message);
+        if self.errors.len() >= MAX_ERRORS {
+            return Err(error);
+        }
+        self.errors.push(error);
+        Ok(Value::Broken)
+    }
+
     fn offset(&self, span: &Span) -> usize {
         span.start.byte_offset().unwrap_or(self.text.len())
     }
 
-    /// Reads the node that begins with an event. The depth of the recursion is bounded by the parser's limits.
+    /// Reads the node that begins with an event.
     fn node(&mut self, event: Event<'t>, span: &Span) -> Result<Node<'t>, SyntaxError> {
         self.nodes += 1;
         let offset = self.offset(span);
         if self.nodes > MAX_NODES {
             return Err(SyntaxError::new(offset, format!("more than {MAX_NODES} values in one file")));
         }
+        if self.depth > MAX_DEPTH {
+            return Err(SyntaxError::new(offset, too_deep()));
+        }
         let tag = span.tag_span();
         let value = match event {
             Event::Scalar(text, style, ..) => scalar(text, style),
-            Event::SequenceStart(..) => self.list()?,
-            Event::MappingStart(..) => self.map()?,
+            Event::SequenceStart(..) => self.nested(Self::list)?,
+            Event::MappingStart(..) => self.nested(Self::map)?,
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let written = span.slice(self.text).unwrap_or("*");
                 let message = format!("{written} is a YAML alias, which is not allowed here; quote it if it is text");
-                self.errors.push(SyntaxError::new(offset, message));
-                Value::Broken
+                self.wrong(offset, message)?
             }
             _ => Value::Broken,
         };
@@ -89,8 +106,15 @@ impl<'t> Reader<'t> {
         let offset = self.offset(&tag);
         let written = tag.slice(self.text).unwrap_or("!");
         let message = format!("unquoted, {written} is a YAML tag; write \"{written}\" if it is text");
-        self.errors.push(SyntaxError::new(offset, message));
-        Ok(Node { offset: offset as u32, value: Value::Broken })
+        let value = self.wrong(offset, message)?;
+        Ok(Node { offset: offset as u32, value })
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value<'t>, SyntaxError>) -> Result<Value<'t>, SyntaxError> {
+        self.depth += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
     }
 
     fn list(&mut self) -> Result<Value<'t>, SyntaxError> {
@@ -122,7 +146,7 @@ impl<'t> Reader<'t> {
             match key {
                 _ if key_node.value == Value::Broken => {}
                 Some(key) => entries.push(Entry { key, offset: offset as u32, value }),
-                None => self.errors.push(SyntaxError::new(offset, "a key must be text")),
+                None => drop(self.wrong(offset, "a key must be text")?),
             }
         }
         Ok(Value::Map(entries))
@@ -180,7 +204,7 @@ fn message(error: &ScanError) -> String {
             "a tab in the indentation; YAML wants spaces"
         }
         ErrorKind::MappingValueNotAllowed => {
-            "a ':' where no key can stand; is the indentation wrong, the line before without its ':', or a quote missing?"
+            "a ':' where no key can stand; wrong indentation, no ':' in the line before, or missing quotes?"
         }
         ErrorKind::ExpectedBlockMappingKey => "neither a key of this map nor its end; is the indentation wrong?",
         ErrorKind::ExpectedBlockSequenceEntry => "neither an item of this list nor its end; is the indentation wrong?",

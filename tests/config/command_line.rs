@@ -1,0 +1,128 @@
+//! The command line: every key is a flag, everywhere.
+
+use clap::{CommandFactory, Parser};
+use ip_masq_agent::cli::{Cli, Subcommands};
+use ip_masq_agent::config::{Flags, KEYS, Key, Locations};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+const COMMANDS: [&str; 8] = ["run", "check", "reload", "render", "diff", "explain", "status", "flush"];
+
+fn given(arguments: &[&str]) -> Flags {
+    Cli::try_parse_from(std::iter::once(&"ip-masq-agent").chain(arguments)).unwrap_or_else(|e| panic!("{e}")).keys.0
+}
+
+fn values(flags: &Flags, key: Key) -> Vec<String> {
+    flags.iter().find(|(given, _)| *given == key).map(|(_, values)| values.to_vec()).unwrap_or_default()
+}
+
+fn program(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ip-masq-agent")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_switch_may_stand_alone_or_have_a_value() {
+    assert_eq!(values(&given(&["--enable-ipv6"]), Key::EnableIpv6), ["true"]);
+    assert_eq!(values(&given(&["--enable-ipv6=false"]), Key::EnableIpv6), ["false"]);
+    assert_eq!(values(&given(&["--enable-ipv6", "check"]), Key::EnableIpv6), ["true"]);
+}
+
+#[test]
+fn lists_repeat() {
+    let flags = given(&["--out-interfaces", "eth0,eth1", "check", "--out-interfaces=eth2"]);
+    // Behind the command they count, and before it they are the weaker ones.
+    assert_eq!(values(&flags, Key::OutInterfaces), ["eth2"]);
+    let flags = given(&["check", "--out-interfaces", "eth0,eth1", "--out-interfaces=eth2"]);
+    assert_eq!(values(&flags, Key::OutInterfaces), ["eth0,eth1", "eth2"]);
+}
+
+#[test]
+fn every_key_is_a_flag_before_and_behind_every_command() {
+    for info in &KEYS {
+        let flag = format!("--{}=x", info.flag);
+        assert_eq!(values(&given(&[&flag]), info.key), ["x"]);
+        for command in COMMANDS {
+            let address: &[&str] = if command == "explain" { &["192.0.2.1"] } else { &[] };
+            assert_eq!(values(&given(&[&[flag.as_str(), command], address].concat()), info.key), ["x"], "{command}");
+            assert_eq!(values(&given(&[&[command, flag.as_str()], address].concat()), info.key), ["x"], "{command}");
+        }
+    }
+}
+
+#[test]
+fn every_help_shows_an_example_and_every_flag() {
+    let mut cli = Cli::command();
+    cli.build();
+    for command in COMMANDS {
+        let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        assert!(help.contains("Example: "), "{command}: {help}");
+        for info in &KEYS {
+            assert!(help.contains(&format!("--{}", info.flag)), "{command} --help lacks --{}", info.flag);
+        }
+    }
+    let help = cli.render_long_help().to_string();
+    for word in COMMANDS
+        .iter()
+        .copied()
+        .chain(KEYS.iter().map(|info| info.flag))
+        .chain(["--config <FILE>", "--config-dir <DIR>"])
+    {
+        assert!(help.contains(word), "--help lacks {word}");
+    }
+}
+
+#[test]
+fn no_command_means_run() {
+    assert!(Cli::try_parse_from(["ip-masq-agent"]).unwrap().command.is_none());
+    let cli = Cli::try_parse_from(["ip-masq-agent", "run", "--once", "--dry-run"]).unwrap();
+    assert!(matches!(cli.command, Some(Subcommands::Run(args)) if args.once && args.dry_run));
+}
+
+#[test]
+fn the_places_are_understood_before_and_behind_the_command() {
+    for arguments in [["--config", "x.yaml", "check"], ["check", "--config", "x.yaml"]] {
+        let cli = Cli::try_parse_from(std::iter::once("ip-masq-agent").chain(arguments)).unwrap();
+        let locations = Locations::from(cli.places);
+        assert_eq!(locations.file, Some(PathBuf::from("x.yaml")));
+        assert_eq!(locations.fragment_directory(), None);
+    }
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_so_on_stderr() {
+    let wrong: [&[&str]; 7] = [
+        &["no-such-command"],
+        &["check", "--no-such-flag"],
+        &["explain"],
+        &["explain", "not-an-address"],
+        &["explain", "192.0.2.1", "--proto", "nope"],
+        &["check", "--masq-chain", "A", "--masq-chain", "B"],
+        &["check", "--masq-chain"],
+    ];
+    for arguments in wrong {
+        let output = program(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
+    }
+    let version = program(&["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    assert_eq!(text(&version.stdout), format!("ip-masq-agent {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn check_is_quiet_when_good_and_78_with_diagnostics_when_not() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/ip-masq-agent/config.yaml");
+    let good = program(&["check", "--config", shipped, "--masq-chain=A"]);
+    assert_eq!((good.status.code(), text(&good.stdout), text(&good.stderr)), (Some(0), String::new(), String::new()));
+    let bad = program(&["check", "--config", shipped, "--masq-chain=-A", "--enable-ipv6=yes"]);
+    assert_eq!((bad.status.code(), text(&bad.stdout)), (Some(78), String::new()));
+    assert_eq!(
+        text(&bad.stderr),
+        "--enable-ipv6: expected true or false, found the text 'yes'; write true\n\
+         --masq-chain: '-A': a chain name can't begin with '-'\n"
+    );
+}

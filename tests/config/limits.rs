@@ -1,0 +1,146 @@
+//! Large is ordinary; absurd is refused before it costs much.
+
+use super::{source, yaml};
+use ip_masq_agent::config::{Flags, parse};
+use ip_masq_agent::policy::Family;
+use rustix::time::{ClockId, clock_gettime};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The processor time that a debug build may take for something that must be quick; a release build takes a twentieth.
+const QUICK: Duration = Duration::from_secs(3);
+
+/// Processor time, since others may keep the machine busy.
+fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let start = now();
+    let result = work();
+    let taken = now() - start;
+    assert!(taken < QUICK, "{what} took {taken:?}");
+    result
+}
+
+fn refused(name: &str, text: &str) -> String {
+    timed(name, || parse(&[source(name, text)], &Flags::default())).expect_err(name).to_string()
+}
+
+#[test]
+fn a_hundred_thousand_cidrs_are_ordinary_in_every_language() {
+    let cidr = |i: u32| format!("{}.{}.{}.0/24", 1 + (i >> 16), i >> 8 & 255, i & 255);
+    let mut yaml = String::from("nonMasqueradeCIDRs:\n");
+    let mut list = String::new();
+    for i in 0..100_000 {
+        writeln!(yaml, "  - {}", cidr(i)).unwrap();
+        write!(list, "{}\"{}\"", if i == 0 { "" } else { ",\n" }, cidr(i)).unwrap();
+    }
+    let json = format!("{{\"nonMasqueradeCIDRs\": [\n{list}]}}");
+    let toml = format!("nonMasqueradeCIDRs = [\n{list}]");
+    for (name, text) in [("a.yaml", &yaml), ("a.json", &json), ("a.toml", &toml)] {
+        let config = timed(name, || parse(&[source(name, text)], &Flags::default())).unwrap();
+        let exempt = &config.policy.exempt;
+        assert_eq!(exempt.entries().len(), 100_000);
+        assert_eq!(exempt.entries()[99_999].origin.to_string(), format!("{name}:{}", 100_001));
+        assert!(exempt.len(Family::V4) < 100, "{}", exempt.len(Family::V4));
+    }
+}
+
+#[test]
+fn a_hundred_thousand_errors_are_counted_not_printed() {
+    let text = format!("nonMasqueradeCIDRs: [{}]", vec!["10.0.0.1/8"; 100_000].join(", "));
+    let message = refused("a.yaml", &text);
+    assert!(message.ends_with("\n… and 99950 more"), "{}", &message[message.len() - 100..]);
+    assert!(message.len() < 50_000, "{}", message.len());
+}
+
+#[test]
+fn aliases_are_refused_before_they_multiply() {
+    let mut bomb = String::from("a0: &a0 [10.0.0.0/8]\n");
+    for i in 1..60 {
+        let name = format!("*a{}", i - 1);
+        writeln!(bomb, "a{i}: &a{i} [{}]", vec![name; 9].join(", ")).unwrap();
+    }
+    bomb += "nonMasqueradeCIDRs: *a59\n";
+    let message = refused("a.yaml", &bomb);
+    assert!(message.contains("*a0 is a YAML alias, which is not allowed here"), "{message}");
+}
+
+#[test]
+fn deep_nesting_is_refused_where_it_becomes_too_deep() {
+    for opening in ["[", "{a: ", "- ", "? ", "[{a: "] {
+        let message = refused("a.yaml", &opening.repeat(1_000_000));
+        assert!(message.contains("nested deeper than 32 levels"), "{opening}: {message}");
+    }
+    let message = refused("a.json", &format!("{}1{}", "[".repeat(1_000_000), "]".repeat(1_000_000)));
+    assert!(message.contains("nested deeper than 32 levels"), "{message}");
+    for opening in ["[", "{a = ", "[{a = "] {
+        let message = refused("a.toml", &format!("a = {}", opening.repeat(1_000_000)));
+        assert!(message.contains("nested deeper than 32 levels"), "{opening}: {message}");
+    }
+}
+
+/// What takes the square of its length takes seconds here in a debug build, and else some milliseconds.
+#[test]
+fn nothing_takes_the_square_of_its_length() {
+    let pieces = [
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ": ",
+        "- ",
+        "? ",
+        "# x\n",
+        "&a ",
+        "*a ",
+        "!a ",
+        "'",
+        "\"",
+        "\\",
+        "|\n",
+        "---\n",
+        "\t",
+        "\r",
+        "a, ",
+        "a: ",
+        "=",
+        "a=1\n",
+        "a.",
+        "[a]\n",
+        "[[a]]\n",
+        "\"\"",
+        "{},",
+        "é",
+        "a b\n ",
+        "\"a\": 1,\n",
+    ];
+    let frames = [
+        ("a.yaml", "nonMasqueradeCIDRs: ["),
+        ("a.json", "{\"nonMasqueradeCIDRs\": ["),
+        ("a.toml", "nonMasqueradeCIDRs = ["),
+        ("a.yaml", ""),
+        ("a.toml", ""),
+    ];
+    for (name, frame) in frames {
+        for piece in pieces {
+            let text = format!("{frame}{}", piece.repeat((1 << 16) / piece.len()));
+            let what = format!("{name} {frame:?} {piece:?}");
+            let _ = timed(&what, || parse(&[source(name, &text)], &Flags::default()));
+        }
+    }
+}
+
+#[test]
+fn of_a_large_broken_file_the_first_error_will_do() {
+    let message = refused("a.toml", &"=\n".repeat(600_000));
+    assert!(message.starts_with("a.toml:1:1: "), "{message}");
+    assert_eq!(message.lines().count(), 3, "{message}");
+    let twice = format!("masqLinkLocal = true\n#{}\nmasqLinkLocal = true\n", "x".repeat(1 << 20));
+    assert!(refused("a.toml", &twice).starts_with("a.toml:3:1: masqLinkLocal: written twice"));
+}
+
+#[test]
+fn a_long_key_is_a_key() {
+    let error = yaml(&format!("{}: 1", "k".repeat(100_000))).unwrap_err();
+    assert!(error.to_string().contains("unknown key"));
+}

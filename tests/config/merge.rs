@@ -1,0 +1,106 @@
+//! Several files and the flags become one configuration.
+
+use super::{flags, shown, source, yaml};
+use ip_masq_agent::config::{BackendChoice, Flags, Key, OnStop, parse};
+use ip_masq_agent::policy::Origin;
+use std::time::Duration;
+
+#[test]
+fn lists_are_joined_and_the_later_scalar_wins() {
+    let files = [
+        source(
+            "config.yaml",
+            "nonMasqueradeCIDRs: [10.0.0.0/8]\noutInterfaces: [eth0]\nbackend: nftables\nonStop: keep\n",
+        ),
+        source("10.toml", "nonMasqueradeCIDRs = ['172.16.0.0/12']\nbackend = 'iptables'\n"),
+        source(
+            "20.json",
+            r#"{"nonMasqueradeCIDRs": ["10.0.0.0/8"], "outInterfaces": ["eth1"], "resyncInterval": "2m"}"#,
+        ),
+    ];
+    let config = parse(&files, &Flags::default()).unwrap();
+    assert_eq!(shown(&config.policy.exempt), ["10.0.0.0/8", "172.16.0.0/12", "10.0.0.0/8"]);
+    let interfaces: Vec<String> = config.policy.out_interfaces.iter().map(|entry| entry.value.to_string()).collect();
+    assert_eq!(interfaces, ["eth0", "eth1"]);
+    assert_eq!(config.settings.backend, BackendChoice::Iptables);
+    assert_eq!(config.settings.on_stop, OnStop::Keep);
+    assert_eq!(config.settings.resync_interval, Duration::from_secs(120));
+}
+
+#[test]
+fn every_entry_remembers_its_line() {
+    let files = [
+        source("/etc/x/config.yaml", "nonMasqueradeCIDRs:\n  # lan\n  - 10.0.0.0/8\n\n  - 172.16.0.0/12\n"),
+        source("/etc/x/config.d/a.toml", "outInterfaces = [\n  'eth0',\n]\n"),
+        source("/etc/x/config.d/b.json", "{\n  \"sourceCIDRs\": [\n    \"192.168.0.0/16\"]}"),
+    ];
+    let config = parse(&files, &flags(&[(Key::ExcludeSourceCidrs, "192.168.1.1/32")])).unwrap();
+    let exempt: Vec<String> = config.policy.exempt.entries().iter().map(|entry| entry.origin.to_string()).collect();
+    assert_eq!(exempt, ["/etc/x/config.yaml:3", "/etc/x/config.yaml:5"]);
+    assert_eq!(config.policy.out_interfaces[0].origin.to_string(), "/etc/x/config.d/a.toml:2");
+    assert_eq!(config.policy.sources.entries()[0].origin.to_string(), "/etc/x/config.d/b.json:3");
+    assert_eq!(config.policy.excluded_sources.entries()[0].origin, Origin::Flag("exclude-source-cidrs"));
+}
+
+#[test]
+fn the_first_list_replaces_the_default_list() {
+    let default = yaml("masqLinkLocal: true").unwrap();
+    assert_eq!(default.policy.exempt.entries().len(), 3);
+    assert_eq!(default.policy.exempt.entries()[0].origin, Origin::Default);
+    let reserved = yaml("nomasqAllReservedRanges: true").unwrap();
+    assert_eq!(reserved.policy.exempt.entries().len(), 11);
+    let own = yaml("nomasqAllReservedRanges: true\nnonMasqueradeCIDRs: [10.0.0.0/8]").unwrap();
+    assert_eq!(shown(&own.policy.exempt), ["10.0.0.0/8"]);
+    let none = yaml("nonMasqueradeCIDRs: []").unwrap();
+    assert!(none.policy.exempt.is_empty());
+}
+
+#[test]
+fn flags_beat_files_and_their_lists_replace() {
+    let file = [source(
+        "config.yaml",
+        "nonMasqueradeCIDRs: [10.0.0.0/8]\nmasqLinkLocal: true\nbackend: nftables\nsourceCIDRs: [192.168.0.0/16]\n",
+    )];
+    let mut given = flags(&[
+        (Key::NonMasqueradeCidrs, "172.16.0.0/12,192.168.0.0/16"),
+        (Key::MasqLinkLocal, "false"),
+        (Key::Backend, "iptables-nft"),
+        (Key::SourceCidrs, ""),
+        (Key::ResyncInterval, "90s"),
+        (Key::CidrLimit, "3"),
+    ]);
+    given.add(Key::NonMasqueradeCidrs, ["100.64.0.0/10".to_owned()]);
+    let config = parse(&file, &given).unwrap();
+    assert_eq!(shown(&config.policy.exempt), ["172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"]);
+    assert!(!config.policy.masq_link_local);
+    assert_eq!(config.settings.backend, BackendChoice::IptablesNft);
+    assert!(config.policy.sources.is_empty());
+    assert_eq!(config.settings.resync_interval, Duration::from_secs(90));
+}
+
+#[test]
+fn a_flag_can_enable_what_a_file_needs() {
+    let file = [source("config.yaml", "nonMasqueradeCIDRs: [fd00::/8]")];
+    assert!(parse(&file, &Flags::default()).is_err());
+    assert!(parse(&file, &flags(&[(Key::EnableIpv6, "true")])).is_ok());
+    let file = [source("config.yaml", "enableIPv6: true\nnonMasqueradeCIDRs: [fd00::/8]")];
+    assert!(parse(&file, &flags(&[(Key::EnableIpv6, "false")])).is_err());
+    // A list that a flag replaces needs nothing any more.
+    assert!(parse(&file, &flags(&[(Key::EnableIpv6, "false"), (Key::NonMasqueradeCidrs, "10.0.0.0/8")])).is_ok());
+}
+
+#[test]
+fn the_limit_counts_what_is_written_and_never_the_default_list() {
+    assert!(yaml("cidrLimit: 0").is_ok());
+    assert!(yaml("cidrLimit: 0\nnomasqAllReservedRanges: true").is_ok());
+    assert!(yaml("cidrLimit: 2\nenableIPv6: true\nnonMasqueradeCIDRs: [10.0.0.0/8, fd00::/8]").is_ok());
+    assert!(yaml("cidrLimit: 2\nnonMasqueradeCIDRs: [10.0.0.0/8, 10.0.0.0/8, 10.0.0.0/8]").is_err());
+    assert!(yaml("cidrLimit: 1\nmasqueradeExceptionCIDRs: [10.1.0.0/16, 10.2.0.0/16]").is_ok());
+    let files = [
+        source("a.yaml", "cidrLimit: 1\nnonMasqueradeCIDRs: [10.0.0.0/8]"),
+        source("b.yaml", "nonMasqueradeCIDRs: [172.16.0.0/12]"),
+    ];
+    let error = parse(&files, &Flags::default()).unwrap_err().to_string();
+    assert!(error.starts_with("a.yaml:1:12: cidrLimit: nonMasqueradeCIDRs has 2 CIDRs"), "{error}");
+    assert!(parse(&files, &flags(&[(Key::CidrLimit, "2")])).is_ok());
+}

@@ -184,10 +184,11 @@ impl Backend for Nftables {
             let _ = write!(transaction, "{change}");
         }
         let text = |table: Option<&Table>| table.map_or_else(String::new, |table| text::table(table, family));
+        let desired = text(target.as_ref());
         let plan = Plan {
             family,
-            desired: text(target.as_ref()),
-            observed: text(observed),
+            observed: if changes.is_empty() { desired.clone() } else { text(observed) },
+            desired,
             drift: change::words(&changes, observed, target.as_ref()),
             transaction,
         };

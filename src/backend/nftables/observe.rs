@@ -301,11 +301,7 @@ fn read_set(message: &Message<'_>) -> Result<Result<(SetName, Option<u32>), Stri
 }
 
 /// The elements that a set is known to have, and what to ask of it; `None` when it must be read.
-fn known_elements(
-    name: SetName,
-    count: Option<u32>,
-    expected: Expected<'_>,
-) -> Option<(Arc<[Interval]>, Vec<Probe>)> {
+fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> Option<(Arc<[Interval]>, Vec<Probe>)> {
     let elements = expected.table.set(name)?.elements.clone()?;
     let told = match count {
         Some(count) => is_count_of(count as usize, &elements, name),

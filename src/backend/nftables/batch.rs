@@ -268,7 +268,7 @@ mod tests {
     const SET: SetName = SetName { kind: GroupKind::Exempt, family: Family::V6 };
 
     fn refusal(errno: i32, message: Option<usize>) -> Refusal {
-        Refusal { message, offset: None, error: io::Error::from_raw_os_error(errno), bytes: None }
+        Refusal { message, error: io::Error::from_raw_os_error(errno), bytes: None }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use ip_masq_agent::config::TableOwner;
 use ip_masq_agent::host::nfnetlink::{Batch, Nfnetlink};
 use ip_masq_agent::policy::{Family, Listed, Origin, PRIVATE_RANGES, Policy, PrefixSet};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
-use namespace::{nft, run};
+use namespace::{Host, nft, run};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -470,4 +470,100 @@ fn sorted_lines(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
     lines
+}
+
+/// Runs a command line in the namespace of the test.
+fn sh(line: &str) {
+    let mut words = line.split(' ');
+    run(words.next().unwrap(), &words.collect::<Vec<_>>(), "");
+}
+
+/// A link from this namespace to a host; the near end is named, the far end is `eth0`.
+fn link(near: &str, host: &Host, far_address: &str) {
+    sh(&format!("ip link add {near} type veth peer name eth0 netns {}", host.id()));
+    sh(&format!("ip link set {near} up"));
+    host.run("ip link set eth0 up");
+    host.run(&format!("ip address add {far_address} dev eth0"));
+}
+
+/// How many packets the rule with such a comment counted.
+fn counted(comment: &str) -> u64 {
+    let listing = run("nft", &["list", "table", "inet", "ip-masq-agent"], "");
+    let line = listing.lines().find(|line| line.contains(comment)).unwrap_or_else(|| panic!("{comment}: {listing}"));
+    line.split("packets ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+/// A gateway with the bridge `br0` (10.7.0.1/24) to two hosts, and `wan` (198.51.100.1/24) to a third one.
+struct Gateway {
+    left: Host,
+    /// Answers as long as it lives.
+    _right: Host,
+    outside: Host,
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let (left, right, outside) = (Host::new(), Host::new(), Host::new());
+        sh("ip link set lo up");
+        sh("ip link add br0 type bridge");
+        sh("ip address add 10.7.0.1/24 dev br0");
+        sh("ip link set br0 up");
+        for (near, host, address) in [("left", &left, "10.7.0.2/24"), ("right", &right, "10.7.0.3/24")] {
+            link(near, host, address);
+            sh(&format!("ip link set {near} master br0"));
+            host.run("ip route add default via 10.7.0.1");
+        }
+        link("wan", &outside, "198.51.100.2/24");
+        sh("ip address add 198.51.100.1/24 dev wan");
+        outside.run("ip route add 10.7.0.3/32 via 198.51.100.1");
+        sh("sysctl -qw net.ipv4.ip_forward=1");
+        Gateway { left, _right: right, outside }
+    }
+}
+
+#[test]
+fn flows_are_masqueraded_kept_and_counted_as_the_policy_says() {
+    namespace::enter!();
+    let gateway = Gateway::new();
+    let mut backend = backend();
+    apply_policy(&mut backend, &default_policy());
+    let ping = "ping -c1 -w5 198.51.100.2";
+    // The outside has no route back to .2: only a masqueraded echo is answered.
+    gateway.left.run(ping);
+    assert_eq!(counted("masquerade: no exemption applies"), 1);
+    run("ping", &["-c1", "-w5", "198.51.100.2"], "");
+    assert_eq!(counted("keep source: the source is an address of the outgoing interface itself"), 1);
+    run("ping", &["-c1", "-w5", "-I", "10.7.0.1", "198.51.100.2"], "");
+    assert_eq!(counted("masquerade: no exemption applies"), 2);
+    let counters = backend.counters(Family::V4).unwrap();
+    assert_eq!((counters.kept, counters.masqueraded), (1, 2));
+
+    let exempt = Policy { exempt: prefixes(&["198.51.100.0/24"]), ..default_policy() };
+    apply_policy(&mut backend, &exempt);
+    assert!(!gateway.left.try_run("ping -c1 -w1 198.51.100.2"), "an exempt destination sees the real source");
+    assert_eq!(counted("keep source: the destination is in nonMasqueradeCIDRs"), 1);
+    let exception = Policy { exceptions: prefixes(&["198.51.100.2/32"]), ..exempt };
+    apply_policy(&mut backend, &exception);
+    gateway.left.run(ping);
+}
+
+#[test]
+fn a_bridged_frame_keeps_its_source_and_a_routed_packet_through_the_bridge_does_not_match() {
+    namespace::enter!();
+    let gateway = Gateway::new();
+    let call = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if !std::path::Path::new(call).exists() {
+        return namespace::skip("no br_netfilter in this kernel");
+    }
+    sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1");
+    let mut backend = backend();
+    let policy = Policy { exempt: PrefixSet::default(), ..default_policy() };
+    apply_policy(&mut backend, &policy);
+    gateway.left.run("ping -c1 -w5 10.7.0.3");
+    assert_eq!(counted("keep source: a bridged frame"), 1);
+    assert_eq!(counted("masquerade: no exemption applies"), 0);
+    gateway.outside.run("ping -c1 -w5 10.7.0.3");
+    assert_eq!(counted("masquerade: no exemption applies"), 1);
+    run("ping", &["-c1", "-w5", "10.7.0.3"], "");
+    assert_eq!(counted("keep source: a bridged frame"), 1);
 }

@@ -256,3 +256,57 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
         _ => (ErrorKind::Refused, None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::nftables::rule::{Action, Rule};
+    use crate::policy::Family;
+    use crate::ruleset::GroupKind;
+    use std::io;
+
+    const SET: SetName = SetName { kind: GroupKind::Exempt, family: Family::V6 };
+
+    fn refusal(errno: i32, message: Option<usize>) -> Refusal {
+        Refusal { message, error: io::Error::from_raw_os_error(errno), bytes: None }
+    }
+
+    #[test]
+    fn a_large_set_takes_several_messages_of_one_change() {
+        let list: Vec<_> = (0..2000).map(|first| Interval { first: first * 2, last: first * 2 }).collect();
+        let changes = [Change::AddSet(SET), Change::AddElements(SET, list.into()), Change::FlushSet(SET)];
+        let (_, owners) = Prepared::new(&changes, 1).into_parts();
+        assert_eq!(owners, [0, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_refusal_names_the_object_and_its_kind() {
+        let rule = Rule::new(Vec::new(), Action::Return, "a reason");
+        let hook = Some(Hook { priority: 150, accepts: true });
+        let changes = [
+            Change::PutTable(TableFlags::PERSISTENT),
+            Change::PutChain(ChainName::Postrouting, hook),
+            Change::AddRule(ChainName::Part(Family::V4, 1), rule),
+            Change::AddElements(SET, [Interval { first: 1, last: 2 }].into()),
+        ];
+        let owners = [0, 1, 2, 3];
+        let cases = [
+            (libc::EPERM, None, ErrorKind::Permission, "CAP_NET_ADMIN"),
+            (libc::EPERM, Some(1), ErrorKind::Refused, "another live process"),
+            (libc::EOPNOTSUPP, Some(1), ErrorKind::Unsupported, "Linux 6.9"),
+            (libc::ENOENT, Some(2), ErrorKind::Unsupported, "nft_chain_nat"),
+            (libc::ENOENT, Some(3), ErrorKind::Unsupported, "'counter return comment"),
+            (libc::EEXIST, Some(4), ErrorKind::Refused, "1 new elements of set exempt6"),
+            (libc::EINVAL, None, ErrorKind::Unsupported, "no nf_tables"),
+            (libc::ENOBUFS, None, ErrorKind::Busy, "the batch"),
+            (libc::EBUSY, Some(2), ErrorKind::Busy, "chain postrouting"),
+            (85, None, ErrorKind::Busy, "somebody else changed"),
+            (libc::ENOMEM, Some(99), ErrorKind::Refused, "the batch"),
+        ];
+        for (errno, message, kind, words) in cases {
+            let error = explain(&refusal(errno, message), &changes, &owners);
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+}

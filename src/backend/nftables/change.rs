@@ -245,3 +245,74 @@ impl fmt::Display for Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::nftables::compile::{Elements, compile};
+    use crate::policy::{Family, Origin, Policy, PrefixSet};
+    use crate::ruleset::{HostFacts, JumpPosition, Ruleset};
+
+    fn table(exempt: &[&str], exceptions: &[&str]) -> Table {
+        let list =
+            |texts: &[&str]| PrefixSet::from_prefixes(texts.iter().map(|text| text.parse().unwrap()), &Origin::Default);
+        let policy = Policy { exempt: list(exempt), exceptions: list(exceptions), ..Policy::default() };
+        let ruleset = Ruleset::new(&policy, Family::V4, JumpPosition::Last, HostFacts::default()).unwrap();
+        compile(&ruleset, &mut Elements::default()).alone(TableFlags::default())
+    }
+
+    fn transaction(observed: Option<&Table>, target: Option<&Table>) -> String {
+        between(observed, target).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn equal_tables_need_no_change() {
+        let table = table(&["10.0.0.0/8"], &[]);
+        assert_eq!(between(Some(&table), Some(&table.clone())), []);
+        assert_eq!(between(None, None), []);
+    }
+
+    #[test]
+    fn one_more_prefix_is_one_more_element() {
+        let (old, new) = (table(&["10.0.0.0/8"], &[]), table(&["10.0.0.0/8", "192.0.2.0/24"], &[]));
+        let added = "add element inet ip-masq-agent exempt4 {\n\t192.0.2.0/24,\n}\n";
+        assert_eq!(transaction(Some(&old), Some(&new)), added);
+        let back = transaction(Some(&new), Some(&old));
+        assert_eq!(back, added.replace("add", "delete"));
+        let words = words(&between(Some(&old), Some(&new)), Some(&old), Some(&new));
+        assert_eq!(words, ["set exempt4 lacks 1 element"]);
+    }
+
+    #[test]
+    fn a_set_is_made_before_the_rule_that_looks_into_it_and_goes_after_it() {
+        let (old, new) = (table(&["10.0.0.0/8"], &[]), table(&["10.0.0.0/8"], &["192.0.2.0/24"]));
+        let kinds = |changes: Vec<Change>| -> Vec<String> {
+            let text = |change: &Change| change.to_string().split(' ').take(2).collect::<Vec<_>>().join(" ");
+            let mut kinds: Vec<_> = changes.iter().map(text).collect();
+            kinds.dedup();
+            kinds
+        };
+        assert_eq!(kinds(between(Some(&old), Some(&new))), ["add set", "add element", "flush chain", "add rule"]);
+        assert_eq!(kinds(between(Some(&new), Some(&old))), ["flush chain", "add rule", "delete set"]);
+    }
+
+    #[test]
+    fn missing_rules_at_the_end_are_added_without_emptying_the_chain() {
+        let new = table(&[], &[]);
+        let mut old = new.clone();
+        old.chains[1].rules.pop();
+        let changes = between(Some(&old), Some(&new));
+        assert!(matches!(changes.as_slice(), [Change::AddRule(_, _)]), "{changes:?}");
+        assert_eq!(words(&changes, Some(&old), Some(&new)), ["chain ipv4 lacks 1 rule"]);
+    }
+
+    #[test]
+    fn a_table_whose_owner_died_is_adopted_and_not_made_anew() {
+        let mut old = table(&[], &[]);
+        let new = Table { flags: TableFlags::PERSISTENT, ..old.clone() };
+        old.flags = TableFlags(TableFlags::PERSIST);
+        assert_eq!(between(Some(&old), Some(&new)), [Change::PutTable(TableFlags::PERSISTENT)]);
+        let plain = table(&[], &[]);
+        assert_eq!(between(Some(&old), Some(&plain))[0], Change::DeleteTable);
+    }
+}

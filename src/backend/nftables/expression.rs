@@ -457,3 +457,79 @@ mod masq {
     pub(super) const REG_PROTO_MIN: u16 = 2;
     pub(super) const REG_PROTO_MAX: u16 = 3;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn any_expression() -> impl Strategy<Value = Expression> {
+        let bytes = || vec(any::<u8>(), 1..=16);
+        let register = || prop_oneof![Just(Register::One), Just(Register::Two)];
+        let comparison = prop_oneof![Just(Comparison::Equal), Just(Comparison::Unequal), Just(Comparison::Less)];
+        prop_oneof![
+            any::<u32>().prop_map(Expression::Meta),
+            (any::<bool>(), any::<u32>(), any::<u32>()).prop_map(|(network, offset, length)| Expression::Payload {
+                base: if network { Base::Network } else { Base::Transport },
+                offset,
+                length
+            }),
+            any::<u32>().prop_map(Expression::FibType),
+            any::<u32>().prop_map(Expression::Random),
+            Just(Expression::HostToNetwork),
+            bytes().prop_map(Expression::Mask),
+            (comparison, bytes()).prop_map(|(comparison, value)| Expression::Compare(comparison, value)),
+            ("[a-z][a-z0-9-]{0,20}", any::<bool>()).prop_map(|(set, inverted)| Expression::Lookup(set, inverted)),
+            (register(), bytes()).prop_map(|(register, value)| Expression::Load(register, value)),
+            (any::<i32>(), proptest::option::of("[a-z][a-z0-9-]{0,20}"))
+                .prop_map(|(code, chain)| Expression::Verdict(code, chain)),
+            Just(Expression::Counter(0)),
+            (any::<u32>(), any::<bool>(), any::<bool>()).prop_map(|(flags, first, last)| Expression::Masquerade {
+                flags,
+                first: first.then_some(Register::One),
+                last: last.then_some(Register::Two)
+            }),
+        ]
+    }
+
+    fn written(expression: &Expression) -> Vec<u8> {
+        let mut writer = Writer::new();
+        expression.write(&mut writer);
+        writer.into_bytes()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Expression>, Malformed> {
+        Attributes(bytes).map(|element| Expression::read(element?)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(expression in any_expression()) {
+            prop_assert_eq!(read(&written(&expression)), Ok(vec![expression]));
+        }
+
+        #[test]
+        fn a_cut_is_an_error_and_a_changed_byte_no_panic(
+            expression in any_expression(), place in any::<prop::sample::Index>(), value: u8,
+        ) {
+            let mut bytes = written(&expression);
+            let cut = place.index(bytes.len() - 1) + 1;
+            prop_assert!(cut == bytes.len() || read(&bytes[..cut]).is_err());
+            bytes[place.index(cut)] = value;
+            let _ = read(&bytes);
+        }
+
+        #[test]
+        fn random_bytes_end_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+    }
+
+    #[test]
+    fn an_expression_of_others_keeps_its_name() {
+        let mut writer = Writer::new();
+        writer.nest(LIST_ELEMENT, |writer| writer.text(1, "log"));
+        assert_eq!(read(writer.bytes()), Ok(vec![Expression::Unknown("log".into())]));
+    }
+}

@@ -35,11 +35,13 @@ use rule::Action;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
 use table::{Chain, ChainName, Hook, SetName, Table, TableFlags};
 
-/// A commit that changes at most so many elements of a set is confirmed element by element, a larger one by reading
-/// the set.
-const PROBES: usize = 64;
+/// How many elements at each end of a change are asked for after its commit.
+const PROBES: usize = 16;
+/// How long a number of elements may stand for the elements.
+const DOUBT: Duration = Duration::from_secs(30);
 
 /// The nftables backend.
 ///
@@ -60,13 +62,20 @@ enum Known {
     /// Nothing.
     Nothing,
     /// What was read at a generation.
-    Read(Observation),
+    Read {
+        /// It.
+        observation: Observation,
+        /// Since when elements have only been counted after somebody else's commit.
+        doubted: Option<Instant>,
+    },
     /// What our commit made of it; to be confirmed.
     Committed {
         /// What must be there if nobody came between.
         observation: Observation,
-        /// The elements that the commit put in or took out.
-        probes: Vec<(SetName, Option<Vec<Probe>>)>,
+        /// Elements by which to confirm it.
+        probes: Vec<(SetName, Probe)>,
+        /// As before the commit.
+        doubted: Option<Instant>,
     },
 }
 
@@ -98,26 +107,46 @@ impl Nftables {
         })
     }
 
-    /// Our table as it is now, read only when it may have moved.
+    /// Our table as it is now, read only as far as it may have moved.
     fn observe(&mut self) -> Result<&Observation, Error> {
         let generation = observe::generation(&mut self.netlink)?;
-        let fresh = match &self.known {
-            Known::Read(observation) if observation.generation == generation => None,
-            Known::Committed { observation, probes } if observation.generation == generation => {
-                let expected = observation.table.as_ref().map(|table| Expected { table, probes });
-                Some(observe::observe(&mut self.netlink, expected))
+        let known = std::mem::replace(&mut self.known, Known::Nothing);
+        self.known = match known {
+            Known::Read { observation, doubted } if observation.generation == generation && !expired(doubted) => {
+                Known::Read { observation, doubted }
             }
-            _ => Some(observe::observe(&mut self.netlink, None)),
+            Known::Committed { observation, probes, doubted } if observation.generation == generation => {
+                self.read(observation.table.as_ref(), &probes, false, doubted)?
+            }
+            Known::Read { observation, doubted } if observation.is_large() && !expired(doubted) => {
+                let since = doubted.unwrap_or_else(Instant::now);
+                self.read(observation.table.as_ref(), &[], true, Some(since))?
+            }
+            _ => self.read(None, &[], true, None)?,
         };
-        if let Some(fresh) = fresh {
-            self.known = Known::Nothing;
-            self.known = Known::Read(fresh?);
-        }
         match &self.known {
-            Known::Read(observation) => Ok(observation),
+            Known::Read { observation, .. } => Ok(observation),
             _ => Err(Error::new(ErrorKind::Other, "the table was read and is not known")),
         }
     }
+
+    /// Reads the table; elements of a known table are confirmed and not read.
+    fn read(
+        &mut self,
+        known: Option<&Table>,
+        probes: &[(SetName, Probe)],
+        counted: bool,
+        doubted: Option<Instant>,
+    ) -> Result<Known, Error> {
+        let expected = known.map(|table| Expected { table, probes, counted });
+        let (observation, confirmed) = observe::observe(&mut self.netlink, expected)?;
+        Ok(Known::Read { observation, doubted: doubted.filter(|_| confirmed) })
+    }
+}
+
+/// True when elements have been counted for so long that they must be read.
+fn expired(doubted: Option<Instant>) -> bool {
+    doubted.is_some_and(|since| since.elapsed() >= DOUBT)
 }
 
 fn flags(owner: TableOwner) -> TableFlags {
@@ -155,10 +184,11 @@ impl Backend for Nftables {
             let _ = write!(transaction, "{change}");
         }
         let text = |table: Option<&Table>| table.map_or_else(String::new, |table| text::table(table, family));
+        let desired = text(target.as_ref());
         let plan = Plan {
             family,
-            desired: text(target.as_ref()),
-            observed: text(observed),
+            observed: if changes.is_empty() { desired.clone() } else { text(observed) },
+            desired,
             drift: change::words(&changes, observed, target.as_ref()),
             transaction,
         };
@@ -176,10 +206,13 @@ impl Backend for Nftables {
             return Ok(());
         }
         let (batch, owners) = Prepared::new(&changes, generation).into_parts();
-        self.known = Known::Nothing;
+        let doubted = match std::mem::replace(&mut self.known, Known::Nothing) {
+            Known::Read { doubted, .. } => doubted,
+            _ => None,
+        };
         self.netlink.commit(batch).map_err(|refusal| batch::explain(&refusal, &changes, &owners))?;
         let observation = Observation { generation: next(generation), table: target };
-        self.known = Known::Committed { observation, probes: probes(&changes) };
+        self.known = Known::Committed { observation, probes: probes(&changes), doubted };
         Ok(())
     }
 
@@ -249,31 +282,23 @@ fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: T
     })
 }
 
-/// The elements by which a commit can be confirmed.
-fn probes(changes: &[Change]) -> Vec<(SetName, Option<Vec<Probe>>)> {
-    let mut found: Vec<(SetName, Option<Vec<Probe>>)> = Vec::new();
+/// The elements by which a commit is confirmed: those that it put in or took out, or of a large change its first and
+/// last ones. The kernel commits all of a batch or nothing.
+fn probes(changes: &[Change]) -> Vec<(SetName, Probe)> {
+    let mut probes: Vec<(SetName, Probe)> = Vec::new();
     for change in changes {
         let (name, elements, present) = match change {
-            Change::DeleteElements(name, elements) => (*name, Some(elements), false),
-            Change::AddElements(name, elements) => (*name, Some(elements), true),
-            Change::FlushSet(name) => (*name, None, false),
+            Change::DeleteElements(name, elements) => (*name, elements, false),
+            Change::AddElements(name, elements) => (*name, elements, true),
             _ => continue,
         };
-        let new = elements.filter(|elements| elements.len() <= PROBES).map(|elements| {
-            let bounds = elements.iter().flat_map(|element| interval::bounds(*element, name.family));
-            bounds.map(|(address, bound)| Probe { address, bound, present }).collect::<Vec<_>>()
-        });
-        match found.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = known.take().zip(new).map(|(old, new)| superseded(old, new)),
-            None => found.push((name, new)),
+        let (first, last) = elements.split_at(elements.len().min(PROBES));
+        let sample = first.iter().chain(&last[last.len().saturating_sub(PROBES)..]);
+        for (address, bound) in sample.flat_map(|element| interval::bounds(*element, name.family)) {
+            // What was taken out and is put in again is there.
+            probes.retain(|(set, old)| (*set, old.address, old.bound) != (name, address, bound));
+            probes.push((name, Probe { address, bound, present }));
         }
     }
-    found
-}
-
-/// Elements that were taken out and put in again are there.
-fn superseded(old: Vec<Probe>, new: Vec<Probe>) -> Vec<Probe> {
-    let again = |probe: &Probe| new.iter().any(|new| (new.address, new.bound) == (probe.address, probe.bound));
-    let kept: Vec<_> = old.into_iter().filter(|probe| !again(probe)).collect();
-    [kept, new].concat()
+    probes
 }

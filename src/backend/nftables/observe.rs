@@ -15,8 +15,12 @@ use std::sync::Arc;
 
 /// How often a reading that somebody's commit spoiled is tried again.
 const ATTEMPTS: usize = 16;
+/// With more elements than this the sets are not read whole each time that somebody commits.
+const LARGE: usize = 4096;
 /// NFTA_TABLE_USE: how many chains, sets and other objects there are in the table.
 const TABLE_USE: u16 = 3;
+/// NFTA_SET_COUNT, Linux 6.17: half of the elements, which come in pairs (nft_set_rbtree.c).
+const SET_COUNT: u16 = 20;
 /// NFT_SET_ELEM_CATCHALL, Linux 5.13; not in libc.
 const CATCHALL: u32 = 2;
 
@@ -29,14 +33,24 @@ pub struct Observation {
     pub table: Option<Table>,
 }
 
-/// Elements that need not be read because we know them: those of the table that our own last commit made.
+impl Observation {
+    /// True when reading every element takes noticeably long.
+    pub fn is_large(&self) -> bool {
+        let sets = self.table.iter().flat_map(|table| &table.sets);
+        sets.filter_map(|set| set.elements.as_deref()).map(<[Interval]>::len).sum::<usize>() > LARGE
+    }
+}
+
+/// Elements that are not all read because they are known: from the last reading, or because our own commit made
+/// them. Reading 100,000 of them takes the kernel a second: it walks over the set again for each 32 KiB of answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
-    /// What we wanted to be there.
+    /// What should be there.
     pub table: &'a Table,
-    /// The elements that the commit put in or took out, to be asked for one by one; `None` for a set that has too
-    /// many of them, which is read whole.
-    pub probes: &'a [(SetName, Option<Vec<Probe>>)],
+    /// Elements to ask for one by one.
+    pub probes: &'a [(SetName, Probe)],
+    /// A set whose number of elements the kernel does not tell is read whole.
+    pub counted: bool,
 }
 
 /// An element that must be there, or must not.
@@ -64,15 +78,16 @@ impl From<Error> for Failure {
     }
 }
 
-/// Reads the table.
+/// Reads the table; says whether the elements were known and not all read.
 ///
 /// # Errors
 /// [`ErrorKind::Foreign`] when it is not ours, [`ErrorKind::Busy`] when others commit all the time, and what the
 /// kernel says.
-pub fn observe(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Error> {
+pub fn observe(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<(Observation, bool), Error> {
     for attempt in 0..ATTEMPTS {
-        match read_table(netlink, expected.filter(|_| attempt == 0)) {
-            Ok(observation) => return Ok(observation),
+        let expected = expected.filter(|_| attempt == 0);
+        match read_table(netlink, expected) {
+            Ok(observation) => return Ok((observation, expected.is_some())),
             Err(Failure::Again) => {}
             Err(Failure::Error(error)) => return Err(error),
         }
@@ -95,8 +110,8 @@ fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result
         return Ok(Observation { generation: before, table: None });
     };
     let mut chains = chains(netlink)?;
-    let names = sets(netlink)?;
-    if head.objects as usize != chains.len() + names.len() {
+    let counted_sets = sets(netlink)?;
+    if head.objects as usize != chains.len() + counted_sets.len() {
         return Err(foreign("it holds objects of other kinds than chains and sets").into());
     }
     for (chain, rule, _) in rules(netlink)? {
@@ -107,9 +122,13 @@ fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result
             chain.rules.push(rule);
         }
     }
-    let mut sets = Vec::with_capacity(names.len());
-    for name in names {
-        sets.push(Set { name, elements: set_elements(netlink, name, expected)? });
+    let mut sets = Vec::with_capacity(counted_sets.len());
+    for (name, count) in counted_sets {
+        let elements = match expected.and_then(|expected| known_elements(name, count, expected)) {
+            Some((elements, probes)) => confirm(netlink, name, &probes).map(|()| Some(elements))?,
+            None => read_elements(netlink, name)?,
+        };
+        sets.push(Set { name, elements });
     }
     if generation(netlink)? != before {
         return Err(Failure::Again);
@@ -253,8 +272,8 @@ fn read_rule(message: &Message<'_>) -> Result<(Rule, u64), Malformed> {
     Ok((Rule { body: translate::to_body(&expressions), comment }, packets.unwrap_or(0)))
 }
 
-/// The names of our table's sets.
-fn sets(netlink: &mut Nfnetlink) -> Result<Vec<SetName>, Failure> {
+/// The names of our table's sets, and how many elements they have where the kernel tells.
+fn sets(netlink: &mut Nfnetlink) -> Result<Vec<(SetName, Option<u32>)>, Failure> {
     let mut found = Vec::new();
     dump(
         netlink,
@@ -270,37 +289,41 @@ fn sets(netlink: &mut Nfnetlink) -> Result<Vec<SetName>, Failure> {
 }
 
 /// The name of a set of ours, or why it is none.
-fn read_set(message: &Message<'_>) -> Result<Result<SetName, String>, Malformed> {
+fn read_set(message: &Message<'_>) -> Result<Result<(SetName, Option<u32>), String>, Malformed> {
     let text = find_text(message, SET_NAME)?.unwrap_or_default();
     let Some(name) = SetName::parse(&text) else { return Ok(Err(format!("set '{text}' is not ours"))) };
     let number = |kind| message.attributes()?.find(kind)?.map(|found| found.be32()).transpose();
     let is_ours = number(SET_FLAGS)? == Some(libc::NFT_SET_INTERVAL as u32)
         && number(SET_KEY_TYPE)? == Some(key_type(name))
         && number(SET_KEY_LENGTH)? == Some(interval::width(name.family) as u32);
-    Ok(if is_ours { Ok(name) } else { Err(format!("set '{text}' is not of the type of ours")) })
+    let count = number(SET_COUNT)?;
+    Ok(if is_ours { Ok((name, count)) } else { Err(format!("set '{text}' is not of the type of ours")) })
 }
 
-/// The elements of a set: read, or where our own commit made them, confirmed.
-fn set_elements(
-    netlink: &mut Nfnetlink,
-    name: SetName,
-    expected: Option<Expected<'_>>,
-) -> Result<Option<Arc<[Interval]>>, Failure> {
-    let known = expected.and_then(|expected| {
-        let set = expected.table.set(name)?;
-        let probes = match expected.probes.iter().find(|(probed, _)| *probed == name) {
-            Some((_, probes)) => probes.as_deref()?,
-            None => &[],
-        };
-        Some((set, probes))
-    });
-    let Some((set, probes)) = known else { return read_elements(netlink, name) };
+/// The elements that a set is known to have, and what to ask of it; `None` when it must be read.
+fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> Option<(Arc<[Interval]>, Vec<Probe>)> {
+    let elements = expected.table.set(name)?.elements.clone()?;
+    let told = match count {
+        Some(count) => is_count_of(count as usize, &elements, name),
+        None => !expected.counted,
+    };
+    let probes = expected.probes.iter().filter(|(set, _)| *set == name).map(|(_, probe)| *probe);
+    told.then(|| (elements, probes.collect()))
+}
+
+/// An interval up to the largest address has no second element, and nft adds one at address zero.
+fn is_count_of(count: usize, elements: &[Interval], name: SetName) -> bool {
+    let open = elements.last().is_some_and(|element| element.last == interval::largest(name.family));
+    count == elements.len() || open && count + 1 == elements.len()
+}
+
+fn confirm(netlink: &mut Nfnetlink, name: SetName, probes: &[Probe]) -> Result<(), Failure> {
     for probe in probes {
         if has_element(netlink, name, (probe.address, probe.bound))? != probe.present {
             return Err(Failure::Again);
         }
     }
-    Ok(set.elements.clone())
+    Ok(())
 }
 
 fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Arc<[Interval]>>, Failure> {

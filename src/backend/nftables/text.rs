@@ -64,6 +64,7 @@ fn write_set(set: &Set, text: &mut String) {
 
 /// One element to a line, each with a comma.
 pub fn write_elements(elements: &[Interval], family: Family, indent: &str, text: &mut String) {
+    text.reserve(elements.len() * 24);
     for element in elements {
         text.push_str(indent);
         element.write(family, text);

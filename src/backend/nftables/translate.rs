@@ -325,3 +325,99 @@ fn read_protocol(number: u8) -> Protocol {
     let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
     known.into_iter().find(|known| protocol_number(*known) == number).unwrap_or(Protocol::Other(number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::GroupKind;
+    use proptest::prelude::*;
+
+    fn any_family() -> impl Strategy<Value = Family> {
+        prop_oneof![Just(Family::V4), Just(Family::V6)]
+    }
+
+    fn any_match() -> impl Strategy<Value = Match> {
+        let side = || prop_oneof![Just(Side::Source), Just(Side::Destination)];
+        let address = prop_oneof![
+            Just(FibAddress::Destination),
+            Just(FibAddress::Source),
+            Just(FibAddress::SourceOnOutInterface)
+        ];
+        let protocol =
+            prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp), Just(Protocol::Other(47))];
+        let prefix = (any::<u128>(), any_family(), 0_u8..=128).prop_map(|(bits, family, length)| match family {
+            Family::V4 => Prefix::containing(Ipv4Addr::from_bits(bits as u32).into(), length % 33).unwrap(),
+            Family::V6 => Prefix::containing(Ipv6Addr::from_bits(bits).into(), length).unwrap(),
+        });
+        prop_oneof![
+            any_family().prop_map(Match::Family),
+            (address, any::<bool>()).prop_map(|(address, local)| Match::Local(address, local)),
+            ("[a-z0-9.@-]{1,15}", any::<bool>(), any::<bool>())
+                .prop_map(|(name, prefix, negated)| Match::OutInterface { name, prefix, negated }),
+            (side(), proptest::sample::select(GroupKind::ALL.to_vec()), any_family(), any::<bool>())
+                .prop_map(|(side, kind, family, inside)| Match::InSet(side, SetName { kind, family }, inside)),
+            (side(), prefix).prop_map(|(side, prefix)| Match::InPrefix(side, prefix)),
+            protocol.prop_map(Match::Protocol),
+            Just(Match::NotOpening),
+            Just(Match::ToBridge),
+            (1_u32..=65535, any::<u32>()).prop_map(|(of, below)| Match::Chance { of, below }),
+        ]
+    }
+
+    fn any_action() -> impl Strategy<Value = Action> {
+        let ports =
+            proptest::option::of((any::<u16>(), any::<u16>()).prop_map(|(first, last)| PortRange { first, last }));
+        prop_oneof![
+            Just(Action::Return),
+            (any_family(), 1_u8..9).prop_map(|(family, part)| Action::Goto(ChainName::Part(family, part))),
+            any_family().prop_map(|family| Action::Goto(ChainName::Masquerade(family))),
+            (any::<bool>(), ports).prop_map(|(random_fully, ports)| Action::Masquerade { random_fully, ports }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_survives_its_expressions(
+            matches in proptest::collection::vec(any_match(), 0..4), action in any_action(),
+        ) {
+            let rule = Rule::new(matches, action, "reason");
+            prop_assert_eq!(to_body(&to_expressions(&rule)), rule.body);
+        }
+
+        #[test]
+        fn a_row_of_expressions_with_one_left_out_is_another_rule(
+            matches in proptest::collection::vec(any_match(), 1..4),
+            action in any_action(),
+            place in any::<prop::sample::Index>(),
+        ) {
+            let rule = Rule::new(matches, action, "reason");
+            let mut expressions = to_expressions(&rule);
+            expressions.remove(place.index(expressions.len()));
+            prop_assert_ne!(to_body(&expressions), rule.body);
+        }
+    }
+
+    #[test]
+    fn what_we_never_write_is_unknown() {
+        use Expression::{Compare, Counter, Meta, Verdict};
+        let returned = || Verdict(libc::NFT_RETURN, None);
+        let cases = [
+            vec![],
+            vec![Counter(0)],
+            vec![returned()],
+            vec![Counter(0), returned(), returned()],
+            vec![Counter(0), Verdict(libc::NFT_JUMP, Some("ipv4".into()))],
+            vec![Counter(0), Verdict(libc::NFT_GOTO, Some("elsewhere".into()))],
+            vec![Meta(libc::NFT_META_MARK as u32), Compare(Comparison::Equal, vec![0; 4]), Counter(0), returned()],
+            vec![
+                Meta(libc::NFT_META_NFPROTO as u32),
+                Compare(Comparison::Unequal, vec![libc::NFPROTO_IPV4 as u8]),
+                Counter(0),
+                returned(),
+            ],
+        ];
+        for case in cases {
+            assert!(matches!(to_body(&case), Body::Unknown(_)), "{case:?}");
+        }
+    }
+}

@@ -1,14 +1,12 @@
 //! A batch: messages that nf_tables commits together or not at all.
 
-use super::message::{Attributes, HEADER, Malformed, Message, MessageHead, Messages, Writer};
+use super::message::{Malformed, Message, MessageHead, Messages, Writer};
 use super::{nft, read_error};
 use std::fmt;
 use std::io;
 
 /// `enum nfnl_batch_attributes` of linux/netfilter/nfnetlink.h.
 const BATCH_GENID: u16 = libc::NFNL_BATCH_GENID as u16;
-/// `enum nlmsgerr_attrs` of linux/netlink.h.
-const ERROR_OFFSET: u16 = 2;
 
 /// Messages to be committed together.
 #[derive(Debug)]
@@ -61,8 +59,6 @@ impl Batch {
 pub struct Refusal {
     /// The number of the refused message, as [`Batch::push`] gave it; `None` when the batch as a whole was refused.
     pub message: Option<usize>,
-    /// The place of the refused attribute behind the start of that message, where the kernel says it.
-    pub offset: Option<usize>,
     /// The kernel's reason.
     pub error: io::Error,
     /// The size of a batch that was too large to send.
@@ -115,8 +111,7 @@ impl BatchAnswer {
             Some(error) => {
                 // The first message is the frame of the batch, not one of its own.
                 let number = message.sequence.wrapping_sub(self.first) as usize;
-                let offset = refused_attribute(message);
-                self.refuse(Refusal { message: (number > 0).then_some(number), offset, error, bytes: None });
+                self.refuse(Refusal { message: (number > 0).then_some(number), error, bytes: None });
             }
         }
         Ok(())
@@ -128,29 +123,14 @@ impl BatchAnswer {
     }
 
     pub(super) fn fail(&mut self, error: io::Error) {
-        self.refuse(Refusal { message: None, offset: None, error, bytes: None });
+        self.refuse(Refusal { message: None, error, bytes: None });
     }
 
     pub(super) fn end(self) -> Result<(), Refusal> {
         match self.refusal {
             Some(refusal) => Err(refusal),
             None if self.acknowledged => Ok(()),
-            None => Err(Refusal {
-                message: None,
-                offset: None,
-                error: Malformed("no answer to a batch").into(),
-                bytes: None,
-            }),
+            None => Err(Refusal { message: None, error: Malformed("no answer to a batch").into(), bytes: None }),
         }
     }
-}
-
-/// NLMSGERR_ATTR_OFFS, which follows the quoted header (NETLINK_CAP_ACK).
-fn refused_attribute(message: &Message<'_>) -> Option<usize> {
-    if i32::from(message.flags) & libc::NLM_F_ACK_TLVS == 0 {
-        return None;
-    }
-    let attributes = Attributes(message.payload.get(4 + HEADER..)?);
-    let value: [u8; 4] = attributes.find(ERROR_OFFSET).ok()??.value.try_into().ok()?;
-    Some(u32::from_ne_bytes(value) as usize)
 }

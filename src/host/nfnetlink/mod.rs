@@ -62,10 +62,8 @@ impl Nfnetlink {
     /// When the kernel has no nfnetlink.
     pub fn open() -> io::Result<Self> {
         let socket = Socket::open()?;
-        // Refusals quote the header of the refused message and not all of it, and say which attribute it was
-        // (netlink(7); Linux 4.3 and 4.12).
+        // Refusals quote the header of the refused message and not all of it (netlink(7), Linux 4.3).
         socket.set(libc::NETLINK_CAP_ACK, 1)?;
-        socket.set(libc::NETLINK_EXT_ACK, 1)?;
         Ok(Nfnetlink { socket, sequence: 0, buffer: vec![0; Self::BUFFER] })
     }
 
@@ -157,7 +155,7 @@ impl Nfnetlink {
         self.sequence = self.sequence.wrapping_add(count);
         self.socket.set_send_buffer(bytes.len() + 4096).and_then(|()| self.socket.send(&bytes)).map_err(|error| {
             let too_long = error.raw_os_error() == Some(libc::EMSGSIZE);
-            Refusal { message: None, offset: None, error, bytes: too_long.then_some(bytes.len()) }
+            Refusal { message: None, error, bytes: too_long.then_some(bytes.len()) }
         })?;
         let mut verdict = BatchAnswer::new(first, count);
         loop {

@@ -64,21 +64,36 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
-    // What can't go on says so in one line.
-    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&interrupted)) {
-            eprintln!("signal {signal} can't be caught: {error}");
+    let interrupted = match catch_signals() {
+        Ok(interrupted) => interrupted,
+        Err(error) => {
+            eprintln!("signals can't be caught: {error}");
             return ExitCode::FAILURE;
         }
-    }
+    };
     let Some(lab) = Lab::build() else { return ExitCode::FAILURE };
     match demonstrate(&lab, &binary.to_string_lossy(), &config, &interrupted) {
         Some(true) => ExitCode::SUCCESS,
         Some(false) => ExitCode::FAILURE,
         None => ExitCode::from(130),
     }
+}
+
+/// Becomes true when the demo should end. Ctrl-C reaches the service and its commands too, whose end is then no news.
+fn catch_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    let told = Arc::clone(&interrupted);
+    std::panic::set_hook(Box::new(move |panic| {
+        if told.load(Ordering::Relaxed) {
+            eprintln!("interrupted");
+        } else {
+            eprintln!("{panic}");
+        }
+    }));
+    Ok(interrupted)
 }
 
 /// True when every line was as the policy says; `None` when interrupted.

@@ -35,7 +35,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 pub const SILENCE: Duration = Duration::from_millis(300);
 
 /// The backends that every test of the kernel's behaviour runs on.
-pub const BACKENDS: &[BackendName] = &[BackendName::IptablesNft, BackendName::IptablesLegacy];
+pub const BACKENDS: &[BackendName] = &[BackendName::IptablesNft, BackendName::IptablesLegacy, BackendName::Nftables];
 
 /// The programs that a lab with these backends needs.
 const TOOLS: &[&str] = &["ip", "iptables-nft-restore", "iptables-legacy-restore", "ipset", "nft", "conntrack"];

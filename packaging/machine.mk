@@ -1,5 +1,5 @@
 # The packages on real systemd, in containers.
 
 .PHONY: test-machine
-test-machine: deb ## the packages on real systemd, in containers of Debian 12 and 13
+test-machine: dist ## the packages on real systemd, in containers of Debian 12 and 13
 	tests/machine/run

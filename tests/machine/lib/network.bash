@@ -100,12 +100,17 @@ end_stream() {
     rm "$SCRATCH/stream"
 }
 
-# stop_stream: says how many flows arrived, fails when one of them had the wrong source or when there were none.
+flows_arrive() {
+    [ "$(arrived public-masqueraded)" -gt 200 ]
+}
+
+# stop_stream: says how many flows arrived, fails when one of them had the wrong source or when there were too few.
 stop_stream() {
     local good bad
+    wait_until 15 flows_arrive || true
     end_stream
     good=$(arrived public-masqueraded) bad=$(arrived public-plain)
     note "$good flows, $bad with the wrong source"
     echo "$good flows masqueraded, $bad not"
-    [ "$bad" = 0 ] && [ "$good" -gt 100 ]
+    [ "$bad" = 0 ] && [ "$good" -gt 200 ]
 }

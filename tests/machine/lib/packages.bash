@@ -24,12 +24,11 @@ unpack_source() {
     mkdir -p "$SCRATCH/source" && tar -xzf "$tarball" -C "$SCRATCH/source" --strip-components=1
 }
 
-# Two dnf repositories, where there is an .rpm: the package with the one that stands for Debian, and a later release.
+# Two dnf repositories: the package with the one that stands for Debian, and a later release.
 make_rpm_repositories() {
     local rpm work=$SCRATCH/rpm each
     rpm=$(ls -t "$TOP"/dist/*-1.*.rpm 2>/dev/null | head -n1)
-    [ -n "$rpm" ] || return 0
-    "$TOP/packaging/require" rpmbuild=rpm createrepo_c=createrepo-c || return
+    [ -n "$rpm" ] || { echo "no .rpm in $TOP/dist: 'make rpm' makes one" >&2; return 1; }
     mkdir -p "$SCRATCH/repository/rpm-first" "$SCRATCH/repository/rpm-second" "$work"
     cp "$rpm" "$SCRATCH/repository/rpm-first/"
     later_rpm "$work" && cp "$work"/RPMS/*/*.rpm "$SCRATCH/repository/rpm-second/" || return
@@ -47,15 +46,18 @@ later_rpm() {
 # base_rpm DIRECTORY: a package without files that provides what the Debian userland has: the libraries with their real
 # symbol versions, the shell, systemd.
 base_rpm() {
-    local root
+    local root libraries
     mkdir -p "$1"
     root=$(unpack_rootfs "${suites[0]}" rpm) || return
+    # rpm looks only at libraries that are executable, which Debian's need not be, and at nothing below /dev.
+    libraries=$(mktemp -d /tmp/ip-masq-agent-libraries.XXXXXX)
+    find "$root/usr/lib" \( -name libc.so.6 -o -name libgcc_s.so.1 \) -exec install -m 0755 -t "$libraries" {} +
     {
         printf 'Name: debian-userland\nVersion: 1\nRelease: 1\nSummary: What Debian has\nLicense: none\n'
-        find "$root"/lib/*-linux-gnu "$root"/lib64 \( -name 'libc.so.6' -o -name 'libgcc_s.so.1' -o -name 'ld-linux*' \) |
-            /usr/lib/rpm/find-provides | sort -u | sed 's/^/Provides: /'
+        find "$libraries" -type f | /usr/lib/rpm/find-provides | sort -u | sed 's/^/Provides: /'
         printf 'Provides: /bin/sh, systemd, nftables, iptables-nft, ipset, rtld(GNU_HASH)\n%%description\n.\n%%files\n'
     } >"$1/debian-userland.spec"
+    rm -rf "$libraries"
     rpmbuild -bb "$1/debian-userland.spec" --quiet --define "_topdir $1" >"$1/log" 2>&1 || { cat "$1/log" >&2; return 1; }
 }
 

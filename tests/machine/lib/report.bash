@@ -4,17 +4,26 @@ RESULTS=$SCRATCH/results
 : >"$RESULTS"
 SCENARIO=
 
+# scenario_kind_of FILE: of which kind the root filesystem is that it needs.
+scenario_kind_of() {
+    (
+        scenario_kind() { echo base; }
+        # shellcheck source=/dev/null
+        . "$1"
+        scenario_kind
+    )
+}
+
 # run_scenario FILE: starts from a fresh container of the kind the scenario asks for.
 run_scenario() {
-    scenario_kind() { echo base; }
     SCENARIO=$(basename "$1" .bash)
     # shellcheck source=/dev/null
     . "$1"
-    if [ "$(scenario_kind)" = none ]; then
+    if [ "$(scenario_kind_of "$1")" = plain ]; then
         checks
         return
     fi
-    if ! { make_network && start_container "$(scenario_kind)"; } >"$SCRATCH/log" 2>&1; then
+    if ! { make_network && start_container "$(scenario_kind_of "$1")"; } >"$SCRATCH/log" 2>&1; then
         verdict 'the container boots' FAILED 0
         return
     fi

@@ -11,7 +11,6 @@ checks() {
 autopkgtest_passes() {
     apt update
     cp -a "$SCRATCH/source" "$CONTAINER/root/root/source"
-    inside autopkgtest --no-built-binaries --output-dir=/tmp/autopkgtest \
-        $(inside sh -c 'ls /srv/repository/first/*.deb') /root/source/ -- null
+    inside sh -c 'autopkgtest --no-built-binaries --output-dir=/tmp/autopkgtest /srv/repository/first/*.deb /root/source/ -- null'
     inside cat /tmp/autopkgtest/summary
 }

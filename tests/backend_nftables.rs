@@ -3,14 +3,15 @@
 mod namespace;
 
 use ip_masq_agent::backend::nftables::Nftables;
-use ip_masq_agent::backend::{Backend, ErrorKind, Plan};
+use ip_masq_agent::backend::{Backend, Counters, ErrorKind, Plan};
 use ip_masq_agent::config::TableOwner;
 use ip_masq_agent::host::nfnetlink::{Batch, Nfnetlink};
-use ip_masq_agent::policy::{Family, Listed, Origin, PRIVATE_RANGES, Policy, PrefixSet};
+use ip_masq_agent::policy::{Family, Listed, Origin, PRIVATE_RANGES, Policy, Prefix, PrefixSet};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
 use namespace::{Host, nft, run};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
+use std::net::Ipv4Addr;
 
 fn prefixes(texts: &[&str]) -> PrefixSet {
     PrefixSet::from_prefixes(texts.iter().map(|text| text.parse().unwrap()), &Origin::Default)
@@ -290,6 +291,7 @@ fn removal_leaves_nothing_of_ours_and_all_of_others() {
     assert!(listing().contains("goto ipv6"), "{}", listing());
     apply(&mut backend, Family::V6, None);
     assert_eq!(listing(), others);
+    assert_eq!(backend.counters(Family::V4).unwrap(), Counters::default());
     assert!(backend.plan(Family::V4, None).unwrap().is_in_sync());
 }
 
@@ -323,9 +325,9 @@ fn random_policy() -> impl Strategy<Value = Policy> {
         let address: std::net::IpAddr = if v6 {
             std::net::Ipv6Addr::new(0xfd00 | u16::from(byte), u16::from(byte), 0, 0, 0, 0, 0, 0).into()
         } else {
-            std::net::Ipv4Addr::new(10, byte, byte, 0).into()
+            Ipv4Addr::new(10, byte, byte, 0).into()
         };
-        ip_masq_agent::policy::Prefix::containing(address, length).unwrap()
+        Prefix::containing(address, length).unwrap()
     });
     let list = move || vec(prefix.clone(), 0..20).prop_map(|list| PrefixSet::from_prefixes(list, &Origin::Default));
     let interfaces = proptest::sample::subsequence(vec!["eth0", "ppp+", "!wg0", "!docker+", "br-lan"], 0..=5);
@@ -566,4 +568,35 @@ fn a_bridged_frame_keeps_its_source_and_a_routed_packet_through_the_bridge_does_
     assert_eq!(counted("masquerade: no exemption applies"), 1);
     run("ping", &["-c1", "-w5", "10.7.0.3"], "");
     assert_eq!(counted("keep source: a bridged frame"), 1);
+}
+
+/// A list long enough that its set is not read whole after every commit.
+fn long_list(without: u32) -> Policy {
+    let networks = (0..6000).filter(|number| *number != without);
+    let prefix = |number: u32| Prefix::containing(Ipv4Addr::from_bits(0x0b00_0000 + number * 512).into(), 24).unwrap();
+    Policy { exempt: PrefixSet::from_prefixes(networks.map(prefix), &Origin::Default), ..default_policy() }
+}
+
+#[test]
+fn a_long_list_is_loaded_changed_and_repaired() {
+    namespace::enter!();
+    let (all, fewer) = (long_list(u32::MAX), long_list(777));
+    let mut backend = backend();
+    let first = generation();
+    apply_policy(&mut backend, &all);
+    assert_eq!(generation(), first + 1, "one batch");
+    let one = "element inet ip-masq-agent exempt4 {\n\t11.6.18.0/24,\n}\n";
+    let plan = apply(&mut backend, Family::V4, ruleset(&fewer, Family::V4).as_ref());
+    assert_eq!(plan.transaction, format!("delete {one}"));
+    let plan = apply(&mut backend, Family::V4, ruleset(&all, Family::V4).as_ref());
+    assert_eq!(plan.transaction, format!("add {one}"));
+
+    nft("add table ip other\n");
+    let desired = ruleset(&all, Family::V4);
+    assert!(backend.plan(Family::V4, desired.as_ref()).unwrap().is_in_sync());
+    nft(&format!("delete {one}"));
+    let plan = apply(&mut backend, Family::V4, desired.as_ref());
+    assert_eq!(plan.drift, ["set exempt4 lacks 1 element"]);
+    let fresh = Nftables::new(TableOwner::Never).unwrap().plan(Family::V4, desired.as_ref()).unwrap();
+    assert!(fresh.is_in_sync(), "{}", fresh.transaction);
 }

@@ -50,33 +50,20 @@ pub mod attribute {
 }
 use attribute::*;
 
-/// A batch, and which change each of its messages belongs to.
-#[derive(Debug)]
-pub struct Prepared {
-    batch: Batch,
-    /// The change of message 1, of message 2, and so on; message 0 is the frame of the batch.
-    owners: Vec<usize>,
-}
-
-impl Prepared {
-    /// Writes the changes.
-    pub fn new(changes: &[Change], generation: u32) -> Self {
-        let mut prepared = Prepared { batch: Batch::new(generation), owners: Vec::new() };
-        for (number, change) in changes.iter().enumerate() {
-            let messages = write(change, number, &mut prepared.batch);
-            prepared.owners.extend(std::iter::repeat_n(number, messages));
-        }
-        prepared
+/// Changes as a batch, and the change that each of its messages belongs to: the first number is that of message 1,
+/// for message 0 is the frame of the batch.
+pub fn write(changes: &[Change], generation: u32) -> (Batch, Vec<usize>) {
+    let mut batch = Batch::new(generation);
+    let mut owners = Vec::new();
+    for (number, change) in changes.iter().enumerate() {
+        let messages = write_change(change, number, &mut batch);
+        owners.extend(std::iter::repeat_n(number, messages));
     }
-
-    /// The batch, and the change that each message belongs to.
-    pub fn into_parts(self) -> (Batch, Vec<usize>) {
-        (self.batch, self.owners)
-    }
+    (batch, owners)
 }
 
 /// Writes a change; returns how many messages it took.
-fn write(change: &Change, number: usize, batch: &mut Batch) -> usize {
+fn write_change(change: &Change, number: usize, batch: &mut Batch) -> usize {
     let create = libc::NLM_F_CREATE;
     match change {
         Change::PutTable(flags) => {
@@ -275,7 +262,7 @@ mod tests {
     fn a_large_set_takes_several_messages_of_one_change() {
         let list: Vec<_> = (0..2000).map(|first| Interval { first: first * 2, last: first * 2 }).collect();
         let changes = [Change::AddSet(SET), Change::AddElements(SET, list.into()), Change::FlushSet(SET)];
-        let (_, owners) = Prepared::new(&changes, 1).into_parts();
+        let (_, owners) = write(&changes, 1);
         assert_eq!(owners, [0, 1, 1, 1, 2]);
     }
 

@@ -32,20 +32,27 @@ impl Part {
 
 /// Groups as sorted intervals. A group that was seen before is not sorted again.
 #[derive(Debug, Default)]
-pub struct Elements(HashMap<SetName, (Arc<[Prefix]>, Arc<[Interval]>)>);
+pub struct Elements(HashMap<SetName, Sorted>);
+
+/// A group as it was seen, and its intervals.
+#[derive(Debug)]
+struct Sorted {
+    prefixes: Arc<[Prefix]>,
+    intervals: Arc<[Interval]>,
+}
 
 impl Elements {
     fn of(&mut self, name: SetName, group: &Group) -> Arc<[Interval]> {
-        if let Some((prefixes, elements)) = self.0.get(&name)
-            && Arc::ptr_eq(prefixes, &group.prefixes)
+        if let Some(known) = self.0.get(&name)
+            && Arc::ptr_eq(&known.prefixes, &group.prefixes)
         {
-            return elements.clone();
+            return known.intervals.clone();
         }
-        let mut sorted: Vec<_> = group.prefixes.iter().map(|prefix| Interval::of(*prefix)).collect();
-        sorted.sort_unstable();
-        let elements: Arc<[Interval]> = sorted.into();
-        self.0.insert(name, (group.prefixes.clone(), elements.clone()));
-        elements
+        let mut intervals: Vec<_> = group.prefixes.iter().map(|prefix| Interval::of(*prefix)).collect();
+        intervals.sort_unstable();
+        let intervals: Arc<[Interval]> = intervals.into();
+        self.0.insert(name, Sorted { prefixes: group.prefixes.clone(), intervals: intervals.clone() });
+        intervals
     }
 }
 

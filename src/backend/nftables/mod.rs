@@ -27,7 +27,6 @@ use crate::config::TableOwner;
 use crate::host::nfnetlink::Nfnetlink;
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
-use batch::Prepared;
 use change::Change;
 use compile::{Elements, Part};
 use observe::{Expected, Observation, Probe};
@@ -118,7 +117,9 @@ impl Nftables {
             Known::Committed { observation, probes, doubted } if observation.generation == generation => {
                 self.read(observation.table.as_ref(), &probes, false, doubted)?
             }
-            Known::Read { observation, doubted } if observation.is_large() && !expired(doubted) => {
+            Known::Read { observation, doubted } | Known::Committed { observation, doubted, .. }
+                if observation.is_large() && !expired(doubted) =>
+            {
                 let since = doubted.unwrap_or_else(Instant::now);
                 self.read(observation.table.as_ref(), &[], true, Some(since))?
             }
@@ -158,7 +159,11 @@ fn flags(owner: TableOwner) -> TableFlags {
 
 /// The text of a ruleset as [`Backend::render`] gives it, for those who have no socket: no privileges, no IO.
 pub fn render(desired: &Ruleset, owner: TableOwner) -> String {
-    text::table(&compile::compile(desired, &mut Elements::default()).alone(flags(owner)), desired.family)
+    alone(desired, flags(owner))
+}
+
+fn alone(desired: &Ruleset, flags: TableFlags) -> String {
+    text::table(&compile::compile(desired, &mut Elements::default()).alone(flags), desired.family)
 }
 
 impl Backend for Nftables {
@@ -167,8 +172,7 @@ impl Backend for Nftables {
     }
 
     fn render(&self, desired: &Ruleset) -> String {
-        let part = compile::compile(desired, &mut Elements::default());
-        text::table(&part.alone(self.flags), desired.family)
+        alone(desired, self.flags)
     }
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
@@ -205,7 +209,7 @@ impl Backend for Nftables {
         if changes.is_empty() {
             return Ok(());
         }
-        let (batch, owners) = Prepared::new(&changes, generation).into_parts();
+        let (batch, owners) = batch::write(&changes, generation);
         let doubted = match std::mem::replace(&mut self.known, Known::Nothing) {
             Known::Read { doubted, .. } => doubted,
             _ => None,
@@ -262,10 +266,14 @@ fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: T
     if part.is_none() && kept_chains.is_empty() {
         return None;
     }
-    let mut families: Vec<_> = kept_chains.iter().filter_map(|chain| chain.name.family()).collect();
-    families.extend(part.as_ref().map(|part| part.family));
-    families.sort_unstable();
-    let wanted: Vec<_> = families.into_iter().map(compile::dispatch).collect();
+    let wanted: Vec<_> = [Family::V4, Family::V6]
+        .into_iter()
+        .filter(|other| match &part {
+            Some(part) if part.family == *other => true,
+            _ => kept_chains.iter().any(|chain| chain.name == ChainName::Part(*other, 1)),
+        })
+        .map(compile::dispatch)
+        .collect();
     // Dispatches that are there stay in their order: no flow sees both.
     let mut rules = Vec::new();
     for rule in base.iter().flat_map(|base| &base.rules).chain(&wanted) {

@@ -342,6 +342,26 @@ fn ipv6_that_fails_is_degraded_visible_and_tried_again() {
 }
 
 #[test]
+fn what_an_earlier_run_left_of_ipv6_goes_after_ready() {
+    let mut world = World::new(Some(GOOD));
+    world.answers.push((Family::V6, Ok(true)));
+    world.happen(Event::Started);
+    world.assert_seen(&["Ready", "LeftoversRemoved: IPv6 is not enabled"]);
+    assert_eq!(world.report().last_repair, None);
+}
+
+#[test]
+fn what_fails_on_the_same_rules_is_not_tried_every_second() {
+    let mut world = World::running("ruleWatch: poll");
+    world.generation += 1;
+    world.answers = vec![(Family::V4, Err(ErrorKind::Foreign)); 100];
+    let before = world.reconciled;
+    world.pass(Duration::from_secs(120));
+    assert!(world.reconciled - before <= 4, "{}", world.reconciled - before);
+    assert_eq!((world.count("ForeignRefused"), world.state()), (1, State::Degraded));
+}
+
+#[test]
 fn a_kernel_without_ipv6_is_no_fault_where_nobody_asked_for_it() {
     let mut world = World::new(Some(GOOD));
     world.answers.push((Family::V6, Err(ErrorKind::Unsupported)));
@@ -387,15 +407,28 @@ fn a_stop_cleans_and_half_a_restart_does_not() {
 }
 
 #[test]
+fn what_happens_before_we_listen_or_while_we_write_is_not_missed() {
+    let mut world = World::new(Some(BOTH));
+    world.answers = vec![(Family::V4, Ok(true)), (Family::V6, Ok(true))];
+    world.happen(Event::Started);
+    // IPv4 was verified, then IPv6 was written: only another look tells whether that was all that moved.
+    assert_eq!((world.reconciled, world.writes, world.count("Repaired")), (4, 2, 0));
+    let settled = world.reconciled;
+    world.happen(Event::RulesMoved(None));
+    assert_eq!(world.reconciled, settled);
+}
+
+#[test]
 fn without_events_the_kernel_is_asked_once_a_second() {
     let mut world = World::new(Some(GOOD));
     world.watchable = false;
     world.happen(Event::Started);
-    world.assert_seen(&["Ready", "WatchLost"]);
+    world.assert_seen(&["WatchLost", "Ready"]);
     world.generation += 1;
     world.answers.push((Family::V4, Ok(true)));
     world.pass(Duration::from_millis(1100));
     world.assert_seen(&["Repaired: IPv4 rules changed by somebody"]);
+    assert_eq!(world.count("WatchLost"), 0, "said once");
 }
 
 #[test]

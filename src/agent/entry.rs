@@ -66,6 +66,8 @@ kinds! {
     Unscoped = "605b0651ad3d436faf4c2543f7befd6e", Warning;
     /// Somebody changed our rules; they are as they were.
     Repaired = "e9a7ca51863d47eb8f0062aa0ad68f02", Notice;
+    /// Rules of an earlier run in a family that is not enabled were removed.
+    LeftoversRemoved = "762767368f1241ebabd1da3527f1f31e", Notice;
     /// Somebody keeps changing our rules.
     Fight = "d8b697d025a6412b828f5d627e895c54", Warning;
     /// Nobody has changed our rules for a minute.

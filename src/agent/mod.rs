@@ -15,6 +15,8 @@ mod round;
 mod schedule;
 mod state;
 mod status;
+mod stop;
+mod watch;
 
 pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Chosen, Client, Culprit, Event, Job, Notification, Outcome};
@@ -22,12 +24,12 @@ pub use report::{
     Backend, Configuration, Counted, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
 };
 
-use crate::backend::{BackendName, Error, Fingerprint};
-use crate::config::{Diagnostic, Flags, OnStop, RuleWatch, SourceText};
+use crate::backend::{BackendName, Fingerprint};
+use crate::config::{Diagnostic, Flags, SourceText};
 use crate::policy::Family;
 use advice::{Advice, HostView, public_networks};
 use judge::{Candidate, Refusal};
-use round::{Cause, Round};
+use round::Round;
 use schedule::{Pace, Retry};
 use state::{Active, FamilyState, Past, Timers};
 use std::collections::BTreeSet;
@@ -37,8 +39,6 @@ use std::time::{Duration, Instant};
 
 /// An edit is read this long after the last stir, so that a file in the middle of being written is left alone.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How often the kernel is asked whether rules moved where it does not tell by itself.
-const POLL: Duration = Duration::from_secs(1);
 /// How long a start keeps trying against a held lock.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much time each such try is given by the service manager.
@@ -97,12 +97,16 @@ pub struct Agent {
     advised: Vec<Advice>,
     backend: Option<Chosen>,
     watching: bool,
+    /// Why events are not to be had, as it was last said.
+    deaf: Option<String>,
     round: Option<Round>,
     families: [FamilyState; 2],
     /// The fingerprint of a kernel that was as it should be.
     settled: Option<Fingerprint>,
     /// The same with what the fingerprint is blind to.
     settled_contents: Option<Fingerprint>,
+    /// The fingerprint that last made us read the rules.
+    looked_at: Option<Fingerprint>,
     culprit: Option<Culprit>,
     pace: Pace,
     retry: Retry,
@@ -131,10 +135,12 @@ impl Agent {
             advised: Vec::new(),
             backend: None,
             watching: false,
+            deaf: None,
             round: None,
             families: [FamilyState::new(Family::V4), FamilyState::new(Family::V6)],
             settled: None,
             settled_contents: None,
+            looked_at: None,
             culprit: None,
             pace: Pace::new(now),
             retry: Retry::default(),
@@ -276,55 +282,6 @@ impl Agent {
         self.answer(outcome, message);
     }
 
-    fn stop(&mut self) {
-        if self.phase == Phase::Stopping {
-            return;
-        }
-        self.phase = Phase::Stopping;
-        self.act(Action::Notify(Notification::Stopping));
-        let config = self.active.as_ref().map(|active| &active.config);
-        let config = config.or(self.pending.as_ref().map(|candidate| &candidate.config));
-        match config.map(|config| config.settings.on_stop) {
-            // What an earlier run left is ours as well, even if this one never got so far.
-            Some(OnStop::Cleanup) if self.backend.is_some() => self.act(Action::ReadJob),
-            Some(OnStop::Keep) => self.stopped_keeping("onStop is 'keep'"),
-            _ => self.stopped_keeping("no backend was found for them"),
-        }
-    }
-
-    fn job_read(&mut self, job: Job) {
-        match job {
-            Job::Stop | Job::NoSystemd => self.act(Action::Flush),
-            Job::Restart => self.stopped_keeping("the unit is being restarted"),
-            Job::Unknown => {
-                self.stopped_keeping("systemd did not say whether this is a stop; 'ip-masq-agent flush' removes them");
-            }
-        }
-    }
-
-    fn stopped_keeping(&mut self, why: &str) {
-        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules stay: {why}")).with("RULES", "kept"));
-        self.act(Action::Exit(0));
-    }
-
-    fn flushed(&mut self, results: Vec<(Family, Result<Vec<String>, Error>)>) {
-        let mut status = 0;
-        for (family, result) in results {
-            let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
-            if let Err(error) = result
-                && wanted
-            {
-                status = 1;
-                self.log(
-                    Entry::new(Kind::Failed, format!("the {family} rules could not be removed: {error}")).of(family),
-                );
-            }
-        }
-        let rules = if status == 0 { "removed" } else { "partly removed" };
-        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules are {rules}")).with("RULES", rules));
-        self.act(Action::Exit(status));
-    }
-
     /// Warns of what an unscoped policy does to public networks behind the gateway, once for each set of them.
     fn advise(&mut self, view: &HostView) {
         let Some(active) = &self.active else { return };
@@ -344,65 +301,6 @@ impl Agent {
                     self.log(Entry::new(Kind::StateNotSaved, message));
                 }
             }
-        }
-    }
-
-    fn watch_answered(&mut self, result: Result<(), String>, now: Instant) {
-        self.watching = result.is_ok();
-        if let Err(why) = result {
-            let message = format!("rule events are not to be had, asking once a second instead: {why}");
-            self.log(Entry::new(Kind::WatchLost, message));
-            self.timers.look = Some(now + POLL);
-        }
-    }
-
-    /// Listens where the settings and the backend allow it, else polls.
-    fn watch(&mut self, now: Instant) {
-        let Some(active) = &self.active else { return };
-        // x_tables commits raise no nf_tables event (seen on Linux 6.18).
-        let legacy = self.backend_name() == Some(BackendName::IptablesLegacy);
-        let wanted = if legacy { RuleWatch::Poll } else { active.config.settings.rule_watch };
-        match wanted {
-            RuleWatch::Events if !self.watching => self.act(Action::Watch(RuleWatch::Events)),
-            RuleWatch::Events => {}
-            RuleWatch::Poll => {
-                if std::mem::replace(&mut self.watching, false) {
-                    self.act(Action::Watch(RuleWatch::Poll));
-                }
-                self.timers.look = Some(now + POLL);
-            }
-        }
-    }
-
-    fn rules_moved(&mut self, culprit: Option<Culprit>) {
-        if self.phase == Phase::Running {
-            self.culprit = culprit;
-            self.act(Action::ReadFingerprint);
-        }
-    }
-
-    fn fingerprint_read(&mut self, fingerprint: Option<Fingerprint>, now: Instant) {
-        if !self.watching {
-            self.timers.look = Some(now + POLL);
-        }
-        if fingerprint.is_some() && fingerprint == self.settled {
-            self.culprit = None;
-            return;
-        }
-        match self.pace.take(now) {
-            Ok(()) => {
-                let culprit = self.culprit.take();
-                self.begin(Cause::Drift(culprit), None, now);
-            }
-            Err(later) => self.timers.look = Some(later),
-        }
-    }
-
-    /// At a resync nothing is taken on trust: what the fingerprint is blind to counts, and what failed is tried again.
-    fn contents_read(&mut self, contents: Option<Fingerprint>, now: Instant) {
-        let moved = contents.is_none() || contents != self.settled_contents;
-        if moved || self.families.iter().any(|family| family.failure.is_some()) {
-            self.begin(Cause::Resync, None, now);
         }
     }
 }

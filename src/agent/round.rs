@@ -22,6 +22,8 @@ pub enum Cause {
     Resync,
     /// The rules moved.
     Drift(Option<Culprit>),
+    /// IPv6 is not enabled: what an earlier run left of it has to go, and READY need not wait for that.
+    Leftovers,
 }
 
 /// A round under way.
@@ -48,28 +50,32 @@ impl Agent {
                     self.log(Entry::new(Kind::Warning, warning.clone()));
                 }
                 self.backend = Some(chosen);
+                // Before READY: whoever acts on that must not go unnoticed.
+                self.watch(candidate.config.settings.rule_watch, now);
                 self.begin(Cause::Edit, Some(candidate), now);
             }
             Err(error) => self.start_failed(candidate, error.into(), now),
         }
     }
 
+    /// Begins a round: for a candidate, or for what is enforced already.
     pub(super) fn begin(&mut self, cause: Cause, candidate: Option<Candidate>, now: Instant) {
-        let Some(config) = candidate
-            .as_ref()
-            .or(None)
-            .map(|candidate| candidate.config.clone())
-            .or_else(|| self.active.as_ref().map(|active| active.config.clone()))
-        else {
-            return;
+        let config = match (&candidate, &self.active) {
+            (Some(candidate), _) => candidate.config.clone(),
+            (None, Some(active)) => active.config.clone(),
+            (None, None) => return,
         };
-        let wanted = |family| {
-            candidate.is_some() || config.policy.enable_ipv6 || family == Family::V4 || self.failure(family).is_some()
+        // A reload that turns IPv6 off waits until its rules are gone.
+        let changes = candidate.is_some() && self.active.is_some();
+        let wanted = |family: &Family| match family {
+            Family::V4 => cause != Cause::Leftovers,
+            Family::V6 => {
+                config.policy.enable_ipv6 || changes || cause == Cause::Leftovers || self.failure(Family::V6).is_some()
+            }
         };
-        let mut left: VecDeque<Family> =
-            [Family::V4, Family::V6].into_iter().filter(|family| wanted(*family)).collect();
+        let mut left: VecDeque<Family> = [Family::V4, Family::V6].into_iter().filter(wanted).collect();
         let mut partial = false;
-        if candidate.is_none() && cause != Cause::Reload {
+        if matches!(cause, Cause::Resync | Cause::Drift(_)) {
             let held: Vec<(Family, Instant)> =
                 self.families.iter().filter_map(|state| Some((state.family, state.limit.free_at(now)?))).collect();
             left.retain(|family| held.iter().all(|(other, _)| other != family));
@@ -99,12 +105,19 @@ impl Agent {
     fn finish(&mut self, round: Round, now: Instant) {
         let Round { cause, candidate, results, partial, .. } = round;
         let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
-        // The oldest one: whoever moved the rules after it will be noticed.
-        (self.settled, self.settled_contents) = match results.first() {
-            Some((_, Ok(outcome))) if !partial => (outcome.fingerprint.clone(), outcome.contents.clone()),
-            _ => (None, None),
-        };
+        if cause != Cause::Leftovers {
+            // The oldest one: whoever moved the rules after it will be noticed.
+            (self.settled, self.settled_contents) = match results.first() {
+                Some((_, Ok(outcome))) if !partial => (outcome.fingerprint.clone(), outcome.contents.clone()),
+                _ => (None, None),
+            };
+        }
         self.note(&results);
+        // The listener is left while a family is written; the first one was verified before that.
+        let unheard = results
+            .iter()
+            .skip(usize::from(cause != Cause::Leftovers))
+            .any(|(_, result)| result.as_ref().is_ok_and(|outcome| outcome.written.is_some()));
         match candidate {
             Some(candidate) => match v4_failure(&results) {
                 Some(failure) if self.active.is_none() => return self.start_failed(candidate, failure, now),
@@ -114,7 +127,12 @@ impl Agent {
             None => self.verified(cause, results, now),
         }
         self.timers.resync = self.resync_at(now);
-        self.watch(now);
+        if let Some(active) = &self.active {
+            self.watch(active.config.settings.rule_watch, now);
+        }
+        if unheard && self.watching {
+            self.act(Action::ReadFingerprint);
+        }
     }
 
     /// Says what the backend notes, once for as long as it does.
@@ -185,36 +203,49 @@ impl Agent {
         self.waiting_for = None;
         self.retry.succeeded();
         if candidate.origin != Origin::LastGood {
-            self.save(&candidate);
             self.accept();
         }
         self.active = Some(Active::from(candidate));
         let refused = self.record(results, now);
         let message = self.applied_message(took);
-        self.log(
-            Entry::new(if first { Kind::Applied } else { Kind::Reloaded }, message.clone()).by(self.backend_name()),
-        );
-        if first {
-            self.phase = Phase::Running;
-            self.act(Action::Notify(Notification::Ready));
-            if self.active.as_ref().is_some_and(|active| active.origin == Origin::Defaults) {
-                self.log(Entry::new(Kind::Defaults, "there is no configuration file; the defaults are enforced"));
-            }
+        let kind = if first { Kind::Applied } else { Kind::Reloaded };
+        self.log(Entry::new(kind, message.clone()).by(self.backend_name()));
+        match refused {
+            _ if first => self.up(now),
+            Some(why) if *cause == Cause::Reload => self.reload_done(ReloadOutcome::Refused, why),
+            None if *cause == Cause::Reload => self.reload_done(ReloadOutcome::Applied, message),
+            _ => {}
         }
+        self.save();
         self.act(Action::ReadHost);
-        if *cause == Cause::Reload {
-            match refused {
-                Some(why) => self.reload_done(ReloadOutcome::Refused, why),
-                None => self.reload_done(ReloadOutcome::Applied, message),
-            }
+    }
+
+    /// The first configuration is in the kernel.
+    fn up(&mut self, now: Instant) {
+        self.phase = Phase::Running;
+        self.act(Action::Notify(Notification::Ready));
+        let Some(active) = &self.active else { return };
+        let ipv6 = active.wants_ipv6();
+        if active.origin == Origin::Defaults {
+            self.log(Entry::new(Kind::Defaults, "there is no configuration file; the defaults are enforced"));
+        }
+        if !ipv6 {
+            self.begin(Cause::Leftovers, None, now);
         }
     }
 
-    fn save(&mut self, candidate: &Candidate) {
-        let worth = candidate.origin == Origin::Files || self.last_good.is_some();
-        if worth && self.last_good.as_deref() != Some(&candidate.sources) {
-            self.last_good = Some(candidate.sources.clone());
-            self.act(Action::SaveLastGood(candidate.sources.clone()));
+    /// Keeps what the kernel agreed to; the disk may take its time, so this comes after READY.
+    fn save(&mut self) {
+        let Some(Active { sources, origin, .. }) = &self.active else { return };
+        let worth = match origin {
+            Origin::Files => true,
+            Origin::Defaults => self.last_good.is_some(),
+            Origin::LastGood => false,
+        };
+        if worth && self.last_good.as_ref() != Some(sources) {
+            let sources = sources.clone();
+            self.last_good = Some(sources.clone());
+            self.act(Action::SaveLastGood(sources));
         }
     }
 
@@ -236,8 +267,12 @@ impl Agent {
             _ => None,
         };
         for (family, result) in &results {
-            // A failure that ends is a recovery, not a repair of somebody's change.
-            if let (Ok(Outcome { written: Some(drift), took, .. }), None) = (result, self.failure(*family)) {
+            let Ok(Outcome { written: Some(drift), took, .. }) = result else { continue };
+            if cause == Cause::Leftovers {
+                let message = format!("{family} is not enabled; removed what was left of it: {}", drift.join(", "));
+                self.log(Entry::new(Kind::LeftoversRemoved, message).of(*family).by(self.backend_name()));
+            } else if self.failure(*family).is_none() {
+                // A failure that ends is a recovery, not a repair of somebody's change.
                 self.repaired(*family, drift, *took, by.as_ref(), now);
             }
         }

@@ -97,7 +97,9 @@ impl Control {
             };
             PollFd::from_borrowed_fd(client.stream.as_fd(), flags)
         });
-        std::iter::once(PollFd::new(&self.listener, PollFlags::IN)).chain(clients)
+        // The others wait in the kernel until there is room.
+        let listener = (self.clients.len() < MOST_CLIENTS).then(|| PollFd::new(&self.listener, PollFlags::IN));
+        listener.into_iter().chain(clients)
     }
 
     /// When the slowest client is to be dropped.
@@ -105,9 +107,16 @@ impl Control {
         self.clients.values().map(|client| client.deadline).min()
     }
 
-    /// Accepts, reads, writes and drops; returns the requests that are whole by now.
+    /// Drops, accepts, reads and writes; returns the requests that are whole by now.
     pub fn serve(&mut self, now: Instant) -> Vec<(Client, Request)> {
-        self.accept(now);
+        let mut requests = self.converse(now);
+        if self.accept(now) {
+            requests.extend(self.converse(now));
+        }
+        requests
+    }
+
+    fn converse(&mut self, now: Instant) -> Vec<(Client, Request)> {
         let mut requests = Vec::new();
         self.clients.retain(|id, client| match client.state {
             _ if client.deadline <= now => false,
@@ -138,9 +147,12 @@ impl Control {
         }
     }
 
-    fn accept(&mut self, now: Instant) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            if self.clients.len() >= MOST_CLIENTS || !is_trusted(&stream) || stream.set_nonblocking(true).is_err() {
+    /// True when somebody was.
+    fn accept(&mut self, now: Instant) -> bool {
+        let before = self.next;
+        while self.clients.len() < MOST_CLIENTS {
+            let Ok((stream, _)) = self.listener.accept() else { break };
+            if !is_trusted(&stream) || stream.set_nonblocking(true).is_err() {
                 continue;
             }
             let connection = Connection {
@@ -153,6 +165,7 @@ impl Control {
             self.clients.insert(self.next, connection);
             self.next += 1;
         }
+        self.next > before
     }
 }
 

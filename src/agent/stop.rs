@@ -1,0 +1,58 @@
+//! The end of the service, and what becomes of the rules.
+
+use super::state::Active;
+use super::{Action, Agent, Entry, Job, Kind, Notification, Phase};
+use crate::backend::Error;
+use crate::config::OnStop;
+use crate::policy::Family;
+
+impl Agent {
+    pub(super) fn stop(&mut self) {
+        if self.phase == Phase::Stopping {
+            return;
+        }
+        self.phase = Phase::Stopping;
+        self.act(Action::Notify(Notification::Stopping));
+        let config = self.active.as_ref().map(|active| &active.config);
+        let config = config.or(self.pending.as_ref().map(|candidate| &candidate.config));
+        match config.map(|config| config.settings.on_stop) {
+            // What an earlier run left is ours as well, even if this one never got so far.
+            Some(OnStop::Cleanup) if self.backend.is_some() => self.act(Action::ReadJob),
+            Some(OnStop::Keep) => self.stopped_keeping("onStop is 'keep'"),
+            _ => self.stopped_keeping("no backend was found for them"),
+        }
+    }
+
+    pub(super) fn job_read(&mut self, job: Job) {
+        match job {
+            Job::Stop | Job::NoSystemd => self.act(Action::Flush),
+            Job::Restart => self.stopped_keeping("the unit is being restarted"),
+            Job::Unknown => {
+                self.stopped_keeping("systemd did not say whether this is a stop; 'ip-masq-agent flush' removes them");
+            }
+        }
+    }
+
+    fn stopped_keeping(&mut self, why: &str) {
+        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules stay: {why}")).with("RULES", "kept"));
+        self.act(Action::Exit(0));
+    }
+
+    pub(super) fn flushed(&mut self, results: Vec<(Family, Result<Vec<String>, Error>)>) {
+        let mut status = 0;
+        for (family, result) in results {
+            let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
+            if let Err(error) = result
+                && wanted
+            {
+                status = 1;
+                self.log(
+                    Entry::new(Kind::Failed, format!("the {family} rules could not be removed: {error}")).of(family),
+                );
+            }
+        }
+        let rules = if status == 0 { "removed" } else { "partly removed" };
+        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules are {rules}")).with("RULES", rules));
+        self.act(Action::Exit(status));
+    }
+}

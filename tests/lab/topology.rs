@@ -114,12 +114,13 @@ impl Lab {
 
 // A deprecated address is used by those who bind to it, and never chosen by the kernel, neither for a socket nor for
 // masquerading (RFC 6724 rule 3).
+// 'nodad': without it an address is tentative until a kernel worker has had its turn, and can't be bound to.
 const LAN: &str = "\
 link set lan0 up
 addr add 192.168.77.2/24 dev lan0
 addr add 192.168.78.2/32 dev lan0
-addr add fd00:77::2/64 dev lan0
-addr add fd00:78::2/128 dev lan0 preferred_lft 0
+addr add fd00:77::2/64 dev lan0 nodad
+addr add fd00:78::2/128 dev lan0 nodad preferred_lft 0
 route add default via 192.168.77.1
 route add default via fd00:77::1
 ";
@@ -129,13 +130,13 @@ link set lan0 up
 link set wan0 up
 link set wan1 up
 addr add 192.168.77.1/24 dev lan0
-addr add fd00:77::1/64 dev lan0
+addr add fd00:77::1/64 dev lan0 nodad
 addr add 203.0.113.1/24 dev wan0
 addr add 203.0.113.77/32 dev wan0
-addr add 2001:db8:113::1/64 dev wan0
-addr add 2001:db8:113::77/128 dev wan0 preferred_lft 0
+addr add 2001:db8:113::1/64 dev wan0 nodad
+addr add 2001:db8:113::77/128 dev wan0 nodad preferred_lft 0
 addr add 198.51.100.1/24 dev wan1
-addr add 2001:db8:100::1/64 dev wan1
+addr add 2001:db8:100::1/64 dev wan1 nodad
 route add 192.168.78.0/24 via 192.168.77.2
 route add fd00:78::/64 via fd00:77::2
 route add default via 203.0.113.9
@@ -149,13 +150,13 @@ const OUTSIDE: &str = "\
 link set wan0 up
 link set wan1 up
 addr add 203.0.113.9/24 dev wan0
-addr add 2001:db8:113::9/64 dev wan0
+addr add 2001:db8:113::9/64 dev wan0 nodad
 addr add 198.51.100.9/24 dev wan1
-addr add 2001:db8:100::9/64 dev wan1
+addr add 2001:db8:100::9/64 dev wan1 nodad
 addr add 203.0.113.200/32 dev wan0
-addr add 2001:db8:5::5/128 dev wan0
+addr add 2001:db8:5::5/128 dev wan0 nodad
 addr add 10.20.0.5/32 dev wan0
-addr add fd20::5/128 dev wan0
+addr add fd20::5/128 dev wan0 nodad
 addr add 192.0.2.5/32 dev wan1
-addr add 2001:db8:2::5/128 dev wan1
+addr add 2001:db8:2::5/128 dev wan1 nodad
 ";

@@ -52,4 +52,4 @@ needs: # install what is missing, and only that
 		$(SUDO) apt-get install --yes --quiet --no-install-recommends $$missing; }
 
 # install, deb, rpm and the tests of packages.
--include packaging/install.mk
+-include packaging/*.mk

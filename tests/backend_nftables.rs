@@ -600,3 +600,32 @@ fn a_long_list_is_loaded_changed_and_repaired() {
     let fresh = Nftables::new(TableOwner::Never).unwrap().plan(Family::V4, desired.as_ref()).unwrap();
     assert!(fresh.is_in_sync(), "{}", fresh.transaction);
 }
+
+#[test]
+fn others_who_commit_all_the_time_cost_attempts_and_nothing_else() {
+    namespace::enter!();
+    let mut backend = backend();
+    let (small, full) = (ruleset(&default_policy(), Family::V4), ruleset(&full_policy(), Family::V4));
+    apply(&mut backend, Family::V4, small.as_ref());
+    // Another agent that goes from one policy to the other and back, so that chains and sets come and go.
+    let mut script = String::new();
+    for (from, to) in [(&small, &full), (&full, &small)] {
+        let mut other = Nftables::new(TableOwner::Never).unwrap();
+        apply(&mut other, Family::V4, from.as_ref());
+        script.push_str(&other.plan(Family::V4, to.as_ref()).unwrap().transaction);
+        apply(&mut other, Family::V4, to.as_ref());
+    }
+    let text = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(text.path(), script).unwrap();
+    let command = format!("for i in $(seq 100); do nft -f {} || exit 1; done", text.path().display());
+    let mut neighbour = std::process::Command::new("sh").args(["-c", &command]).spawn().unwrap();
+    let mut looks = 0;
+    while neighbour.try_wait().unwrap().is_none() {
+        match Nftables::new(TableOwner::Never).unwrap().plan(Family::V4, small.as_ref()) {
+            Ok(_) => looks += 1,
+            Err(error) => assert_eq!(error.kind, ErrorKind::Busy, "{error}"),
+        }
+    }
+    assert!(neighbour.wait().unwrap().success());
+    assert!(looks > 0);
+}

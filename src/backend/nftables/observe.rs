@@ -17,8 +17,10 @@ use std::sync::Arc;
 const ATTEMPTS: usize = 16;
 /// With more elements than this the sets are not read whole each time that somebody commits.
 const LARGE: usize = 4096;
-/// NFTA_TABLE_USE: how many chains, sets and other objects there are in the table.
-const TABLE_USE: u16 = 3;
+/// NFT_MSG_GETFLOWTABLE, Linux 4.16; not in libc.
+const GETFLOWTABLE: i32 = 23;
+/// NFTA_OBJ_TABLE and NFTA_FLOWTABLE_TABLE.
+const OBJECT_TABLE: u16 = 1;
 /// NFTA_SET_COUNT, Linux 6.17: half of the elements, which come in pairs (nft_set_rbtree.c).
 const SET_COUNT: u16 = 20;
 /// NFT_SET_ELEM_CATCHALL, Linux 5.13; not in libc.
@@ -104,16 +106,22 @@ pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
     netlink.generation().map_err(|error| failed("the generation of the rule set", &error))
 }
 
+/// Reads the table at one generation. What does not fit together may be the mark of a commit between two questions,
+/// so it counts only when there was none.
 fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Failure> {
     let before = generation(netlink)?;
-    let Some(head) = table_head(netlink)? else {
-        return Ok(Observation { generation: before, table: None });
-    };
+    let table = read_objects(netlink, expected);
+    if generation(netlink)? != before {
+        return Err(Failure::Again);
+    }
+    Ok(Observation { generation: before, table: table? })
+}
+
+fn read_objects(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Option<Table>, Failure> {
+    let Some(flags) = table_flags(netlink)? else { return Ok(None) };
     let mut chains = chains(netlink)?;
     let counted_sets = sets(netlink)?;
-    if head.objects as usize != chains.len() + counted_sets.len() {
-        return Err(foreign("it holds objects of other kinds than chains and sets").into());
-    }
+    refuse_other_objects(netlink)?;
     for (chain, rule, _) in rules(netlink)? {
         if !rule.comment.as_deref().is_some_and(rule::is_our_comment) {
             return Err(foreign(&format!("chain {chain} holds a rule that is not ours: '{rule}'")).into());
@@ -130,21 +138,11 @@ fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result
         };
         sets.push(Set { name, elements });
     }
-    if generation(netlink)? != before {
-        return Err(Failure::Again);
-    }
-    let table = Table { flags: head.flags, chains, sets };
-    Ok(Observation { generation: before, table: Some(table) })
+    Ok(Some(Table { flags, chains, sets }))
 }
 
-struct TableHead {
-    flags: TableFlags,
-    objects: u32,
-}
-
-fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
-    let mut head = TableHead { flags: TableFlags::default(), objects: 0 };
-    let mut comment = None;
+fn table_flags(netlink: &mut Nfnetlink) -> Result<Option<TableFlags>, Error> {
+    let (mut flags, mut comment) = (TableFlags::default(), None);
     let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
     let answer = netlink.get(
         request,
@@ -153,8 +151,7 @@ fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
             for attribute in message.attributes()? {
                 let attribute = attribute?;
                 match attribute.kind {
-                    TABLE_FLAGS => head.flags = TableFlags(attribute.be32()?),
-                    TABLE_USE => head.objects = attribute.be32()?,
+                    TABLE_FLAGS => flags = TableFlags(attribute.be32()?),
                     TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
                     _ => {}
                 }
@@ -168,8 +165,22 @@ fn table_head(netlink: &mut Nfnetlink) -> Result<Option<TableHead>, Error> {
         Ok(()) if comment.as_deref() != Some(TABLE_COMMENT) => {
             Err(foreign(&format!("it has no comment '{TABLE_COMMENT}'")))
         }
-        Ok(()) => Ok(Some(head)),
+        Ok(()) => Ok(Some(flags)),
     }
+}
+
+/// Counters, maps of limits, flow tables and so on: we make none. The number of objects that the kernel gives for a
+/// table (NFTA_TABLE_USE) is no help, it counts those of transactions that are not committed yet.
+fn refuse_other_objects(netlink: &mut Nfnetlink) -> Result<(), Failure> {
+    let mut found = false;
+    for message in [libc::NFT_MSG_GETOBJ, GETFLOWTABLE] {
+        let body = |writer: &mut Writer| writer.text(OBJECT_TABLE, TABLE);
+        dump(netlink, message, "the other objects", body, |message| {
+            found |= find_text(message, OBJECT_TABLE)?.as_deref() == Some(TABLE);
+            Ok(())
+        })?;
+    }
+    if found { Err(foreign("it holds objects of other kinds than chains and sets").into()) } else { Ok(()) }
 }
 
 /// The chains of our table; the kernel has no way to leave out those of others.

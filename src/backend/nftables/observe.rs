@@ -44,7 +44,8 @@ impl Observation {
 }
 
 /// Elements that are not all read because they are known: from the last reading, or because our own commit made
-/// them. Reading 100,000 of them takes the kernel a second: it walks over the set again for each 32 KiB of answer.
+/// them. Reading 100,000 of them takes a quarter of a second and more: the kernel walks over the set again for each 32 KiB
+/// of answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// What should be there.

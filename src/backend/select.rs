@@ -1,7 +1,7 @@
 //! Which backend a host gets, and why.
 
 use super::iptables::Iptables;
-use super::iptables::tools::{Tools, Variant, host_variant, run};
+use super::iptables::tools::{Tools, Variant, run};
 use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
@@ -38,16 +38,24 @@ pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choi
     let configured = |name: BackendName| format!("configured: {name}");
     let (backend, reason) = match settings.backend {
         BackendChoice::Nftables => nftables(settings, configured(BackendName::Nftables))?,
-        BackendChoice::IptablesNft => iptables(settings, exec, Variant::Nft, configured(BackendName::IptablesNft))?,
+        BackendChoice::IptablesNft => {
+            let tools = Tools::probe(&mut exec, Variant::Nft)?;
+            iptables(settings, exec, tools, configured(BackendName::IptablesNft))
+        }
         BackendChoice::IptablesLegacy => {
-            iptables(settings, exec, Variant::Legacy, configured(BackendName::IptablesLegacy))?
+            let tools = Tools::probe(&mut exec, Variant::Legacy)?;
+            iptables(settings, exec, tools, configured(BackendName::IptablesLegacy))
         }
         BackendChoice::Iptables => {
-            let variant = host_variant(&mut exec)?;
-            iptables(settings, exec, variant, format!("configured: iptables, which is {variant} here"))?
+            let tools = Tools::of_host(&mut exec)?;
+            let reason = format!("configured: iptables, which is {} here", tools.variant);
+            iptables(settings, exec, tools, reason)
         }
         BackendChoice::Auto => match usable(&mut exec) {
-            Ok(variant) => iptables(settings, exec, variant, format!("auto: iptables works, it is {variant} here"))?,
+            Ok(tools) => {
+                let reason = format!("auto: iptables works, it is {} here", tools.variant);
+                iptables(settings, exec, tools, reason)
+            }
             Err(error) => nftables(settings, format!("auto: no usable iptables ({error})"))?,
         },
     };
@@ -57,29 +65,21 @@ pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choi
 
 type Chosen = (Box<dyn Backend>, String);
 
-fn iptables(
-    settings: &Settings,
-    mut exec: impl Exec + 'static,
-    variant: Variant,
-    reason: String,
-) -> Result<Chosen, Error> {
-    let tools = Tools::probe(&mut exec, variant)?;
-    Ok((Box::new(Iptables::new(exec, tools, settings.masq_chain.clone())), reason))
+fn iptables(settings: &Settings, exec: impl Exec + 'static, tools: Tools, reason: String) -> Chosen {
+    (Box::new(Iptables::new(exec, tools, settings.masq_chain.clone())), reason)
 }
 
 fn nftables(settings: &Settings, reason: String) -> Result<Chosen, Error> {
     Ok((Box::new(Nftables::new(settings.table_owner)?), reason))
 }
 
-/// The variant behind `iptables`, if it can list the nat table. Without the capability to ask it counts as usable: the
-/// missing capability is the error to report then, and no reason to take another backend.
-fn usable(exec: &mut impl Exec) -> Result<Variant, Error> {
-    let variant = host_variant(exec)?;
-    let tools = Tools::probe(exec, variant)?;
+/// The programs behind `iptables`, if they can list the nat table. Without the capability to ask they count as usable:
+/// the missing capability is the error to report then, and no reason to take another backend.
+fn usable(exec: &mut impl Exec) -> Result<Tools, Error> {
+    let tools = Tools::of_host(exec)?;
     match run(exec, &tools.save(Family::V4, false)) {
-        Ok(_) => Ok(variant),
-        Err(error) if error.kind == ErrorKind::Permission => Ok(variant),
-        Err(error) => Err(error),
+        Err(error) if error.kind != ErrorKind::Permission => Err(error),
+        _ => Ok(tools),
     }
 }
 
@@ -116,6 +116,10 @@ mod tests {
                 stderr: (*stderr).to_owned(),
             })
         }
+
+        fn has(&self, program: &str) -> bool {
+            self.0.iter().any(|(command, ..)| command.split(' ').next() == Some(program))
+        }
     }
 
     fn choice(backend: BackendChoice, host: Host) -> Result<(BackendName, String), Error> {
@@ -124,12 +128,11 @@ mod tests {
     }
 
     const NFT: (&str, i32, &str, &str) = ("iptables --version", 0, "iptables v1.8.9 (nf_tables)\n", "");
-    const NAMED_NFT: (&str, i32, &str, &str) = ("iptables-nft --version", 0, "iptables v1.8.9 (nf_tables)\n", "");
     const LEGACY: (&str, i32, &str, &str) = ("iptables --version", 0, "iptables v1.8.9 (legacy)\n", "");
 
     #[test]
     fn auto_takes_the_variant_of_the_host_where_it_works() {
-        let host = Host(&[NFT, NAMED_NFT, ("iptables-nft-save -t nat", 0, "", "")]);
+        let host = Host(&[NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save -t nat", 0, "", "")]);
         let (name, reason) = choice(BackendChoice::Auto, host).unwrap();
         assert_eq!(name, BackendName::IptablesNft);
         assert_eq!(reason, "auto: iptables works, it is iptables-nft here");
@@ -138,7 +141,7 @@ mod tests {
     #[test]
     fn a_missing_capability_is_no_reason_for_another_backend() {
         let said = "iptables-nft-save v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied";
-        let host = Host(Vec::leak(vec![NFT, NAMED_NFT, ("iptables-nft-save", 4, "", said)]));
+        let host = Host(Vec::leak(vec![NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save", 4, "", said)]));
         assert_eq!(choice(BackendChoice::Auto, host).unwrap().0, BackendName::IptablesNft);
     }
 
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_variant_that_is_not_there_is_a_missing_tool() {
-        let error = choice(BackendChoice::IptablesLegacy, Host(&[NFT, NAMED_NFT])).unwrap_err();
+        let error = choice(BackendChoice::IptablesLegacy, Host(&[NFT])).unwrap_err();
         assert_eq!(error.kind, ErrorKind::MissingTool);
         assert_eq!(error.message, "no iptables-legacy on this host: 'iptables' is iptables-nft");
         assert_eq!(choice(BackendChoice::Iptables, Host(&[])).unwrap_err().kind, ErrorKind::MissingTool);

@@ -91,6 +91,9 @@ pub trait Exec {
     /// # Errors
     /// When there is no end to speak of; an exit status other than 0 is no error here.
     fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError>;
+
+    /// True when the program is in [`PATH`].
+    fn has(&self, program: &str) -> bool;
 }
 
 /// Runs them for real.
@@ -100,6 +103,10 @@ pub struct Children;
 impl Exec for Children {
     fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError> {
         run(invocation)
+    }
+
+    fn has(&self, program: &str) -> bool {
+        locate(program).is_some()
     }
 }
 

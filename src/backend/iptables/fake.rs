@@ -168,6 +168,10 @@ impl Exec for FakeHost {
         let status = ExitStatus::from_raw(if result.is_ok() { 0 } else { 1 << 8 });
         Ok(Output { status, stdout: stdout.into_bytes(), stderr: result.err().unwrap_or_default() })
     }
+
+    fn has(&self, program: &str) -> bool {
+        !self.missing.borrow().contains(&program)
+    }
 }
 
 impl Kernel for FakeHost {

@@ -57,7 +57,21 @@ impl Tools {
         Tools { variant, infix, random_fully: true }
     }
 
-    /// Asks the programs for their version: first those that name the variant, then plain `iptables`.
+    /// The programs behind the host's `iptables`, called by the names that name the variant where those are there:
+    /// `ip6tables` may have another alternative than `iptables`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::MissingTool`] when there is no `iptables`.
+    pub fn of_host(exec: &mut impl Exec) -> Result<Self, Error> {
+        let (variant, version) = ask_version(exec, "iptables")?;
+        let mut tools = Tools { random_fully: version >= RANDOM_FULLY_SINCE, ..Tools::assumed(variant) };
+        if !exec.has(&tools.program(Family::V4, "restore")) {
+            tools.infix = "";
+        }
+        Ok(tools)
+    }
+
+    /// The programs of a variant: those that name it, else plain `iptables` if it is that variant.
     ///
     /// # Errors
     /// [`ErrorKind::MissingTool`] when neither is there, or only the other variant is.
@@ -66,13 +80,11 @@ impl Tools {
         match ask_version(exec, &format!("iptables{}", tools.infix)) {
             Ok((_, version)) => tools.random_fully = version >= RANDOM_FULLY_SINCE,
             Err(named) => {
-                let (found, version) = ask_version(exec, "iptables").map_err(|_| named)?;
-                if found != variant {
-                    let message = format!("no {variant} on this host: 'iptables' is {found}");
+                tools = Tools::of_host(exec).map_err(|_| named)?;
+                if tools.variant != variant {
+                    let message = format!("no {variant} on this host: 'iptables' is {}", tools.variant);
                     return Err(Error::new(ErrorKind::MissingTool, message));
                 }
-                tools.infix = "";
-                tools.random_fully = version >= RANDOM_FULLY_SINCE;
             }
         }
         Ok(tools)
@@ -97,14 +109,6 @@ impl Tools {
         };
         format!("{name}{}-{verb}", self.infix)
     }
-}
-
-/// The variant behind the host's `iptables`.
-///
-/// # Errors
-/// [`ErrorKind::MissingTool`] when there is none.
-pub fn host_variant(exec: &mut impl Exec) -> Result<Variant, Error> {
-    ask_version(exec, "iptables").map(|(variant, _)| variant)
 }
 
 fn ask_version(exec: &mut impl Exec, program: &str) -> Result<(Variant, Version), Error> {

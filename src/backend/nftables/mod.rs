@@ -224,6 +224,16 @@ impl Backend for Nftables {
         Ok(Fingerprint(vec![u64::from(observe::generation(&mut self.netlink)?)]))
     }
 
+    fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        if let Known::Read { doubted, .. } | Known::Committed { doubted, .. } = &self.known
+            && expired(*doubted)
+        {
+            let message = "the elements of a long set were only counted since somebody else committed";
+            return Err(Error::new(ErrorKind::Other, message));
+        }
+        self.fingerprint()
+    }
+
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
         let mut counters = Counters::default();
         for (chain, rule, packets) in observe::counted_rules(&mut self.netlink)? {

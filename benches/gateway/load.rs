@@ -10,6 +10,7 @@ use std::fs;
 const ROUNDS: usize = 5;
 const CONFIG: &str = "/run/bench.yaml";
 const RULES: &str = "/run/bench.rules";
+const EMPTY: &str = "/run/bench.d";
 
 /// A way of loading a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Way {
 }
 
 fn ours<'a>(command: &[&'a str]) -> Vec<&'a str> {
-    [&[BINARY], command, &["--config", CONFIG, "--config-dir", "/run/bench.d"]].concat()
+    [&[BINARY], command, &["--config", CONFIG, "--config-dir", EMPTY]].concat()
 }
 
 fn write(node: &Namespace, path: &str, text: &str) {
@@ -81,6 +82,7 @@ fn at_size(count: u32) -> Vec<Figure> {
     for _ in 0..ROUNDS {
         for (way, costs) in WAYS.into_iter().zip(&mut costs) {
             let node = Namespace::new("gateway").expect("a namespace");
+            node.enter(|| fs::create_dir(EMPTY)).expect(EMPTY);
             costs.push(way.run(&node, list));
             nodes.push(node);
         }

@@ -1,131 +1,166 @@
-//! A figure: the median of several measurements, and what it is compared with.
+//! A figure: the median of several measurements, what it stands beside, and what it should reach.
 
 use serde_json::{Value, json};
-use std::fmt;
-use std::process::Command;
-
-/// The head of the table.
-pub const HEAD: &str =
-    "                                                    median     from – to            n  goal              ratio";
-
-/// A goal that a figure should reach.
-#[derive(Debug, Clone, Copy)]
-pub enum Goal {
-    /// The median is at most this.
-    AtMost(f64),
-    /// The ratio is at least this.
-    RatioAtLeast(f64),
-}
 
 /// What was measured.
 #[derive(Debug, Clone)]
 pub struct Figure {
     what: String,
     unit: &'static str,
+    /// One per round, in the order of the rounds.
     samples: Vec<f64>,
-    ratio: Option<(f64, String)>,
+    limit: Option<f64>,
+    beside: Vec<Beside>,
+}
+
+/// A figure compared with another one of the same run.
+#[derive(Debug, Clone)]
+struct Beside {
+    ratio: f64,
+    /// What follows the ratio: `× a lone masquerade rule`.
+    words: String,
     goal: Option<Goal>,
+}
+
+/// What a ratio should be.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// A goal, and what was reached.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// What was measured.
+    pub what: String,
+    /// What should be.
+    pub goal: String,
+    /// What is.
+    pub measured: String,
+    /// Whether that is good enough.
+    pub met: bool,
 }
 
 impl Figure {
     /// A figure from at least one sample.
-    pub fn new(what: impl Into<String>, unit: &'static str, mut samples: Vec<f64>) -> Self {
+    pub fn new(what: impl Into<String>, unit: &'static str, samples: Vec<f64>) -> Self {
         assert!(!samples.is_empty(), "a figure needs samples");
-        samples.sort_by(f64::total_cmp);
-        Figure { what: what.into(), unit, samples, ratio: None, goal: None }
+        Figure { what: what.into(), unit, samples, limit: None, beside: Vec::new() }
     }
 
-    /// The middle sample; of an even number, the lower of the two.
+    /// The middle sample.
     pub fn median(&self) -> f64 {
-        self.samples[(self.samples.len() - 1) / 2]
+        median(&self.samples)
     }
 
-    /// How many times as much as another figure.
-    pub fn times(mut self, other: &Figure) -> Self {
-        self.ratio = Some((self.median() / other.median(), format!("× {}", other.what)));
+    /// What the samples are in.
+    pub fn unit(&self) -> &'static str {
+        self.unit
+    }
+
+    /// The same with the most that the median should be.
+    pub fn at_most(mut self, limit: f64) -> Self {
+        self.limit = Some(limit);
         self
     }
 
-    /// How many times cheaper than another figure.
-    pub fn cheaper_than(mut self, other: &Figure) -> Self {
-        self.ratio = Some((other.median() / self.median(), format!("× cheaper than {}", other.what)));
+    /// How many times as much as another figure, and the most that this should be.
+    pub fn times(mut self, other: &Figure, name: &str, goal: Option<f64>) -> Self {
+        let words = format!("× {name}");
+        self.beside.push(Beside { ratio: ratio(&self, other), words, goal: goal.map(Goal::AtMost) });
         self
     }
 
-    /// What it should reach.
-    pub fn goal(mut self, goal: Goal) -> Self {
-        self.goal = Some(goal);
+    /// How many times less than another figure, and the least that this should be.
+    pub fn less_than(mut self, other: &Figure, name: &str, goal: Option<f64>) -> Self {
+        let words = format!("× less than {name}");
+        self.beside.push(Beside { ratio: ratio(other, &self), words, goal: goal.map(Goal::AtLeast) });
         self
     }
 
-    fn is_met(&self) -> Option<bool> {
-        let ratio = self.ratio.as_ref().map_or(f64::NAN, |(ratio, _)| *ratio);
-        self.goal.map(|goal| match goal {
-            Goal::AtMost(most) => self.median() <= most,
-            Goal::RatioAtLeast(least) => ratio >= least,
-        })
+    /// The columns of a table, as in [`Figure::HEAD`].
+    pub fn row(&self) -> [String; 6] {
+        let low = self.samples.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = self.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let beside: Vec<String> =
+            self.beside.iter().map(|beside| format!("{} {}", number(beside.ratio), beside.words)).collect();
+        let goals: Vec<String> = self.reached().iter().map(|goal| format!("{}{}", goal.goal, outcome(goal))).collect();
+        [
+            self.what.clone(),
+            self.with_unit(self.median()),
+            format!("{} – {}", number(low), number(high)),
+            self.samples.len().to_string(),
+            beside.join("; "),
+            goals.join("; "),
+        ]
     }
 
-    fn goal_text(&self) -> String {
-        let goal = match self.goal {
-            None => return String::new(),
-            Some(Goal::AtMost(most)) => format!("≤ {most} {}", self.unit),
-            Some(Goal::RatioAtLeast(least)) => format!("≥ {least} ×"),
-        };
-        format!("{goal}{}", if self.is_met() == Some(true) { "" } else { "  MISSED" })
+    /// The names of the columns.
+    pub const HEAD: [&str; 6] = ["", "median", "from – to", "n", "beside", "goal"];
+
+    /// Each goal of it, and what was reached.
+    pub fn reached(&self) -> Vec<Reached> {
+        let median = self.median();
+        let limit = self.limit.map(|limit| Reached {
+            what: self.what.clone(),
+            goal: format!("≤ {}", self.with_unit(limit)),
+            measured: self.with_unit(median),
+            met: median <= limit,
+        });
+        let ratios = self.beside.iter().filter_map(|beside| {
+            let (goal, met) = match beside.goal? {
+                Goal::AtMost(most) => (format!("≤ {most} {}", beside.words), beside.ratio <= most),
+                Goal::AtLeast(least) => (format!("≥ {least} {}", beside.words), beside.ratio >= least),
+            };
+            let measured = format!("{} × ({})", number(beside.ratio), self.with_unit(median));
+            Some(Reached { what: self.what.clone(), goal, measured, met })
+        });
+        limit.into_iter().chain(ratios).collect()
     }
 
-    fn json(&self) -> Value {
+    /// Everything about it.
+    pub fn json(&self) -> Value {
+        let beside = self.beside.iter().map(|beside| json!({ "ratio": beside.ratio, "to": beside.words }));
+        let goals = self.reached().into_iter().map(|goal| json!({ "goal": goal.goal, "met": goal.met }));
         json!({
             "what": self.what, "unit": self.unit, "median": self.median(), "samples": self.samples,
-            "ratio": self.ratio.as_ref().map(|(ratio, _)| ratio),
-            "ratio_to": self.ratio.as_ref().map(|(_, to)| to),
-            "goal": self.goal.map(|_| self.goal_text()), "met": self.is_met(),
+            "beside": beside.collect::<Vec<_>>(), "goals": goals.collect::<Vec<_>>(),
         })
     }
-}
 
-impl fmt::Display for Figure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (least, most) = (self.samples[0], self.samples[self.samples.len() - 1]);
-        let range = format!("{least:.2} – {most:.2}");
-        let (ratio, to) = match &self.ratio {
-            Some((ratio, to)) => (format!("{ratio:.2}"), to.as_str()),
-            None => (String::new(), ""),
-        };
-        let (what, median, unit, count) = (&self.what, self.median(), self.unit, self.samples.len());
-        write!(
-            f,
-            "  {what:<46} {median:>9.2} {unit:<2}  {range:<19} {count:>2}  {:<16} {ratio:>6} {to}",
-            self.goal_text()
-        )
+    fn with_unit(&self, value: f64) -> String {
+        format!("{} {}", number(value), self.unit).trim_end().to_owned()
     }
 }
 
-/// Everything as JSON, with the machine it was measured on.
-pub fn json(sections: &[(&str, Vec<Figure>)]) -> String {
-    let figures: Vec<Value> = sections
-        .iter()
-        .map(|(title, figures)| json!({ "title": title, "figures": figures.iter().map(Figure::json).collect::<Vec<_>>() }))
-        .collect();
-    let document = json!({
-        "machine": {
-            "kernel": said_by("uname", &["-r"]), "cpus": said_by("nproc", &[]),
-            "cpu": cpu_model(), "date": said_by("date", &["--iso-8601=seconds", "--utc"]),
-            "iptables": said_by("iptables", &["--version"]),
-        },
-        "sections": figures,
-    });
-    format!("{document:#}\n")
+/// What a goal's outcome is called.
+pub fn outcome(goal: &Reached) -> &'static str {
+    if goal.met { ": met" } else { ": **missed**" }
 }
 
-fn said_by(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    output.map_or_else(|error| error.to_string(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// The middle of the quotients, round by round: what disturbs a round disturbs both of its halves.
+fn ratio(above: &Figure, below: &Figure) -> f64 {
+    assert_eq!(above.samples.len(), below.samples.len(), "{} and {}: the same rounds", above.what, below.what);
+    let quotients: Vec<f64> = above.samples.iter().zip(&below.samples).map(|(a, b)| a / b).collect();
+    median(&quotients)
 }
 
-fn cpu_model() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    model.map_or("unknown".to_owned(), |(_, model)| model.trim().to_owned())
+/// The middle one; of an even number, the lower of the two.
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) / 2]
+}
+
+/// Three significant digits, and none behind the point from 100 on.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        small if small < 0.01 => format!("{value:.4}"),
+        small if small < 1.0 => format!("{value:.3}"),
+        small if small < 10.0 => format!("{value:.2}"),
+        middle if middle < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+/// The sizes at which things are measured.
+pub const SIZES: [u32; 4] = [10, 1_000, 10_000, 100_000];
+
 /// So many prefixes of a length from 10.0.0.0 upwards, every second one, so that none can be joined with its neighbour.
 ///
 /// The length matters to nf_tables rules: the kernel loads 1, 2 or 4 bytes of a packet on a fast path (is_power_of_2
@@ -16,14 +19,28 @@ pub struct List {
 }
 
 impl List {
+    /// So many /24.
+    pub fn of(count: u32) -> Self {
+        List { count, length: 24 }
+    }
+
     fn cidrs(self) -> impl Iterator<Item = String> {
+        (0..self.count).map(move |number| self.cidr(number))
+    }
+
+    fn cidr(self, number: u32) -> String {
         let step = 2u32 << (32 - self.length);
-        (0..self.count).map(move |i| format!("{}/{}", Ipv4Addr::from((10 << 24) + i * step), self.length))
+        format!("{}/{}", Ipv4Addr::from((10 << 24) + number * step), self.length)
     }
 
     /// The same as a configuration file.
     pub fn config(self) -> String {
         self.cidrs().fold("nonMasqueradeCIDRs:\n".to_owned(), |text, cidr| text + "- " + &cidr + "\n")
+    }
+
+    /// The same with another prefix in the place of the middle one.
+    pub fn changed_config(self) -> String {
+        self.config().replacen(&format!("- {}\n", self.cidr(self.count / 2)), "- 198.51.100.0/24\n", 1)
     }
 
     /// What the Go agent would send to `iptables-restore`: one rule per prefix, in order, each with its comment.
@@ -42,7 +59,15 @@ impl List {
 
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} × /{}", self.count, self.length)
+        write!(f, "{} × /{}", grouped(self.count), self.length)
+    }
+}
+
+/// `100,000`.
+pub fn grouped(count: u32) -> String {
+    match count / 1000 {
+        0 => count.to_string(),
+        thousands => format!("{thousands},{:03}", count % 1000),
     }
 }
 
@@ -51,5 +76,14 @@ const JUMP: &str =
 const LOCAL: &str = "ip-masq-agent: local traffic is not subject to MASQUERADE";
 const LAST: &str = "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)";
 
-/// A masquerade rule and nothing else.
-pub const LONE_MASQUERADE: &str = "*nat\n-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT\n";
+/// A masquerade rule and nothing else, for `iptables-restore`.
+pub const LONE_IPTABLES: &str = "*nat\n-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT\n";
+
+/// A masquerade rule and nothing else, for `nft -f`.
+pub const LONE_NFT: &str = "table inet lone {
+	chain postrouting {
+		type nat hook postrouting priority 100; policy accept;
+		counter masquerade fully-random
+	}
+}
+";

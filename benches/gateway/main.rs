@@ -6,50 +6,100 @@
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
 
+mod change;
 mod figure;
 mod first_packet;
 mod lists;
+mod load;
+mod plot;
+mod process;
+mod repair;
+mod report;
 mod service;
 
-use figure::Figure;
+use report::Section;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// The service, built as it is released.
 const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
-
-/// A title, and what measures it.
-type Section = (&'static str, fn() -> Vec<Figure>);
-
-const SECTIONS: [Section; 5] = [
-    ("first packet of a new flow", first_packet::measure),
-    ("memory at rest", service::memory),
-    ("start to READY", service::start),
-    ("resync with nothing changed", service::resync),
-    ("repair after 'iptables -t nat -F'", service::repair),
-];
+/// Where the results go.
+const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == process::FLAG) {
+        return process::measure(&arguments[1..]);
+    }
     if !lab::possible() {
         return ExitCode::FAILURE;
     }
     // `cargo bench` hands over `--bench`; anything else selects sections by a part of their name.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let mut all = Vec::new();
-    println!("{}", figure::HEAD);
-    for (title, section) in SECTIONS {
-        if !wanted.is_empty() && !wanted.iter().any(|part| title.contains(part.as_str())) {
+    let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |title: &str| wanted.is_empty() || wanted.iter().any(|part| title.contains(part.as_str()));
+    match run(is_wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the results can't be written into {TARGET}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(is_wanted: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    let start = Instant::now();
+    let machine = report::machine();
+    let mut text: String = machine.iter().map(|(name, value)| format!("- {name}: {value}\n")).collect();
+    println!("{text}");
+    let mut sections = Vec::new();
+    let mut plot = None;
+    for (title, note, measure) in SECTIONS {
+        if !is_wanted(title) {
             continue;
         }
-        println!("\n{title}");
-        let figures = section();
-        figures.iter().for_each(|figure| println!("{figure}"));
-        all.push((title, figures));
+        let figures = match measure {
+            Measure::Plotted(measure) => {
+                let (figures, drawn) = measure();
+                plot = Some(drawn);
+                figures
+            }
+            Measure::Plain(measure) => measure(),
+        };
+        let section = Section { title, note, figures };
+        println!("{}", section.table());
+        text += &format!("\n{}", section.table());
+        sections.push(section);
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
-    if let Err(error) = std::fs::write(path, figure::json(&all)) {
-        eprintln!("{path}: {error}");
-        return ExitCode::FAILURE;
-    }
-    println!("\nwritten to {path}");
-    ExitCode::SUCCESS
+    let goals = report::goals(&sections);
+    println!("{goals}\n{:.0} s; bench.json, bench.md and bench.svg are in {TARGET}", start.elapsed().as_secs_f64());
+    text += &format!("\n{goals}");
+    std::fs::write(format!("{TARGET}/bench.json"), report::json(&machine, &sections))?;
+    std::fs::write(format!("{TARGET}/bench.md"), text)?;
+    plot.map_or(Ok(()), |plot| std::fs::write(format!("{TARGET}/bench.svg"), plot.svg()))
 }
+
+/// What measures a section.
+#[derive(Clone, Copy)]
+enum Measure {
+    Plain(fn() -> Vec<figure::Figure>),
+    Plotted(fn() -> (Vec<figure::Figure>, plot::Plot)),
+}
+
+/// A title, what one should know, and what measures it.
+const SECTIONS: [(&str, &str, Measure); 7] = [
+    ("first packet of a new flow", "", Measure::Plotted(first_packet::measure)),
+    (
+        "load from file to kernel",
+        "The whole process: reading its file, the kernel's commit and, ours, asking the kernel afterwards.",
+        Measure::Plain(load::measure),
+    ),
+    ("change one of 100,000 CIDRs", "", Measure::Plain(change::measure)),
+    (
+        "resync with nothing changed",
+        "One each second. A process that starts has page faults: none of children means that there was no child.",
+        Measure::Plain(service::resync),
+    ),
+    ("idle", "Default policy and interval, after the first resync.", Measure::Plain(service::idle)),
+    ("start to READY", "Default policy.", Measure::Plain(service::start)),
+    ("repair after 'nft flush ruleset' or 'iptables -t nat -F'", "", Measure::Plain(repair::measure)),
+];

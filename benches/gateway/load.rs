@@ -1,0 +1,122 @@
+//! Time and memory from a file to the kernel, where nothing was before.
+
+use super::BINARY;
+use super::figure::Figure;
+use super::lab::Namespace;
+use super::lists::{List, SIZES};
+use super::process::{self, Cost};
+use std::fs;
+
+const ROUNDS: usize = 5;
+const CONFIG: &str = "/run/bench.yaml";
+const RULES: &str = "/run/bench.rules";
+const EMPTY: &str = "/run/bench.d";
+
+/// A way of loading a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The service on a backend.
+    Ours(&'static str),
+    /// `nft -f` with the text that the service renders.
+    Nft,
+    /// An `iptables-restore` with the rules of the Go agent.
+    Restore(&'static str),
+}
+
+const WAYS: [Way; 6] = [
+    Way::Ours("nftables"),
+    Way::Ours("iptables-nft"),
+    Way::Ours("iptables-legacy"),
+    Way::Nft,
+    Way::Restore("iptables-nft-restore"),
+    Way::Restore("iptables-legacy-restore"),
+];
+
+impl Way {
+    fn name(self) -> String {
+        match self {
+            Way::Ours(backend) => format!("{backend}, ours"),
+            Way::Nft => "nft -f".to_owned(),
+            Way::Restore(program) => format!("{program}, linear rules"),
+        }
+    }
+
+    fn run(self, node: &Namespace, list: List) -> Cost {
+        match self {
+            Way::Ours(backend) => {
+                write(node, CONFIG, &format!("backend: {backend}\n{}", list.config()));
+                process::run(node, "/dev/null", &ours(&["run", "--once"]))
+            }
+            Way::Nft => {
+                write(node, CONFIG, &format!("backend: nftables\n{}", list.config()));
+                let text = node.must(BINARY, &ours(&["render"])[1..]);
+                write(node, RULES, &text);
+                process::run(node, "/dev/null", &["nft", "-f", RULES])
+            }
+            Way::Restore(program) => {
+                write(node, RULES, &list.go_agent());
+                process::run(node, RULES, &[program, "--noflush", "-w"])
+            }
+        }
+    }
+}
+
+fn ours<'a>(command: &[&'a str]) -> Vec<&'a str> {
+    [&[BINARY], command, &["--config", CONFIG, "--config-dir", EMPTY]].concat()
+}
+
+fn write(node: &Namespace, path: &str, text: &str) {
+    node.enter(|| fs::write(path, text)).unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+/// Every way at every size.
+pub fn measure() -> Vec<Figure> {
+    SIZES.into_iter().flat_map(at_size).collect()
+}
+
+fn at_size(count: u32) -> Vec<Figure> {
+    let list = List::of(count);
+    let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); WAYS.len()];
+    // Kept until the end: the kernel takes a namespace with many rules apart in the background.
+    let mut nodes = Vec::new();
+    for _ in 0..ROUNDS {
+        for (way, costs) in WAYS.into_iter().zip(&mut costs) {
+            let node = Namespace::new("gateway").expect("a namespace");
+            node.enter(|| fs::create_dir(EMPTY)).expect(EMPTY);
+            costs.push(way.run(&node, list));
+            nodes.push(node);
+        }
+    }
+    let figures = |unit, value: fn(&Cost) -> f64| -> Vec<Figure> {
+        let name = |way: Way| format!("{}, {list}, {}", way.name(), if unit == "ms" { "time" } else { "memory" });
+        let figure = |(way, costs): (Way, &Vec<Cost>)| Figure::new(name(way), unit, costs.iter().map(value).collect());
+        compare(count, &WAYS.into_iter().zip(&costs).map(figure).collect::<Vec<_>>())
+    };
+    [figures("ms", |cost| cost.ms), figures("MB", |cost| cost.peak_mb)].concat()
+}
+
+/// Ours beside what loads the same with the tools, and the goals of the largest list.
+fn compare(count: u32, figures: &[Figure]) -> Vec<Figure> {
+    let find = |way| WAYS.iter().position(|&other| other == way).map(|index| &figures[index]);
+    let compared = |(way, figure): (Way, &Figure)| {
+        let twin = match way {
+            Way::Ours("nftables") => Way::Nft,
+            Way::Ours("iptables-nft") => Way::Restore("iptables-nft-restore"),
+            Way::Ours(_) => Way::Restore("iptables-legacy-restore"),
+            Way::Nft | Way::Restore(_) => return figure.clone(),
+        };
+        let goals = way == Way::Ours("nftables") && count == 100_000;
+        let is_time = figure.unit() == "ms";
+        let least = (goals && is_time).then_some(4.0);
+        let figure = match find(twin) {
+            Some(other) => figure.clone().less_than(other, &twin.name(), least),
+            None => figure.clone(),
+        };
+        match (goals, is_time) {
+            (false, _) => figure,
+            (true, true) => figure.at_most(400.0),
+            (true, false) => figure.at_most(40.0),
+        }
+    };
+    WAYS.into_iter().zip(figures).map(compared).collect()
+}

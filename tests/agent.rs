@@ -261,12 +261,36 @@ fn a_reload_is_answered_once_it_is_decided() {
 fn what_the_kernel_refused_is_tried_again_and_said_once() {
     let mut world = World::running(GOOD);
     world.file = Some(OTHER);
-    world.answers = vec![(Family::V4, Err(ErrorKind::Refused)); 3];
+    // What is in force is looked at after each refusal.
+    world.answers = [(Family::V4, Err(ErrorKind::Refused)), (Family::V4, Ok(false))].repeat(3);
     world.pass(Duration::from_secs(190));
     assert_eq!((world.count("Degraded"), world.state()), (1, State::Degraded));
     world.pass(Duration::from_secs(60));
     world.assert_seen(&["Recovered", "Reloaded"]);
     assert_eq!(world.state(), State::Ready);
+}
+
+#[test]
+fn what_is_in_force_is_repaired_while_a_newer_configuration_is_refused() {
+    let mut world = World::running(GOOD);
+    world.file = Some(OTHER);
+    world.answers = vec![(Family::V4, Err(ErrorKind::Refused)), (Family::V4, Ok(true))];
+    world.contents += 1;
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["Degraded", "Repaired"]);
+    assert_eq!(world.state(), State::Degraded);
+}
+
+#[test]
+fn an_edit_during_a_start_that_waits_is_not_undone_by_the_older_text() {
+    let mut world = World::new(Some(GOOD));
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 2];
+    world.happen(Event::Started);
+    world.file = Some(OTHER);
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_secs(10));
+    assert_eq!((world.count("Ready"), world.count("Reloaded"), world.saved), (1, 0, 1));
+    assert_eq!(world.last_good.unwrap()[0].text, OTHER);
 }
 
 #[test]

@@ -57,7 +57,6 @@ impl Agent {
     pub(super) fn begin(&mut self, cause: Cause, candidate: Option<Candidate>, now: Instant) {
         let Some(config) = candidate
             .as_ref()
-            .or(None)
             .map(|candidate| candidate.config.clone())
             .or_else(|| self.active.as_ref().map(|active| active.config.clone()))
         else {
@@ -108,7 +107,11 @@ impl Agent {
         match candidate {
             Some(candidate) => match v4_failure(&results) {
                 Some(failure) if self.active.is_none() => return self.start_failed(candidate, failure, now),
-                Some(failure) => self.refused_by_kernel(&cause, failure),
+                Some(failure) => {
+                    self.refused_by_kernel(&cause, failure);
+                    // What stays in force is looked after all the same.
+                    self.begin(Cause::Resync, None, now);
+                }
                 None => self.adopt(candidate, &cause, results, took, now),
             },
             None => self.verified(cause, results, now),
@@ -117,8 +120,11 @@ impl Agent {
         self.watch(now);
     }
 
-    /// Says what the backend notes, once for as long as it does.
+    /// Says what the backend notes, once for as long as it does. Where every family failed it noted nothing.
     fn note(&mut self, results: &[(Family, Result<Outcome, Failure>)]) {
+        if results.iter().all(|(_, result)| result.is_err()) {
+            return;
+        }
         let notes: BTreeSet<String> = results
             .iter()
             .filter_map(|(_, result)| result.as_ref().ok())

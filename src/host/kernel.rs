@@ -18,6 +18,8 @@ pub struct Kernel {
     /// With the settings it was made for: another chain name or owner needs another one.
     backend: Option<(Settings, Box<dyn Backend>)>,
     events: Option<RuleEvents>,
+    /// Why the listener was lost, until somebody asks what it heard.
+    lost: Option<String>,
 }
 
 impl fmt::Debug for Kernel {
@@ -81,8 +83,9 @@ impl Kernel {
         // The kernel need not tell us what we do ourselves; a listener slows large commits.
         let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
         let committed = backend.commit(&plan);
-        if left && self.events.as_mut().is_some_and(|events| events.join().is_err()) {
+        if left && let Some(Err(error)) = self.events.as_mut().map(RuleEvents::join) {
             self.events = None;
+            self.lost = Some(format!("can't join the nf_tables group again: {error}"));
         }
         committed?;
         let (fingerprint, contents) = (self.fingerprint(), self.contents());
@@ -137,7 +140,7 @@ impl Kernel {
     /// # Errors
     /// Why that is not to be had.
     pub fn watch(&mut self, wanted: bool) -> Result<(), String> {
-        self.events = None;
+        (self.events, self.lost) = (None, None);
         if wanted {
             let events = RuleEvents::open().map_err(|error| format!("can't join the nf_tables group: {error}"))?;
             self.events = Some(events);
@@ -150,9 +153,9 @@ impl Kernel {
         self.events.as_ref().map(AsFd::as_fd)
     }
 
-    /// True when events are listened to.
-    pub fn is_watching(&self) -> bool {
-        self.events.is_some()
+    /// True when there is a loss to be told by [`Kernel::moved`], for which nothing polls.
+    pub fn has_lost_events(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// Who moved the rules since the last time, the last one first to blame; the outer `None` when nobody did.
@@ -160,6 +163,9 @@ impl Kernel {
     /// # Errors
     /// When the listener is broken; it is gone then.
     pub fn moved(&mut self) -> Result<Option<Option<Culprit>>, String> {
+        if let Some(why) = self.lost.take() {
+            return Err(why);
+        }
         let Some(events) = &mut self.events else { return Ok(None) };
         match events.read() {
             Ok(events) if events.is_empty() => Ok(None),

@@ -75,7 +75,8 @@ impl Service {
 
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
-        let next = self.agent.deadline().into_iter().chain(self.control.deadline()).min();
+        let next = self.agent.deadline().into_iter().chain(self.control.deadline());
+        let next = next.chain(self.kernel.has_lost_events().then_some(now)).min();
         let timeout = next.map(|at| child::timespec(at.saturating_duration_since(now)));
         let fixed = [Some(self.signals.as_fd()), self.watcher.as_ref().map(AsFd::as_fd), self.kernel.events_fd()];
         let fixed = fixed.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));

@@ -1,7 +1,7 @@
 //! Which backend a host gets, and why.
 
 use super::iptables::Iptables;
-use super::iptables::tools::{Tools, Variant, host_variant, run};
+use super::iptables::tools::{Tools, Variant, host_variant, list};
 use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
@@ -76,7 +76,7 @@ fn nftables(settings: &Settings, reason: String) -> Result<Chosen, Error> {
 fn usable(exec: &mut impl Exec) -> Result<Variant, Error> {
     let variant = host_variant(exec)?;
     let tools = Tools::probe(exec, variant)?;
-    match run(exec, &tools.save(Family::V4, false)) {
+    match list(exec, &tools, Family::V4, false) {
         Ok(_) => Ok(variant),
         Err(error) if error.kind == ErrorKind::Permission => Ok(variant),
         Err(error) => Err(error),
@@ -140,6 +140,15 @@ mod tests {
         let said = "iptables-nft-save v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied";
         let host = Host(Vec::leak(vec![NFT, NAMED_NFT, ("iptables-nft-save", 4, "", said)]));
         assert_eq!(choice(BackendChoice::Auto, host).unwrap().0, BackendName::IptablesNft);
+    }
+
+    #[test]
+    fn a_nat_table_that_only_nft_understands_is_left_to_nftables() {
+        let said = "# Table `nat' is incompatible, use 'nft' tool.\n";
+        let host = Host(Vec::leak(vec![NFT, NAMED_NFT, ("iptables-nft-save -t nat", 0, said, "")]));
+        let (name, reason) = choice(BackendChoice::Auto, host).unwrap();
+        assert_eq!(name, BackendName::Nftables);
+        assert!(reason.contains("only 'nft' understands"), "{reason}");
     }
 
     #[test]

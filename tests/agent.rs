@@ -258,6 +258,14 @@ fn a_reload_is_answered_once_it_is_decided() {
 }
 
 #[test]
+fn a_reload_without_the_tool_for_ipv4_is_no_success() {
+    let mut world = World::running(GOOD);
+    world.answers.push((Family::V4, Err(ErrorKind::MissingTool)));
+    world.happen(Event::ReloadRequested(Client(1)));
+    world.assert_seen(&["Reloading", "Degraded", "Ready", "answer Refused"]);
+}
+
+#[test]
 fn what_the_kernel_refused_is_tried_again_and_said_once() {
     let mut world = World::running(GOOD);
     world.file = Some(OTHER);

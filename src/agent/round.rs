@@ -285,7 +285,9 @@ impl Agent {
         for (family, result) in results {
             let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
             let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
-            if let Some(failure) = failure.as_ref().filter(|failure| !failure.is_the_hosts()) {
+            // A host without IPv6 is degraded at most; without IPv4 nothing works.
+            let counts = |failure: &&Failure| family == Family::V4 || !failure.is_the_hosts();
+            if let Some(failure) = failure.as_ref().filter(counts) {
                 refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
             }
             self.set_failure(family, failure);

@@ -27,6 +27,8 @@ struct World {
     generation: u64,
     /// What the generation is blind to.
     contents: u64,
+    /// What somebody does between our reading and our listening.
+    early: u64,
     job: Job,
     watchable: bool,
     saveable: bool,
@@ -49,6 +51,7 @@ impl World {
             answers: Vec::new(),
             generation: 1,
             contents: 1,
+            early: 0,
             job: Job::Stop,
             watchable: true,
             saveable: true,
@@ -90,6 +93,7 @@ impl World {
                 warnings: Vec::new(),
             }))),
             Action::Watch(RuleWatch::Events) => {
+                self.generation += std::mem::take(&mut self.early);
                 Some(Event::Watching(if self.watchable { Ok(()) } else { Err("no".to_owned()) }))
             }
             Action::Reconcile(family, _) => {
@@ -328,6 +332,15 @@ fn drift_is_repaired_and_the_culprit_named() {
     world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]; repaired in 3.0 ms: the chain is missing"]);
     world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: 1 })));
     assert_eq!(world.seen, Vec::<String>::new(), "our own commit");
+}
+
+#[test]
+fn a_change_before_the_listener_listens_is_noticed() {
+    let mut world = World::new(Some(GOOD));
+    world.early = 1;
+    world.answers = vec![(Family::V4, Ok(true)), (Family::V6, Ok(false)), (Family::V4, Ok(true))];
+    world.happen(Event::Started);
+    world.assert_seen(&["Applied", "Ready", "Repaired"]);
 }
 
 #[test]

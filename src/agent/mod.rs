@@ -349,10 +349,14 @@ impl Agent {
 
     fn watch_answered(&mut self, result: Result<(), String>, now: Instant) {
         self.watching = result.is_ok();
-        if let Err(why) = result {
-            let message = format!("rule events are not to be had, asking once a second instead: {why}");
-            self.log(Entry::new(Kind::WatchLost, message));
-            self.timers.look = Some(now + POLL);
+        match result {
+            // Who was quicker than the listener was not heard.
+            Ok(()) => self.act(Action::ReadFingerprint),
+            Err(why) => {
+                let message = format!("rule events are not to be had, asking once a second instead: {why}");
+                self.log(Entry::new(Kind::WatchLost, message));
+                self.timers.look = Some(now + POLL);
+            }
         }
     }
 

@@ -445,6 +445,8 @@ fn a_resync_with_nothing_changed_starts_no_process_and_writes_nothing() {
         command.env("WATCHDOG_USEC", "2000000");
         let mut service = host.start_as(command);
         service.wait_for("READY=1");
+        // Answered once all that belongs to the start is done.
+        assert_eq!(host.command(&["status"]).code, Some(0));
         let (generation, children) = (host.generation(), page_faults_of_children(service.child.id()));
         (0..4).for_each(|_| _ = service.wait_for("WATCHDOG=1"));
         assert_eq!(host.generation(), generation, "{backend}");
@@ -518,4 +520,30 @@ fn another_chain_name_replaces_the_chain_and_another_backend_waits_for_a_restart
     assert!(host.rules().contains("-N OURS"), "{}", host.rules());
     assert_eq!(service.stop().code(), Some(0));
     assert!(!host.rules().contains("OURS"));
+}
+
+#[test]
+fn another_backend_at_a_restart_takes_over_and_leaves_nothing_of_the_old_one() {
+    let config = |backend| format!("{GOOD}enableIPv6: true\nonStop: keep\nbackend: {backend}\n");
+    let host = host!(&config("iptables-nft"));
+    let held = |backend| match backend {
+        "nftables" => host.node.must("nft", &["list", "tables"]).contains("inet ip-masq-agent"),
+        tool => ["", "6"].iter().any(|six| {
+            let tool = tool.replacen("ip", &format!("ip{six}"), 1);
+            host.node.must(&format!("{tool}-save"), &["-t", "nat"]).contains("IP-MASQ-AGENT")
+        }),
+    };
+    host.ready().stop();
+    let all = ["nftables", "iptables-legacy", "iptables-nft"];
+    for (before, now) in [(2, 0), (0, 1), (1, 2)].map(|(before, now)| (all[before], all[now])) {
+        host.configure(&config(now));
+        let mut service = host.ready();
+        service.wait_for_log(&format!("rules of an earlier run from {before}"));
+        service.stop();
+        let holders: Vec<&str> = all.into_iter().filter(|backend| held(backend)).collect();
+        assert_eq!(holders, [now]);
+    }
+    host.configure(&config("nftables"));
+    assert_eq!(host.command(&["run", "--once"]).code, Some(0));
+    assert!(held("nftables") && !held("iptables-nft"));
 }

@@ -3,7 +3,7 @@
 use super::advice::HostView;
 use super::entry::Entry;
 use super::report::{ReloadAnswer, Report};
-use crate::backend::{BackendName, Error, Fingerprint};
+use crate::backend::{BackendName, Cleared, Error, Fingerprint};
 use crate::config::{Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::policy::Family;
 use std::fmt;
@@ -43,6 +43,8 @@ pub enum Event {
     JobRead(Job),
     /// What [`Action::Flush`] did: per family, what was removed in words.
     Flushed(Vec<(Family, Result<Vec<String>, Error>)>),
+    /// What [`Action::ClearOthers`] did.
+    OthersCleared(Vec<Cleared>),
     /// A commit to the host's rules by somebody, or by us.
     RulesMoved(Option<Culprit>),
     /// Something stirred where the configuration lies.
@@ -76,6 +78,8 @@ pub enum Action {
     SaveLastGood(Arc<[SourceText]>),
     /// Ask systemd whether we are being stopped or restarted.
     ReadJob,
+    /// Take everything of ours out of the backends that are not the chosen one.
+    ClearOthers,
     /// Take everything of ours out of the kernel.
     Flush,
     /// Tell the service manager.

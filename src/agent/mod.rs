@@ -22,7 +22,7 @@ pub use report::{
     Backend, Configuration, Counted, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
 };
 
-use crate::backend::{BackendName, Error, Fingerprint};
+use crate::backend::{BackendName, Cleared, Error, Fingerprint};
 use crate::config::{Diagnostic, Flags, OnStop, RuleWatch, SourceText};
 use crate::policy::Family;
 use advice::{Advice, HostView, public_networks};
@@ -167,6 +167,7 @@ impl Agent {
             Event::Terminate => self.stop(),
             Event::JobRead(job) => self.job_read(job),
             Event::Flushed(removed) => self.flushed(removed),
+            Event::OthersCleared(cleared) => self.others_cleared(cleared),
             Event::LastGoodRead(sources) => self.last_good = sources.map(Arc::from),
             Event::ConfigRead(result) => self.config_read(result, now),
             Event::LastGoodSaved(result) => self.last_good_saved(result),
@@ -323,6 +324,24 @@ impl Agent {
         let rules = if status == 0 { "removed" } else { "partly removed" };
         self.log(Entry::new(Kind::Stopped, format!("stopped; the rules are {rules}")).with("RULES", rules));
         self.act(Action::Exit(status));
+    }
+
+    /// Rules of an earlier run that used another backend act beside ours and follow no configuration any more.
+    fn others_cleared(&mut self, cleared: Vec<Cleared>) {
+        for Cleared { backend, family, result } in cleared {
+            let entry = match result {
+                Ok(removed) if removed.is_empty() => continue,
+                Ok(removed) => Entry::new(
+                    Kind::BackendChosen,
+                    format!("removed the {family} rules of an earlier run from {backend}: {}", removed.join(", ")),
+                ),
+                Err(error) => Entry::new(
+                    Kind::Warning,
+                    format!("{family} rules of an earlier run may still be in {backend} and act beside ours: {error}"),
+                ),
+            };
+            self.log(entry.of(family).by(Some(backend)));
+        }
     }
 
     /// Warns of what an unscoped policy does to public networks behind the gateway, once for each set of them.

@@ -203,6 +203,8 @@ impl Agent {
         if first {
             self.phase = Phase::Running;
             self.act(Action::Notify(Notification::Ready));
+            // Only now, so that there is no moment without rules.
+            self.act(Action::ClearOthers);
             if self.active.as_ref().is_some_and(|active| active.origin == Origin::Defaults) {
                 self.log(Entry::new(Kind::Defaults, "there is no configuration file; the defaults are enforced"));
             }

@@ -2,6 +2,7 @@
 
 use super::{Context, exit, refuse};
 use crate::agent::{Entry, Kind, Outcome, Setup};
+use crate::backend::Cleared;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::host::control::Control;
@@ -71,8 +72,24 @@ fn once(context: &Context) -> u8 {
                 (Err(error), _) => status = complain(&format!("{family}: {error}")),
             }
         }
+        if status == exit::OK {
+            status = clear_others(kernel);
+        }
         status
     })
+}
+
+/// Once ours are in, and only then: there is no moment without rules.
+fn clear_others(kernel: &Kernel) -> u8 {
+    let mut status = exit::OK;
+    for Cleared { backend, family, result } in kernel.clear_others() {
+        match result {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(_) => println!("{backend}, {family}: rules of an earlier run removed"),
+            Err(error) => status = complain(&format!("{backend}, {family}: {error}")),
+        }
+    }
+    status
 }
 
 fn dry_run(context: &Context) -> u8 {

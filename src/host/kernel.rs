@@ -2,10 +2,10 @@
 
 use super::child::Children;
 use super::nfnetlink::{RuleEvent, RuleEvents};
-use super::view;
+use super::{leftovers, view};
 use crate::agent::{Chosen, Culprit, Outcome};
-use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, select};
-use crate::config::{BackendChoice, Config, Settings};
+use crate::backend::{Backend, BackendName, Cleared, Counters, Error, ErrorKind, Fingerprint, Plan, select};
+use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
 use std::fmt;
@@ -50,7 +50,7 @@ impl Kernel {
             let name = backend.name();
             // Its table may have one owner only.
             drop(backend);
-            let pinned = Settings { backend: pinned(name), ..settings.clone() };
+            let pinned = Settings { backend: name.into(), ..settings.clone() };
             match select::choose(&pinned, Children) {
                 Ok(choice) => choice.backend,
                 Err(error) => {
@@ -135,6 +135,13 @@ impl Kernel {
         vec![(Family::V4, flush(Family::V4)), (Family::V6, flush(Family::V6))]
     }
 
+    /// Takes everything of ours out of the backends that are not the chosen one.
+    pub fn clear_others(&self) -> Vec<Cleared> {
+        let Some((settings, backend)) = &self.backend else { return Vec::new() };
+        let others = BackendName::ALL.into_iter().filter(|name| *name != backend.name());
+        others.flat_map(|name| leftovers::clear(settings, name)).collect()
+    }
+
     /// Listens to what others do to the rules, or stops listening.
     ///
     /// # Errors
@@ -206,14 +213,6 @@ fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
 
 fn none_chosen() -> Error {
     Error::new(ErrorKind::Other, "no backend is chosen")
-}
-
-fn pinned(name: BackendName) -> BackendChoice {
-    match name {
-        BackendName::Nftables => BackendChoice::Nftables,
-        BackendName::IptablesNft => BackendChoice::IptablesNft,
-        BackendName::IptablesLegacy => BackendChoice::IptablesLegacy,
-    }
 }
 
 /// The program that committed. A caller hides behind iptables and nft, which are gone in a moment: where they are

@@ -147,6 +147,7 @@ impl Service {
                 return Some(Event::LastGoodSaved(state::write(&self.state_directory, &sources)));
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
+            Action::ClearOthers => return Some(Event::OthersCleared(self.kernel.clear_others())),
             Action::Flush => return Some(Event::Flushed(self.kernel.flush())),
             Action::Notify(notification) => self.notifier.send(&notification),
             Action::Log(entry) => self.journal.write(&entry),

@@ -1,6 +1,6 @@
 //! `flush`: takes everything of ours out of every backend that can be asked.
 
-use super::{Context, exit};
+use super::{Context, exit, say, tell};
 use crate::backend::{BackendName, Cleared};
 use crate::host::directories;
 use crate::host::leftovers::clear;
@@ -11,13 +11,13 @@ pub fn run(context: &Context) -> u8 {
     let _lock = match Lock::take(&directories::runtime()) {
         Ok(lock) => lock,
         Err(error @ LockError::Held(_)) => {
-            eprintln!(
+            tell(format_args!(
                 "{error}, and would put the rules back; 'systemctl stop ip-masq-agent' stops it and removes them"
-            );
+            ));
             return exit::FAILED;
         }
         Err(error) => {
-            eprintln!("{error}");
+            tell(error);
             return exit::FAILED;
         }
     };
@@ -28,16 +28,16 @@ pub fn run(context: &Context) -> u8 {
         match result {
             Ok(parts) => {
                 removed += parts.len();
-                parts.iter().for_each(|part| println!("{backend}, {family}: {part}"));
+                parts.iter().for_each(|part| say(format_args!("{backend}, {family}: {part}\n")));
             }
             Err(error) => {
                 failed = true;
-                eprintln!("{backend}, {family}: {error}");
+                tell(format_args!("{backend}, {family}: {error}"));
             }
         }
     }
     if removed == 0 && !failed {
-        println!("nothing of ours was there");
+        say("nothing of ours was there\n");
     }
     if failed { exit::FAILED } else { exit::OK }
 }

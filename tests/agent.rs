@@ -153,7 +153,7 @@ impl World {
     fn meddle(&mut self, program: &str) {
         self.generation += 1;
         self.answers.push((Family::V4, Ok(true)));
-        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: 812 })));
+        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: 812, caller: None })));
     }
 
     /// Lets time pass, with a tick at each deadline.
@@ -330,7 +330,7 @@ fn drift_is_repaired_and_the_culprit_named() {
     let mut world = World::running(GOOD);
     world.meddle("firewalld");
     world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]; repaired in 3.0 ms: the chain is missing"]);
-    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: 1 })));
+    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: 1, caller: None })));
     assert_eq!(world.seen, Vec::<String>::new(), "our own commit");
 }
 
@@ -369,6 +369,9 @@ fn a_fight_is_reported_once_held_back_and_over_after_a_quiet_minute() {
     assert_eq!((world.count("Repaired"), world.count("Fight:")), (4, 1));
     assert_eq!(world.state(), State::Degraded);
     assert!((12..=20).contains(&world.writes), "{} repairs in five minutes", world.writes);
+    let report = world.report();
+    assert_eq!(report.last_repair.unwrap().by.as_deref(), Some("firewalld[812]"));
+    assert!(!report.families[0].in_sync, "nobody has looked at the rules since they were moved");
     world.answers.clear();
     world.pass(Duration::from_secs(120));
     assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));

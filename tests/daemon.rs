@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ fn ready_comes_after_the_rules_and_the_status_is_true() {
     let mut service = host.start();
     let notifications = service.wait_for("READY=1");
     assert!(host.rules().contains("-d 10.0.0.0/8"), "{}", host.rules());
-    assert_eq!(notifications[0], "STATUS=starting: no rules yet");
+    assert_eq!(notifications[0], "STATUS=starting");
     let status = &notifications[notifications.len() - 2];
     assert!(status.starts_with("STATUS=masquerading IPv4 through iptables-nft"), "{notifications:?}");
     let status = host.command(&["status"]);
@@ -351,6 +352,23 @@ fn nobody_at_the_control_socket_can_hurt_the_service() {
     drop(gone);
     assert_eq!(host.command(&["reload"]).code, Some(0));
     assert_eq!(host.command(&["status"]).code, Some(0));
+}
+
+#[test]
+fn an_ordinary_user_is_told_that_only_root_may_ask() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    let asked = host.node.enter(|| {
+        // Where it was built an ordinary user may not look.
+        fs::copy(service::BINARY, "/run/test/binary").unwrap();
+        let mut status = Command::new("/run/test/binary");
+        environment(&mut status);
+        status.args(["status"]).uid(65534).gid(65534).output()
+    });
+    // In a user namespace there may be no other user.
+    let Ok(asked) = asked else { return lab::skip("there is no ordinary user here") };
+    let said = String::from_utf8_lossy(&asked.stdout);
+    assert_eq!((asked.status.code(), &*said), (Some(3), "the service did not answer: only root may ask it\n"));
 }
 
 #[test]

@@ -131,11 +131,14 @@ pub struct Culprit {
     pub program: String,
     /// Its process.
     pub pid: u32,
+    /// For a tool like iptables: who called it, as `NAME[PID]`.
+    pub caller: Option<String>,
 }
 
 impl fmt::Display for Culprit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.program, self.pid)
+        write!(f, "{}[{}]", self.program, self.pid)?;
+        self.caller.iter().try_for_each(|caller| write!(f, ", called by {caller}"))
     }
 }
 
@@ -167,4 +170,17 @@ pub enum Notification {
     Watchdog,
     /// EXTEND_TIMEOUT_USEC=
     ExtendTimeout(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_culprit_is_named_with_its_own_process_and_its_callers() {
+        let mut culprit = Culprit { program: "firewalld".into(), pid: 812, caller: None };
+        assert_eq!(culprit.to_string(), "firewalld[812]");
+        culprit = Culprit { program: "iptables-nft".into(), pid: 4412, caller: Some("bash[3092]".into()) };
+        assert_eq!(culprit.to_string(), "iptables-nft[4412], called by bash[3092]");
+    }
 }

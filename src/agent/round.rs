@@ -72,12 +72,19 @@ impl Agent {
             let held: Vec<(Family, Instant)> =
                 self.families.iter().filter_map(|state| Some((state.family, state.limit.free_at(now)?))).collect();
             left.retain(|family| held.iter().all(|(other, _)| other != family));
+            held.iter().for_each(|(family, _)| self.families[index(*family)].held = true);
             if let Some(at) = held.iter().map(|(_, at)| *at).min() {
                 partial = true;
                 self.timers.look = Some(at);
             }
         }
-        let Some(first) = left.pop_front() else { return };
+        let Some(first) = left.pop_front() else {
+            // Who it was is still to be said when they are repaired.
+            if let Cause::Drift(culprit) = cause {
+                self.culprit = culprit;
+            }
+            return;
+        };
         self.round = Some(Round { cause, candidate, config: config.clone(), left, results: Vec::new(), partial });
         self.act(Action::Reconcile(first, config));
     }
@@ -266,7 +273,7 @@ impl Agent {
         let begins = limit.repaired(now);
         let entry = if begins {
             let message =
-                format!("{who} keeps changing our {family} rules; repairs are held back to at most one in 30 s");
+                format!("{who} keeps changing our {family} rules; each further repair waits longer, up to 30 s");
             Entry::new(Kind::Fight, message)
         } else if limit.is_fight() {
             return;
@@ -292,6 +299,7 @@ impl Agent {
             if let Some(failure) = failure.as_ref().filter(counts) {
                 refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
             }
+            self.families[index(family)].held = false;
             self.set_failure(family, failure);
         }
         if self.families.iter().any(|state| state.failure.as_ref().is_some_and(|failure| failure.transient)) {

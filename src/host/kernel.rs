@@ -222,12 +222,8 @@ fn culprit(event: &RuleEvent) -> Option<Culprit> {
     let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]
         .iter()
         .any(|tool| program.starts_with(tool));
-    let parent = if is_tool { parent(pid) } else { None };
-    let program = match parent {
-        Some(caller) => format!("{program}, called by {caller}"),
-        None => program,
-    };
-    Some(Culprit { program, pid })
+    let caller = if is_tool { parent(pid) } else { None };
+    Some(Culprit { program, pid, caller })
 }
 
 /// `NAME[PID]` of the parent of a process.

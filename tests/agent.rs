@@ -149,7 +149,7 @@ impl World {
     fn meddle(&mut self, program: &str) {
         self.generation += 1;
         self.answers.push((Family::V4, Ok(true)));
-        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: 812 })));
+        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: 812, caller: None })));
     }
 
     /// Lets time pass, with a tick at each deadline.
@@ -258,15 +258,47 @@ fn a_reload_is_answered_once_it_is_decided() {
 }
 
 #[test]
+fn a_reload_without_the_tool_for_ipv4_is_no_success() {
+    let mut world = World::running(GOOD);
+    world.answers.push((Family::V4, Err(ErrorKind::MissingTool)));
+    world.happen(Event::ReloadRequested(Client(1)));
+    world.assert_seen(&["Reloading", "Degraded", "Ready", "answer Refused"]);
+}
+
+#[test]
 fn what_the_kernel_refused_is_tried_again_and_said_once() {
     let mut world = World::running(GOOD);
     world.file = Some(OTHER);
-    world.answers = vec![(Family::V4, Err(ErrorKind::Refused)); 3];
+    // What is in force is looked at after each refusal.
+    world.answers = [(Family::V4, Err(ErrorKind::Refused)), (Family::V4, Ok(false))].repeat(3);
     world.pass(Duration::from_secs(190));
     assert_eq!((world.count("Degraded"), world.state()), (1, State::Degraded));
     world.pass(Duration::from_secs(60));
     world.assert_seen(&["Recovered", "Reloaded"]);
     assert_eq!(world.state(), State::Ready);
+}
+
+#[test]
+fn what_is_in_force_is_repaired_while_a_newer_configuration_is_refused() {
+    let mut world = World::running(GOOD);
+    world.file = Some(OTHER);
+    world.answers = vec![(Family::V4, Err(ErrorKind::Refused)), (Family::V4, Ok(true))];
+    world.contents += 1;
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["Degraded", "Repaired"]);
+    assert_eq!(world.state(), State::Degraded);
+}
+
+#[test]
+fn an_edit_during_a_start_that_waits_is_not_undone_by_the_older_text() {
+    let mut world = World::new(Some(GOOD));
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 2];
+    world.happen(Event::Started);
+    world.file = Some(OTHER);
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_secs(10));
+    assert_eq!((world.count("Ready"), world.count("Reloaded"), world.saved), (1, 0, 1));
+    assert_eq!(world.last_good.unwrap()[0].text, OTHER);
 }
 
 #[test]
@@ -294,7 +326,7 @@ fn drift_is_repaired_and_the_culprit_named() {
     let mut world = World::running(GOOD);
     world.meddle("firewalld");
     world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]; repaired in 3.0 ms: the chain is missing"]);
-    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: 1 })));
+    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: 1, caller: None })));
     assert_eq!(world.seen, Vec::<String>::new(), "our own commit");
 }
 
@@ -324,6 +356,9 @@ fn a_fight_is_reported_once_held_back_and_over_after_a_quiet_minute() {
     assert_eq!((world.count("Repaired"), world.count("Fight:")), (4, 1));
     assert_eq!(world.state(), State::Degraded);
     assert!((12..=20).contains(&world.writes), "{} repairs in five minutes", world.writes);
+    let report = world.report();
+    assert_eq!(report.last_repair.unwrap().by.as_deref(), Some("firewalld[812]"));
+    assert!(!report.families[0].in_sync, "nobody has looked at the rules since they were moved");
     world.answers.clear();
     world.pass(Duration::from_secs(120));
     assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));

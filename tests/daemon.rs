@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ fn ready_comes_after_the_rules_and_the_status_is_true() {
     let mut service = host.start();
     let notifications = service.wait_for("READY=1");
     assert!(host.rules().contains("-d 10.0.0.0/8"), "{}", host.rules());
-    assert_eq!(notifications[0], "STATUS=starting: no rules yet");
+    assert_eq!(notifications[0], "STATUS=starting");
     let status = &notifications[notifications.len() - 2];
     assert!(status.starts_with("STATUS=masquerading IPv4 through iptables-nft"), "{notifications:?}");
     let status = host.command(&["status"]);
@@ -354,6 +355,23 @@ fn nobody_at_the_control_socket_can_hurt_the_service() {
 }
 
 #[test]
+fn an_ordinary_user_is_told_that_only_root_may_ask() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    let asked = host.node.enter(|| {
+        // Where it was built an ordinary user may not look.
+        fs::copy(service::BINARY, "/run/test/binary").unwrap();
+        let mut status = Command::new("/run/test/binary");
+        environment(&mut status);
+        status.args(["status"]).uid(65534).gid(65534).output()
+    });
+    // In a user namespace there may be no other user.
+    let Ok(asked) = asked else { return lab::skip("there is no ordinary user here") };
+    let said = String::from_utf8_lossy(&asked.stdout);
+    assert_eq!((asked.status.code(), &*said), (Some(3), "the service did not answer: only root may ask it\n"));
+}
+
+#[test]
 fn clients_that_say_nothing_are_dropped_and_make_room() {
     let host = host!(GOOD);
     let _service = host.ready();
@@ -445,8 +463,8 @@ fn a_resync_with_nothing_changed_starts_no_process_and_writes_nothing() {
         command.env("WATCHDOG_USEC", "2000000");
         let mut service = host.start_as(command);
         service.wait_for("READY=1");
-        // What is put off until after READY is done once the loop has come round.
-        service.wait_for("WATCHDOG=1");
+        // Answered once all that belongs to the start is done.
+        assert_eq!(host.command(&["status"]).code, Some(0));
         let (generation, children) = (host.generation(), page_faults_of_children(service.child.id()));
         (0..4).for_each(|_| _ = service.wait_for("WATCHDOG=1"));
         assert_eq!(host.generation(), generation, "{backend}");
@@ -520,4 +538,30 @@ fn another_chain_name_replaces_the_chain_and_another_backend_waits_for_a_restart
     assert!(host.rules().contains("-N OURS"), "{}", host.rules());
     assert_eq!(service.stop().code(), Some(0));
     assert!(!host.rules().contains("OURS"));
+}
+
+#[test]
+fn another_backend_at_a_restart_takes_over_and_leaves_nothing_of_the_old_one() {
+    let config = |backend| format!("{GOOD}enableIPv6: true\nonStop: keep\nbackend: {backend}\n");
+    let host = host!(&config("iptables-nft"));
+    let held = |backend| match backend {
+        "nftables" => host.node.must("nft", &["list", "tables"]).contains("inet ip-masq-agent"),
+        tool => ["", "6"].iter().any(|six| {
+            let tool = tool.replacen("ip", &format!("ip{six}"), 1);
+            host.node.must(&format!("{tool}-save"), &["-t", "nat"]).contains("IP-MASQ-AGENT")
+        }),
+    };
+    host.ready().stop();
+    let all = ["nftables", "iptables-legacy", "iptables-nft"];
+    for (before, now) in [(2, 0), (0, 1), (1, 2)].map(|(before, now)| (all[before], all[now])) {
+        host.configure(&config(now));
+        let mut service = host.ready();
+        service.wait_for_log(&format!("rules of an earlier run were removed from {before}"));
+        service.stop();
+        let holders: Vec<&str> = all.into_iter().filter(|backend| held(backend)).collect();
+        assert_eq!(holders, [now]);
+    }
+    host.configure(&config("nftables"));
+    assert_eq!(host.command(&["run", "--once"]).code, Some(0));
+    assert!(held("nftables") && !held("iptables-nft"));
 }

@@ -52,6 +52,8 @@ kinds! {
     BackendChosen = "ec6f146596944eec955100acf9924b34", Info;
     /// A configuration is in the kernel for the first time.
     Applied = "e68f5c0d89cb492899d30f9c697d3537", Info;
+    /// Rules of ours in a backend that is not in use any more were removed.
+    OthersRemoved = "0960051e1bbfa88bfc48670c624bb055", Info;
     /// A changed configuration replaced another.
     Reloaded = "802dd323472d4903a4506149eec7aff6", Info;
     /// The configuration is wrong; the last good one stays.

@@ -3,7 +3,7 @@
 use super::advice::HostView;
 use super::entry::Entry;
 use super::report::{ReloadAnswer, Report};
-use crate::backend::{BackendName, Error, Fingerprint};
+use crate::backend::{BackendName, Cleared, Error, Fingerprint};
 use crate::config::{Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::policy::Family;
 use std::fmt;
@@ -43,6 +43,8 @@ pub enum Event {
     JobRead(Job),
     /// What [`Action::Flush`] did: per family, what was removed in words.
     Flushed(Vec<(Family, Result<Vec<String>, Error>)>),
+    /// What [`Action::ClearOthers`] did.
+    OthersCleared(Vec<Cleared>),
     /// A commit to the host's rules by somebody, or by us.
     RulesMoved(Option<Culprit>),
     /// Something stirred where the configuration lies.
@@ -76,6 +78,8 @@ pub enum Action {
     SaveLastGood(Arc<[SourceText]>),
     /// Ask systemd whether we are being stopped or restarted.
     ReadJob,
+    /// Take everything of ours out of the backends that are not the chosen one.
+    ClearOthers,
     /// Take everything of ours out of the kernel.
     Flush,
     /// Tell the service manager.
@@ -127,11 +131,14 @@ pub struct Culprit {
     pub program: String,
     /// Its process.
     pub pid: u32,
+    /// For a tool like iptables: who called it, as `NAME[PID]`.
+    pub caller: Option<String>,
 }
 
 impl fmt::Display for Culprit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.program, self.pid)
+        write!(f, "{}[{}]", self.program, self.pid)?;
+        self.caller.iter().try_for_each(|caller| write!(f, ", called by {caller}"))
     }
 }
 
@@ -163,4 +170,17 @@ pub enum Notification {
     Watchdog,
     /// EXTEND_TIMEOUT_USEC=
     ExtendTimeout(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_culprit_is_named_with_its_own_process_and_its_callers() {
+        let mut culprit = Culprit { program: "firewalld".into(), pid: 812, caller: None };
+        assert_eq!(culprit.to_string(), "firewalld[812]");
+        culprit = Culprit { program: "iptables-nft".into(), pid: 4412, caller: Some("bash[3092]".into()) };
+        assert_eq!(culprit.to_string(), "iptables-nft[4412], called by bash[3092]");
+    }
 }

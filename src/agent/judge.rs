@@ -179,6 +179,8 @@ impl Agent {
             self.act(Action::ChooseBackend(candidate.config.clone()));
             self.pending = Some(candidate);
         } else {
+            // An older one that still waits for a held lock is not to come after this one.
+            self.pending = None;
             self.begin(cause, Some(candidate), now);
         }
     }

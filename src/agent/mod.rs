@@ -24,7 +24,7 @@ pub use report::{
     Backend, Configuration, Counted, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
 };
 
-use crate::backend::{BackendName, Fingerprint};
+use crate::backend::{BackendName, Cleared, Fingerprint};
 use crate::config::{Diagnostic, Flags, SourceText};
 use crate::policy::Family;
 use advice::{Advice, HostView, public_networks};
@@ -173,6 +173,7 @@ impl Agent {
             Event::Terminate => self.stop(),
             Event::JobRead(job) => self.job_read(job),
             Event::Flushed(removed) => self.flushed(removed),
+            Event::OthersCleared(cleared) => self.others_cleared(cleared),
             Event::LastGoodRead(sources) => self.last_good = sources.map(Arc::from),
             Event::ConfigRead(result) => self.config_read(result, now),
             Event::LastGoodSaved(result) => self.last_good_saved(result),
@@ -280,6 +281,24 @@ impl Agent {
     fn reload_done(&mut self, outcome: ReloadOutcome, message: String) {
         self.act(Action::Notify(Notification::Ready));
         self.answer(outcome, message);
+    }
+
+    /// Rules of an earlier run that used another backend act beside ours and follow no configuration any more.
+    fn others_cleared(&mut self, cleared: Vec<Cleared>) {
+        for Cleared { backend, family, result } in cleared {
+            let entry = match result {
+                Ok(removed) if removed.is_empty() => continue,
+                Ok(_) => {
+                    let message = format!("the {family} rules of an earlier run were removed from {backend}");
+                    Entry::new(Kind::OthersRemoved, message)
+                }
+                Err(error) => Entry::new(
+                    Kind::Warning,
+                    format!("{family} rules of an earlier run may still be in {backend} and act beside ours: {error}"),
+                ),
+            };
+            self.log(entry.of(family).by(Some(backend)));
+        }
     }
 
     /// Warns of what an unscoped policy does to public networks behind the gateway, once for each set of them.

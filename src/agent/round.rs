@@ -79,12 +79,19 @@ impl Agent {
             let held: Vec<(Family, Instant)> =
                 self.families.iter().filter_map(|state| Some((state.family, state.limit.free_at(now)?))).collect();
             left.retain(|family| held.iter().all(|(other, _)| other != family));
+            held.iter().for_each(|(family, _)| self.families[index(*family)].held = true);
             if let Some(at) = held.iter().map(|(_, at)| *at).min() {
                 partial = true;
                 self.timers.look = Some(at);
             }
         }
-        let Some(first) = left.pop_front() else { return };
+        let Some(first) = left.pop_front() else {
+            // Who it was is still to be said when they are repaired.
+            if let Cause::Drift(culprit) = cause {
+                self.culprit = culprit;
+            }
+            return;
+        };
         self.round = Some(Round { cause, candidate, config: config.clone(), left, results: Vec::new(), partial });
         self.act(Action::Reconcile(first, config));
     }
@@ -121,7 +128,11 @@ impl Agent {
         match candidate {
             Some(candidate) => match v4_failure(&results) {
                 Some(failure) if self.active.is_none() => return self.start_failed(candidate, failure, now),
-                Some(failure) => self.refused_by_kernel(&cause, failure),
+                Some(failure) => {
+                    self.refused_by_kernel(&cause, failure);
+                    // What stays in force is looked after all the same.
+                    self.begin(Cause::Resync, None, now);
+                }
                 None => self.adopt(candidate, &cause, results, took, now),
             },
             None => self.verified(cause, results, now),
@@ -135,8 +146,11 @@ impl Agent {
         }
     }
 
-    /// Says what the backend notes, once for as long as it does.
+    /// Says what the backend notes, once for as long as it does. Where every family failed it noted nothing.
     fn note(&mut self, results: &[(Family, Result<Outcome, Failure>)]) {
+        if results.iter().all(|(_, result)| result.is_err()) {
+            return;
+        }
         let notes: BTreeSet<String> = results
             .iter()
             .filter_map(|(_, result)| result.as_ref().ok())
@@ -224,6 +238,8 @@ impl Agent {
     fn up(&mut self, now: Instant) {
         self.phase = Phase::Running;
         self.act(Action::Notify(Notification::Ready));
+        // Only now, so that there is no moment without rules.
+        self.act(Action::ClearOthers);
         let Some(active) = &self.active else { return };
         let ipv6 = active.wants_ipv6();
         if active.origin == Origin::Defaults {
@@ -293,7 +309,7 @@ impl Agent {
         let begins = limit.repaired(now);
         let entry = if begins {
             let message =
-                format!("{who} keeps changing our {family} rules; repairs are held back to at most one in 30 s");
+                format!("{who} keeps changing our {family} rules; each further repair waits longer, up to 30 s");
             Entry::new(Kind::Fight, message)
         } else if limit.is_fight() {
             return;
@@ -314,9 +330,12 @@ impl Agent {
         for (family, result) in results {
             let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
             let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
-            if let Some(failure) = failure.as_ref().filter(|failure| !failure.is_the_hosts()) {
+            // A host without IPv6 is degraded at most; without IPv4 nothing works.
+            let counts = |failure: &&Failure| family == Family::V4 || !failure.is_the_hosts();
+            if let Some(failure) = failure.as_ref().filter(counts) {
                 refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
             }
+            self.families[index(family)].held = false;
             self.set_failure(family, failure);
         }
         if self.families.iter().any(|state| state.failure.as_ref().is_some_and(|failure| failure.transient)) {

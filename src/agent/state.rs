@@ -29,11 +29,13 @@ pub struct FamilyState {
     /// Why it is not as it should be.
     pub failure: Option<Failure>,
     pub limit: RepairLimit,
+    /// Somebody moved the rules, and they may not be looked at yet.
+    pub held: bool,
 }
 
 impl FamilyState {
     pub fn new(family: Family) -> Self {
-        FamilyState { family, failure: None, limit: RepairLimit::default() }
+        FamilyState { family, failure: None, limit: RepairLimit::default(), held: false }
     }
 }
 

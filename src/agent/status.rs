@@ -67,8 +67,8 @@ impl Agent {
     fn summary(&self) -> String {
         match self.state() {
             State::Starting => match &self.waiting_for {
-                Some(reason) => format!("starting: waiting, no rules yet: {reason}"),
-                None => "starting: no rules yet".to_owned(),
+                Some(reason) => format!("starting, waiting: {reason}"),
+                None => "starting".to_owned(),
             },
             State::Ready => format!("masquerading {}", self.in_force()),
             State::Degraded => format!("degraded: {}; masquerading {}", self.degraded().join("; "), self.in_force()),
@@ -107,7 +107,7 @@ impl Agent {
                 .filter(|(index, _)| wanted(*index))
                 .map(|(_, state)| FamilyReport {
                     family: state.family.to_string(),
-                    in_sync: self.active.is_some() && state.failure.is_none(),
+                    in_sync: self.active.is_some() && state.failure.is_none() && !state.held,
                     counters: None,
                 })
                 .collect(),

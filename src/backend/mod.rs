@@ -6,6 +6,7 @@ pub mod iptables;
 pub mod nftables;
 pub mod select;
 
+use crate::config::BackendChoice;
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
 use std::fmt;
@@ -19,6 +20,21 @@ pub enum BackendName {
     IptablesNft,
     /// `iptables-legacy-restore` and its IPv6 twin.
     IptablesLegacy,
+}
+
+impl BackendName {
+    /// Every one there is.
+    pub const ALL: [BackendName; 3] = [BackendName::IptablesNft, BackendName::IptablesLegacy, BackendName::Nftables];
+}
+
+impl From<BackendName> for BackendChoice {
+    fn from(name: BackendName) -> Self {
+        match name {
+            BackendName::Nftables => BackendChoice::Nftables,
+            BackendName::IptablesNft => BackendChoice::IptablesNft,
+            BackendName::IptablesLegacy => BackendChoice::IptablesLegacy,
+        }
+    }
 }
 
 impl fmt::Display for BackendName {
@@ -64,6 +80,17 @@ pub struct Counters {
     pub kept: u64,
     /// Flows that were masqueraded.
     pub masqueraded: u64,
+}
+
+/// What taking everything of ours out of one family of a backend came to.
+#[derive(Debug)]
+pub struct Cleared {
+    /// The backend.
+    pub backend: BackendName,
+    /// The family.
+    pub family: Family,
+    /// What was removed, in words.
+    pub result: Result<Vec<String>, Error>,
 }
 
 /// Why a backend could not do what it was asked.

@@ -1,7 +1,7 @@
 //! Which backend a host gets, and why.
 
 use super::iptables::Iptables;
-use super::iptables::tools::{Tools, Variant, run};
+use super::iptables::tools::{Tools, Variant, list};
 use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
@@ -77,7 +77,7 @@ fn nftables(settings: &Settings, reason: String) -> Result<Chosen, Error> {
 /// the missing capability is the error to report then, and no reason to take another backend.
 fn usable(exec: &mut impl Exec) -> Result<Tools, Error> {
     let tools = Tools::of_host(exec)?;
-    match run(exec, &tools.save(Family::V4, false)) {
+    match list(exec, &tools, Family::V4, false) {
         Err(error) if error.kind != ErrorKind::Permission => Err(error),
         _ => Ok(tools),
     }
@@ -143,6 +143,16 @@ mod tests {
         let said = "iptables-nft-save v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied";
         let host = Host(Vec::leak(vec![NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save", 4, "", said)]));
         assert_eq!(choice(BackendChoice::Auto, host).unwrap().0, BackendName::IptablesNft);
+    }
+
+    #[test]
+    fn a_nat_table_that_only_nft_understands_is_left_to_nftables() {
+        let said = "# Table `nat' is incompatible, use 'nft' tool.\n";
+        let host =
+            Host(Vec::leak(vec![NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save -t nat", 0, said, "")]));
+        let (name, reason) = choice(BackendChoice::Auto, host).unwrap();
+        assert_eq!(name, BackendName::Nftables);
+        assert!(reason.contains("only 'nft' understands"), "{reason}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `check`: is the configuration right, and does this host let it work?
 
 use super::comparison::{self, Comparison};
-use super::{Context, exit, refuse};
+use super::{Context, exit, refuse, say};
 use crate::agent::advice::advice;
 use crate::backend::BackendName;
 use crate::config::Config;
@@ -27,7 +27,7 @@ fn judge_host(config: &Config) -> u8 {
     if config.policy.enable_ipv6 {
         findings.extend(rules_before_ours(Family::V6));
     }
-    findings.iter().for_each(|finding| println!("{finding}"));
+    findings.iter().for_each(|finding| say(format_args!("{finding}\n")));
     if findings.is_empty() { exit::OK } else { exit::FAILED }
 }
 

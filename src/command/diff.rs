@@ -1,6 +1,6 @@
 //! `diff`: the rules of the configuration against the kernel's.
 
-use super::{Context, comparison::Comparison, exit, refuse};
+use super::{Context, comparison::Comparison, exit, refuse, say, tell};
 use crate::backend::{Error, Plan};
 use crate::config::Config;
 use crate::policy::Family;
@@ -14,11 +14,11 @@ pub fn run(context: &Context) -> u8 {
     };
     match plans(&config) {
         Ok(plans) => {
-            plans.iter().for_each(|plan| print!("{}", unified(plan)));
+            plans.iter().for_each(|plan| say(unified(plan)));
             if plans.iter().all(Plan::is_in_sync) { exit::OK } else { exit::FAILED }
         }
         Err(error) => {
-            eprintln!("ip-masq-agent: {error}");
+            tell(format_args!("ip-masq-agent: {error}"));
             exit::UNKNOWN
         }
     }

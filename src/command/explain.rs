@@ -1,6 +1,6 @@
 //! `explain`: what happens to one address, and which line of which file says so.
 
-use super::{Context, comparison, exit, refuse};
+use super::{Context, comparison, deliver, exit, refuse, tell};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
@@ -38,7 +38,7 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         Err(diagnostics) => return refuse(&diagnostics),
     };
     if let Some(problem) = contradiction(question) {
-        eprintln!("ip-masq-agent: {problem}");
+        tell(format_args!("ip-masq-agent: {problem}"));
         return exit::USAGE;
     }
     let view = view::view();
@@ -46,12 +46,9 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         question.addresses.iter().map(|address| answer(&config.policy, &view, question, *address)).collect();
     ask_kernel(&config, &mut answers);
     match print(&answers, question.json) {
-        Ok(text) => {
-            print!("{text}");
-            exit::OK
-        }
+        Ok(text) => deliver(text),
         Err(error) => {
-            eprintln!("ip-masq-agent: the answer can't be written as JSON: {error}");
+            tell(format_args!("ip-masq-agent: the answer can't be written as JSON: {error}"));
             exit::FAILED
         }
     }

@@ -11,6 +11,8 @@ pub mod run;
 pub mod status;
 
 use crate::config::{self, Config, Diagnostics, Flags, Locations, SourceText};
+use std::fmt;
+use std::io::{self, Write};
 
 /// What every command is told: where the configuration lies, and the flags that beat it.
 #[derive(Debug, Clone)]
@@ -29,16 +31,38 @@ impl Context {
     pub fn load(&self) -> Result<(Config, Vec<SourceText>), Diagnostics> {
         let reading = config::read(&self.locations)?;
         for warning in &reading.warnings {
-            eprintln!("warning: {warning}");
+            tell(format_args!("warning: {warning}"));
         }
         let config = config::parse(&reading.sources, &self.flags)?;
         Ok((config, reading.sources))
     }
 }
 
+/// Prints on stdout; gives the exit status for it. A reader that has seen enough (`status | head -1`) is no failure.
+pub fn deliver(text: impl fmt::Display) -> u8 {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.to_string().as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tell(format_args!("standard output can't be written: {error}"));
+            exit::FAILED
+        }
+        _ => exit::OK,
+    }
+}
+
+/// Prints on stdout what is said by the way.
+pub fn say(text: impl fmt::Display) {
+    let _ = deliver(text);
+}
+
+/// Prints a line on stderr. When that fails there is nowhere left to say so.
+pub fn tell(line: impl fmt::Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 /// Says on stderr what is wrong with the configuration; gives the exit status for it.
 pub fn refuse(diagnostics: &Diagnostics) -> u8 {
-    eprintln!("{diagnostics}");
+    tell(diagnostics);
     exit::CONFIG
 }
 

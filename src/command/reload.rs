@@ -1,6 +1,6 @@
 //! `reload`: asks the running service, waits for the outcome, and fails with it.
 
-use super::{Context, exit};
+use super::{Context, exit, tell};
 use crate::agent::{ReloadAnswer, ReloadOutcome};
 use crate::host::control::{self, Request};
 use crate::host::directories;
@@ -14,17 +14,17 @@ pub fn run(_context: &Context) -> u8 {
     let answer = match control::ask(&directories::runtime(), Request::Reload, PATIENCE) {
         Ok(Some(answer)) => answer,
         Ok(None) => {
-            eprintln!("the service is not running");
+            tell("the service is not running");
             return exit::UNKNOWN;
         }
         Err(error) => {
-            eprintln!("the service did not answer: {error}");
+            tell(format_args!("the service did not answer: {error}"));
             return exit::UNKNOWN;
         }
     };
     match serde_json::from_slice::<ReloadAnswer>(&answer) {
         Ok(ReloadAnswer { outcome, message }) => {
-            eprintln!("{}", message.trim_end());
+            tell(message.trim_end());
             match outcome {
                 ReloadOutcome::Applied => exit::OK,
                 ReloadOutcome::Refused => exit::FAILED,
@@ -32,7 +32,7 @@ pub fn run(_context: &Context) -> u8 {
             }
         }
         Err(error) => {
-            eprintln!("the service's answer can't be understood: {error}");
+            tell(format_args!("the service's answer can't be understood: {error}"));
             exit::UNKNOWN
         }
     }

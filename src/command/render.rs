@@ -1,6 +1,6 @@
 //! `render`: the rules of the configuration as text, from an empty kernel.
 
-use super::{Context, exit, refuse};
+use super::{Context, deliver, refuse};
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::tools::{Tools, Variant};
 use crate::backend::nftables;
@@ -14,10 +14,7 @@ use crate::ruleset::{HostFacts, Ruleset};
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
     match context.load() {
-        Ok((config, _)) => {
-            print!("{}", text(&config, view::facts()));
-            exit::OK
-        }
+        Ok((config, _)) => deliver(text(&config, view::facts())),
         Err(diagnostics) => refuse(&diagnostics),
     }
 }

@@ -1,7 +1,8 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
-use super::{Context, exit, refuse};
+use super::{Context, exit, refuse, say, tell};
 use crate::agent::{Entry, Kind, Outcome, Setup};
+use crate::backend::Cleared;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::host::control::Control;
@@ -63,16 +64,34 @@ fn once(context: &Context) -> u8 {
         let mut status = exit::OK;
         for family in [Family::V4, Family::V6] {
             match (kernel.reconcile(family, config), is_wanted(family, config)) {
-                (Ok(Outcome { written: Some(_), .. }), true) => println!("{family}: written and verified"),
-                (Ok(Outcome { written: None, .. }), true) => println!("{family}: in place already"),
-                (Ok(Outcome { written: Some(_), .. }), false) => println!("{family}: not enabled, old rules removed"),
+                (Ok(Outcome { written: Some(_), .. }), true) => say(format_args!("{family}: written and verified\n")),
+                (Ok(Outcome { written: None, .. }), true) => say(format_args!("{family}: in place already\n")),
+                (Ok(Outcome { written: Some(_), .. }), false) => {
+                    say(format_args!("{family}: not enabled, old rules removed\n"))
+                }
                 (Ok(_), false) => {}
                 (Err(error), false) if error.is_the_hosts() => {}
                 (Err(error), _) => status = complain(&format!("{family}: {error}")),
             }
         }
+        if status == exit::OK {
+            status = clear_others(kernel);
+        }
         status
     })
+}
+
+/// Once ours are in, and only then: there is no moment without rules.
+fn clear_others(kernel: &Kernel) -> u8 {
+    let mut status = exit::OK;
+    for Cleared { backend, family, result } in kernel.clear_others() {
+        match result {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(_) => say(format_args!("{backend}, {family}: rules of an earlier run removed\n")),
+            Err(error) => status = complain(&format!("{backend}, {family}: {error}")),
+        }
+    }
+    status
 }
 
 fn dry_run(context: &Context) -> u8 {
@@ -80,8 +99,8 @@ fn dry_run(context: &Context) -> u8 {
         let mut status = exit::OK;
         for family in [Family::V4, Family::V6] {
             match kernel.plan(family, config) {
-                Ok(plan) if !plan.is_in_sync() => print!("# {family}\n{}\n", plan.transaction.trim_end()),
-                Ok(_) if is_wanted(family, config) => println!("# {family}: nothing to send"),
+                Ok(plan) if !plan.is_in_sync() => say(format_args!("# {family}\n{}\n", plan.transaction.trim_end())),
+                Ok(_) if is_wanted(family, config) => say(format_args!("# {family}: nothing to send\n")),
                 Ok(_) => {}
                 Err(error) if error.is_the_hosts() && !is_wanted(family, config) => {}
                 Err(error) => status = complain(&format!("{family}: {error}")),
@@ -104,8 +123,8 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8
     let mut kernel = Kernel::default();
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
-            eprintln!("using {}: {}", chosen.name, chosen.reason);
-            chosen.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            tell(format_args!("using {}: {}", chosen.name, chosen.reason));
+            chosen.warnings.iter().for_each(|warning| tell(warning));
             work(&mut kernel, &config)
         }
         Err(error) => complain(&error),
@@ -113,6 +132,6 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8
 }
 
 fn complain(message: &impl fmt::Display) -> u8 {
-    eprintln!("{message}");
+    tell(message);
     exit::FAILED
 }

@@ -1,6 +1,7 @@
 //! Child processes with an empty environment, no inherited descriptors, and a deadline.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Where programs are looked for; the caller's environment is not asked.
 pub const PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// No program that we run has more to say; one that does is broken.
+const LONGEST_OUTPUT: usize = 256 << 20;
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +129,7 @@ fn run(invocation: &Invocation) -> Result<Output, ChildError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let talk = converse(&mut child, &invocation.input, end);
+    let talk = converse(&mut child, &invocation.input, end).map(|streams| streams.filter(|_| ends(&child, end)));
     if !matches!(talk, Ok(Some(_))) {
         let _ = child.kill();
     }
@@ -177,36 +181,53 @@ fn converse(child: &mut std::process::Child, input: &[u8], end: Instant) -> io::
         }
         drain(&mut stdout, &mut out)?;
         drain(&mut stderr, &mut err)?;
+        if out.len() + err.len() > LONGEST_OUTPUT {
+            return Err(io::Error::other(format!("it wrote more than {} MiB", LONGEST_OUTPUT >> 20)));
+        }
     }
     Ok(Some((out, err)))
+}
+
+/// True when the child has ended before its deadline; closed pipes are no end.
+fn ends(child: &std::process::Child, end: Instant) -> bool {
+    // Linux 5.3; on an older kernel whoever closes its pipes is trusted to end.
+    let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else { return true };
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        match poll(&mut fds, Some(&timespec(left))) {
+            Ok(0) if left.is_zero() => return false,
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
 }
 
 fn wait_for_any(pipes: &[(Option<rustix::fd::BorrowedFd<'_>>, PollFlags)], left: Duration) -> io::Result<()> {
     let mut fds: Vec<PollFd<'_>> =
         pipes.iter().filter_map(|(fd, flags)| fd.map(|fd| PollFd::from_borrowed_fd(fd, *flags))).collect();
-    let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-    match poll(&mut fds, Some(&timeout)) {
+    match poll(&mut fds, Some(&timespec(left))) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Reads what is there; closes the pipe at its end.
+/// A wait, as poll(2) takes it.
+pub(super) fn timespec(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+}
+
+/// Reads a piece of what is there; closes the pipe at its end. A piece, so that who never stops meets its deadline.
 fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
     let Some(reader) = pipe.as_mut() else { return Ok(()) };
-    let mut buffer = [0; 16384];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => {
-                *pipe = None;
-                return Ok(());
-            }
-            Ok(count) => into.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    let mut buffer = [0; 65536];
+    match reader.read(&mut buffer) {
+        Ok(0) => *pipe = None,
+        Ok(count) => into.extend_from_slice(&buffer[..count]),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+        Err(error) => return Err(error),
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,6 +255,22 @@ mod tests {
         let mut invocation = shell("exec sleep 600");
         invocation.deadline = Duration::from_millis(50);
         assert!(matches!(run(&invocation), Err(ChildError::Deadline(_, _))));
+    }
+
+    #[test]
+    fn closing_its_pipes_does_not_save_a_child_from_its_deadline() {
+        let mut invocation = shell("exec >/dev/null 2>&1 </dev/null; exec sleep 20");
+        invocation.deadline = Duration::from_millis(50);
+        let begun = Instant::now();
+        assert!(matches!(run(&invocation), Err(ChildError::Deadline(_, _))));
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_child_that_never_stops_talking_is_stopped() {
+        let begun = Instant::now();
+        assert!(run(&Invocation::new("yes", &[])).is_err());
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 
     #[test]

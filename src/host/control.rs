@@ -226,6 +226,9 @@ pub fn ask(directory: &Path, request: Request, patience: Duration) -> io::Result
     let mut stream = match UnixStream::connect(directory.join(NAME)) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(io::Error::new(error.kind(), "only root may ask it"));
+        }
         Err(error) => return Err(error),
     };
     stream.set_read_timeout(Some(patience))?;

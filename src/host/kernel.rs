@@ -2,10 +2,10 @@
 
 use super::child::Children;
 use super::nfnetlink::{RuleEvent, RuleEvents};
-use super::view;
+use super::{leftovers, view};
 use crate::agent::{Chosen, Culprit, Outcome};
-use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, select};
-use crate::config::{BackendChoice, Config, Settings};
+use crate::backend::{Backend, BackendName, Cleared, Counters, Error, ErrorKind, Fingerprint, Plan, select};
+use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
 use std::fmt;
@@ -18,6 +18,8 @@ pub struct Kernel {
     /// With the settings it was made for: another chain name or owner needs another one.
     backend: Option<(Settings, Box<dyn Backend>)>,
     events: Option<RuleEvents>,
+    /// Why the listener was lost, until somebody asks what it heard.
+    lost: Option<String>,
 }
 
 impl fmt::Debug for Kernel {
@@ -48,7 +50,7 @@ impl Kernel {
             let name = backend.name();
             // Its table may have one owner only.
             drop(backend);
-            let pinned = Settings { backend: pinned(name), ..settings.clone() };
+            let pinned = Settings { backend: name.into(), ..settings.clone() };
             match select::choose(&pinned, Children) {
                 Ok(choice) => choice.backend,
                 Err(error) => {
@@ -81,8 +83,9 @@ impl Kernel {
         // The kernel need not tell us what we do ourselves; a listener slows large commits.
         let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
         let committed = backend.commit(&plan);
-        if left && self.events.as_mut().is_some_and(|events| events.join().is_err()) {
+        if left && let Some(Err(error)) = self.events.as_mut().map(RuleEvents::join) {
             self.events = None;
+            self.lost = Some(format!("can't join the nf_tables group again: {error}"));
         }
         committed?;
         let (fingerprint, contents) = (self.fingerprint(), self.contents());
@@ -132,12 +135,19 @@ impl Kernel {
         vec![(Family::V4, flush(Family::V4)), (Family::V6, flush(Family::V6))]
     }
 
+    /// Takes everything of ours out of the backends that are not the chosen one.
+    pub fn clear_others(&self) -> Vec<Cleared> {
+        let Some((settings, backend)) = &self.backend else { return Vec::new() };
+        let others = BackendName::ALL.into_iter().filter(|name| *name != backend.name());
+        others.flat_map(|name| leftovers::clear_unused(settings, name)).collect()
+    }
+
     /// Listens to what others do to the rules, or stops listening.
     ///
     /// # Errors
     /// Why that is not to be had.
     pub fn watch(&mut self, wanted: bool) -> Result<(), String> {
-        self.events = None;
+        (self.events, self.lost) = (None, None);
         if wanted {
             let events = RuleEvents::open().map_err(|error| format!("can't join the nf_tables group: {error}"))?;
             self.events = Some(events);
@@ -150,9 +160,9 @@ impl Kernel {
         self.events.as_ref().map(AsFd::as_fd)
     }
 
-    /// True when events are listened to.
-    pub fn is_watching(&self) -> bool {
-        self.events.is_some()
+    /// True when there is a loss to be told by [`Kernel::moved`], for which nothing polls.
+    pub fn has_lost_events(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// Who moved the rules since the last time, the last one first to blame; the outer `None` when nobody did.
@@ -160,6 +170,9 @@ impl Kernel {
     /// # Errors
     /// When the listener is broken; it is gone then.
     pub fn moved(&mut self) -> Result<Option<Option<Culprit>>, String> {
+        if let Some(why) = self.lost.take() {
+            return Err(why);
+        }
         let Some(events) = &mut self.events else { return Ok(None) };
         match events.read() {
             Ok(events) if events.is_empty() => Ok(None),
@@ -202,14 +215,6 @@ fn none_chosen() -> Error {
     Error::new(ErrorKind::Other, "no backend is chosen")
 }
 
-fn pinned(name: BackendName) -> BackendChoice {
-    match name {
-        BackendName::Nftables => BackendChoice::Nftables,
-        BackendName::IptablesNft => BackendChoice::IptablesNft,
-        BackendName::IptablesLegacy => BackendChoice::IptablesLegacy,
-    }
-}
-
 /// The program that committed. A caller hides behind iptables and nft, which are gone in a moment: where they are
 /// still there, it is their parent that says more.
 fn culprit(event: &RuleEvent) -> Option<Culprit> {
@@ -217,12 +222,8 @@ fn culprit(event: &RuleEvent) -> Option<Culprit> {
     let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]
         .iter()
         .any(|tool| program.starts_with(tool));
-    let parent = if is_tool { parent(pid) } else { None };
-    let program = match parent {
-        Some(caller) => format!("{program}, called by {caller}"),
-        None => program,
-    };
-    Some(Culprit { program, pid })
+    let caller = if is_tool { parent(pid) } else { None };
+    Some(Culprit { program, pid, caller })
 }
 
 /// `NAME[PID]` of the parent of a process.

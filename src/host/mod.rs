@@ -7,6 +7,7 @@ pub mod go_agent;
 pub mod inotify;
 pub mod journal;
 pub mod kernel;
+pub mod leftovers;
 pub mod lock;
 pub mod nat_hooks;
 pub mod nfnetlink;

@@ -10,12 +10,12 @@ use super::{child, state, unit, view};
 use crate::agent::{Action, Agent, Event, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
 use crate::policy::Family;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -75,8 +75,9 @@ impl Service {
 
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
-        let next = self.agent.deadline().into_iter().chain(self.control.deadline()).min();
-        let timeout = next.map(|at| timespec(at.saturating_duration_since(now)));
+        let next = self.agent.deadline().into_iter().chain(self.control.deadline());
+        let next = next.chain(self.kernel.has_lost_events().then_some(now)).min();
+        let timeout = next.map(|at| child::timespec(at.saturating_duration_since(now)));
         let fixed = [Some(self.signals.as_fd()), self.watcher.as_ref().map(AsFd::as_fd), self.kernel.events_fd()];
         let fixed = fixed.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let unsent = self.notifier.pending_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT));
@@ -146,6 +147,7 @@ impl Service {
                 return Some(Event::LastGoodSaved(state::write(&self.state_directory, &sources)));
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
+            Action::ClearOthers => return Some(Event::OthersCleared(self.kernel.clear_others())),
             Action::Flush => return Some(Event::Flushed(self.kernel.flush())),
             Action::Notify(notification) => self.notifier.send(&notification),
             Action::Log(entry) => self.journal.write(&entry),
@@ -166,8 +168,4 @@ impl Service {
         }
         report
     }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }

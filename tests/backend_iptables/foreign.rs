@@ -1,7 +1,8 @@
 //! What is somebody else's is refused and stays byte for byte.
 
 use crate::gateway::{Gateway, both_variants};
-use ip_masq_agent::backend::ErrorKind;
+use ip_masq_agent::backend::iptables::tools::Variant;
+use ip_masq_agent::backend::{Backend, ErrorKind};
 use ip_masq_agent::policy::Family;
 
 fn refused(host: &mut Gateway, foreign: &str, words: &[&str]) {
@@ -13,6 +14,29 @@ fn refused(host: &mut Gateway, foreign: &str, words: &[&str]) {
         assert!(error.message.contains(word), "'{word}' in '{error}'");
     }
     assert_eq!(host.save(Family::V4), before);
+}
+
+/// Such a table is listed as if it were empty, with exit status 0.
+#[test]
+fn a_table_that_only_nft_understands_is_neither_written_to_nor_called_clean() {
+    crate::gateway::with(Variant::Nft, |mut host| {
+        host.apply();
+        let native =
+            "add map ip nat m { type ipv4_addr : ipv4_addr; }\nadd rule ip nat POSTROUTING snat to ip saddr map @m\n";
+        host.namespace.must("sh", &["-c", &format!("printf '{native}' | nft -f -")]);
+        let before = host.namespace.must("nft", &["list", "table", "ip", "nat"]);
+        let error = host.try_plan(Family::V4).unwrap_err();
+        assert!(error.kind == ErrorKind::Refused && error.message.contains("only 'nft' understands"), "{error}");
+        let backend = &mut host.backend;
+        assert!(host.namespace.enter(|| backend.plan(Family::V4, None)).is_err(), "our chain is still in it");
+        assert_eq!(host.namespace.must("nft", &["list", "table", "ip", "nat"]), before);
+
+        host.namespace.must("nft", &["flush", "chain", "ip", "nat", "POSTROUTING"]);
+        host.flush(Family::V4);
+        host.namespace.must("nft", &["add", "rule", "ip", "nat", "POSTROUTING", "snat to ip saddr map @m"]);
+        let backend = &mut host.backend;
+        assert!(host.namespace.enter(|| backend.plan(Family::V4, None)).unwrap().is_in_sync());
+    });
 }
 
 both_variants! {

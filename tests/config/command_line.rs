@@ -25,6 +25,31 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() {
+    let render = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ip-masq-agent"));
+        command.args(["render", "--config", concat!(env!("CARGO_MANIFEST_DIR"), "/etc/ip-masq-agent/config.yaml")]);
+        command
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = render().stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = render().stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("standard output can't be written: "), "{}", text(&output.stderr));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let check = Command::new(env!("CARGO_BIN_EXE_ip-masq-agent"))
+        .args(["check", "--config", "/dev/null"])
+        .stderr(writer)
+        .output()
+        .unwrap();
+    assert_eq!(check.status.code(), Some(78));
+}
+
+#[test]
 fn a_switch_may_stand_alone_or_have_a_value() {
     assert_eq!(values(&given(&["--enable-ipv6"]), Key::EnableIpv6), ["true"]);
     assert_eq!(values(&given(&["--enable-ipv6=false"]), Key::EnableIpv6), ["false"]);

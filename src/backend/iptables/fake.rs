@@ -210,6 +210,10 @@ impl Kernel for FakeHost {
         Ok(0)
     }
 
+    fn has_nft_chain(&mut self, _family: Family, _chain: &str) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn legacy_info(&mut self, _family: Family) -> io::Result<Vec<u64>> {
         Ok(Vec::new())
     }

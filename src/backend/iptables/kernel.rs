@@ -2,13 +2,18 @@
 
 use super::sets::{Member, SetHeader};
 use crate::host::go_agent::{self, GoAgent};
-use crate::host::nfnetlink::Nfnetlink;
 use crate::host::nfnetlink::ipset::Ipset;
+use crate::host::nfnetlink::message::Writer;
+use crate::host::nfnetlink::{Nfnetlink, Request};
 use crate::host::view;
 use crate::host::xtables::NatTable;
 use crate::policy::Family;
 use std::io;
 use std::path::Path;
+
+/// `enum nft_chain_attributes` of linux/netfilter/nf_tables.h.
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
 
 /// The questions. A seam: unit tests answer them with values.
 pub trait Kernel {
@@ -42,6 +47,12 @@ pub trait Kernel {
     /// # Errors
     /// When the kernel does not say.
     fn nft_generation(&mut self) -> io::Result<u32>;
+
+    /// True when the nf_tables nat table of the family has a chain of the name.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn has_nft_chain(&mut self, family: Family, chain: &str) -> io::Result<bool>;
 
     /// What moves when the size or a chain of the legacy nat table moves.
     ///
@@ -116,6 +127,23 @@ impl Kernel for LiveKernel {
 
     fn nft_generation(&mut self) -> io::Result<u32> {
         kept(&mut self.nft, Nfnetlink::open)?.generation()
+    }
+
+    fn has_nft_chain(&mut self, family: Family, chain: &str) -> io::Result<bool> {
+        let family = match family {
+            Family::V4 => libc::NFPROTO_IPV4,
+            Family::V6 => libc::NFPROTO_IPV6,
+        };
+        let request = Request { message: libc::NFT_MSG_GETCHAIN, family: family as u8 };
+        let body = |writer: &mut Writer| {
+            writer.text(NFTA_CHAIN_TABLE, "nat");
+            writer.text(NFTA_CHAIN_NAME, chain);
+        };
+        match kept(&mut self.nft, Nfnetlink::open)?.get(request, body, |_| Ok(())) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn legacy_info(&mut self, family: Family) -> io::Result<Vec<u64>> {

@@ -29,7 +29,7 @@ use sets::{ObservedSet, SetHeader, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
-use tools::{Tools, Variant, run};
+use tools::{Tools, Variant, list, run};
 
 /// Keeps a ruleset in the nat table of one iptables variant.
 #[derive(Debug)]
@@ -115,13 +115,19 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
                 notes.push(format!("whether {family} holds leftovers is not known: {error}"));
                 Ok(String::new())
             }
+            // What the program can't list is another's table, unless our chain is in it.
+            Err(error) if error.kind == ErrorKind::Refused && !self.has_chain(family) => Ok(String::new()),
             listing => listing,
         }
     }
 
+    /// Also true when the kernel does not say.
+    fn has_chain(&mut self, family: Family) -> bool {
+        self.tools.variant == Variant::Legacy || self.kernel.has_nft_chain(family, self.chain.as_str()).unwrap_or(true)
+    }
+
     fn save(&mut self, family: Family, counters: bool) -> Result<String, Error> {
-        let output = run(&mut self.exec, &self.tools.save(family, counters))?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        list(&mut self.exec, &self.tools, family, counters)
     }
 
     /// The sets of the host; `None` where there are none to be had, or none that could be changed.

@@ -178,7 +178,7 @@ impl Draft {
         let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|desired| rule.rule.as_ref() == Some(&desired.jump));
         let right: Vec<_> = ours.iter().filter(|(_, rule)| is_right(rule)).collect();
         for (_, rule) in ours.iter().filter(|(_, rule)| !is_right(rule)) {
-            self.drift.push(format!("a jump of an agent is not wanted: '{}'", rule.spec));
+            self.drift.push(format!("a left-over jump: '{}'", rule.spec));
             self.delete("POSTROUTING", rule.spec);
         }
         let Some(desired) = desired else { return };
@@ -215,7 +215,7 @@ impl Draft {
 
     fn leftovers(&mut self, leftovers: &Leftovers, table: &Table<'_>) {
         for name in &leftovers.whole {
-            self.drift.push(format!("chain '{name}' of an agent is not wanted"));
+            self.drift.push(format!("a left-over chain: '{name}'"));
             if table.chain(name).is_some_and(|chain| !chain.rules.is_empty()) {
                 let _ = writeln!(self.deleted, "-F {name}");
             }
@@ -261,7 +261,7 @@ impl Draft {
             if set.references as usize > ours {
                 self.notes.push(format!("set '{name}' stays: rules that are not ours refer to it"));
             } else {
-                self.drift.push(format!("set '{name}' is not wanted"));
+                self.drift.push(format!("a left-over set: '{name}'"));
                 self.discarded.push(name.clone());
             }
         }

@@ -146,6 +146,29 @@ pub fn run(exec: &mut impl Exec, invocation: &Invocation) -> Result<Output, Erro
     if output.status.success() { Ok(output) } else { Err(sort(invocation, &output)) }
 }
 
+/// What iptables-nft-save prints, with status 0, instead of a table that it does not understand (1.8.7 to 1.8.11).
+const INCOMPATIBLE: &str = "is incompatible, use 'nft' tool";
+
+/// The nat table of a family as the tool lists it.
+///
+/// # Errors
+/// What it said, sorted; [`ErrorKind::Refused`] for a table that it does not understand. That one looks empty, and
+/// whoever believed it would add a jump each time.
+pub fn list(exec: &mut impl Exec, tools: &Tools, family: Family, counters: bool) -> Result<String, Error> {
+    let invocation = tools.save(family, counters);
+    let output = run(exec, &invocation)?;
+    let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+    if listing.contains(INCOMPATIBLE) || output.stderr.contains(INCOMPATIBLE) {
+        let message = format!(
+            "{} can't list the {family} nat table, because it holds something that only 'nft' understands; move that \
+             to a table of another name, or set 'backend: nftables'",
+            invocation.program
+        );
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
+    Ok(listing)
+}
+
 /// Phrases of iptables 1.8.7 to 1.8.11 and ipset 7 with what they mean. The first that is found decides.
 const PHRASES: [(&str, ErrorKind); 13] = [
     ("lock file", ErrorKind::Permission),

@@ -17,6 +17,8 @@ const NFPROTO_IPV6: u8 = 10;
 
 /// Our own table of the nftables backend.
 const OUR_TABLE: &str = "ip-masq-agent";
+/// The table of iptables-nft.
+const IPTABLES_TABLE: &str = "nat";
 /// How the comment of our jump begins, and the Go agents' (theirs may have a literal quote in front).
 const OUR_JUMP: &str = "ip-masq-agent: ensure nat POSTROUTING";
 
@@ -46,15 +48,34 @@ pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<Neighbours> {
     Ok(neighbours(chains))
 }
 
+/// True when the nat table of iptables-nft has a jump of ours, or a chain of this name.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn iptables_shows_ours(netlink: &mut Nfnetlink, family: Family, chain: &str) -> io::Result<bool> {
+    let [_, protocol] = protocols(family);
+    let mut found = false;
+    for one in chains(netlink, protocol)?.into_iter().filter(|one| one.table == IPTABLES_TABLE) {
+        let is_postrouting = one.nat_postrouting_priority.is_some();
+        found |= one.name == chain || (is_postrouting && rules(netlink, &one)?.iter().any(is_our_jump));
+    }
+    Ok(found)
+}
+
 fn nat_chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
+    let mut chains = chains(netlink, family)?;
+    chains.retain(|chain| chain.nat_postrouting_priority.is_some());
+    Ok(chains)
+}
+
+fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
     let mut chains = Vec::new();
     let request = Request { message: libc::NFT_MSG_GETCHAIN, family };
     netlink.dump(
         request,
         |_| {},
         |message| {
-            let chain = decode::chain(message)?;
-            chains.extend(chain.nat_postrouting_priority.is_some().then_some(chain));
+            chains.push(decode::chain(message)?);
             Ok(())
         },
     )?;

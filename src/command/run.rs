@@ -124,7 +124,7 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
             tell(format_args!("using {}: {}", chosen.name, chosen.reason));
-            chosen.warnings.iter().for_each(|warning| tell(warning));
+            chosen.warnings.iter().for_each(tell);
             work(&mut kernel, &config)
         }
         Err(error) => complain(&error),

@@ -565,3 +565,30 @@ fn another_backend_at_a_restart_takes_over_and_leaves_nothing_of_the_old_one() {
     assert_eq!(host.command(&["run", "--once"]).code, Some(0));
     assert!(held("nftables") && !held("iptables-nft"));
 }
+
+#[test]
+fn a_public_network_behind_a_gateway_without_a_scope_is_warned_about_everywhere() {
+    let host = host!("resyncInterval: 1s\n");
+    host.node.ip("link add wan0 type veth peer name wan-peer\n\
+                  link add dmz0 type veth peer name dmz-peer\n\
+                  addr add 198.51.100.2/24 dev wan0\naddr add 203.0.113.1/28 dev dmz0\n\
+                  link set wan0 up\nlink set wan-peer up\nlink set dmz0 up\nlink set dmz-peer up\n\
+                  route add default via 198.51.100.1\n");
+    let mut service = host.ready();
+    let warning = "'dmz0' has the public network 203.0.113.0/28 and no scope is set";
+    assert!(service.wait_for_log(warning).contains("outInterfaces"));
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(0) && status.stdout.contains(&format!("warning: {warning}")), "{status:?}");
+    let check = host.command(&["check", "--host"]);
+    assert!(check.code == Some(1) && check.stdout.contains(warning), "{check:?}");
+
+    host.configure("resyncInterval: 1s\noutInterfaces: [wan0]\n");
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(!host.command(&["status"]).stdout.contains("warning"));
+
+    // An address that comes later, as all of them do at boot, is noticed at a resync.
+    host.configure("resyncInterval: 1s\nnonMasqueradeCIDRs: [203.0.113.0/28]\n");
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    host.node.ip("addr add 203.0.113.129/28 dev dmz0\n");
+    service.wait_for_log("'dmz0' has the public network 203.0.113.128/28");
+}

@@ -235,6 +235,10 @@ impl Agent {
             self.reading = Reading::Look { resync };
             self.act(Action::ReadConfig);
         }
+        if resync {
+            // At boot the interfaces get their addresses after us.
+            self.act(Action::ReadHost);
+        }
         if due(&mut self.timers.look) {
             self.act(Action::ReadFingerprint);
         }

@@ -49,6 +49,9 @@ pub struct Report {
     pub families: Vec<FamilyReport>,
     /// What is wrong, in words; empty when nothing is.
     pub degraded: Vec<String>,
+    /// What the administrator should know although nothing is wrong.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// The states that a service can be in.
@@ -163,8 +166,10 @@ impl fmt::Display for Report {
         for family in &self.families {
             writeln!(f, "{:>14}: {family}", family.family)?;
         }
-        for reason in &self.degraded {
-            writeln!(f, "{:>14}: {}", "degraded", reason.trim_end().replace('\n', "\n                "))?;
+        for (label, texts) in [("degraded", &self.degraded), ("warning", &self.warnings)] {
+            for text in texts {
+                writeln!(f, "{label:>14}: {}", text.trim_end().replace('\n', "\n                "))?;
+            }
         }
         Ok(())
     }

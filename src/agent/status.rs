@@ -112,6 +112,14 @@ impl Agent {
                 })
                 .collect(),
             degraded: self.degraded(),
+            warnings: self.warnings(),
         }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let files = self.warned.iter().map(ToString::to_string);
+        let host = self.advised.iter().map(ToString::to_string);
+        let backend = self.backend.iter().flat_map(|chosen| chosen.warnings.clone());
+        files.chain(host).chain(backend).chain(self.noted.iter().cloned()).collect()
     }
 }

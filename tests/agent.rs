@@ -279,6 +279,16 @@ fn what_the_kernel_refused_is_tried_again_and_said_once() {
 }
 
 #[test]
+fn a_backend_that_has_to_wait_is_warned_of_and_the_way_back_is_not() {
+    let mut world = World::running("backend: auto");
+    for (file, warnings) in [("backend: nftables", 1), ("backend: iptables-nft", 1), ("backend: iptables-legacy", 2)] {
+        world.file = Some(file);
+        world.happen(Event::Hangup);
+        assert_eq!(world.count("Warning"), warnings, "{file}");
+    }
+}
+
+#[test]
 fn what_is_in_force_is_repaired_while_a_newer_configuration_is_refused() {
     let mut world = World::running(GOOD);
     world.file = Some(OTHER);

@@ -269,7 +269,8 @@ impl Agent {
     fn warn_of_restart(&mut self, candidate: &Candidate) {
         let Some(active) = &self.active else { return };
         let wanted = candidate.config.settings.backend;
-        if wanted != active.config.settings.backend && wanted != BackendChoice::Auto {
+        let runs = self.backend_name().map(BackendChoice::from) == Some(wanted);
+        if wanted != active.config.settings.backend && wanted != BackendChoice::Auto && !runs {
             let message =
                 "the key 'backend' was changed; the backend is never switched while running, restart the service";
             self.log(Entry::new(Kind::Warning, message));

@@ -4,9 +4,11 @@ use clap::Parser;
 use ip_masq_agent::cli::{Cli, RunArgs, Subcommands};
 use ip_masq_agent::command::{self, Context};
 use ip_masq_agent::config::{Locations, Trust};
+use ip_masq_agent::host::child;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    child::keep_descriptors_from_children();
     let cli = Cli::parse();
     let command = cli.command.unwrap_or(Subcommands::Run(RunArgs::default()));
     let locations = Locations { trust: trust(&command), ..cli.places.into() };

@@ -279,12 +279,24 @@ fn what_the_kernel_refused_is_tried_again_and_said_once() {
 }
 
 #[test]
+fn a_lock_that_was_held_at_a_reload_is_not_waited_for_until_the_next_resync() {
+    let mut world = World::running(GOOD);
+    world.file = Some(OTHER);
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)), (Family::V4, Ok(false)), (Family::V4, Ok(true))];
+    world.happen(Event::Hangup);
+    assert_eq!(world.state(), State::Degraded);
+    world.pass(Duration::from_secs(2));
+    assert_eq!((world.count("Reloaded"), world.state()), (1, State::Ready));
+}
+
+#[test]
 fn a_backend_that_has_to_wait_is_warned_of_and_the_way_back_is_not() {
     let mut world = World::running("backend: auto");
     for (file, warnings) in [("backend: nftables", 1), ("backend: iptables-nft", 1), ("backend: iptables-legacy", 2)] {
         world.file = Some(file);
         world.happen(Event::Hangup);
-        assert_eq!(world.count("Warning"), warnings, "{file}");
+        let said = world.seen.iter().filter(|line| line.ends_with("which takes effect at the next restart"));
+        assert_eq!(said.count(), warnings, "{file}");
     }
 }
 

@@ -534,7 +534,7 @@ fn another_chain_name_replaces_the_chain_and_another_backend_waits_for_a_restart
     assert!(host.rules().contains("-N OURS") && !host.rules().contains("IP-MASQ-AGENT"), "{}", host.rules());
     host.configure(&format!("{GOOD}masqChain: OURS\nbackend: nftables\n"));
     assert_eq!(host.command(&["reload"]).code, Some(0));
-    service.wait_for_log("restart the service");
+    service.wait_for_log("takes effect at the next restart");
     assert!(host.rules().contains("-N OURS"), "{}", host.rules());
     assert_eq!(service.stop().code(), Some(0));
     assert!(!host.rules().contains("OURS"));
@@ -591,4 +591,42 @@ fn a_public_network_behind_a_gateway_without_a_scope_is_warned_about_everywhere(
     assert_eq!(host.command(&["reload"]).code, Some(0));
     host.node.ip("addr add 203.0.113.129/28 dev dmz0\n");
     service.wait_for_log("'dmz0' has the public network 203.0.113.128/28");
+}
+
+#[test]
+fn children_inherit_no_descriptor_no_signal_mask_and_no_environment() {
+    let host = host!(GOOD);
+    let wrapper = "#!/bin/sh\n\
+        { ls /proc/$$/fd | tr '\\n' ' '; echo; grep -E '^Sig(Blk|Ign)' /proc/$$/status; env | sort; } > /run/test/seen\n\
+        exec /usr/sbin/xtables-nft-multi iptables-restore \"$@\"\n";
+    host.node.enter(|| fs::write("/run/test/wrapper", wrapper)).unwrap();
+    host.node.must(
+        "sh",
+        &[
+            "-c",
+            "cp -a /usr/sbin /run/sbin && rm /run/sbin/iptables-nft-restore && \
+                 install -m 755 /run/test/wrapper /run/sbin/iptables-nft-restore && mount --bind /run/sbin /usr/sbin",
+        ],
+    );
+    // Who starts us may have left a descriptor open.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec 9</proc/self/status; exec \"$@\"", "sh", service::BINARY, "run", "--config", CONFIG]);
+    environment(&mut shell);
+    shell.env("SECRET", "1");
+    let mut service = host.start_as(shell);
+    service.wait_for("READY=1");
+    let seen = host.node.enter(|| fs::read_to_string("/run/test/seen")).unwrap();
+    let lines: Vec<&str> = seen.lines().collect();
+    // From 10 on they are the shell's own.
+    let inherited = lines[0].split_whitespace().filter(|fd| fd.parse::<u32>().unwrap() < 10);
+    assert_eq!(inherited.collect::<Vec<_>>(), ["0", "1", "2"], "{seen}");
+    for line in &lines[1..3] {
+        let signals = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+        // The C library's own two, 32 and 33, are whatever they were when the test began.
+        assert_eq!(signals & 0x7fff_ffff, 0, "{seen}");
+    }
+    let ours = ["PWD=", "SHLVL=", "_=", "OLDPWD="];
+    let environment: Vec<&&str> =
+        lines[3..].iter().filter(|line| !ours.iter().any(|own| line.starts_with(own))).collect();
+    assert_eq!(environment, [&"LC_ALL=C", &format!("PATH={}", ip_masq_agent::host::child::PATH).as_str()], "{seen}");
 }

@@ -129,7 +129,7 @@ impl Agent {
             Some(candidate) => match v4_failure(&results) {
                 Some(failure) if self.active.is_none() => return self.start_failed(candidate, failure, now),
                 Some(failure) => {
-                    self.refused_by_kernel(&cause, failure);
+                    self.refused_by_kernel(&cause, failure, now);
                     // What stays in force is looked after all the same.
                     self.begin(Cause::Resync, None, now);
                 }
@@ -188,7 +188,11 @@ impl Agent {
     }
 
     /// A later configuration was refused; the old one is still there, whole.
-    fn refused_by_kernel(&mut self, cause: &Cause, failure: Failure) {
+    fn refused_by_kernel(&mut self, cause: &Cause, failure: Failure, now: Instant) {
+        if failure.transient {
+            // As if the file had been edited again: a held lock is no reason to wait for the next resync.
+            self.timers.settle = Some(now + self.retry.failed());
+        }
         let kind = if failure.kind == ErrorKind::Foreign { Kind::ForeignRefused } else { Kind::Degraded };
         let text = format!("the new configuration could not be put into the kernel: {}", failure.message);
         let refusal = Refusal { kind, line: one_line(&text), text: text.clone() };
@@ -211,7 +215,7 @@ impl Agent {
         now: Instant,
     ) {
         let first = self.active.is_none();
-        self.warn_of_restart(&candidate);
+        let waits = self.waits_for_restart(&candidate);
         self.past.generation += 1;
         self.past.apply = Some((now, took));
         self.waiting_for = None;
@@ -221,7 +225,10 @@ impl Agent {
         }
         self.active = Some(Active::from(candidate));
         let refused = self.record(results, now);
-        let message = self.applied_message(took);
+        let mut message = self.applied_message(took);
+        if waits {
+            message += "; the key 'backend' was changed, which takes effect at the next restart";
+        }
         let kind = if first { Kind::Applied } else { Kind::Reloaded };
         self.log(Entry::new(kind, message.clone()).by(self.backend_name()));
         match refused {
@@ -266,15 +273,11 @@ impl Agent {
     }
 
     /// The backend is never switched while running.
-    fn warn_of_restart(&mut self, candidate: &Candidate) {
-        let Some(active) = &self.active else { return };
+    fn waits_for_restart(&self, candidate: &Candidate) -> bool {
+        let Some(active) = &self.active else { return false };
         let wanted = candidate.config.settings.backend;
         let runs = self.backend_name().map(BackendChoice::from) == Some(wanted);
-        if wanted != active.config.settings.backend && wanted != BackendChoice::Auto && !runs {
-            let message =
-                "the key 'backend' was changed; the backend is never switched while running, restart the service";
-            self.log(Entry::new(Kind::Warning, message));
-        }
+        wanted != active.config.settings.backend && wanted != BackendChoice::Auto && !runs
     }
 
     /// Nothing new was to be applied; what moved was repaired.

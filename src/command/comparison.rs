@@ -1,13 +1,20 @@
 //! The rules of the configuration beside what the kernel holds: shared by `explain`, `diff` and `check --host`.
 
+use crate::agent;
 use crate::backend::{BackendName, Error, Plan};
-use crate::config::Config;
+use crate::config::{BackendChoice, Config, Settings};
+use crate::host::control::{self, Request};
+use crate::host::directories;
 use crate::host::kernel::Kernel;
 use crate::host::nat_hooks::{self, Neighbours};
 use crate::host::nfnetlink::Nfnetlink;
 use crate::policy::Family;
 use serde::Serialize;
 use std::fmt;
+use std::time::Duration;
+
+/// How long a running service may take to say which backend it uses.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A kernel that was asked which backend it takes; nothing is written through it.
 #[derive(Debug)]
@@ -18,13 +25,14 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// Chooses the backend that the service would use.
+    /// Takes the backend that the running service uses, or the one that it would choose.
     ///
     /// # Errors
     /// When the host has none.
     pub fn new(config: &'a Config) -> Result<Self, Error> {
         let mut kernel = Kernel::default();
-        let chosen = kernel.choose(&config.settings)?;
+        let backend = running_backend().map_or(config.settings.backend, BackendChoice::from);
+        let chosen = kernel.choose(&Settings { backend, ..config.settings.clone() })?;
         Ok(Comparison { kernel, backend: chosen.name, config })
     }
 
@@ -40,6 +48,14 @@ impl<'a> Comparison<'a> {
     pub fn plan(&mut self, family: Family) -> Result<Plan, Error> {
         self.kernel.plan(family, self.config)
     }
+}
+
+/// The backend of the running service; `None` when none runs, or none that answers us.
+fn running_backend() -> Option<BackendName> {
+    let answer = control::ask(&directories::runtime(), Request::Status, PATIENCE).ok()??;
+    let report: agent::Report = serde_json::from_slice(&answer).ok()?;
+    let name = report.backend?.name;
+    BackendName::ALL.into_iter().find(|backend| backend.to_string() == name)
 }
 
 /// Foreign nat rules around ours.

@@ -26,7 +26,8 @@ pub fn measure() -> Vec<Figure> {
     });
     let with = backends
         .map(|backend| Figure::new(format!("{backend}, 'reload' of the running service"), "ms", reload(backend)));
-    without.into_iter().chain(with).collect()
+    let parsed = Figure::new("parsing the file", "ms", (0..ROUNDS).map(|_| time_to_parse()).collect());
+    [parsed].into_iter().chain(without).chain(with).collect()
 }
 
 /// Two lists that differ in one prefix, by turns.
@@ -49,6 +50,13 @@ fn in_process(backend: &str) -> Vec<f64> {
         };
         turns.map(time).collect()
     })
+}
+
+fn time_to_parse() -> f64 {
+    let [text, _] = texts("nftables");
+    let start = Instant::now();
+    config(&text);
+    start.elapsed().as_secs_f64() * 1e3
 }
 
 fn config(text: &str) -> Config {

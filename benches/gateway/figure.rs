@@ -104,7 +104,7 @@ impl Figure {
         let median = self.median();
         let limit = self.limit.map(|limit| Reached {
             what: self.what.clone(),
-            goal: format!("≤ {}", self.with_unit(limit)),
+            goal: format!("≤ {limit} {}", self.unit).trim_end().to_owned(),
             measured: self.with_unit(median),
             met: median <= limit,
         });

@@ -87,13 +87,22 @@ enum Measure {
 
 /// A title, what one should know, and what measures it.
 const SECTIONS: [(&str, &str, Measure); 7] = [
-    ("first packet of a new flow", "", Measure::Plotted(first_packet::measure)),
+    (
+        "first packet of a new flow",
+        "Masqueraded behind a list that does not contain its destination: the whole list is asked. 'Linear' are the Go \
+         agent's rules, one per prefix.",
+        Measure::Plotted(first_packet::measure),
+    ),
     (
         "load from file to kernel",
         "The whole process: reading its file, the kernel's commit and, ours, asking the kernel afterwards.",
         Measure::Plain(load::measure),
     ),
-    ("change one of 100,000 CIDRs", "", Measure::Plain(change::measure)),
+    (
+        "change one of 100,000 CIDRs",
+        "Plan, commit and a look whether it is there; 'reload' also reads and parses the file.",
+        Measure::Plain(change::measure),
+    ),
     (
         "resync with nothing changed",
         "One each second. A process that starts has page faults: none of children means that there was no child.",

@@ -46,7 +46,7 @@ impl Look {
     }
 }
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 880.0;
 const HEIGHT: f64 = 480.0;
 /// The field between the axes: left, right, top, bottom. Labels of the lines stand to the right of it.
 const FIELD: (f64, f64, f64, f64) = (70.0, 590.0, 50.0, 420.0);
@@ -57,7 +57,7 @@ const LABEL: f64 = 18.0;
 const STYLE: &str = "
 text { font: 13px sans-serif; fill: #222 } .title { font-size: 16px; font-weight: bold }
 .grid { stroke: #ddd } .line { fill: none; stroke-width: 2 } .leader { fill: none; stroke: #aaa }
-.ours { stroke-width: 3 } .theirs { stroke-dasharray: 7 4 } .floor { stroke-dasharray: 2 3 }
+.ours { stroke-width: 3 } .theirs { stroke-dasharray: 7 4 } .floor { stroke-dasharray: 2 3 } .dot { stroke-dasharray: none }
 .o0 { stroke: #0072b2 } .o1 { stroke: #56b4e9 } .o2 { stroke: #009e73 }
 .t0 { stroke: #d55e00 } .t1 { stroke: #e69f00 } .t2 { stroke: #cc79a7 } .f0 { stroke: #444 } .f1 { stroke: #888 }
 @media (prefers-color-scheme: dark) {
@@ -114,6 +114,9 @@ impl Plot {
                 line.points.iter().map(|point| format!("{:.1},{:.1}", x.at(point.0), y.at(point.1))).collect();
             let class = line.look.class();
             writeln!(text, "<polyline class=\"line {class}\" points=\"{}\"/>", points.join(" "))?;
+            for (x, y) in line.points.iter().map(|point| (x.at(point.0), y.at(point.1))) {
+                writeln!(text, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2\"/>")?;
+            }
             let start = line.points.last().map_or(0.0, |point| x.at(point.0)) + 4.0;
             let (near, far) = (FIELD.1 + 24.0, FIELD.1 + 44.0);
             writeln!(text, "<path class=\"leader\" d=\"M{start:.1} {end:.1}L{near} {label:.1}\"/>")?;

@@ -233,6 +233,12 @@ impl PrefixSet {
 
     /// The aggregated list of a family, each prefix where the first it covers was written.
     pub fn written_order(&self, family: Family) -> Vec<Prefix> {
+        let written = self.entries.iter().map(|entry| entry.value).filter(|prefix| prefix.family() == family);
+        if written.clone().count() == self.len(family) {
+            // As many as were written: none was joined with another one. Most long lists are so, and 100,000 take
+            // 5 ms the other way.
+            return written.collect();
+        }
         let sorted = self.sorted(family);
         let mut first = vec![usize::MAX; sorted.len()];
         for (index, entry) in self.entries.iter().enumerate() {
@@ -362,6 +368,10 @@ mod tests {
         let set = set(&["192.168.0.0/16", "10.128.0.0/9", "10.0.0.0/9", "192.168.4.0/24", "192.168.0.0/16"]);
         let shown: Vec<String> = set.written_order(Family::V4).iter().map(Prefix::to_string).collect();
         assert_eq!(shown, ["192.168.0.0/16", "10.0.0.0/8"]);
+        let apart = ["192.168.0.0/24", "10.2.0.0/15", "10.1.0.0/16", "192.168.2.0/24"];
+        let mixed = self::set(&[apart.as_slice(), &["2001:db8::/32"]].concat());
+        let shown: Vec<String> = mixed.written_order(Family::V4).iter().map(Prefix::to_string).collect();
+        assert_eq!(shown, apart);
     }
 
     #[test]

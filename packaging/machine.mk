@@ -1,5 +1,11 @@
-# The packages on real systemd, in containers.
+# The packages on real systemd: in containers, in a virtual machine, in three.
 
-.PHONY: test-machine
+.PHONY: test-machine test-vm vagrant-test
 test-machine: dist ## the packages on real systemd, in containers of Debian 12 and 13
 	tests/machine/run
+
+test-vm: deb ## the .deb on a stock kernel: modules, and the administrator's own ssh session
+	tests/vm/run
+
+vagrant-test: $(if $(filter rpm,$(LAB_FAMILY)),rpm,deb) ## client, gateway and server as virtual machines; LAB_FAMILY=rpm
+	tests/vagrant/run

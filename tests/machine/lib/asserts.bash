@@ -53,6 +53,7 @@ policy_holds() {
     reset_counters
     send_flows $PUBLIC 20
     send_flows $PRIVATE 20
+    wait_until 10 have_arrived 40 || true
     equals 'masqueraded to the public address' "$(arrived public-masqueraded)" 20
     equals 'plain to the public address' "$(arrived public-plain)" 0
     equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 0
@@ -68,7 +69,7 @@ masquerades() {
 
 # configure TEXT: the whole main file.
 configure() {
-    printf '%s\n' "$1" >"$CONTAINER/root$CONFIG"
+    printf '%s\n' "$1" | put_file $CONFIG
 }
 
 # drop_in TEXT, or none to remove it.

@@ -12,6 +12,11 @@ inside() {
     nsenter -t "$(leader)" -a systemd-run --quiet --wait --pipe --collect -- "${@//\$/\$\$}"
 }
 
+# put_file PATH: with the text on standard input.
+put_file() {
+    cat >"$CONTAINER/root$1"
+}
+
 # start_container KIND: a fresh one, booted.
 start_container() {
     local lower
@@ -92,12 +97,7 @@ stop_container() {
     rm -rf "$CONTAINER"
 }
 
-# wait_until SECONDS COMMAND…: true as soon as the command is.
-wait_until() {
-    local end=$(($(date +%s%N) + $1 * 1000000000))
-    shift
-    until "$@" 2>/dev/null; do
-        [ "$(date +%s%N)" -lt "$end" ] || return 1
-        sleep 0.02
-    done
+journal_since() {
+    [ ! -e "$CONTAINER/leader" ] || nsenter -t "$(leader)" -a journalctl --quiet --no-pager --no-hostname \
+        --since="@$1" --unit=ip-masq-agent
 }

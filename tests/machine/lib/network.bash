@@ -59,6 +59,11 @@ arrived() {
     ip netns exec server nft list counter ip watch "$1" | awk '$1 == "packets" { print $2 }'
 }
 
+# have_arrived COUNT: on all counters together. A virtual machine forwards when it gets to it.
+have_arrived() {
+    [ "$(ip netns exec server nft list counters table ip watch | awk '$1 == "packets" { all += $2 } END { print all }')" -ge "$1" ]
+}
+
 reset_counters() {
     ip netns exec server nft reset counters >/dev/null
 }

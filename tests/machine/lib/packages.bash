@@ -26,13 +26,14 @@ unpack_source() {
 
 # Two dnf repositories: the package with the one that stands for Debian, and a later release.
 make_rpm_repositories() {
-    local rpm work=$SCRATCH/rpm each
+    local rpm work=$SCRATCH/rpm root base each
     rpm=$(ls -t "$TOP"/dist/*-1.*.rpm 2>/dev/null | head -n1)
     [ -n "$rpm" ] || { echo "no .rpm in $TOP/dist: 'make rpm' makes one" >&2; return 1; }
     mkdir -p "$SCRATCH/repository/rpm-first" "$SCRATCH/repository/rpm-second" "$work"
     cp "$rpm" "$SCRATCH/repository/rpm-first/"
     later_rpm "$work" && cp "$work"/RPMS/*/*.rpm "$SCRATCH/repository/rpm-second/" || return
-    base_rpm "$work/base" && cp "$work"/base/RPMS/*/*.rpm "$SCRATCH/repository/rpm-first/" || return
+    root=$(unpack_rootfs "${suites[0]}" rpm) &&
+        base=$("$TOP/packaging/lab/userland-rpm" "$root" "$work/base") && cp "$base" "$SCRATCH/repository/rpm-first/" || return
     for each in first second; do createrepo_c --quiet "$SCRATCH/repository/rpm-$each" || return; done
 }
 
@@ -41,24 +42,6 @@ later_rpm() {
     dpkg-deb -x "$SCRATCH"/repository/first/*.deb "$1/tree" &&
         rpmbuild -bb "$TOP/rpm/ip-masq-agent.spec" --quiet --define "_topdir $1" --define "_sourcedir $TOP/dist" \
             --define "prebuilt $1/tree/usr/sbin/ip-masq-agent" --define 'revision 2' >"$1/log" 2>&1 || { cat "$1/log" >&2; return 1; }
-}
-
-# base_rpm DIRECTORY: a package without files that provides what the Debian userland has: the libraries with their real
-# symbol versions, the shell, systemd.
-base_rpm() {
-    local root libraries
-    mkdir -p "$1"
-    root=$(unpack_rootfs "${suites[0]}" rpm) || return
-    # rpm looks only at libraries that are executable, which Debian's need not be, and at nothing below /dev.
-    libraries=$(mktemp -d /tmp/ip-masq-agent-libraries.XXXXXX)
-    find "$root/usr/lib" \( -name libc.so.6 -o -name libgcc_s.so.1 \) -exec install -m 0755 -t "$libraries" {} +
-    {
-        printf 'Name: debian-userland\nVersion: 1\nRelease: 1\nSummary: What Debian has\nLicense: none\n'
-        find "$libraries" -type f | /usr/lib/rpm/find-provides | sort -u | sed 's/^/Provides: /'
-        printf 'Provides: /bin/sh, systemd, nftables, iptables-nft, ipset, rtld(GNU_HASH)\n%%description\n.\n%%files\n'
-    } >"$1/debian-userland.spec"
-    rm -rf "$libraries"
-    rpmbuild -bb "$1/debian-userland.spec" --quiet --define "_topdir $1" >"$1/log" 2>&1 || { cat "$1/log" >&2; return 1; }
 }
 
 # repack DEB DIRECTORY: the same package one revision later.

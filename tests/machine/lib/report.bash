@@ -1,4 +1,4 @@
-# Checks, their results, and the table of them.
+# Checks, their results, and the table of them. Whoever uses this defines journal_since SECONDS, of the unit under test.
 
 RESULTS=$SCRATCH/results
 : >"$RESULTS"
@@ -32,7 +32,7 @@ run_scenario() {
     stop_container
 }
 
-# check 'A SENTENCE' FUNCTION: runs it in a subshell where any failure ends it, and notes what came of it.
+# check 'A SENTENCE' FUNCTION: runs it in a subshell where any failure ends it, notes what came of it, and returns that.
 check() {
     local begin end rc
     BEGAN=$(date +%s.%N)
@@ -42,13 +42,14 @@ check() {
         "$2"
     ) >"$SCRATCH/log" 2>&1
     rc=$?
-    end_stream 2>/dev/null
+    declare -F end_stream >/dev/null && end_stream 2>/dev/null
     end=$(date +%s%N)
     if [ $rc = 0 ]; then
         verdict "$1" ok $(((end - begin) / 1000000))
     else
         verdict "$1" FAILED $(((end - begin) / 1000000))
     fi
+    return $rc
 }
 
 verdict() {
@@ -59,8 +60,7 @@ verdict() {
     printf '%-9s %-11s %-78s %-6s %6d ms  %s\n' "$SUITE" "$SCENARIO" "$1" "$2" "$3" "$note"
     if [ "$2" != ok ]; then
         sed 's/^/    | /' "$SCRATCH/log"
-        [ ! -e "$CONTAINER/leader" ] || nsenter -t "$(leader)" -a journalctl --quiet --no-pager --no-hostname \
-            --since="@${BEGAN:-0}" --unit=ip-masq-agent 2>&1 | tail -n 40 | sed 's/^/    journal | /'
+        journal_since "${BEGAN:-0}" 2>&1 | tail -n 40 | sed 's/^/    journal | /'
     fi
 }
 
@@ -74,6 +74,17 @@ report() {
     total=$(wc -l <"$RESULTS")
     failed=$(awk -F'\t' '$4 != "ok"' "$RESULTS" | wc -l)
     echo
+    awk -F'\t' '$4 != "ok" { printf "FAILED  %s  %s  %s\n", $1, $2, $3 }' "$RESULTS"
     echo "$total checks, $failed failed, $1 s"
     [ "$total" -gt 0 ] && [ "$failed" = 0 ]
+}
+
+# wait_until SECONDS COMMAND…: true as soon as the command is.
+wait_until() {
+    local end=$(($(date +%s%N) + $1 * 1000000000))
+    shift
+    until "$@" 2>/dev/null; do
+        [ "$(date +%s%N)" -lt "$end" ] || return 1
+        sleep 0.02
+    done
 }

@@ -1,9 +1,12 @@
 # Root filesystems: built once per suite and package list, kept as tarballs outside git.
 
-CACHE=${MACHINE_CACHE:-$TOP/.cache/machine}
+CACHE=${LAB_CACHE:-$TOP/.cache/lab}
 
 # What a plain Debian gateway has, before our package comes.
 BASE_PACKAGES=systemd,systemd-sysv,dbus,iptables,nftables,ipset,iproute2,procps,kmod,udev,ca-certificates,man-db,mandoc
+
+# The kernel that Debian ships for virtual machines: a stock one, everything of netfilter in modules.
+KERNEL_PACKAGES=linux-image-cloud-amd64,openssh-server
 
 # packages_of KIND: the package list of a root filesystem.
 packages_of() {
@@ -14,6 +17,9 @@ packages_of() {
         docker) echo "$BASE_PACKAGES,docker.io" ;;
         rpm) echo "$BASE_PACKAGES,rpm,dnf" ;;
         autopkgtest) echo "$BASE_PACKAGES,autopkgtest,dpkg-dev" ;;
+        vm) echo "$BASE_PACKAGES,$KERNEL_PACKAGES" ;;
+        box-deb) echo "$BASE_PACKAGES,$KERNEL_PACKAGES,sudo" ;;
+        box-rpm) echo "$BASE_PACKAGES,$KERNEL_PACKAGES,sudo,rpm,dnf" ;;
         *) die "no root filesystem of kind '$1'" ;;
     esac
 }

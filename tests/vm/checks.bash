@@ -1,0 +1,98 @@
+# What only a kernel with modules can show.
+
+checks() {
+    check 'the machine boots, the package installs' boots_and_installs || return
+    local backend
+    for backend in iptables-nft iptables-legacy nftables; do
+        BACKEND=$backend LIST="[10.0.0.0/8]"
+        check "$backend from a fresh boot: modules load by themselves, an open ssh session goes on" works_from_fresh_boot
+    done
+    BACKEND=iptables-nft LIST="[$(seq -s, -f '10.%g.0.0/17' 0 200)]"
+    check 'iptables with ipset from a fresh boot: the same' works_from_fresh_boot
+    check 'enabled: the rules are in after a reboot' rules_after_reboot
+    check "the session is a real one: the Go agent's rules cut it" go_rules_cut_session
+}
+
+boots_and_installs() {
+    start_machine || { tail -n 30 "$SCRATCH/console" "$SCRATCH/qemu"; return 1; }
+    inside env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq /root/ip-masq-agent.deb
+    note "Linux $(inside uname -r)"
+}
+
+# netfilter_modules: those that are loaded and belong to nat.
+netfilter_modules() {
+    inside sh -c "awk '{ print \$1 }' /proc/modules | grep -E '^(nf_tables|nf_nat|nf_conntrack|ip_tables|ip_set|x_tables|xt_|nft_|iptable_)' | sort | paste -sd' '"
+}
+
+# The session comes from the LAN, a network that neither list exempts, and the kernel tracks no connection yet.
+works_from_fresh_boot() {
+    inside systemctl disable --now ip-masq-agent
+    configure "backend: $BACKEND
+nonMasqueradeCIDRs: $LIST"
+    reboot
+    equals 'modules after boot' "$(netfilter_modules)" ''
+    open_session
+    session_answers before
+    inside systemctl enable --now ip-masq-agent
+    session_answers after
+    policy_holds
+    session_answers 'after traffic'
+    equals 'ActiveState' "$(property ActiveState)" active
+    inside ip-masq-agent status
+    loaded_what_it_needs "$(netfilter_modules)"
+}
+
+loaded_what_it_needs() {
+    local need
+    echo "loaded: $1"
+    case $BACKEND in
+        iptables-legacy) need='ip_tables iptable_nat' ;;
+        *) need='nf_tables' ;;
+    esac
+    [[ $LIST != *,* ]] || need="$need ip_set xt_set"
+    for need in $need nf_nat nf_conntrack; do
+        [[ " $1 " == *" $need "* ]] || { echo "'$need' is not loaded"; return 1; }
+    done
+}
+
+rules_after_reboot() {
+    reboot
+    equals 'ActiveState' "$(property ActiveState)" active
+    policy_holds
+}
+
+open_session() {
+    coproc SESSION { over_ssh cat 2>/dev/null; }
+}
+
+session_answers() {
+    local answer
+    echo "$1" >&"${SESSION[1]}"
+    read -r -t 20 answer <&"${SESSION[0]}" || { echo "the open session is dead: $1"; return 1; }
+    equals 'the echo' "$answer" "$1"
+}
+
+has_go_rules() {
+    inside iptables -t nat -S IP-MASQ-AGENT
+}
+
+# Without this the checks above could pass because the session is not one that rules can cut.
+go_rules_cut_session() {
+    inside systemctl disable --now ip-masq-agent
+    reboot
+    equals 'modules after boot' "$(netfilter_modules)" ''
+    put_file /root/go.rules <<'RULES'
+*nat
+:IP-MASQ-AGENT - [0:0]
+-A POSTROUTING -m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT
+-A IP-MASQ-AGENT -d 10.0.0.0/8 -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN
+-A IP-MASQ-AGENT -m comment --comment "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)" -j MASQUERADE --random-fully
+COMMIT
+RULES
+    open_session
+    session_answers before
+    # Detached: the session this comes over is cut as well.
+    inside systemd-run --quiet --on-active=2 sh -c 'iptables-restore --noflush /root/go.rules'
+    wait_until 30 has_go_rules
+    fails session_answers after
+}

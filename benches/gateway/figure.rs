@@ -17,8 +17,10 @@ pub struct Figure {
 #[derive(Debug, Clone)]
 struct Beside {
     ratio: f64,
-    /// What follows the ratio: `× a lone masquerade rule`.
+    /// What follows the ratio in words: `× a lone masquerade rule`, `× less than nft -f`.
     words: String,
+    /// The same for a ratio below 1 turned over, where that is said otherwise: `× more than nft -f`.
+    turned: Option<String>,
     goal: Option<Goal>,
 }
 
@@ -68,14 +70,15 @@ impl Figure {
     /// How many times as much as another figure, and the most that this should be.
     pub fn times(mut self, other: &Figure, name: &str, goal: Option<f64>) -> Self {
         let words = format!("× {name}");
-        self.beside.push(Beside { ratio: ratio(&self, other), words, goal: goal.map(Goal::AtMost) });
+        self.beside.push(Beside { ratio: ratio(&self, other), words, turned: None, goal: goal.map(Goal::AtMost) });
         self
     }
 
     /// How many times less than another figure, and the least that this should be.
     pub fn less_than(mut self, other: &Figure, name: &str, goal: Option<f64>) -> Self {
         let words = format!("× less than {name}");
-        self.beside.push(Beside { ratio: ratio(other, &self), words, goal: goal.map(Goal::AtLeast) });
+        let turned = Some(format!("× more than {name}"));
+        self.beside.push(Beside { ratio: ratio(other, &self), words, turned, goal: goal.map(Goal::AtLeast) });
         self
     }
 
@@ -83,8 +86,7 @@ impl Figure {
     pub fn row(&self) -> [String; 6] {
         let low = self.samples.iter().copied().fold(f64::INFINITY, f64::min);
         let high = self.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let beside: Vec<String> =
-            self.beside.iter().map(|beside| format!("{} {}", number(beside.ratio), beside.words)).collect();
+        let beside: Vec<String> = self.beside.iter().map(Beside::text).collect();
         let goals: Vec<String> = self.reached().iter().map(|goal| format!("{}{}", goal.goal, outcome(goal))).collect();
         [
             self.what.clone(),
@@ -131,6 +133,15 @@ impl Figure {
 
     fn with_unit(&self, value: f64) -> String {
         format!("{} {}", number(value), self.unit).trim_end().to_owned()
+    }
+}
+
+impl Beside {
+    fn text(&self) -> String {
+        match &self.turned {
+            Some(turned) if self.ratio < 1.0 => format!("{} {turned}", number(1.0 / self.ratio)),
+            _ => format!("{} {}", number(self.ratio), self.words),
+        }
     }
 }
 

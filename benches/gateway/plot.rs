@@ -55,13 +55,13 @@ const LABEL: f64 = 18.0;
 
 /// Colours of Okabe and Ito, which the colour-blind can tell apart; lighter ones on a dark page.
 const STYLE: &str = "
-text { font: 13px sans-serif; fill: #222 } .title { font-size: 16px; font-weight: bold }
+.page { fill: #fff } text { font: 13px sans-serif; fill: #222 } .title { font-size: 16px; font-weight: bold }
 .grid { stroke: #ddd } .line { fill: none; stroke-width: 2 } .leader { fill: none; stroke: #aaa }
 .ours { stroke-width: 3 } .theirs { stroke-dasharray: 7 4 } .floor { stroke-dasharray: 2 3 } .dot { stroke-dasharray: none }
 .o0 { stroke: #0072b2 } .o1 { stroke: #56b4e9 } .o2 { stroke: #009e73 }
 .t0 { stroke: #d55e00 } .t1 { stroke: #e69f00 } .t2 { stroke: #cc79a7 } .f0 { stroke: #444 } .f1 { stroke: #888 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6e6e6 } .grid { stroke: #3a3a3a } .leader { stroke: #777 }
+  .page { fill: #14181d } text { fill: #e6e6e6 } .grid { stroke: #3a3a3a } .leader { stroke: #777 }
   .o0 { stroke: #4aa8e0 } .o1 { stroke: #9bd3f5 } .o2 { stroke: #2fd0a2 }
   .t0 { stroke: #ff8a3c } .t1 { stroke: #f5bd41 } .t2 { stroke: #e6a5c9 } .f0 { stroke: #ccc } .f1 { stroke: #999 }
 }
@@ -77,6 +77,7 @@ impl Plot {
         let mut text = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n\
              <title>{title}</title>\n<style>{STYLE}</style>\n\
+             <rect class=\"page\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"6\"/>\n\
              <text class=\"title\" x=\"{}\" y=\"28\">{title}</text>\n",
             FIELD.0
         );

@@ -2,6 +2,7 @@
 
 use super::figure::{Figure, outcome};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::process::Command;
 
@@ -66,6 +67,7 @@ pub fn machine() -> Vec<(&'static str, String)> {
         ("nft", said_by("nft", &["--version"])),
         ("ipset", said_by("ipset", &["--version"]).lines().next().unwrap_or_default().to_owned()),
         ("load before the run", load()),
+        ("others listening to nf_tables", listeners().to_string()),
     ]
 }
 
@@ -97,4 +99,23 @@ fn cpu_model() -> String {
 fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// How many sockets on this machine listen to the changes of nf_tables, as far as they can be seen.
+///
+/// The kernel keeps one mask of listeners for all network namespaces (`netlink_has_listeners`, af_netlink.c): one
+/// socket anywhere, and every commit everywhere makes a message of each of its elements, which takes most of its time.
+fn listeners() -> usize {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let tables = processes.filter_map(|process| std::fs::read_to_string(process.path().join("net/netlink")).ok());
+    let sockets: BTreeSet<String> = tables.flat_map(|table| listening(&table)).collect();
+    sockets.len()
+}
+
+/// The inodes of the sockets of a /proc/PID/net/netlink that are in the group NFNLGRP_NFTABLES of NETLINK_NETFILTER.
+fn listening(table: &str) -> Vec<String> {
+    let is_in = |groups: &str| u32::from_str_radix(groups, 16).is_ok_and(|groups| groups & 1 << 6 != 0);
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = rows.filter(|row| row.len() == 10 && row[1] == "12" && is_in(row[3]));
+    rows.map(|row| row[9].to_owned()).collect()
 }

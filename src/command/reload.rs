@@ -3,7 +3,7 @@
 use super::{Context, exit, tell};
 use crate::agent::{ReloadAnswer, ReloadOutcome};
 use crate::host::control::{self, Request};
-use crate::host::directories;
+use crate::host::{directories, journal};
 use std::time::Duration;
 
 /// Longer than the service takes to put 100,000 ranges into a busy kernel; systemd has a limit of its own.
@@ -24,7 +24,7 @@ pub fn run(_context: &Context) -> u8 {
     };
     match serde_json::from_slice::<ReloadAnswer>(&answer) {
         Ok(ReloadAnswer { outcome, message }) => {
-            tell(message.trim_end());
+            tell(what_to_say(&message, journal::is_stderr()));
             match outcome {
                 ReloadOutcome::Applied => exit::OK,
                 ReloadOutcome::Refused => exit::FAILED,
@@ -35,5 +35,24 @@ pub fn run(_context: &Context) -> u8 {
             tell(format_args!("the service's answer can't be understood: {error}"));
             exit::UNKNOWN
         }
+    }
+}
+
+/// As ExecReload the whole text would be in the journal twice: the service itself has put it there.
+fn what_to_say(message: &str, in_journal: bool) -> &str {
+    let message = message.trim_end();
+    if in_journal { message.lines().next().unwrap_or_default() } else { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_hears_one_line_and_a_terminal_everything() {
+        let message = "config.yaml:1:22: what is wrong\n  | the line\n  | ^^^\n";
+        assert_eq!(what_to_say(message, true), "config.yaml:1:22: what is wrong");
+        assert_eq!(what_to_say(message, false), message.trim_end());
+        assert_eq!(what_to_say("", true), "");
     }
 }

@@ -32,7 +32,7 @@ enum Sink {
 }
 
 impl Journal {
-    /// The journal if our standard error is connected to it (JOURNAL_STREAM, systemd.exec(5)), else standard error.
+    /// The journal if our standard error is connected to it, else standard error.
     pub fn open() -> Self {
         let sink = match native() {
             Some(socket) => Sink::Native(socket),
@@ -67,10 +67,16 @@ impl Journal {
     }
 }
 
+/// Whether our standard error is connected to the journal: JOURNAL_STREAM, systemd.exec(5).
+pub fn is_stderr() -> bool {
+    let (Ok(stream), Ok(stat)) = (std::env::var("JOURNAL_STREAM"), fstat(io::stderr())) else {
+        return false;
+    };
+    stream == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
 fn native() -> Option<UnixDatagram> {
-    let stream = std::env::var("JOURNAL_STREAM").ok()?;
-    let stat = fstat(io::stderr()).ok()?;
-    if stream != format!("{}:{}", stat.st_dev, stat.st_ino) {
+    if !is_stderr() {
         return None;
     }
     let socket = UnixDatagram::unbound().ok()?;

@@ -7,7 +7,8 @@ PUBLIC=203.0.113.1
 EXEMPT=10.200.0.1
 
 checks() {
-    check 'three machines come up, the package is installed' machines_come_up || return
+    check 'three machines come up, the package is installed' machines_come_up
+    passed || return
     check 'the installation neither enables nor starts the service, and no flow is masqueraded' stays_off
     check 'enable --now over ssh: ready, and a session that was open goes on' enables
     check 'the server sees the gateway, and where exempt the client' default_policy_holds
@@ -109,7 +110,8 @@ boot_id() {
 
 has_rebooted() {
     hang_up gateway
-    [ "$(boot_id)" != "$1" ] && on gateway 'systemctl is-active lab-routes'
+    local now
+    now=$(boot_id) && [ "$now" != "$1" ] && on gateway 'systemctl is-active lab-routes'
 }
 
 reboots() {
@@ -128,8 +130,9 @@ purges() {
         deb) on gateway 'DEBIAN_FRONTEND=noninteractive apt-get purge -y -qq ip-masq-agent' ;;
         rpm) on gateway 'dnf remove -y -q ip-masq-agent && rm -rf /etc/ip-masq-agent' ;;
     esac
-    equals 'what is left' "$(on gateway "find / -xdev -iname '*ip-masq-agent*' \
-        -not -path '/proc/*' -not -path '/tmp/*' -not -path '/var/log/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/*' \
-        -not -path '/run/systemd/*'")" ''
+    local left
+    left=$(on gateway "find / -xdev -iname '*ip-masq-agent*' -not -path '/proc/*' -not -path '/tmp/*' -not -path '/var/log/*' \
+        -not -path '/var/lib/apt/*' -not -path '/var/cache/*' -not -path '/run/systemd/*'")
+    equals 'what is left' "$left" ''
     server_sees $CLIENT_ADDRESS $CLIENT_ADDRESS
 }

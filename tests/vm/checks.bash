@@ -1,7 +1,8 @@
 # What only a kernel with modules can show.
 
 checks() {
-    check 'the machine boots, the package installs' boots_and_installs || return
+    check 'the machine boots, the package installs' boots_and_installs
+    passed || return
     local backend
     for backend in iptables-nft iptables-legacy nftables; do
         BACKEND=$backend LIST="[10.0.0.0/8]"
@@ -24,13 +25,19 @@ netfilter_modules() {
     inside sh -c "awk '{ print \$1 }' /proc/modules | grep -E '^(nf_tables|nf_nat|nf_conntrack|ip_tables|ip_set|x_tables|xt_|nft_|iptable_)' | sort | paste -sd' '"
 }
 
+nothing_is_loaded() {
+    local modules
+    modules=$(netfilter_modules)
+    equals 'modules after boot' "$modules" ''
+}
+
 # The session comes from the LAN, a network that neither list exempts, and the kernel tracks no connection yet.
 works_from_fresh_boot() {
     inside systemctl disable --now ip-masq-agent
     configure "backend: $BACKEND
 nonMasqueradeCIDRs: $LIST"
     reboot
-    equals 'modules after boot' "$(netfilter_modules)" ''
+    nothing_is_loaded
     open_session
     session_answers before
     inside systemctl enable --now ip-masq-agent
@@ -39,19 +46,20 @@ nonMasqueradeCIDRs: $LIST"
     session_answers 'after traffic'
     equals 'ActiveState' "$(property ActiveState)" active
     inside ip-masq-agent status
-    loaded_what_it_needs "$(netfilter_modules)"
+    loaded_what_it_needs
 }
 
 loaded_what_it_needs() {
-    local need
-    echo "loaded: $1"
+    local need modules
+    modules=$(netfilter_modules)
+    echo "loaded: $modules"
     case $BACKEND in
         iptables-legacy) need='ip_tables iptable_nat' ;;
         *) need='nf_tables' ;;
     esac
     [[ $LIST != *,* ]] || need="$need ip_set xt_set"
     for need in $need nf_nat nf_conntrack; do
-        [[ " $1 " == *" $need "* ]] || { echo "'$need' is not loaded"; return 1; }
+        [[ " $modules " == *" $need "* ]] || { echo "'$need' is not loaded"; return 1; }
     done
 }
 
@@ -80,7 +88,7 @@ has_go_rules() {
 go_rules_cut_session() {
     inside systemctl disable --now ip-masq-agent
     reboot
-    equals 'modules after boot' "$(netfilter_modules)" ''
+    nothing_is_loaded
     put_file /root/go.rules <<'RULES'
 *nat
 :IP-MASQ-AGENT - [0:0]

@@ -85,7 +85,8 @@ boot_id() {
 }
 
 is_up_again() {
-    [ "$(boot_id)" != "$1" ] && is_up
+    local now
+    now=$(boot_id) && [ "$now" != "$1" ] && is_up
 }
 
 # reboot: no module that the boot itself does not need is loaded afterwards.

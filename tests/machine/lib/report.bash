@@ -32,7 +32,8 @@ run_scenario() {
     stop_container
 }
 
-# check 'A SENTENCE' FUNCTION: runs it in a subshell where any failure ends it, notes what came of it, and returns that.
+# check 'A SENTENCE' FUNCTION: runs it in a subshell where any failure ends it, and notes what came of it.
+# Never in front of '||' or behind 'if': bash would ignore 'set -e' down into the function.
 check() {
     local begin end rc
     BEGAN=$(date +%s.%N)
@@ -49,7 +50,11 @@ check() {
     else
         verdict "$1" FAILED $(((end - begin) / 1000000))
     fi
-    return $rc
+}
+
+# passed: whether the last check has.
+passed() {
+    [ "$(tail -n1 "$RESULTS" | cut -f4)" = ok ]
 }
 
 verdict() {

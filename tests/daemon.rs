@@ -604,7 +604,7 @@ fn children_inherit_no_descriptor_no_signal_mask_and_no_environment() {
         "sh",
         &[
             "-c",
-            "cp -a /usr/sbin /run/sbin && rm /run/sbin/iptables-nft-restore && \
+            "cp -dR --preserve=mode /usr/sbin /run/sbin && rm /run/sbin/iptables-nft-restore && \
                  install -m 755 /run/test/wrapper /run/sbin/iptables-nft-restore && mount --bind /run/sbin /usr/sbin",
         ],
     );

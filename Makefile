@@ -26,8 +26,8 @@ test: needs ## every test, in namespaces of its own
 	$(CARGO) test --locked --no-run
 	$(IN_LAB) $(CARGO) test --locked --offline --no-fail-fast
 
-bench: needs ## the numbers of docs/performance.md, measured here; JSON in target/bench.json
-	$(CARGO) build --release --locked --benches
+bench: needs ## the numbers of docs/performance.md, measured here; tables, JSON and plot in target/
+	$(CARGO) bench --locked --bench gateway --no-run
 	$(IN_LAB) $(CARGO) bench --locked --offline --bench gateway
 
 lint: ## formatting, clippy, rustdoc and dependencies, warnings being errors

@@ -77,7 +77,7 @@ fn holder(file: &mut File) -> Option<u32> {
 mod tests {
     use super::*;
 
-    // That a second process is refused is seen in tests/daemon.rs: within one process a record lock is no bar.
+    // That a second process is refused is seen in tests/daemon/life.rs: within one process a record lock is no bar.
     #[test]
     fn the_file_names_its_holder() {
         let directory = tempfile::tempdir().unwrap();

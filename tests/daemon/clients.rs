@@ -1,0 +1,65 @@
+//! Who may ask over the control socket, and who can do harm there.
+
+use super::*;
+use std::os::unix::process::CommandExt;
+
+#[test]
+fn nobody_at_the_control_socket_can_hurt_the_service() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    let connect = || host.node.enter(|| UnixStream::connect(format!("{RUNTIME}/control.sock"))).unwrap();
+    for garbage in [&b"\xff\xfe\0\n"[..], b"reload", b"status --json\n", &[b'x'; 100_000]] {
+        let mut stream = connect();
+        // The service may hang up in the middle of it.
+        let _ = stream.write_all(garbage);
+        stream.shutdown(std::net::Shutdown::Write).unwrap_or_default();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert_eq!(answer, b"", "{garbage:?}");
+    }
+    let half: Vec<UnixStream> = (0..100)
+        .map(|_| {
+            let mut stream = connect();
+            let _ = stream.write_all(b"rel");
+            stream
+        })
+        .collect();
+    drop(half);
+    let mut gone = connect();
+    gone.write_all(b"reload\n").unwrap();
+    drop(gone);
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert_eq!(host.command(&["status"]).code, Some(0));
+}
+
+#[test]
+fn an_ordinary_user_is_told_that_only_root_may_ask() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    let asked = host.node.enter(|| {
+        // Where it was built an ordinary user may not look.
+        fs::copy(service::BINARY, "/run/test/binary").unwrap();
+        let mut status = Command::new("/run/test/binary");
+        environment(&mut status);
+        status.args(["status"]).uid(65534).gid(65534).output()
+    });
+    // In a user namespace there may be no other user.
+    let Ok(asked) = asked else { return lab::skip("there is no ordinary user here") };
+    let said = String::from_utf8_lossy(&asked.stdout);
+    assert_eq!((asked.status.code(), &*said), (Some(3), "the service did not answer: only root may ask it\n"));
+}
+
+#[test]
+fn clients_that_say_nothing_are_dropped_and_make_room() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    let connect = || host.node.enter(|| UnixStream::connect(format!("{RUNTIME}/control.sock"))).unwrap();
+    let silent: Vec<UnixStream> = (0..16).map(|_| connect()).collect();
+    for mut stream in silent {
+        let mut answer = Vec::new();
+        stream.set_read_timeout(Some(lab::DEADLINE)).unwrap();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"");
+    }
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+}

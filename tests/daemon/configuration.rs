@@ -1,0 +1,174 @@
+//! What becomes of good, bad and missing configurations.
+
+use super::*;
+
+#[test]
+fn a_hangup_with_a_good_file_reloads_and_with_a_bad_one_changes_nothing() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    host.configure(OTHER);
+    service.signal(Signal::HUP);
+    let reload = service.wait_for("READY=1");
+    let usec = reload[0].strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    assert!(usec.parse::<u64>().unwrap() > 0, "{reload:?}");
+    let rules = host.rules();
+    assert!(rules.contains("-d 192.168.0.0/16") && !rules.contains("-d 10.0.0.0/8"), "{rules}");
+
+    let generation = host.generation();
+    host.configure(BAD);
+    service.signal(Signal::HUP);
+    let reload = service.wait_for("READY=1").join("\n");
+    assert!(reload.starts_with("RELOADING=1") || reload.starts_with("STATUS=degraded"), "{reload}");
+    assert!(reload.contains(&format!("STATUS=degraded: {CONFIG}:1:22: nonMasqueradeCIDRs")), "{reload}");
+    assert_eq!((host.rules(), host.generation()), (rules, generation));
+    assert_eq!(host.command(&["status"]).code, Some(1));
+}
+
+#[test]
+fn the_reload_command_fails_with_what_the_service_found() {
+    let host = host!(GOOD);
+    let reload = || host.command(&["reload"]);
+    assert_eq!(reload().code, Some(3), "nobody is there");
+    let mut service = host.ready();
+    host.configure(OTHER);
+    let applied = reload();
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    assert!(host.rules().contains("-d 192.168.0.0/16"));
+
+    host.configure(BAD);
+    let bad = reload();
+    assert_eq!(bad.code, Some(78), "{bad:?}");
+    assert!(bad.stderr.starts_with(&format!("{CONFIG}:1:22: nonMasqueradeCIDRs: ")), "{bad:?}");
+
+    host.node.must("iptables-nft", &["-t", "nat", "-N", "SOMEBODY"]);
+    host.node.must("iptables-nft", &["-t", "nat", "-A", "SOMEBODY", "-d", "192.0.2.1", "-j", "ACCEPT"]);
+    let before = host.rules();
+    host.configure(&format!("{OTHER}masqChain: SOMEBODY\n"));
+    let refused = reload();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("SOMEBODY"), "{refused:?}");
+    assert_eq!(host.rules(), before);
+    service.wait_for_log("the last good configuration stays");
+}
+
+#[test]
+fn a_bad_file_without_a_last_good_one_is_exit_78_and_touches_nothing() {
+    let host = host!(BAD);
+    let before = host.rules();
+    let mut service = host.start();
+    assert_eq!(service.wait().code(), Some(78), "{:?}", service.log);
+    assert!(service.log.iter().any(|line| line.contains("config.yaml:1:22")), "{:?}", service.log);
+    assert!(!service.unread().iter().any(|notification| notification == "READY=1"));
+    assert_eq!(host.rules(), before);
+}
+
+#[test]
+fn a_bad_file_at_the_start_falls_back_to_the_last_good_one_and_is_healed_by_an_edit() {
+    let host = host!(GOOD);
+    host.ready().stop();
+    assert!(!host.rules().contains("IP-MASQ-AGENT"));
+    host.configure(BAD);
+    let mut service = host.start();
+    let notifications = service.wait_for("READY=1").join("\n");
+    assert!(notifications.contains("STATUS=degraded: "), "{notifications}");
+    assert!(host.rules().contains("-d 10.0.0.0/8"));
+    host.node.must("iptables-nft", &["-t", "nat", "-F"]);
+    service.wait_for_log("repaired in");
+    host.configure(OTHER);
+    service.wait_for_log("good again");
+    service.wait_for("STATUS=masquerading");
+    assert!(host.rules().contains("-d 192.168.0.0/16"));
+}
+
+#[test]
+fn a_vanished_file_leaves_the_last_good_policy_in_force() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    host.node.enter(|| fs::remove_file(CONFIG)).unwrap();
+    service.wait_for("STATUS=degraded");
+    assert!(host.rules().contains("-d 10.0.0.0/8"));
+    let reload = host.command(&["reload"]);
+    assert_eq!(reload.code, Some(78), "{reload:?}");
+    host.configure(GOOD);
+    service.wait_for("STATUS=masquerading");
+}
+
+#[test]
+fn an_edit_is_noticed_and_writing_the_same_again_is_not_one() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    let generation = host.generation();
+    host.configure(GOOD);
+    host.configure("# the same, said differently\nnonMasqueradeCIDRs:\n  - 10.0.0.0/8\n");
+    service.wait_for_log("configuration 2 is in the kernel");
+    assert_eq!(host.generation(), generation, "the kernel has nothing to write");
+    host.configure(OTHER);
+    service.wait_for_log("configuration 3 is in the kernel");
+    assert!(host.rules().contains("-d 192.168.0.0/16"));
+}
+
+#[test]
+fn without_any_file_the_defaults_are_enforced() {
+    let host = host!(GOOD);
+    if fs::exists("/etc/ip-masq-agent").unwrap() {
+        host.node.must("mount", &["-t", "tmpfs", "tmpfs", "/etc/ip-masq-agent"]);
+    }
+    let mut command = Command::new(service::BINARY);
+    environment(&mut command);
+    let mut service = host.start_as(command);
+    service.wait_for("READY=1");
+    service.wait_for_log("there is no configuration file");
+    assert!(host.rules().contains("-d 172.16.0.0/12"));
+}
+
+#[test]
+fn a_wrong_flag_is_exit_78_even_with_a_last_good_configuration() {
+    let host = host!(GOOD);
+    host.ready().stop();
+    let mut service = host.start_as(host.prepare(&["run", "--masq-chain", "POSTROUTING"]));
+    assert_eq!(service.wait().code(), Some(78), "{:?}", service.log);
+    let mut service = host.start_as(host.prepare(&["run", "--no-such-flag"]));
+    assert_eq!(service.wait().code(), Some(2), "{:?}", service.log);
+}
+
+#[test]
+fn another_chain_name_replaces_the_chain_and_another_backend_waits_for_a_restart() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    host.configure(&format!("{GOOD}masqChain: OURS\n"));
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(host.rules().contains("-N OURS") && !host.rules().contains("IP-MASQ-AGENT"), "{}", host.rules());
+    host.configure(&format!("{GOOD}masqChain: OURS\nbackend: nftables\n"));
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    service.wait_for_log("takes effect at the next restart");
+    assert!(host.rules().contains("-N OURS"), "{}", host.rules());
+    assert_eq!(service.stop().code(), Some(0));
+    assert!(!host.rules().contains("OURS"));
+}
+
+#[test]
+fn a_public_network_behind_a_gateway_without_a_scope_is_warned_about_everywhere() {
+    let host = host!("resyncInterval: 1s\n");
+    host.node.ip("link add wan0 type veth peer name wan-peer\n\
+                  link add dmz0 type veth peer name dmz-peer\n\
+                  addr add 198.51.100.2/24 dev wan0\naddr add 203.0.113.1/28 dev dmz0\n\
+                  link set wan0 up\nlink set wan-peer up\nlink set dmz0 up\nlink set dmz-peer up\n\
+                  route add default via 198.51.100.1\n");
+    let mut service = host.ready();
+    let warning = "'dmz0' has the public network 203.0.113.0/28 and no scope is set";
+    assert!(service.wait_for_log(warning).contains("outInterfaces"));
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(0) && status.stdout.contains(&format!("warning: {warning}")), "{status:?}");
+    let check = host.command(&["check", "--host"]);
+    assert!(check.code == Some(1) && check.stdout.contains(warning), "{check:?}");
+
+    host.configure("resyncInterval: 1s\noutInterfaces: [wan0]\n");
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(!host.command(&["status"]).stdout.contains("warning"));
+
+    // An address that comes later, as all of them do at boot, is noticed at a resync.
+    host.configure("resyncInterval: 1s\nnonMasqueradeCIDRs: [203.0.113.0/28]\n");
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    host.node.ip("addr add 203.0.113.129/28 dev dmz0\n");
+    service.wait_for_log("'dmz0' has the public network 203.0.113.128/28");
+}

@@ -1,0 +1,131 @@
+//! Somebody changes the rules.
+
+use super::*;
+
+#[test]
+fn a_flushed_table_is_repaired_at_once_and_the_log_names_who_did_it() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    let rules = host.rules();
+    host.node.must("iptables-nft", &["-t", "nat", "-F"]);
+    let line = service.wait_for_log("repaired in");
+    assert!(line.starts_with("<5>IPv4 rules changed by iptables"), "{line}");
+    assert_eq!(host.rules(), rules);
+    let status = host.command(&["status"]);
+    assert!(status.stdout.contains("changed by iptables"), "{status:?}");
+}
+
+#[test]
+fn polling_notices_as_well_on_both_variants() {
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let host = host!(&format!("backend: {backend}\nruleWatch: poll\n"));
+        let mut service = host.ready();
+        let rules = host.node.must(backend, &["-t", "nat", "-S"]);
+        let begun = Instant::now();
+        host.node.must(backend, &["-t", "nat", "-F"]);
+        service.wait_for_log("repaired in");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{backend}: {:?}", begun.elapsed());
+        assert_eq!(host.node.must(backend, &["-t", "nat", "-S"]), rules);
+    }
+}
+
+#[test]
+fn a_fight_is_reported_once_and_repairs_are_held_back() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    for _ in 0..4 {
+        host.node.must("iptables-nft", &["-t", "nat", "-F", "IP-MASQ-AGENT"]);
+        service.wait_for_log("repaired in");
+    }
+    let begun = Instant::now();
+    host.node.must("iptables-nft", &["-t", "nat", "-F", "IP-MASQ-AGENT"]);
+    let line = service.wait_for_log("keeps changing our IPv4 rules");
+    assert!(line.starts_with("<4>"), "{line}");
+    let repaired = host.generation();
+    host.node.must("iptables-nft", &["-t", "nat", "-F", "IP-MASQ-AGENT"]);
+    while host.generation() < repaired + 2 {
+        assert!(begun.elapsed() < lab::DEADLINE, "a repair has to wait, but not forever");
+        std::thread::yield_now();
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(1) && status.stdout.contains("another program keeps changing"), "{status:?}");
+}
+
+#[test]
+fn nftables_is_kept_true_like_iptables() {
+    let host = host!("backend: nftables\nenableIPv6: true\n");
+    let ours = || host.node.must("nft", &["list", "table", "inet", "ip-masq-agent"]);
+    let mut service = host.ready();
+    let (table, generation) = (ours(), host.generation());
+    service.signal(Signal::KILL);
+    service.wait();
+    let mut service = host.ready();
+    assert_eq!((ours(), host.generation()), (table.clone(), generation));
+    host.node.must("nft", &["flush", "ruleset"]);
+    let line = service.wait_for_log("repaired in");
+    assert!(line.contains("changed by nft"), "{line}");
+    assert_eq!(ours(), table);
+    assert_eq!(service.stop().code(), Some(0));
+    assert_eq!(host.node.must("nft", &["list", "ruleset"]), "");
+}
+
+#[test]
+fn a_resync_with_nothing_changed_starts_no_process_and_writes_nothing() {
+    for backend in ["iptables-nft", "nftables"] {
+        let host = host!(&format!("resyncInterval: 1s\nbackend: {backend}\n"));
+        let mut command = host.prepare(&["run"]);
+        command.env("WATCHDOG_USEC", "2000000");
+        let mut service = host.start_as(command);
+        service.wait_for("READY=1");
+        // Answered once all that belongs to the start is done.
+        assert_eq!(host.command(&["status"]).code, Some(0));
+        let (generation, children) = (host.generation(), page_faults_of_children(service.child.id()));
+        (0..4).for_each(|_| _ = service.wait_for("WATCHDOG=1"));
+        assert_eq!(host.generation(), generation, "{backend}");
+        assert_eq!(page_faults_of_children(service.child.id()), children, "{backend}: a child process");
+    }
+}
+
+/// `cminflt` of proc_pid_stat(5): it moves with every child that was waited for.
+fn page_faults_of_children(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_name = stat.rsplit(") ").next().unwrap();
+    behind_name.split(' ').nth(8).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_flushed_set_is_filled_again_at_the_resync() {
+    let list: String = (0..200).map(|number| format!("  - 10.{number}.0.0/24\n")).collect();
+    let host = host!(&format!("backend: iptables-nft\nresyncInterval: 1s\nnonMasqueradeCIDRs:\n{list}"));
+    let mut service = host.ready();
+    let names = host.node.must("ipset", &["list", "-n"]);
+    let name = names.lines().next().unwrap();
+    let entries = || host.node.must("ipset", &["list", name]).lines().filter(|line| line.starts_with("10.")).count();
+    assert_eq!(entries(), 200);
+    host.node.must("ipset", &["flush", name]);
+    service.wait_for_log("repaired in");
+    assert!(host.node.must("ipset", &["save"]).matches("add ").count() == 200);
+    service.stop();
+    assert_eq!(host.node.must("ipset", &["list", "-n"]), "");
+}
+
+#[test]
+fn somebody_who_flushes_all_the_time_does_not_win_against_a_reload() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    std::thread::scope(|scope| {
+        let meddle = scope.spawn(|| (0..40).for_each(|_| _ = host.node.run("iptables-nft", &["-t", "nat", "-F"])));
+        let mut other = false;
+        while !meddle.is_finished() {
+            host.configure(if other { GOOD } else { OTHER });
+            // It may be refused while the ground moves; what it must not do is die or lie.
+            host.command(&["reload"]);
+            other = !other;
+        }
+    });
+    host.configure(OTHER);
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    let rules = host.rules();
+    assert!(rules.contains("-d 192.168.0.0/16") && !rules.contains("-d 10.0.0.0/8"), "{rules}");
+}

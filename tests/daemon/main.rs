@@ -1,0 +1,34 @@
+//! The real binary as a service: what it tells systemd, what it survives, what it leaves behind.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+mod service;
+
+/// The host of a test, or the end of it where none can be made; that has been said then.
+macro_rules! host {
+    ($config:expr) => {
+        match Host::new($config) {
+            Some(host) => host,
+            None => return,
+        }
+    };
+}
+
+mod clients;
+mod configuration;
+mod drift;
+mod life;
+
+use rustix::process::Signal;
+use service::{CONFIG, Host, RUNTIME, STATE, environment};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const GOOD: &str = "nonMasqueradeCIDRs: [10.0.0.0/8]\n";
+const OTHER: &str = "nonMasqueradeCIDRs: [192.168.0.0/16]\n";
+const BAD: &str = "nonMasqueradeCIDRs: [10.0.0.0/33]\n";
+const JOURNAL: &str = "/run/systemd/journal/socket";

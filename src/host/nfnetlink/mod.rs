@@ -89,8 +89,8 @@ impl Nfnetlink {
         generation.ok_or_else(|| Malformed("no answer to a request for the generation").into())
     }
 
-    /// Asks for named objects; `each` sees every answer. None at all is no error: for some elements of sets the kernel
-    /// has none (6.18).
+    /// Asks for named objects; `each` sees every answer. None at all is no error: Linux 6.18 says nothing of some
+    /// elements that are not in their set.
     ///
     /// # Errors
     /// What the kernel says, ENOENT when there is no such object.

@@ -102,7 +102,23 @@ fn any_cidrs(around: &'static [&'static str]) -> impl Strategy<Value = String> {
         let prefix = ip_masq_agent::policy::Prefix::containing(address, length).expect("a length that fits");
         format!("'{prefix}'")
     });
-    prop::collection::vec(cidr, 0..6).prop_map(|cidrs| format!("[{}]", cidrs.join(", ")))
+    let short = prop::collection::vec(cidr, 0..6);
+    // Long enough to be an ipset, with nothing to aggregate and some of the addresses in it.
+    let long = (short.clone(), 70..120_u16).prop_map(|(mut cidrs, count)| {
+        cidrs.extend((0..count).flat_map(every_second));
+        cidrs
+    });
+    prop_oneof![3 => short, 1 => long].prop_map(|cidrs| format!("[{}]", cidrs.join(", ")))
+}
+
+fn every_second(number: u16) -> [String; 4] {
+    let even = 2 * number;
+    [
+        format!("10.20.{even}.0/24"),
+        format!("192.168.{even}.0/24"),
+        format!("'fd20:{:x}::/32'", 0x8000 + even),
+        format!("'fd00:{even:x}::/32'"),
+    ]
 }
 
 const SOURCES: &[&str] = &["192.168.77.2", "192.168.78.2", "203.0.113.77", "fd00:77::2", "fd00:78::2"];

@@ -21,6 +21,36 @@ fn held(lab: &Lab, backend: BackendName) -> String {
     listing.lines().filter(|line| line.to_lowercase().contains("ip-masq-agent")).collect()
 }
 
+/// Rules of somebody else, next to ours in every variant. None of them matches what the tests send.
+fn add_foreign_rules(lab: &Lab) {
+    for program in ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"] {
+        let source = if program.starts_with("ip6") { "2001:db8:99::/48" } else { "192.0.2.99" };
+        let rules = format!(
+            "*nat\n:THEIRS - [0:0]\n-A THEIRS -s {source} -j ACCEPT\n-A POSTROUTING -s {source} -j THEIRS\n\
+             -A POSTROUTING -s {source} -j MASQUERADE\nCOMMIT\n"
+        );
+        let output = lab.gateway.run_with_input(&format!("{program}-restore"), &["--noflush"], &rules);
+        assert!(output.status.success(), "{program}: {output:?}");
+    }
+    let table = "table inet theirs {\n set s { type ipv4_addr; elements = { 192.0.2.99 }; }\n chain post {\n \
+        type nat hook postrouting priority 150;\n ip saddr @s masquerade\n }\n}\n";
+    let output = lab.gateway.run_with_input("nft", &["-f", "-"], table);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Everything that is not ours, as the host's own tools list it.
+fn foreign_rules(lab: &Lab) -> String {
+    let mut found = lab.gateway.must("nft", &["list", "table", "inet", "theirs"]);
+    for program in ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"] {
+        let listing = lab.gateway.must(&format!("{program}-save"), &["-t", "nat"]);
+        let lines = listing.lines().filter(|line| line.contains("THEIRS") || line.starts_with("-A POSTROUTING"));
+        // The numbers of a built-in chain move by themselves.
+        let theirs = lines.filter(|line| !line.to_lowercase().contains("ip-masq-agent"));
+        found.extend(theirs.map(|line| format!("{program}: {}\n", line.split(" [").next().unwrap_or_default())));
+    }
+    found
+}
+
 /// Ends the stream also when an assertion fails meanwhile.
 struct Done<'a>(&'a AtomicBool);
 
@@ -54,6 +84,8 @@ fn another_backend_takes_over_without_a_gap_and_the_old_one_is_left_empty() {
     let Some(lab) = Lab::build() else { return };
     let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
     gateway.agent.configure(&config(BACKENDS[0]));
+    add_foreign_rules(&lab);
+    let foreign = foreign_rules(&lab);
     let mut running = gateway.agent.start();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -72,6 +104,7 @@ fn another_backend_takes_over_without_a_gap_and_the_old_one_is_left_empty() {
                 }
             }
             assert!(!held(&lab, *backend).is_empty(), "{backend} holds nothing");
+            assert_eq!(foreign_rules(&lab), foreign, "on the way to {backend}");
         }
         drop(end_of_stream);
         let (wrong, count) = flows.join().expect("the stream of flows");
@@ -101,4 +134,45 @@ fn a_crash_and_the_next_start_leave_no_flow_with_the_wrong_source() {
             assert!(wrong.is_empty(), "{backend}: {} of {count} flows: {wrong:?}", wrong.len());
         });
     }
+}
+
+/// Goes to and fro between keys by reloads under a stream of flows.
+fn reloads_without_a_gap(backend: BackendName, keys: [&str; 2]) {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), backend);
+    gateway.agent.configure(&format!("{}{}", config(backend), keys[1]));
+    add_foreign_rules(&lab);
+    let foreign = foreign_rules(&lab);
+    let running = gateway.agent.start();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flows = scope.spawn(|| stream(&lab, &done));
+        let end_of_stream = Done(&done);
+        for keys in keys.iter().cycle().take(20) {
+            gateway.agent.configure(&format!("{}{keys}", config(backend)));
+            gateway.agent.must("reload", &[]);
+            gateway.agent.must("diff", &[]);
+        }
+        drop(end_of_stream);
+        let (wrong, count) = flows.join().expect("the stream of flows");
+        assert!(wrong.is_empty(), "{backend} {keys:?}: {} of {count} flows: {wrong:?}", wrong.len());
+        assert!(count > 20, "only {count} flows");
+    });
+    assert_eq!(foreign_rules(&lab), foreign);
+    let log = running.log();
+    assert!(!log.contains("changed by"), "our own change was taken for somebody's: {log}");
+}
+
+/// The priority of a chain can't be changed in place: nftables makes a new chain in the batch that takes the old one away.
+#[test]
+fn another_jump_position_is_taken_without_a_gap() {
+    for backend in BACKENDS {
+        reloads_without_a_gap(*backend, ["jumpPosition: first\n", "jumpPosition: last\n"]);
+    }
+}
+
+/// Whether a table outlives its owner can't be changed in place either.
+#[test]
+fn an_owner_comes_and_goes_without_a_gap() {
+    reloads_without_a_gap(BackendName::Nftables, ["tableOwner: persist\n", "tableOwner: never\n"]);
 }

@@ -9,5 +9,8 @@ mod failure;
 mod foreign;
 mod gateway;
 mod leftovers;
+#[path = "../random/mod.rs"]
+mod random;
 mod sets;
 mod shape;
+mod walk;

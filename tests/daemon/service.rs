@@ -1,5 +1,7 @@
 //! The real service in a node of its own, with everything it says in reach of the test.
 
+#![allow(dead_code, reason = "each test uses its own part of it")]
+
 use crate::lab::{DEADLINE, Namespace};
 use ip_masq_agent::host::nfnetlink::Nfnetlink;
 use rustix::process::{Pid, Signal, kill_process};

@@ -1,5 +1,7 @@
 //! Random policies, and random flows that hit them: both are drawn from one small pool of addresses.
 
+#![allow(dead_code, reason = "each test uses its own part of it")]
+
 use ip_masq_agent::policy::{
     Family, Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, Prefix, PrefixSet, Protocol,
 };

@@ -193,6 +193,11 @@ pub fn element(writer: &mut Writer, name: SetName, address: u128, bound: Bound) 
 
 /// Says which change was refused, and sorts the reason.
 pub fn explain(refusal: &Refusal, changes: &[Change], owners: &[usize]) -> Error {
+    if refusal.is_silence() {
+        let message =
+            format!("no answer to a change of table inet {TABLE}: {refusal}; the next look shows whether it was made");
+        return Error::new(ErrorKind::Busy, message);
+    }
     let owner = refusal.message.and_then(|number| owners.get(number - 1)).and_then(|change| changes.get(*change));
     let errno = refusal.error.raw_os_error();
     let (kind, why) = sort(errno, owner);
@@ -285,7 +290,8 @@ mod tests {
             (libc::ENOENT, Some(3), ErrorKind::Unsupported, "'counter return comment"),
             (libc::EEXIST, Some(4), ErrorKind::Refused, "1 new elements of set exempt6"),
             (libc::EINVAL, None, ErrorKind::Unsupported, "no nf_tables"),
-            (libc::ENOBUFS, None, ErrorKind::Busy, "the batch"),
+            (libc::ENOBUFS, None, ErrorKind::Busy, "whether it was made"),
+            (libc::ENOBUFS, Some(4), ErrorKind::Busy, "nothing was changed"),
             (libc::EBUSY, Some(2), ErrorKind::Busy, "chain postrouting"),
             (85, None, ErrorKind::Busy, "somebody else changed"),
             (libc::ENOMEM, Some(99), ErrorKind::Refused, "the batch"),

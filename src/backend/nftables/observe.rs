@@ -143,12 +143,13 @@ fn read_objects(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Resu
 }
 
 fn table_flags(netlink: &mut Nfnetlink) -> Result<Option<TableFlags>, Error> {
-    let (mut flags, mut comment) = (TableFlags::default(), None);
+    let (mut answered, mut flags, mut comment) = (false, TableFlags::default(), None);
     let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
     let answer = netlink.get(
         request,
         |writer| writer.text(TABLE_NAME, TABLE),
         |message| {
+            answered = true;
             for attribute in message.attributes()? {
                 let attribute = attribute?;
                 match attribute.kind {
@@ -163,6 +164,8 @@ fn table_flags(netlink: &mut Nfnetlink) -> Result<Option<TableFlags>, Error> {
     match answer {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(failed(&format!("table inet {TABLE}"), &error)),
+        // Nobody is to be told to delete a table because its answer was lost.
+        Ok(()) if !answered => Err(failed(&format!("table inet {TABLE}"), &Malformed("no answer").into())),
         Ok(()) if comment.as_deref() != Some(TABLE_COMMENT) => {
             Err(foreign(&format!("it has no comment '{TABLE_COMMENT}'")))
         }
@@ -445,4 +448,28 @@ fn failed(what: &str, error: &io::Error) -> Error {
         _ => (ErrorKind::Other, ""),
     };
     Error::new(kind, format!("reading {what}: {error}{why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_to_a_question_is_sorted() {
+        let cases = [
+            (libc::EPERM, ErrorKind::Permission, "CAP_NET_ADMIN is missing"),
+            (libc::EINVAL, ErrorKind::Unsupported, "this kernel has no nf_tables"),
+            (libc::EOPNOTSUPP, ErrorKind::Unsupported, "this kernel has no nf_tables"),
+            (libc::EBUSY, ErrorKind::Busy, "reading the sets"),
+            (libc::ENOBUFS, ErrorKind::Busy, "reading the sets"),
+            (libc::ENOMEM, ErrorKind::Other, "reading the sets"),
+        ];
+        for (errno, kind, words) in cases {
+            let error = failed("the sets", &io::Error::from_raw_os_error(errno));
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(error.message.contains(words), "{error}");
+        }
+        let cut = failed("the sets", &Malformed("a dump without its end").into());
+        assert_eq!(cut.message, "reading the sets: malformed netlink message: a dump without its end");
+    }
 }

@@ -1,7 +1,7 @@
 //! A batch: messages that nf_tables commits together or not at all.
 
 use super::message::{Malformed, Message, MessageHead, Messages, Writer};
-use super::{nft, read_error};
+use super::{is_loss, nft, read_error};
 use std::fmt;
 use std::io;
 
@@ -65,6 +65,13 @@ pub struct Refusal {
     pub bytes: Option<usize>,
 }
 
+impl Refusal {
+    /// True when the kernel's answer was lost or makes no sense: the batch may have been committed all the same.
+    pub fn is_silence(&self) -> bool {
+        self.message.is_none() && is_loss(&self.error)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.bytes {
@@ -82,11 +89,12 @@ pub(super) struct BatchAnswer {
     count: u32,
     acknowledged: bool,
     refusal: Option<Refusal>,
+    lost: Option<io::Error>,
 }
 
 impl BatchAnswer {
     pub(super) fn new(first: u32, count: u32) -> Self {
-        BatchAnswer { first, count, acknowledged: false, refusal: None }
+        BatchAnswer { first, count, acknowledged: false, refusal: None, lost: None }
     }
 
     pub(super) fn read(&mut self, datagram: &[u8]) {
@@ -111,26 +119,26 @@ impl BatchAnswer {
             Some(error) => {
                 // The first message is the frame of the batch, not one of its own.
                 let number = message.sequence.wrapping_sub(self.first) as usize;
-                self.refuse(Refusal { message: (number > 0).then_some(number), error, bytes: None });
+                let refusal = Refusal { message: (number > 0).then_some(number), error, bytes: None };
+                // Those behind the first one follow from it.
+                self.refusal.get_or_insert(refusal);
             }
         }
         Ok(())
     }
 
-    /// Keeps the first refusal: those behind it follow from it.
-    fn refuse(&mut self, refusal: Refusal) {
-        self.refusal.get_or_insert(refusal);
-    }
-
+    /// An answer is lost: perhaps a refusal, so that the acknowledgement of the last message proves nothing.
     pub(super) fn fail(&mut self, error: io::Error) {
-        self.refuse(Refusal { message: None, error, bytes: None });
+        self.lost.get_or_insert(error);
     }
 
     pub(super) fn end(self) -> Result<(), Refusal> {
-        match self.refusal {
-            Some(refusal) => Err(refusal),
-            None if self.acknowledged => Ok(()),
-            None => Err(Refusal { message: None, error: Malformed("no answer to a batch").into(), bytes: None }),
+        let silence = |error| Refusal { message: None, error, bytes: None };
+        match (self.refusal, self.lost) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Some(error)) => Err(silence(error)),
+            (None, None) if self.acknowledged => Ok(()),
+            (None, None) => Err(silence(Malformed("no answer to a batch").into())),
         }
     }
 }

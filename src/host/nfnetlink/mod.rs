@@ -89,7 +89,8 @@ impl Nfnetlink {
         generation.ok_or_else(|| Malformed("no answer to a request for the generation").into())
     }
 
-    /// Asks for named objects; `each` sees every answer.
+    /// Asks for named objects; `each` sees every answer. None at all is no error: Linux 6.18 says nothing of some
+    /// elements that are not in their set.
     ///
     /// # Errors
     /// What the kernel says, ENOENT when there is no such object.
@@ -272,7 +273,45 @@ mod tests {
     fn a_reply_to_another_request_is_passed_over() {
         let mut answer = answer(false);
         answer.read(&reply(libc::NLMSG_ERROR, 6, -libc::ENOENT), &mut |_| Ok(()));
+        answer.read(&reply(0xa00, 8, 0), &mut |_| panic!("the answer to another request"));
         assert_eq!(answer.end().unwrap(), Consistency::Whole);
+    }
+
+    #[test]
+    fn a_lost_reply_is_the_error_whatever_follows() {
+        let mut answer = answer(true);
+        answer.fail(io::Error::from_raw_os_error(libc::ENOBUFS));
+        answer.read(&reply(libc::NLMSG_DONE, 7, 0), &mut |_| Ok(()));
+        assert_eq!(answer.end().unwrap_err().raw_os_error(), Some(libc::ENOBUFS));
+    }
+
+    #[test]
+    fn a_batch_is_committed_only_when_the_kernel_says_so() {
+        let refused = |datagrams: &[Vec<u8>]| {
+            let mut verdict = BatchAnswer::new(7, 3);
+            datagrams.iter().for_each(|datagram| verdict.read(datagram));
+            verdict.end().err()
+        };
+        let acknowledged = reply(libc::NLMSG_ERROR, 9, 0);
+        assert!(refused(std::slice::from_ref(&acknowledged)).is_none());
+        // Of other batches, before and after; none at all; cut short.
+        let others = [reply(libc::NLMSG_ERROR, 6, 0), reply(libc::NLMSG_ERROR, 10, 0)];
+        for silence in [&others[..], &[], &[acknowledged[..acknowledged.len() - 1].to_vec()]] {
+            assert_eq!(refused(silence).unwrap().error.kind(), io::ErrorKind::InvalidData);
+        }
+        let half_way = [reply(libc::NLMSG_ERROR, 8, -libc::EEXIST), reply(libc::NLMSG_ERROR, 9, -libc::ENOENT)];
+        let refusal = refused(&half_way).unwrap();
+        assert_eq!((refusal.message, refusal.error.raw_os_error()), (Some(1), Some(libc::EEXIST)));
+        let mut lost = BatchAnswer::new(7, 3);
+        lost.fail(io::Error::from_raw_os_error(libc::ENOBUFS));
+        lost.read(&acknowledged);
+        let silence = lost.end().unwrap_err();
+        assert!(silence.is_silence() && silence.error.raw_os_error() == Some(libc::ENOBUFS));
+        // More refusals than the queue holds: the first that was read says more than the overrun.
+        let mut overrun = BatchAnswer::new(7, 3);
+        overrun.fail(io::Error::from_raw_os_error(libc::ENOBUFS));
+        overrun.read(&reply(libc::NLMSG_ERROR, 8, -libc::EPERM));
+        assert_eq!(overrun.end().unwrap_err().error.raw_os_error(), Some(libc::EPERM));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The nftables backend on the real kernel, in network namespaces of its own.
 
+mod failure;
+#[path = "../namespace/mod.rs"]
 mod namespace;
+mod owner;
 
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, Counters, ErrorKind, Plan};
@@ -218,6 +221,7 @@ fn the_priority_follows_the_position() {
     namespace::enter!();
     let mut backend = backend();
     apply_policy(&mut backend, &full_policy());
+    let before = generation();
     for family in [Family::V4, Family::V6] {
         let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: false };
         let first = Ruleset::new(&full_policy(), family, JumpPosition::First, facts);
@@ -227,7 +231,10 @@ fn the_priority_follows_the_position() {
             Family::V6 => &[],
         };
         assert_eq!(plan.drift, expected);
+        assert_eq!(generation(), before + 1, "both families move in one batch, with all their rules");
     }
+    // nft's word for 50.
+    assert!(listing().contains("hook postrouting priority security;"), "{}", listing());
     assert_eq!(listing().matches("goto ipv4 comment").count(), 1);
     assert_eq!(listing().matches("goto ipv6 comment").count(), 1);
 }
@@ -371,107 +378,8 @@ fn a_random_walk_ends_where_the_last_step_alone_would() {
     }
 }
 
-fn persistent() -> Nftables {
-    Nftables::new(TableOwner::Persist).unwrap()
-}
-
-/// `nft -f` of a script that the kernel must refuse.
-fn nft_refused(script: &str) -> String {
-    namespace::fail("nft", &["-f", "-"], script)
-}
-
-#[test]
-fn an_owned_table_is_passed_by_and_survives_its_owner() {
-    namespace::enter!();
-    let policy = full_policy();
-    let mut first = persistent();
-    apply_policy(&mut first, &policy);
-    let handle = base_chain_handle();
-    nft("flush ruleset\n");
-    assert_eq!(base_chain_handle(), handle);
-    let refusal = nft_refused("delete table inet ip-masq-agent\n");
-    assert!(refusal.contains("Operation not permitted"), "{refusal}");
-    drop(first);
-    assert_eq!(base_chain_handle(), handle, "the table outlives its owner");
-
-    let mut second = persistent();
-    let desired = ruleset(&policy, Family::V4);
-    let plan = apply(&mut second, Family::V4, desired.as_ref());
-    assert_eq!(plan.drift, ["table inet ip-masq-agent has no owner"]);
-    assert_eq!(base_chain_handle(), handle, "the next one adopts it as it is");
-    nft("flush ruleset\n");
-    assert_eq!(base_chain_handle(), handle);
-    for family in [Family::V4, Family::V6] {
-        apply(&mut second, family, None);
-    }
-    assert_eq!(listing(), "");
-}
-
-#[test]
-fn the_owner_flag_comes_and_goes_in_one_batch_with_everything_in_it() {
-    namespace::enter!();
-    let policy = full_policy();
-    let mut plain = backend();
-    apply_policy(&mut plain, &policy);
-    let without_flags = listing();
-    for family in [Family::V4, Family::V6] {
-        let mut owner = persistent();
-        let before = generation();
-        let plan = owner.plan(family, ruleset(&policy, family).as_ref()).unwrap();
-        assert_eq!(plan.drift, ["table inet ip-masq-agent has no flags and should have flags owner, persist"]);
-        owner.commit(&plan).unwrap();
-        assert_eq!(generation(), before + 1);
-        // Both families are in although one was planned.
-        assert!(owner.plan(Family::V4, ruleset(&policy, Family::V4).as_ref()).unwrap().is_in_sync());
-        assert!(owner.plan(Family::V6, ruleset(&policy, Family::V6).as_ref()).unwrap().is_in_sync());
-        drop(owner);
-
-        let before = generation();
-        let plan = plain.plan(family, ruleset(&policy, family).as_ref()).unwrap();
-        plain.commit(&plan).unwrap();
-        assert_eq!(generation(), before + 1);
-        apply_policy(&mut plain, &policy);
-        assert_eq!(sorted_lines(&listing()), sorted_lines(&without_flags));
-    }
-}
-
-#[test]
-fn a_table_that_lives_in_other_hands_is_read_and_not_touched() {
-    namespace::enter!();
-    let mut owner = persistent();
-    apply_policy(&mut owner, &default_policy());
-    let before = listing();
-    let desired = ruleset(&default_policy(), Family::V4);
-    assert!(persistent().plan(Family::V4, desired.as_ref()).unwrap().is_in_sync());
-    let full = ruleset(&full_policy(), Family::V4);
-    for mut other in [persistent(), backend()] {
-        let plan = other.plan(Family::V4, full.as_ref()).unwrap();
-        let error = other.commit(&plan).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
-        assert!(error.message.contains("owned by another live process"), "{error}");
-        assert_eq!(listing(), before);
-    }
-}
-
-#[test]
-fn a_saved_ruleset_that_names_an_owned_table_is_refused_whole() {
-    namespace::enter!();
-    nft("add table ip other\n");
-    let mut owner = persistent();
-    apply_policy(&mut owner, &default_policy());
-    let before = listing();
-    nft_refused("flush ruleset\nadd table ip third\nadd chain inet ip-masq-agent ipv4\n");
-    assert_eq!(listing(), before);
-}
-
 fn generation() -> u32 {
     Nfnetlink::open().unwrap().generation().unwrap()
-}
-
-fn sorted_lines(text: &str) -> Vec<&str> {
-    let mut lines: Vec<_> = text.lines().collect();
-    lines.sort_unstable();
-    lines
 }
 
 /// Runs a command line in the namespace of the test.

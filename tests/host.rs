@@ -1,0 +1,250 @@
+//! The service on hosts that lack something, have too much, or belong to somebody else too.
+
+mod lab;
+
+#[path = "daemon/service.rs"]
+mod service;
+
+use ip_masq_agent::backend::nftables::Nftables;
+use ip_masq_agent::backend::{Backend, Plan};
+use ip_masq_agent::config::TableOwner;
+use ip_masq_agent::host::child::PATH;
+use ip_masq_agent::policy::{Family, Policy};
+use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
+use rustix::process::Signal;
+use service::{Host, Service};
+use std::fmt::Write;
+
+macro_rules! host {
+    ($config:expr) => {
+        match Host::new($config) {
+            Some(host) => host,
+            None => return,
+        }
+    };
+}
+
+/// Takes programs away, in this host only. The others are under `/run/real` too.
+fn hide(host: &Host, patterns: &str) {
+    let script = format!(
+        "mkdir /run/real /run/sbin && mount --bind /usr/sbin /run/real && ln -s /run/real/* /run/sbin && \
+         cd /run/sbin && rm -f {patterns} && mount --bind /run/sbin /usr/sbin"
+    );
+    host.node.must("sh", &["-c", &script]);
+}
+
+fn table(host: &Host) -> String {
+    host.node.must("nft", &["-a", "list", "table", "inet", "ip-masq-agent"])
+}
+
+fn status(host: &Host) -> serde_json::Value {
+    serde_json::from_str(&host.command(&["status", "--json"]).stdout).unwrap()
+}
+
+/// The lines that tell of a change that somebody else made.
+fn blamed(service: &mut Service) -> Vec<String> {
+    service.stop();
+    service.log.iter().filter(|line| line.contains("changed by") || line.contains("keeps changing")).cloned().collect()
+}
+
+#[test]
+fn without_any_iptables_auto_takes_nftables_and_says_why() {
+    let host = host!("nonMasqueradeCIDRs: [10.0.0.0/8]\nenableIPv6: true\n");
+    hide(&host, "iptables* ip6tables* xtables* ebtables* arptables* ipset nft");
+    let listing = || host.node.must("/run/real/nft", &["list", "ruleset"]);
+    let mut service = host.ready();
+    let why = format!("auto: no usable iptables (no program 'iptables' in {PATH})");
+    service.wait_for_log(&format!("using nftables: {why}"));
+    let backend = &status(&host)["backend"];
+    assert_eq!((backend["name"].as_str(), backend["reason"].as_str()), (Some("nftables"), Some(why.as_str())));
+    assert!(listing().contains("table inet ip-masq-agent"), "{}", listing());
+    assert_eq!(host.command(&["diff"]).code, Some(0));
+    host.configure(&long_list(10_000, None));
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(listing().contains("11.1.0.0/24"));
+    service.signal(Signal::KILL);
+    service.wait();
+    assert_eq!(host.command(&["flush"]).code, Some(0));
+    assert_eq!(listing(), "");
+}
+
+#[test]
+fn with_both_variants_auto_takes_the_one_that_is_called_iptables() {
+    let host = host!("");
+    let mut service = host.ready();
+    let version = host.node.must("iptables", &["--version"]);
+    let variant = if version.contains("nf_tables") { "iptables-nft" } else { "iptables-legacy" };
+    let why = format!("auto: iptables works, it is {variant} here");
+    service.wait_for_log(&format!("using {variant}: {why}"));
+    assert_eq!(status(&host)["backend"]["reason"].as_str(), Some(why.as_str()));
+    assert_eq!(host.node.must("nft", &["list", "tables", "inet"]), "");
+}
+
+#[test]
+fn nat_rules_in_a_second_variant_are_warned_about() {
+    for backend in ["iptables-nft", "nftables", "iptables-legacy"] {
+        let host = host!(&format!("backend: {backend}\n"));
+        host.node.must("iptables-legacy", &["-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.99", "-j", "ACCEPT"]);
+        let mut service = host.ready();
+        let advised = host.command(&["check", "--host"]);
+        let said = advised.stdout + &advised.stderr;
+        service.stop();
+        let warned = service.log.iter().any(|line| line.contains("iptables-legacy has a nat table too (IPv4)"));
+        assert_eq!(warned, backend != "iptables-legacy", "{backend}: {:#?}", service.log);
+        assert_eq!(said.contains("exists in iptables-legacy as well"), warned, "{backend}: {said}");
+    }
+}
+
+#[test]
+fn an_owned_table_is_passed_by_outlives_a_crash_and_is_given_up_in_one_batch() {
+    const PERSIST: &str = "backend: nftables\nenableIPv6: true\ntableOwner: persist\n";
+    const NEVER: &str = "backend: nftables\nenableIPv6: true\n";
+    let host = host!(PERSIST);
+    let mut service = host.ready();
+    let owned = table(&host);
+    host.node.must("nft", &["flush", "ruleset"]);
+    assert_eq!(table(&host), owned);
+    assert!(blamed_while_killed(&mut service).is_empty(), "{:#?}", service.log);
+    let orphan = table(&host);
+    assert_eq!(handles(&orphan), handles(&owned), "a crash leaves the rules");
+    let mut service = host.ready();
+    assert_eq!(table(&host), owned, "the next start adopts them");
+    host.node.must("nft", &["flush", "ruleset"]);
+    assert_eq!(table(&host), owned);
+    for (config, flagged) in [(NEVER, false), (PERSIST, true), (NEVER, false)] {
+        let before = host.generation();
+        host.configure(config);
+        assert_eq!(host.command(&["reload"]).code, Some(0));
+        assert_eq!(host.generation(), before + 1, "one batch for both families");
+        assert_eq!(table(&host).contains("flags owner"), flagged, "{}", table(&host));
+        assert_eq!(status(&host)["state"], "ready");
+    }
+    assert_eq!(blamed(&mut service), Vec::<String>::new());
+    assert_eq!(host.node.must("nft", &["list", "ruleset"]), "");
+}
+
+fn blamed_while_killed(service: &mut Service) -> Vec<String> {
+    service.signal(Signal::KILL);
+    service.wait();
+    service.log.iter().filter(|line| line.contains("changed by")).cloned().collect()
+}
+
+/// What can't stay when something is made anew.
+fn handles(listing: &str) -> Vec<&str> {
+    listing.lines().filter_map(|line| line.split("# handle ").nth(1)?.split(' ').next()).collect()
+}
+
+#[test]
+fn a_table_of_our_name_that_is_not_ours_is_refused_and_the_loop_lives() {
+    const THEIRS: &str = "flush ruleset\nadd table inet ip-masq-agent\nadd chain inet ip-masq-agent postrouting\n\
+        add rule inet ip-masq-agent postrouting counter accept\n";
+    let host = host!("backend: nftables\n");
+    let nft =
+        |script: &str| assert!(host.node.run_with_input("nft", &["-f", "-"], script).status.success(), "{script}");
+    nft(THEIRS);
+    let theirs = table(&host);
+    let mut service = host.start();
+    assert_eq!(service.wait().code(), Some(1), "{:#?}", service.log);
+    assert!(service.log.iter().any(|line| line.contains("table inet ip-masq-agent is not ours")), "{:#?}", service.log);
+    assert_eq!(table(&host), theirs);
+
+    nft("flush ruleset\n");
+    let mut service = host.ready();
+    nft(THEIRS);
+    service.wait_for_log("table inet ip-masq-agent is not ours");
+    let degraded = host.command(&["status"]);
+    assert!(degraded.code == Some(1) && degraded.stdout.contains("is not ours"), "{degraded:?}");
+    let refused = host.command(&["reload"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("is not ours"), "{refused:?}");
+    assert!(table(&host).contains("counter packets 0 bytes 0 accept"), "{}", table(&host));
+    nft("delete table inet ip-masq-agent\n");
+    service.wait_for_log("the IPv4 rules are as they should be again");
+    assert_eq!(host.command(&["status"]).code, Some(0));
+}
+
+/// The table in the hands of another process: what a kernel says that refuses half of a batch.
+#[test]
+fn a_batch_that_the_kernel_refuses_leaves_the_old_rules_and_a_live_loop() {
+    let host = host!("backend: nftables\nresyncInterval: 1s\n");
+    let mut service = host.ready();
+    let owner = host.node.enter(|| {
+        let mut owner = Nftables::new(TableOwner::Persist).unwrap();
+        let ruleset = Ruleset::new(&Policy::default(), Family::V4, JumpPosition::First, HostFacts::default());
+        let plan: Plan = owner.plan(Family::V4, ruleset.as_ref()).unwrap();
+        owner.commit(&plan).unwrap();
+        owner
+    });
+    service.wait_for_log("the table is owned by another live process; nothing was changed");
+    let owned = table(&host);
+    let degraded = host.command(&["status"]);
+    assert!(degraded.code == Some(1) && degraded.stdout.contains("another live process"), "{degraded:?}");
+    host.configure("backend: nftables\nresyncInterval: 1s\nnonMasqueradeCIDRs: [192.0.2.0/24]\n");
+    assert_eq!(host.command(&["reload"]).code, Some(1));
+    assert_eq!(table(&host), owned);
+    drop(owner);
+    service.wait_for_log("good again, and in force");
+    assert!(table(&host).contains("192.0.2.0/24"), "{}", table(&host));
+    assert_eq!(host.command(&["status"]).code, Some(0));
+}
+
+#[test]
+fn somebody_who_flushes_all_the_time_does_not_win_against_a_reload() {
+    let config = |exempt| format!("backend: nftables\nenableIPv6: true\nnonMasqueradeCIDRs: [{exempt}]\n");
+    let host = host!(&config("10.0.0.0/8"));
+    let _service = host.ready();
+    std::thread::scope(|scope| {
+        let meddle = scope.spawn(|| (0..60).for_each(|_| _ = host.node.run("nft", &["flush", "ruleset"])));
+        for exempt in ["192.0.2.0/24", "10.0.0.0/8"].iter().cycle() {
+            if meddle.is_finished() {
+                break;
+            }
+            host.configure(&config(exempt));
+            // It may be refused while the ground moves; what it must not do is die or lie.
+            host.command(&["reload"]);
+        }
+    });
+    host.configure(&config("192.0.2.0/24"));
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(table(&host).contains("192.0.2.0/24"), "{}", table(&host));
+}
+
+fn long_list(count: u32, without: Option<u32>) -> String {
+    let mut list = "nonMasqueradeCIDRs:\n".to_owned();
+    for number in (0..count).filter(|number| Some(*number) != without) {
+        let network = std::net::Ipv4Addr::from((11 << 24) + (number << 9));
+        writeln!(list, "- {network}/24").unwrap();
+    }
+    list
+}
+
+#[test]
+fn one_more_among_ten_thousand_is_one_commit_that_nobody_is_blamed_for() {
+    for backend in ["nftables", "iptables-nft"] {
+        let config = |without| format!("backend: {backend}\n{}", long_list(10_000, without));
+        let host = host!(&config(Some(777)));
+        let mut service = host.ready();
+        for (without, member) in [(None, true), (Some(777), false), (None, true)] {
+            assert_eq!(host.command(&["status"]).code, Some(0));
+            let before = host.generation();
+            host.configure(&config(without));
+            assert_eq!(host.command(&["reload"]).code, Some(0));
+            assert_eq!(host.generation(), before + 1, "{backend}");
+            assert_eq!(members(&host, backend).contains("11.6.18.0/24"), member, "{backend}");
+        }
+        if backend == "nftables" {
+            host.node.must("nft", &["delete", "element", "inet", "ip-masq-agent", "exempt4", "{ 11.6.18.0/24 }"]);
+            let line = service.wait_for_log("repaired in");
+            assert!(line.contains("changed by nft") && line.contains("set exempt4 lacks 1 element"), "{line}");
+            service.log.clear();
+            assert!(members(&host, backend).contains("11.6.18.0/24"));
+        }
+        assert_eq!(blamed(&mut service), Vec::<String>::new(), "{backend}");
+    }
+}
+
+fn members(host: &Host, backend: &str) -> String {
+    match backend {
+        "nftables" => host.node.must("nft", &["list", "set", "inet", "ip-masq-agent", "exempt4"]),
+        _ => host.node.must("ipset", &["save"]),
+    }
+}

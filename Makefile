@@ -48,7 +48,7 @@ needs: # install what is missing, and only that
 	@missing=; for need in $(NEEDS); do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${need%%:*}" >/dev/null || missing="$$missing $${need##*:}"; \
 	done; \
-	[ -z "$$missing" ] || { echo "installing:$$missing" && \
+	[ -z "$$missing" ] || { echo "installing:$$missing" && $(SUDO) apt-get update --quiet && \
 		$(SUDO) apt-get install --yes --quiet --no-install-recommends $$missing; }
 
 # install, deb, rpm and the tests of packages.

@@ -2,7 +2,9 @@
 
 CARGO ?= cargo
 # What the demo, the tests and the benchmark need on Debian, as program:package.
-NEEDS := ip:iproute2 iptables:iptables ipset:ipset nft:nftables conntrack:conntrack unshare:util-linux
+NEEDS := mount:mount ip:iproute2 iptables:iptables ipset:ipset nft:nftables conntrack:conntrack unshare:util-linux
+# And what the tests need besides.
+test needs-of-tests: NEEDS += ping:iputils-ping mandoc:mandoc systemd-analyze:systemd
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Everything that touches a network runs in namespaces of its own, so that not even a mistake reaches the machine's.
 # An ordinary user becomes root of a user namespace.
@@ -10,7 +12,7 @@ IN_LAB := unshare --net --mount $(if $(SUDO),--map-root-user) -- \
 	sh -c 'ip link set lo up && mount -t tmpfs -o mode=755 lab /run && exec "$$@"' lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench lint fmt check-all clean needs
+.PHONY: help build demo test bench lint fmt check-all clean needs needs-of-tests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -22,7 +24,7 @@ demo: needs ## a LAN, a gateway with the real service, an outside: which source 
 	$(CARGO) build --quiet --locked --bin ip-masq-agent --example demo
 	@$(IN_LAB) target/debug/examples/demo target/debug/ip-masq-agent etc/ip-masq-agent/config.yaml
 
-test: needs ## every test, in namespaces of its own
+test: needs-of-tests ## every test, in namespaces of its own
 	$(CARGO) test --locked --no-run
 	$(IN_LAB) $(CARGO) test --locked --offline --no-fail-fast
 
@@ -44,7 +46,7 @@ check-all: lint test demo ## what the project's CI checks
 clean: ## remove what was built
 	$(CARGO) clean
 
-needs: # install what is missing, and only that
+needs needs-of-tests: # install what is missing, and only that
 	@missing=; for need in $(NEEDS); do \
 		PATH="$$PATH:/usr/sbin:/sbin" command -v "$${need%%:*}" >/dev/null || missing="$$missing $${need##*:}"; \
 	done; \

@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What the demo, the tests and the benchmark need on Debian, as program:package.
 NEEDS := mount:mount ip:iproute2 iptables:iptables ipset:ipset nft:nftables conntrack:conntrack unshare:util-linux
 # And what the tests need besides.
-test needs-of-tests: NEEDS += ping:iputils-ping mandoc:mandoc systemd-analyze:systemd
+needs-of-tests: NEEDS += ping:iputils-ping mandoc:mandoc sysctl:procps systemd-analyze:systemd
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # Everything that touches a network runs in namespaces of its own, so that not even a mistake reaches the machine's.
 # An ordinary user becomes root of a user namespace.

@@ -9,7 +9,7 @@ EXEMPT=10.200.0.1
 checks() {
     check 'three machines come up, the package is installed' machines_come_up
     passed || return
-    check 'the installation neither enables nor starts the service, and no flow is masqueraded' stays_off
+    check 'installing neither enables nor starts it, no flow is masqueraded' stays_off
     check 'enable --now over ssh: ready, and a session that was open goes on' enables
     check 'the server sees the gateway, and where exempt the client' default_policy_holds
     check 'an edit and a reload change what the server sees' edit_and_reload

@@ -40,11 +40,11 @@ works_and_spares_session() {
 nonMasqueradeCIDRs: $LIST"
     nothing_is_loaded
     open_session
-    session_answers before
+    session_speaks 'before anything was done'
     inside systemctl enable --now ip-masq-agent
-    session_answers after
+    session_speaks 'with the rules in'
     policy_holds
-    session_answers 'after traffic'
+    session_speaks 'after traffic'
     equals 'ActiveState' "$(property ActiveState)" active
     inside ip-masq-agent status
     loaded_what_it_needs
@@ -71,15 +71,16 @@ rules_after_reboot() {
     policy_holds
 }
 
+# The gateway is the one who speaks: its packet is the first that connection tracking sees, and looks like a new flow.
 open_session() {
-    coproc SESSION { over_ssh cat 2>/dev/null; }
+    coproc SESSION { over_ssh 'while echo tick; do sleep 0.2; done' 2>/dev/null; }
 }
 
-session_answers() {
-    local answer
-    echo "$1" >&"${SESSION[1]}"
-    read -r -t 20 answer <&"${SESSION[0]}" || { echo "the open session is dead: $1"; return 1; }
-    equals 'the echo' "$answer" "$1"
+# session_speaks: after what had arrived before.
+session_speaks() {
+    local word
+    while read -r -t 0.01 word <&"${SESSION[0]}"; do :; done
+    read -r -t 20 word <&"${SESSION[0]}" || { echo "the open session is dead $1"; return 1; }
 }
 
 has_go_rules() {
@@ -99,9 +100,9 @@ go_rules_cut_session() {
 COMMIT
 RULES
     open_session
-    session_answers before
+    session_speaks 'before anything was done'
     # Detached: the session this comes over is cut as well.
     inside systemd-run --quiet --on-active=2 sh -c 'iptables-restore --noflush /root/go.rules'
     wait_until 30 has_go_rules
-    fails session_answers after
+    fails session_speaks 'with these rules'
 }

@@ -9,7 +9,7 @@ EXEMPT=10.200.0.1
 checks() {
     check 'three machines come up, the package is installed' machines_come_up
     passed || return
-    check 'the installation neither enables nor starts the service, and no flow is masqueraded' stays_off
+    check 'installing neither enables nor starts it, no flow is masqueraded' stays_off
     check 'enable --now over ssh: ready, and a session that was open goes on' enables
     check 'the server sees the gateway, and where exempt the client' default_policy_holds
     check 'an edit and a reload change what the server sees' edit_and_reload
@@ -72,19 +72,19 @@ stays_off() {
 # The session comes from a network that this policy masquerades towards, and the kernel does not track connections yet.
 enables() {
     on gateway "echo 'nonMasqueradeCIDRs: [10.0.0.0/8]' >$CONFIG"
-    coproc SESSION { ssh -F "$SCRATCH/ssh" gateway cat 2>/dev/null; }
-    session_answers before
+    coproc SESSION { ssh -F "$SCRATCH/ssh" gateway 'while echo tick; do sleep 0.2; done' 2>/dev/null; }
+    session_speaks 'before anything was done'
     on gateway 'systemctl enable --now ip-masq-agent'
-    session_answers after
+    session_speaks 'with the rules in'
     equals 'is-active' "$(on gateway 'systemctl is-active ip-masq-agent')" active
     on gateway 'ip-masq-agent status'
 }
 
-session_answers() {
-    local answer
-    echo "$1" >&"${SESSION[1]}"
-    read -r -t 30 answer <&"${SESSION[0]}" || { echo "the open session is dead: $1"; return 1; }
-    equals 'the echo' "$answer" "$1"
+# session_speaks: after what had arrived before. The gateway speaks first, so that its packet looks like a new flow.
+session_speaks() {
+    local word
+    while read -r -t 0.01 word <&"${SESSION[0]}"; do :; done
+    read -r -t 30 word <&"${SESSION[0]}" || { echo "the open session is dead $1"; return 1; }
 }
 
 default_policy_holds() {

@@ -1,7 +1,9 @@
 # The gateway: one virtual machine at a time, on a disk made from a root filesystem, on the bridges of its namespace.
+# A snapshot brings it back within seconds to the moment when it had booted and nothing had asked for a rule.
 
 DISK=$SCRATCH/disk
 KEY=$SCRATCH/key
+MONITOR=$SCRATCH/monitor
 
 # inside COMMAND…: as root, over ssh from the client's side of the network.
 inside() {
@@ -35,8 +37,9 @@ start_machine() {
     [ -e "$KEY" ] || ssh-keygen -q -t ed25519 -N '' -f "$KEY"
     install -d -m 0700 "$root/root/.ssh" && install -m 0600 "$KEY.pub" "$root/root/.ssh/authorized_keys"
     cp "$root"/boot/vmlinuz-* "$SCRATCH/kernel" && cp "$root"/boot/initrd.img-* "$SCRATCH/initrd" || return
-    rm -f "$DISK" && mkfs.ext4 -q -F -d "$root" "$DISK" 3G && rm -rf "$root" || return
-    make_network && attach_bridges && run_qemu && wait_until 120 is_up
+    rm -f "$DISK"* && mkfs.ext4 -q -F -d "$root" "$DISK.raw" 3G && rm -rf "$root" &&
+        qemu-img convert -O qcow2 "$DISK.raw" "$DISK" && rm "$DISK.raw" || return
+    make_network && attach_bridges && run_qemu && wait_until 180 is_up
 }
 
 attach_bridges() {
@@ -60,16 +63,19 @@ accelerator() {
 }
 
 run_qemu() {
+    rm -f "$MONITOR".* && mkfifo "$MONITOR.in" "$MONITOR.out" || return
     # shellcheck disable=SC2046 # a list of words
-    ip netns exec gateway qemu-system-x86_64 $(accelerator) -machine q35 -m 768 -smp 2 -display none -monitor none \
+    ip netns exec gateway qemu-system-x86_64 $(accelerator) -machine q35 -m 768 -smp 2 -display none -monitor "pipe:$MONITOR" \
         -serial "file:$SCRATCH/console" -device virtio-rng-pci \
         -kernel "$SCRATCH/kernel" -initrd "$SCRATCH/initrd" \
         -append 'root=/dev/vda rw console=ttyS0 quiet mitigations=off net.ifnames=0' \
-        -drive "file=$DISK,format=raw,if=virtio,cache=unsafe" \
+        -drive "file=$DISK,format=qcow2,if=virtio,cache=unsafe" \
         -netdev tap,id=lan,ifname=tap-lan,script=no,downscript=no -device virtio-net-pci,netdev=lan,romfile= \
         -netdev tap,id=wan,ifname=tap-wan,script=no,downscript=no -device virtio-net-pci,netdev=wan,romfile= \
         </dev/null >"$SCRATCH/qemu" 2>&1 &
     echo $! >"$SCRATCH/qemu-pid"
+    # Nothing is asked of what the monitor says, but it must be able to say it.
+    cat "$MONITOR.out" >>"$SCRATCH/qemu" &
 }
 
 is_up() {
@@ -95,6 +101,23 @@ reboot() {
     before=$(boot_id)
     inside systemctl reboot || true
     wait_until 120 is_up_again "$before"
+}
+
+# snapshot: of a machine that has booted and done nothing since that a check looks at.
+snapshot() {
+    echo 'savevm booted' >"$MONITOR.in"
+    wait_until 60 is_up
+}
+
+is_untouched() {
+    inside test ! -e /run/touched </dev/null
+}
+
+# go_back: to the snapshot. An answer may come from before until the mark is gone.
+go_back() {
+    inside touch /run/touched
+    echo 'loadvm booted' >"$MONITOR.in"
+    wait_until 60 is_untouched
 }
 
 stop_machine() {

@@ -49,8 +49,9 @@ dnf_removes() {
     steady 'onStop: keep'
     dnf second remove ip-masq-agent
     no_traces
-    fails inside test -e /usr/sbin/ip-masq-agent
-    fails inside test -e /var/lib/ip-masq-agent
-    inside test -e $CONFIG.rpmsave
+    equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/cache/*' -not -path '/var/log/*' -not -path '/run/systemd/*')" \
+        /etc/ip-masq-agent
+    equals 'the configuration that is left' "$(inside ls /etc/ip-masq-agent)" config.yaml.rpmsave
     fails inside systemctl is-enabled ip-masq-agent
 }

@@ -6,13 +6,15 @@ NEEDS := mount:mount ip:iproute2 iptables:iptables ipset:ipset nft:nftables conn
 # And what the tests need besides.
 needs-of-tests: NEEDS += ping:iputils-ping mandoc:mandoc sysctl:procps systemd-analyze:systemd
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# How long `make fuzz` spends on each reader.
+SECONDS := 60
 # Everything that touches a network runs in namespaces of its own, so that not even a mistake reaches the machine's.
 # An ordinary user becomes root of a user namespace.
 IN_LAB := unshare --net --mount $(if $(SUDO),--map-root-user) -- \
 	sh -c 'ip link set lo up && mount -t tmpfs -o mode=755 lab /run && exec "$$@"' lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench lint fmt check-all clean needs needs-of-tests
+.PHONY: help build demo test bench fuzz lint fmt check-all clean needs needs-of-tests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -31,6 +33,9 @@ test: needs-of-tests ## every test, in namespaces of its own
 bench: needs ## the numbers of docs/performance.md, measured here; tables, JSON and plot in target/
 	$(CARGO) bench --locked --bench gateway --no-run
 	$(IN_LAB) $(CARGO) bench --locked --offline --bench gateway
+
+fuzz: ## random input for everything that reads what others wrote, SECONDS=60 each
+	tests/fuzz/run $(SECONDS)
 
 lint: ## formatting, clippy, rustdoc and dependencies, warnings being errors
 	$(CARGO) fmt --check

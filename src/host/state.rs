@@ -79,7 +79,8 @@ fn encode(sources: &[SourceText]) -> String {
     text
 }
 
-fn decode(text: &str) -> Option<Vec<SourceText>> {
+/// The texts in a state file; `None` when it is not whole.
+pub fn decode(text: &str) -> Option<Vec<SourceText>> {
     let mut rest = text.strip_prefix(VERSION)?;
     let mut sources = Vec::new();
     while !rest.is_empty() {

@@ -22,6 +22,9 @@ mod text;
 mod translate;
 mod userdata;
 
+#[cfg(fuzzing)]
+pub use observe::read_any;
+
 use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan};
 use crate::config::TableOwner;
 use crate::host::nfnetlink::Nfnetlink;

@@ -412,6 +412,34 @@ fn has_element(netlink: &mut Nfnetlink, name: SetName, wanted: (u128, Bound)) ->
     }
 }
 
+/// Reads a message as each kind of answer, for `tests/fuzz`. A rule that is understood must survive being written.
+#[cfg(fuzzing)]
+pub fn read_any(message: &Message<'_>) {
+    use crate::host::nfnetlink::message::{Attributes, MessageHead, Messages};
+    let _ = (read_chain(message), read_set(message));
+    for name in ["exempt4", "exempt6"].into_iter().filter_map(SetName::parse) {
+        let list = message.attributes().and_then(|found| found.find(ELEMENTS_LIST)).ok().flatten();
+        let elements = list.map_or(Attributes(&[]), |list| list.nested()).flatten();
+        let bounds = elements.filter_map(|element| read_element(element, name).ok().flatten()).collect();
+        for interval in interval::assemble(bounds, name.family).unwrap_or_default() {
+            let (mut text, bounds) = (String::new(), interval::bounds(interval, name.family).collect());
+            interval.write(name.family, &mut text);
+            assert_eq!(interval::assemble(bounds, name.family), Some(vec![interval]), "{text}");
+        }
+    }
+    let Ok((rule, _)) = read_rule(message) else { return };
+    let _ = rule.to_string();
+    if rule.action().is_some() {
+        let expressions = translate::to_expressions(&rule);
+        let mut writer = Writer::new();
+        writer.message(MessageHead::default(), |writer| {
+            writer.nest(RULE_EXPRESSIONS, |writer| expressions.iter().for_each(|one| one.write(writer)));
+        });
+        let again = Messages(writer.bytes()).flatten().find_map(|message| read_rule(&message).ok());
+        assert_eq!(again.map(|(again, _)| again.body), Some(rule.body));
+    }
+}
+
 fn find_text(message: &Message<'_>, kind: u16) -> Result<Option<String>, Malformed> {
     Ok(message.attributes()?.find(kind)?.map(|attribute| attribute.text()))
 }

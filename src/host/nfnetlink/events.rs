@@ -21,6 +21,15 @@ pub struct RuleEvent {
 impl RuleEvent {
     /// Somebody moved something, and the notification was lost.
     const UNKNOWN: RuleEvent = RuleEvent { generation: None, pid: None, program: None };
+
+    /// The commits that a datagram tells of; what is malformed is an event with nothing known.
+    pub fn of_datagram(datagram: &[u8]) -> impl Iterator<Item = RuleEvent> {
+        Messages(datagram).filter_map(|message| match message {
+            Ok(message) if message.kind == NEWGEN => Some(parse(&message).unwrap_or(RuleEvent::UNKNOWN)),
+            Ok(_) => None,
+            Err(_) => Some(RuleEvent::UNKNOWN),
+        })
+    }
 }
 
 /// A listener to commits by anybody in this network namespace, ourselves included.
@@ -77,11 +86,7 @@ impl RuleEvents {
         loop {
             match self.socket.receive(&mut buffer) {
                 Ok(None) => return Ok(events),
-                Ok(Some(datagram)) => events.extend(Messages(datagram).filter_map(|message| match message {
-                    Ok(message) if message.kind == NEWGEN => Some(parse(&message).unwrap_or(RuleEvent::UNKNOWN)),
-                    Ok(_) => None,
-                    Err(_) => Some(RuleEvent::UNKNOWN),
-                })),
+                Ok(Some(datagram)) => events.extend(RuleEvent::of_datagram(datagram)),
                 Err(error) if is_loss(&error) => events.push(RuleEvent::UNKNOWN),
                 Err(error) => return Err(error),
             }

@@ -122,6 +122,17 @@ impl Ipset {
     }
 }
 
+/// Reads a message as a header and as members, for `tests/fuzz`.
+#[cfg(fuzzing)]
+pub fn read_any(message: &Message<'_>) {
+    if let Ok(attributes) = message.attributes() {
+        let _ = read_header(attributes.clone());
+        for row in attributes.find(command::ADT).into_iter().flatten().flat_map(|rows| rows.nested().flatten()) {
+            let _ = read_member(row.nested());
+        }
+    }
+}
+
 fn refused(message: &Message<'_>) -> io::Result<()> {
     read_error(message)?.map_or(Ok(()), Err)
 }

@@ -1,0 +1,30 @@
+//! A datagram of the kernel, read as everything that we read from it.
+#![no_main]
+
+use ip_masq_agent::backend::nftables;
+use ip_masq_agent::host::nat_hooks::{self, decode};
+use ip_masq_agent::host::nfnetlink::message::{Attributes, Messages};
+use ip_masq_agent::host::nfnetlink::{RuleEvent, ipset};
+use libfuzzer_sys::fuzz_target;
+
+fn walk(attributes: Attributes<'_>, depth: u32) {
+    for attribute in attributes.flatten() {
+        let _ = (attribute.be32(), attribute.be64(), attribute.text());
+        if depth > 0 {
+            walk(attribute.nested(), depth - 1);
+        }
+    }
+}
+
+fuzz_target!(|datagram: &[u8]| {
+    let _ = RuleEvent::of_datagram(datagram).count();
+    let (mut chains, mut rules) = (Vec::new(), Vec::new());
+    for message in Messages(datagram).flatten() {
+        walk(message.attributes().unwrap_or(Attributes(&[])), 4);
+        nftables::read_any(&message);
+        ipset::read_any(&message);
+        chains.extend(decode::chain(&message));
+        rules.extend(decode::rule(&message));
+    }
+    let _ = nat_hooks::neighbours(chains.into_iter().map(|chain| (chain, rules.clone())).collect());
+});

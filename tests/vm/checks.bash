@@ -102,7 +102,7 @@ RULES
     open_session
     session_speaks 'before anything was done'
     # Detached: the session this comes over is cut as well.
-    inside systemd-run --quiet --on-active=2 sh -c 'iptables-restore --noflush /root/go.rules'
+    inside systemd-run --quiet sh -c 'sleep 2; iptables-restore --noflush /root/go.rules'
     wait_until 30 has_go_rules
     fails session_speaks 'with these rules'
 }

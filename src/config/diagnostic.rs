@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// How many diagnostics are shown; the rest is only counted.
-const SHOWN: usize = 50;
+pub const SHOWN: usize = 50;
 /// How many are kept to be sorted. A list of a million bad lines must not cost a gigabyte.
 const KEPT: usize = 10_000;
 /// The longest piece of a source line that is shown, in characters.

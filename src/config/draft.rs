@@ -1,6 +1,6 @@
 //! What the files and flags say together, before it is known whether that makes a configuration.
 
-use super::diagnostic::{Lines, Place, Problems};
+use super::diagnostic::{Lines, Place, Problems, SHOWN};
 use super::document::{self, Node, SyntaxError, Value};
 use super::judge::{Judge, Placed};
 use super::keys::{KEYS, Key, Kind, nearest};
@@ -59,7 +59,7 @@ impl Draft {
                 return;
             }
         };
-        let mut seen = BTreeMap::new();
+        let (mut seen, mut unknown) = (BTreeMap::new(), 0);
         for entry in &entries {
             let first = *seen.entry(&*entry.key).or_insert(entry.offset);
             if first != entry.offset {
@@ -70,7 +70,10 @@ impl Draft {
             match Key::named(&entry.key) {
                 Some(key) => self.set(&entry.value, &mut Judge { key, source: Some(source), problems }),
                 None => {
-                    problems.report(Place::File { source, offset: entry.offset }, &entry.key, unknown_key(&entry.key))
+                    unknown += 1;
+                    // To look for what was meant takes time, and those behind are not shown.
+                    let message = if unknown > SHOWN { "unknown key".to_owned() } else { unknown_key(&entry.key) };
+                    problems.report(Place::File { source, offset: entry.offset }, &entry.key, message);
                 }
             }
         }

@@ -53,6 +53,21 @@ fn a_hundred_thousand_errors_are_counted_not_printed() {
 }
 
 #[test]
+fn a_hundred_thousand_unknown_keys_are_not_all_compared_with_the_known_ones() {
+    for (name, sign) in [("a.yaml", ": "), ("a.toml", " = ")] {
+        let mut text = String::new();
+        // The other way round than by name.
+        for number in (100_000..200_000).rev() {
+            writeln!(text, "k{number}{sign}1").unwrap();
+        }
+        let text = text.replacen("k199999", "onstop", 1).replacen("k199960", "backnd", 1);
+        let message = refused(name, &text);
+        assert!(message.contains("did you mean onStop?") && message.contains("did you mean backend?"), "{message}");
+        assert!(message.ends_with("\n… and 99950 more"), "{}", &message[message.len() - 100..]);
+    }
+}
+
+#[test]
 fn aliases_are_refused_before_they_multiply() {
     let mut bomb = String::from("a0: &a0 [10.0.0.0/8]\n");
     for i in 1..60 {

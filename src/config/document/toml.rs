@@ -77,7 +77,10 @@ fn map<'t>(text: &'t str, table: DeTable<'t>) -> Value<'t> {
         key: key.into_inner(),
         value: node(text, value),
     });
-    Value::Map(entries.collect())
+    // The parser sorts by key.
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by_key(|entry| entry.offset);
+    Value::Map(entries)
 }
 
 fn node<'t>(text: &'t str, value: Spanned<DeValue<'t>>) -> Node<'t> {

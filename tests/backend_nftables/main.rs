@@ -442,11 +442,14 @@ fn flows_are_masqueraded_kept_and_counted_as_the_policy_says() {
     gateway.left.run(ping);
     assert_eq!(counted("masquerade: no exemption applies"), 1);
     run("ping", &["-c1", "-w5", "198.51.100.2"], "");
-    assert_eq!(counted("keep source: the source is an address of the outgoing interface itself"), 1);
+    // An IGMP report of the host's own, sent at a random moment after an interface comes up (RFC 3376), counts as well.
+    let own = || counted("keep source: the source is an address of the outgoing interface itself");
+    assert!(own() >= 1);
     run("ping", &["-c1", "-w5", "-I", "10.7.0.1", "198.51.100.2"], "");
     assert_eq!(counted("masquerade: no exemption applies"), 2);
     let counters = backend.counters(Family::V4).unwrap();
-    assert_eq!((counters.kept, counters.masqueraded), (1, 2));
+    assert_eq!(counters.masqueraded, 2);
+    assert!((1..=own()).contains(&counters.kept), "{counters:?}");
 
     let exempt = Policy { exempt: prefixes(&["198.51.100.0/24"]), ..default_policy() };
     apply_policy(&mut backend, &exempt);

@@ -73,6 +73,8 @@ stays_off() {
 enables() {
     on gateway "echo 'nonMasqueradeCIDRs: [10.0.0.0/8]' >$CONFIG"
     coproc SESSION { ssh -F "$SCRATCH/ssh" gateway 'while echo tick; do sleep 0.2; done' 2>/dev/null; }
+    # bash forgets its own descriptor when the session has ended.
+    exec {TICKS}<&"${SESSION[0]}"
     session_speaks 'before anything was done'
     on gateway 'systemctl enable --now ip-masq-agent'
     session_speaks 'with the rules in'
@@ -83,8 +85,8 @@ enables() {
 # session_speaks: after what had arrived before. The gateway speaks first, so that its packet looks like a new flow.
 session_speaks() {
     local word
-    while read -r -t 0.01 word <&"${SESSION[0]}"; do :; done
-    read -r -t 30 word <&"${SESSION[0]}" || { echo "the open session is dead $1"; return 1; }
+    while read -r -t 0.01 word <&"$TICKS"; do :; done
+    read -r -t 30 word <&"$TICKS" || { echo "the open session is dead $1"; return 1; }
 }
 
 default_policy_holds() {

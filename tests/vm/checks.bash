@@ -74,13 +74,15 @@ rules_after_reboot() {
 # The gateway is the one who speaks: its packet is the first that connection tracking sees, and looks like a new flow.
 open_session() {
     coproc SESSION { over_ssh 'while echo tick; do sleep 0.2; done' 2>/dev/null; }
+    # bash forgets its own descriptor when the session has ended.
+    exec {TICKS}<&"${SESSION[0]}"
 }
 
 # session_speaks: after what had arrived before.
 session_speaks() {
     local word
-    while read -r -t 0.01 word <&"${SESSION[0]}"; do :; done
-    read -r -t 20 word <&"${SESSION[0]}" || { echo "the open session is dead $1"; return 1; }
+    while read -r -t 0.01 word <&"$TICKS"; do :; done
+    read -r -t 20 word <&"$TICKS" || { echo "the open session is dead $1"; return 1; }
 }
 
 has_go_rules() {

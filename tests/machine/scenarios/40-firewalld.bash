@@ -14,6 +14,7 @@ checks() {
         check "$backend: a restart of firewalld is survived" survives_restart
         check "$backend: a stop of firewalld is survived" survives_stop
     done
+    check 'nftables, tableOwner: persist: reload, restart and flush ruleset pass our table by' owned_is_passed_by
     check 'at boot the service starts after firewalld' boots_after
 }
 
@@ -52,6 +53,26 @@ survives_stop() {
     inside systemctl stop firewalld
     wait_until 10 masquerades
     policy_holds
+}
+
+# Handles are never given twice: the same ones mean that nobody took the table away and nobody put it back.
+owned_is_passed_by() {
+    inside systemctl start firewalld
+    steady $'backend: nftables\ntableOwner: persist'
+    local before after
+    before=$(owned_table)
+    inside firewall-cmd --quiet --reload
+    inside systemctl restart firewalld
+    inside nft flush ruleset
+    after=$(owned_table)
+    grep -q 'handle' <<<"$before" || return
+    diff <(echo "$before") <(echo "$after") || return
+    policy_holds
+    inside systemctl restart firewalld
+}
+
+owned_table() {
+    inside nft --handle list table inet ip-masq-agent | sed 's/packets [0-9]* bytes [0-9]*//'
 }
 
 boots_after() {

@@ -187,6 +187,10 @@ impl World {
     fn state(&mut self) -> State {
         self.report().state
     }
+
+    fn warnings(&mut self) -> Vec<String> {
+        self.report().warnings
+    }
 }
 
 #[test]
@@ -489,13 +493,20 @@ fn without_events_the_kernel_is_asked_once_a_second() {
 }
 
 #[test]
-fn a_state_directory_that_can_not_be_written_is_mentioned_once() {
+fn a_configuration_that_could_not_be_saved_is_mentioned_once_and_saved_when_that_can_be_done() {
     let mut world = World::new(Some(GOOD));
     world.saveable = false;
     world.happen(Event::Started);
     world.file = Some(OTHER);
     world.happen(Event::Hangup);
-    assert_eq!((world.saved, world.count("StateNotSaved"), world.state()), (2, 1, State::Ready));
+    world.pass(Duration::from_secs(90));
+    assert_eq!((world.saved, world.count("StateNotSaved"), world.state()), (3, 1, State::Ready));
+    assert_eq!(world.warnings(), ["the last good configuration could not be saved: full"]);
+    world.saveable = true;
+    world.pass(Duration::from_secs(180));
+    assert_eq!((world.saved, world.count("StateNotSaved")), (4, 1), "once is enough");
+    world.assert_seen(&["Recovered: the last good configuration is saved again"]);
+    assert!(world.warnings().is_empty());
 }
 
 #[test]

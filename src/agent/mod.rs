@@ -236,6 +236,9 @@ impl Agent {
             self.act(Action::ReadConfig);
         }
         if resync {
+            if self.past.unsaved.is_some() {
+                self.save();
+            }
             // At boot the interfaces get their addresses after us.
             self.act(Action::ReadHost);
         }
@@ -317,10 +320,14 @@ impl Agent {
 
     fn last_good_saved(&mut self, result: Result<(), String>) {
         match result {
-            Ok(()) => self.past.unsaved = false,
+            Ok(()) => {
+                if self.past.unsaved.take().is_some() {
+                    self.log(Entry::new(Kind::Recovered, "the last good configuration is saved again"));
+                }
+            }
             Err(why) => {
-                if !std::mem::replace(&mut self.past.unsaved, true) {
-                    let message = format!("the last good configuration could not be saved: {why}");
+                let message = format!("the last good configuration could not be saved: {why}");
+                if self.past.unsaved.replace(message.clone()).is_none() {
                     self.log(Entry::new(Kind::StateNotSaved, message));
                 }
             }

@@ -258,14 +258,14 @@ impl Agent {
     }
 
     /// Keeps what the kernel agreed to; the disk may take its time, so this comes after READY.
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         let Some(Active { sources, origin, .. }) = &self.active else { return };
         let worth = match origin {
             Origin::Files => true,
             Origin::Defaults => self.last_good.is_some(),
             Origin::LastGood => false,
         };
-        if worth && self.last_good.as_ref() != Some(sources) {
+        if worth && (self.last_good.as_ref() != Some(sources) || self.past.unsaved.is_some()) {
             let sources = sources.clone();
             self.last_good = Some(sources.clone());
             self.act(Action::SaveLastGood(sources));

@@ -86,6 +86,6 @@ pub struct Past {
     pub generation: u64,
     pub apply: Option<(Instant, Duration)>,
     pub repair: Option<(Instant, Duration, Option<String>)>,
-    /// The last good configuration could not be saved.
-    pub unsaved: bool,
+    /// Why the last good configuration could not be saved.
+    pub unsaved: Option<String>,
 }

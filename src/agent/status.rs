@@ -120,6 +120,7 @@ impl Agent {
         let files = self.warned.iter().map(ToString::to_string);
         let host = self.advised.iter().map(ToString::to_string);
         let backend = self.backend.iter().flat_map(|chosen| chosen.warnings.clone());
-        files.chain(host).chain(backend).chain(self.noted.iter().cloned()).collect()
+        let state = self.past.unsaved.iter().cloned();
+        files.chain(host).chain(backend).chain(self.noted.iter().cloned()).chain(state).collect()
     }
 }

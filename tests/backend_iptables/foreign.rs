@@ -3,7 +3,11 @@
 use crate::gateway::{Gateway, both_variants};
 use ip_masq_agent::backend::iptables::tools::Variant;
 use ip_masq_agent::backend::{Backend, ErrorKind};
+use ip_masq_agent::host::go_agent;
 use ip_masq_agent::policy::Family;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::os::unix::fs::symlink;
+use std::process::{Child, Command, Stdio};
 
 fn refused(host: &mut Gateway, foreign: &str, words: &[&str]) {
     host.restore(Family::V4, foreign);
@@ -14,6 +18,57 @@ fn refused(host: &mut Gateway, foreign: &str, words: &[&str]) {
         assert!(error.message.contains(word), "'{word}' in '{error}'");
     }
     assert_eq!(host.save(Family::V4), before);
+}
+
+const PLAYS: &str = "PLAYS_ANOTHER_AGENT";
+
+/// Not a test by itself: what the program of another make does, with the threads of a test program.
+#[test]
+fn lives_until_it_is_killed() {
+    while std::env::var_os(PLAYS).is_some() {
+        std::thread::park();
+    }
+}
+
+/// A process of root with the agent's name and several threads: this program again.
+fn start_of_another_make(host: &Gateway) -> Child {
+    let (program, name) = (std::env::current_exe().unwrap(), "/run/ip-masq-agent");
+    let arguments = ["--exact", "foreign::lives_until_it_is_killed", "--test-threads=2"];
+    let agent = host.namespace.enter(|| {
+        symlink(program, name).unwrap();
+        Command::new(name).args(arguments).env(PLAYS, "yes").stdout(Stdio::null()).spawn().unwrap()
+    });
+    let status = format!("/proc/{}/status", agent.id());
+    let start = std::time::Instant::now();
+    while std::fs::read_to_string(&status).unwrap().contains("Threads:\t1\n") {
+        assert!(start.elapsed() < crate::lab::DEADLINE, "the other agent does not start");
+        std::thread::yield_now();
+    }
+    agent
+}
+
+#[test]
+fn a_live_go_agent_is_found_with_the_capabilities_of_the_unit() {
+    crate::gateway::with(Variant::Nft, |host| {
+        let mut agent = start_of_another_make(&host);
+        let find = |capabilities: Option<CapabilitySet>| {
+            host.namespace.enter(|| {
+                if let Some(effective) = capabilities {
+                    let held = rustix::thread::capabilities(None).unwrap();
+                    rustix::thread::set_capabilities(None, CapabilitySets { effective, ..held }).unwrap();
+                }
+                go_agent::running()
+            })
+        };
+        let found = find(Some(CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW));
+        let with_all = find(None);
+        let elsewhere = go_agent::running();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        assert_eq!(found.iter().map(|agent| agent.pid).collect::<Vec<_>>(), [agent.id()]);
+        assert_eq!(found, with_all);
+        assert!(elsewhere.iter().all(|other| other.pid != agent.id()), "it is in another network namespace");
+    });
 }
 
 /// Such a table is listed as if it were empty, with exit status 0.
@@ -70,24 +125,14 @@ both_variants! {
 
     fn a_live_go_agent_is_refused(host: Gateway) {
         let before = host.save(Family::V4);
-        // A sleeping program with the name and the mark of a Go program.
-        let script = "cp /bin/sleep /run/ip-masq-agent && printf '\\377 Go buildinf:' >> /run/ip-masq-agent && exec /run/ip-masq-agent 600";
-        let mut agent = host.namespace.enter(|| {
-            std::process::Command::new("sh").args(["-c", script]).spawn().unwrap()
-        });
-        let name = format!("/proc/{}/comm", agent.id());
-        let start = std::time::Instant::now();
-        while std::fs::read_to_string(&name).unwrap().trim() != "ip-masq-agent" {
-            assert!(start.elapsed() < crate::lab::DEADLINE, "the agent does not start");
-            std::thread::yield_now();
-        }
+        let mut agent = start_of_another_make(&host);
         let result = host.try_plan(Family::V4);
         agent.kill().unwrap();
         agent.wait().unwrap();
         let error = result.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Foreign);
         assert!(error.message.contains(&format!("process {}", agent.id())), "{error}");
-        assert!(error.message.contains("/run/ip-masq-agent"), "{error}");
+        assert!(error.message.contains("'/run/ip-masq-agent --exact"), "{error}");
         assert_eq!(host.save(Family::V4), before);
         host.apply();
     }

@@ -170,8 +170,7 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
                 ErrorKind::Foreign,
                 format!(
                     "another ip-masq-agent runs here: process {} ('{}'); stop it first, nothing was written",
-                    agent.pid,
-                    agent.executable.display()
+                    agent.pid, agent.command
                 ),
             )),
         }

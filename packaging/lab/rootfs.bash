@@ -40,7 +40,7 @@ rootfs_tarball() {
         mkdir -p "$CACHE"
         echo "building the root filesystem of $suite ($kind)" >&2
         TMPDIR=$SCRATCH mmdebstrap --quiet --variant=apt --include="$packages" --dpkgopt=force-unsafe-io \
-            --aptopt='Apt::Install-Recommends "false"' \
+            --aptopt='Apt::Install-Recommends "false"' --aptopt='Acquire::Retries "3"' \
             --customize-hook='rm -f "$1"/etc/resolv.conf "$1"/etc/hostname; echo gateway >"$1"/etc/hostname' \
             "$suite" "$tarball.part" "$(mirror)" >&2 --format=tar || return
         zstd --quiet --rm -T2 "$tarball.part" -o "$tarball.tmp" && mv "$tarball.tmp" "$tarball" || return

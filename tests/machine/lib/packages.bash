@@ -14,7 +14,8 @@ make_repositories() {
             apt-ftparchive packages . >Packages && apt-ftparchive release . >Release
         ) || return
     done
-    make_rpm_repositories && unpack_source && chmod -R a+rX "$SCRATCH"
+    if [[ ${scenarios[*]} == *-rpm.bash* ]]; then make_rpm_repositories || return; fi
+    unpack_source && chmod -R a+rX "$SCRATCH"
 }
 
 # The source package, for autopkgtest.

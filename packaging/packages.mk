@@ -24,17 +24,22 @@ package-binary:
 	packaging/build-release
 	packaging/check-glibc $(GLIBC_FLOOR) $(CARGO_TARGET_DIR)/release/ip-masq-agent
 
-.PHONY: source
-source:
+# Replaced only by a different one, so that what is made of it stays as well.
+.PHONY: FORCE
+$(SOURCE_TARBALL): FORCE
 	mkdir -p $(DIST)
-	git archive --format=tar --prefix=ip-masq-agent-$(VERSION)/ --mtime=@$(SOURCE_DATE_EPOCH) HEAD | gzip -n9 >$(SOURCE_TARBALL)
+	git archive --format=tar --prefix=ip-masq-agent-$(VERSION)/ --mtime=@$(SOURCE_DATE_EPOCH) HEAD | gzip -n9 >$@.new
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-# Compiled once, for both packages. Unpacked with the time of now: cargo would take files that are all as old as the last
-# release for unchanged.
-.PHONY: binary
-binary: package-tools source
+# With the time of now: cargo would take files that are all as old as the last release for unchanged.
+$(PACKAGE_WORK)/unpacked: $(SOURCE_TARBALL)
 	rm -rf $(PACKAGE_WORK)/tree && mkdir -p $(PACKAGE_WORK)/tree
 	tar --touch -xzf $(SOURCE_TARBALL) -C $(PACKAGE_WORK)/tree
+	touch $@
+
+# Compiled once, for both packages.
+.PHONY: binary
+binary: package-tools $(PACKAGE_WORK)/unpacked
 	CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) $(MAKE) -C $(TREE) -f packaging/packages.mk package-binary
 
 deb: binary ## the Debian package, in dist/

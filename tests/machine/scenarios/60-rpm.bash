@@ -2,7 +2,7 @@
 # dnf by one package made from the real libraries. Nothing here speaks for SELinux or for Fedora's own macros.
 
 scenario_kind() {
-    echo rpm
+    echo tools
 }
 
 checks() {

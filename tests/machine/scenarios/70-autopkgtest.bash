@@ -1,7 +1,7 @@
 # The DEP-8 tests of the source package, by autopkgtest, on this container itself.
 
 scenario_kind() {
-    echo autopkgtest
+    echo tools
 }
 
 checks() {

@@ -149,7 +149,7 @@ impl World {
     fn meddle(&mut self, program: &str) {
         self.generation += 1;
         self.answers.push((Family::V4, Ok(true)));
-        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: 812, caller: None })));
+        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: Some(812), caller: None })));
     }
 
     /// Lets time pass, with a tick at each deadline.
@@ -352,7 +352,7 @@ fn drift_is_repaired_and_the_culprit_named() {
     let mut world = World::running(GOOD);
     world.meddle("firewalld");
     world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]; repaired in 3.0 ms: the chain is missing"]);
-    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: 1, caller: None })));
+    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: Some(1), caller: None })));
     assert_eq!(world.seen, Vec::<String>::new(), "our own commit");
 }
 

@@ -129,15 +129,16 @@ pub struct Outcome {
 pub struct Culprit {
     /// The program.
     pub program: String,
-    /// Its process.
-    pub pid: u32,
+    /// Its process, where the number is one that this host's `/proc` knows.
+    pub pid: Option<u32>,
     /// For a tool like iptables: who called it, as `NAME[PID]`.
     pub caller: Option<String>,
 }
 
 impl fmt::Display for Culprit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.program, self.pid)?;
+        f.write_str(&self.program)?;
+        self.pid.iter().try_for_each(|pid| write!(f, "[{pid}]"))?;
         self.caller.iter().try_for_each(|caller| write!(f, ", called by {caller}"))
     }
 }
@@ -178,9 +179,11 @@ mod tests {
 
     #[test]
     fn a_culprit_is_named_with_its_own_process_and_its_callers() {
-        let mut culprit = Culprit { program: "firewalld".into(), pid: 812, caller: None };
+        let mut culprit = Culprit { program: "firewalld".into(), pid: Some(812), caller: None };
         assert_eq!(culprit.to_string(), "firewalld[812]");
-        culprit = Culprit { program: "iptables-nft".into(), pid: 4412, caller: Some("bash[3092]".into()) };
+        culprit = Culprit { program: "iptables-nft".into(), pid: Some(4412), caller: Some("bash[3092]".into()) };
         assert_eq!(culprit.to_string(), "iptables-nft[4412], called by bash[3092]");
+        culprit = Culprit { program: "nft".into(), pid: None, caller: None };
+        assert_eq!(culprit.to_string(), "nft");
     }
 }

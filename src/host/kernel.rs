@@ -218,17 +218,27 @@ fn none_chosen() -> Error {
 /// The program that committed. A caller hides behind iptables and nft, which are gone in a moment: where they are
 /// still there, it is their parent that says more.
 fn culprit(event: &RuleEvent) -> Option<Culprit> {
-    let (pid, program) = (event.pid?, event.program.clone()?);
+    let program = event.program.clone()?;
+    let pid = event.pid.filter(|_| processes_are_numbered_as_in_the_kernel());
     let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]
         .iter()
         .any(|tool| program.starts_with(tool));
-    let caller = if is_tool { parent(pid) } else { None };
+    let caller = if is_tool { pid.and_then(|pid| parent(pid, &program)) } else { None };
     Some(Culprit { program, pid, caller })
 }
 
-/// `NAME[PID]` of the parent of a process.
-fn parent(pid: u32) -> Option<String> {
+/// Not in a container: rule events number processes as the first namespace does, PROC_PID_INIT_INO of linux/proc_ns.h.
+fn processes_are_numbered_as_in_the_kernel() -> bool {
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace.as_os_str() == "pid:[4026531836]")
+}
+
+/// `NAME[PID]` of the parent of a process, unless its number is another program's already.
+fn parent(pid: u32, program: &str) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim();
+    if name != program {
+        return None;
+    }
     let parent: u32 = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
     let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()?;
     Some(format!("{}[{parent}]", name.trim()))

@@ -32,7 +32,7 @@ install: $(BINARY) ## the installed tree, below DESTDIR
 	[ -e $(DESTDIR)$(SYSCONFDIR)/ip-masq-agent/config.yaml ] || \
 		$(call put,etc/ip-masq-agent/config.yaml,$(SYSCONFDIR)/ip-masq-agent/config.yaml)
 # The unit's StateDirectory=. systemd makes it at the first start, but not where /var is full or read-only.
-	$(INSTALL) -d -m 0700 $(DESTDIR)/var/lib/ip-masq-agent
+	$(INSTALL) -d -m 0755 $(DESTDIR)/var/lib/ip-masq-agent
 	$(call put,packaging/man/ip-masq-agent.8,$(DATADIR)/man/man8/ip-masq-agent.8)
 	$(call put,packaging/man/ip-masq-agent.yaml.5,$(DATADIR)/man/man5/ip-masq-agent.yaml.5)
 	$(call put,packaging/completions/ip-masq-agent.bash,$(DATADIR)/bash-completion/completions/ip-masq-agent)

@@ -6,7 +6,8 @@ SYSCONFDIR ?= /etc
 SBINDIR    ?= $(PREFIX)/sbin
 DATADIR    ?= $(PREFIX)/share
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
-ZSHDIR     ?= $(DATADIR)/zsh/vendor-completions
+# Where Debian's zsh looks: for what a package brings, and for what the administrator does.
+ZSHDIR     ?= $(DATADIR)/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 PRESETDIR  ?= $(PREFIX)/lib/systemd/system-preset
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 DOCDIR     ?= $(DATADIR)/doc/ip-masq-agent
@@ -26,8 +27,12 @@ install: $(BINARY) ## the installed tree, below DESTDIR
 	chmod 0644 $(DESTDIR)$(UNITDIR)/ip-masq-agent.service
 	$(call put,systemd/80-ip-masq-agent.preset,$(PRESETDIR)/80-ip-masq-agent.preset)
 	$(call put,packaging/catalog/ip-masq-agent.catalog,$(CATALOGDIR)/ip-masq-agent.catalog)
-	$(call put,etc/ip-masq-agent/config.yaml,$(SYSCONFDIR)/ip-masq-agent/config.yaml)
 	$(INSTALL) -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/ip-masq-agent/config.d
+# An administrator's file stays what it is.
+	[ -e $(DESTDIR)$(SYSCONFDIR)/ip-masq-agent/config.yaml ] || \
+		$(call put,etc/ip-masq-agent/config.yaml,$(SYSCONFDIR)/ip-masq-agent/config.yaml)
+# The unit's StateDirectory=. systemd makes it at the first start, but not where /var is full or read-only.
+	$(INSTALL) -d -m 0755 $(DESTDIR)/var/lib/ip-masq-agent
 	$(call put,packaging/man/ip-masq-agent.8,$(DATADIR)/man/man8/ip-masq-agent.8)
 	$(call put,packaging/man/ip-masq-agent.yaml.5,$(DATADIR)/man/man5/ip-masq-agent.yaml.5)
 	$(call put,packaging/completions/ip-masq-agent.bash,$(DATADIR)/bash-completion/completions/ip-masq-agent)

@@ -28,7 +28,7 @@ package-binary:
 .PHONY: FORCE
 $(SOURCE_TARBALL): FORCE
 	mkdir -p $(DIST)
-	git archive --format=tar --prefix=ip-masq-agent-$(VERSION)/ --mtime=@$(SOURCE_DATE_EPOCH) HEAD | gzip -n9 >$@.new
+	packaging/archive ip-masq-agent-$(VERSION) $(SOURCE_DATE_EPOCH) >$@.new
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # With the time of now: cargo would take files that are all as old as the last release for unchanged.
@@ -48,7 +48,7 @@ deb: binary ## the Debian package, in dist/
 
 rpm: binary ## the RPM package, in dist/
 	rm -rf $(PACKAGE_WORK)/rpm && mkdir -p $(PACKAGE_WORK)/rpm
-	rpmbuild -bb rpm/ip-masq-agent.spec --quiet \
+	rpmbuild -bb $(TREE)/rpm/ip-masq-agent.spec --quiet \
 		--define '_topdir $(abspath $(PACKAGE_WORK))/rpm' \
 		--define '_sourcedir $(abspath $(DIST))' \
 		--define 'prebuilt $(PACKAGE_CARGO_TARGET)/release/ip-masq-agent' \
@@ -58,6 +58,5 @@ rpm: binary ## the RPM package, in dist/
 dist: deb rpm ## source tarball, both packages and their checksums, in dist/
 	cd $(DIST) && sha256sum ip-masq-agent-$(VERSION).tar.gz ip-masq-agent_$(VERSION)-*.deb ip-masq-agent-$(VERSION)-*.rpm >SHA256SUMS
 
-# Builds everything twice, in different directories and with nothing shared, and compares.
 reproducible: ## build everything twice and compare
 	packaging/build-twice

@@ -1,4 +1,4 @@
-# Two local apt repositories: the package as it was built, and the same as a later version, for upgrades.
+# Two local apt repositories: the package as it was built, and a later version with another line in the configuration file.
 
 make_repositories() {
     local deb
@@ -38,10 +38,17 @@ make_rpm_repositories() {
     for each in first second; do createrepo_c --quiet "$SCRATCH/repository/rpm-$each" || return; done
 }
 
+LATER_LINE='# A line that the later version has.'
+
 # later_rpm DIRECTORY: release 2 of the same binary.
 later_rpm() {
-    dpkg-deb -x "$SCRATCH"/repository/first/*.deb "$1/tree" &&
-        rpmbuild -bb "$TOP/rpm/ip-masq-agent.spec" --quiet --define "_topdir $1" --define "_sourcedir $TOP/dist" \
+    local source name
+    source=$(ls -t "$TOP"/dist/ip-masq-agent-*.tar.gz | head -n1) name=$(basename "$source" .tar.gz)
+    mkdir -p "$1/SOURCES" && tar -xzf "$source" -C "$1/SOURCES" &&
+        echo "$LATER_LINE" >>"$1/SOURCES/$name/etc/ip-masq-agent/config.yaml" &&
+        tar -czf "$1/SOURCES/$name.tar.gz" -C "$1/SOURCES" "$name" &&
+        dpkg-deb -x "$SCRATCH"/repository/first/*.deb "$1/tree" &&
+        rpmbuild -bb "$TOP/rpm/ip-masq-agent.spec" --quiet --define "_topdir $1" \
             --define "prebuilt $1/tree/usr/sbin/ip-masq-agent" --define 'revision 2' >"$1/log" 2>&1 || { cat "$1/log" >&2; return 1; }
 }
 
@@ -50,6 +57,7 @@ repack() {
     local tree=$SCRATCH/repack
     dpkg-deb -R "$1" "$tree" &&
         sed -i 's/^Version: .*/&+later/' "$tree/DEBIAN/control" &&
+        echo "$LATER_LINE" >>"$tree$CONFIG" &&
         dpkg-deb --root-owner-group -Zxz -b "$tree" "$2/" >/dev/null &&
         rm -rf "$tree"
 }
@@ -59,7 +67,7 @@ use_repository() {
     echo "deb [trusted=yes] file:/srv/repository/$1 ./" >"$CONTAINER/root/etc/apt/sources.list"
 }
 
-# apt ARGUMENT…: inside, without a question.
+# apt ARGUMENT…: inside, without a question; an edited configuration file is kept.
 apt() {
-    inside env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 "$@"
+    inside env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@"
 }

@@ -201,6 +201,7 @@ upgrades_gaplessly() {
     [ "$(property MainPID)" != "$pid" ]
     equals 'ActiveState' "$(property ActiveState)" active
     equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
+    contains "$(inside cat $CONFIG.dpkg-dist)" "$LATER_LINE"
     equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" enabled
 }
 

@@ -9,7 +9,11 @@ checks() {
     check 'dnf installs it, dependencies resolved; neither enabled nor started' dnf_installs
     check 'enable --now works' dnf_enables
     check 'dnf upgrade under a stream: none with the wrong source, the edited configuration is kept' dnf_upgrades
+    check 'dnf downgrade and upgrade of a disabled service start nothing' dnf_spares_stopped
     check 'dnf remove: stopped, rules gone even with onStop: keep, the edited configuration is .rpmsave' dnf_removes
+    check 'rpm --erase of a stopped and masked service leaves nothing' rpm_erases_stopped
+    check 'rpm --erase of a failed service leaves nothing' rpm_erases_failed
+    check 'installed, never started, removed: the rules of a Go agent are as they were' rpm_spares_go_agent
 }
 
 dnf() {
@@ -43,15 +47,62 @@ dnf_upgrades() {
     [ "$(property MainPID)" != "$pid" ]
     equals 'ActiveState' "$(property ActiveState)" active
     equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
+    contains "$(inside cat $CONFIG.rpmnew)" "$LATER_LINE"
+    inside rm $CONFIG.rpmnew
+    equals 'what rpm -V says' "$(inside rpm -V ip-masq-agent || true)" "S.5....T.  c $CONFIG"
+}
+
+dnf_spares_stopped() {
+    inside systemctl disable --now ip-masq-agent
+    dnf first downgrade ip-masq-agent
+    equals 'ActiveState' "$(property ActiveState)" inactive
+    equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" disabled
+    no_traces
+    dnf second upgrade ip-masq-agent
+    inside rm -f $CONFIG.rpmnew
+    inside systemctl enable --now ip-masq-agent
 }
 
 dnf_removes() {
     steady 'onStop: keep'
     dnf second remove ip-masq-agent
     no_traces
-    equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
-        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/cache/*' -not -path '/var/log/*' -not -path '/run/systemd/*')" \
-        /etc/ip-masq-agent
+    nothing_but /etc/ip-masq-agent
     equals 'the configuration that is left' "$(inside ls /etc/ip-masq-agent)" config.yaml.rpmsave
     fails inside systemctl is-enabled ip-masq-agent
+}
+
+# nothing_but FILES: what of the package is left on the disk.
+nothing_but() {
+    equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/cache/*' -not -path '/var/log/*' -not -path '/run/systemd/*')" "$1"
+}
+
+rpm_erases_stopped() {
+    inside rm -rf /etc/ip-masq-agent
+    dnf first install ip-masq-agent
+    inside systemctl start ip-masq-agent
+    inside systemctl stop ip-masq-agent
+    inside systemctl mask ip-masq-agent
+    inside rpm --erase ip-masq-agent
+    inside systemctl unmask ip-masq-agent
+    nothing_but ''
+}
+
+rpm_erases_failed() {
+    dnf first install ip-masq-agent
+    drop_in $'[Service]\nExecStartPre=false\nRestart=no'
+    fails inside systemctl start ip-masq-agent
+    inside rpm --erase ip-masq-agent
+    drop_in
+    nothing_but ''
+}
+
+rpm_spares_go_agent() {
+    go_agent_rules
+    local before
+    before=$(inside iptables -t nat -S)
+    dnf first install ip-masq-agent
+    dnf first remove ip-masq-agent
+    equals 'the rules' "$(inside iptables -t nat -S)" "$before"
 }

@@ -84,11 +84,9 @@ impl World {
             Action::ReadLastGood => Some(Event::LastGoodRead(self.last_good.clone())),
             Action::ReadConfig => Some(Event::ConfigRead(self.read())),
             Action::ReadHost => Some(Event::HostRead(HostView::default())),
-            Action::ChooseBackend(_) => Some(Event::BackendChosen(Ok(Chosen {
-                name: BackendName::IptablesNft,
-                reason: "it works".to_owned(),
-                warnings: Vec::new(),
-            }))),
+            Action::ChooseBackend(_) => {
+                Some(Event::BackendChosen(Ok(Chosen { name: BackendName::IptablesNft, reason: "it works".to_owned() })))
+            }
             Action::Watch(RuleWatch::Events) => {
                 Some(Event::Watching(if self.watchable { Ok(()) } else { Err("no".to_owned()) }))
             }

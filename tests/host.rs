@@ -88,10 +88,13 @@ fn nat_rules_in_a_second_variant_are_warned_about() {
         let mut service = host.ready();
         let advised = host.command(&["check", "--host"]);
         let said = advised.stdout + &advised.stderr;
+        let status = host.command(&["status"]).stdout;
         service.stop();
-        let warned = service.log.iter().any(|line| line.contains("iptables-legacy has a nat table too (IPv4)"));
+        let warning = "iptables-legacy has an IPv4 nat table as well";
+        let warned = service.log.iter().any(|line| line.contains(warning));
         assert_eq!(warned, backend != "iptables-legacy", "{backend}: {:#?}", service.log);
-        assert_eq!(said.contains("exists in iptables-legacy as well"), warned, "{backend}: {said}");
+        assert_eq!(said.contains(warning), warned, "{backend}: {said}");
+        assert_eq!(status.contains(warning), warned, "{backend}: {status}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! What on this host would make the policy moot or harmful. Pure.
 
+use crate::backend::BackendName;
 use crate::policy::{Family, Policy, Prefix};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -76,15 +77,15 @@ impl fmt::Display for Advice {
             ),
             Advice::LegacyNat(family) => write!(
                 f,
-                "the {family} nat table exists in iptables-legacy as well: its rules can't be ordered against ours; \
-                 move them to one variant"
+                "iptables-legacy has an {family} nat table as well: its rules act beside ours, in no order that can be \
+                 relied on, and no program lists both; move them to one variant"
             ),
         }
     }
 }
 
-/// Judges the policy on a host. `legacy_is_ours`: our own rules are in iptables-legacy.
-pub fn advice(policy: &Policy, view: &HostView, legacy_is_ours: bool) -> Vec<Advice> {
+/// Judges the policy on a host whose rules of ours are in `backend`.
+pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
     let mut advice = Vec::new();
     if view.forwarding_ipv4 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V4));
@@ -92,15 +93,21 @@ pub fn advice(policy: &Policy, view: &HostView, legacy_is_ours: bool) -> Vec<Adv
     if policy.enable_ipv6 && view.forwarding_ipv6 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V6));
     }
-    if !legacy_is_ours {
-        advice.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
-    }
-    advice.extend(public_networks(policy, view));
+    advice.extend(harm(policy, view, backend));
     advice
 }
 
+/// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
+pub fn harm(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+    let mut harm = public_networks(policy, view);
+    if backend != Some(BackendName::IptablesLegacy) {
+        harm.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
+    }
+    harm
+}
+
 /// The public networks whose visitors an unscoped policy would rewrite.
-pub fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
+fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
     if !policy.is_unscoped() || view.default_route_interfaces.is_empty() {
         return Vec::new();
     }
@@ -174,15 +181,20 @@ mod tests {
     fn ipv6_is_not_spoken_of_while_it_is_not_enabled() {
         let mut view = view(&[("lan0", "2001:db8::1/64")]);
         view.forwarding_ipv6 = Some(false);
-        assert_eq!(advice(&policy(), &view, false), []);
+        assert_eq!(advice(&policy(), &view, None), []);
         let enabled = Policy { enable_ipv6: true, ..policy() };
-        assert_eq!(advice(&enabled, &view, false).len(), 2);
+        assert_eq!(advice(&enabled, &view, None).len(), 2);
     }
 
     #[test]
     fn forwarding_and_mixed_tables_are_noticed() {
         let view = HostView { forwarding_ipv4: Some(false), legacy_nat: [Family::V4].into(), ..HostView::default() };
-        assert_eq!(advice(&policy(), &view, false), [Advice::ForwardingOff(Family::V4), Advice::LegacyNat(Family::V4)]);
-        assert_eq!(advice(&policy(), &view, true), [Advice::ForwardingOff(Family::V4)]);
+        for backend in [BackendName::Nftables, BackendName::IptablesNft] {
+            let expected = [Advice::ForwardingOff(Family::V4), Advice::LegacyNat(Family::V4)];
+            assert_eq!(advice(&policy(), &view, Some(backend)), expected);
+        }
+        let legacy = Some(BackendName::IptablesLegacy);
+        assert_eq!(advice(&policy(), &view, legacy), [Advice::ForwardingOff(Family::V4)]);
+        assert_eq!(harm(&policy(), &view, legacy), []);
     }
 }

@@ -105,8 +105,6 @@ pub struct Chosen {
     pub name: BackendName,
     /// Why.
     pub reason: String,
-    /// What the administrator should know about the host.
-    pub warnings: Vec<String>,
 }
 
 /// What making a family right came to.

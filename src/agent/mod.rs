@@ -27,7 +27,7 @@ pub use report::{
 use crate::backend::{BackendName, Cleared, Fingerprint};
 use crate::config::{Diagnostic, Flags, SourceText};
 use crate::policy::Family;
-use advice::{Advice, HostView, public_networks};
+use advice::{Advice, HostView, harm};
 use judge::{Candidate, Refusal};
 use round::Round;
 use schedule::{Pace, Retry};
@@ -308,14 +308,15 @@ impl Agent {
         }
     }
 
-    /// Warns of what an unscoped policy does to public networks behind the gateway, once for each set of them.
+    /// Warns of what about the host makes the policy harmful, once for as long as it does.
     fn advise(&mut self, view: &HostView) {
         let Some(active) = &self.active else { return };
-        let advice = public_networks(&active.config.policy, view);
-        for one in advice.iter().filter(|one| !self.advised.contains(one)).cloned().collect::<Vec<_>>() {
-            self.log(Entry::new(Kind::Unscoped, one.to_string()));
+        let advice = harm(&active.config.policy, view, self.backend_name());
+        let before = std::mem::replace(&mut self.advised, advice.clone());
+        for one in advice.iter().filter(|one| !before.contains(one)) {
+            let kind = if matches!(one, Advice::PublicNetwork { .. }) { Kind::Unscoped } else { Kind::Warning };
+            self.log(Entry::new(kind, one.to_string()));
         }
-        self.advised = advice;
     }
 
     fn last_good_saved(&mut self, result: Result<(), String>) {

@@ -46,9 +46,6 @@ impl Agent {
             Ok(chosen) => {
                 let message = format!("using {}: {}", chosen.name, chosen.reason);
                 self.log(Entry::new(Kind::BackendChosen, message).by(Some(chosen.name)));
-                for warning in &chosen.warnings {
-                    self.log(Entry::new(Kind::Warning, warning.clone()));
-                }
                 self.backend = Some(chosen);
                 // Before READY: whoever acts on that must not go unnoticed.
                 self.watch(candidate.config.settings.rule_watch, now);

@@ -119,8 +119,7 @@ impl Agent {
     fn warnings(&self) -> Vec<String> {
         let files = self.warned.iter().map(ToString::to_string);
         let host = self.advised.iter().map(ToString::to_string);
-        let backend = self.backend.iter().flat_map(|chosen| chosen.warnings.clone());
         let state = self.past.unsaved.iter().cloned();
-        files.chain(host).chain(backend).chain(self.noted.iter().cloned()).chain(state).collect()
+        files.chain(host).chain(self.noted.iter().cloned()).chain(state).collect()
     }
 }

@@ -6,9 +6,7 @@ use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
 use crate::host::child::Exec;
-use crate::host::view;
 use crate::policy::Family;
-use std::collections::BTreeSet;
 use std::fmt;
 
 /// The backend of a host.
@@ -19,14 +17,11 @@ pub struct Choice {
     pub name: BackendName,
     /// Why it is this one: a named reason, for journal and status.
     pub reason: String,
-    /// What about the host makes the choice doubtful.
-    pub warnings: Vec<String>,
 }
 
 impl fmt::Debug for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Choice { backend: _, name, reason, warnings } = self;
-        f.debug_struct("Choice").field("name", name).field("reason", reason).field("warnings", warnings).finish()
+        f.debug_struct("Choice").field("name", &self.name).field("reason", &self.reason).finish()
     }
 }
 
@@ -60,7 +55,7 @@ pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choi
         },
     };
     let name = backend.name();
-    Ok(Choice { backend, name, reason, warnings: mixed_tables(name, &view::legacy_nat()).into_iter().collect() })
+    Ok(Choice { backend, name, reason })
 }
 
 type Chosen = (Box<dyn Backend>, String);
@@ -81,18 +76,6 @@ fn usable(exec: &mut impl Exec) -> Result<Tools, Error> {
         Err(error) if error.kind != ErrorKind::Permission => Err(error),
         _ => Ok(tools),
     }
-}
-
-/// Two sets of nat rules on one host: each packet sees both, and no program lists both.
-fn mixed_tables(chosen: BackendName, legacy_nat: &BTreeSet<Family>) -> Option<String> {
-    if chosen == BackendName::IptablesLegacy || legacy_nat.is_empty() {
-        return None;
-    }
-    let families: Vec<String> = legacy_nat.iter().map(ToString::to_string).collect();
-    Some(format!(
-        "iptables-legacy has a nat table too ({}): its rules act beside those of {chosen} and are not listed with them",
-        families.join(", ")
-    ))
 }
 
 #[cfg(test)]
@@ -167,13 +150,5 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::MissingTool);
         assert_eq!(error.message, "no iptables-legacy on this host: 'iptables' is iptables-nft");
         assert_eq!(choice(BackendChoice::Iptables, Host(&[])).unwrap_err().kind, ErrorKind::MissingTool);
-    }
-
-    #[test]
-    fn a_second_nat_table_is_warned_about() {
-        let families = BTreeSet::from([Family::V4]);
-        assert!(mixed_tables(BackendName::IptablesNft, &families).is_some());
-        assert!(mixed_tables(BackendName::IptablesLegacy, &families).is_none());
-        assert!(mixed_tables(BackendName::IptablesNft, &BTreeSet::new()).is_none());
     }
 }

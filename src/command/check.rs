@@ -3,7 +3,6 @@
 use super::comparison::{self, Comparison};
 use super::{Context, exit, refuse, say};
 use crate::agent::advice::advice;
-use crate::backend::BackendName;
 use crate::config::Config;
 use crate::host::view;
 use crate::policy::Family;
@@ -20,9 +19,9 @@ pub fn run(context: &Context, host: bool) -> u8 {
 
 fn judge_host(config: &Config) -> u8 {
     let backend = Comparison::new(config).map(|comparison| comparison.backend());
-    let is_legacy = matches!(backend, Ok(BackendName::IptablesLegacy));
+    let advice = advice(&config.policy, &view::view(), backend.as_ref().ok().copied());
     let mut findings: Vec<String> = backend.err().iter().map(ToString::to_string).collect();
-    findings.extend(advice(&config.policy, &view::view(), is_legacy).iter().map(ToString::to_string));
+    findings.extend(advice.iter().map(ToString::to_string));
     findings.extend(rules_before_ours(Family::V4));
     if config.policy.enable_ipv6 {
         findings.extend(rules_before_ours(Family::V6));

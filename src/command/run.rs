@@ -1,6 +1,7 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
 use super::{Context, exit, refuse, say, tell};
+use crate::agent::advice::harm;
 use crate::agent::{Entry, Kind, Outcome, Setup};
 use crate::backend::Cleared;
 use crate::cli::RunArgs;
@@ -11,7 +12,7 @@ use crate::host::kernel::Kernel;
 use crate::host::lock::{Lock, LockError};
 use crate::host::poll::Service;
 use crate::host::signals::Signals;
-use crate::host::{directories, notify};
+use crate::host::{directories, notify, view};
 use crate::policy::Family;
 use std::fmt;
 
@@ -124,7 +125,7 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
             tell(format_args!("using {}: {}", chosen.name, chosen.reason));
-            chosen.warnings.iter().for_each(tell);
+            harm(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(tell);
             work(&mut kernel, &config)
         }
         Err(error) => complain(&error),

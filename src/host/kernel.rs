@@ -37,7 +37,7 @@ impl Kernel {
     pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
         let choice = select::choose(settings, Children)?;
         self.backend = Some((settings.clone(), choice.backend));
-        Ok(Chosen { name: choice.name, reason: choice.reason, warnings: choice.warnings })
+        Ok(Chosen { name: choice.name, reason: choice.reason })
     }
 
     /// The backend for these settings: the one that was chosen, made anew where it was made for other settings.

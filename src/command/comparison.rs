@@ -10,6 +10,7 @@ use crate::host::nat_hooks::{self, Neighbours};
 use crate::host::nfnetlink::Nfnetlink;
 use crate::policy::Family;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ pub fn neighbours(family: Family) -> std::io::Result<Neighbours> {
 }
 
 /// What the kernel says about the rules of one family.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The backend that was asked.
     pub backend: Option<String>,
@@ -92,20 +93,25 @@ impl fmt::Display for Report {
     }
 }
 
-/// Asks the kernel about one family; `None` for who may not ask.
-pub fn report(config: &Config, family: Family) -> Option<Report> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
+/// Asks the kernel about some families; about none for who may not ask.
+pub fn reports(config: &Config, families: BTreeSet<Family>) -> BTreeMap<Family, Report> {
+    if families.is_empty() || !rustix::process::geteuid().is_root() {
+        return BTreeMap::new();
     }
+    let mut comparison = Comparison::new(config);
+    families.into_iter().map(|family| (family, report(&mut comparison, family))).collect()
+}
+
+fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Report {
     let Neighbours { before, after, .. } = neighbours(family).unwrap_or_default();
-    let mut report = Report { before, after, ..Report::default() };
-    let planned = Comparison::new(config).and_then(|mut comparison| {
-        report.backend = Some(comparison.backend().to_string());
-        comparison.plan(family)
-    });
-    match planned {
-        Ok(plan) => report.agrees = Some(plan.is_in_sync()),
-        Err(error) => report.problem = Some(error.to_string()),
-    }
-    Some(report)
+    let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());
+    let planned = match comparison {
+        Ok(comparison) => comparison.plan(family).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let (agrees, problem) = match planned {
+        Ok(plan) => (Some(plan.is_in_sync()), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    Report { backend, agrees, problem, before, after }
 }

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::host::view;
 use crate::policy::{Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -62,14 +63,11 @@ fn contradiction(question: &ExplainArgs) -> Option<String> {
 
 /// Asks the kernel once per family and gives each answer its family's report.
 fn ask_kernel(config: &Config, answers: &mut [Answer]) {
-    for family in [Family::V4, Family::V6] {
-        let of_family = |answer: &&mut Answer| Family::of(answer.address) == family && answer.verdict.is_some();
-        let mut concerned = answers.iter_mut().filter(of_family).peekable();
-        if concerned.peek().is_none() {
-            continue;
-        }
-        let report = comparison::report(config, family);
-        concerned.for_each(|answer| answer.kernel.clone_from(&report));
+    let mut concerned: Vec<&mut Answer> = answers.iter_mut().filter(|answer| answer.verdict.is_some()).collect();
+    let families: BTreeSet<Family> = concerned.iter().map(|answer| Family::of(answer.address)).collect();
+    let reports = comparison::reports(config, families);
+    for answer in &mut concerned {
+        answer.kernel = reports.get(&Family::of(answer.address)).cloned();
     }
 }
 

@@ -104,7 +104,7 @@ impl World {
             Action::ReadJob => Some(Event::JobRead(self.job)),
             Action::Flush => {
                 self.seen.push("flush".to_owned());
-                Some(Event::Flushed(vec![(Family::V4, Ok(Vec::new()))]))
+                Some(Event::Flushed(Vec::new()))
             }
             other => {
                 self.note(other);

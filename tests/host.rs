@@ -64,7 +64,8 @@ fn without_any_iptables_auto_takes_nftables_and_says_why() {
     assert!(listing().contains("11.1.0.0/24"));
     service.signal(Signal::KILL);
     service.wait();
-    assert_eq!(host.command(&["flush"]).code, Some(0));
+    let flushed = host.command(&["flush"]);
+    assert_eq!((flushed.code, &*flushed.stdout), (Some(0), "nftables, IPv4: removed table inet ip-masq-agent\n"));
     assert_eq!(listing(), "");
 }
 

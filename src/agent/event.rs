@@ -41,8 +41,8 @@ pub enum Event {
     LastGoodSaved(Result<(), String>),
     /// What [`Action::ReadJob`] learned.
     JobRead(Job),
-    /// What [`Action::Flush`] did: per family, what was removed in words.
-    Flushed(Vec<(Family, Result<Vec<String>, Error>)>),
+    /// What [`Action::Flush`] did.
+    Flushed(Vec<Cleared>),
     /// What [`Action::ClearOthers`] did.
     OthersCleared(Vec<Cleared>),
     /// A commit to the host's rules by somebody, or by us.

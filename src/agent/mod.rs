@@ -172,7 +172,7 @@ impl Agent {
             }
             Event::Terminate => self.stop(),
             Event::JobRead(job) => self.job_read(job),
-            Event::Flushed(removed) => self.flushed(removed),
+            Event::Flushed(cleared) => self.flushed(cleared),
             Event::OthersCleared(cleared) => self.others_cleared(cleared),
             Event::LastGoodRead(sources) => self.last_good = sources.map(Arc::from),
             Event::ConfigRead(result) => self.config_read(result, now),
@@ -292,7 +292,7 @@ impl Agent {
 
     /// Rules of an earlier run that used another backend act beside ours and follow no configuration any more.
     fn others_cleared(&mut self, cleared: Vec<Cleared>) {
-        for Cleared { backend, family, result } in cleared {
+        for Cleared { backend, family, result, .. } in cleared {
             let entry = match result {
                 Ok(removed) if removed.is_empty() => continue,
                 Ok(_) => {

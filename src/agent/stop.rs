@@ -2,7 +2,7 @@
 
 use super::state::Active;
 use super::{Action, Agent, Entry, Job, Kind, Notification, Phase};
-use crate::backend::Error;
+use crate::backend::Cleared;
 use crate::config::OnStop;
 use crate::policy::Family;
 
@@ -38,9 +38,9 @@ impl Agent {
         self.act(Action::Exit(0));
     }
 
-    pub(super) fn flushed(&mut self, results: Vec<(Family, Result<Vec<String>, Error>)>) {
+    pub(super) fn flushed(&mut self, cleared: Vec<Cleared>) {
         let mut status = 0;
-        for (family, result) in results {
+        for Cleared { family, result, .. } in cleared {
             let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
             if let Err(error) = result
                 && wanted

@@ -56,7 +56,7 @@ pub struct Plan {
     pub desired: String,
     /// What it holds of ours, in the same canonical text.
     pub observed: String,
-    /// What differs, in words, for the journal; empty when nothing does.
+    /// What differs, in words, for the journal; empty when nothing does. Where nothing is desired: what goes, by name.
     pub drift: Vec<String>,
     /// What would be sent, as a person can read it; empty when nothing would be.
     pub transaction: String,
@@ -89,8 +89,10 @@ pub struct Cleared {
     pub backend: BackendName,
     /// The family.
     pub family: Family,
-    /// What was removed, in words.
+    /// What was removed, by name.
     pub result: Result<Vec<String>, Error>,
+    /// What stays although it carries our name, and why; as [`Backend::notes`].
+    pub notes: Vec<String>,
 }
 
 /// Why a backend could not do what it was asked.

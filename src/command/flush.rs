@@ -5,6 +5,7 @@ use crate::backend::{BackendName, Cleared};
 use crate::host::directories;
 use crate::host::leftovers::clear;
 use crate::host::lock::{Lock, LockError};
+use std::collections::BTreeSet;
 
 /// Runs the command; returns its exit status.
 pub fn run(context: &Context) -> u8 {
@@ -23,21 +24,25 @@ pub fn run(context: &Context) -> u8 {
     };
     // A wrong configuration is no reason to leave rules behind; only the chain's name is taken from it.
     let settings = context.load().map(|(config, _)| config.settings).unwrap_or_default();
-    let (mut removed, mut failed) = (0, false);
-    for Cleared { backend, family, result } in BackendName::ALL.into_iter().flat_map(|name| clear(&settings, name)) {
+    let (mut is_clean, mut status) = (true, exit::OK);
+    let mut notes = BTreeSet::new();
+    for cleared in BackendName::ALL.into_iter().flat_map(|name| clear(&settings, name)) {
+        let Cleared { backend, family, result, notes: noted } = cleared;
+        notes.extend(noted);
         match result {
-            Ok(parts) => {
-                removed += parts.len();
-                parts.iter().for_each(|part| say(format_args!("{backend}, {family}: {part}\n")));
+            Ok(removed) => {
+                is_clean &= removed.is_empty();
+                removed.iter().for_each(|name| say(format_args!("{backend}, {family}: removed {name}\n")));
             }
             Err(error) => {
-                failed = true;
+                status = exit::FAILED;
                 tell(format_args!("{backend}, {family}: {error}"));
             }
         }
     }
-    if removed == 0 && !failed {
-        say("nothing of ours was there\n");
+    notes.iter().for_each(tell);
+    if is_clean && notes.is_empty() && status == exit::OK {
+        tell("nothing of ours was there");
     }
-    if failed { exit::FAILED } else { exit::OK }
+    status
 }

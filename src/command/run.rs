@@ -85,7 +85,7 @@ fn once(context: &Context) -> u8 {
 /// Once ours are in, and only then: there is no moment without rules.
 fn clear_others(kernel: &Kernel) -> u8 {
     let mut status = exit::OK;
-    for Cleared { backend, family, result } in kernel.clear_others() {
+    for Cleared { backend, family, result, .. } in kernel.clear_others() {
         match result {
             Ok(removed) if removed.is_empty() => {}
             Ok(_) => say(format_args!("{backend}, {family}: rules of an earlier run removed\n")),

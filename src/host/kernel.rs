@@ -42,26 +42,14 @@ impl Kernel {
 
     /// The backend for these settings: the one that was chosen, made anew where it was made for other settings.
     fn backend(&mut self, settings: &Settings) -> Result<&mut Box<dyn Backend>, Error> {
-        let (made_for, backend) = self.backend.take().ok_or_else(none_chosen)?;
-        let same = made_for.masq_chain == settings.masq_chain && made_for.table_owner == settings.table_owner;
-        let backend = if same {
-            backend
-        } else {
-            let name = backend.name();
-            // Its table may have one owner only.
-            drop(backend);
-            let pinned = Settings { backend: name.into(), ..settings.clone() };
-            match select::choose(&pinned, Children) {
-                Ok(choice) => choice.backend,
-                Err(error) => {
-                    let before = Settings { backend: pinned.backend, ..made_for };
-                    let choice = select::choose(&before, Children)?;
-                    self.backend = Some((before, choice.backend));
-                    return Err(error);
-                }
-            }
-        };
-        Ok(&mut self.backend.insert((settings.clone(), backend)).1)
+        let (made_for, backend) = self.backend.as_ref().ok_or_else(none_chosen)?;
+        if made_for.masq_chain != settings.masq_chain || made_for.table_owner != settings.table_owner {
+            let pinned = Settings { backend: backend.name().into(), ..settings.clone() };
+            let choice = select::choose(&pinned, Children)?;
+            // The old one goes before the new one writes: its table may have one owner only.
+            self.backend = Some((pinned, choice.backend));
+        }
+        self.backend.as_mut().map(|(_, backend)| backend).ok_or_else(none_chosen)
     }
 
     /// Makes one family what the configuration says, and reads it again to see that it is.
@@ -126,13 +114,10 @@ impl Kernel {
         self.backend.as_mut()?.1.counters(family).ok()
     }
 
-    /// Takes everything of ours out of both families; says per family what it was.
-    pub fn flush(&mut self) -> Vec<(Family, Result<Vec<String>, Error>)> {
-        let mut flush = |family| match &mut self.backend {
-            Some((_, backend)) => flush(backend.as_mut(), family),
-            None => Err(none_chosen()),
-        };
-        vec![(Family::V4, flush(Family::V4)), (Family::V6, flush(Family::V6))]
+    /// Takes everything of ours out of the chosen backend.
+    pub fn flush(&mut self) -> Vec<Cleared> {
+        let Some((_, backend)) = &mut self.backend else { return Vec::new() };
+        [Family::V4, Family::V6].map(|family| leftovers::clear_family(backend.as_mut(), family)).into()
     }
 
     /// Takes everything of ours out of the backends that are not the chosen one.
@@ -183,26 +168,6 @@ impl Kernel {
             }
         }
     }
-}
-
-/// Takes everything of ours out of one family; says what it was.
-///
-/// # Errors
-/// What the backend said.
-pub fn flush(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, Error> {
-    let plan = backend.plan(family, None)?;
-    if plan.is_in_sync() {
-        return Ok(Vec::new());
-    }
-    backend.commit(&plan)?;
-    let verified = backend.plan(family, None)?;
-    if !verified.is_in_sync() {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            format!("the {family} rules are still there: {}", verified.drift.join(", ")),
-        ));
-    }
-    Ok(plan.drift)
 }
 
 fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {

@@ -2,8 +2,8 @@
 
 use super::child::Children;
 use super::nfnetlink::Nfnetlink;
-use super::{kernel, nat_hooks, view};
-use crate::backend::{BackendName, Cleared, select};
+use super::{nat_hooks, view};
+use crate::backend::{Backend, BackendName, Cleared, Error, ErrorKind, select};
 use crate::config::Settings;
 use crate::policy::Family;
 
@@ -33,9 +33,29 @@ pub fn clear(settings: &Settings, name: BackendName) -> Vec<Cleared> {
         Ok(mut choice) => [Family::V4, Family::V6]
             .into_iter()
             .filter(|family| !legacy || tables.contains(family))
-            .map(|family| Cleared { backend: name, family, result: kernel::flush(choice.backend.as_mut(), family) })
+            .map(|family| clear_family(choice.backend.as_mut(), family))
             .collect(),
-        Err(error) => vec![Cleared { backend: name, family: Family::V4, result: Err(error) }],
+        Err(error) => vec![Cleared { backend: name, family: Family::V4, result: Err(error), notes: Vec::new() }],
     };
     cleared.into_iter().filter(|one| one.result.as_ref().err().is_none_or(|error| !error.is_the_hosts())).collect()
+}
+
+/// Takes everything of ours out of one family of a backend, and reads it again to see that it is gone.
+pub fn clear_family(backend: &mut dyn Backend, family: Family) -> Cleared {
+    let result = remove(backend, family);
+    Cleared { backend: backend.name(), family, result, notes: backend.notes() }
+}
+
+fn remove(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, Error> {
+    let plan = backend.plan(family, None)?;
+    if plan.is_in_sync() {
+        return Ok(Vec::new());
+    }
+    backend.commit(&plan)?;
+    let verified = backend.plan(family, None)?;
+    if !verified.is_in_sync() {
+        let message = format!("the {family} rules are still there: {}", verified.drift.join(", "));
+        return Err(Error::new(ErrorKind::Busy, message));
+    }
+    Ok(plan.drift)
 }

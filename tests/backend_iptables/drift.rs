@@ -68,7 +68,7 @@ both_variants! {
     }
 
     fn a_jump_for_all_destinations_is_replaced(host: Gateway) {
-        repaired(&mut host, "a left-over jump", |host| {
+        repaired(&mut host, "left-over jump", |host| {
             let jump = host.postrouting().remove(0).replace("! --dst-type LOCAL", "! --dst-type UNICAST");
             host.restore(Family::V4, &format!("-R POSTROUTING 1 {jump}"));
         });

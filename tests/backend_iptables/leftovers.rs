@@ -1,6 +1,7 @@
 //! What earlier configurations and the Go agents left is taken away, and nothing else.
 
 use crate::gateway::{Gateway, both_variants};
+use ip_masq_agent::host::leftovers::clear_family;
 use ip_masq_agent::policy::Family;
 
 /// What the Go agents write, with the two spellings of the jump's comment (plain; in literal quotes: kubernetes-sigs
@@ -47,8 +48,17 @@ both_variants! {
         let empty = host.save(Family::V4);
         host.restore(Family::V4, &go_agent("IP-MASQ", "\\\""));
         host.restore(Family::V4, &go_agent("IP-MASQ-AGENT", ""));
-        host.flush(Family::V4);
+        let gone = host.flush(Family::V4).drift;
+        assert_eq!(gone, ["jump to 'IP-MASQ'", "jump to 'IP-MASQ-AGENT'", "chain 'IP-MASQ'", "chain 'IP-MASQ-AGENT'"]);
         assert_eq!(host.save(Family::V4), empty);
+    }
+
+    fn what_flush_must_leave_it_names(host: Gateway) {
+        host.restore(Family::V4, &go_agent("OTHER", ""));
+        host.iptables("-A POSTROUTING -s 198.51.100.1/32 -j OTHER");
+        let backend = &mut host.backend;
+        let cleared = host.namespace.enter(|| clear_family(backend, Family::V4));
+        assert!(cleared.result.is_ok() && cleared.notes.iter().any(|note| note.contains("chain 'OTHER'")), "{cleared:?}");
     }
 
     fn a_renamed_chain_leaves_nothing_of_the_old_one(host: Gateway) {

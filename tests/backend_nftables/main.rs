@@ -293,10 +293,14 @@ fn removal_leaves_nothing_of_ours_and_all_of_others() {
     let others = listing();
     let mut backend = backend();
     apply_policy(&mut backend, &full_policy());
-    apply(&mut backend, Family::V4, None);
+    let removed = apply(&mut backend, Family::V4, None).drift;
+    for name in ["chain ipv4", "chain ipv4-2", "set exempt4"] {
+        assert!(removed.contains(&name.to_owned()), "{removed:?}");
+    }
+    assert!(removed.iter().all(|name| name.contains('4')), "{removed:?}");
     assert!(!listing().contains("ipv4"), "{}", listing());
     assert!(listing().contains("goto ipv6"), "{}", listing());
-    apply(&mut backend, Family::V6, None);
+    assert_eq!(apply(&mut backend, Family::V6, None).drift, ["table inet ip-masq-agent"]);
     assert_eq!(listing(), others);
     assert_eq!(backend.counters(Family::V4).unwrap(), Counters::default());
     assert!(backend.plan(Family::V4, None).unwrap().is_in_sync());

@@ -36,7 +36,7 @@ pub struct Comparison {
     pub desired: String,
     /// What it holds of ours.
     pub observed: String,
-    /// What differs, in words.
+    /// What differs, in words, as [`crate::backend::Plan::drift`].
     pub drift: Vec<String>,
     /// What to send; all empty when nothing differs.
     pub steps: Steps,
@@ -61,7 +61,7 @@ pub fn compare(
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     refuse_foreign(chains, &observed.table)?;
     let leftovers = Leftovers::find(own, chains, &observed.table);
-    let mut draft = Draft::default();
+    let mut draft = Draft { surplus: if desired.is_some() { "left-over " } else { "" }, ..Draft::default() };
     draft.jumps(desired, &observed.table);
     draft.chains(chains, &observed.table);
     draft.leftovers(&leftovers, &observed.table);
@@ -160,6 +160,8 @@ fn bears_our_name(own: &ChainName, chain: &Chain<'_>, table: &Table<'_>) -> bool
 #[derive(Debug, Default)]
 struct Draft {
     drift: Vec<String>,
+    /// What is said before the name of what should go.
+    surplus: &'static str,
     declared: String,
     deleted: String,
     filled: String,
@@ -178,7 +180,10 @@ impl Draft {
         let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|desired| rule.rule.as_ref() == Some(&desired.jump));
         let right: Vec<_> = ours.iter().filter(|(_, rule)| is_right(rule)).collect();
         for (_, rule) in ours.iter().filter(|(_, rule)| !is_right(rule)) {
-            self.drift.push(format!("a left-over jump: '{}'", rule.spec));
+            self.drift.push(match desired {
+                Some(_) => format!("left-over jump '{}'", rule.spec),
+                None => format!("jump to '{}'", rule.target.as_deref().unwrap_or_default()),
+            });
             self.delete("POSTROUTING", rule.spec);
         }
         let Some(desired) = desired else { return };
@@ -215,14 +220,14 @@ impl Draft {
 
     fn leftovers(&mut self, leftovers: &Leftovers, table: &Table<'_>) {
         for name in &leftovers.whole {
-            self.drift.push(format!("a left-over chain: '{name}'"));
+            self.drift.push(format!("{}chain '{name}'", self.surplus));
             if table.chain(name).is_some_and(|chain| !chain.rules.is_empty()) {
                 let _ = writeln!(self.deleted, "-F {name}");
             }
             let _ = writeln!(self.removed, "-X {name}");
         }
         for (name, specs) in &leftovers.mixed {
-            self.drift.push(format!("chain '{name}' holds {} rules of an agent", specs.len()));
+            self.drift.push(format!("{} {}rules of chain '{name}'", specs.len(), self.surplus));
             specs.iter().for_each(|spec| self.delete(name, spec));
         }
     }
@@ -261,7 +266,7 @@ impl Draft {
             if set.references as usize > ours {
                 self.notes.push(format!("set '{name}' stays: rules that are not ours refer to it"));
             } else {
-                self.drift.push(format!("a left-over set: '{name}'"));
+                self.drift.push(format!("{}set '{name}'", self.surplus));
                 self.discarded.push(name.clone());
             }
         }

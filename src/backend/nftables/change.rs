@@ -137,6 +137,14 @@ fn rules(observed: &[Rule], target: &Chain, changes: &mut Vec<Change>) {
     changes.extend(known.map(|rule| Change::AddRule(target.name, rule.clone())));
 }
 
+/// What of a table is not in another one, by name.
+pub fn surplus(observed: &Table, target: Option<&Table>) -> Vec<String> {
+    let Some(target) = target else { return vec![format!("table inet {TABLE}")] };
+    let chains = observed.chains.iter().map(|chain| chain.name).filter(|name| target.chain(*name).is_none());
+    let sets = observed.sets.iter().map(|set| set.name).filter(|name| target.set(*name).is_none());
+    chains.map(|name| format!("chain {name}")).chain(sets.map(|name| format!("set {name}"))).collect()
+}
+
 /// What differs, in words for the journal, as the changes tell it.
 pub fn words(changes: &[Change], observed: Option<&Table>, target: Option<&Table>) -> Vec<String> {
     let (observed, target) = match (observed, target) {

@@ -190,13 +190,18 @@ impl Backend for Nftables {
             // Writing to a String can't fail.
             let _ = write!(transaction, "{change}");
         }
+        let unwanted = observed.filter(|_| desired.is_none());
+        let mut drift = unwanted.map_or(Vec::new(), |observed| change::surplus(observed, target.as_ref()));
+        if drift.is_empty() {
+            drift = change::words(&changes, observed, target.as_ref());
+        }
         let text = |table: Option<&Table>| table.map_or_else(String::new, |table| text::table(table, family));
         let desired = text(target.as_ref());
         let plan = Plan {
             family,
             observed: if changes.is_empty() { desired.clone() } else { text(observed) },
             desired,
-            drift: change::words(&changes, observed, target.as_ref()),
+            drift,
             transaction,
         };
         let generation = *generation;

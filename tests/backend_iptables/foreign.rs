@@ -10,14 +10,22 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 
 fn refused(host: &mut Gateway, foreign: &str, words: &[&str]) {
-    host.restore(Family::V4, foreign);
-    let before = host.save(Family::V4);
-    let error = host.try_plan(Family::V4).unwrap_err();
+    refused_in(host, Family::V4, foreign, words);
+}
+
+fn refused_in(host: &mut Gateway, family: Family, foreign: &str, words: &[&str]) {
+    host.restore(family, foreign);
+    let before = host.save(family);
+    let error = host.try_plan(family).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Foreign, "{error}");
     for word in words {
         assert!(error.message.contains(word), "'{word}' in '{error}'");
     }
-    assert_eq!(host.save(Family::V4), before);
+    assert_eq!(host.save(family), before);
+    // What is named can be typed.
+    let command = error.message.split('\'').find(|words| words.starts_with("ip") && words.contains(" -S ")).unwrap();
+    let command: Vec<&str> = command.split(' ').collect();
+    assert!(host.namespace.must(command[0], &command[1..]).contains(words[0]), "{command:?}");
 }
 
 const PLAYS: &str = "PLAYS_ANOTHER_AGENT";
@@ -96,7 +104,17 @@ fn a_table_that_only_nft_understands_is_neither_written_to_nor_called_clean() {
 
 both_variants! {
     fn a_rule_of_others_in_our_chain_is_refused(host: Gateway) {
-        refused(&mut host, ":IP-MASQ-AGENT - [0:0]\n-A IP-MASQ-AGENT -d 192.0.2.0/24 -j ACCEPT", &["'IP-MASQ-AGENT'", "-d 192.0.2.0/24 -j ACCEPT", "masqChain"]);
+        refused(&mut host, ":IP-MASQ-AGENT - [0:0]\n-A IP-MASQ-AGENT -d 192.0.2.0/24 -j ACCEPT", &["-d 192.0.2.0/24 -j ACCEPT", "'IP-MASQ-AGENT'", "masqChain"]);
+    }
+
+    fn a_refusal_names_the_program_of_its_family_and_variant(host: Gateway) {
+        host.policy.enable_ipv6 = true;
+        let command = match host.variant {
+            Variant::Nft => "'ip6tables-nft -t nat -S OUTPUT'",
+            Variant::Legacy => "'ip6tables-legacy -t nat -S OUTPUT'",
+        };
+        let foreign = ":IP-MASQ-AGENT - [0:0]\n-A OUTPUT -d 2001:db8::/32 -j IP-MASQ-AGENT";
+        refused_in(&mut host, Family::V6, foreign, &["-A OUTPUT -d 2001:db8::/32 -j IP-MASQ-AGENT", command]);
     }
 
     fn a_rule_of_others_among_ours_is_refused_and_flush_leaves_only_that(host: Gateway) {
@@ -115,7 +133,7 @@ both_variants! {
     fn a_chain_behind_a_gate_is_ours_by_the_same_rule(host: Gateway) {
         use ip_masq_agent::policy::{Listed, Origin};
         host.policy.out_interfaces = ["a0", "b0"].iter().map(|name| Listed { value: name.parse().unwrap(), origin: Origin::Default }).collect();
-        refused(&mut host, ":IP-MASQ-AGENT-2 - [0:0]\n-A IP-MASQ-AGENT-2 -j RETURN", &["'IP-MASQ-AGENT-2'"]);
+        refused(&mut host, ":IP-MASQ-AGENT-2 - [0:0]\n-A IP-MASQ-AGENT-2 -j RETURN", &["-A IP-MASQ-AGENT-2 -j RETURN"]);
     }
 
     fn an_empty_chain_of_our_name_is_taken(host: Gateway) {

@@ -22,7 +22,7 @@ use crate::policy::Family;
 use crate::ruleset::{ChainName, Ruleset};
 use kernel::{Kernel, LiveKernel};
 use parse::Table;
-use plan::{Comparison, Observed, Steps};
+use plan::{Comparison, Foreign, Observed, Steps};
 use render::{Context, Rendered, render};
 use rule::Target;
 use sets::{ObservedSet, SetHeader, THRESHOLD, is_our_name};
@@ -94,7 +94,7 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
         let sets = self.observe_sets(family, headers.unwrap_or_default(), rendered.as_ref())?;
         let observed = Observed { table: Table::parse(&listing), sets };
         let comparison = plan::compare(&self.chain, family, rendered.as_ref(), &observed)
-            .map_err(|foreign| Error::new(ErrorKind::Foreign, foreign.0))?;
+            .map_err(|foreign| self.refusal(family, &foreign))?;
         let sets = rendered.map(|rendered| rendered.sets.into_iter().map(|set| set.name).collect());
         self.last.entry(family).or_default().sets = sets.unwrap_or_default();
         Ok(comparison)
@@ -160,6 +160,13 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
             observed.push(ObservedSet { header, members });
         }
         Ok(observed)
+    }
+
+    fn refusal(&self, family: Family, foreign: &Foreign) -> Error {
+        let Foreign { message, chain } = foreign;
+        let program = self.tools.program(family, "");
+        let hint = format!("'{program} -t nat -S {chain}' lists it; take it out, or set another masqChain");
+        Error::new(ErrorKind::Foreign, format!("{message}; {hint}"))
     }
 
     /// A live Go agent would write its own rules over ours a minute later, and we ours over its.

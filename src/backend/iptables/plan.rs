@@ -44,9 +44,14 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
-/// Rules under our name that are somebody else's, in words.
+/// A rule under our name that is somebody else's.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Foreign(pub String);
+pub struct Foreign {
+    /// What it is, in words.
+    pub message: String,
+    /// The chain that it stands in.
+    pub chain: String,
+}
 
 /// Compares. `own` is the configured name of our chain; without `desired` nothing of ours should be there.
 ///
@@ -89,21 +94,11 @@ fn is_our_jump(rule: &ListedRule<'_>) -> bool {
 fn refuse_foreign(chains: &[RenderedChain], table: &Table<'_>) -> Result<(), Foreign> {
     for chain in chains {
         let name = &chain.name;
-        let inside = table.chain(name).and_then(|chain| chain.rules.iter().find(|rule| !rule.has_our_comment()));
-        if let Some(rule) = inside {
-            return Err(Foreign(format!(
-                "chain '{name}' holds a rule that is not ours: '-A {name} {}'; take it out (iptables -t nat -D {name} …) \
-                 or set another masqChain",
-                rule.spec
-            )));
-        }
-        let outside = table.rules().find(|(_, rule)| leads_to(rule, name) && !rule.has_our_comment());
-        if let Some((from, rule)) = outside {
-            return Err(Foreign(format!(
-                "chain '{name}' is used by a rule that is not ours: '-A {from} {}'; take it out (iptables -t nat -D \
-                 {from} …) or set another masqChain",
-                rule.spec
-            )));
+        let mut foreign = table.rules().filter(|(_, rule)| !rule.has_our_comment());
+        if let Some((from, rule)) = foreign.find(|(from, rule)| from == name || leads_to(rule, name)) {
+            let verb = if from == name { "holds" } else { "is used by" };
+            let message = format!("chain '{name}' {verb} a rule that is not ours: '-A {from} {}'", rule.spec);
+            return Err(Foreign { message, chain: from.to_owned() });
         }
     }
     Ok(())

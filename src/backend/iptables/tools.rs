@@ -65,7 +65,7 @@ impl Tools {
     pub fn of_host(exec: &mut impl Exec) -> Result<Self, Error> {
         let (variant, version) = ask_version(exec, "iptables")?;
         let mut tools = Tools { random_fully: version >= RANDOM_FULLY_SINCE, ..Tools::assumed(variant) };
-        if !exec.has(&tools.program(Family::V4, "restore")) {
+        if !exec.has(&tools.program(Family::V4, "-restore")) {
             tools.infix = "";
         }
         Ok(tools)
@@ -93,21 +93,22 @@ impl Tools {
     /// The invocation that lists the nat table.
     pub fn save(&self, family: Family, counters: bool) -> Invocation {
         let arguments: &[&str] = if counters { &["-c", "-t", "nat"] } else { &["-t", "nat"] };
-        Invocation::new(self.program(family, "save"), arguments)
+        Invocation::new(self.program(family, "-save"), arguments)
     }
 
     /// The invocation that sends a transaction: it waits five seconds for the lock of the legacy variant.
     pub fn restore(&self, family: Family, transaction: &str) -> Invocation {
         let arguments: &[&str] = if self.random_fully { &["--noflush", "-w", "5"] } else { &["--noflush"] };
-        Invocation::new(self.program(family, "restore"), arguments).with_input(transaction)
+        Invocation::new(self.program(family, "-restore"), arguments).with_input(transaction)
     }
 
-    fn program(&self, family: Family, verb: &str) -> String {
+    /// `iptables` of this variant and family, with what stands behind its name: nothing, `-save` or `-restore`.
+    pub fn program(&self, family: Family, suffix: &str) -> String {
         let name = match family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
         };
-        format!("{name}{}-{verb}", self.infix)
+        format!("{name}{}{suffix}", self.infix)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ip_masq_agent::agent::advice::HostView;
 use ip_masq_agent::agent::{Action, Agent, Chosen, Client, Culprit, Event, Job, Origin, Outcome, Report, Setup, State};
-use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Fingerprint};
+use ip_masq_agent::backend::{BackendName, Cleared, Error, ErrorKind, Fingerprint};
 use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
 use ip_masq_agent::policy::Family;
 use std::collections::VecDeque;
@@ -30,6 +30,8 @@ struct World {
     job: Job,
     watchable: bool,
     saveable: bool,
+    /// Rules of an earlier run can't be removed.
+    leftover: bool,
     /// What was seen, in words.
     seen: Vec<String>,
     reconciled: usize,
@@ -52,6 +54,7 @@ impl World {
             job: Job::Stop,
             watchable: true,
             saveable: true,
+            leftover: false,
             seen: Vec::new(),
             reconciled: 0,
             writes: 0,
@@ -106,6 +109,7 @@ impl World {
                 self.seen.push("flush".to_owned());
                 Some(Event::Flushed(Vec::new()))
             }
+            Action::ClearOthers => Some(Event::OthersCleared(vec![self.clear()])),
             other => {
                 self.note(other);
                 None
@@ -121,6 +125,12 @@ impl World {
             Action::Exit(status) => self.exit = Some(status),
             _ => {}
         }
+    }
+
+    fn clear(&mut self) -> Cleared {
+        self.seen.push("clear".to_owned());
+        let result = if self.leftover { Err(Error::new(ErrorKind::Busy, "held")) } else { Ok(vec!["it".to_owned()]) };
+        Cleared { backend: BackendName::Nftables, family: Family::V4, result, notes: Vec::new() }
     }
 
     fn read(&self) -> Result<Reading, Diagnostics> {
@@ -505,6 +515,21 @@ fn a_configuration_that_could_not_be_saved_is_mentioned_once_and_saved_when_that
     assert_eq!((world.saved, world.count("StateNotSaved")), (4, 1), "once is enough");
     world.assert_seen(&["Recovered: the last good configuration is saved again"]);
     assert!(world.warnings().is_empty());
+}
+
+#[test]
+fn rules_of_an_earlier_run_that_stay_are_said_once_and_tried_again_at_each_resync() {
+    let mut world = World::new(Some(GOOD));
+    world.leftover = true;
+    world.happen(Event::Started);
+    world.pass(Duration::from_secs(190));
+    let warning = "IPv4 rules of an earlier run are still in nftables and act beside ours: held";
+    assert_eq!((world.count("clear"), world.count(&format!("Warning: {warning}"))), (4, 1));
+    assert_eq!((world.report().warnings, world.state()), (vec![warning.to_owned()], State::Ready));
+    world.leftover = false;
+    world.pass(Duration::from_secs(600));
+    assert_eq!((world.count("clear"), world.count("OthersRemoved")), (5, 1));
+    assert_eq!(world.report().warnings, Vec::<String>::new());
 }
 
 #[test]

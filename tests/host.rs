@@ -70,6 +70,46 @@ fn without_any_iptables_auto_takes_nftables_and_says_why() {
 }
 
 #[test]
+fn rules_of_an_iptables_that_was_uninstalled_are_told_and_go_when_it_is_back() {
+    for variant in ["iptables-nft", "iptables-legacy"] {
+        let host = host!(&format!("backend: {variant}\nonStop: keep\n"));
+        host.ready().stop();
+        hide(&host, "iptables* ip6tables* xtables* ipset");
+        host.configure("resyncInterval: 1s\n");
+        let mut service = host.ready();
+        let warning = format!("IPv4 rules of an earlier run are still in {variant} and act beside ours");
+        service.wait_for_log(&format!("{warning}: no program"));
+        let status = host.command(&["status"]);
+        assert!(status.code == Some(0) && status.stdout.contains(&warning), "{status:?}");
+        let checked = host.command(&["check", "--host"]);
+        assert!(checked.code == Some(1) && checked.stdout.contains(&warning), "{checked:?}");
+        host.node.must("umount", &["/usr/sbin"]);
+        let removed = format!("the IPv4 rules of an earlier run were removed from {variant}");
+        service.wait_for_log(&removed);
+        assert_eq!(service.log.iter().filter(|line| line.contains(&warning)).count(), 1, "{:#?}", service.log);
+        let status = host.command(&["status"]);
+        assert!(status.code == Some(0) && !status.stdout.contains(&warning), "{status:?}");
+        assert!(!host.command(&["check", "--host"]).stdout.contains(&warning));
+    }
+}
+
+#[test]
+fn flush_without_the_programs_that_it_needs_does_not_call_the_kernel_clean() {
+    for variant in ["iptables-nft", "iptables-legacy"] {
+        let host = host!(&format!("backend: {variant}\n"));
+        assert_eq!(host.command(&["run", "--once"]).code, Some(0));
+        hide(&host, "iptables* ip6tables* xtables* ipset");
+        let flushed = host.command(&["flush"]);
+        let said = format!("{variant}, IPv4: no program ");
+        assert!(flushed.code == Some(1) && flushed.stderr.starts_with(&said), "{flushed:?}");
+        assert_eq!(flushed.stderr.lines().count(), 1, "IPv6 is no concern: {flushed:?}");
+        host.node.must("umount", &["/usr/sbin"]);
+        assert_eq!(host.command(&["flush"]).code, Some(0));
+        assert!(host.command(&["flush"]).stderr.ends_with("nothing of ours was there\n"));
+    }
+}
+
+#[test]
 fn with_both_variants_auto_takes_the_one_that_is_called_iptables() {
     let host = host!("");
     let mut service = host.ready();

@@ -59,6 +59,8 @@ pub enum Advice {
     },
     /// The nat table exists in iptables-legacy although another backend keeps our rules.
     LegacyNat(Family),
+    /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
+    Leftover(BackendName, Family),
 }
 
 impl fmt::Display for Advice {
@@ -80,6 +82,9 @@ impl fmt::Display for Advice {
                 "iptables-legacy has an {family} nat table as well: its rules act beside ours, in no order that can be \
                  relied on, and no program lists both; move them to one variant"
             ),
+            Advice::Leftover(backend, family) => {
+                write!(f, "{family} rules of an earlier run are still in {backend} and act beside ours")
+            }
         }
     }
 }

@@ -95,6 +95,8 @@ pub struct Agent {
     noted: BTreeSet<String>,
     /// What was last said about the host.
     advised: Vec<Advice>,
+    /// What was last said about rules of an earlier run that could not be removed.
+    leftovers: Vec<String>,
     backend: Option<Chosen>,
     watching: bool,
     /// Why events are not to be had, as it was last said.
@@ -133,6 +135,7 @@ impl Agent {
             warned: Vec::new(),
             noted: BTreeSet::new(),
             advised: Vec::new(),
+            leftovers: Vec::new(),
             backend: None,
             watching: false,
             deaf: None,
@@ -239,6 +242,9 @@ impl Agent {
             if self.past.unsaved.is_some() {
                 self.save();
             }
+            if !self.leftovers.is_empty() {
+                self.act(Action::ClearOthers);
+            }
             // At boot the interfaces get their addresses after us.
             self.act(Action::ReadHost);
         }
@@ -290,8 +296,10 @@ impl Agent {
         self.answer(outcome, message);
     }
 
-    /// Rules of an earlier run that used another backend act beside ours and follow no configuration any more.
+    /// Rules of an earlier run that used another backend act beside ours and follow no configuration any more. Those
+    /// that could not be removed are tried again at each resync.
     fn others_cleared(&mut self, cleared: Vec<Cleared>) {
+        let before = std::mem::take(&mut self.leftovers);
         for Cleared { backend, family, result, .. } in cleared {
             let entry = match result {
                 Ok(removed) if removed.is_empty() => continue,
@@ -299,10 +307,14 @@ impl Agent {
                     let message = format!("the {family} rules of an earlier run were removed from {backend}");
                     Entry::new(Kind::OthersRemoved, message)
                 }
-                Err(error) => Entry::new(
-                    Kind::Warning,
-                    format!("{family} rules of an earlier run may still be in {backend} and act beside ours: {error}"),
-                ),
+                Err(error) => {
+                    let message = format!("{}: {error}", Advice::Leftover(backend, family));
+                    self.leftovers.push(message.clone());
+                    if before.contains(&message) {
+                        continue;
+                    }
+                    Entry::new(Kind::Warning, message)
+                }
             };
             self.log(entry.of(family).by(Some(backend)));
         }

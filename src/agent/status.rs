@@ -120,6 +120,7 @@ impl Agent {
         let files = self.warned.iter().map(ToString::to_string);
         let host = self.advised.iter().map(ToString::to_string);
         let state = self.past.unsaved.iter().cloned();
-        files.chain(host).chain(self.noted.iter().cloned()).chain(state).collect()
+        let leftovers = self.leftovers.iter().cloned();
+        files.chain(host).chain(leftovers).chain(self.noted.iter().cloned()).chain(state).collect()
     }
 }

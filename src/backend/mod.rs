@@ -96,7 +96,7 @@ pub struct Cleared {
 }
 
 /// Why a backend could not do what it was asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     /// What was tried, on what, and why it failed; lower case, no full stop.
     pub message: String,

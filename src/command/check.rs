@@ -2,8 +2,10 @@
 
 use super::comparison::{self, Comparison};
 use super::{Context, exit, refuse, say};
-use crate::agent::advice::advice;
+use crate::agent::advice::{Advice, advice};
+use crate::backend::BackendName;
 use crate::config::Config;
+use crate::host::leftovers::show;
 use crate::host::view;
 use crate::policy::Family;
 
@@ -19,7 +21,10 @@ pub fn run(context: &Context, host: bool) -> u8 {
 
 fn judge_host(config: &Config) -> u8 {
     let backend = Comparison::new(config).map(|comparison| comparison.backend());
-    let advice = advice(&config.policy, &view::view(), backend.as_ref().ok().copied());
+    let mut advice = advice(&config.policy, &view::view(), backend.as_ref().ok().copied());
+    if let Ok(used) = backend {
+        advice.extend(leftovers(config, used));
+    }
     let mut findings: Vec<String> = backend.err().iter().map(ToString::to_string).collect();
     findings.extend(advice.iter().map(ToString::to_string));
     findings.extend(rules_before_ours(Family::V4));
@@ -28,6 +33,15 @@ fn judge_host(config: &Config) -> u8 {
     }
     findings.iter().for_each(|finding| say(format_args!("{finding}\n")));
     if findings.is_empty() { exit::OK } else { exit::FAILED }
+}
+
+/// What the service takes out when it can; what is still there masquerades by rules that nobody sees.
+fn leftovers(config: &Config, used: BackendName) -> Vec<Advice> {
+    let unused = BackendName::ALL.into_iter().filter(|name| *name != used);
+    let held = unused.flat_map(|name| [(name, Family::V4), (name, Family::V6)]);
+    held.filter(|(name, family)| show(&config.settings, *name, *family).unwrap_or(false))
+        .map(|(name, family)| Advice::Leftover(name, family))
+        .collect()
 }
 
 /// Foreign nat rules that are asked first: what they map, our rules never see.

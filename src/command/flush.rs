@@ -2,6 +2,7 @@
 
 use super::{Context, exit, say, tell};
 use crate::backend::{BackendName, Cleared};
+use crate::config::Settings;
 use crate::host::directories;
 use crate::host::leftovers::clear;
 use crate::host::lock::{Lock, LockError};
@@ -24,25 +25,44 @@ pub fn run(context: &Context) -> u8 {
     };
     // A wrong configuration is no reason to leave rules behind; only the chain's name is taken from it.
     let settings = context.load().map(|(config, _)| config.settings).unwrap_or_default();
-    let (mut is_clean, mut status) = (true, exit::OK);
-    let mut notes = BTreeSet::new();
-    for cleared in BackendName::ALL.into_iter().flat_map(|name| clear(&settings, name)) {
-        let Cleared { backend, family, result, notes: noted } = cleared;
-        notes.extend(noted);
-        match result {
-            Ok(removed) => {
-                is_clean &= removed.is_empty();
-                removed.iter().for_each(|name| say(format_args!("{backend}, {family}: removed {name}\n")));
-            }
-            Err(error) => {
-                status = exit::FAILED;
-                tell(format_args!("{backend}, {family}: {error}"));
+    let mut outcome = Outcome::default();
+    outcome.clear(&settings);
+    if !outcome.notes.is_empty() && !outcome.failed {
+        // What one backend left for the sake of another one's rules goes now.
+        outcome.clear(&settings);
+    }
+    let Outcome { removed, failed, notes } = outcome;
+    notes.iter().for_each(tell);
+    if !removed && !failed && notes.is_empty() {
+        tell("nothing of ours was there");
+    }
+    if failed { exit::FAILED } else { exit::OK }
+}
+
+#[derive(Default)]
+struct Outcome {
+    removed: bool,
+    failed: bool,
+    /// What stays, and why.
+    notes: BTreeSet<String>,
+}
+
+impl Outcome {
+    fn clear(&mut self, settings: &Settings) {
+        self.notes.clear();
+        for cleared in BackendName::ALL.into_iter().flat_map(|name| clear(settings, name)) {
+            let Cleared { backend, family, result, notes } = cleared;
+            self.notes.extend(notes);
+            match result {
+                Ok(names) => {
+                    self.removed |= !names.is_empty();
+                    names.iter().for_each(|name| say(format_args!("{backend}, {family}: removed {name}\n")));
+                }
+                Err(error) => {
+                    self.failed = true;
+                    tell(format_args!("{backend}, {family}: {error}"));
+                }
             }
         }
     }
-    notes.iter().for_each(tell);
-    if is_clean && notes.is_empty() && status == exit::OK {
-        tell("nothing of ours was there");
-    }
-    status
 }

@@ -2,42 +2,53 @@
 
 use super::child::Children;
 use super::nfnetlink::Nfnetlink;
+use super::xtables::NatTable;
 use super::{nat_hooks, view};
 use crate::backend::{Backend, BackendName, Cleared, Error, ErrorKind, select};
 use crate::config::Settings;
 use crate::policy::Family;
+use std::io;
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// True when rules of an agent show in one family of a backend. The kernel is asked; no program is run.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn show(settings: &Settings, name: BackendName, family: Family) -> io::Result<bool> {
+    match name {
+        BackendName::Nftables => nat_hooks::nftables_shows_ours(&mut Nfnetlink::open()?, family),
+        BackendName::IptablesNft => {
+            nat_hooks::iptables_shows_ours(&mut Nfnetlink::open()?, family, settings.masq_chain.as_str())
+        }
+        // Asking for a table that is not there would make it.
+        BackendName::IptablesLegacy if !view::legacy_nat().contains(&family) => Ok(false),
+        BackendName::IptablesLegacy => NatTable::open(family)?.holds(nat_hooks::OUR_JUMP),
+    }
+}
 
 /// As [`clear`], for a backend that is not in use: where nothing of ours shows, no program is run.
 pub fn clear_unused(settings: &Settings, name: BackendName) -> Vec<Cleared> {
-    let shows = |family| {
-        let netlink = Nfnetlink::open();
-        let chain = settings.masq_chain.as_str();
-        netlink.and_then(|mut netlink| nat_hooks::iptables_shows_ours(&mut netlink, family, chain)).unwrap_or(true)
-    };
-    if name == BackendName::IptablesNft && ![Family::V4, Family::V6].into_iter().any(shows) {
-        return Vec::new();
-    }
-    clear(settings, name)
+    let shows = FAMILIES.into_iter().any(|family| show(settings, name, family).unwrap_or(true));
+    if shows { clear(settings, name) } else { Vec::new() }
 }
 
-/// Takes everything of ours out of both families of a backend. A backend that this host does not have holds nothing.
+/// Takes everything of ours out of both families of a backend. One that this host does not have is passed over, unless
+/// rules of ours show in it: its programs were taken away, its rules were not.
 pub fn clear(settings: &Settings, name: BackendName) -> Vec<Cleared> {
-    let legacy = name == BackendName::IptablesLegacy;
-    let tables = view::legacy_nat();
-    // Listing with iptables-legacy would make the tables.
-    if legacy && tables.is_empty() {
-        return Vec::new();
-    }
-    let settings = Settings { backend: name.into(), ..settings.clone() };
-    let cleared = match select::choose(&settings, Children) {
-        Ok(mut choice) => [Family::V4, Family::V6]
-            .into_iter()
-            .filter(|family| !legacy || tables.contains(family))
-            .map(|family| clear_family(choice.backend.as_mut(), family))
-            .collect(),
-        Err(error) => vec![Cleared { backend: name, family: Family::V4, result: Err(error), notes: Vec::new() }],
+    let pinned = Settings { backend: name.into(), ..settings.clone() };
+    let cleared = match select::choose(&pinned, Children) {
+        Ok(mut choice) => FAMILIES.map(|family| clear_family(choice.backend.as_mut(), family)),
+        Err(error) => FAMILIES.map(|family| {
+            let result = Err(error.clone());
+            Cleared { backend: name, family, result, notes: Vec::new() }
+        }),
     };
-    cleared.into_iter().filter(|one| one.result.as_ref().err().is_none_or(|error| !error.is_the_hosts())).collect()
+    let counts = |one: &Cleared| match &one.result {
+        Err(error) if error.is_the_hosts() => show(settings, name, one.family).unwrap_or(false),
+        _ => true,
+    };
+    cleared.into_iter().filter(counts).collect()
 }
 
 /// Takes everything of ours out of one family of a backend, and reads it again to see that it is gone.

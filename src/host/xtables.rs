@@ -76,6 +76,18 @@ impl NatTable {
     /// # Errors
     /// As [`NatTable::info`]; EAGAIN when the table is replaced faster than it can be read.
     pub fn digest(&self) -> io::Result<u64> {
+        Ok(digest(self.family, &mut self.entries()?))
+    }
+
+    /// True when a text stands somewhere in the entries, as that of a comment does.
+    ///
+    /// # Errors
+    /// As [`NatTable::digest`].
+    pub fn holds(&self, text: &str) -> io::Result<bool> {
+        Ok(self.entries()?.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    fn entries(&self) -> io::Result<Vec<u8>> {
         let mut last = io::Error::from_raw_os_error(libc::EAGAIN);
         for _ in 0..ATTEMPTS {
             let size = self.info_words()?[INFO_WORDS - 1];
@@ -83,7 +95,7 @@ impl NatTable {
             buffer[..3].copy_from_slice(b"nat");
             buffer[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
             match self.ask(GET_ENTRIES, &mut buffer) {
-                Ok(()) => return Ok(digest(self.family, &mut buffer[ENTRIES_HEADER..])),
+                Ok(()) => return Ok(buffer.split_off(ENTRIES_HEADER)),
                 // The size changed between the two questions.
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => last = error,
                 Err(error) => return Err(error),

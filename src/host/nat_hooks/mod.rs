@@ -20,7 +20,7 @@ const OUR_TABLE: &str = "ip-masq-agent";
 /// The table of iptables-nft.
 const IPTABLES_TABLE: &str = "nat";
 /// How the comment of our jump begins, and the Go agents' (theirs may have a literal quote in front).
-const OUR_JUMP: &str = "ip-masq-agent: ensure nat POSTROUTING";
+pub const OUR_JUMP: &str = "ip-masq-agent: ensure nat POSTROUTING";
 
 /// Foreign rules around ours, in the order in which the kernel asks them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +60,19 @@ pub fn iptables_shows_ours(netlink: &mut Nfnetlink, family: Family, chain: &str)
         found |= one.name == chain || (is_postrouting && rules(netlink, &one)?.iter().any(is_our_jump));
     }
     Ok(found)
+}
+
+/// True when our own table has chains of the family.
+///
+/// # Errors
+/// When the kernel can't be asked.
+pub fn nftables_shows_ours(netlink: &mut Nfnetlink, family: Family) -> io::Result<bool> {
+    let prefix = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    let chains = chains(netlink, NFPROTO_INET)?;
+    Ok(chains.iter().any(|chain| is_our_table(chain) && chain.name.starts_with(prefix)))
 }
 
 fn nat_chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {

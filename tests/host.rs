@@ -126,16 +126,19 @@ fn nat_rules_in_a_second_variant_are_warned_about() {
     for backend in ["iptables-nft", "nftables", "iptables-legacy"] {
         let host = host!(&format!("backend: {backend}\n"));
         host.node.must("iptables-legacy", &["-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.99", "-j", "ACCEPT"]);
+        // A table without rules acts beside nothing.
+        host.node.must("ip6tables-legacy", &["-t", "nat", "-S"]);
         let mut service = host.ready();
         let advised = host.command(&["check", "--host"]);
         let said = advised.stdout + &advised.stderr;
         let status = host.command(&["status"]).stdout;
         service.stop();
-        let warning = "iptables-legacy has an IPv4 nat table as well";
+        let warning = "iptables-legacy has IPv4 nat rules as well";
         let warned = service.log.iter().any(|line| line.contains(warning));
         assert_eq!(warned, backend != "iptables-legacy", "{backend}: {:#?}", service.log);
         assert_eq!(said.contains(warning), warned, "{backend}: {said}");
         assert_eq!(status.contains(warning), warned, "{backend}: {status}");
+        assert!(!status.contains("IPv6 nat rules"), "{backend}: {status}");
     }
 }
 

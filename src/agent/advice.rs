@@ -17,7 +17,7 @@ pub struct HostView {
     pub addresses: Vec<InterfaceAddress>,
     /// The interfaces that default routes leave through.
     pub default_route_interfaces: BTreeSet<String>,
-    /// Families whose nat table exists in iptables-legacy.
+    /// Families whose nat table in iptables-legacy is there and not empty.
     pub legacy_nat: BTreeSet<Family>,
 }
 
@@ -57,7 +57,7 @@ pub enum Advice {
         /// The network.
         network: Prefix,
     },
-    /// The nat table exists in iptables-legacy although another backend keeps our rules.
+    /// The nat table of iptables-legacy holds rules although another backend keeps ours.
     LegacyNat(Family),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     Leftover(BackendName, Family),
@@ -79,8 +79,8 @@ impl fmt::Display for Advice {
             ),
             Advice::LegacyNat(family) => write!(
                 f,
-                "iptables-legacy has an {family} nat table as well: its rules act beside ours, in no order that can be \
-                 relied on, and no program lists both; move them to one variant"
+                "iptables-legacy has {family} nat rules as well: they act beside ours, in no order that can be relied \
+                 on, and no program lists both; move them to one variant"
             ),
             Advice::Leftover(backend, family) => {
                 write!(f, "{family} rules of an earlier run are still in {backend} and act beside ours")

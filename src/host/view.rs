@@ -1,5 +1,6 @@
 //! Reads what the host says of itself: sysctls, addresses, default routes. Nothing is written, nothing is loaded.
 
+use super::xtables::NatTable;
 use crate::agent::advice::{HostView, InterfaceAddress};
 use crate::policy::{Family, Prefix};
 use crate::ruleset::HostFacts;
@@ -20,7 +21,7 @@ pub fn view() -> HostView {
         forwarding_ipv6: flag("/proc/sys/net/ipv6/conf/all/forwarding"),
         addresses: addresses(),
         default_route_interfaces: default_route_interfaces(&text("/proc/net/route"), &text("/proc/net/ipv6_route")),
-        legacy_nat: legacy_nat(),
+        legacy_nat: legacy_nat().into_iter().filter(|family| !is_empty(*family)).collect(),
     }
 }
 
@@ -36,6 +37,11 @@ pub fn legacy_nat() -> BTreeSet<Family> {
         families.insert(Family::V6);
     }
     families
+}
+
+/// False also when the kernel does not say.
+fn is_empty(family: Family) -> bool {
+    NatTable::open(family).and_then(|table| table.is_empty()).unwrap_or(false)
 }
 
 fn text(path: &str) -> String {

@@ -71,6 +71,17 @@ impl NatTable {
         Ok(words)
     }
 
+    /// True when there are no rules and no chains but the built-in ones: one entry for the policy of each, and one that
+    /// ends the table (`xt_repldata.h` of Linux).
+    ///
+    /// # Errors
+    /// As [`NatTable::info`].
+    pub fn is_empty(&self) -> io::Result<bool> {
+        let words = self.info_words()?;
+        let (hooks, entries) = (words[NAME / 4].count_ones(), words[INFO_WORDS - 2]);
+        Ok(entries <= hooks + 1)
+    }
+
     /// A digest of all entries, their counters left out: rules that were replaced by others of the same size show.
     ///
     /// # Errors

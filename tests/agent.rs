@@ -30,6 +30,7 @@ struct World {
     job: Job,
     watchable: bool,
     saveable: bool,
+    bridged: bool,
     /// Rules of an earlier run can't be removed.
     leftover: bool,
     /// What was seen, in words.
@@ -54,6 +55,7 @@ impl World {
             job: Job::Stop,
             watchable: true,
             saveable: true,
+            bridged: false,
             leftover: false,
             seen: Vec::new(),
             reconciled: 0,
@@ -149,6 +151,7 @@ impl World {
             fingerprint: Some(Fingerprint(vec![self.generation])),
             contents: Some(Fingerprint(vec![self.generation, self.contents])),
             notes: Vec::new(),
+            bridged: self.bridged,
             took: Duration::from_millis(3),
         })
     }
@@ -362,6 +365,19 @@ fn drift_is_repaired_and_the_culprit_named() {
     world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]; repaired in 3.0 ms: the chain is missing"]);
     world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: Some(1), caller: None })));
     assert_eq!(world.seen, Vec::<String>::new(), "our own commit");
+}
+
+#[test]
+fn rules_that_follow_a_sysctl_are_nobodys_change() {
+    let mut world = World::running(GOOD);
+    world.bridged = true;
+    world.contents += 1;
+    world.answers.push((Family::V4, Ok(true)));
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["Adapted: IPv4 rules follow net.bridge.bridge-nf-call-iptables, which is 1 now; written in"]);
+    assert_eq!(world.report().last_repair, None);
+    world.meddle("firewalld");
+    world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]"]);
 }
 
 #[test]

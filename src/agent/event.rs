@@ -118,6 +118,8 @@ pub struct Outcome {
     pub contents: Option<Fingerprint>,
     /// What the administrator should know although nothing failed.
     pub notes: Vec<String>,
+    /// Whether bridged frames reach the rules, as [`crate::ruleset::HostFacts::bridged`]; the rules follow it.
+    pub bridged: bool,
     /// How long it took.
     pub took: Duration,
 }

@@ -7,6 +7,7 @@ use super::{Action, Agent, Culprit, Entry, Kind, Notification, Outcome, Phase};
 use crate::backend::{Error, ErrorKind};
 use crate::config::{BackendChoice, Config};
 use crate::policy::Family;
+use crate::ruleset::HostFacts;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -284,10 +285,12 @@ impl Agent {
             _ => None,
         };
         for (family, result) in &results {
-            let Ok(Outcome { written: Some(drift), took, .. }) = result else { continue };
+            let Ok(Outcome { written: Some(drift), took, bridged, .. }) = result else { continue };
             if cause == Cause::Leftovers {
                 let message = format!("{family} is not enabled; removed what was left of it: {}", drift.join(", "));
                 self.log(Entry::new(Kind::LeftoversRemoved, message).of(*family).by(self.backend_name()));
+            } else if self.families[index(*family)].bridged.is_some_and(|before| before != *bridged) {
+                self.adapted(*family, *bridged, drift, *took);
             } else if self.failure(*family).is_none() {
                 // A failure that ends is a recovery, not a repair of somebody's change.
                 self.repaired(*family, drift, *took, by.as_ref(), now);
@@ -301,6 +304,15 @@ impl Agent {
                     .reload_done(ReloadOutcome::Applied, "nothing has changed; the rules are in the kernel".to_owned()),
             }
         }
+    }
+
+    /// Nobody changed our rules: what they have to be changed.
+    fn adapted(&mut self, family: Family, bridged: bool, drift: &[String], took: Duration) {
+        let (sysctl, value, took) = (HostFacts::sysctl(family), u8::from(bridged), milliseconds(took));
+        let message =
+            format!("{family} rules follow {sysctl}, which is {value} now; written in {took} ms: {}", drift.join(", "));
+        let entry = Entry::new(Kind::Adapted, message).with("DURATION_MS", took);
+        self.log(entry.of(family).by(self.backend_name()));
     }
 
     fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&Culprit>, now: Instant) {
@@ -329,6 +341,9 @@ impl Agent {
     fn record(&mut self, results: Vec<(Family, Result<Outcome, Failure>)>, now: Instant) -> Option<String> {
         let mut refused = None;
         for (family, result) in results {
+            if let Ok(outcome) = &result {
+                self.families[index(family)].bridged = Some(outcome.bridged);
+            }
             let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
             let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
             // A host without IPv6 is degraded at most; without IPv4 nothing works.

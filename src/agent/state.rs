@@ -31,11 +31,13 @@ pub struct FamilyState {
     pub limit: RepairLimit,
     /// Somebody moved the rules, and they may not be looked at yet.
     pub held: bool,
+    /// [`super::Outcome::bridged`] of the last success.
+    pub bridged: Option<bool>,
 }
 
 impl FamilyState {
     pub fn new(family: Family) -> Self {
-        FamilyState { family, failure: None, limit: RepairLimit::default(), held: false }
+        FamilyState { family, failure: None, limit: RepairLimit::default(), held: false, bridged: None }
     }
 }
 

@@ -58,7 +58,9 @@ impl Kernel {
     /// What the backend said; [`ErrorKind::Busy`] when somebody changed the rules again while they were verified.
     pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
         let begun = Instant::now();
-        let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, view::facts());
+        let facts = view::facts();
+        let bridged = facts.bridged(family);
+        let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, facts);
         self.backend(&config.settings)?;
         // Read before the rules are: what moves them later moves it too.
         let (fingerprint, contents) = (self.fingerprint(), self.contents());
@@ -66,7 +68,7 @@ impl Kernel {
         let plan = backend.plan(family, desired.as_ref())?;
         if plan.is_in_sync() {
             let notes = backend.notes();
-            return Ok(Outcome { written: None, fingerprint, contents, notes, took: begun.elapsed() });
+            return Ok(Outcome { written: None, fingerprint, contents, notes, bridged, took: begun.elapsed() });
         }
         // The kernel need not tell us what we do ourselves; a listener slows large commits.
         let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
@@ -87,7 +89,7 @@ impl Kernel {
             ));
         }
         let notes = backend.notes();
-        Ok(Outcome { written: Some(plan.drift), fingerprint, contents, notes, took: begun.elapsed() })
+        Ok(Outcome { written: Some(plan.drift), fingerprint, contents, notes, bridged, took: begun.elapsed() })
     }
 
     /// What [`Kernel::reconcile`] would send, without sending it.

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 /// What changes which rules are safe to make. A sysctl that is not there counts as off.
 pub fn facts() -> HostFacts {
-    let on = |name: &str| flag(&format!("/proc/sys/net/bridge/{name}")) == Some(true);
-    HostFacts { bridged_ipv4: on("bridge-nf-call-iptables"), bridged_ipv6: on("bridge-nf-call-ip6tables") }
+    let on = |family| flag(&format!("/proc/sys/{}", HostFacts::sysctl(family).replace('.', "/"))) == Some(true);
+    HostFacts { bridged_ipv4: on(Family::V4), bridged_ipv6: on(Family::V6) }
 }
 
 /// The host as far as advice needs it. What can't be read is left out.

@@ -30,6 +30,14 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
+    /// The sysctl that decides it.
+    pub fn sysctl(family: Family) -> &'static str {
+        match family {
+            Family::V4 => "net.bridge.bridge-nf-call-iptables",
+            Family::V6 => "net.bridge.bridge-nf-call-ip6tables",
+        }
+    }
+
     /// Whether bridged frames of the family reach our rules.
     pub fn bridged(self, family: Family) -> bool {
         match family {

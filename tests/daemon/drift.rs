@@ -129,3 +129,23 @@ fn somebody_who_flushes_all_the_time_does_not_win_against_a_reload() {
     let rules = host.rules();
     assert!(rules.contains("-d 192.168.0.0/16") && !rules.contains("-d 10.0.0.0/8"), "{rules}");
 }
+
+#[test]
+fn rules_that_follow_a_sysctl_are_called_nobodys_change() {
+    for backend in ["nftables", "iptables-nft"] {
+        let host = host!(&format!("resyncInterval: 1s\nbackend: {backend}\n"));
+        if !host.node.enter(|| fs::exists("/proc/sys/net/bridge")).unwrap() {
+            return lab::skip("no br_netfilter in this kernel");
+        }
+        let bridged = |value| host.node.sysctl("net/bridge/bridge-nf-call-iptables", value);
+        bridged("0");
+        let mut service = host.ready();
+        for value in ["1", "0"] {
+            bridged(value);
+            let line = service.wait_for_log("IPv4 rules ");
+            let expected = format!("<5>IPv4 rules follow net.bridge.bridge-nf-call-iptables, which is {value} now; ");
+            assert!(line.starts_with(&expected), "{line}");
+        }
+        assert_eq!(host.command(&["diff"]).code, Some(0));
+    }
+}

@@ -119,11 +119,11 @@ impl Control {
     fn converse(&mut self, now: Instant) -> Vec<(Client, Request)> {
         let mut requests = Vec::new();
         self.clients.retain(|id, client| match client.state {
-            _ if client.deadline <= now => false,
-            Conversation::Waiting => true,
-            Conversation::Answered => client.write(),
+            Conversation::Waiting => client.deadline > now,
+            Conversation::Answered => client.write() && client.deadline > now,
+            // What was asked in time counts, however late it is read.
             Conversation::Asking => match client.read() {
-                Reading::Partial => true,
+                Reading::Partial => client.deadline > now,
                 Reading::Bad => false,
                 Reading::Whole(request) => {
                     client.state = Conversation::Waiting;
@@ -240,4 +240,51 @@ pub fn ask(directory: &Path, request: Request, patience: Duration) -> io::Result
         return Err(io::Error::new(ErrorKind::UnexpectedEof, "the service hung up without an answer"));
     }
     Ok(Some(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket, and a way to connect to it.
+    fn socket() -> (tempfile::TempDir, Control, impl Fn() -> UnixStream) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(NAME);
+        let control = Control::listen(directory.path()).unwrap();
+        (directory, control, move || UnixStream::connect(&path).unwrap())
+    }
+
+    #[test]
+    fn who_comes_when_there_is_no_room_waits_for_it() {
+        let (_directory, mut control, connect) = socket();
+        let now = Instant::now();
+        let silent: Vec<UnixStream> = (0..MOST_CLIENTS).map(|_| connect()).collect();
+        assert_eq!(control.serve(now), []);
+        let mut late = connect();
+        late.write_all(b"status\n").unwrap();
+        assert_eq!(control.serve(now), []);
+        assert_eq!(control.deadline(), Some(now + PATIENCE), "somebody will go");
+        let requests = control.serve(now + PATIENCE);
+        let [(client, Request::Status)] = requests[..] else { panic!("{requests:?}") };
+        control.answer(client, &"well", now + PATIENCE);
+        let mut answer = String::new();
+        late.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "\"well\"\n");
+        drop(silent);
+    }
+
+    #[test]
+    fn what_was_asked_while_the_service_was_busy_is_not_forgotten() {
+        let (_directory, mut control, connect) = socket();
+        let now = Instant::now();
+        let mut client = connect();
+        assert_eq!(control.serve(now), []);
+        client.write_all(b"reload\n").unwrap();
+        assert!(matches!(control.serve(now + 2 * PATIENCE)[..], [(_, Request::Reload)]));
+        let mut half = connect();
+        half.write_all(b"rel").unwrap();
+        assert_eq!(control.serve(now), []);
+        assert_eq!(control.serve(now + PATIENCE), []);
+        assert_eq!(half.read(&mut [0; 8]).unwrap(), 0, "half a word is no question");
+    }
 }

@@ -18,6 +18,7 @@ pub mod tools;
 
 use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan};
 use crate::host::child::{Exec, Invocation};
+use crate::host::nfnetlink::is_passing;
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Ruleset};
 use kernel::{Kernel, LiveKernel};
@@ -232,6 +233,7 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
 fn reading(what: &str, error: &io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+        _ if is_passing(error) => ErrorKind::Busy,
         _ => ErrorKind::Other,
     };
     Error::new(kind, format!("{what}: {error}"))

@@ -9,7 +9,7 @@ use super::table::{Chain, ChainName, Hook, Set, SetName, TABLE, TABLE_COMMENT, T
 use super::{translate, userdata};
 use crate::backend::{Error, ErrorKind};
 use crate::host::nfnetlink::message::{Attribute, Malformed, Message, Writer};
-use crate::host::nfnetlink::{Consistency, Nfnetlink, Request};
+use crate::host::nfnetlink::{Consistency, Nfnetlink, Request, is_passing, lost};
 use std::io;
 use std::sync::Arc;
 
@@ -165,7 +165,7 @@ fn table_flags(netlink: &mut Nfnetlink) -> Result<Option<TableFlags>, Error> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(failed(&format!("table inet {TABLE}"), &error)),
         // Nobody is to be told to delete a table because its answer was lost.
-        Ok(()) if !answered => Err(failed(&format!("table inet {TABLE}"), &Malformed("no answer").into())),
+        Ok(()) if !answered => Err(failed(&format!("table inet {TABLE}"), &lost("to a question for it"))),
         Ok(()) if comment.as_deref() != Some(TABLE_COMMENT) => {
             Err(foreign(&format!("it has no comment '{TABLE_COMMENT}'")))
         }
@@ -472,7 +472,7 @@ fn failed(what: &str, error: &io::Error) -> Error {
         Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
             (ErrorKind::Unsupported, ": this kernel has no nf_tables")
         }
-        Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOBUFS) => (ErrorKind::Busy, ""),
+        _ if is_passing(error) => (ErrorKind::Busy, ""),
         _ => (ErrorKind::Other, ""),
     };
     Error::new(kind, format!("reading {what}: {error}{why}"))
@@ -497,7 +497,15 @@ mod tests {
             assert_eq!(error.kind, kind, "{error}");
             assert!(error.message.contains(words), "{error}");
         }
-        let cut = failed("the sets", &Malformed("a dump without its end").into());
-        assert_eq!(cut.message, "reading the sets: malformed netlink message: a dump without its end");
+    }
+
+    /// A start waits for what may come, and ends at once, with the reason, where waiting is in vain.
+    #[test]
+    fn an_answer_that_is_missing_may_come_and_one_without_sense_will_not() {
+        let missing = failed("the sets", &lost("to a dump"));
+        assert_eq!(missing.message, "reading the sets: the kernel's answer to a dump is missing");
+        let malformed = failed("the sets", &Malformed("an attribute is cut short").into());
+        assert_eq!(malformed.message, "reading the sets: malformed netlink message: an attribute is cut short");
+        assert_eq!([missing.is_transient(), malformed.is_transient()], [true, false]);
     }
 }

@@ -1,7 +1,7 @@
 //! A batch: messages that nf_tables commits together or not at all.
 
 use super::message::{Malformed, Message, MessageHead, Messages, Writer};
-use super::{is_loss, nft, read_error};
+use super::{is_loss, lost, nft, read_error};
 use std::fmt;
 use std::io;
 
@@ -138,7 +138,7 @@ impl BatchAnswer {
             (Some(refusal), _) => Err(refusal),
             (None, Some(error)) => Err(silence(error)),
             (None, None) if self.acknowledged => Ok(()),
-            (None, None) => Err(silence(Malformed("no answer to a batch").into())),
+            (None, None) => Err(silence(lost("to a batch"))),
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Layouts: `linux/netfilter/ipset/ip_set.h`.
 
 use super::message::{Attribute, Attributes, Malformed, Message, MessageHead, Messages, Writer};
-use super::read_error;
 use super::socket::Socket;
+use super::{lost, read_error};
 use crate::backend::iptables::sets::{Member, SetHeader};
 use crate::policy::{Family, Prefix};
 use std::io;
@@ -118,7 +118,7 @@ impl Ipset {
                 }
             }
         }
-        Err(Malformed("a listing of sets without its end").into())
+        Err(lost("to a question for sets, or its end,"))
     }
 }
 

@@ -71,7 +71,7 @@ impl Nfnetlink {
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN, EINVAL when the kernel has no nf_tables, [`io::ErrorKind::InvalidData`] for an
-    /// answer that makes no sense.
+    /// answer that makes no sense, [`io::ErrorKind::UnexpectedEof`] for none.
     pub fn generation(&mut self) -> io::Result<u32> {
         let mut generation = None;
         let request = Request { message: libc::NFT_MSG_GETGEN, family: 0 };
@@ -86,7 +86,7 @@ impl Nfnetlink {
                 Ok(())
             },
         )?;
-        generation.ok_or_else(|| Malformed("no answer to a request for the generation").into())
+        generation.ok_or_else(|| lost("to a request for the generation"))
     }
 
     /// Asks for named objects; `each` sees every answer. None at all is no error: Linux 6.18 says nothing of some
@@ -106,7 +106,8 @@ impl Nfnetlink {
     /// Asks for all objects of a kind that `body` narrows down; `each` sees every one.
     ///
     /// # Errors
-    /// What the kernel says, [`io::ErrorKind::InvalidData`] when the answer is cut short.
+    /// What the kernel says, [`io::ErrorKind::UnexpectedEof`] when the end of the answer is missing,
+    /// [`io::ErrorKind::InvalidData`] when the answer makes no sense.
     pub fn dump(
         &mut self,
         request: Request,
@@ -175,9 +176,22 @@ impl Nfnetlink {
     }
 }
 
-/// A reply was there and is lost, the socket is whole: the queue overran, or a datagram was longer than the buffer.
+/// A reply is lost, the socket is whole: the queue overran, or a datagram was longer than the buffer, or never came.
 fn is_loss(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ENOBUFS) || error.kind() == io::ErrorKind::InvalidData
+    error.raw_os_error() == Some(libc::ENOBUFS)
+        || matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// True when asking the kernel the same again may well bring an answer; one that makes no sense ([`Malformed`]) will
+/// make none the next time either.
+pub fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOBUFS))
+        || error.kind() == io::ErrorKind::UnexpectedEof
+}
+
+/// An answer that the kernel owes us and that is not there.
+pub fn lost(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("the kernel's answer {what} is missing"))
 }
 
 /// The answers to one request, as they come in.
@@ -228,7 +242,7 @@ impl Answer {
     fn end(self) -> io::Result<Consistency> {
         match self.error {
             Some(error) => Err(error),
-            None if self.dump && !self.done => Err(Malformed("a dump without its end").into()),
+            None if self.dump && !self.done => Err(lost("to a dump, or its end,")),
             None if self.interrupted => Ok(Consistency::Interrupted),
             None => Ok(Consistency::Whole),
         }
@@ -296,8 +310,9 @@ mod tests {
         assert!(refused(std::slice::from_ref(&acknowledged)).is_none());
         // Of other batches, before and after; none at all; cut short.
         let others = [reply(libc::NLMSG_ERROR, 6, 0), reply(libc::NLMSG_ERROR, 10, 0)];
-        for silence in [&others[..], &[], &[acknowledged[..acknowledged.len() - 1].to_vec()]] {
-            assert_eq!(refused(silence).unwrap().error.kind(), io::ErrorKind::InvalidData);
+        let cut = [acknowledged[..acknowledged.len() - 1].to_vec()];
+        for silence in [&others[..], &[], &cut] {
+            assert!(refused(silence).unwrap().is_silence());
         }
         let half_way = [reply(libc::NLMSG_ERROR, 8, -libc::EEXIST), reply(libc::NLMSG_ERROR, 9, -libc::ENOENT)];
         let refusal = refused(&half_way).unwrap();
@@ -318,7 +333,7 @@ mod tests {
     fn a_dump_cut_short_is_an_error() {
         let mut answer = answer(true);
         answer.read(&reply(0xa06, 7, 0), &mut |_| Ok(()));
-        assert_eq!(answer.end().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(answer.end().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     proptest! {

@@ -19,7 +19,8 @@ fn rules_of_nft_and_of_iptables_are_put_into_words() {
         "iptables-nft-restore",
         &["--noflush"],
         "*nat\n-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n:IP-MASQ-AGENT - [0:0]\n\
-         -A POSTROUTING -m comment --comment \"ip-masq-agent: ensure nat POSTROUTING directs all\" -j IP-MASQ-AGENT\n\
+         -A POSTROUTING -m comment --comment \"ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL \
+         destination traffic to our custom IP-MASQ-AGENT chain\" -j IP-MASQ-AGENT\n\
          -A POSTROUTING -m mark --mark 7 -j ACCEPT\nCOMMIT\n",
     );
     let found = nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();

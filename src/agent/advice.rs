@@ -95,7 +95,7 @@ pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) ->
     if view.forwarding_ipv4 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V4));
     }
-    if policy.enable_ipv6 && view.forwarding_ipv6 == Some(false) {
+    if policy.enables(Family::V6) && view.forwarding_ipv6 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V6));
     }
     advice.extend(harm(policy, view, backend));
@@ -117,7 +117,7 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
         return Vec::new();
     }
     let harmed = |own: &&InterfaceAddress| {
-        (own.network.family() == Family::V4 || policy.enable_ipv6)
+        policy.enables(own.network.family())
             && !view.default_route_interfaces.contains(&own.interface)
             && own.interface != "lo"
             && is_public(own.address)

@@ -205,6 +205,11 @@ impl Agent {
         self.backend.as_ref().map(|chosen| chosen.name)
     }
 
+    /// True when the configuration that is enforced, or the default, asks something of the family.
+    fn wants(&self, family: Family) -> bool {
+        self.active.as_ref().map_or(family == Family::V4, |active| active.wants(family))
+    }
+
     fn start(&mut self, now: Instant) {
         self.timers.watchdog = self.setup.watchdog.map(|_| now);
         self.reading = Reading::Start;

@@ -68,10 +68,11 @@ impl Agent {
         let wanted = |family: &Family| match family {
             Family::V4 => cause != Cause::Leftovers,
             Family::V6 => {
-                config.policy.enable_ipv6 || changes || cause == Cause::Leftovers || self.failure(Family::V6).is_some()
+                let enabled = config.policy.enables(Family::V6);
+                enabled || changes || cause == Cause::Leftovers || self.failure(Family::V6).is_some()
             }
         };
-        let mut left: VecDeque<Family> = [Family::V4, Family::V6].into_iter().filter(wanted).collect();
+        let mut left: VecDeque<Family> = Family::ALL.into_iter().filter(wanted).collect();
         let mut partial = false;
         if matches!(cause, Cause::Resync | Cause::Drift(_)) {
             let held: Vec<(Family, Instant)> =
@@ -246,7 +247,7 @@ impl Agent {
         // Only now, so that there is no moment without rules.
         self.act(Action::ClearOthers);
         let Some(active) = &self.active else { return };
-        let ipv6 = active.wants_ipv6();
+        let ipv6 = active.wants(Family::V6);
         if active.origin == Origin::Defaults {
             self.log(Entry::new(Kind::Defaults, "there is no configuration file; the defaults are enforced"));
         }
@@ -344,7 +345,7 @@ impl Agent {
             if let Ok(outcome) = &result {
                 self.families[index(family)].bridged = Some(outcome.bridged);
             }
-            let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
+            let wanted = self.wants(family);
             let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
             // A host without IPv6 is degraded at most; without IPv4 nothing works.
             let counts = |failure: &&Failure| family == Family::V4 || !failure.is_the_hosts();

@@ -17,8 +17,8 @@ pub struct Active {
 }
 
 impl Active {
-    pub fn wants_ipv6(&self) -> bool {
-        self.config.policy.enable_ipv6
+    pub fn wants(&self, family: Family) -> bool {
+        self.config.policy.enables(family)
     }
 }
 

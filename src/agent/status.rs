@@ -4,6 +4,7 @@ use super::report::{Backend, Configuration, Done, FamilyReport, Origin, Report, 
 use super::round::milliseconds;
 use super::state::Active;
 use super::{Action, Agent, Notification, Phase};
+use crate::policy::Family;
 use std::time::{Duration, Instant};
 
 impl Agent {
@@ -30,7 +31,7 @@ impl Agent {
     fn in_force(&self) -> String {
         let Some(active) = &self.active else { return "nothing".to_owned() };
         let backend = self.backend.as_ref().map_or(String::new(), |chosen| format!(" through {}", chosen.name));
-        let families = if active.wants_ipv6() { "IPv4 and IPv6" } else { "IPv4" };
+        let families = if active.wants(Family::V6) { "IPv4 and IPv6" } else { "IPv4" };
         let origin = match active.sources.as_ref() {
             _ if self.refusal.is_some() => "the last good configuration".to_owned(),
             [] => "the built-in defaults".to_owned(),
@@ -83,7 +84,6 @@ impl Agent {
             by,
         };
         let files = |active: &Active| active.sources.iter().map(|source| source.path.display().to_string()).collect();
-        let wanted = |index: usize| index == 0 || self.active.as_ref().is_some_and(Active::wants_ipv6);
         Report {
             summary: one_line(&self.summary()),
             state: self.state(),
@@ -103,9 +103,8 @@ impl Agent {
             families: self
                 .families
                 .iter()
-                .enumerate()
-                .filter(|(index, _)| wanted(*index))
-                .map(|(_, state)| FamilyReport {
+                .filter(|state| self.wants(state.family))
+                .map(|state| FamilyReport {
                     family: state.family.to_string(),
                     in_sync: self.active.is_some() && state.failure.is_none() && !state.held,
                     counters: None,

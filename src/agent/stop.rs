@@ -1,10 +1,8 @@
 //! The end of the service, and what becomes of the rules.
 
-use super::state::Active;
 use super::{Action, Agent, Entry, Job, Kind, Notification, Phase};
 use crate::backend::Cleared;
 use crate::config::OnStop;
-use crate::policy::Family;
 
 impl Agent {
     pub(super) fn stop(&mut self) {
@@ -41,9 +39,8 @@ impl Agent {
     pub(super) fn flushed(&mut self, cleared: Vec<Cleared>) {
         let mut status = 0;
         for Cleared { family, result, .. } in cleared {
-            let wanted = family == Family::V4 || self.active.as_ref().is_some_and(Active::wants_ipv6);
             if let Err(error) = result
-                && wanted
+                && self.wants(family)
             {
                 status = 1;
                 self.log(

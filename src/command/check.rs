@@ -14,7 +14,7 @@ use crate::policy::Family;
 pub fn run(context: &Context, host: bool) -> u8 {
     match context.load() {
         Err(diagnostics) => refuse(&diagnostics),
-        Ok((config, _)) if host => judge_host(&config),
+        Ok(config) if host => judge_host(&config),
         Ok(_) => exit::OK,
     }
 }
@@ -27,10 +27,8 @@ fn judge_host(config: &Config) -> u8 {
     }
     let mut findings: Vec<String> = backend.err().iter().map(ToString::to_string).collect();
     findings.extend(advice.iter().map(ToString::to_string));
-    findings.extend(rules_before_ours(Family::V4));
-    if config.policy.enable_ipv6 {
-        findings.extend(rules_before_ours(Family::V6));
-    }
+    let enabled = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
+    findings.extend(enabled.flat_map(rules_before_ours));
     findings.iter().for_each(|finding| say(format_args!("{finding}\n")));
     if findings.is_empty() { exit::OK } else { exit::FAILED }
 }
@@ -38,7 +36,7 @@ fn judge_host(config: &Config) -> u8 {
 /// What the service takes out when it can; what is still there masquerades by rules that nobody sees.
 fn leftovers(config: &Config, used: BackendName) -> Vec<Advice> {
     let unused = BackendName::ALL.into_iter().filter(|name| *name != used);
-    let held = unused.flat_map(|name| [(name, Family::V4), (name, Family::V6)]);
+    let held = unused.flat_map(|name| Family::ALL.map(|family| (name, family)));
     held.filter(|(name, family)| show(&config.settings, *name, *family).unwrap_or(false))
         .map(|(name, family)| Advice::Leftover(name, family))
         .collect()

@@ -8,8 +8,8 @@ use similar::TextDiff;
 
 /// Prints a unified diff from what the kernel holds to what the configuration asks.
 pub fn run(context: &Context) -> u8 {
-    let (config, _) = match context.load() {
-        Ok(loaded) => loaded,
+    let config = match context.load() {
+        Ok(config) => config,
         Err(diagnostics) => return refuse(&diagnostics),
     };
     match plans(&config) {
@@ -26,7 +26,7 @@ pub fn run(context: &Context) -> u8 {
 
 fn plans(config: &Config) -> Result<Vec<Plan>, Error> {
     let mut comparison = Comparison::new(config)?;
-    [Family::V4, Family::V6].into_iter().map(|family| comparison.plan(family)).collect()
+    Family::ALL.into_iter().map(|family| comparison.plan(family)).collect()
 }
 
 /// Empty when nothing would be sent. What would be sent without changing a line of ours (a leftover set, the jump of

@@ -34,8 +34,8 @@ pub struct Answer {
 
 /// Runs the command.
 pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
-    let (config, _) = match context.load() {
-        Ok(loaded) => loaded,
+    let config = match context.load() {
+        Ok(config) => config,
         Err(diagnostics) => return refuse(&diagnostics),
     };
     if let Some(problem) = contradiction(question) {

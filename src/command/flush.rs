@@ -24,7 +24,7 @@ pub fn run(context: &Context) -> u8 {
         }
     };
     // A wrong configuration is no reason to leave rules behind; only the chain's name is taken from it.
-    let settings = context.load().map(|(config, _)| config.settings).unwrap_or_default();
+    let settings = context.load().map(|config| config.settings).unwrap_or_default();
     let mut outcome = Outcome::default();
     outcome.clear(&settings);
     if !outcome.notes.is_empty() && !outcome.failed {

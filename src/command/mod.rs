@@ -10,7 +10,7 @@ pub mod render;
 pub mod run;
 pub mod status;
 
-use crate::config::{self, Config, Diagnostics, Flags, Locations, SourceText};
+use crate::config::{self, Config, Diagnostics, Flags, Locations};
 use std::fmt;
 use std::io::{self, Write};
 
@@ -28,13 +28,12 @@ impl Context {
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub fn load(&self) -> Result<(Config, Vec<SourceText>), Diagnostics> {
+    pub fn load(&self) -> Result<Config, Diagnostics> {
         let reading = config::read(&self.locations)?;
         for warning in &reading.warnings {
             tell(format_args!("warning: {warning}"));
         }
-        let config = config::parse(&reading.sources, &self.flags)?;
-        Ok((config, reading.sources))
+        config::parse(&reading.sources, &self.flags)
     }
 }
 

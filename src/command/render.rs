@@ -14,7 +14,7 @@ use crate::ruleset::{HostFacts, Ruleset};
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
     match context.load() {
-        Ok((config, _)) => deliver(text(&config, view::facts())),
+        Ok(config) => deliver(text(&config, view::facts())),
         Err(diagnostics) => refuse(&diagnostics),
     }
 }
@@ -22,7 +22,7 @@ pub fn run(context: &Context) -> u8 {
 /// The rules of each family, behind a line that names it.
 pub fn text(config: &Config, facts: HostFacts) -> String {
     let backend = backend(config.settings.backend);
-    [Family::V4, Family::V6]
+    Family::ALL
         .into_iter()
         .filter_map(|family| Ruleset::new(&config.policy, family, config.settings.jump_position, facts))
         .map(|ruleset| format!("# {}, {backend}\n{}", ruleset.family, rules(config, backend, &ruleset)))

@@ -55,6 +55,7 @@ fn failed(message: &str) -> u8 {
     exit::FAILED
 }
 
+/// A family that is not enabled is looked at all the same: old rules of ours may be there.
 fn once(context: &Context) -> u8 {
     let _lock = match Lock::take(&directories::runtime()) {
         Ok(lock) => lock,
@@ -63,8 +64,8 @@ fn once(context: &Context) -> u8 {
     };
     with_backend(context, |kernel, config| {
         let mut status = exit::OK;
-        for family in [Family::V4, Family::V6] {
-            match (kernel.reconcile(family, config), is_wanted(family, config)) {
+        for family in Family::ALL {
+            match (kernel.reconcile(family, config), config.policy.enables(family)) {
                 (Ok(Outcome { written: Some(_), .. }), true) => say(format_args!("{family}: written and verified\n")),
                 (Ok(Outcome { written: None, .. }), true) => say(format_args!("{family}: in place already\n")),
                 (Ok(Outcome { written: Some(_), .. }), false) => {
@@ -98,12 +99,12 @@ fn clear_others(kernel: &Kernel) -> u8 {
 fn dry_run(context: &Context) -> u8 {
     with_backend(context, |kernel, config| {
         let mut status = exit::OK;
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             match kernel.plan(family, config) {
                 Ok(plan) if !plan.is_in_sync() => say(format_args!("# {family}\n{}\n", plan.transaction.trim_end())),
-                Ok(_) if is_wanted(family, config) => say(format_args!("# {family}: nothing to send\n")),
+                Ok(_) if config.policy.enables(family) => say(format_args!("# {family}: nothing to send\n")),
                 Ok(_) => {}
-                Err(error) if error.is_the_hosts() && !is_wanted(family, config) => {}
+                Err(error) if error.is_the_hosts() && !config.policy.enables(family) => {}
                 Err(error) => status = complain(&format!("{family}: {error}")),
             }
         }
@@ -111,14 +112,9 @@ fn dry_run(context: &Context) -> u8 {
     })
 }
 
-/// What is not wanted is looked at all the same: old rules of ours may be there.
-fn is_wanted(family: Family, config: &Config) -> bool {
-    family == Family::V4 || config.policy.enable_ipv6
-}
-
 fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8) -> u8 {
     let config = match context.load() {
-        Ok((config, _)) => config,
+        Ok(config) => config,
         Err(diagnostics) => return refuse(&diagnostics),
     };
     let mut kernel = Kernel::default();

@@ -40,8 +40,15 @@ impl Kernel {
         Ok(Chosen { name: choice.name, reason: choice.reason })
     }
 
+    fn chosen(&mut self) -> Result<&mut dyn Backend, Error> {
+        match &mut self.backend {
+            Some((_, backend)) => Ok(backend.as_mut()),
+            None => Err(none_chosen()),
+        }
+    }
+
     /// The backend for these settings: the one that was chosen, made anew where it was made for other settings.
-    fn backend(&mut self, settings: &Settings) -> Result<&mut Box<dyn Backend>, Error> {
+    fn backend(&mut self, settings: &Settings) -> Result<&mut dyn Backend, Error> {
         let (made_for, backend) = self.backend.as_ref().ok_or_else(none_chosen)?;
         if made_for.masq_chain != settings.masq_chain || made_for.table_owner != settings.table_owner {
             let pinned = Settings { backend: backend.name().into(), ..settings.clone() };
@@ -49,7 +56,7 @@ impl Kernel {
             // The old one goes before the new one writes: its table may have one owner only.
             self.backend = Some((pinned, choice.backend));
         }
-        self.backend.as_mut().map(|(_, backend)| backend).ok_or_else(none_chosen)
+        self.chosen()
     }
 
     /// Makes one family what the configuration says, and reads it again to see that it is.
@@ -59,37 +66,41 @@ impl Kernel {
     pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let facts = view::facts();
-        let bridged = facts.bridged(family);
         let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, facts);
         self.backend(&config.settings)?;
         // Read before the rules are: what moves them later moves it too.
-        let (fingerprint, contents) = (self.fingerprint(), self.contents());
-        let Some((_, backend)) = &mut self.backend else { return Err(none_chosen()) };
-        let plan = backend.plan(family, desired.as_ref())?;
-        if plan.is_in_sync() {
-            let notes = backend.notes();
-            return Ok(Outcome { written: None, fingerprint, contents, notes, bridged, took: begun.elapsed() });
+        let (mut fingerprint, mut contents) = (self.fingerprint(), self.contents());
+        let plan = self.chosen()?.plan(family, desired.as_ref())?;
+        let in_sync = plan.is_in_sync();
+        if !in_sync {
+            self.commit(&plan)?;
+            (fingerprint, contents) = (self.fingerprint(), self.contents());
+            let verified = self.chosen()?.plan(family, desired.as_ref())?;
+            if !verified.is_in_sync() {
+                let drift = verified.drift.join(", ");
+                let message = format!("the {family} rules are not what was just written: {drift}");
+                return Err(Error::new(ErrorKind::Busy, message));
+            }
         }
-        // The kernel need not tell us what we do ourselves; a listener slows large commits.
+        Ok(Outcome {
+            written: (!in_sync).then_some(plan.drift),
+            fingerprint,
+            contents,
+            notes: self.chosen()?.notes(),
+            bridged: facts.bridged(family),
+            took: begun.elapsed(),
+        })
+    }
+
+    /// The kernel need not tell us what we do ourselves; a listener slows large commits.
+    fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
         let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
-        let committed = backend.commit(&plan);
+        let committed = self.chosen().and_then(|backend| backend.commit(plan));
         if left && let Some(Err(error)) = self.events.as_mut().map(RuleEvents::join) {
             self.events = None;
             self.lost = Some(format!("can't join the nf_tables group again: {error}"));
         }
-        committed?;
-        let (fingerprint, contents) = (self.fingerprint(), self.contents());
-        let Some((_, backend)) = &mut self.backend else { return Err(none_chosen()) };
-        let verified = backend.plan(family, desired.as_ref())?;
-        if !verified.is_in_sync() {
-            let drift = verified.drift.join(", ");
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("the {family} rules are not what was just written: {drift}"),
-            ));
-        }
-        let notes = backend.notes();
-        Ok(Outcome { written: Some(plan.drift), fingerprint, contents, notes, bridged, took: begun.elapsed() })
+        committed
     }
 
     /// What [`Kernel::reconcile`] would send, without sending it.
@@ -103,23 +114,23 @@ impl Kernel {
 
     /// What moves when rules, or facts of the host that shape them, move; `None` when the kernel can't be asked.
     pub fn fingerprint(&mut self) -> Option<Fingerprint> {
-        self.backend.as_mut()?.1.fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.fingerprint().ok().map(with_facts)
     }
 
     /// The same with what the fingerprint is blind to.
     pub fn contents(&mut self) -> Option<Fingerprint> {
-        self.backend.as_mut()?.1.content_fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.content_fingerprint().ok().map(with_facts)
     }
 
     /// New flows as our rules counted them.
     pub fn counters(&mut self, family: Family) -> Option<Counters> {
-        self.backend.as_mut()?.1.counters(family).ok()
+        self.chosen().ok()?.counters(family).ok()
     }
 
     /// Takes everything of ours out of the chosen backend.
     pub fn flush(&mut self) -> Vec<Cleared> {
-        let Some((_, backend)) = &mut self.backend else { return Vec::new() };
-        [Family::V4, Family::V6].map(|family| leftovers::clear_family(backend.as_mut(), family)).into()
+        let Ok(backend) = self.chosen() else { return Vec::new() };
+        Family::ALL.map(|family| leftovers::clear_family(backend, family)).into()
     }
 
     /// Takes everything of ours out of the backends that are not the chosen one.

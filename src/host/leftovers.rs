@@ -4,12 +4,11 @@ use super::child::Children;
 use super::nfnetlink::Nfnetlink;
 use super::xtables::NatTable;
 use super::{nat_hooks, view};
+use crate::backend::iptables::render::JUMP_COMMENT;
 use crate::backend::{Backend, BackendName, Cleared, Error, ErrorKind, select};
 use crate::config::Settings;
 use crate::policy::Family;
 use std::io;
-
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// True when rules of an agent show in one family of a backend. The kernel is asked; no program is run.
 ///
@@ -23,13 +22,13 @@ pub fn show(settings: &Settings, name: BackendName, family: Family) -> io::Resul
         }
         // Asking for a table that is not there would make it.
         BackendName::IptablesLegacy if !view::legacy_nat().contains(&family) => Ok(false),
-        BackendName::IptablesLegacy => NatTable::open(family)?.holds(nat_hooks::OUR_JUMP),
+        BackendName::IptablesLegacy => NatTable::open(family)?.holds(JUMP_COMMENT),
     }
 }
 
 /// As [`clear`], for a backend that is not in use: where nothing of ours shows, no program is run.
 pub fn clear_unused(settings: &Settings, name: BackendName) -> Vec<Cleared> {
-    let shows = FAMILIES.into_iter().any(|family| show(settings, name, family).unwrap_or(true));
+    let shows = Family::ALL.into_iter().any(|family| show(settings, name, family).unwrap_or(true));
     if shows { clear(settings, name) } else { Vec::new() }
 }
 
@@ -38,8 +37,8 @@ pub fn clear_unused(settings: &Settings, name: BackendName) -> Vec<Cleared> {
 pub fn clear(settings: &Settings, name: BackendName) -> Vec<Cleared> {
     let pinned = Settings { backend: name.into(), ..settings.clone() };
     let cleared = match select::choose(&pinned, Children) {
-        Ok(mut choice) => FAMILIES.map(|family| clear_family(choice.backend.as_mut(), family)),
-        Err(error) => FAMILIES.map(|family| {
+        Ok(mut choice) => Family::ALL.map(|family| clear_family(choice.backend.as_mut(), family)),
+        Err(error) => Family::ALL.map(|family| {
             let result = Err(error.clone());
             Cleared { backend: name, family, result, notes: Vec::new() }
         }),

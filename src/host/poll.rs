@@ -163,7 +163,7 @@ impl Service {
 
     fn counted(&mut self, mut report: Report) -> Report {
         report.pid = std::process::id();
-        for (family, entry) in [Family::V4, Family::V6].into_iter().zip(&mut report.families) {
+        for (family, entry) in Family::ALL.into_iter().zip(&mut report.families) {
             entry.counters = self.kernel.counters(family).map(Into::into);
         }
         report

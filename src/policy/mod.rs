@@ -29,6 +29,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// Both, in the order in which they are served.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
     /// The family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
@@ -109,6 +112,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// True when anything is asked of the family at all.
+    pub fn enables(&self, family: Family) -> bool {
+        family == Family::V4 || self.enable_ipv6
+    }
+
     /// True when nothing narrows which flows are looked at.
     pub fn is_unscoped(&self) -> bool {
         self.out_interfaces.is_empty() && self.sources.is_empty() && self.excluded_sources.is_empty()

@@ -132,7 +132,7 @@ impl Policy {
     }
 
     fn decide(&self, flow: &Flow) -> Provenance {
-        if Family::of(flow.destination) == Family::V6 && !self.enable_ipv6 {
+        if !self.enables(Family::of(flow.destination)) {
             return Provenance::step(Step::FamilyDisabled);
         }
         self.out_of_scope(flow)

@@ -151,7 +151,7 @@ pub struct Ruleset {
 impl Ruleset {
     /// What a policy asks of one family; `None` when it asks nothing of it (IPv6 not enabled).
     pub fn new(policy: &Policy, family: Family, position: JumpPosition, host: HostFacts) -> Option<Self> {
-        if family == Family::V6 && !policy.enable_ipv6 {
+        if !policy.enables(family) {
             return None;
         }
         let mut statements = Vec::new();

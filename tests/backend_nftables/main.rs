@@ -63,7 +63,7 @@ fn apply(backend: &mut Nftables, family: Family, desired: Option<&Ruleset>) -> P
 }
 
 fn apply_policy(backend: &mut Nftables, policy: &Policy) {
-    for family in [Family::V4, Family::V6] {
+    for family in Family::ALL {
         apply(backend, family, ruleset(policy, family).as_ref());
     }
 }
@@ -83,7 +83,7 @@ fn a_second_look_changes_nothing() {
         let mut first = backend();
         apply_policy(&mut first, &policy);
         let listed = listing();
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             let desired = ruleset(&policy, family);
             let plan = backend().plan(family, desired.as_ref()).unwrap();
             assert!(plan.is_in_sync(), "{}", plan.transaction);
@@ -101,7 +101,7 @@ fn nft_makes_of_our_text_what_we_make_ourselves() {
         let mut ours = backend();
         apply_policy(&mut ours, &policy);
         let written_by_us = listing();
-        let rulesets: Vec<_> = [Family::V4, Family::V6].iter().filter_map(|family| ruleset(&policy, *family)).collect();
+        let rulesets: Vec<_> = Family::ALL.iter().filter_map(|family| ruleset(&policy, *family)).collect();
         let text: String = rulesets.iter().map(|ruleset| ours.render(ruleset)).collect();
         nft("flush ruleset\n");
         nft(&text);
@@ -143,7 +143,7 @@ fn every_kind_of_drift_is_seen_named_and_repaired() {
         nft(&format!("{command}\n"));
         assert_ne!(listing(), whole, "{command}");
         let mut words = Vec::new();
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             words.extend(apply(&mut backend, family, ruleset(&policy, family).as_ref()).drift);
         }
         assert!(words.contains(&word.to_owned()), "{command}: {words:?}");
@@ -222,7 +222,7 @@ fn the_priority_follows_the_position() {
     let mut backend = backend();
     apply_policy(&mut backend, &full_policy());
     let before = generation();
-    for family in [Family::V4, Family::V6] {
+    for family in Family::ALL {
         let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: false };
         let first = Ruleset::new(&full_policy(), family, JumpPosition::First, facts);
         let plan = apply(&mut backend, family, first.as_ref());
@@ -372,7 +372,7 @@ fn a_random_walk_ends_where_the_last_step_alone_would() {
     for _ in 0..60 {
         let policy = random_policy().new_tree(&mut runner).unwrap().current();
         apply_policy(&mut walker, &policy);
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             let desired = ruleset(&policy, family);
             let seen = backend().plan(family, desired.as_ref()).unwrap();
             assert!(seen.is_in_sync(), "{}", seen.transaction);

@@ -39,7 +39,7 @@ fn an_owned_table_is_passed_by_and_survives_its_owner() {
     assert_eq!(base_chain_handle(), handle, "the next one adopts it as it is");
     nft("flush ruleset\n");
     assert_eq!(base_chain_handle(), handle);
-    for family in [Family::V4, Family::V6] {
+    for family in Family::ALL {
         apply(&mut second, family, None);
     }
     assert_eq!(listing(), "");
@@ -52,7 +52,7 @@ fn the_owner_flag_comes_and_goes_in_one_batch_with_everything_in_it() {
     let mut plain = backend();
     apply_policy(&mut plain, &policy);
     let without_flags = listing();
-    for family in [Family::V4, Family::V6] {
+    for family in Family::ALL {
         let mut owner = persistent();
         let before = generation();
         let plan = owner.plan(family, ruleset(&policy, family).as_ref()).unwrap();

@@ -35,7 +35,7 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
             return Ok(vec![self.kernel.nft_generation()?.into()]);
         }
         let mut numbers = Vec::new();
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             let exists = self.kernel.has_legacy_nat(family);
             numbers.push(exists.into());
             if exists {
@@ -48,7 +48,7 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
     fn contents(&mut self) -> io::Result<Vec<u64>> {
         let mut numbers = Vec::new();
         if self.tools.variant == Variant::Legacy {
-            for family in [Family::V4, Family::V6] {
+            for family in Family::ALL {
                 if self.kernel.has_legacy_nat(family) {
                     numbers.push(self.kernel.legacy_digest(family)?);
                 }

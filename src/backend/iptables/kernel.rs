@@ -4,7 +4,7 @@ use super::sets::{Member, SetHeader};
 use crate::host::go_agent::{self, GoAgent};
 use crate::host::nfnetlink::ipset::Ipset;
 use crate::host::nfnetlink::message::Writer;
-use crate::host::nfnetlink::{Nfnetlink, Request};
+use crate::host::nfnetlink::{Nfnetlink, Request, nfproto};
 use crate::host::view;
 use crate::host::xtables::NatTable;
 use crate::policy::Family;
@@ -130,11 +130,7 @@ impl Kernel for LiveKernel {
     }
 
     fn has_nft_chain(&mut self, family: Family, chain: &str) -> io::Result<bool> {
-        let family = match family {
-            Family::V4 => libc::NFPROTO_IPV4,
-            Family::V6 => libc::NFPROTO_IPV6,
-        };
-        let request = Request { message: libc::NFT_MSG_GETCHAIN, family: family as u8 };
+        let request = Request { message: libc::NFT_MSG_GETCHAIN, family: nfproto(family) };
         let body = |writer: &mut Writer| {
             writer.text(NFTA_CHAIN_TABLE, "nat");
             writer.text(NFTA_CHAIN_NAME, chain);

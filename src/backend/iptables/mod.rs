@@ -135,10 +135,8 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
     fn headers(&mut self, wanted: bool) -> Result<Option<Vec<SetHeader>>, Error> {
         let headers = self.kernel.sets(wanted).map_err(|error| reading("cannot list ip sets", &error))?;
         let Some(headers) = headers else { return Ok(None) };
-        let needs_program = wanted
-            || [Family::V4, Family::V6]
-                .iter()
-                .any(|family| headers.iter().any(|header| is_our_name(&header.name, *family)));
+        let needs_program =
+            wanted || Family::ALL.iter().any(|family| headers.iter().any(|header| is_our_name(&header.name, *family)));
         Ok(if needs_program && !self.has_ipset() { None } else { Some(headers) })
     }
 

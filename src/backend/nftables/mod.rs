@@ -38,6 +38,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
+pub use table::TABLE;
 use table::{Chain, ChainName, Hook, SetName, Table, TableFlags};
 
 /// How many elements at each end of a change are asked for after its commit.
@@ -284,7 +285,7 @@ fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: T
     if part.is_none() && kept_chains.is_empty() {
         return None;
     }
-    let wanted: Vec<_> = [Family::V4, Family::V6]
+    let wanted: Vec<_> = Family::ALL
         .into_iter()
         .filter(|other| match &part {
             Some(part) if part.family == *other => true,

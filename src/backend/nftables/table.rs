@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn our_names_are_read_back_and_no_others() {
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             for name in [ChainName::Postrouting, ChainName::Part(family, 1), ChainName::Part(family, 12)] {
                 assert_eq!(ChainName::parse(&name.to_string()), Some(name));
             }

@@ -7,6 +7,7 @@ use super::expression::{Base, Comparison, Expression, Register};
 use super::interval::{self, Interval};
 use super::rule::{Action, Body, FibAddress, Match, Rule, Side};
 use super::table::{ChainName, SetName};
+use crate::host::nfnetlink::nfproto;
 use crate::policy::{Family, PortRange, Prefix, Protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -87,7 +88,7 @@ fn write_match(one: &Match, out: &mut Vec<Expression>) {
 
 fn write_family(family: Family, out: &mut Vec<Expression>) {
     out.push(Expression::Meta(libc::NFT_META_NFPROTO as u32));
-    out.push(Expression::Compare(Comparison::Equal, vec![family_number(family)]));
+    out.push(Expression::Compare(Comparison::Equal, vec![nfproto(family)]));
 }
 
 fn write_protocol(protocol: Protocol, out: &mut Vec<Expression>) {
@@ -300,15 +301,8 @@ fn padded(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn family_number(family: Family) -> u8 {
-    match family {
-        Family::V4 => libc::NFPROTO_IPV4 as u8,
-        Family::V6 => libc::NFPROTO_IPV6 as u8,
-    }
-}
-
 fn read_family(value: &[u8]) -> Option<Family> {
-    [Family::V4, Family::V6].into_iter().find(|family| value == [family_number(*family)])
+    Family::ALL.into_iter().find(|family| value == [nfproto(*family)])
 }
 
 fn protocol_number(protocol: Protocol) -> u8 {

@@ -5,23 +5,16 @@
 
 pub mod decode;
 
-use crate::host::nfnetlink::{Nfnetlink, Request};
+use crate::backend::iptables::render::JUMP_COMMENT;
+use crate::backend::nftables::TABLE;
+use crate::host::nfnetlink::{Nfnetlink, Request, nfproto};
 use crate::policy::Family;
 use decode::{Chain, Rule};
 use std::io;
 
-/// Families of nf_tables, `linux/netfilter.h`.
-const NFPROTO_INET: u8 = 1;
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
-
-/// Our own table of the nftables backend.
-const OUR_TABLE: &str = "ip-masq-agent";
+const INET: u8 = libc::NFPROTO_INET as u8;
 /// The table of iptables-nft.
 const IPTABLES_TABLE: &str = "nat";
-/// How the comment of our jump begins, and the Go agents' (theirs may have a literal quote in front).
-pub const OUR_JUMP: &str = "ip-masq-agent: ensure nat POSTROUTING";
-
 /// Foreign rules around ours, in the order in which the kernel asks them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Neighbours {
@@ -39,7 +32,7 @@ pub struct Neighbours {
 /// When the kernel can't be asked.
 pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<Neighbours> {
     let mut chains = Vec::new();
-    for protocol in protocols(family) {
+    for protocol in [INET, nfproto(family)] {
         for chain in nat_chains(netlink, protocol)? {
             let rules = rules(netlink, &chain)?;
             chains.push((chain, rules));
@@ -53,9 +46,8 @@ pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<Neighbours> {
 /// # Errors
 /// When the kernel can't be asked.
 pub fn iptables_shows_ours(netlink: &mut Nfnetlink, family: Family, chain: &str) -> io::Result<bool> {
-    let [_, protocol] = protocols(family);
     let mut found = false;
-    for one in chains(netlink, protocol)?.into_iter().filter(|one| one.table == IPTABLES_TABLE) {
+    for one in chains(netlink, nfproto(family))?.into_iter().filter(|one| one.table == IPTABLES_TABLE) {
         let is_postrouting = one.nat_postrouting_priority.is_some();
         found |= one.name == chain || (is_postrouting && rules(netlink, &one)?.iter().any(is_our_jump));
     }
@@ -71,7 +63,7 @@ pub fn nftables_shows_ours(netlink: &mut Nfnetlink, family: Family) -> io::Resul
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",
     };
-    let chains = chains(netlink, NFPROTO_INET)?;
+    let chains = chains(netlink, INET)?;
     Ok(chains.iter().any(|chain| is_our_table(chain) && chain.name.starts_with(prefix)))
 }
 
@@ -112,13 +104,6 @@ fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
     Ok(rules)
 }
 
-fn protocols(family: Family) -> [u8; 2] {
-    match family {
-        Family::V4 => [NFPROTO_INET, NFPROTO_IPV4],
-        Family::V6 => [NFPROTO_INET, NFPROTO_IPV6],
-    }
-}
-
 /// Sorts foreign rules into those before and those after ours. Pure.
 pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> Neighbours {
     chains.sort_by_key(|(chain, _)| chain.nat_postrouting_priority);
@@ -148,17 +133,17 @@ pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> Neighbours {
 }
 
 fn is_our_table(chain: &Chain) -> bool {
-    chain.family == NFPROTO_INET && chain.table == OUR_TABLE
+    chain.family == INET && chain.table == TABLE
 }
 
 fn is_our_jump(rule: &Rule) -> bool {
-    rule.comment.as_ref().is_some_and(|comment| comment.trim_start_matches('"').starts_with(OUR_JUMP))
+    rule.comment.as_ref().is_some_and(|comment| comment.trim_start_matches('"').starts_with(JUMP_COMMENT))
 }
 
 fn line(chain: &Chain, rule: &Rule, unordered: bool) -> String {
     let family = match chain.family {
-        NFPROTO_INET => "inet",
-        NFPROTO_IPV4 => "ip",
+        INET => "inet",
+        protocol if protocol == nfproto(Family::V4) => "ip",
         _ => "ip6",
     };
     let priority = chain.nat_postrouting_priority.unwrap_or_default();
@@ -186,7 +171,7 @@ mod tests {
                 chain(2, "nat", "POSTROUTING", 100),
                 vec![
                     rule("oifname \"docker0\" masquerade", None),
-                    rule("jump IP-MASQ-AGENT", Some("ip-masq-agent: ensure nat POSTROUTING directs …")),
+                    rule("jump IP-MASQ-AGENT", Some(&format!("{JUMP_COMMENT}IP-MASQ-AGENT chain"))),
                     rule("accept", Some("last")),
                 ],
             ),
@@ -206,7 +191,7 @@ mod tests {
     #[test]
     fn equal_priorities_are_said_to_be_unordered() {
         let found = neighbours(vec![
-            (chain(1, OUR_TABLE, "postrouting", 150), Vec::new()),
+            (chain(1, TABLE, "postrouting", 150), Vec::new()),
             (chain(1, "other", "post", 150), vec![rule("masquerade", None)]),
         ]);
         assert!(found.ours_found && found.after[0].ends_with("(same priority as ours: which runs first is not known)"));

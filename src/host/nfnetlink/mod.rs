@@ -9,6 +9,7 @@ mod socket;
 pub use batch::{Batch, Refusal};
 pub use events::{RuleEvent, RuleEvents};
 
+use crate::policy::Family;
 use batch::BatchAnswer;
 use message::{Malformed, Message, MessageHead, Messages, Writer};
 use socket::Socket;
@@ -25,6 +26,14 @@ const NEWGEN: u16 = nft(libc::NFT_MSG_NEWGEN);
 const GEN_ID: u16 = 1;
 const GEN_PROC_PID: u16 = 2;
 const GEN_PROC_NAME: u16 = 3;
+
+/// NFPROTO_IPV4 or NFPROTO_IPV6 (linux/netfilter.h).
+pub fn nfproto(family: Family) -> u8 {
+    match family {
+        Family::V4 => libc::NFPROTO_IPV4 as u8,
+        Family::V6 => libc::NFPROTO_IPV6 as u8,
+    }
+}
 
 /// A request socket. The kernel answers within the call, so nothing here ever waits.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
         }
         let Ok(parsed) = parsed else { continue };
         assert_eq!(config::parse(&sources, &Flags::default()).as_ref(), Ok(&parsed));
-        for family in [Family::V4, Family::V6] {
+        for family in Family::ALL {
             let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: true };
             let position = parsed.settings.jump_position;
             let Some(ruleset) = Ruleset::new(&parsed.policy, family, position, facts) else { continue };

@@ -12,17 +12,8 @@ use ip_masq_agent::host::child::PATH;
 use ip_masq_agent::policy::{Family, Policy};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
 use rustix::process::Signal;
-use service::{Host, Service};
+use service::{Host, Service, host};
 use std::fmt::Write;
-
-macro_rules! host {
-    ($config:expr) => {
-        match Host::new($config) {
-            Some(host) => host,
-            None => return,
-        }
-    };
-}
 
 /// Takes programs away, in this host only. The others are under `/run/real` too.
 fn hide(host: &Host, patterns: &str) {

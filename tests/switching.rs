@@ -51,6 +51,20 @@ fn foreign_rules(lab: &Lab) -> String {
     found
 }
 
+/// Sends new flows while `work` is done. Each of them must be masqueraded; returns how many there were.
+fn under_flows(lab: &Lab, what: &str, work: impl FnOnce()) -> usize {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flows = scope.spawn(|| stream(lab, &done));
+        let end_of_stream = Done(&done);
+        work();
+        drop(end_of_stream);
+        let (wrong, count) = flows.join().expect("the stream of flows");
+        assert!(wrong.is_empty(), "{what}: {} of {count} flows: {wrong:?}", wrong.len());
+        count
+    })
+}
+
 /// Ends the stream also when an assertion fails meanwhile.
 struct Done<'a>(&'a AtomicBool);
 
@@ -87,10 +101,7 @@ fn another_backend_takes_over_without_a_gap_and_the_old_one_is_left_empty() {
     add_foreign_rules(&lab);
     let foreign = foreign_rules(&lab);
     let mut running = gateway.agent.start();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let flows = scope.spawn(|| stream(&lab, &done));
-        let end_of_stream = Done(&done);
+    let count = under_flows(&lab, "switching", || {
         for backend in BACKENDS.iter().cycle().skip(1).take(2 * BACKENDS.len()) {
             running.signal(Signal::KILL);
             drop(running);
@@ -106,11 +117,8 @@ fn another_backend_takes_over_without_a_gap_and_the_old_one_is_left_empty() {
             assert!(!held(&lab, *backend).is_empty(), "{backend} holds nothing");
             assert_eq!(foreign_rules(&lab), foreign, "on the way to {backend}");
         }
-        drop(end_of_stream);
-        let (wrong, count) = flows.join().expect("the stream of flows");
-        assert!(wrong.is_empty(), "{} of {count} flows: {wrong:?}", wrong.len());
-        assert!(count > 50, "only {count} flows");
     });
+    assert!(count > 50, "only {count} flows");
 }
 
 #[test]
@@ -120,18 +128,12 @@ fn a_crash_and_the_next_start_leave_no_flow_with_the_wrong_source() {
         let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
         gateway.agent.configure(&config(*backend));
         let mut running = gateway.agent.start();
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let flows = scope.spawn(|| stream(&lab, &done));
-            let end_of_stream = Done(&done);
+        under_flows(&lab, &backend.to_string(), || {
             for _ in 0..5 {
                 running.signal(Signal::KILL);
                 drop(running);
                 running = gateway.agent.start();
             }
-            drop(end_of_stream);
-            let (wrong, count) = flows.join().expect("the stream of flows");
-            assert!(wrong.is_empty(), "{backend}: {} of {count} flows: {wrong:?}", wrong.len());
         });
     }
 }
@@ -144,20 +146,14 @@ fn reloads_without_a_gap(backend: BackendName, keys: [&str; 2]) {
     add_foreign_rules(&lab);
     let foreign = foreign_rules(&lab);
     let running = gateway.agent.start();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let flows = scope.spawn(|| stream(&lab, &done));
-        let end_of_stream = Done(&done);
+    let count = under_flows(&lab, &format!("{backend} {keys:?}"), || {
         for keys in keys.iter().cycle().take(20) {
             gateway.agent.configure(&format!("{}{keys}", config(backend)));
             gateway.agent.must("reload", &[]);
             gateway.agent.must("diff", &[]);
         }
-        drop(end_of_stream);
-        let (wrong, count) = flows.join().expect("the stream of flows");
-        assert!(wrong.is_empty(), "{backend} {keys:?}: {} of {count} flows: {wrong:?}", wrong.len());
-        assert!(count > 20, "only {count} flows");
     });
+    assert!(count > 20, "only {count} flows");
     assert_eq!(foreign_rules(&lab), foreign);
     let log = running.log();
     assert!(!log.contains("changed by"), "our own change was taken for somebody's: {log}");

@@ -4,23 +4,13 @@
 mod lab;
 mod service;
 
-/// The host of a test, or the end of it where none can be made; that has been said then.
-macro_rules! host {
-    ($config:expr) => {
-        match Host::new($config) {
-            Some(host) => host,
-            None => return,
-        }
-    };
-}
-
 mod clients;
 mod configuration;
 mod drift;
 mod life;
 
 use rustix::process::Signal;
-use service::{CONFIG, Host, RUNTIME, STATE, environment};
+use service::{CONFIG, Host, RUNTIME, STATE, environment, host};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;

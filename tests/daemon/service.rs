@@ -18,6 +18,17 @@ pub const STATE: &str = "/run/test/state";
 const NOTIFY: &str = "/run/test/notify";
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
 
+/// The host of a test, or the end of it where none can be made; that has been said then.
+macro_rules! host {
+    ($config:expr) => {
+        match Host::new($config) {
+            Some(host) => host,
+            None => return,
+        }
+    };
+}
+pub(crate) use host;
+
 /// A host with nothing on it but a configuration.
 pub struct Host {
     pub node: Namespace,

@@ -21,7 +21,7 @@ mod watch;
 pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Chosen, Client, Culprit, Event, Job, Notification, Outcome};
 pub use report::{
-    Backend, Configuration, Counted, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
+    Backend, Configuration, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
 };
 
 use crate::backend::{BackendName, Cleared, Fingerprint};

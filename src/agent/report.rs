@@ -132,22 +132,7 @@ pub struct FamilyReport {
     /// True when our rules are in the kernel as they should be.
     pub in_sync: bool,
     /// New flows as our rules counted them, where they could be read.
-    pub counters: Option<Counted>,
-}
-
-/// New flows since our rules were written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
-    /// Flows that kept their source.
-    pub kept: u64,
-    /// Flows that were masqueraded.
-    pub masqueraded: u64,
-}
-
-impl From<Counters> for Counted {
-    fn from(counters: Counters) -> Self {
-        Counted { kept: counters.kept, masqueraded: counters.masqueraded }
-    }
+    pub counters: Option<Counters>,
 }
 
 impl fmt::Display for Report {

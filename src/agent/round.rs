@@ -2,7 +2,7 @@
 
 use super::judge::{Candidate, Refusal};
 use super::report::{Origin, ReloadOutcome, one_line};
-use super::state::{Active, Failure};
+use super::state::Active;
 use super::{Action, Agent, Culprit, Entry, Kind, Notification, Outcome, Phase};
 use crate::backend::{Error, ErrorKind};
 use crate::config::{BackendChoice, Config};
@@ -35,7 +35,7 @@ pub struct Round {
     candidate: Option<Candidate>,
     config: Arc<Config>,
     left: VecDeque<Family>,
-    results: Vec<(Family, Result<Outcome, Failure>)>,
+    results: Vec<(Family, Result<Outcome, Error>)>,
     /// A family was left out because it is being fought over.
     partial: bool,
 }
@@ -52,7 +52,7 @@ impl Agent {
                 self.watch(candidate.config.settings.rule_watch, now);
                 self.begin(Cause::Edit, Some(candidate), now);
             }
-            Err(error) => self.start_failed(candidate, error.into(), now),
+            Err(error) => self.start_failed(candidate, error, now),
         }
     }
 
@@ -98,7 +98,7 @@ impl Agent {
     pub(super) fn reconciled(&mut self, family: Family, result: Result<Outcome, Error>, now: Instant) {
         let Some(mut round) = self.round.take() else { return };
         let hopeless = round.candidate.is_some() && result.is_err() && family == Family::V4;
-        round.results.push((family, result.map_err(Failure::from)));
+        round.results.push((family, result));
         match round.left.pop_front().filter(|_| !hopeless) {
             Some(next) => {
                 self.act(Action::Reconcile(next, round.config.clone()));
@@ -146,7 +146,7 @@ impl Agent {
     }
 
     /// Says what the backend notes, once for as long as it does. Where every family failed it noted nothing.
-    fn note(&mut self, results: &[(Family, Result<Outcome, Failure>)]) {
+    fn note(&mut self, results: &[(Family, Result<Outcome, Error>)]) {
         if results.iter().all(|(_, result)| result.is_err()) {
             return;
         }
@@ -162,10 +162,10 @@ impl Agent {
     }
 
     /// The kernel did not take the first configuration of this service.
-    fn start_failed(&mut self, candidate: Candidate, failure: Failure, now: Instant) {
+    fn start_failed(&mut self, candidate: Candidate, failure: Error, now: Instant) {
         let Phase::Starting { until } = self.phase else { return };
         let wait = self.retry.failed();
-        if !failure.transient || now + wait > until {
+        if !failure.is_transient() || now + wait > until {
             let message = format!("the IPv4 rules can't be put into the kernel: {}", failure.message);
             return self.give_up(message, 1);
         }
@@ -187,12 +187,12 @@ impl Agent {
     }
 
     /// A later configuration was refused; the old one is still there, whole.
-    fn refused_by_kernel(&mut self, cause: &Cause, failure: Failure, now: Instant) {
-        if failure.transient {
+    fn refused_by_kernel(&mut self, cause: &Cause, failure: Error, now: Instant) {
+        if failure.is_transient() {
             // As if the file had been edited again: a held lock is no reason to wait for the next resync.
             self.timers.settle = Some(now + self.retry.failed());
         }
-        let kind = if failure.kind == ErrorKind::Foreign { Kind::ForeignRefused } else { Kind::Degraded };
+        let kind = kind(&failure);
         let text = format!("the new configuration could not be put into the kernel: {}", failure.message);
         let refusal = Refusal { kind, line: one_line(&text), text: text.clone() };
         if *cause == Cause::Reload || self.refusal.as_ref() != Some(&refusal) {
@@ -209,7 +209,7 @@ impl Agent {
         &mut self,
         candidate: Candidate,
         cause: &Cause,
-        results: Vec<(Family, Result<Outcome, Failure>)>,
+        results: Vec<(Family, Result<Outcome, Error>)>,
         took: Duration,
         now: Instant,
     ) {
@@ -280,7 +280,7 @@ impl Agent {
     }
 
     /// Nothing new was to be applied; what moved was repaired.
-    fn verified(&mut self, cause: Cause, results: Vec<(Family, Result<Outcome, Failure>)>, now: Instant) {
+    fn verified(&mut self, cause: Cause, results: Vec<(Family, Result<Outcome, Error>)>, now: Instant) {
         let by = match &cause {
             Cause::Drift(culprit) => culprit.clone(),
             _ => None,
@@ -339,7 +339,7 @@ impl Agent {
     }
 
     /// Writes down how the families are and logs what changed in that. Returns why a reload must be called refused.
-    fn record(&mut self, results: Vec<(Family, Result<Outcome, Failure>)>, now: Instant) -> Option<String> {
+    fn record(&mut self, results: Vec<(Family, Result<Outcome, Error>)>, now: Instant) -> Option<String> {
         let mut refused = None;
         for (family, result) in results {
             if let Ok(outcome) = &result {
@@ -348,14 +348,14 @@ impl Agent {
             let wanted = self.wants(family);
             let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
             // A host without IPv6 is degraded at most; without IPv4 nothing works.
-            let counts = |failure: &&Failure| family == Family::V4 || !failure.is_the_hosts();
+            let counts = |failure: &&Error| family == Family::V4 || !failure.is_the_hosts();
             if let Some(failure) = failure.as_ref().filter(counts) {
                 refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
             }
             self.families[index(family)].held = false;
             self.set_failure(family, failure);
         }
-        if self.families.iter().any(|state| state.failure.as_ref().is_some_and(|failure| failure.transient)) {
+        if self.families.iter().any(|state| state.failure.as_ref().is_some_and(|failure| failure.is_transient())) {
             self.timers.retry = Some(now + self.retry.failed());
         } else {
             self.retry.succeeded();
@@ -363,17 +363,17 @@ impl Agent {
         refused
     }
 
-    fn failure(&self, family: Family) -> Option<&Failure> {
+    fn failure(&self, family: Family) -> Option<&Error> {
         self.families[index(family)].failure.as_ref()
     }
 
-    fn set_failure(&mut self, family: Family, failure: Option<Failure>) {
+    fn set_failure(&mut self, family: Family, failure: Option<Error>) {
         let before = std::mem::replace(&mut self.families[index(family)].failure, failure.clone());
         let entry = match (before, failure) {
             (None, None) => return,
             (before, after) if before == after => return,
             (_, Some(failure)) => {
-                let kind = if failure.kind == ErrorKind::Foreign { Kind::ForeignRefused } else { Kind::Degraded };
+                let kind = kind(&failure);
                 Entry::new(kind, format!("the {family} rules are not as they should be: {}", failure.message))
             }
             (Some(_), None) => Entry::new(Kind::Recovered, format!("the {family} rules are as they should be again")),
@@ -389,7 +389,12 @@ fn index(family: Family) -> usize {
     }
 }
 
-fn v4_failure(results: &[(Family, Result<Outcome, Failure>)]) -> Option<Failure> {
+/// How the journal calls a failure.
+fn kind(failure: &Error) -> Kind {
+    if failure.kind == ErrorKind::Foreign { Kind::ForeignRefused } else { Kind::Degraded }
+}
+
+fn v4_failure(results: &[(Family, Result<Outcome, Error>)]) -> Option<Error> {
     results.iter().find(|(family, _)| *family == Family::V4).and_then(|(_, result)| result.as_ref().err().cloned())
 }
 

@@ -2,7 +2,7 @@
 
 use super::report::Origin;
 use super::schedule::RepairLimit;
-use crate::backend::{Error, ErrorKind};
+use crate::backend::Error;
 use crate::config::{Config, SourceText};
 use crate::policy::Family;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Active {
 pub struct FamilyState {
     pub family: Family,
     /// Why it is not as it should be.
-    pub failure: Option<Failure>,
+    pub failure: Option<Error>,
     pub limit: RepairLimit,
     /// Somebody moved the rules, and they may not be looked at yet.
     pub held: bool,
@@ -38,27 +38,6 @@ pub struct FamilyState {
 impl FamilyState {
     pub fn new(family: Family) -> Self {
         FamilyState { family, failure: None, limit: RepairLimit::default(), held: false, bridged: None }
-    }
-}
-
-/// Why a family is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    pub message: String,
-    pub kind: ErrorKind,
-    pub transient: bool,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure { transient: error.is_transient(), kind: error.kind, message: error.message }
-    }
-}
-
-impl Failure {
-    /// True when the host lacks something, whatever the configuration says.
-    pub fn is_the_hosts(&self) -> bool {
-        self.kind.is_the_hosts()
     }
 }
 

@@ -74,7 +74,7 @@ impl Plan {
 pub struct Fingerprint(pub Vec<u64>);
 
 /// New flows counted by our rules since they were written (nat counters count flows, not packets).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Flows that kept their source.
     pub kept: u64,
@@ -96,7 +96,7 @@ pub struct Cleared {
 }
 
 /// Why a backend could not do what it was asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// What was tried, on what, and why it failed; lower case, no full stop.
     pub message: String,
@@ -125,13 +125,6 @@ pub enum ErrorKind {
     Other,
 }
 
-impl ErrorKind {
-    /// True when the host lacks something.
-    pub fn is_the_hosts(self) -> bool {
-        matches!(self, ErrorKind::Unsupported | ErrorKind::MissingTool)
-    }
-}
-
 impl Error {
     /// An error of a kind, in words.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -145,7 +138,7 @@ impl Error {
 
     /// True when the host lacks something: no fault of ours where nothing of ours is wanted there.
     pub fn is_the_hosts(&self) -> bool {
-        self.kind.is_the_hosts()
+        matches!(self.kind, ErrorKind::Unsupported | ErrorKind::MissingTool)
     }
 }
 

@@ -13,15 +13,13 @@ use std::fmt;
 pub struct Choice {
     /// The backend.
     pub backend: Box<dyn Backend>,
-    /// Which one it is.
-    pub name: BackendName,
     /// Why it is this one: a named reason, for journal and status.
     pub reason: String,
 }
 
 impl fmt::Debug for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Choice").field("name", &self.name).field("reason", &self.reason).finish()
+        f.debug_struct("Choice").field("backend", &self.backend.name()).field("reason", &self.reason).finish()
     }
 }
 
@@ -31,7 +29,7 @@ impl fmt::Debug for Choice {
 /// When the backend that is named is not to be had, or with `auto` none is.
 pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choice, Error> {
     let configured = |name: BackendName| format!("configured: {name}");
-    let (backend, reason) = match settings.backend {
+    Ok(match settings.backend {
         BackendChoice::Nftables => nftables(settings, configured(BackendName::Nftables))?,
         BackendChoice::IptablesNft => {
             let tools = Tools::probe(&mut exec, Variant::Nft)?;
@@ -53,19 +51,15 @@ pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choi
             }
             Err(error) => nftables(settings, format!("auto: no usable iptables ({error})"))?,
         },
-    };
-    let name = backend.name();
-    Ok(Choice { backend, name, reason })
+    })
 }
 
-type Chosen = (Box<dyn Backend>, String);
-
-fn iptables(settings: &Settings, exec: impl Exec + 'static, tools: Tools, reason: String) -> Chosen {
-    (Box::new(Iptables::new(exec, tools, settings.masq_chain.clone())), reason)
+fn iptables(settings: &Settings, exec: impl Exec + 'static, tools: Tools, reason: String) -> Choice {
+    Choice { backend: Box::new(Iptables::new(exec, tools, settings.masq_chain.clone())), reason }
 }
 
-fn nftables(settings: &Settings, reason: String) -> Result<Chosen, Error> {
-    Ok((Box::new(Nftables::new(settings.table_owner)?), reason))
+fn nftables(settings: &Settings, reason: String) -> Result<Choice, Error> {
+    Ok(Choice { backend: Box::new(Nftables::new(settings.table_owner)?), reason })
 }
 
 /// The programs behind `iptables`, if they can list the nat table. Without the capability to ask they count as usable:
@@ -107,7 +101,7 @@ mod tests {
 
     fn choice(backend: BackendChoice, host: Host) -> Result<(BackendName, String), Error> {
         let settings = Settings { backend, ..Settings::default() };
-        choose(&settings, host).map(|choice| (choice.name, choice.reason))
+        choose(&settings, host).map(|choice| (choice.backend.name(), choice.reason))
     }
 
     const NFT: (&str, i32, &str, &str) = ("iptables --version", 0, "iptables v1.8.9 (nf_tables)\n", "");

@@ -4,7 +4,8 @@ use super::child::Children;
 use super::nfnetlink::{RuleEvent, RuleEvents};
 use super::{leftovers, view};
 use crate::agent::{Chosen, Culprit, Outcome};
-use crate::backend::{Backend, BackendName, Cleared, Counters, Error, ErrorKind, Fingerprint, Plan, select};
+use crate::backend::select::{self, Choice};
+use crate::backend::{Backend, BackendName, Cleared, Counters, Error, ErrorKind, Fingerprint, Plan};
 use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
@@ -35,9 +36,10 @@ impl Kernel {
     /// # Errors
     /// When there is none that works.
     pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
-        let choice = select::choose(settings, Children)?;
-        self.backend = Some((settings.clone(), choice.backend));
-        Ok(Chosen { name: choice.name, reason: choice.reason })
+        let Choice { backend, reason } = select::choose(settings, Children)?;
+        let name = backend.name();
+        self.backend = Some((settings.clone(), backend));
+        Ok(Chosen { name, reason })
     }
 
     fn chosen(&mut self) -> Result<&mut dyn Backend, Error> {

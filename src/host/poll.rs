@@ -164,7 +164,7 @@ impl Service {
     fn counted(&mut self, mut report: Report) -> Report {
         report.pid = std::process::id();
         for (family, entry) in Family::ALL.into_iter().zip(&mut report.families) {
-            entry.counters = self.kernel.counters(family).map(Into::into);
+            entry.counters = self.kernel.counters(family);
         }
         report
     }

@@ -539,7 +539,7 @@ fn rules_of_an_earlier_run_that_stay_are_said_once_and_tried_again_at_each_resyn
     world.leftover = true;
     world.happen(Event::Started);
     world.pass(Duration::from_secs(190));
-    let warning = "IPv4 rules of an earlier run are still in nftables and act beside ours: held";
+    let warning = "IPv4 rules of an earlier run or of a Go agent are still in nftables and act beside ours: held";
     assert_eq!((world.count("clear"), world.count(&format!("Warning: {warning}"))), (4, 1));
     assert_eq!((world.report().warnings, world.state()), (vec![warning.to_owned()], State::Ready));
     world.leftover = false;

@@ -83,7 +83,7 @@ impl fmt::Display for Advice {
                  on, and no program lists both; move them to one variant"
             ),
             Advice::Leftover(backend, family) => {
-                write!(f, "{family} rules of an earlier run are still in {backend} and act beside ours")
+                write!(f, "{family} rules of an earlier run or of a Go agent are still in {backend} and act beside ours")
             }
         }
     }

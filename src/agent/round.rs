@@ -307,7 +307,7 @@ impl Agent {
         }
     }
 
-    /// Nobody changed our rules: what they have to be changed.
+    /// Nobody changed our rules; it is the host that wants other ones now.
     fn adapted(&mut self, family: Family, bridged: bool, drift: &[String], took: Duration) {
         let (sysctl, value, took) = (HostFacts::sysctl(family), u8::from(bridged), milliseconds(took));
         let message =

@@ -5,7 +5,7 @@ use super::{Context, exit, refuse, say};
 use crate::agent::advice::{Advice, advice};
 use crate::backend::BackendName;
 use crate::config::Config;
-use crate::host::leftovers::show;
+use crate::host::leftovers::shows_ours;
 use crate::host::view;
 use crate::policy::Family;
 
@@ -37,7 +37,7 @@ fn judge_host(config: &Config) -> u8 {
 fn leftovers(config: &Config, used: BackendName) -> Vec<Advice> {
     let unused = BackendName::ALL.into_iter().filter(|name| *name != used);
     let held = unused.flat_map(|name| Family::ALL.map(|family| (name, family)));
-    held.filter(|(name, family)| show(&config.settings, *name, *family).unwrap_or(false))
+    held.filter(|(name, family)| shows_ours(&config.settings, *name, *family).unwrap_or(false))
         .map(|(name, family)| Advice::Leftover(name, family))
         .collect()
 }

@@ -14,7 +14,7 @@ use std::io;
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn show(settings: &Settings, name: BackendName, family: Family) -> io::Result<bool> {
+pub fn shows_ours(settings: &Settings, name: BackendName, family: Family) -> io::Result<bool> {
     match name {
         BackendName::Nftables => nat_hooks::nftables_shows_ours(&mut Nfnetlink::open()?, family),
         BackendName::IptablesNft => {
@@ -28,7 +28,7 @@ pub fn show(settings: &Settings, name: BackendName, family: Family) -> io::Resul
 
 /// As [`clear`], for a backend that is not in use: where nothing of ours shows, no program is run.
 pub fn clear_unused(settings: &Settings, name: BackendName) -> Vec<Cleared> {
-    let shows = Family::ALL.into_iter().any(|family| show(settings, name, family).unwrap_or(true));
+    let shows = Family::ALL.into_iter().any(|family| shows_ours(settings, name, family).unwrap_or(true));
     if shows { clear(settings, name) } else { Vec::new() }
 }
 
@@ -44,7 +44,7 @@ pub fn clear(settings: &Settings, name: BackendName) -> Vec<Cleared> {
         }),
     };
     let counts = |one: &Cleared| match &one.result {
-        Err(error) if error.is_the_hosts() => show(settings, name, one.family).unwrap_or(false),
+        Err(error) if error.is_the_hosts() => shows_ours(settings, name, one.family).unwrap_or(false),
         _ => true,
     };
     cleared.into_iter().filter(counts).collect()

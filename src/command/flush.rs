@@ -34,7 +34,7 @@ pub fn run(context: &Context) -> u8 {
     let Outcome { removed, failed, notes } = outcome;
     notes.iter().for_each(tell);
     if !removed && !failed && notes.is_empty() {
-        tell("nothing of ours was there");
+        say("nothing of ours was there\n");
     }
     if failed { exit::FAILED } else { exit::OK }
 }

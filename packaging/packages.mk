@@ -9,7 +9,7 @@ PACKAGE_WORK  ?= target/package
 TREE = $(PACKAGE_WORK)/tree/ip-masq-agent-$(VERSION)
 # An absolute path, shared by deb and rpm: the program is compiled once.
 PACKAGE_CARGO_TARGET ?= $(CURDIR)/target/package/cargo
-# Enterprise Linux 9 and Debian 12 have at least this one.
+# The .rpm is for other systems than the one it is made on; Enterprise Linux 9 has this one. The .deb names what it needs.
 GLIBC_FLOOR = 2.34
 
 export SOURCE_DATE_EPOCH
@@ -17,12 +17,11 @@ export SOURCE_DATE_EPOCH
 .PHONY: deb rpm dist reproducible package-binary package-tools
 
 package-tools:
-	packaging/require dpkg-buildpackage=dpkg-dev dh=debhelper fakeroot=fakeroot rpmbuild=rpm objdump=binutils
+	packaging/require dpkg-buildpackage=dpkg-dev g++=build-essential dh=debhelper fakeroot=fakeroot rpmbuild=rpm objdump=binutils
 
 # The release binary, with no path of the building machine in it.
 package-binary:
 	packaging/build-release
-	packaging/check-glibc $(GLIBC_FLOOR) $(CARGO_TARGET_DIR)/release/ip-masq-agent
 
 # Replaced only by a different one, so that what is made of it stays as well.
 .PHONY: FORCE
@@ -47,6 +46,7 @@ deb: binary ## the Debian package, in dist/
 	cp $(PACKAGE_WORK)/tree/*.deb $(DIST)/
 
 rpm: binary ## the RPM package, in dist/
+	packaging/check-glibc $(GLIBC_FLOOR) $(PACKAGE_CARGO_TARGET)/release/ip-masq-agent
 	rm -rf $(PACKAGE_WORK)/rpm && mkdir -p $(PACKAGE_WORK)/rpm
 	rpmbuild -bb $(TREE)/rpm/ip-masq-agent.spec --quiet \
 		--define '_topdir $(abspath $(PACKAGE_WORK))/rpm' \

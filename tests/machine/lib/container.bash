@@ -47,7 +47,7 @@ boot() {
             [ ! -e "$procs" ] || echo "$BASHPID" >"$procs"
         done
         export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
-        exec setsid systemd-nspawn --quiet --directory="$CONTAINER/root" --machine=gateway --register=no --keep-unit --boot \
+        exec setsid systemd-nspawn --quiet --directory="$CONTAINER/root" --machine="gateway-$SUITE" --hostname=gateway --register=no --keep-unit --boot \
             --console=read-only --network-namespace-path=/run/netns/gateway --capability=CAP_NET_ADMIN \
             --bind-ro="$SCRATCH/repository:/srv/repository" </dev/null >"$CONTAINER/console" 2>&1
     ) &

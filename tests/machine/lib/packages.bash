@@ -33,7 +33,7 @@ make_rpm_repositories() {
     mkdir -p "$SCRATCH/repository/rpm-first" "$SCRATCH/repository/rpm-second" "$work"
     cp "$rpm" "$SCRATCH/repository/rpm-first/"
     later_rpm "$work" && cp "$work"/RPMS/*/*.rpm "$SCRATCH/repository/rpm-second/" || return
-    root=$(unpack_rootfs "${suites[0]}" tools) &&
+    root=$(unpack_rootfs "$SUITE" tools) &&
         base=$("$TOP/packaging/lab/userland-rpm" "$root" "$work/base") && cp "$base" "$SCRATCH/repository/rpm-first/" || return
     for each in first second; do createrepo_c --quiet "$SCRATCH/repository/rpm-$each" || return; done
 }

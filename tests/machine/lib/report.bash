@@ -64,8 +64,12 @@ verdict() {
     printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$SUITE" "$SCENARIO" "$1" "$2" "$3" "$note" >>"$RESULTS"
     printf '%-9s %-11s %-78s %-6s %6d ms  %s\n' "$SUITE" "$SCENARIO" "$1" "$2" "$3" "$note"
     if [ "$2" != ok ]; then
-        sed 's/^/    | /' "$SCRATCH/log"
-        journal_since "${BEGAN:-0}" 2>&1 | tail -n 40 | sed 's/^/    journal | /'
+        # In one piece: another suite may be writing as well.
+        {
+            sed 's/^/    | /' "$SCRATCH/log"
+            journal_since "${BEGAN:-0}" 2>&1 | tail -n 40 | sed 's/^/    journal | /'
+        } >"$SCRATCH/failure"
+        cat "$SCRATCH/failure"
     fi
 }
 
@@ -74,13 +78,14 @@ note() {
     echo "$*" >"$SCRATCH/note"
 }
 
+# report SECONDS [WHAT]: true when there were checks and none failed.
 report() {
     local failed total
     total=$(wc -l <"$RESULTS")
     failed=$(awk -F'\t' '$4 != "ok"' "$RESULTS" | wc -l)
     echo
     awk -F'\t' '$4 != "ok" { printf "FAILED  %s  %s  %s\n", $1, $2, $3 }' "$RESULTS"
-    echo "$total checks, $failed failed, $1 s"
+    echo "${2:-}$total checks, $failed failed, $1 s"
     [ "$total" -gt 0 ] && [ "$failed" = 0 ]
 }
 

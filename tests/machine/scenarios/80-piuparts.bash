@@ -21,7 +21,7 @@ piuparts_passes() {
     mv "$SCRATCH/Release" "$mirror/dists/$SUITE/Release"
     root=$(unpack_rootfs "$SUITE" plain)
     echo 'Acquire::AllowInsecureRepositories "true";' >"$root/etc/apt/apt.conf.d/90local-mirror"
-    tar -C "$root" --exclude='./dev/*' -czf "$SCRATCH/piuparts-$SUITE.tgz" .
-    piuparts --basetgz="$SCRATCH/piuparts-$SUITE.tgz" --distribution="$SUITE" --mirror="file://$mirror main" \
+    mkdir -p "$SCRATCH/piuparts"
+    piuparts --existing-chroot="$root" --tmpdir="$SCRATCH/piuparts" --distribution="$SUITE" --mirror="file://$mirror main" \
         --bindmount="$mirror" --do-not-verify-signatures --no-eatmydata "$SCRATCH"/repository/first/*.deb
 }

@@ -142,7 +142,8 @@ impl Agent {
                 let message = format!("nor is the last good configuration usable:\n{diagnostics}");
                 self.give_up(message, CONFIGURATION_ERROR);
             }
-            _ => self.give_up("there is no last good configuration to fall back on".to_owned(), CONFIGURATION_ERROR),
+            _ => self
+                .give_up("there is no usable last good configuration to fall back on".to_owned(), CONFIGURATION_ERROR),
         }
     }
 

@@ -165,8 +165,9 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
         for rule in &report.before {
             writeln!(text, "  before   {rule}")?;
         }
+        let after = if report.present { "after " } else { "others" };
         for rule in &report.after {
-            writeln!(text, "  after    {rule}")?;
+            writeln!(text, "  {after}   {rule}")?;
         }
     }
     Ok(())
@@ -213,6 +214,28 @@ mod tests {
             "10.1.2.3: keep source\n  because  the destination is in nonMasqueradeCIDRs [exempt]\n  \
              by       10.0.0.0/8, built-in default\n  assuming a forwarded flow; name its source with --from\n"
         );
+    }
+
+    #[test]
+    fn nobody_is_after_rules_that_are_not_there() {
+        let report = comparison::Report {
+            backend: Some("nftables".to_owned()),
+            agrees: Some(false),
+            problem: None,
+            present: false,
+            before: Vec::new(),
+            after: vec!["masquerade".to_owned()],
+        };
+        let text = |present| {
+            let kernel = Some(comparison::Report { present, ..report.clone() });
+            print(&[Answer { kernel, ..asked(None, None, "10.1.2.3") }], false).unwrap()
+        };
+        let (absent, present) = (text(false), text(true));
+        assert!(
+            absent.ends_with("  kernel   has none of our rules in force (nftables)\n  others   masquerade\n"),
+            "{absent}"
+        );
+        assert!(present.ends_with("the difference\n  after    masquerade\n"), "{present}");
     }
 
     #[test]

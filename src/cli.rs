@@ -2,6 +2,7 @@
 //! [`crate::config::parse`], with the same words as the files.
 
 use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
+use crate::policy::{InterfacePattern, InterfacePatternError, Protocol};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -108,14 +109,23 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<IpAddr>,
     /// The outgoing interface.
-    #[arg(long, value_name = "INTERFACE")]
+    #[arg(long, value_name = "INTERFACE", value_parser = interface)]
     pub out: Option<String>,
     /// The protocol: tcp, udp, sctp, icmp or a number [default: tcp].
     #[arg(long, value_name = "PROTOCOL")]
-    pub proto: Option<crate::policy::Protocol>,
+    pub proto: Option<Protocol>,
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// One interface, no pattern.
+fn interface(text: &str) -> Result<String, String> {
+    let pattern: InterfacePattern = text.parse().map_err(|error: InterfacePatternError| error.to_string())?;
+    if pattern.negated || pattern.prefix {
+        return Err("a flow leaves through one interface; name it".to_owned());
+    }
+    Ok(pattern.name)
 }
 
 /// Arguments of `status`.

@@ -221,7 +221,7 @@ fn a_batch_that_the_kernel_refuses_leaves_the_old_rules_and_a_live_loop() {
     assert_eq!(host.command(&["reload"]).code, Some(1));
     assert_eq!(table(&host), owned);
     drop(owner);
-    service.wait_for_log("good again, and in force");
+    service.wait_for_log("in force now");
     assert!(table(&host).contains("192.0.2.0/24"), "{}", table(&host));
     assert_eq!(host.command(&["status"]).code, Some(0));
 }

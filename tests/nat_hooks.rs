@@ -44,3 +44,28 @@ fn rules_of_nft_and_of_iptables_are_put_into_words() {
     assert_eq!(found.after.len(), 1, "{:?}", found.after);
     assert!(nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V6).unwrap().before.is_empty());
 }
+
+#[test]
+fn rules_of_iptables_legacy_are_among_them_and_asking_makes_no_table() {
+    namespace::enter!();
+    let read = || nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();
+    assert_eq!(read(), nat_hooks::Neighbours::default());
+    let names = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    assert!(!names.contains("nat"), "{names}");
+    namespace::nft("table ip early {\n chain post {\n type nat hook postrouting priority 90;\n masquerade\n }\n}\n");
+    namespace::run(
+        "iptables-legacy-restore",
+        &["--noflush"],
+        "*nat\n-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -m comment --comment \"a b\" -j MASQUERADE\n\
+         :IP-MASQ-AGENT - [0:0]\n\
+         -A POSTROUTING -m comment --comment \"ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL \
+         destination traffic to our custom IP-MASQ-AGENT chain\" -j IP-MASQ-AGENT\n\
+         -A POSTROUTING -d 192.0.2.1/32 -j ACCEPT\nCOMMIT\n",
+    );
+    let legacy = "ip nat POSTROUTING of iptables-legacy (priority 100)";
+    let docker = format!("{legacy}: -s 172.17.0.0/16 ! -o docker0 -m comment --comment \"a b\" -j MASQUERADE");
+    let found = read();
+    assert!(found.ours_found, "{found:?}");
+    assert_eq!(found.before, ["ip early post (priority 90): masquerade".to_owned(), docker]);
+    assert_eq!(found.after, [format!("{legacy}: -d 192.0.2.1/32 -j ACCEPT")]);
+}

@@ -122,8 +122,13 @@ impl Agent {
 
     /// The files are what is enforced.
     pub(super) fn accept(&mut self) {
-        if self.refusal.take().is_some() {
-            self.log(Entry::new(Kind::Recovered, "the configuration files are good again, and in force"));
+        if let Some(refusal) = self.refusal.take() {
+            // Files that the kernel refused were good all the time.
+            let message = match refusal.kind {
+                Kind::Degraded | Kind::ForeignRefused => "the configuration files are in force now",
+                _ => "the configuration files are good again, and in force",
+            };
+            self.log(Entry::new(Kind::Recovered, message));
         }
     }
 
@@ -142,7 +147,8 @@ impl Agent {
                 let message = format!("nor is the last good configuration usable:\n{diagnostics}");
                 self.give_up(message, CONFIGURATION_ERROR);
             }
-            _ => self.give_up("there is no last good configuration to fall back on".to_owned(), CONFIGURATION_ERROR),
+            _ => self
+                .give_up("there is no usable last good configuration to fall back on".to_owned(), CONFIGURATION_ERROR),
         }
     }
 

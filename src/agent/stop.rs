@@ -48,7 +48,7 @@ impl Agent {
                 );
             }
         }
-        let rules = if status == 0 { "removed" } else { "partly removed" };
+        let rules = if status == 0 { "removed" } else { "not all removed" };
         self.log(Entry::new(Kind::Stopped, format!("stopped; the rules are {rules}")).with("RULES", rules));
         self.act(Action::Exit(status));
     }

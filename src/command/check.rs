@@ -6,6 +6,7 @@ use crate::agent::advice::{Advice, advice};
 use crate::backend::BackendName;
 use crate::config::Config;
 use crate::host::leftovers::shows_ours;
+use crate::host::nat_hooks::Neighbours;
 use crate::host::view;
 use crate::policy::Family;
 
@@ -45,7 +46,30 @@ fn leftovers(config: &Config, used: BackendName) -> Vec<Advice> {
 /// Foreign nat rules that are asked first: what they map, our rules never see.
 fn rules_before_ours(family: Family) -> Vec<String> {
     match comparison::neighbours(family) {
-        Ok(found) => found.before.iter().map(|rule| format!("asked before our {family} rules: {rule}")).collect(),
+        Ok(found) => in_the_way(family, &found),
         Err(error) => vec![format!("the {family} nat rules of others can't be read: {error}")],
+    }
+}
+
+/// Before the first start every foreign rule is named: who checks then wants to know what ours will meet.
+fn in_the_way(family: Family, found: &Neighbours) -> Vec<String> {
+    let (rules, place) = if found.ours_found {
+        (&found.before, format!("asked before our {family} rules"))
+    } else {
+        (&found.after, format!("there already, our {family} rules are not"))
+    };
+    rules.iter().map(|rule| format!("{place}: {rule}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_first_start_every_foreign_rule_is_named_and_later_those_before_ours() {
+        let found = Neighbours { ours_found: false, before: Vec::new(), after: vec!["masquerade".into()] };
+        assert_eq!(in_the_way(Family::V4, &found), ["there already, our IPv4 rules are not: masquerade"]);
+        let found = Neighbours { ours_found: true, before: vec!["snat".into()], after: vec!["masquerade".into()] };
+        assert_eq!(in_the_way(Family::V4, &found), ["asked before our IPv4 rules: snat"]);
     }
 }

@@ -76,9 +76,11 @@ pub struct Report {
     pub agrees: Option<bool>,
     /// Why it can't be told.
     pub problem: Option<String>,
+    /// Whether any rules of ours are asked at all.
+    pub present: bool,
     /// Foreign nat rules that are asked before ours.
     pub before: Vec<String>,
-    /// Foreign nat rules that are asked after ours.
+    /// Foreign nat rules that are asked after ours; all of them while none of ours are.
     pub after: Vec<String>,
 }
 
@@ -87,6 +89,7 @@ impl fmt::Display for Report {
         let backend = self.backend.as_deref().unwrap_or("no backend");
         match (self.agrees, &self.problem) {
             (Some(true), _) => write!(f, "holds exactly these rules ({backend})"),
+            (Some(false), _) if !self.present => write!(f, "has none of our rules in force ({backend})"),
             (Some(false), _) => write!(f, "holds other rules ({backend}); 'ip-masq-agent diff' shows the difference"),
             (None, problem) => write!(f, "can't tell: {}", problem.as_deref().unwrap_or("it was not asked")),
         }
@@ -103,7 +106,9 @@ pub fn reports(config: &Config, families: BTreeSet<Family>) -> BTreeMap<Family, 
 }
 
 fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Report {
-    let Neighbours { before, after, .. } = neighbours(family).unwrap_or_default();
+    // Where it can't be asked, nobody is told that nothing is there.
+    let unknown = Neighbours { ours_found: true, ..Neighbours::default() };
+    let Neighbours { ours_found: present, before, after } = neighbours(family).unwrap_or(unknown);
     let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());
     let planned = match comparison {
         Ok(comparison) => comparison.plan(family).map_err(|error| error.to_string()),
@@ -113,5 +118,5 @@ fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Rep
         Ok(plan) => (Some(plan.is_in_sync()), None),
         Err(problem) => (None, Some(problem)),
     };
-    Report { backend, agrees, problem, before, after }
+    Report { backend, agrees, problem, present, before, after }
 }

@@ -86,7 +86,7 @@ pub fn answer(policy: &Policy, view: &HostView, question: &ExplainArgs, address:
         };
     }
     let (verdict, provenance) = policy.verdict(&flow(view, question, address));
-    explained(address, verdict, &provenance, assumptions(policy, question))
+    explained(address, verdict, &provenance, assumptions(policy, view, question))
 }
 
 fn flow(view: &HostView, question: &ExplainArgs, destination: IpAddr) -> Flow {
@@ -101,7 +101,7 @@ fn flow(view: &HostView, question: &ExplainArgs, destination: IpAddr) -> Flow {
     }
 }
 
-fn assumptions(policy: &Policy, question: &ExplainArgs) -> Vec<&'static str> {
+fn assumptions(policy: &Policy, view: &HostView, question: &ExplainArgs) -> Vec<&'static str> {
     let mut assumptions = Vec::new();
     if question.from.is_none() {
         assumptions.push(if policy.sources.is_empty() && policy.excluded_sources.is_empty() {
@@ -112,6 +112,10 @@ fn assumptions(policy: &Policy, question: &ExplainArgs) -> Vec<&'static str> {
     }
     if question.out.is_none() && !policy.out_interfaces.is_empty() {
         assumptions.push("an outgoing interface in scope; name it with --out");
+    }
+    let own = question.from.is_some_and(|from| view.is_local(from));
+    if question.out.is_none() && own && !policy.masq_local_source {
+        assumptions.push("an outgoing interface that has another address; name it with --out");
     }
     assumptions
 }
@@ -161,8 +165,9 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
         for rule in &report.before {
             writeln!(text, "  before   {rule}")?;
         }
+        let after = if report.present { "after " } else { "others" };
         for rule in &report.after {
-            writeln!(text, "  after    {rule}")?;
+            writeln!(text, "  {after}   {rule}")?;
         }
     }
     Ok(())
@@ -212,12 +217,36 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_after_rules_that_are_not_there() {
+        let report = comparison::Report {
+            backend: Some("nftables".to_owned()),
+            agrees: Some(false),
+            problem: None,
+            present: false,
+            before: Vec::new(),
+            after: vec!["masquerade".to_owned()],
+        };
+        let text = |present| {
+            let kernel = Some(comparison::Report { present, ..report.clone() });
+            print(&[Answer { kernel, ..asked(None, None, "10.1.2.3") }], false).unwrap()
+        };
+        let (absent, present) = (text(false), text(true));
+        assert!(
+            absent.ends_with("  kernel   has none of our rules in force (nftables)\n  others   masquerade\n"),
+            "{absent}"
+        );
+        assert!(present.ends_with("the difference\n  after    masquerade\n"), "{present}");
+    }
+
+    #[test]
     fn what_the_host_is_decides_what_a_source_means() {
         assert_eq!(
             asked(Some("198.51.100.2"), Some("wan0"), "203.0.113.9").step,
             Some("local-source-on-out-interface")
         );
         assert_eq!(asked(Some("192.168.1.1"), Some("wan0"), "203.0.113.9").step, Some("otherwise"));
+        // Whether wan0 or another one is meant makes the difference.
+        assert_eq!(asked(Some("198.51.100.2"), None, "203.0.113.9").assumptions.len(), 1);
         assert_eq!(asked(None, None, "192.168.1.1").verdict, None);
         assert_eq!(asked(None, None, "2001:db8::1").step, Some("family-disabled"));
     }

@@ -158,17 +158,26 @@ fn excerpt(line: &str, column: usize) -> Option<String> {
     Some(format!("    {}{}\n    {}{caret}", cut.0, window.into_iter().collect::<String>(), cut.1))
 }
 
-/// A character that can't move the cursor or change a terminal's colour; tabs stay.
+/// A character of a source line as it may be shown: tabs stay, for the caret below to line up.
 fn plain(c: char) -> char {
-    if c.is_control() && c != '\t' { '\u{fffd}' } else { c }
+    if c == '\t' { c } else { shown(c) }
 }
 
-/// A text as it may be shown in a message: no control characters.
+/// A character that is seen where it stands. What moves the cursor, changes a terminal's colour or the direction of
+/// writing, or came invisibly with a text copied from a web page, becomes U+FFFD.
+fn shown(c: char) -> char {
+    let white = c.is_whitespace() && c != ' ';
+    // Soft hyphen, zero width and direction marks, embeddings and isolates, byte order mark (Unicode, category Cf).
+    let unseen = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if c.is_control() || white || unseen { '\u{fffd}' } else { c }
+}
+
+/// A text as it may be shown in a message: every character is seen.
 pub fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(shown).collect()
 }
 
-/// A text in quotes as it may be shown in a message: no control characters, not too long.
+/// A text in quotes as it may be shown in a message: every character is seen, not too long.
 pub fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(60).collect();
     if shown.len() < text.len() {
@@ -194,9 +203,9 @@ impl Problems {
         let message = match place {
             Place::Flag(key) => format!("--{}: {message}", key.info().flag),
             Place::File { .. } if subject.is_empty() => message.to_string(),
-            Place::File { .. } => format!("{}: {message}", visible(subject)),
+            Place::File { .. } => format!("{subject}: {message}"),
         };
-        self.found.push((place, message));
+        self.found.push((place, visible(&message)));
     }
 
     /// Everything in the order of files and lines, flags last; `None` when nothing is wrong.
@@ -245,6 +254,7 @@ mod tests {
         assert_eq!(excerpt("\tkey: yes", 6).unwrap(), "    \tkey: yes\n    \t     ^");
         assert_eq!(excerpt("é: yes", 3).unwrap(), "    é: yes\n       ^");
         assert_eq!(excerpt("a\u{1b}[31m: x", 0).unwrap(), "    a\u{fffd}[31m: x\n    ^");
+        assert_eq!(excerpt("a\u{a0}\u{200b}\u{202e}: x", 4).unwrap(), "    a\u{fffd}\u{fffd}\u{fffd}: x\n        ^");
         assert_eq!(excerpt("  ", 1), None);
     }
 

@@ -62,7 +62,13 @@ impl Judge<'_> {
             Value::List(items) => Some(items),
             Value::Null => self.expected(node, "a list", "; write [] for an empty list, or leave the key out"),
             Value::Text(text) => {
-                let hint = format!("; write [\"{}\"]", quoted(text).trim_matches('\''));
+                let words: Vec<&str> = text.split([',', ' ']).filter(|word| !word.is_empty()).collect();
+                let hint = match words[..] {
+                    [] => "; write [] for an empty list".to_owned(),
+                    // Longer than what a message shows of a text.
+                    _ if text.len() > 60 => "; write [\"…\", \"…\"]".to_owned(),
+                    _ => format!("; write [\"{}\"]", words.join("\", \"")),
+                };
                 self.expected(node, "a list", &hint)
             }
             _ => self.expected(node, "a list", ""),

@@ -235,7 +235,13 @@ pub fn ask(directory: &Path, request: Request, patience: Duration) -> io::Result
     stream.set_write_timeout(Some(patience))?;
     stream.write_all(format!("{}\n", request.word()).as_bytes())?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    stream.read_to_end(&mut answer).map_err(|error| match error.kind() {
+        // What read(2) says when SO_RCVTIMEO has passed.
+        ErrorKind::WouldBlock => {
+            io::Error::new(ErrorKind::TimedOut, format!("it took longer than {} s", patience.as_secs()))
+        }
+        _ => error,
+    })?;
     if answer.is_empty() {
         return Err(io::Error::new(ErrorKind::UnexpectedEof, "the service hung up without an answer"));
     }
@@ -286,5 +292,12 @@ mod tests {
         assert_eq!(control.serve(now), []);
         assert_eq!(control.serve(now + PATIENCE), []);
         assert_eq!(half.read(&mut [0; 8]).unwrap(), 0, "half a word is no question");
+    }
+
+    #[test]
+    fn a_service_that_says_nothing_is_given_up_in_words() {
+        let (directory, _stopped, _connect) = socket();
+        let error = ask(directory.path(), Request::Status, Duration::from_millis(1)).unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::TimedOut, "it took longer than 0 s"));
     }
 }

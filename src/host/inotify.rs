@@ -52,6 +52,9 @@ impl Watcher {
                 continue;
             }
             let name = event.file_name().map(|name| OsString::from_vec(name.to_bytes().to_vec()));
+            // Also a link to a directory, of which the kernel does not say ISDIR.
+            let is_ours = |name: &OsString| self.directories.iter().any(|ours| ours.file_name() == Some(name));
+            replaced |= name.as_ref().is_some_and(is_ours);
             match (self.watches.get(&event.wd()), name) {
                 (Some(Names::Only(names)), Some(name)) if !names.contains(&name) => {}
                 (None, _) => {}
@@ -139,6 +142,26 @@ mod tests {
         assert!(watcher.take(), "a file in the new one");
         fs::write(path("old/config.yaml"), "z").unwrap();
         assert!(!watcher.take(), "a file in the old one");
+    }
+
+    #[test]
+    fn a_directory_that_is_swapped_by_a_link_is_watched_again() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        let link = |to: &str| {
+            std::os::unix::fs::symlink(to, path("new")).unwrap();
+            fs::rename(path("new"), path("config.d")).unwrap();
+        };
+        fs::create_dir(path("v1")).unwrap();
+        fs::create_dir(path("v2")).unwrap();
+        link("v1");
+        let mut watcher = Watcher::new(vec![root.path().to_owned(), path("config.d")]).unwrap();
+        link("v2");
+        assert!(watcher.take(), "the link is replaced");
+        fs::write(path("v2/10.yaml"), "x").unwrap();
+        assert!(watcher.take(), "a file behind the new link");
+        fs::write(path("v1/10.yaml"), "x").unwrap();
+        assert!(!watcher.take(), "a file behind the old link");
     }
 
     #[test]

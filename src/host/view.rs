@@ -59,9 +59,14 @@ fn addresses() -> Vec<InterfaceAddress> {
             let address = address_of(entry.address.as_ref()?)?;
             let length = ipnet::ip_mask_to_prefix(address_of(entry.netmask.as_ref()?)?).ok()?;
             let network = Prefix::containing(address, length)?;
-            Some(InterfaceAddress { interface: entry.interface_name, address, network })
+            Some(InterfaceAddress { interface: device(&entry.interface_name).to_owned(), address, network })
         })
         .collect()
+}
+
+/// The interface of a name of getifaddrs(3), which gives the label for IPv4: `eth0:1` is an address of `eth0`.
+fn device(label: &str) -> &str {
+    label.split(':').next().unwrap_or(label)
 }
 
 fn address_of(storage: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
@@ -103,6 +108,12 @@ mod tests {
              20010db8000000000000000000000000 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001 lan0\n"
         );
         assert_eq!(default_route_interfaces(v4, &v6), ["wan0".to_owned(), "wan6".to_owned()].into());
+    }
+
+    #[test]
+    fn an_address_with_a_label_is_one_of_the_interface() {
+        assert_eq!(device("wan0:1"), "wan0");
+        assert_eq!(device("wan0.10"), "wan0.10");
     }
 
     #[test]

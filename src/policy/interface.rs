@@ -75,7 +75,8 @@ impl FromStr for InterfacePattern {
         if rest.len() > 15 {
             return Err(InterfacePatternError::TooLong(rest.len()));
         }
-        let refused = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '!' | '+' | '*' | '"' | '\'' | '\\' | ':');
+        let refused =
+            |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '!' | '+' | '*' | ',' | '"' | '\'' | '\\' | ':');
         if let Some(c) = name.chars().find(|c| refused(*c)) {
             return Err(InterfacePatternError::Character(c));
         }
@@ -110,6 +111,7 @@ mod tests {
             ("abcdefghijklmnop", TooLong(16)),
             ("eth 0", Character(' ')),
             ("a/b", Character('/')),
+            ("eth0,eth1", Character(',')),
             ("eth*", Character('*')),
             ("..", Character('.')),
             ("é", Character('é')),

@@ -461,7 +461,8 @@ fn dump(
 }
 
 fn foreign(why: &str) -> Error {
-    let message = format!("table inet {TABLE} is not ours: {why}; delete or rename it to let the agent make its own");
+    let message =
+        format!("table inet {TABLE} is not ours: {why}; 'nft delete table inet {TABLE}' makes room for the agent's");
     Error::new(ErrorKind::Foreign, message)
 }
 

@@ -222,6 +222,9 @@ fn message(error: &ScanError) -> String {
         ErrorKind::InvalidQuotedScalarIndent => {
             "quoted text that goes on without indentation; is its closing quote missing?"
         }
+        ErrorKind::UnexpectedCharacter { character } if character.is_control() => {
+            return format!("a control character, {character:?}; is this a binary file?");
+        }
         ErrorKind::UnexpectedCharacter { character } => {
             return format!("unquoted text can't begin with '{character}'; put it in quotes");
         }

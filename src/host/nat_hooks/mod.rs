@@ -4,6 +4,7 @@
 //! so whoever asks why an address is, or is not, rewritten has to see the neighbours too.
 
 pub mod decode;
+mod legacy;
 
 use crate::backend::iptables::render::JUMP_COMMENT;
 use crate::backend::nftables::TABLE;
@@ -38,6 +39,7 @@ pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<Neighbours> {
             chains.push((chain, rules));
         }
     }
+    chains.extend(legacy::postrouting(family).map_err(io::Error::other)?);
     Ok(neighbours(chains))
 }
 

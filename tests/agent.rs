@@ -409,6 +409,7 @@ fn a_fight_is_reported_once_held_back_and_over_after_a_quiet_minute() {
     let report = world.report();
     assert_eq!(report.last_repair.unwrap().by.as_deref(), Some("firewalld[812]"));
     assert!(!report.families[0].in_sync, "nobody has looked at the rules since they were moved");
+    assert_eq!(report.families[0].to_string(), "stirred by others, looked at again within 30 s");
     world.answers.clear();
     world.pass(Duration::from_secs(120));
     assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));

@@ -131,6 +131,9 @@ pub struct FamilyReport {
     pub family: String,
     /// True when our rules are in the kernel as they should be.
     pub in_sync: bool,
+    /// True when somebody stirred during a fight: how the rules are is looked at when the next repair may be made.
+    #[serde(default)]
+    pub held: bool,
     /// New flows as our rules counted them, where they could be read.
     pub counters: Option<Counters>,
 }
@@ -181,7 +184,11 @@ impl fmt::Display for Done {
 
 impl fmt::Display for FamilyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.in_sync { "in the kernel" } else { "not as it should be" })?;
+        f.write_str(match (self.in_sync, self.held) {
+            (true, _) => "in the kernel",
+            (false, true) => "stirred by others, looked at again within 30 s",
+            (false, false) => "not as it should be",
+        })?;
         match self.counters {
             Some(counters) => {
                 write!(f, "; new flows: {} kept their source, {} masqueraded", counters.kept, counters.masqueraded)

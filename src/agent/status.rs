@@ -107,6 +107,7 @@ impl Agent {
                 .map(|state| FamilyReport {
                     family: state.family.to_string(),
                     in_sync: self.active.is_some() && state.failure.is_none() && !state.held,
+                    held: state.failure.is_none() && state.held,
                     counters: None,
                 })
                 .collect(),

@@ -4,7 +4,7 @@
 use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
 use crate::policy::{InterfacePattern, InterfacePatternError, Protocol};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
-use std::net::IpAddr;
+use std::net::{AddrParseError, IpAddr};
 use std::path::PathBuf;
 
 /// Decides which traffic leaving this host is masqueraded, and keeps that decision true in the kernel.
@@ -103,10 +103,10 @@ pub struct CheckArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
     /// Destination addresses.
-    #[arg(value_name = "ADDRESS", required = true)]
+    #[arg(value_name = "ADDRESS", required = true, value_parser = address)]
     pub addresses: Vec<IpAddr>,
     /// The source address.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub from: Option<IpAddr>,
     /// The outgoing interface.
     #[arg(long, value_name = "INTERFACE", value_parser = interface)]
@@ -117,6 +117,15 @@ pub struct ExplainArgs {
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// An address as it stands in a packet.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|error: AddrParseError| error.to_string())?;
+    match address.to_canonical() {
+        canonical if canonical == address => Ok(address),
+        canonical => Err(format!("no packet has an IPv4 address written as IPv6; write '{canonical}'")),
+    }
 }
 
 /// One interface, no pattern.

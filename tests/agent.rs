@@ -312,6 +312,8 @@ fn a_backend_that_has_to_wait_is_warned_of_and_the_way_back_is_not() {
         world.happen(Event::Hangup);
         let said = world.seen.iter().filter(|line| line.ends_with("which takes effect at the next restart"));
         assert_eq!(said.count(), warnings, "{file}");
+        let waits = world.warnings().iter().any(|line| line.ends_with("which takes effect at the next restart"));
+        assert_eq!(waits, file != "backend: iptables-nft", "{file}");
     }
 }
 

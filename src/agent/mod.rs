@@ -25,7 +25,7 @@ pub use report::{
 };
 
 use crate::backend::{BackendName, Cleared, Fingerprint};
-use crate::config::{Diagnostic, Flags, SourceText};
+use crate::config::{BackendChoice, Diagnostic, Flags, SourceText};
 use crate::policy::Family;
 use advice::{Advice, HostView, harm};
 use judge::{Candidate, Refusal};
@@ -93,6 +93,8 @@ pub struct Agent {
     warned: Vec<Diagnostic>,
     /// What the backend was last said to have noted.
     noted: BTreeSet<String>,
+    /// The value of the key `backend` by which the backend was chosen.
+    choice: BackendChoice,
     /// What was last said about the host.
     advised: Vec<Advice>,
     /// What was last said about rules of an earlier run that could not be removed.
@@ -137,6 +139,7 @@ impl Agent {
             advised: Vec::new(),
             leftovers: Vec::new(),
             backend: None,
+            choice: BackendChoice::default(),
             watching: false,
             deaf: None,
             round: None,

@@ -5,7 +5,7 @@ use super::report::{Origin, ReloadOutcome, one_line};
 use super::state::Active;
 use super::{Action, Agent, Culprit, Entry, Kind, Notification, Outcome, Phase};
 use crate::backend::{Error, ErrorKind};
-use crate::config::{BackendChoice, Config};
+use crate::config::{BackendChoice, Choice, Config};
 use crate::policy::Family;
 use crate::ruleset::HostFacts;
 use std::collections::{BTreeSet, VecDeque};
@@ -48,6 +48,7 @@ impl Agent {
                 let message = format!("using {}: {}", chosen.name, chosen.reason);
                 self.log(Entry::new(Kind::BackendChosen, message).by(Some(chosen.name)));
                 self.backend = Some(chosen);
+                self.choice = candidate.config.settings.backend;
                 // Before READY: whoever acts on that must not go unnoticed.
                 self.watch(candidate.config.settings.rule_watch, now);
                 self.begin(Cause::Edit, Some(candidate), now);
@@ -214,7 +215,6 @@ impl Agent {
         now: Instant,
     ) {
         let first = self.active.is_none();
-        let waits = self.waits_for_restart(&candidate);
         self.past.generation += 1;
         self.past.apply = Some((now, took));
         self.waiting_for = None;
@@ -225,8 +225,8 @@ impl Agent {
         self.active = Some(Active::from(candidate));
         let refused = self.record(results, now);
         let mut message = self.applied_message(took);
-        if waits {
-            message += "; the key 'backend' was changed, which takes effect at the next restart";
+        if let Some(waits) = self.waits_for_restart() {
+            message += &format!("; {waits}");
         }
         let kind = if first { Kind::Applied } else { Kind::Reloaded };
         self.log(Entry::new(kind, message.clone()).by(self.backend_name()));
@@ -272,11 +272,11 @@ impl Agent {
     }
 
     /// The backend is never switched while running.
-    fn waits_for_restart(&self, candidate: &Candidate) -> bool {
-        let Some(active) = &self.active else { return false };
-        let wanted = candidate.config.settings.backend;
+    pub(super) fn waits_for_restart(&self) -> Option<String> {
+        let wanted = self.active.as_ref()?.config.settings.backend;
         let runs = self.backend_name().map(BackendChoice::from) == Some(wanted);
-        wanted != active.config.settings.backend && wanted != BackendChoice::Auto && !runs
+        (wanted != self.choice && wanted != BackendChoice::Auto && !runs)
+            .then(|| format!("the key 'backend' is '{}' now, which takes effect at the next restart", wanted.word()))
     }
 
     /// Nothing new was to be applied; what moved was repaired.

@@ -121,6 +121,12 @@ impl Agent {
         let host = self.advised.iter().map(ToString::to_string);
         let state = self.past.unsaved.iter().cloned();
         let leftovers = self.leftovers.iter().cloned();
-        files.chain(host).chain(leftovers).chain(self.noted.iter().cloned()).chain(state).collect()
+        files
+            .chain(self.waits_for_restart())
+            .chain(host)
+            .chain(leftovers)
+            .chain(self.noted.iter().cloned())
+            .chain(state)
+            .collect()
     }
 }

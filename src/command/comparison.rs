@@ -74,7 +74,7 @@ pub struct Report {
     pub backend: Option<String>,
     /// Whether it holds exactly the rules of the configuration; unset when it can't be told.
     pub agrees: Option<bool>,
-    /// Why it can't be told.
+    /// What could not be told, and why.
     pub problem: Option<String>,
     /// Whether any rules of ours are asked at all.
     pub present: bool,
@@ -87,12 +87,14 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = self.backend.as_deref().unwrap_or("no backend");
-        match (self.agrees, &self.problem) {
-            (Some(true), _) => write!(f, "holds exactly these rules ({backend})"),
-            (Some(false), _) if !self.present => write!(f, "has none of our rules in force ({backend})"),
-            (Some(false), _) => write!(f, "holds other rules ({backend}); 'ip-masq-agent diff' shows the difference"),
-            (None, problem) => write!(f, "can't tell: {}", problem.as_deref().unwrap_or("it was not asked")),
+        let problem = self.problem.as_deref();
+        match self.agrees {
+            Some(true) => write!(f, "holds exactly these rules ({backend})")?,
+            Some(false) if !self.present => write!(f, "has none of our rules in force ({backend})")?,
+            Some(false) => write!(f, "holds other rules ({backend}); 'ip-masq-agent diff' shows the difference")?,
+            None => return write!(f, "can't tell: {}", problem.unwrap_or("it was not asked")),
         }
+        problem.map_or(Ok(()), |problem| write!(f, "; {problem}"))
     }
 }
 
@@ -106,16 +108,21 @@ pub fn reports(config: &Config, families: BTreeSet<Family>) -> BTreeMap<Family, 
 }
 
 fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Report {
-    // Where it can't be asked, nobody is told that nothing is there.
-    let unknown = Neighbours { ours_found: true, ..Neighbours::default() };
-    let Neighbours { ours_found: present, before, after } = neighbours(family).unwrap_or(unknown);
+    let (Neighbours { ours_found: present, before, after }, unseen) = match neighbours(family) {
+        Ok(neighbours) => (neighbours, None),
+        // Nobody is told that nothing is there.
+        Err(error) => (
+            Neighbours { ours_found: true, ..Neighbours::default() },
+            Some(format!("the nat rules around ours can't be read: {error}")),
+        ),
+    };
     let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());
     let planned = match comparison {
         Ok(comparison) => comparison.plan(family).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let (agrees, problem) = match planned {
-        Ok(plan) => (Some(plan.is_in_sync()), None),
+        Ok(plan) => (Some(plan.is_in_sync()), unseen),
         Err(problem) => (None, Some(problem)),
     };
     Report { backend, agrees, problem, present, before, after }

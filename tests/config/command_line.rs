@@ -119,13 +119,15 @@ fn the_places_are_understood_before_and_behind_the_command() {
 
 #[test]
 fn wrong_usage_is_2_and_says_so_on_stderr() {
-    let wrong: [&[&str]; 9] = [
+    let wrong: [&[&str]; 11] = [
         &["no-such-command"],
         &["check", "--no-such-flag"],
         &["explain"],
         &["explain", "not-an-address"],
         &["explain", "192.0.2.1", "--proto", "nope"],
         &["explain", "192.0.2.1", "--out", "wan+"],
+        &["explain", "::ffff:192.0.2.1"],
+        &["explain", "192.0.2.1", "--from", "::ffff:192.0.2.9"],
         &["explain", "192.0.2.1", "--out", "averyverylongname"],
         &["check", "--masq-chain", "A", "--masq-chain", "B"],
         &["check", "--masq-chain"],

@@ -10,6 +10,8 @@ use crate::config::BackendChoice;
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
 use std::fmt;
+use std::ops::Deref;
+use std::sync::LazyLock;
 
 /// A backend that really exists on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,18 +50,49 @@ impl fmt::Display for BackendName {
 }
 
 /// What must be done to make one family of the kernel what it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Plan {
     /// The family.
     pub family: Family,
     /// What the kernel should hold of ours, as canonical text; empty for "nothing".
-    pub desired: String,
+    pub desired: Listing,
     /// What it holds of ours, in the same canonical text.
-    pub observed: String,
+    pub observed: Listing,
     /// What differs, in words, for the journal; empty when nothing does. Where nothing is desired: what goes, by name.
     pub drift: Vec<String>,
     /// What would be sent, as a person can read it; empty when nothing would be.
     pub transaction: String,
+}
+
+/// A text that is written when somebody reads it: of a hundred thousand elements that takes longer than to compare them,
+/// and only `diff` reads it.
+pub struct Listing(LazyLock<String, Box<dyn FnOnce() -> String + Send>>);
+
+impl Listing {
+    /// The text that `write` will give.
+    pub fn new(write: impl FnOnce() -> String + Send + 'static) -> Self {
+        Listing(LazyLock::new(Box::new(write)))
+    }
+}
+
+impl From<String> for Listing {
+    fn from(text: String) -> Self {
+        Listing::new(|| text)
+    }
+}
+
+impl Deref for Listing {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
 }
 
 impl Plan {

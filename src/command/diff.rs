@@ -36,7 +36,7 @@ fn unified(plan: &Plan) -> String {
         return String::new();
     }
     let header = (format!("{} kernel", plan.family), format!("{} configuration", plan.family));
-    let diff = TextDiff::from_lines(&plan.observed, &plan.desired)
+    let diff = TextDiff::from_lines(&*plan.observed, &*plan.desired)
         .unified_diff()
         .context_radius(3)
         .header(&header.0, &header.1)
@@ -54,8 +54,8 @@ mod tests {
     fn plan(observed: &str, desired: &str, drift: &[&str], transaction: &str) -> Plan {
         Plan {
             family: Family::V4,
-            desired: desired.into(),
-            observed: observed.into(),
+            desired: desired.to_owned().into(),
+            observed: observed.to_owned().into(),
             drift: drift.iter().map(|text| (*text).to_owned()).collect(),
             transaction: transaction.into(),
         }

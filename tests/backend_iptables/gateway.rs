@@ -92,7 +92,7 @@ impl Gateway {
         self.commit(&plan).unwrap();
         let again = self.plan(family);
         assert!(again.is_in_sync(), "after\n{}\nstill {:?}\n{}", plan.transaction, again.drift, again.transaction);
-        let (observed, desired) = (&again.observed, &again.desired);
+        let (observed, desired) = (&*again.observed, &*again.desired);
         assert!(observed == desired, "observed\n{observed:.2000}\ndesired\n{desired:.2000}");
         assert!(again.drift.is_empty());
         plan

@@ -167,6 +167,6 @@ both_variants! {
         host.restore(Family::V4, text.trim_start_matches("*nat\n").trim_end_matches("COMMIT\n"));
         let plan = host.plan(Family::V4);
         assert!(plan.is_in_sync(), "{}", plan.transaction);
-        assert_eq!(plan.desired, text);
+        assert_eq!(*plan.desired, *text);
     }
 }

@@ -57,7 +57,7 @@ fn apply(backend: &mut Nftables, family: Family, desired: Option<&Ruleset>) -> P
     backend.commit(&plan).unwrap();
     let after = backend.plan(family, desired).unwrap();
     assert_eq!(after.transaction, "", "after {}", plan.transaction);
-    assert_eq!(after.desired, after.observed);
+    assert_eq!(*after.desired, *after.observed);
     assert!(after.drift.is_empty());
     plan
 }
@@ -87,7 +87,7 @@ fn a_second_look_changes_nothing() {
             let desired = ruleset(&policy, family);
             let plan = backend().plan(family, desired.as_ref()).unwrap();
             assert!(plan.is_in_sync(), "{}", plan.transaction);
-            assert_eq!(plan.desired, plan.observed);
+            assert_eq!(*plan.desired, *plan.observed);
         }
         assert_eq!(listing(), listed);
     }
@@ -377,7 +377,7 @@ fn a_random_walk_ends_where_the_last_step_alone_would() {
             let seen = backend().plan(family, desired.as_ref()).unwrap();
             assert!(seen.is_in_sync(), "{}", seen.transaction);
             let alone = desired.map_or(String::new(), |desired| walker.render(&desired));
-            assert_eq!(seen.observed, alone);
+            assert_eq!(*seen.observed, *alone);
         }
     }
 }

@@ -259,8 +259,8 @@ impl<E: Exec, K: Kernel> Backend for Iptables<E, K> {
         last.planned = Some((transaction.clone(), comparison.steps));
         Ok(Plan {
             family,
-            desired: comparison.desired,
-            observed: comparison.observed,
+            desired: comparison.desired.into(),
+            observed: comparison.observed.into(),
             drift: comparison.drift,
             transaction,
         })

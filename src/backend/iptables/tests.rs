@@ -229,7 +229,7 @@ proptest! {
             let plan = apply(&mut backend, Some(&desired)).map_err(|error| TestCaseError::fail(error.to_string()))?;
             let again = backend.plan(Family::V4, Some(&desired)).unwrap();
             prop_assert!(again.is_in_sync(), "after {}\nstill {}", plan.transaction, again.transaction);
-            prop_assert_eq!(again.observed, again.desired);
+            prop_assert_eq!(&*again.observed, &*again.desired);
             prop_assert_eq!(foreign(&host), others);
         }
         apply(&mut backend, None).unwrap();

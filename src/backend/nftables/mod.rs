@@ -25,7 +25,7 @@ mod userdata;
 #[cfg(fuzzing)]
 pub use observe::read_any;
 
-use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan};
+use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::config::TableOwner;
 use crate::host::nfnetlink::Nfnetlink;
 use crate::policy::Family;
@@ -196,15 +196,11 @@ impl Backend for Nftables {
         if drift.is_empty() {
             drift = change::words(&changes, observed, target.as_ref());
         }
-        let text = |table: Option<&Table>| table.map_or_else(String::new, |table| text::table(table, family));
-        let desired = text(target.as_ref());
-        let plan = Plan {
-            family,
-            observed: if changes.is_empty() { desired.clone() } else { text(observed) },
-            desired,
-            drift,
-            transaction,
+        let listing = |table: Option<&Table>| {
+            let table = table.cloned();
+            Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
         };
+        let plan = Plan { family, observed: listing(observed), desired: listing(target.as_ref()), drift, transaction };
         let generation = *generation;
         self.pending.insert(family, Pending { hash: hash(&plan), generation, changes, target });
         Ok(plan)

@@ -83,6 +83,25 @@ drop_in() {
     inside systemctl daemon-reload
 }
 
+# reload_takes_effect: a policy that is the reverse of the ordinary one, and the ordinary one again.
+reload_takes_effect() {
+    configure "nonMasqueradeCIDRs: [203.0.113.0/24]"
+    inside systemctl reload ip-masq-agent
+    reset_counters
+    send_flows $PUBLIC 20
+    send_flows $PRIVATE 20
+    equals 'plain to the public address' "$(arrived public-plain)" 20
+    equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
+    configure "$ORDINARY"
+    inside systemctl reload ip-masq-agent
+    policy_holds
+}
+
+# version: of the installed .deb.
+version() {
+    inside dpkg-query -W -f '${Version}' ip-masq-agent
+}
+
 # go_agent_rules: what a Go agent leaves in the kernel.
 go_agent_rules() {
     inside iptables-restore --noflush <<'RULES'

@@ -77,16 +77,7 @@ is_confined() {
 
 reloads() {
     steady
-    configure "nonMasqueradeCIDRs: [203.0.113.0/24]"
-    inside systemctl reload ip-masq-agent
-    reset_counters
-    send_flows $PUBLIC 20
-    send_flows $PRIVATE 20
-    equals 'plain to the public address' "$(arrived public-plain)" 20
-    equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
-    configure "$ORDINARY"
-    inside systemctl reload ip-masq-agent
-    policy_holds
+    reload_takes_effect
 }
 
 explains() {
@@ -182,10 +173,6 @@ watchdog_bites() {
     wait_until 20 has_restarted "$before"
     stop_stream
     journal | grep -iE 'watchdog'
-}
-
-version() {
-    inside dpkg-query -W -f '${Version}' ip-masq-agent
 }
 
 upgrades_gaplessly() {

@@ -66,14 +66,7 @@ without_capability() {
 over_go_agent() {
     off
     configure "$ORDINARY"
-    inside iptables-restore --noflush <<'RULES'
-*nat
-:IP-MASQ-AGENT - [0:0]
--A POSTROUTING -m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT
--A IP-MASQ-AGENT -d 169.254.0.0/16 -m comment --comment "ip-masq-agent: local traffic is not subject to MASQUERADE" -j RETURN
--A IP-MASQ-AGENT -m comment --comment "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)" -j MASQUERADE --random-fully
-COMMIT
-RULES
+    go_agent_rules
     inside systemctl start ip-masq-agent
     policy_holds
     equals 'jumps to our chain' "$(inside iptables -t nat -S POSTROUTING | grep -c -- '-j IP-MASQ-AGENT')" 1

@@ -6,7 +6,7 @@ NEEDS := mount:mount ip:iproute2 iptables:iptables ipset:ipset nft:nftables conn
 # And what the tests need besides.
 needs-of-tests: NEEDS += ping:iputils-ping mandoc:mandoc sysctl:procps systemd-analyze:systemd
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-# How long `make fuzz` spends on each reader.
+# How long `make fuzz` spends on each reader, and `make soak` altogether when no STEPS are given.
 SECONDS := 60
 # Everything that touches a network runs in namespaces of its own, so that not even a mistake reaches the machine's.
 # An ordinary user becomes root of a user namespace.
@@ -14,7 +14,7 @@ IN_LAB := unshare --net --mount $(if $(SUDO),--map-root-user) -- \
 	sh -c 'ip link set lo up && mount -t tmpfs -o mode=755 lab /run && exec "$$@"' lab
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench fuzz lint fmt check-all clean needs needs-of-tests
+.PHONY: help build demo test soak no-gap endurance bench fuzz lint fmt check-all clean needs needs-of-tests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -29,6 +29,20 @@ demo: needs ## a LAN, a gateway with the real service, an outside: which source 
 test: needs-of-tests ## every test, in namespaces of its own
 	$(CARGO) test --locked --no-run
 	$(IN_LAB) $(CARGO) test --locked --offline --no-fail-fast
+
+# What tests/faults reads from the environment; docs/testing.md says what each is.
+soak no-gap endurance: export SECONDS := $(SECONDS)
+soak: needs ## random faults, from a fresh seed: SECONDS=60 or STEPS=, SEED=, BACKEND=, REPLAY=
+	$(CARGO) test --locked --test faults --no-run
+	$(IN_LAB) $(CARGO) test --locked --offline --test faults a_campaign -- --ignored --nocapture
+
+no-gap: needs ## a million flows on each backend through starts, reloads, switches and repairs: none has a wrong source
+	$(CARGO) test --release --locked --test faults --no-run
+	$(IN_LAB) $(CARGO) test --release --locked --offline --test faults of_a_million -- --ignored --nocapture
+
+endurance: needs ## RELOADS=10000 and REPAIRS=10000 on each backend: memory, descriptors and log stay what they were
+	$(CARGO) test --release --locked --test faults --no-run
+	$(IN_LAB) $(CARGO) test --release --locked --offline --test faults ten_thousand -- --ignored --nocapture
 
 bench: needs ## the numbers of docs/performance.md, measured here; tables, JSON and plot in target/
 	$(CARGO) bench --locked --bench gateway --no-run

@@ -101,7 +101,7 @@ fn demonstrate(lab: &Lab, binary: &str, config: &str, interrupted: &AtomicBool) 
     println!("{DRAWING}");
     heading("1. The service starts with etc/ip-masq-agent/config.yaml as shipped");
     let agent = Agent::new(&lab.gateway, binary, config);
-    let service = agent.start();
+    let mut service = agent.start();
     let before = table(lab, &agent, interrupted)?;
     print_head();
     before.iter().for_each(|row| print_row(row, false));

@@ -34,9 +34,9 @@ pub struct Cli {
 /// `--config` and `--config-dir`.
 #[derive(Debug, Clone, Args)]
 pub struct Places {
-    /// The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent].
+    /// The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent].
     ///
-    /// YAML, JSON or TOML, by its extension. With a file named here, no directory of further files is read unless
+    /// YAML, JSON or TOML, by its extension, or by its text where that says nothing. With a file named here, no directory of further files is read unless
     /// --config-dir names one or the file is one of the two default ones.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
@@ -121,7 +121,12 @@ pub struct ExplainArgs {
 
 /// An address as it stands in a packet.
 fn address(text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|error: AddrParseError| error.to_string())?;
+    let address: IpAddr = text.parse().map_err(|_: AddrParseError| match text.split_once('/') {
+        Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
+            format!("an address, not a network; write '{address}'")
+        }
+        _ => "not an IPv4 or IPv6 address".to_owned(),
+    })?;
     match address.to_canonical() {
         canonical if canonical == address => Ok(address),
         canonical => Err(format!("no packet has an IPv4 address written as IPv6; write '{canonical}'")),
@@ -162,8 +167,8 @@ impl Args for KeyFlags {
 impl FromArgMatches for KeyFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut flags = Flags::default();
-        for info in &KEYS {
-            if let Some(values) = matches.get_many::<String>(info.flag) {
+        for info in KEYS.iter() {
+            if let Some(values) = matches.get_many::<String>(&info.flag) {
                 flags.add(info.key, values.cloned());
             }
         }
@@ -176,7 +181,7 @@ impl FromArgMatches for KeyFlags {
     }
 }
 
-fn key_flag(info: &KeyInfo) -> Arg {
+fn key_flag(info: &'static KeyInfo) -> Arg {
     let words = match info.kind {
         Kind::Choice(words) => format!(" [one of: {}]", words().join(", ")),
         _ => String::new(),
@@ -185,8 +190,8 @@ fn key_flag(info: &KeyInfo) -> Arg {
         "" | "[]" => String::new(),
         default => format!(" [default: {}]", default.trim_matches(['[', ']'])),
     };
-    let arg = Arg::new(info.flag)
-        .long(info.flag)
+    let arg = Arg::new(&*info.flag)
+        .long(&*info.flag)
         .value_name(info.kind.placeholder())
         .help(format!("{}{words}{default}", info.help))
         .help_heading("Configuration keys (a flag beats the files; lists repeat or take commas)")
@@ -194,6 +199,8 @@ fn key_flag(info: &KeyInfo) -> Arg {
         .global(true);
     match info.kind {
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        // Refused with the words of the key, not as a flag that nobody knows.
+        Kind::Count | Kind::Duration => arg.allow_negative_numbers(true),
         kind if kind.is_list() => arg.action(ArgAction::Append),
         _ => arg,
     }

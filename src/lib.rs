@@ -18,6 +18,7 @@
 //! | [`agent`] | what to do when something happens, and when to do the next thing | no |
 //! | [`host`] | the edge: poll loop, child processes, systemd, journal, control socket, state files | yes |
 //! | [`command`] | one subcommand each | yes |
+//! | [`text`] | what others named, as it may be shown | no |
 //!
 //! The arrows point one way; `tests/layering.rs` holds them there.
 
@@ -31,3 +32,4 @@ pub mod config;
 pub mod host;
 pub mod policy;
 pub mod ruleset;
+pub mod text;

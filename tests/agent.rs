@@ -1,8 +1,11 @@
 //! The agent in a world that is made of values: no kernel, no files, and a clock that is moved by hand.
 
 use ip_masq_agent::agent::advice::HostView;
-use ip_masq_agent::agent::{Action, Agent, Chosen, Client, Culprit, Event, Job, Origin, Outcome, Report, Setup, State};
-use ip_masq_agent::backend::{BackendName, Cleared, Error, ErrorKind, Fingerprint};
+use ip_masq_agent::agent::{
+    Action, AfterStop, Agent, Checked, Chosen, Client, Culprit, Depth, Event, Job, Origin, Outcome, Report, Setup,
+    State,
+};
+use ip_masq_agent::backend::{BackendName, Cleared, Error, ErrorKind};
 use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
 use ip_masq_agent::policy::Family;
 use std::collections::VecDeque;
@@ -15,6 +18,9 @@ const OTHER: &str = "nonMasqueradeCIDRs: [192.168.0.0/16]";
 const BAD: &str = "nonMasqueradeCIDRs: [10.0.0.0/33]";
 const BOTH: &str = "enableIPv6: true";
 
+/// After this another look at the kernel is made at once.
+const MOMENT: Duration = Duration::from_millis(20);
+
 struct World {
     agent: Agent,
     now: Instant,
@@ -23,16 +29,30 @@ struct World {
     last_good: Option<Vec<SourceText>>,
     /// What the next reconciliations of a family come to; in sync when nothing is said.
     answers: Vec<(Family, Result<bool, ErrorKind>)>,
-    /// Moves with every write and with everything that somebody else does.
-    generation: u64,
-    /// What the generation is blind to.
-    contents: u64,
+    /// Our rules, or what shapes them, were changed since they were last seen to.
+    moved: bool,
+    /// Only a thorough look sees that.
+    contents_moved: bool,
+    /// Rules show where none are wanted.
+    strays: bool,
+    /// What a stop comes to; removed when nothing is said.
+    flushes: Vec<ErrorKind>,
+    /// The processor time of a repair.
+    cost: Duration,
+    doubted_until: Option<Instant>,
+    checks: usize,
     job: Job,
     watchable: bool,
     saveable: bool,
     bridged: bool,
     /// Rules of an earlier run can't be removed.
     leftover: bool,
+    /// Why.
+    in_the_way: ErrorKind,
+    /// Nothing is there any more to be removed.
+    nothing_left: bool,
+    /// What happens after the next family was made right, and cannot wait until all are.
+    between: Option<Event>,
     /// What was seen, in words.
     seen: Vec<String>,
     reconciled: usize,
@@ -50,13 +70,21 @@ impl World {
             file,
             last_good: None,
             answers: Vec::new(),
-            generation: 1,
-            contents: 1,
+            moved: false,
+            contents_moved: false,
+            strays: false,
+            flushes: Vec::new(),
+            cost: Duration::ZERO,
+            doubted_until: None,
+            checks: 0,
             job: Job::Stop,
             watchable: true,
             saveable: true,
             bridged: false,
             leftover: false,
+            in_the_way: ErrorKind::MissingTool,
+            nothing_left: false,
+            between: None,
             seen: Vec::new(),
             reconciled: 0,
             writes: 0,
@@ -68,6 +96,7 @@ impl World {
     fn running(file: &'static str) -> Self {
         let mut world = World::new(Some(file));
         world.happen(Event::Started);
+        world.pass(MOMENT);
         world.seen.clear();
         world
     }
@@ -78,8 +107,13 @@ impl World {
             if self.exit.is_some() {
                 return;
             }
-            if let Some(result) = self.act(action) {
-                self.agent.handle(result, self.now).into_iter().rev().for_each(|action| actions.push_front(action));
+            let is_work = matches!(action, Action::Reconcile(..));
+            let result = self.act(action);
+            for event in result.into_iter().chain(self.between.take_if(|_| is_work)) {
+                if matches!(event, Event::Terminate(_)) {
+                    actions.retain(Action::survives_a_stop);
+                }
+                self.agent.handle(event, self.now).into_iter().rev().for_each(|action| actions.push_front(action));
             }
         }
     }
@@ -97,21 +131,27 @@ impl World {
             }
             Action::Reconcile(family, _) => {
                 self.reconciled += 1;
-                Some(Event::Reconciled(family, self.reconcile(family)))
+                Some(Event::Reconciled(family, self.reconcile(family), self.cost))
             }
-            Action::ReadFingerprint => Some(Event::FingerprintRead(Some(Fingerprint(vec![self.generation])))),
-            Action::ReadContents => Some(Event::ContentsRead(Some(Fingerprint(vec![self.generation, self.contents])))),
+            Action::Check(depth, _) => Some(Event::Checked(depth, self.check(depth))),
             Action::SaveLastGood(sources) => {
                 self.saved += 1;
                 self.last_good = Some(sources.to_vec());
                 Some(Event::LastGoodSaved(if self.saveable { Ok(()) } else { Err("full".to_owned()) }))
             }
             Action::ReadJob => Some(Event::JobRead(self.job)),
+            Action::ReadAfterStop(families) => {
+                self.seen.push(format!("read after stop {families:?}"));
+                Some(Event::AfterStopRead(AfterStop(Vec::new())))
+            }
             Action::Flush => {
                 self.seen.push("flush".to_owned());
-                Some(Event::Flushed(Vec::new()))
+                let failure = (!self.flushes.is_empty()).then(|| self.flushes.remove(0));
+                let result = failure.map_or(Ok(Vec::new()), |kind| Err(Error::new(kind, "held")));
+                let (backend, family) = (BackendName::IptablesNft, Family::V4);
+                Some(Event::Flushed(vec![Cleared { backend, family, result, notes: Vec::new() }]))
             }
-            Action::ClearOthers => Some(Event::OthersCleared(vec![self.clear()])),
+            Action::RemoveStrays(..) => Some(Event::StraysRemoved(vec![self.clear()], self.cost)),
             other => {
                 self.note(other);
                 None
@@ -129,9 +169,22 @@ impl World {
         }
     }
 
+    fn check(&mut self, depth: Depth) -> Checked {
+        self.checks += 1;
+        let thorough = depth == Depth::Contents;
+        Checked {
+            moved: self.moved || (thorough && self.contents_moved),
+            strays: self.strays,
+            doubted_until: self.doubted_until,
+            cost: Duration::from_micros(200),
+        }
+    }
+
     fn clear(&mut self) -> Cleared {
         self.seen.push("clear".to_owned());
-        let result = if self.leftover { Err(Error::new(ErrorKind::Busy, "held")) } else { Ok(vec!["it".to_owned()]) };
+        self.strays = self.leftover;
+        let removed = if self.nothing_left { Vec::new() } else { vec!["it".to_owned()] };
+        let result = if self.leftover { Err(Error::new(self.in_the_way, "held")) } else { Ok(removed) };
         Cleared { backend: BackendName::Nftables, family: Family::V4, result, notes: Vec::new() }
     }
 
@@ -142,14 +195,13 @@ impl World {
     }
 
     fn reconcile(&mut self, family: Family) -> Result<Outcome, Error> {
+        (self.moved, self.contents_moved) = (false, false);
+        self.doubted_until.take_if(|until| *until <= self.now);
         let answer = self.answers.iter().position(|(of, _)| *of == family).map(|place| self.answers.remove(place).1);
         let written = answer.unwrap_or(Ok(false)).map_err(|kind| Error::new(kind, format!("{kind:?}")))?;
-        self.generation += u64::from(written);
         self.writes += usize::from(written);
         Ok(Outcome {
             written: written.then(|| vec!["the chain is missing".to_owned()]),
-            fingerprint: Some(Fingerprint(vec![self.generation])),
-            contents: Some(Fingerprint(vec![self.generation, self.contents])),
             notes: Vec::new(),
             bridged: self.bridged,
             took: Duration::from_millis(3),
@@ -158,9 +210,14 @@ impl World {
 
     /// Somebody else changes our rules, and the kernel says so.
     fn meddle(&mut self, program: &str) {
-        self.generation += 1;
+        self.moved = true;
         self.answers.push((Family::V4, Ok(true)));
-        self.happen(Event::RulesMoved(Some(Culprit { program: program.to_owned(), pid: Some(812), caller: None })));
+        self.happen(commit(program));
+        self.pass(MOMENT);
+    }
+
+    fn stop(&mut self) {
+        self.happen(Event::Terminate(self.now + Duration::from_secs(20)));
     }
 
     /// Lets time pass, with a tick at each deadline.
@@ -204,12 +261,48 @@ impl World {
     }
 }
 
+fn commit(program: &str) -> Event {
+    Event::RulesMoved(vec![Culprit { program: program.to_owned(), pid: Some(812), caller: None }])
+}
+
 #[test]
 fn a_start_says_ready_after_the_kernel_agreed_and_saves_what_it_agreed_to() {
     let mut world = World::new(Some(GOOD));
     world.happen(Event::Started);
     world.assert_seen(&["Status(\"starting", "BackendChosen", "Status(\"masquerading", "Applied", "Ready"]);
-    assert_eq!((world.reconciled, world.saved, world.state()), (2, 1, State::Ready));
+    assert_eq!((world.reconciled, world.saved, world.state()), (1, 1, State::Ready));
+}
+
+#[test]
+fn a_stop_between_the_families_of_the_start_removes_what_is_in() {
+    let mut world = World::new(Some(BOTH));
+    world.between = Some(Event::Terminate(world.now + Duration::from_secs(20)));
+    world.happen(Event::Started);
+    world.assert_seen(&["Stopping", "flush", "Stopped: stopped; the rules are removed"]);
+    assert_eq!((world.exit, world.reconciled), (Some(0), 1));
+}
+
+#[test]
+fn a_stop_between_the_families_of_a_reload_answers_who_waits_for_that() {
+    let mut world = World::running(BOTH);
+    world.between = Some(Event::Terminate(world.now + Duration::from_secs(20)));
+    world.happen(Event::ReloadRequested(Client(7)));
+    world.assert_seen(&["Reloading", "Stopping", "answer Refused", "flush"]);
+    assert_eq!((world.exit, world.count("Ready")), (Some(0), 0));
+}
+
+#[test]
+fn long_work_feeds_the_watchdog_when_that_is_due_and_does_nothing_else() {
+    let mut world = World::running(BOTH);
+    world.happen(Event::Tick);
+    world.seen.clear();
+    for (second, fed) in [(29, 0), (31, 1), (40, 1), (62, 2)] {
+        let begun = world.now;
+        world.now += Duration::from_secs(second);
+        world.happen(Event::Working);
+        world.now = begun;
+        assert_eq!((world.count("Watchdog"), world.seen.len()), (fed, fed), "after {second} s");
+    }
 }
 
 #[test]
@@ -305,6 +398,19 @@ fn a_lock_that_was_held_at_a_reload_is_not_waited_for_until_the_next_resync() {
 }
 
 #[test]
+fn a_configuration_for_which_the_kernel_stays_too_busy_is_tried_less_and_less_often() {
+    let mut world = World::running(GOOD);
+    world.file = Some(OTHER);
+    // What is in force can be verified all the while.
+    world.answers = [(Family::V4, Err(ErrorKind::Busy)), (Family::V4, Ok(false))].repeat(1000);
+    world.happen(Event::Hangup);
+    let reconciled = world.reconciled;
+    world.pass(Duration::from_secs(50));
+    let tries = (world.reconciled - reconciled) / 2;
+    assert!((10..=20).contains(&tries), "{tries}");
+}
+
+#[test]
 fn a_backend_that_has_to_wait_is_warned_of_and_the_way_back_is_not() {
     let mut world = World::running("backend: auto");
     for (file, warnings) in [("backend: nftables", 1), ("backend: iptables-nft", 1), ("backend: iptables-legacy", 2)] {
@@ -322,7 +428,7 @@ fn what_is_in_force_is_repaired_while_a_newer_configuration_is_refused() {
     let mut world = World::running(GOOD);
     world.file = Some(OTHER);
     world.answers = vec![(Family::V4, Err(ErrorKind::Refused)), (Family::V4, Ok(true))];
-    world.contents += 1;
+    world.contents_moved = true;
     world.pass(Duration::from_secs(61));
     world.assert_seen(&["Degraded", "Repaired"]);
     assert_eq!(world.state(), State::Degraded);
@@ -341,41 +447,104 @@ fn an_edit_during_a_start_that_waits_is_not_undone_by_the_older_text() {
 }
 
 #[test]
-fn an_unchanged_resync_asks_for_the_fingerprint_and_nothing_else() {
+fn an_unchanged_resync_looks_at_the_kernel_and_does_nothing_else() {
     let mut world = World::running(GOOD);
-    let reconciled = world.reconciled;
+    let (reconciled, checks) = (world.reconciled, world.checks);
     world.pass(Duration::from_secs(600));
     world.seen.retain(|line| line != "Watchdog");
-    assert_eq!((world.reconciled, &world.seen), (reconciled, &Vec::new()));
+    assert_eq!((world.reconciled, world.checks, &world.seen), (reconciled, checks + 10, &Vec::new()));
 }
 
 #[test]
-fn what_the_fingerprint_is_blind_to_is_repaired_at_the_resync() {
+fn what_a_quick_look_is_blind_to_is_repaired_at_the_resync() {
     let mut world = World::running(GOOD);
-    world.contents += 1;
-    world.happen(Event::RulesMoved(None));
+    world.contents_moved = true;
+    world.happen(Event::RulesMoved(Vec::new()));
     assert_eq!(world.count("Repaired"), 0);
     world.answers.push((Family::V4, Ok(true)));
     world.pass(Duration::from_secs(61));
-    world.assert_seen(&["Repaired: IPv4 rules changed by somebody"]);
+    world.assert_seen(&["Repaired: IPv4 rules changed by another program"]);
 }
 
 #[test]
-fn drift_is_repaired_and_the_culprit_named() {
+fn elements_that_were_only_counted_are_read_when_their_time_is_up_however_far_the_resync_is() {
+    let mut world = World::running("resyncInterval: 1h");
+    world.contents_moved = true;
+    world.doubted_until = Some(world.now + Duration::from_secs(30));
+    world.happen(commit("ipset"));
+    world.answers.push((Family::V4, Ok(true)));
+    world.pass(Duration::from_secs(29));
+    assert_eq!(world.count("Repaired"), 0);
+    let reconciled = world.reconciled;
+    world.pass(Duration::from_secs(2));
+    assert_eq!((world.count("Repaired"), world.reconciled - reconciled), (1, 1));
+}
+
+#[test]
+fn elements_that_cannot_be_read_when_their_time_is_up_keep_nobody_busy() {
+    let mut world = World::running("resyncInterval: 1h");
+    world.doubted_until = Some(world.now);
+    world.happen(commit("ipset"));
+    world.happen(Event::Tick);
+    assert!(world.agent.deadline() > Some(world.now));
+}
+
+#[test]
+fn a_resync_and_an_edit_come_in_time_while_others_commit_and_files_change_all_the_while() {
+    let mut world = World::running("resyncInterval: 2s");
+    world.file = Some(OTHER);
+    // Nobody tells of the edit: the file is the target of a link.
+    for _ in 0..3 {
+        world.moved = true;
+        world.happen(commit("other"));
+        world.pass(Duration::from_millis(700));
+    }
+    assert_eq!(world.count("Reloaded"), 1, "{:?}", world.seen);
+
+    let mut world = World::running("resyncInterval: 1h");
+    world.file = Some(OTHER);
+    for _ in 0..21 {
+        world.happen(Event::FilesChanged);
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.count("Reloaded"), 1, "two seconds after the first change");
+}
+
+#[test]
+fn drift_is_repaired_and_the_program_named() {
     let mut world = World::running(GOOD);
     world.meddle("firewalld");
     world.assert_seen(&["Repaired: IPv4 rules changed by firewalld[812]; repaired in 3.0 ms: the chain is missing"]);
-    world.happen(Event::RulesMoved(Some(Culprit { program: "iptables-nft-re".into(), pid: Some(1), caller: None })));
-    assert_eq!(world.seen, Vec::<String>::new(), "our own commit");
+    world.happen(commit("other"));
+    assert_eq!(world.seen, Vec::<String>::new(), "rules of their own");
+    world.meddle("iptables");
+    world.assert_seen(&["Repaired: IPv4 rules changed by iptables[812]; "]);
+}
+
+#[test]
+fn each_program_that_may_have_done_it_is_named() {
+    let mut world = World::running(GOOD);
+    world.moved = true;
+    world.answers.push((Family::V4, Ok(true)));
+    let program = |name: &str| Culprit { program: name.into(), pid: None, caller: None };
+    world.happen(Event::RulesMoved(vec![program("nft"), program("iptables"), program("nft")]));
+    world.pass(MOMENT);
+    world.assert_seen(&["Repaired: IPv4 rules changed by nft or iptables; "]);
+    world.moved = true;
+    world.answers.push((Family::V4, Ok(true)));
+    let process = |pid| Culprit { program: "nft".into(), pid: Some(pid), caller: Some("sh[7]".into()) };
+    world.happen(Event::RulesMoved(vec![process(8), program("iptables"), process(9)]));
+    world.assert_seen(&["Repaired: IPv4 rules changed by nft or iptables; "]);
 }
 
 #[test]
 fn rules_that_follow_a_sysctl_are_nobodys_change() {
     let mut world = World::running(GOOD);
     world.bridged = true;
-    world.contents += 1;
+    world.moved = true;
     world.answers.push((Family::V4, Ok(true)));
-    world.pass(Duration::from_secs(61));
+    world.happen(Event::HostChanged);
+    world.pass(MOMENT);
     world.assert_seen(&["Adapted: IPv4 rules follow net.bridge.bridge-nf-call-iptables, which is 1 now; written in"]);
     assert_eq!(world.report().last_repair, None);
     world.meddle("firewalld");
@@ -383,38 +552,143 @@ fn rules_that_follow_a_sysctl_are_nobodys_change() {
 }
 
 #[test]
-fn a_program_that_changes_its_own_rules_costs_a_look_a_second() {
+fn a_program_that_changes_its_own_rules_delays_no_repair_and_costs_a_fiftieth_of_the_time() {
     let mut world = World::running(GOOD);
-    let before = world.reconciled;
+    let (checks, reconciled) = (world.checks, world.reconciled);
+    // Ten a second: each is looked at.
     for _ in 0..1000 {
-        world.generation += 1;
-        world.happen(Event::RulesMoved(None));
-        world.pass(Duration::from_millis(10));
+        world.happen(commit("other"));
+        world.pass(Duration::from_millis(100));
     }
-    let looks = world.reconciled - before;
-    assert!((10..=21).contains(&looks), "{looks}");
-    assert_eq!(world.count("Repaired"), 0);
+    // And a resync each minute.
+    assert_eq!((world.checks - checks, world.reconciled - reconciled, world.count("Repaired")), (1001, 0, 0));
+    // A thousand a second, for ten seconds: 200 ms of work at most, and 100 ms at once.
+    let checks = world.checks;
+    for _ in 0..10_000 {
+        if !world.agent.defers_events(world.now) {
+            world.happen(commit("other"));
+        }
+        world.pass(Duration::from_millis(1));
+    }
+    let cost = Duration::from_micros(200) * (world.checks - checks) as u32;
+    assert!((90..=310).contains(&cost.as_millis()), "{cost:?}");
+    world.meddle("firewalld");
+    world.pass(Duration::from_millis(20));
+    assert_eq!(world.count("Repaired"), 1, "in time all the same");
 }
 
 #[test]
-fn a_fight_is_reported_once_held_back_and_over_after_a_quiet_minute() {
+fn a_fight_is_reported_once_repaired_each_time_and_over_after_a_quiet_minute() {
     let mut world = World::running(GOOD);
     for _ in 0..300 {
         world.meddle("firewalld");
-        world.answers.clear();
-        world.answers.push((Family::V4, Ok(true)));
         world.pass(Duration::from_secs(1));
     }
-    assert_eq!((world.count("Repaired"), world.count("Fight:")), (4, 1));
-    assert_eq!(world.state(), State::Degraded);
-    assert!((12..=20).contains(&world.writes), "{} repairs in five minutes", world.writes);
+    assert_eq!((world.count("Repaired"), world.count("Fight:"), world.writes), (4, 1, 300));
     let report = world.report();
+    assert_eq!(
+        (report.state, report.degraded.as_slice()),
+        (State::Degraded, &["another program keeps changing our IPv4 rules".to_owned()][..],)
+    );
+    assert!(!report.summary.contains("masquerading"), "{}", report.summary);
     assert_eq!(report.last_repair.unwrap().by.as_deref(), Some("firewalld[812]"));
-    assert!(!report.families[0].in_sync, "nobody has looked at the rules since they were moved");
-    assert_eq!(report.families[0].to_string(), "stirred by others, looked at again within 30 s");
-    world.answers.clear();
     world.pass(Duration::from_secs(120));
-    assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));
+    assert_eq!(
+        (world.count("FightOver: no program has changed our IPv4 rules for a minute; 300"), world.state()),
+        (1, State::Ready)
+    );
+}
+
+#[test]
+fn a_fight_that_costs_too_much_still_brings_a_repair_each_second() {
+    let mut world = World::running(GOOD);
+    world.cost = Duration::from_millis(500);
+    for _ in 0..1000 {
+        world.moved = true;
+        if !world.agent.defers_events(world.now) {
+            world.meddle("firewalld");
+        }
+        world.pass(Duration::from_millis(10));
+    }
+    assert!((10..=13).contains(&world.writes), "{} in ten seconds", world.writes);
+}
+
+#[test]
+fn rules_that_are_put_where_none_are_wanted_are_removed_and_the_program_is_named() {
+    let mut world = World::running(GOOD);
+    world.strays = true;
+    world.happen(commit("nft"));
+    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules put there by nft[812] were removed from nftables: it"]);
+    world.strays = true;
+    world.happen(Event::Hangup);
+    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules of an earlier run were removed", "Ready"]);
+    world.strays = true;
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules put there by another program were removed"]);
+}
+
+#[test]
+fn a_stop_waits_for_what_is_in_the_way_and_no_longer_than_systemd_does() {
+    let mut world = World::running(GOOD);
+    world.flushes = vec![ErrorKind::Busy, ErrorKind::Timeout];
+    world.stop();
+    assert_eq!(world.exit, None);
+    assert_eq!(world.report().summary, "stopping, waiting: held");
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.count("flush"), world.exit), (3, Some(0)));
+    world.assert_seen(&["Stopped: stopped; the rules are removed"]);
+
+    let mut world = World::running(GOOD);
+    world.flushes = vec![ErrorKind::Busy; 100];
+    let begun = world.now;
+    world.stop();
+    while world.exit.is_none() {
+        world.pass(Duration::from_millis(100));
+    }
+    assert!((15..25).contains(&(world.now - begun).as_secs()), "{:?}", world.now - begun);
+    world
+        .assert_seen(&["Failed: the IPv4 rules could not be removed: held", "Stopped: stopped; the rules are not all"]);
+    assert_eq!(world.exit, Some(1));
+
+    let mut world = World::running(GOOD);
+    world.flushes = vec![ErrorKind::Permission];
+    world.stop();
+    assert_eq!(world.exit, Some(1), "waiting would not help");
+}
+
+#[test]
+fn a_stop_that_has_to_wait_does_and_begins_nothing_else() {
+    let mut world = World::new(Some(BOTH));
+    world.flushes = vec![ErrorKind::Busy; 3];
+    world.between = Some(Event::Terminate(world.now + Duration::from_secs(20)));
+    world.happen(Event::Started);
+    let told: [Event; 5] = [
+        Event::FilesChanged,
+        Event::HostChanged,
+        Event::Hangup,
+        commit("nft"),
+        Event::Watching(Err("reading rule events failed".to_owned())),
+    ];
+    told.into_iter().for_each(|event| world.happen(event));
+    assert_eq!((world.state(), world.reconciled, world.count("Ready")), (State::Stopping, 1, 0));
+    world.now += Duration::from_millis(1500);
+    world.happen(Event::Tick);
+    assert!(world.agent.deadline() > Some(world.now), "nothing that is due and never done");
+    world.pass(Duration::from_secs(5));
+    assert_eq!((world.exit, world.reconciled, world.writes), (Some(0), 1, 0));
+}
+
+#[test]
+fn a_stop_waits_as_little_as_the_first_failure_however_long_something_failed_before() {
+    let mut world = World::running(GOOD);
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 100];
+    world.moved = true;
+    world.happen(commit("nft"));
+    world.pass(Duration::from_secs(40));
+    world.flushes = vec![ErrorKind::Busy];
+    world.stop();
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.exit, Some(0));
 }
 
 #[test]
@@ -430,18 +704,21 @@ fn ipv6_that_fails_is_degraded_visible_and_tried_again() {
 }
 
 #[test]
-fn what_an_earlier_run_left_of_ipv6_goes_after_ready() {
+fn what_an_earlier_run_left_goes_after_ready() {
     let mut world = World::new(Some(GOOD));
-    world.answers.push((Family::V6, Ok(true)));
     world.happen(Event::Started);
-    world.assert_seen(&["Ready", "LeftoversRemoved: IPv6 is not enabled"]);
+    world.assert_seen(&[
+        "Ready",
+        "clear",
+        "OthersRemoved: IPv4 rules of an earlier run were removed from nftables: it",
+    ]);
     assert_eq!(world.report().last_repair, None);
 }
 
 #[test]
 fn what_fails_on_the_same_rules_is_not_tried_every_second() {
     let mut world = World::running("ruleWatch: poll");
-    world.generation += 1;
+    world.moved = true;
     world.answers = vec![(Family::V4, Err(ErrorKind::Foreign)); 100];
     let before = world.reconciled;
     world.pass(Duration::from_secs(120));
@@ -485,12 +762,20 @@ fn a_stop_cleans_and_half_a_restart_does_not() {
     for (job, flushes) in [(Job::Stop, 1), (Job::NoSystemd, 1), (Job::Restart, 0), (Job::Unknown, 0)] {
         let mut world = World::running(GOOD);
         world.job = job;
-        world.happen(Event::Terminate);
+        world.stop();
         assert_eq!((world.count("flush"), world.count("Stopping"), world.exit), (flushes, 1, Some(0)), "{job:?}");
-        assert_eq!(world.count("Stopped"), 1);
+        assert_eq!((world.count("Stopped"), world.count("Removing")), (1, flushes));
+        if flushes > 0 {
+            world.assert_seen(&[
+                "read after stop [V4]",
+                "Removing: stopping: the rules are removed",
+                "flush",
+                "Stopped",
+            ]);
+        }
     }
     let mut world = World::running("onStop: keep");
-    world.happen(Event::Terminate);
+    world.stop();
     assert_eq!((world.count("flush"), world.exit), (0, Some(0)));
 }
 
@@ -500,10 +785,8 @@ fn what_happens_before_we_listen_or_while_we_write_is_not_missed() {
     world.answers = vec![(Family::V4, Ok(true)), (Family::V6, Ok(true))];
     world.happen(Event::Started);
     // IPv4 was verified, then IPv6 was written: only another look tells whether that was all that moved.
-    assert_eq!((world.reconciled, world.writes, world.count("Repaired")), (4, 2, 0));
-    let settled = world.reconciled;
-    world.happen(Event::RulesMoved(None));
-    assert_eq!(world.reconciled, settled);
+    // And after what an earlier run left was looked for, as that is done unheard, too.
+    assert_eq!((world.reconciled, world.writes, world.checks), (2, 2, 2));
 }
 
 #[test]
@@ -512,10 +795,10 @@ fn without_events_the_kernel_is_asked_once_a_second() {
     world.watchable = false;
     world.happen(Event::Started);
     world.assert_seen(&["WatchLost", "Ready"]);
-    world.generation += 1;
+    world.moved = true;
     world.answers.push((Family::V4, Ok(true)));
     world.pass(Duration::from_millis(1100));
-    world.assert_seen(&["Repaired: IPv4 rules changed by somebody"]);
+    world.assert_seen(&["Repaired: IPv4 rules changed by another program"]);
     assert_eq!(world.count("WatchLost"), 0, "said once");
 }
 
@@ -544,11 +827,50 @@ fn rules_of_an_earlier_run_that_stay_are_said_once_and_tried_again_at_each_resyn
     world.pass(Duration::from_secs(190));
     let warning = "IPv4 rules of an earlier run or of a Go agent are still in nftables and act beside ours: held";
     assert_eq!((world.count("clear"), world.count(&format!("Warning: {warning}"))), (4, 1));
-    assert_eq!((world.report().warnings, world.state()), (vec![warning.to_owned()], State::Ready));
+    assert_eq!((world.report().degraded, world.state()), (vec![warning.to_owned()], State::Degraded));
     world.leftover = false;
     world.pass(Duration::from_secs(600));
     assert_eq!((world.count("clear"), world.count("OthersRemoved")), (5, 1));
-    assert_eq!(world.report().warnings, Vec::<String>::new());
+    assert_eq!(world.report().degraded, Vec::<String>::new());
+}
+
+#[test]
+fn rules_where_none_are_wanted_wait_for_a_lock_and_not_for_the_next_resync() {
+    let mut world = World::running("resyncInterval: 24h");
+    (world.strays, world.leftover, world.in_the_way) = (true, true, ErrorKind::Busy);
+    world.happen(commit("nft"));
+    world.pass(Duration::from_secs(1));
+    assert_eq!((world.count("Warning"), world.state()), (1, State::Degraded));
+    world.leftover = false;
+    world.pass(Duration::from_secs(5));
+    world.assert_seen(&["OthersRemoved", "Recovered"]);
+    assert_eq!(world.state(), State::Ready);
+}
+
+#[test]
+fn rules_that_could_not_be_removed_and_that_somebody_else_removes_are_forgotten() {
+    let mut world = World::new(Some(GOOD));
+    world.leftover = true;
+    world.happen(Event::Started);
+    assert_eq!(world.state(), State::Degraded);
+    (world.leftover, world.strays) = (false, false);
+    world.nothing_left = true;
+    world.pass(Duration::from_secs(61));
+    assert_eq!((world.state(), world.count("Recovered")), (State::Ready, 1), "{:?}", world.seen);
+}
+
+#[test]
+fn rules_that_come_back_again_and_again_where_none_are_wanted_are_a_fight_and_said_once() {
+    let mut world = World::running(GOOD);
+    for _ in 0..100 {
+        world.strays = true;
+        world.happen(commit("restorer"));
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!((world.count("clear"), world.count("OthersRemoved"), world.count("Fight:")), (100, 4, 1));
+    assert_eq!(world.state(), State::Degraded);
+    world.pass(Duration::from_secs(120));
+    assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));
 }
 
 #[test]

@@ -79,8 +79,8 @@ fn command() -> clap::Command {
     let mut command = Cli::command()
         .mut_arg("config", |arg| arg.value_hint(ValueHint::FilePath))
         .mut_arg("config_dir", |arg| arg.value_hint(ValueHint::DirPath));
-    for key in &KEYS {
-        command = command.mut_arg(key.flag, |arg| match key.kind {
+    for key in KEYS.iter() {
+        command = command.mut_arg(&*key.flag, |arg| match key.kind {
             Kind::Choice(words) => arg.value_parser(PossibleValuesParser::new(words())),
             Kind::Switch => arg.value_parser(PossibleValuesParser::new(["true", "false"])),
             _ => arg.value_hint(ValueHint::Other),

@@ -94,7 +94,7 @@ fn every_bad_configuration_is_refused_with_the_exact_message() {
 #[test]
 fn every_key_has_a_case_as_a_file_key_and_as_a_flag() {
     let texts: String = cases().iter().map(|case| fs::read_to_string(&case.expected).unwrap()).collect();
-    for info in &KEYS {
+    for info in KEYS.iter() {
         assert!(texts.contains(&format!(": {}: ", info.name)), "no case for {}", info.name);
         assert!(texts.contains(&format!("\n--{}: ", info.flag)), "no case for --{}", info.flag);
     }

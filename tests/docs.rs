@@ -48,7 +48,7 @@ fn words_follow(page: &str, first: &str, second: &str) -> bool {
 #[test]
 fn every_key_has_type_default_example_and_effect_in_the_manual() {
     let page = read(CONFIG_PAGE);
-    for info in &KEYS {
+    for info in KEYS.iter() {
         let entry = entry(&page, info.name);
         let default = if info.default.is_empty() { "unset" } else { info.default };
         let (facts, effect) = entry.split_once(".Pp\n").unwrap_or_else(|| panic!("{}: no effect", info.name));
@@ -62,7 +62,7 @@ fn every_key_has_type_default_example_and_effect_in_the_manual() {
 #[test]
 fn every_example_of_the_manual_is_a_good_configuration() {
     let page = read(CONFIG_PAGE);
-    for info in &KEYS {
+    for info in KEYS.iter() {
         let example = after(entry(&page, info.name), "Example:");
         let example = example.split(".Pp").next().unwrap_or_default().trim();
         let example = example.strip_prefix(".Li").unwrap_or(example).trim().trim_end_matches(" .");
@@ -95,7 +95,7 @@ const V4: ip_masq_agent::policy::Family = ip_masq_agent::policy::Family::V4;
 #[test]
 fn the_default_configuration_shows_every_key_with_its_default_and_changes_nothing() {
     let text = read(DEFAULT_CONFIG);
-    for info in &KEYS {
+    for info in KEYS.iter() {
         let line = text.lines().find_map(|line| line.strip_prefix('#')?.strip_prefix(info.name)?.strip_prefix(": "));
         let value = line.unwrap_or_else(|| panic!("no line '#{}: …'", info.name));
         assert!(info.default.is_empty() || value == info.default, "{}: {value}", info.name);
@@ -120,7 +120,8 @@ fn mandoc_finds_nothing_to_improve() {
 fn every_place_names_the_same_version() {
     let version = env!("CARGO_PKG_VERSION");
     let changes = read("CHANGELOG.md");
-    let top = changes.lines().find_map(|line| line.strip_prefix("## ")).unwrap_or_default();
+    let released = |heading: &&str| !heading.ends_with("(unreleased)");
+    let top = changes.lines().filter_map(|line| line.strip_prefix("## ")).find(released).unwrap_or_default();
     assert!(top.starts_with(&format!("{version} (")), "CHANGELOG.md: {top}");
     let debian = read("debian/changelog");
     assert!(debian.starts_with(&format!("ip-masq-agent ({version}-")), "debian/changelog");

@@ -134,3 +134,27 @@ fn explain_says_what_happens_to_real_packets() {
         assert!(wrong.is_empty(), "{backend}:\n{}", wrong.join("\n"));
     }
 }
+
+#[test]
+fn addresses_that_a_route_makes_the_hosts_own_are_taken_for_that() {
+    // Local routes for whole networks ("AnyIP"). The kernel asks at which interface an IPv4 route is, and which
+    // interface has an IPv6 address.
+    let routes = "route add local 198.18.0.0/24 dev lo\nroute add local 198.18.1.0/24 dev wan0\n\
+                  route add local 2001:db8:18::/64 dev lo\nroute add local 2001:db8:19::/64 dev wan0\n";
+    let sources = ["198.18.0.5", "198.18.1.5", "2001:db8:18::5", "2001:db8:19::5"];
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip(routes);
+        lab.gateway.sysctl("net/ipv6/ip_nonlocal_bind", "1");
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        gateway.apply("");
+        for source in sources {
+            let to = if source.contains(':') { "2001:db8:5::5" } else { "203.0.113.200" };
+            assert_eq!(difference(&gateway, ("gateway", source), to, ("udp", Kind::Udp)), None, "{backend}");
+        }
+        for destination in sources {
+            let said = gateway.agent.must("explain", &[destination]);
+            assert!(said.contains("an address of this host"), "{backend}: {said}");
+        }
+    }
+}

@@ -24,7 +24,7 @@ fn cases() -> Vec<PathBuf> {
 fn render(config: &Path, backend: &str) -> String {
     let locations = Locations { file: Some(config.to_owned()), trust: Trust::Warn, ..Locations::default() };
     let mut flags = Flags::default();
-    flags.add(Key::Backend, [backend.to_owned()]);
+    flags.add(key("backend"), [backend.to_owned()]);
     let sources = config::read(&locations).unwrap_or_else(|error| panic!("{error}")).sources;
     let config = config::parse(&sources, &flags).unwrap_or_else(|error| panic!("{error}"));
     text(&config, HostFacts::default())
@@ -55,4 +55,8 @@ fn every_case_renders_to_its_iptables_rules() {
 #[test]
 fn every_case_renders_to_its_nftables_rules() {
     compare("nftables", "nftables");
+}
+
+fn key(name: &str) -> Key {
+    Key::named(name).unwrap()
 }

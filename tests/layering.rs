@@ -62,8 +62,13 @@ fn the_ruleset_imports_the_policy_alone_and_does_no_io() {
 
 #[test]
 fn the_renderers_do_no_io() {
-    let iptables = ["render", "rule", "parse", "plan", "sets"].map(|name| format!("backend/iptables/{name}.rs"));
-    let nftables = ["compile", "rule", "table", "change", "text"].map(|name| format!("backend/nftables/{name}.rs"));
+    let iptables =
+        ["render", "rule", "parse", "plan", "ownership", "sets"].map(|name| format!("backend/iptables/{name}.rs"));
+    let nftables = [
+        "apply", "change", "compile", "drift", "interval", "name", "plan", "rule", "stranger", "table", "target",
+        "text",
+    ]
+    .map(|name| format!("backend/nftables/{name}.rs"));
     for renderer in iptables.iter().chain(&nftables) {
         forbid(renderer, &IO);
         forbid(renderer, &["crate::config", "crate::agent", "crate::host", "crate::command"]);

@@ -2,7 +2,8 @@
 
 mod lab;
 
-use lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Namespace, Observer, Probe, parse};
+use lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Namespace, Observer, Probe, RST, SILENCE, SYN_ACK, parse};
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
@@ -302,35 +303,111 @@ fn more_prefixes_than_rules_should_hold_live_in_sets() {
     });
 }
 
+/// Two hosts behind a bridge of the gateway, 198.18.0.2 and 198.18.0.3; the bridge is 198.18.0.1. `None` where the
+/// kernel has no br_netfilter.
+fn bridged(gateway: &Gateway<'_>) -> Option<(Namespace, Namespace)> {
+    let node = &gateway.lab.gateway;
+    if !node.enter(|| std::path::Path::new("/proc/sys/net/bridge").exists()) {
+        lab::skip("no br_netfilter in this kernel");
+        return None;
+    }
+    let host = |name| Namespace::new(name).expect("a namespace");
+    let (left, right) = (host("left"), host("right"));
+    node.ip("link add br0 type bridge\nlink set br0 up\naddr add 198.18.0.1/24 dev br0\n");
+    for (port, peer, address) in [("p0", &left, "198.18.0.2/24"), ("p1", &right, "198.18.0.3/24")] {
+        node.ip(&format!(
+            "link add {port} type veth peer name eth0 netns {}\nlink set {port} master br0 up\n",
+            peer.path()
+        ));
+        peer.ip(&format!("link set eth0 up\naddr add {address} dev eth0\n"));
+    }
+    node.sysctl("net/bridge/bridge-nf-call-iptables", "1");
+    Some((left, right))
+}
+
 #[test]
 fn a_neighbour_behind_a_bridge_keeps_its_source() {
     on_every_backend(|gateway| {
-        let node = &gateway.lab.gateway;
-        if !node.enter(|| std::path::Path::new("/proc/sys/net/bridge").exists()) {
-            return lab::skip("no br_netfilter in this kernel");
-        }
-        let host = |name| Namespace::new(name).expect("a namespace");
-        let (left, right) = (host("left"), host("right"));
-        node.ip("link add br0 type bridge\nlink set br0 up\naddr add 198.18.0.1/24 dev br0\n");
-        for (port, peer, address) in [("p0", &left, "198.18.0.2/24"), ("p1", &right, "198.18.0.3/24")] {
-            node.ip(&format!(
-                "link add {port} type veth peer name eth0 netns {}\nlink set {port} master br0 up\n",
-                peer.path()
-            ));
-            peer.ip(&format!("link set eth0 up\naddr add {address} dev eth0\n"));
-        }
+        let Some((left, right)) = bridged(gateway) else { return };
         let observer = Observer::new(&right);
         let seen = || {
             let probe = Probe::new(Kind::Udp, parse("198.18.0.3"));
             probe.source_seen(&left, &observer).expect("it arrives").to_string()
         };
-        node.sysctl("net/bridge/bridge-nf-call-iptables", "1");
         gateway.apply("masqLocalSource: true");
         assert_eq!(seen(), "198.18.0.1", "without the guard br_netfilter brings the frame to our rules");
         gateway.apply("");
         assert_eq!(seen(), "198.18.0.2");
-        node.sysctl("net/bridge/bridge-nf-call-iptables", "0");
+        gateway.lab.gateway.sysctl("net/bridge/bridge-nf-call-iptables", "0");
         gateway.apply("");
         assert_eq!(seen(), "198.18.0.2");
     });
+}
+
+#[test]
+fn a_transparent_proxys_own_packet_out_of_a_bridge_is_no_bridged_frame() {
+    on_every_backend(|gateway| {
+        let Some((left, right)) = bridged(gateway) else { return };
+        let observer = Observer::new(&right);
+        // The neighbour's address, used by a process of the gateway (IP_TRANSPARENT of ip(7)).
+        let proxy = || -> std::io::Result<()> {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+            socket.set_ip_transparent_v4(true)?;
+            socket.bind(&SocketAddr::new(parse("198.18.0.2"), 0).into())?;
+            socket.send_to(b"proxied", &SocketAddr::new(parse("198.18.0.3"), 9).into()).map(drop)
+        };
+        gateway.apply("");
+        gateway.lab.gateway.enter(proxy).expect("it is sent");
+        let seen = observer.wait(|seen| seen.payload.ends_with(b"proxied")).expect("it arrives");
+        assert_eq!(seen.source, parse("198.18.0.1"));
+        let neighbour = Probe::new(Kind::Udp, parse("198.18.0.3"));
+        assert_eq!(neighbour.source_seen(&left, &observer), Some(parse("198.18.0.2")));
+    });
+}
+
+/// The rules of docs/operations.md, in the words it has them.
+const DROP_INVALID_NFT: &str = "\
+table inet drop-invalid {
+    chain forward {
+        type filter hook forward priority filter
+        ct state invalid drop
+    }
+}
+";
+const DROP_INVALID_IPTABLES: &str = "iptables -I FORWARD -m conntrack --ctstate INVALID -j DROP";
+
+#[test]
+fn what_connection_tracking_calls_invalid_keeps_its_source_until_a_filter_rule_drops_it() {
+    on_every_backend(|gateway| {
+        gateway.apply("nonMasqueradeCIDRs: []");
+        gateway.check(
+            "invalid",
+            "lan  192.168.77.2  tcp      203.0.113.200  203.0.113.1
+             lan  192.168.77.2  syn-ack  203.0.113.200  same
+             lan  192.168.77.2  rst      203.0.113.200  same
+             lan  fd00:77::2    syn-ack  2001:db8:5::5  same",
+        );
+        let gone = |source: &str, destination: &str| {
+            for flags in [SYN_ACK, RST] {
+                let probe = Probe::new(Kind::Tcp, parse(destination)).from(parse(source)).with_flags(flags);
+                probe.send(&gateway.lab.lan);
+                let seen = gateway.lab.observer.wait_for(SILENCE, |seen| probe.is(seen));
+                assert_eq!(seen, None, "flags {flags:#x} to {destination}");
+            }
+        };
+        let node = &gateway.lab.gateway;
+        for command in ["iptables-nft", "iptables-legacy"] {
+            let rule = DROP_INVALID_IPTABLES.split(' ').skip(1).collect::<Vec<_>>();
+            node.must(command, &rule);
+            gone("192.168.77.2", "203.0.113.200");
+            node.must(command, &["-F", "FORWARD"]);
+        }
+        let output = node.run_with_input("nft", &["-f", "-"], DROP_INVALID_NFT);
+        assert!(output.status.success(), "{output:?}");
+        gone("192.168.77.2", "203.0.113.200");
+        gone("fd00:77::2", "2001:db8:5::5");
+        gateway.check("valid packets pass", "lan  192.168.77.2  tcp  203.0.113.200  203.0.113.1");
+    });
+    let manual = include_str!("../docs/operations.md");
+    assert!(manual.contains(DROP_INVALID_NFT) && manual.contains(DROP_INVALID_IPTABLES));
 }

@@ -4,7 +4,7 @@
 mod interpreter;
 mod random;
 
-use interpreter::Rules;
+use interpreter::iptables::Rules;
 use ip_masq_agent::backend::iptables::render::{Context, render};
 use ip_masq_agent::policy::{Family, Flow, Policy};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
@@ -16,10 +16,10 @@ fn agree(policy: &Policy, family: Family, position: JumpPosition, flows: &[Flow]
     let ruleset = Ruleset::new(policy, family, position, BRIDGED).unwrap();
     let context = Context { chain: &ChainName::default(), random_fully: true, sets: has_ipset.then_some(&[]) };
     let text = render(&ruleset, context).to_string();
-    let rules = Rules::read(&text);
+    let rules = Rules::read(&text).unwrap();
     for flow in flows {
         let (verdict, provenance) = policy.verdict(flow);
-        assert_eq!(rules.verdict(flow), verdict, "{flow:?} by {provenance:?}\n{text}");
+        assert_eq!(rules.verdict(flow), Ok(verdict), "{flow:?} by {provenance:?}\n{text}");
     }
 }
 

@@ -4,7 +4,7 @@
 mod lab;
 
 use ip_masq_agent::backend::BackendName;
-use lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Probe, parse};
+use lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Probe, foreign, parse};
 use rustix::process::Signal;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,36 +19,6 @@ fn held(lab: &Lab, backend: BackendName) -> String {
     };
     let listing = lab.gateway.must(program, arguments);
     listing.lines().filter(|line| line.to_lowercase().contains("ip-masq-agent")).collect()
-}
-
-/// Rules of somebody else, next to ours in every variant. None of them matches what the tests send.
-fn add_foreign_rules(lab: &Lab) {
-    for program in ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"] {
-        let source = if program.starts_with("ip6") { "2001:db8:99::/48" } else { "192.0.2.99" };
-        let rules = format!(
-            "*nat\n:THEIRS - [0:0]\n-A THEIRS -s {source} -j ACCEPT\n-A POSTROUTING -s {source} -j THEIRS\n\
-             -A POSTROUTING -s {source} -j MASQUERADE\nCOMMIT\n"
-        );
-        let output = lab.gateway.run_with_input(&format!("{program}-restore"), &["--noflush"], &rules);
-        assert!(output.status.success(), "{program}: {output:?}");
-    }
-    let table = "table inet theirs {\n set s { type ipv4_addr; elements = { 192.0.2.99 }; }\n chain post {\n \
-        type nat hook postrouting priority 150;\n ip saddr @s masquerade\n }\n}\n";
-    let output = lab.gateway.run_with_input("nft", &["-f", "-"], table);
-    assert!(output.status.success(), "{output:?}");
-}
-
-/// Everything that is not ours, as the host's own tools list it.
-fn foreign_rules(lab: &Lab) -> String {
-    let mut found = lab.gateway.must("nft", &["list", "table", "inet", "theirs"]);
-    for program in ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy"] {
-        let listing = lab.gateway.must(&format!("{program}-save"), &["-t", "nat"]);
-        let lines = listing.lines().filter(|line| line.contains("THEIRS") || line.starts_with("-A POSTROUTING"));
-        // The numbers of a built-in chain move by themselves.
-        let theirs = lines.filter(|line| !line.to_lowercase().contains("ip-masq-agent"));
-        found.extend(theirs.map(|line| format!("{program}: {}\n", line.split(" [").next().unwrap_or_default())));
-    }
-    found
 }
 
 /// Sends new flows while `work` is done. Each of them must be masqueraded; returns how many there were.
@@ -98,8 +68,8 @@ fn another_backend_takes_over_without_a_gap_and_the_old_one_is_left_empty() {
     let Some(lab) = Lab::build() else { return };
     let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
     gateway.agent.configure(&config(BACKENDS[0]));
-    add_foreign_rules(&lab);
-    let foreign = foreign_rules(&lab);
+    foreign::add(&lab.gateway);
+    let foreign = foreign::listing(&lab.gateway);
     let mut running = gateway.agent.start();
     let count = under_flows(&lab, "switching", || {
         for backend in BACKENDS.iter().cycle().skip(1).take(2 * BACKENDS.len()) {
@@ -115,7 +85,7 @@ fn another_backend_takes_over_without_a_gap_and_the_old_one_is_left_empty() {
                 }
             }
             assert!(!held(&lab, *backend).is_empty(), "{backend} holds nothing");
-            assert_eq!(foreign_rules(&lab), foreign, "on the way to {backend}");
+            assert_eq!(foreign::listing(&lab.gateway), foreign, "on the way to {backend}");
         }
     });
     assert!(count > 50, "only {count} flows");
@@ -143,9 +113,9 @@ fn reloads_without_a_gap(backend: BackendName, keys: [&str; 2]) {
     let Some(lab) = Lab::build() else { return };
     let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), backend);
     gateway.agent.configure(&format!("{}{}", config(backend), keys[1]));
-    add_foreign_rules(&lab);
-    let foreign = foreign_rules(&lab);
-    let running = gateway.agent.start();
+    foreign::add(&lab.gateway);
+    let foreign = foreign::listing(&lab.gateway);
+    let mut running = gateway.agent.start();
     let count = under_flows(&lab, &format!("{backend} {keys:?}"), || {
         for keys in keys.iter().cycle().take(20) {
             gateway.agent.configure(&format!("{}{keys}", config(backend)));
@@ -154,8 +124,8 @@ fn reloads_without_a_gap(backend: BackendName, keys: [&str; 2]) {
         }
     });
     assert!(count > 20, "only {count} flows");
-    assert_eq!(foreign_rules(&lab), foreign);
-    let log = running.log();
+    assert_eq!(foreign::listing(&lab.gateway), foreign);
+    let log = running.whole_log().join("\n");
     assert!(!log.contains("changed by"), "our own change was taken for somebody's: {log}");
 }
 

@@ -2,7 +2,7 @@
 
 use super::BINARY;
 use super::figure::Figure;
-use super::lab::{Agent, Lab, Namespace, Running};
+use super::lab::{Agent, Lab, Namespace, Service};
 use super::lists::List;
 use ip_masq_agent::host::nfnetlink::Nfnetlink;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ struct Spent {
 }
 
 impl Spent {
-    fn read(service: &Running<'_>) -> Self {
+    fn read(service: &Service) -> Self {
         let file = |name: &str| {
             std::fs::read_to_string(format!("/proc/{}/{name}", service.pid())).expect("a process that runs")
         };
@@ -80,7 +80,7 @@ pub fn idle() -> Vec<Figure> {
         .map(|config| (Lab::build().expect("a lab"), config))
         .collect();
     let agents: Vec<Agent<'_>> = labs.iter().map(|(lab, config)| Agent::new(&lab.gateway, BINARY, config)).collect();
-    let services: Vec<Running<'_>> = agents.iter().map(Agent::start).collect();
+    let services: Vec<Service> = agents.iter().map(Agent::start).collect();
     std::thread::sleep(Duration::from_secs(2));
     let mut cpu = vec![Vec::new(); services.len()];
     let mut memory = vec![Vec::new(); services.len()];
@@ -105,7 +105,7 @@ pub fn idle() -> Vec<Figure> {
 }
 
 /// MB, that is 10⁶ bytes.
-fn resident(service: &Running<'_>) -> f64 {
+fn resident(service: &Service) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).expect("a process that runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says it");
     number(line, 0) * 1024.0 / 1e6

@@ -24,7 +24,7 @@ function __fish_ip_masq_agent_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -73,7 +73,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "explain
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "status" -d 'Say how the running service is doing: exit status 0 healthy, 1 degraded, 3 not running'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "flush" -d 'Remove every rule of ours, of every backend and of the Go agents. Refused while the service is running'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -114,7 +114,7 @@ keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l once -d 'Apply the configuration, verify it, and exit'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l dry-run -d 'Print what would be sent to the kernel now, and change nothing'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -154,7 +154,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l host -d 'Also say what on this host would make the policy moot or harmful'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -193,7 +193,7 @@ persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -232,7 +232,7 @@ persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -274,7 +274,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l proto -d 'The protocol: tcp, udp, sctp, icmp or a number [default: tcp]' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -314,7 +314,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
@@ -354,7 +354,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l o
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config -d 'The main configuration file [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f

@@ -38,9 +38,9 @@ impl HostView {
         address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
     }
 
-    /// True when the address is one of the interface's own.
-    pub fn is_on(&self, address: IpAddr, interface: &str) -> bool {
-        self.addresses.iter().any(|own| own.address == address && own.interface == interface)
+    /// The interfaces that have the address.
+    pub fn interfaces_with(&self, address: IpAddr) -> BTreeSet<String> {
+        self.addresses.iter().filter(|own| own.address == address).map(|own| own.interface.clone()).collect()
     }
 }
 

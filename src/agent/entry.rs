@@ -4,6 +4,7 @@
 
 use crate::backend::BackendName;
 use crate::policy::Family;
+use crate::text;
 
 /// syslog(3) priorities, as far as we use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +91,8 @@ kinds! {
     Dropped = "786df45fbfdc463cba982dd7df552147", Warning;
     /// The service can't begin, or can't go on.
     Failed = "259a58c1d31f4c8cb8b70b0f8a9dddb2", Error;
+    /// A stop is about to remove the rules, and what becomes of masqueraded connections then.
+    Removing = "1301c49d80e640a0aaaef297322ae65b", Notice;
     /// The service stopped, and what became of the rules.
     Stopped = "54ef17bf8183411b98f102720feaf02f", Info;
 }
@@ -99,21 +102,26 @@ kinds! {
 pub struct Entry {
     /// What kind it is.
     pub kind: Kind,
-    /// The text; it may have several lines.
+    /// The text; it has several lines only where they are ours, see [`Entry::lines`].
     pub message: String,
     /// Further fields, names without the `IP_MASQ_` that is put before them.
     pub fields: Vec<(&'static str, String)>,
 }
 
 impl Entry {
-    /// An entry without further fields.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Entry { kind, message: message.into(), fields: Vec::new() }
+    /// An entry of one line, without further fields. Whatever is named in it, nobody else begins a line.
+    pub fn new(kind: Kind, message: impl AsRef<str>) -> Self {
+        Entry { kind, message: text::one_line(message.as_ref()), fields: Vec::new() }
+    }
+
+    /// An entry whose lines are ours, as those of diagnostics are.
+    pub fn lines(kind: Kind, message: impl AsRef<str>) -> Self {
+        Entry { kind, message: text::lines(message.as_ref()).into_owned(), fields: Vec::new() }
     }
 
     /// The same with one more field.
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.fields.push((name, value.to_string()));
+        self.fields.push((name, text::one_line(&value.to_string())));
         self
     }
 

@@ -1,14 +1,15 @@
 //! What can happen to the agent, and what it can ask for. Every action that has a result comes back as an event.
 
 use super::advice::HostView;
+use super::after_stop::AfterStop;
 use super::entry::Entry;
 use super::report::{ReloadAnswer, Report};
-use crate::backend::{BackendName, Cleared, Error, Fingerprint};
+use crate::backend::{BackendName, Cleared, Error};
 use crate::config::{Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::policy::Family;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -17,12 +18,17 @@ pub enum Event {
     Started,
     /// Nothing but time went by; deadlines may be due.
     Tick,
+    /// An action took its time, and others are still to be done: the watchdog may be due. With this one,
+    /// [`Event::StatusRequested`] and [`Event::Terminate`] may come between two actions.
+    Working,
     /// SIGHUP.
     Hangup,
-    /// SIGTERM or SIGINT.
-    Terminate,
+    /// SIGTERM or SIGINT; until when a stop may keep trying to remove the rules.
+    Terminate(Instant),
     /// What [`Action::ReadLastGood`] found.
     LastGoodRead(Option<Vec<SourceText>>),
+    /// The same when it found one that can't be used, and why.
+    LastGoodUnusable(String),
     /// What [`Action::ReadConfig`] found.
     ConfigRead(Result<Reading, Diagnostics>),
     /// What [`Action::ReadHost`] saw.
@@ -31,28 +37,48 @@ pub enum Event {
     BackendChosen(Result<Chosen, Error>),
     /// What [`Action::Watch`] came to; an error means that events are not to be had, and why.
     Watching(Result<(), String>),
-    /// What [`Action::Reconcile`] did.
-    Reconciled(Family, Result<Outcome, Error>),
-    /// What [`Action::ReadFingerprint`] read; `None` when the kernel could not be asked.
-    FingerprintRead(Option<Fingerprint>),
-    /// What [`Action::ReadContents`] read; `None` when the kernel could not be asked.
-    ContentsRead(Option<Fingerprint>),
+    /// What [`Action::Reconcile`] did, and the processor time that it took, that of child processes included.
+    Reconciled(Family, Result<Outcome, Error>, Duration),
+    /// What [`Action::Check`] saw.
+    Checked(Depth, Checked),
     /// What [`Action::SaveLastGood`] came to.
     LastGoodSaved(Result<(), String>),
     /// What [`Action::ReadJob`] learned.
     JobRead(Job),
+    /// What [`Action::ReadAfterStop`] found.
+    AfterStopRead(AfterStop),
     /// What [`Action::Flush`] did.
     Flushed(Vec<Cleared>),
-    /// What [`Action::ClearOthers`] did.
-    OthersCleared(Vec<Cleared>),
-    /// A commit to the host's rules by somebody, or by us.
-    RulesMoved(Option<Culprit>),
+    /// What [`Action::RemoveStrays`] did, and the processor time that it took.
+    StraysRemoved(Vec<Cleared>, Duration),
+    /// Commits to the host's rules, and who made them as far as the kernel says; the last one first.
+    RulesMoved(Vec<Culprit>),
+    /// A sysctl that shapes the rules was written.
+    HostChanged,
     /// Something stirred where the configuration lies.
     FilesChanged,
     /// Somebody asks for a reload over the control socket.
     ReloadRequested(Client),
     /// Somebody asks how things are.
     StatusRequested(Client),
+}
+
+impl Event {
+    /// True for what still means something once the service is being stopped. Whatever else comes would begin work that
+    /// a stop has to undo, or set a time for it that nobody waits for any more.
+    pub(super) fn concerns_a_stop(&self) -> bool {
+        use Event::{AfterStopRead, Flushed, JobRead, LastGoodSaved, ReloadRequested, StatusRequested, Tick, Working};
+        matches!(
+            self,
+            Tick | Working
+                | JobRead(_)
+                | AfterStopRead(_)
+                | Flushed(_)
+                | LastGoodSaved(_)
+                | ReloadRequested(_)
+                | StatusRequested(_)
+        )
+    }
 }
 
 /// Something to be done.
@@ -70,16 +96,17 @@ pub enum Action {
     Watch(RuleWatch),
     /// Make one family of the kernel what the configuration says, and see that it is.
     Reconcile(Family, Arc<Config>),
-    /// Read what moves when rules move.
-    ReadFingerprint,
-    /// Read that, and what it is blind to.
-    ReadContents,
+    /// See whether the kernel is still as it was when it was last made right.
+    Check(Depth, Arc<Config>),
     /// Keep the texts as the last good configuration.
     SaveLastGood(Arc<[SourceText]>),
     /// Ask systemd whether we are being stopped or restarted.
     ReadJob,
-    /// Take everything of ours out of the backends that are not the chosen one.
-    ClearOthers,
+    /// Take away rules that carry our mark where this configuration wants none. At the start every family that is not
+    /// wanted is searched; later only those in which rules show.
+    RemoveStrays(Arc<Config>, Search),
+    /// Ask what becomes of the masqueraded connections of these families when our rules go.
+    ReadAfterStop(Vec<Family>),
     /// Take everything of ours out of the kernel.
     Flush,
     /// Tell the service manager.
@@ -92,6 +119,14 @@ pub enum Action {
     AnswerStatus(Client, Box<Report>),
     /// End with this exit status.
     Exit(u8),
+}
+
+impl Action {
+    /// True for what is done although a stop came first: what others are told, and what the next start needs.
+    pub fn survives_a_stop(&self) -> bool {
+        use Action::{AnswerReload, AnswerStatus, Exit, Log, Notify, SaveLastGood};
+        matches!(self, Notify(_) | Log(_) | AnswerReload(..) | AnswerStatus(..) | SaveLastGood(_) | Exit(_))
+    }
 }
 
 /// A client of the control socket.
@@ -112,16 +147,44 @@ pub struct Chosen {
 pub struct Outcome {
     /// What differed, in words, before it was written; `None` when nothing was written.
     pub written: Option<Vec<String>>,
-    /// The fingerprint as it was before the family was last read; equal later means: still as it was read.
-    pub fingerprint: Option<Fingerprint>,
-    /// The same with what the fingerprint is blind to.
-    pub contents: Option<Fingerprint>,
     /// What the administrator should know although nothing failed.
     pub notes: Vec<String>,
     /// Whether bridged frames reach the rules, as [`crate::ruleset::HostFacts::bridged`]; the rules follow it.
     pub bridged: bool,
     /// How long it took.
     pub took: Duration,
+}
+
+/// How thoroughly the kernel is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// At what moves when rules are changed, or facts of the host that shape them: microseconds.
+    Rules,
+    /// Also at what that is blind to: members of sets, rules of iptables-legacy that were replaced by others of the same
+    /// size.
+    Contents,
+}
+
+/// Where rules that nobody wants are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// Where rules of ours show in the kernel: no program is run where none do.
+    Shown,
+    /// Also in what shows no rule: empty chains and sets of a family that is not enabled.
+    Thorough,
+}
+
+/// What a look at the kernel came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked {
+    /// Our rules, or what shapes them, are not as when they were last seen to, or the kernel can't be asked.
+    pub moved: bool,
+    /// Rules that carry our mark show where this configuration wants none.
+    pub strays: bool,
+    /// When sets whose elements were only counted are to be read.
+    pub doubted_until: Option<Instant>,
+    /// The processor time that it took.
+    pub cost: Duration,
 }
 
 /// Who committed to the host's rules, as far as the kernel says.

@@ -3,7 +3,7 @@
 use super::report::{Origin, ReloadOutcome, one_line};
 use super::round::Cause;
 use super::state::Active;
-use super::{Action, Agent, Entry, Kind, Reading};
+use super::{Action, Agent, Depth, Entry, Kind, Reading, Search};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Reading as Files, SourceText};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ enum Judgement {
 }
 
 impl Agent {
-    pub(super) fn config_read(&mut self, result: Result<Files, Diagnostics>, now: Instant) {
+    pub(super) fn config_read(&mut self, result: Result<Files, Diagnostics>) {
         let judgement = match result {
             Ok(files) => {
                 self.warn(&files.warnings);
@@ -49,11 +49,11 @@ impl Agent {
         match (judgement, self.reading) {
             (Judgement::New(candidate), reading) => {
                 let cause = if reading == Reading::Reload { Cause::Reload } else { Cause::Edit };
-                self.put(candidate, cause, now);
+                self.put(candidate, cause);
             }
-            (Judgement::Same, reading) => self.same(reading, now),
-            (Judgement::Refused(refusal), Reading::Start) => self.start_without_files(refusal, now),
-            (Judgement::Refused(refusal), reading) => self.refuse(refusal, reading, now),
+            (Judgement::Same, reading) => self.same(reading),
+            (Judgement::Refused(refusal), Reading::Start) => self.start_without_files(refusal),
+            (Judgement::Refused(refusal), reading) => self.refuse(refusal, reading),
         }
     }
 
@@ -87,7 +87,7 @@ impl Agent {
     fn warn(&mut self, warnings: &[Diagnostic]) {
         if self.warned != warnings {
             for warning in warnings {
-                self.log(Entry::new(Kind::Warning, warning.to_string()));
+                self.log(Entry::lines(Kind::Warning, warning.to_string()));
             }
             self.warned = warnings.to_vec();
         }
@@ -111,17 +111,21 @@ impl Agent {
         main(known)
     }
 
-    fn same(&mut self, reading: Reading, now: Instant) {
+    fn same(&mut self, reading: Reading) {
         self.accept();
         match reading {
-            Reading::Reload => self.begin(Cause::Reload, None, now),
-            Reading::Look { resync: true } => self.resync(now),
+            Reading::Reload => {
+                self.remove_strays(Search::Shown);
+                self.begin(Cause::Reload, None);
+            }
+            Reading::Look { resync: true } => self.check(Depth::Contents),
             Reading::Start | Reading::Look { resync: false } => {}
         }
     }
 
     /// The files are what is enforced.
     pub(super) fn accept(&mut self) {
+        self.reread.succeeded();
         if let Some(refusal) = self.refusal.take() {
             // Files that the kernel refused were good all the time.
             let message = match refusal.kind {
@@ -133,26 +137,32 @@ impl Agent {
     }
 
     /// At the start there may be a last good configuration; without one there is nothing to enforce.
-    fn start_without_files(&mut self, refusal: Refusal, now: Instant) {
+    fn start_without_files(&mut self, refusal: Refusal) {
         self.log_refusal(&refusal);
+        self.refusal = Some(refusal);
         let last_good = self.last_good.clone();
         let parsed = last_good.as_ref().map(|sources| config::parse(sources, &self.setup.flags));
         match (last_good, parsed) {
             (Some(sources), Some(Ok(config))) => {
-                self.refusal = Some(refusal);
                 let candidate = Candidate { config: Arc::new(config), sources, origin: Origin::LastGood };
-                self.put(candidate, Cause::Edit, now);
+                self.put(candidate, Cause::Edit);
             }
             (_, Some(Err(diagnostics))) => {
                 let message = format!("nor is the last good configuration usable:\n{diagnostics}");
+                self.log(Entry::lines(Kind::ConfigRefused, message));
+                self.give_up("the last good configuration is not usable either".to_owned(), CONFIGURATION_ERROR);
+            }
+            _ => {
+                let message = match &self.past.unusable {
+                    Some(why) => format!("the last good configuration can't be used either: {why}"),
+                    None => "there is no last good configuration to fall back on".to_owned(),
+                };
                 self.give_up(message, CONFIGURATION_ERROR);
             }
-            _ => self
-                .give_up("there is no usable last good configuration to fall back on".to_owned(), CONFIGURATION_ERROR),
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal, reading: Reading, now: Instant) {
+    fn refuse(&mut self, refusal: Refusal, reading: Reading) {
         let asked = reading == Reading::Reload;
         if asked || self.refusal.as_ref() != Some(&refusal) {
             self.log_refusal(&refusal);
@@ -160,11 +170,8 @@ impl Agent {
         let text = refusal.text.clone();
         self.refusal = Some(refusal);
         match reading {
-            Reading::Reload => {
-                self.timers.resync = self.resync_at(now);
-                self.reload_done(ReloadOutcome::Configuration, text);
-            }
-            Reading::Look { resync: true } => self.resync(now),
+            Reading::Reload => self.reload_done(ReloadOutcome::Configuration, text),
+            Reading::Look { resync: true } => self.check(Depth::Contents),
             Reading::Start | Reading::Look { resync: false } => {}
         }
     }
@@ -176,24 +183,19 @@ impl Agent {
             Kind::ConfigMissing => format!("{}; the last good configuration stays", refusal.line),
             _ => format!("the configuration is refused; {stays}{}", refusal.text),
         };
-        self.log(Entry::new(refusal.kind, message));
+        self.log(Entry::lines(refusal.kind, message));
     }
 
     /// Puts a configuration into the kernel, choosing a backend for it when there is none yet.
-    fn put(&mut self, candidate: Candidate, cause: Cause, now: Instant) {
+    fn put(&mut self, candidate: Candidate, cause: Cause) {
         if self.backend.is_none() {
             self.act(Action::ChooseBackend(candidate.config.clone()));
             self.pending = Some(candidate);
         } else {
             // An older one that still waits for a held lock is not to come after this one.
             self.pending = None;
-            self.begin(cause, Some(candidate), now);
+            self.begin(cause, Some(candidate));
         }
-    }
-
-    pub(super) fn resync(&mut self, now: Instant) {
-        self.timers.resync = self.resync_at(now);
-        self.act(Action::ReadContents);
     }
 
     pub(super) fn resync_at(&self, now: Instant) -> Option<Instant> {

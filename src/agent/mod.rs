@@ -3,10 +3,12 @@
 //!
 //! ```text
 //! LastGoodRead, ConfigRead ─▶ judge ─▶ BackendChosen ─▶ round: Reconcile IPv4, then IPv6 ─▶ adopt or keep
-//! RulesMoved, poll, resync ─▶ FingerprintRead ─▶ moved? ─▶ round
+//! RulesMoved, poll, resync ─▶ Checked ─▶ moved? ─▶ round
+//!                                     └▶ strays? ─▶ RemoveStrays
 //! ```
 
 pub mod advice;
+mod after_stop;
 mod entry;
 mod event;
 mod judge;
@@ -18,27 +20,26 @@ mod status;
 mod stop;
 mod watch;
 
+pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
 pub use entry::{Entry, Kind, Priority};
-pub use event::{Action, Chosen, Client, Culprit, Event, Job, Notification, Outcome};
+pub use event::{Action, Checked, Chosen, Client, Culprit, Depth, Event, Job, Notification, Outcome, Search};
 pub use report::{
     Backend, Configuration, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
 };
 
-use crate::backend::{BackendName, Cleared, Fingerprint};
+use crate::backend::{BackendName, Cleared};
 use crate::config::{BackendChoice, Diagnostic, Flags, SourceText};
 use crate::policy::Family;
 use advice::{Advice, HostView, harm};
 use judge::{Candidate, Refusal};
 use round::Round;
-use schedule::{Pace, Retry};
+use schedule::{Budget, Retry};
 use state::{Active, FamilyState, Past, Timers};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// An edit is read this long after the last stir, so that a file in the middle of being written is left alone.
-const SETTLE: Duration = Duration::from_millis(200);
 /// How long a start keeps trying against a held lock.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much time each such try is given by the service manager.
@@ -59,7 +60,7 @@ pub struct Setup {
 enum Phase {
     Starting { until: Instant },
     Running,
-    Stopping,
+    Stopping { until: Instant },
 }
 
 /// Why the configuration is being read.
@@ -97,27 +98,31 @@ pub struct Agent {
     choice: BackendChoice,
     /// What was last said about the host.
     advised: Vec<Advice>,
-    /// What was last said about rules of an earlier run that could not be removed.
-    leftovers: Vec<String>,
+    /// What was last said about rules where none are wanted that could not be removed.
+    strays_left: Vec<String>,
+    /// For those of them that are in the way only for a moment.
+    strays_retry: Retry,
+    /// Who may have put the rules there that are about to be removed; `None` when they may be of an earlier run.
+    strays_by: Option<Vec<Culprit>>,
     backend: Option<Chosen>,
     watching: bool,
     /// Why events are not to be had, as it was last said.
     deaf: Option<String>,
     round: Option<Round>,
     families: [FamilyState; 2],
-    /// The fingerprint of a kernel that was as it should be.
-    settled: Option<Fingerprint>,
-    /// The same with what the fingerprint is blind to.
-    settled_contents: Option<Fingerprint>,
-    /// The fingerprint that last made us read the rules.
-    looked_at: Option<Fingerprint>,
-    culprit: Option<Culprit>,
-    pace: Pace,
+    /// Who committed since our rules were last seen unchanged.
+    changed_by: Vec<Culprit>,
+    /// For looking at the kernel and repairing because of others.
+    budget: Budget,
     retry: Retry,
+    /// Of a configuration that the kernel was too busy to take.
+    reread: Retry,
     timers: Timers,
     past: Past,
     /// Why the start has not succeeded yet.
     waiting_for: Option<String>,
+    /// Why the service ends: the last that the service manager hears.
+    ended: Option<String>,
     status: String,
     actions: Vec<Action>,
 }
@@ -137,22 +142,23 @@ impl Agent {
             warned: Vec::new(),
             noted: BTreeSet::new(),
             advised: Vec::new(),
-            leftovers: Vec::new(),
+            strays_left: Vec::new(),
+            strays_retry: Retry::default(),
+            strays_by: None,
             backend: None,
             choice: BackendChoice::default(),
             watching: false,
             deaf: None,
             round: None,
             families: [FamilyState::new(Family::V4), FamilyState::new(Family::V6)],
-            settled: None,
-            settled_contents: None,
-            looked_at: None,
-            culprit: None,
-            pace: Pace::new(now),
+            changed_by: Vec::new(),
+            budget: Budget::new(now),
             retry: Retry::default(),
+            reread: Retry::default(),
             timers: Timers::default(),
             past: Past::default(),
             waiting_for: None,
+            ended: None,
             status: String::new(),
             actions: Vec::new(),
         }
@@ -160,37 +166,43 @@ impl Agent {
 
     /// When to come back with [`Event::Tick`] if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        let calm = self.families.iter().filter_map(|family| family.limit.calm_at());
-        self.timers.all().into_iter().flatten().chain(calm).min()
+        let fights = self.families.iter().filter_map(|family| family.fight.over_at());
+        self.timers.all().into_iter().flatten().chain(fights).min()
     }
 
     /// Decides what follows from an event. The actions are to be done in their order, and the event that each one
-    /// results in is to be handled before anything else that happens.
+    /// results in is to be handled before anything else that happens; [`Event::Working`] names the exceptions.
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        if matches!(self.phase, Phase::Stopping { .. }) && !event.concerns_a_stop() {
+            return Vec::new();
+        }
         match event {
             Event::Started => self.start(now),
             Event::Tick => self.tick(now),
+            Event::Working => self.feed_watchdog(now),
             Event::Hangup => self.reload(None),
             Event::ReloadRequested(client) => self.reload(Some(client)),
             Event::StatusRequested(client) => {
                 let report = Box::new(self.report(now));
                 self.act(Action::AnswerStatus(client, report));
             }
-            Event::Terminate => self.stop(),
+            Event::Terminate(until) => self.stop(until),
             Event::JobRead(job) => self.job_read(job),
-            Event::Flushed(cleared) => self.flushed(cleared),
-            Event::OthersCleared(cleared) => self.others_cleared(cleared),
+            Event::AfterStopRead(after) => self.after_stop_read(&after),
+            Event::Flushed(cleared) => self.flushed(cleared, now),
+            Event::StraysRemoved(cleared, cost) => self.strays_removed(cleared, cost, now),
             Event::LastGoodRead(sources) => self.last_good = sources.map(Arc::from),
-            Event::ConfigRead(result) => self.config_read(result, now),
+            Event::LastGoodUnusable(why) => self.last_good_unusable(why),
+            Event::ConfigRead(result) => self.config_read(result),
             Event::LastGoodSaved(result) => self.last_good_saved(result),
             Event::HostRead(view) => self.advise(&view),
             Event::BackendChosen(result) => self.backend_chosen(result, now),
             Event::Watching(result) => self.watch_answered(result, now),
-            Event::Reconciled(family, result) => self.reconciled(family, result, now),
-            Event::FilesChanged => self.timers.settle = Some(now + SETTLE),
-            Event::RulesMoved(culprit) => self.rules_moved(culprit),
-            Event::ContentsRead(contents) => self.contents_read(contents, now),
-            Event::FingerprintRead(fingerprint) => self.fingerprint_read(fingerprint, now),
+            Event::Reconciled(family, result, cost) => self.reconciled(family, result, cost, now),
+            Event::FilesChanged => self.timers.edit.changed(now),
+            Event::RulesMoved(commits) => self.rules_moved(commits, now),
+            Event::HostChanged => self.check(Depth::Rules),
+            Event::Checked(depth, checked) => self.checked(depth, checked, now),
         }
         self.tell_status();
         std::mem::take(&mut self.actions)
@@ -222,52 +234,65 @@ impl Agent {
 
     /// Says that the service can't begin or go on, and ends it.
     fn give_up(&mut self, message: String, status: u8) {
+        let refused = self.refusal.as_ref().map(|refusal| format!("{}; ", refusal.line)).unwrap_or_default();
+        self.ended = Some(format!("failed: {refused}{message}"));
         let entry = Entry::new(Kind::Failed, message).by(self.backend_name());
         self.log(entry);
         self.act(Action::Exit(status));
     }
 
-    fn tick(&mut self, now: Instant) {
-        let due = |timer: &mut Option<Instant>| timer.take_if(|at| *at <= now).is_some();
-        if due(&mut self.timers.watchdog) {
+    fn feed_watchdog(&mut self, now: Instant) {
+        if self.timers.watchdog.take_if(|at| *at <= now).is_some() {
             self.act(Action::Notify(Notification::Watchdog));
             self.timers.watchdog = self.setup.watchdog.map(|interval| now + interval / 2);
         }
-        if self.phase == Phase::Stopping {
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let due = |timer: &mut Option<Instant>| timer.take_if(|at| *at <= now).is_some();
+        self.feed_watchdog(now);
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            if due(&mut self.timers.retry) {
+                self.act(Action::Flush);
+            }
             return;
         }
-        self.calm(now);
+        self.end_fights(now);
         if due(&mut self.timers.retry) {
-            self.try_again(now);
+            self.try_again();
         }
-        let settled = due(&mut self.timers.settle);
+        let (edited, reread) = (self.timers.edit.take(now), due(&mut self.timers.reread));
         let resync = due(&mut self.timers.resync);
-        if settled || resync {
+        if edited || reread || resync {
             self.reading = Reading::Look { resync };
             self.act(Action::ReadConfig);
         }
         if resync {
+            // From now on, whatever else happens: nothing else moves it.
+            self.timers.resync = self.resync_at(now);
             if self.past.unsaved.is_some() {
                 self.save();
-            }
-            if !self.leftovers.is_empty() {
-                self.act(Action::ClearOthers);
             }
             // At boot the interfaces get their addresses after us.
             self.act(Action::ReadHost);
         }
-        if due(&mut self.timers.look) {
-            self.act(Action::ReadFingerprint);
+        if due(&mut self.timers.strays) {
+            self.remove_strays(Search::Shown);
+        }
+        if due(&mut self.timers.doubt) {
+            self.check(Depth::Contents);
+        } else if due(&mut self.timers.check) {
+            self.check(Depth::Rules);
         }
     }
 
     /// Ends the fights that nobody continues.
-    fn calm(&mut self, now: Instant) {
+    fn end_fights(&mut self, now: Instant) {
         for index in 0..self.families.len() {
-            if self.families[index].limit.calm(now) {
+            if let Some(repairs) = self.families[index].fight.settle(now) {
                 let family = self.families[index].family;
-                let message = format!("nobody has changed the {family} rules for a minute");
-                self.log(Entry::new(Kind::FightOver, message).of(family));
+                let message = format!("no program has changed our {family} rules for a minute; {repairs} repairs");
+                self.log(Entry::new(Kind::FightOver, message).of(family).with("REPAIRS", repairs));
             }
         }
     }
@@ -280,9 +305,9 @@ impl Agent {
                 self.act(Action::Notify(Notification::Reloading));
                 self.act(Action::ReadConfig);
             }
-            Phase::Starting { .. } | Phase::Stopping => {
+            Phase::Starting { .. } | Phase::Stopping { .. } => {
                 let message = match self.phase {
-                    Phase::Stopping => "the service is stopping",
+                    Phase::Stopping { .. } => "the service is stopping",
                     _ => "the service is still starting",
                 };
                 self.clients.extend(client);
@@ -294,7 +319,7 @@ impl Agent {
     /// Answers everybody who waits for a reload.
     fn answer(&mut self, outcome: ReloadOutcome, message: String) {
         for client in std::mem::take(&mut self.clients) {
-            self.act(Action::AnswerReload(client, ReloadAnswer { outcome, message: message.clone() }));
+            self.act(Action::AnswerReload(client, ReloadAnswer::new(outcome, &message)));
         }
     }
 
@@ -304,28 +329,75 @@ impl Agent {
         self.answer(outcome, message);
     }
 
-    /// Rules of an earlier run that used another backend act beside ours and follow no configuration any more. Those
-    /// that could not be removed are tried again at each resync.
-    fn others_cleared(&mut self, cleared: Vec<Cleared>) {
-        let before = std::mem::take(&mut self.leftovers);
+    /// Rules that carry our mark where this configuration wants none, of an earlier run or put there by somebody since,
+    /// act beside ours and follow no configuration. Those that could not be removed are tried again at each resync.
+    fn strays_removed(&mut self, cleared: Vec<Cleared>, cost: Duration, now: Instant) {
+        self.budget.spend(cost, now);
+        let by = std::mem::take(&mut self.strays_by);
+        let before = std::mem::take(&mut self.strays_left);
+        let passing = |one: &Cleared| matches!(&one.result, Err(error) if error.is_transient());
+        self.timers.strays = cleared.iter().any(passing).then(|| now + self.strays_retry.failed());
+        if self.timers.strays.is_none() {
+            self.strays_retry.succeeded();
+        }
         for Cleared { backend, family, result, .. } in cleared {
-            let entry = match result {
-                Ok(removed) if removed.is_empty() => continue,
-                Ok(_) => {
-                    let message = format!("the {family} rules of an earlier run were removed from {backend}");
-                    Entry::new(Kind::OthersRemoved, message)
+            match result {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => {
+                    let who = by.as_ref().map(|by| names(by).unwrap_or_else(|| "another program".to_owned()));
+                    let entry = self.stray_entry(backend, family, &removed, who.as_deref()).by(Some(backend));
+                    match who {
+                        Some(who) => self.log_undone(entry, family, &who, now),
+                        None => self.log(entry.of(family)),
+                    }
                 }
+                Err(error) if error.is_the_hosts() && !self.wants(family) => {}
                 Err(error) => {
                     let message = format!("{}: {error}", Advice::Leftover(backend, family));
-                    self.leftovers.push(message.clone());
-                    if before.contains(&message) {
-                        continue;
+                    if !before.contains(&message) {
+                        self.log(Entry::new(Kind::Warning, &message).of(family).by(Some(backend)));
                     }
-                    Entry::new(Kind::Warning, message)
+                    self.strays_left.push(message);
                 }
-            };
-            self.log(entry.of(family).by(Some(backend)));
+            }
         }
+        if !before.is_empty() && self.strays_left.is_empty() {
+            self.log(Entry::new(Kind::Recovered, "no rules act beside those of this configuration any more"));
+        }
+        // The listener was left meanwhile.
+        if self.watching {
+            self.check(Depth::Rules);
+        }
+    }
+
+    fn stray_entry(&self, backend: BackendName, family: Family, removed: &[String], who: Option<&str>) -> Entry {
+        let removed = removed.join(", ");
+        let whose = who.map_or("of an earlier run".to_owned(), |who| format!("put there by {who}"));
+        if self.backend_name() == Some(backend) {
+            let message = format!("{family} is not enabled; rules {whose} were removed: {removed}");
+            Entry::new(Kind::LeftoversRemoved, message)
+        } else {
+            let message = format!("{family} rules {whose} were removed from {backend}: {removed}");
+            Entry::new(Kind::OthersRemoved, message)
+        }
+    }
+
+    /// Logs that another program's change was undone: each time, unless it is a fight, which is said once.
+    fn log_undone(&mut self, entry: Entry, family: Family, who: &str, now: Instant) {
+        let Some(state) = self.families.iter_mut().find(|state| state.family == family) else { return };
+        let begins = state.fight.repaired(now);
+        let entry = if begins {
+            let message = format!(
+                "{who} keeps changing our {family} rules; they are repaired each time, which is not logged again until \
+                 they were left alone for a minute"
+            );
+            Entry::new(Kind::Fight, message).by(self.backend_name())
+        } else if state.fight.is_on() {
+            return;
+        } else {
+            entry
+        };
+        self.log(entry.of(family).with("CHANGED_BY", who));
     }
 
     /// Warns of what about the host makes the policy harmful, once for as long as it does.
@@ -339,9 +411,15 @@ impl Agent {
         }
     }
 
+    fn last_good_unusable(&mut self, why: String) {
+        self.log(Entry::new(Kind::Warning, format!("the saved last good configuration is not used: {why}")));
+        self.past.unusable = Some(why);
+    }
+
     fn last_good_saved(&mut self, result: Result<(), String>) {
         match result {
             Ok(()) => {
+                self.past.unusable = None;
                 if self.past.unsaved.take().is_some() {
                     self.log(Entry::new(Kind::Recovered, "the last good configuration is saved again"));
                 }
@@ -354,4 +432,10 @@ impl Agent {
             }
         }
     }
+}
+
+/// Those who may have made a change, in words; `None` when nothing is known.
+fn names(programs: &[Culprit]) -> Option<String> {
+    let names: Vec<String> = programs.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| names.join(" or "))
 }

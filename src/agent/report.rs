@@ -1,8 +1,10 @@
 //! What `status` and `reload` are told: the agent's answers, as they travel over the control socket.
 
+use super::after_stop::AtStop;
 use crate::backend::Counters;
+pub use crate::text::one_line;
 use serde::{Deserialize, Serialize};
-use std::fmt::{self, Write};
+use std::fmt;
 use std::time::Duration;
 
 /// The answer to a reload request.
@@ -12,6 +14,17 @@ pub struct ReloadAnswer {
     pub outcome: ReloadOutcome,
     /// What to tell the administrator: why not, or what is in force now.
     pub message: String,
+}
+
+impl ReloadAnswer {
+    /// An answer. Only what is wrong with the configuration has lines: diagnostics, which show what they quote.
+    pub fn new(outcome: ReloadOutcome, message: &str) -> Self {
+        let message = match outcome {
+            ReloadOutcome::Configuration => message.to_owned(),
+            ReloadOutcome::Applied | ReloadOutcome::Refused => one_line(message),
+        };
+        ReloadAnswer { outcome, message }
+    }
 }
 
 /// How a reload ends.
@@ -47,6 +60,9 @@ pub struct Report {
     pub last_repair: Option<Done>,
     /// Per family.
     pub families: Vec<FamilyReport>,
+    /// What a stop would do to rules and connections, where that is known.
+    #[serde(default)]
+    pub at_stop: Option<AtStop>,
     /// What is wrong, in words; empty when nothing is.
     pub degraded: Vec<String>,
     /// What the administrator should know although nothing is wrong.
@@ -129,9 +145,9 @@ pub struct Done {
 pub struct FamilyReport {
     /// `IPv4` or `IPv6`.
     pub family: String,
-    /// True when our rules are in the kernel as they should be.
+    /// True when our rules were in the kernel as they should be when they were last looked at.
     pub in_sync: bool,
-    /// True when somebody stirred during a fight: how the rules are is looked at when the next repair may be made.
+    /// True when other programs commit so often that the next look at the rules has to wait, a second at most.
     #[serde(default)]
     pub held: bool,
     /// New flows as our rules counted them, where they could be read.
@@ -153,6 +169,9 @@ impl fmt::Display for Report {
         }
         for family in &self.families {
             writeln!(f, "{:>14}: {family}", family.family)?;
+        }
+        if let Some(at_stop) = &self.at_stop {
+            writeln!(f, "{:>14}: {at_stop}", "at stop")?;
         }
         for (label, texts) in [("degraded", &self.degraded), ("warning", &self.warnings)] {
             for text in texts {
@@ -185,9 +204,9 @@ impl fmt::Display for Done {
 impl fmt::Display for FamilyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.in_sync, self.held) {
-            (true, _) => "in the kernel",
-            (false, true) => "stirred by others, looked at again within 30 s",
-            (false, false) => "not as it should be",
+            (true, false) => "in the kernel",
+            (true, true) => "in the kernel at the last check; next check within 1 s",
+            (false, _) => "not as it should be",
         })?;
         match self.counters {
             Some(counters) => {
@@ -198,23 +217,9 @@ impl fmt::Display for FamilyReport {
     }
 }
 
-/// A text as one line without control characters, as STATUS= and a terminal need it.
-pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for word in text.split(|c: char| c.is_control() || c == ' ').filter(|word| !word.is_empty()) {
-        let _ = write!(line, "{}{word}", if line.is_empty() { "" } else { " " });
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_status_line_can_smuggle_nothing() {
-        assert_eq!(one_line(" bad\nREADY=1\r\n\u{1b}[31m  file "), "bad READY=1 [31m file");
-    }
 
     #[test]
     fn times_are_for_people() {

@@ -3,8 +3,8 @@
 use super::judge::{Candidate, Refusal};
 use super::report::{Origin, ReloadOutcome, one_line};
 use super::state::Active;
-use super::{Action, Agent, Culprit, Entry, Kind, Notification, Outcome, Phase};
-use crate::backend::{Error, ErrorKind};
+use super::{Action, Agent, Culprit, Depth, Entry, Kind, Notification, Outcome, Phase, Search, names};
+use crate::backend::{Error, ErrorKind, is_foreign_rule};
 use crate::config::{BackendChoice, Choice, Config};
 use crate::policy::Family;
 use crate::ruleset::HostFacts;
@@ -21,10 +21,8 @@ pub enum Cause {
     Reload,
     /// The resync interval is over, or what failed is tried again.
     Resync,
-    /// The rules moved.
-    Drift(Option<Culprit>),
-    /// IPv6 is not enabled: what an earlier run left of it has to go, and READY need not wait for that.
-    Leftovers,
+    /// The rules moved; who may have done it.
+    Drift(Vec<Culprit>),
 }
 
 /// A round under way.
@@ -36,8 +34,13 @@ pub struct Round {
     config: Arc<Config>,
     left: VecDeque<Family>,
     results: Vec<(Family, Result<Outcome, Error>)>,
-    /// A family was left out because it is being fought over.
-    partial: bool,
+}
+
+impl Round {
+    /// What the round makes the kernel agree to.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
 }
 
 impl Agent {
@@ -51,14 +54,14 @@ impl Agent {
                 self.choice = candidate.config.settings.backend;
                 // Before READY: whoever acts on that must not go unnoticed.
                 self.watch(candidate.config.settings.rule_watch, now);
-                self.begin(Cause::Edit, Some(candidate), now);
+                self.begin(Cause::Edit, Some(candidate));
             }
             Err(error) => self.start_failed(candidate, error, now),
         }
     }
 
     /// Begins a round: for a candidate, or for what is enforced already.
-    pub(super) fn begin(&mut self, cause: Cause, candidate: Option<Candidate>, now: Instant) {
+    pub(super) fn begin(&mut self, cause: Cause, candidate: Option<Candidate>) {
         let config = match (&candidate, &self.active) {
             (Some(candidate), _) => candidate.config.clone(),
             (None, Some(active)) => active.config.clone(),
@@ -66,38 +69,17 @@ impl Agent {
         };
         // A reload that turns IPv6 off waits until its rules are gone.
         let changes = candidate.is_some() && self.active.is_some();
-        let wanted = |family: &Family| match family {
-            Family::V4 => cause != Cause::Leftovers,
-            Family::V6 => {
-                let enabled = config.policy.enables(Family::V6);
-                enabled || changes || cause == Cause::Leftovers || self.failure(Family::V6).is_some()
-            }
-        };
-        let mut left: VecDeque<Family> = Family::ALL.into_iter().filter(wanted).collect();
-        let mut partial = false;
-        if matches!(cause, Cause::Resync | Cause::Drift(_)) {
-            let held: Vec<(Family, Instant)> =
-                self.families.iter().filter_map(|state| Some((state.family, state.limit.free_at(now)?))).collect();
-            left.retain(|family| held.iter().all(|(other, _)| other != family));
-            held.iter().for_each(|(family, _)| self.families[index(*family)].held = true);
-            if let Some(at) = held.iter().map(|(_, at)| *at).min() {
-                partial = true;
-                self.timers.look = Some(at);
-            }
-        }
-        let Some(first) = left.pop_front() else {
-            // Who it was is still to be said when they are repaired.
-            if let Cause::Drift(culprit) = cause {
-                self.culprit = culprit;
-            }
-            return;
-        };
-        self.round = Some(Round { cause, candidate, config: config.clone(), left, results: Vec::new(), partial });
-        self.act(Action::Reconcile(first, config));
+        let also_ipv6 = config.policy.enables(Family::V6) || changes || self.failure(Family::V6).is_some();
+        let left = if also_ipv6 { VecDeque::from([Family::V6]) } else { VecDeque::new() };
+        self.round = Some(Round { cause, candidate, config: config.clone(), left, results: Vec::new() });
+        self.act(Action::Reconcile(Family::V4, config));
     }
 
-    pub(super) fn reconciled(&mut self, family: Family, result: Result<Outcome, Error>, now: Instant) {
+    pub(super) fn reconciled(&mut self, family: Family, result: Result<Outcome, Error>, cost: Duration, now: Instant) {
         let Some(mut round) = self.round.take() else { return };
+        if matches!(round.cause, Cause::Drift(_)) {
+            self.budget.spend(cost, now);
+        }
         let hopeless = round.candidate.is_some() && result.is_err() && family == Family::V4;
         round.results.push((family, result));
         match round.left.pop_front().filter(|_| !hopeless) {
@@ -110,39 +92,29 @@ impl Agent {
     }
 
     fn finish(&mut self, round: Round, now: Instant) {
-        let Round { cause, candidate, results, partial, .. } = round;
+        let Round { cause, candidate, results, .. } = round;
         let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
-        if cause != Cause::Leftovers {
-            // The oldest one: whoever moved the rules after it will be noticed.
-            (self.settled, self.settled_contents) = match results.first() {
-                Some((_, Ok(outcome))) if !partial => (outcome.fingerprint.clone(), outcome.contents.clone()),
-                _ => (None, None),
-            };
-        }
         self.note(&results);
         // The listener is left while a family is written; the first one was verified before that.
-        let unheard = results
-            .iter()
-            .skip(usize::from(cause != Cause::Leftovers))
-            .any(|(_, result)| result.as_ref().is_ok_and(|outcome| outcome.written.is_some()));
+        let wrote = |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
+        let unheard = results.iter().skip(1).any(|(_, result)| wrote(result));
         match candidate {
             Some(candidate) => match v4_failure(&results) {
                 Some(failure) if self.active.is_none() => return self.start_failed(candidate, failure, now),
                 Some(failure) => {
                     self.refused_by_kernel(&cause, failure, now);
                     // What stays in force is looked after all the same.
-                    self.begin(Cause::Resync, None, now);
+                    self.begin(Cause::Resync, None);
                 }
                 None => self.adopt(candidate, &cause, results, took, now),
             },
             None => self.verified(cause, results, now),
         }
-        self.timers.resync = self.resync_at(now);
         if let Some(active) = &self.active {
             self.watch(active.config.settings.rule_watch, now);
         }
         if unheard && self.watching {
-            self.act(Action::ReadFingerprint);
+            self.check(Depth::Rules);
         }
     }
 
@@ -176,22 +148,22 @@ impl Agent {
         self.act(Action::Notify(Notification::ExtendTimeout(super::EXTENSION)));
     }
 
-    pub(super) fn try_again(&mut self, now: Instant) {
+    pub(super) fn try_again(&mut self) {
         match self.pending.take() {
             Some(candidate) if self.backend.is_none() => {
                 self.act(Action::ChooseBackend(candidate.config.clone()));
                 self.pending = Some(candidate);
             }
-            Some(candidate) => self.begin(Cause::Edit, Some(candidate), now),
-            None => self.begin(Cause::Resync, None, now),
+            Some(candidate) => self.begin(Cause::Edit, Some(candidate)),
+            None => self.begin(Cause::Resync, None),
         }
     }
 
     /// A later configuration was refused; the old one is still there, whole.
     fn refused_by_kernel(&mut self, cause: &Cause, failure: Error, now: Instant) {
         if failure.is_transient() {
-            // As if the file had been edited again: a held lock is no reason to wait for the next resync.
-            self.timers.settle = Some(now + self.retry.failed());
+            // A held lock is no reason to wait for the next resync.
+            self.timers.reread = Some(now + self.reread.failed());
         }
         let kind = kind(&failure);
         let text = format!("the new configuration could not be put into the kernel: {}", failure.message);
@@ -222,7 +194,16 @@ impl Agent {
         if candidate.origin != Origin::LastGood {
             self.accept();
         }
-        self.active = Some(Active::from(candidate));
+        let interval = |active: &Active| active.config.settings.resync_interval;
+        let before = self.active.as_ref().map(interval);
+        let active = self.active.insert(Active::from(candidate));
+        if before != Some(interval(active)) {
+            self.timers.resync = self.resync_at(now);
+        }
+        for (family, result) in &results {
+            let drift = result.as_ref().ok().and_then(|outcome| outcome.written.as_deref());
+            self.tell_of_foreign_rules(*family, drift.unwrap_or_default());
+        }
         let refused = self.record(results, now);
         let mut message = self.applied_message(took);
         if let Some(waits) = self.waits_for_restart() {
@@ -231,7 +212,7 @@ impl Agent {
         let kind = if first { Kind::Applied } else { Kind::Reloaded };
         self.log(Entry::new(kind, message.clone()).by(self.backend_name()));
         match refused {
-            _ if first => self.up(now),
+            _ if first => self.up(),
             Some(why) if *cause == Cause::Reload => self.reload_done(ReloadOutcome::Refused, why),
             None if *cause == Cause::Reload => self.reload_done(ReloadOutcome::Applied, message),
             _ => {}
@@ -241,18 +222,13 @@ impl Agent {
     }
 
     /// The first configuration is in the kernel.
-    fn up(&mut self, now: Instant) {
+    fn up(&mut self) {
         self.phase = Phase::Running;
         self.act(Action::Notify(Notification::Ready));
-        // Only now, so that there is no moment without rules.
-        self.act(Action::ClearOthers);
-        let Some(active) = &self.active else { return };
-        let ipv6 = active.wants(Family::V6);
-        if active.origin == Origin::Defaults {
+        // Only now: READY need not wait for it, and there is no moment without rules.
+        self.remove_strays(Search::Thorough);
+        if self.active.as_ref().is_some_and(|active| active.origin == Origin::Defaults) {
             self.log(Entry::new(Kind::Defaults, "there is no configuration file; the defaults are enforced"));
-        }
-        if !ipv6 {
-            self.begin(Cause::Leftovers, None, now);
         }
     }
 
@@ -282,19 +258,18 @@ impl Agent {
     /// Nothing new was to be applied; what moved was repaired.
     fn verified(&mut self, cause: Cause, results: Vec<(Family, Result<Outcome, Error>)>, now: Instant) {
         let by = match &cause {
-            Cause::Drift(culprit) => culprit.clone(),
+            Cause::Drift(programs) => names(programs),
             _ => None,
         };
         for (family, result) in &results {
             let Ok(Outcome { written: Some(drift), took, bridged, .. }) = result else { continue };
-            if cause == Cause::Leftovers {
-                let message = format!("{family} is not enabled; removed what was left of it: {}", drift.join(", "));
-                self.log(Entry::new(Kind::LeftoversRemoved, message).of(*family).by(self.backend_name()));
-            } else if self.families[index(*family)].bridged.is_some_and(|before| before != *bridged) {
+            if self.families[index(*family)].bridged.is_some_and(|before| before != *bridged) {
                 self.adapted(*family, *bridged, drift, *took);
             } else if self.failure(*family).is_none() {
                 // A failure that ends is a recovery, not a repair of somebody's change.
-                self.repaired(*family, drift, *took, by.as_ref(), now);
+                self.repaired(*family, drift, *took, by.as_deref(), now);
+            } else {
+                self.tell_of_foreign_rules(*family, drift);
             }
         }
         let refused = self.record(results, now);
@@ -307,6 +282,14 @@ impl Agent {
         }
     }
 
+    /// Where no repair is logged, with all that was found.
+    fn tell_of_foreign_rules(&mut self, family: Family, drift: &[String]) {
+        for words in drift.iter().filter(|words| is_foreign_rule(words)) {
+            let entry = Entry::new(Kind::Warning, format!("{words}; it is removed"));
+            self.log(entry.of(family).by(self.backend_name()));
+        }
+    }
+
     /// Nobody changed our rules; it is the host that wants other ones now.
     fn adapted(&mut self, family: Family, bridged: bool, drift: &[String], took: Duration) {
         let (sysctl, value, took) = (HostFacts::sysctl(family), u8::from(bridged), milliseconds(took));
@@ -316,26 +299,13 @@ impl Agent {
         self.log(entry.of(family).by(self.backend_name()));
     }
 
-    fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&Culprit>, now: Instant) {
-        let who = by.map_or_else(|| "somebody".to_owned(), Culprit::to_string);
-        self.past.repair = Some((now, took, by.map(Culprit::to_string)));
-        let limit = &mut self.families[index(family)].limit;
-        let begins = limit.repaired(now);
-        let entry = if begins {
-            let message =
-                format!("{who} keeps changing our {family} rules; each further repair waits longer, up to 30 s");
-            Entry::new(Kind::Fight, message)
-        } else if limit.is_fight() {
-            return;
-        } else {
-            let took = milliseconds(took);
-            Entry::new(
-                Kind::Repaired,
-                format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", ")),
-            )
-            .with("DURATION_MS", took)
-        };
-        self.log(entry.of(family).by(self.backend_name()).with("CHANGED_BY", who));
+    fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&str>, now: Instant) {
+        let who = by.unwrap_or("another program");
+        self.past.repair = Some((now, took, by.map(str::to_owned)));
+        let took = milliseconds(took);
+        let message = format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", "));
+        let entry = Entry::new(Kind::Repaired, message).with("DURATION_MS", took).by(self.backend_name());
+        self.log_undone(entry, family, who, now);
     }
 
     /// Writes down how the families are and logs what changed in that. Returns why a reload must be called refused.
@@ -352,7 +322,6 @@ impl Agent {
             if let Some(failure) = failure.as_ref().filter(counts) {
                 refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
             }
-            self.families[index(family)].held = false;
             self.set_failure(family, failure);
         }
         if self.families.iter().any(|state| state.failure.as_ref().is_some_and(|failure| failure.is_transient())) {

@@ -25,88 +25,114 @@ impl Retry {
     }
 }
 
-/// How often one family may be repaired. Five repairs are free; each further one waits 1 s, 2 s, … 30 s behind the
-/// last; a minute without a repair forgives all.
+/// Whether another program keeps changing the rules of a family: the fifth repair without a quiet minute in between says
+/// so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RepairLimit {
+pub struct Fight {
     repairs: u32,
     last: Option<Instant>,
 }
 
-impl RepairLimit {
-    const FREE: u32 = 5;
-    const FIRST: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_secs(30);
+impl Fight {
+    const BEGINS: u32 = 5;
     const QUIET: Duration = Duration::from_secs(60);
 
     /// Counts a repair. True when it is the one that turns a series of repairs into a fight.
     pub fn repaired(&mut self, now: Instant) -> bool {
-        self.calm(now);
+        self.settle(now);
         self.repairs = self.repairs.saturating_add(1);
         self.last = Some(now);
-        self.repairs == Self::FREE
+        self.repairs == Self::BEGINS
     }
 
-    /// When the next repair may be made; `None` means at once.
-    pub fn free_at(&self, now: Instant) -> Option<Instant> {
-        let last = self.last.filter(|_| self.repairs >= Self::FREE)?;
-        let wait = doubled(Self::FIRST, self.repairs - Self::FREE, Self::LONGEST);
-        Some(last + wait).filter(|at| *at > now)
+    /// When the present fight is over if nobody touches the rules until then; `None` when there is none.
+    pub fn over_at(&self) -> Option<Instant> {
+        self.last.filter(|_| self.is_on()).map(|last| last + Self::QUIET)
     }
 
-    /// When the present fight is forgotten if nobody touches the rules until then; `None` when there is none.
-    pub fn calm_at(&self) -> Option<Instant> {
-        self.last.filter(|_| self.repairs >= Self::FREE).map(|last| last + Self::QUIET)
+    /// Forgets what is older than the quiet minute. When that ended a fight: how many repairs it took.
+    pub fn settle(&mut self, now: Instant) -> Option<u32> {
+        self.last.filter(|last| now >= *last + Self::QUIET)?;
+        let ended = std::mem::take(self);
+        ended.is_on().then_some(ended.repairs)
     }
 
-    /// Forgets what is older than the quiet minute. True when that ended a fight.
-    pub fn calm(&mut self, now: Instant) -> bool {
-        let quiet = self.last.is_some_and(|last| now >= last + Self::QUIET);
-        let fight = quiet && self.repairs >= Self::FREE;
-        if quiet {
-            *self = RepairLimit::default();
-        }
-        fight
-    }
-
-    /// True while repairs are being held back.
-    pub fn is_fight(&self) -> bool {
-        self.repairs >= Self::FREE
+    /// True while there is one.
+    pub fn is_on(&self) -> bool {
+        self.repairs >= Self::BEGINS
     }
 }
 
-/// How often the kernel's rules may be read because somebody moved them: ten times at once, then once a second.
-/// A program that commits to its own tables a hundred times a second must not make us read ours as often.
+/// How much work other programs' commits may cost us: a fiftieth of a core on average, and a tenth of a second of it at
+/// once. It never makes anything wait longer than a second: rules that are missing do more harm than work does. And a
+/// moment of rest after each piece of it: looking after every one of a program's thousand commits slows that program
+/// down, because each of them waits for the processors that are busy (synchronize_rcu).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    left: u32,
-    refilled: Instant,
+pub struct Budget {
+    debt: Duration,
+    since: Instant,
 }
 
-impl Pace {
-    const FULL: u32 = 10;
-    const REFILL: Duration = Duration::from_secs(1);
+impl Budget {
+    const SHARE: u32 = 50;
+    const CREDIT: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(1);
+    const REST: Duration = Duration::from_millis(20);
 
-    /// A full one.
+    /// One of which nothing is spent.
     pub fn new(now: Instant) -> Self {
-        Pace { left: Self::FULL, refilled: now }
+        Budget { debt: Duration::ZERO, since: now - Self::REST }
     }
 
-    /// Takes one turn.
-    ///
-    /// # Errors
-    /// When none is left: the time of the next one.
-    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let earned = now.saturating_duration_since(self.refilled).as_secs();
-        if earned > 0 {
-            self.left = Self::FULL.min(self.left.saturating_add(u32::try_from(earned).unwrap_or(Self::FULL)));
-            self.refilled = now;
+    /// Counts work that was just done.
+    pub fn spend(&mut self, work: Duration, now: Instant) {
+        let most = Self::CREDIT + Self::LONGEST / Self::SHARE;
+        self.debt = (self.debt_at(now) + work).min(most);
+        self.since = now;
+    }
+
+    /// When more may be done; `None` means at once.
+    pub fn free_at(&self, now: Instant) -> Option<Instant> {
+        let excess = self.debt_at(now).saturating_sub(Self::CREDIT);
+        let free = (now + excess * Self::SHARE).max(self.since + Self::REST);
+        (free > now).then_some(free)
+    }
+
+    fn debt_at(&self, now: Instant) -> Duration {
+        self.debt.saturating_sub(now.saturating_duration_since(self.since) / Self::SHARE)
+    }
+}
+
+/// When an edit is read: once the files have been left alone for a moment, so that one in the middle of being written
+/// is not, and at the latest two seconds after the first change, however often they change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Debounce {
+    /// Of the first change that has not been read, and of the last one.
+    changes: Option<(Instant, Instant)>,
+}
+
+impl Debounce {
+    const QUIET: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    /// Something changed.
+    pub fn changed(&mut self, now: Instant) {
+        let first = self.changes.map_or(now, |(first, _)| first);
+        self.changes = Some((first, now));
+    }
+
+    /// When it is to be read.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.changes.map(|(first, last)| (last + Self::QUIET).min(first + Self::LONGEST))
+    }
+
+    /// True when it is to be read now; it counts as read then.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let due = self.due_at().is_some_and(|at| at <= now);
+        if due {
+            self.changes = None;
         }
-        if self.left == 0 {
-            return Err(self.refilled + Self::REFILL);
-        }
-        self.left -= 1;
-        Ok(())
+        due
     }
 }
 
@@ -132,54 +158,83 @@ mod tests {
     }
 
     #[test]
-    fn five_repairs_are_free_and_the_sixth_waits() {
-        let now = Instant::now();
-        let mut limit = RepairLimit::default();
-        let fights: Vec<bool> = (0..5).map(|_| limit.repaired(now)).collect();
-        assert_eq!(fights, [false, false, false, false, true]);
-        assert_eq!(limit.free_at(now), Some(now + seconds(1)));
-        assert_eq!(limit.free_at(now + seconds(1)), None);
-    }
-
-    #[test]
-    fn a_long_fight_waits_half_a_minute_and_is_reported_once() {
+    fn the_fifth_repair_in_a_row_is_a_fight_and_it_is_said_once() {
         let mut now = Instant::now();
-        let mut limit = RepairLimit::default();
+        let mut fight = Fight::default();
         let mut reports = 0;
         for _ in 0..50 {
-            now = limit.free_at(now).unwrap_or(now);
-            reports += u32::from(limit.repaired(now));
+            now += seconds(59);
+            reports += u32::from(fight.repaired(now));
         }
-        assert_eq!((reports, limit.free_at(now)), (1, Some(now + seconds(30))));
+        assert_eq!((reports, fight.is_on(), fight.over_at()), (1, true, Some(now + seconds(60))));
     }
 
     #[test]
     fn a_quiet_minute_ends_a_fight() {
         let now = Instant::now();
-        let mut limit = RepairLimit::default();
-        (0..7).for_each(|_| _ = limit.repaired(now));
-        assert!(!limit.calm(now + seconds(59)) && limit.is_fight());
-        assert!(limit.calm(now + seconds(60)) && !limit.is_fight());
-        assert_eq!(limit.free_at(now + seconds(60)), None);
+        let mut fight = Fight::default();
+        (0..7).for_each(|_| _ = fight.repaired(now));
+        assert_eq!(fight.settle(now + seconds(59)), None);
+        assert!(fight.is_on());
+        assert_eq!(fight.settle(now + seconds(60)), Some(7));
+        assert!(!fight.is_on());
     }
 
     #[test]
     fn single_repairs_far_apart_are_no_fight() {
         let mut now = Instant::now();
-        let mut limit = RepairLimit::default();
+        let mut fight = Fight::default();
         for _ in 0..20 {
-            assert!(!limit.repaired(now));
+            assert!(!fight.repaired(now));
             now += seconds(61);
         }
     }
 
     #[test]
-    fn a_busy_neighbour_is_looked_at_once_a_second() {
+    fn work_is_free_up_to_a_tenth_of_a_second_and_then_a_fiftieth_of_the_time() {
+        let mut now = Instant::now();
+        let mut budget = Budget::new(now);
+        assert_eq!(budget.free_at(now), None);
+        budget.spend(Duration::from_millis(100), now);
+        assert_eq!(budget.free_at(now), Some(now + Duration::from_millis(20)), "a moment of rest");
+        now += Duration::from_millis(20);
+        assert_eq!(budget.free_at(now), None);
+        let repair = Duration::from_millis(5);
+        budget.spend(repair, now);
+        let wait = 50 * repair - Duration::from_millis(20);
+        assert_eq!(budget.free_at(now), Some(now + wait));
+        now += wait;
+        assert_eq!(budget.free_at(now), None);
+        // One of these every five seconds is no matter.
+        for _ in 0..100 {
+            now += seconds(5);
+            assert_eq!(budget.free_at(now), None);
+            budget.spend(Duration::from_millis(17), now);
+        }
+    }
+
+    #[test]
+    fn nothing_waits_longer_than_a_second_whatever_was_spent() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
-        assert!((0..10).all(|_| pace.take(now).is_ok()));
-        assert_eq!(pace.take(now), Err(now + seconds(1)));
-        assert!(pace.take(now + seconds(1)).is_ok());
-        assert!(pace.take(now + seconds(1)).is_err());
+        let mut budget = Budget::new(now);
+        (0..10).for_each(|_| budget.spend(seconds(20), now));
+        assert_eq!(budget.free_at(now), Some(now + seconds(1)));
+        assert_eq!(budget.free_at(now + seconds(1)), None);
+    }
+
+    #[test]
+    fn an_edit_is_read_when_it_has_settled_and_at_the_latest_after_two_seconds() {
+        let begun = Instant::now();
+        let mut edit = Debounce::default();
+        assert_eq!((edit.due_at(), edit.take(begun)), (None, false));
+        edit.changed(begun);
+        assert_eq!(edit.due_at(), Some(begun + Duration::from_millis(200)));
+        for tenths in 1..=19 {
+            edit.changed(begun + Duration::from_millis(100) * tenths);
+            assert!(!edit.take(begun + Duration::from_millis(100) * tenths));
+        }
+        assert_eq!(edit.due_at(), Some(begun + seconds(2)));
+        assert!(edit.take(begun + seconds(2)));
+        assert_eq!(edit.due_at(), None, "and once");
     }
 }

@@ -1,7 +1,7 @@
 //! What the agent remembers.
 
 use super::report::Origin;
-use super::schedule::RepairLimit;
+use super::schedule::{Debounce, Fight};
 use crate::backend::Error;
 use crate::config::{Config, SourceText};
 use crate::policy::Family;
@@ -28,16 +28,14 @@ pub struct FamilyState {
     pub family: Family,
     /// Why it is not as it should be.
     pub failure: Option<Error>,
-    pub limit: RepairLimit,
-    /// Somebody moved the rules, and they may not be looked at yet.
-    pub held: bool,
+    pub fight: Fight,
     /// [`super::Outcome::bridged`] of the last success.
     pub bridged: Option<bool>,
 }
 
 impl FamilyState {
     pub fn new(family: Family) -> Self {
-        FamilyState { family, failure: None, limit: RepairLimit::default(), held: false, bridged: None }
+        FamilyState { family, failure: None, fight: Fight::default(), bridged: None }
     }
 }
 
@@ -46,17 +44,23 @@ impl FamilyState {
 pub struct Timers {
     pub watchdog: Option<Instant>,
     pub resync: Option<Instant>,
-    /// An edit has settled.
-    pub settle: Option<Instant>,
+    /// The files were edited.
+    pub edit: Debounce,
+    /// The files are to be read again although nobody edited them: the kernel was busy when they were last.
+    pub reread: Option<Instant>,
     /// The kernel is to be looked at.
-    pub look: Option<Instant>,
+    pub check: Option<Instant>,
+    /// Elements that were only counted are to be read.
+    pub doubt: Option<Instant>,
     /// What failed is to be tried again.
     pub retry: Option<Instant>,
+    /// Rules that could not be removed where none are wanted are to be tried again.
+    pub strays: Option<Instant>,
 }
 
 impl Timers {
-    pub fn all(&self) -> [Option<Instant>; 5] {
-        [self.watchdog, self.resync, self.settle, self.look, self.retry]
+    pub fn all(&self) -> [Option<Instant>; 8] {
+        [self.watchdog, self.resync, self.edit.due_at(), self.reread, self.check, self.doubt, self.retry, self.strays]
     }
 }
 
@@ -67,6 +71,8 @@ pub struct Past {
     pub generation: u64,
     pub apply: Option<(Instant, Duration)>,
     pub repair: Option<(Instant, Duration, Option<String>)>,
+    /// Why the last good configuration that an earlier run saved is not used.
+    pub unusable: Option<String>,
     /// Why the last good configuration could not be saved.
     pub unsaved: Option<String>,
 }

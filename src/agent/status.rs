@@ -2,9 +2,9 @@
 
 use super::report::{Backend, Configuration, Done, FamilyReport, Origin, Report, State, one_line};
 use super::round::milliseconds;
-use super::state::Active;
-use super::{Action, Agent, Notification, Phase};
-use crate::policy::Family;
+use super::state::{Active, FamilyState};
+use super::{Action, Agent, AtStop, Notification, Phase};
+use crate::config::{OnStop, SourceText};
 use std::time::{Duration, Instant};
 
 impl Agent {
@@ -22,29 +22,33 @@ impl Agent {
         format!(
             "configuration {} is in the kernel: {}, {} ms",
             self.past.generation,
-            self.in_force(),
+            self.in_force(&self.wanted()),
             milliseconds(took)
         )
     }
 
-    /// What is in force, in words.
-    fn in_force(&self) -> String {
+    /// What is in force, in words, of these families.
+    fn in_force(&self, families: &[&FamilyState]) -> String {
         let Some(active) = &self.active else { return "nothing".to_owned() };
         let backend = self.backend.as_ref().map_or(String::new(), |chosen| format!(" through {}", chosen.name));
-        let families = if active.wants(Family::V6) { "IPv4 and IPv6" } else { "IPv4" };
+        let families: Vec<String> = families.iter().map(|state| state.family.to_string()).collect();
         let origin = match active.sources.as_ref() {
             _ if self.refusal.is_some() => "the last good configuration".to_owned(),
             [] => "the built-in defaults".to_owned(),
             [source] => source.path.display().to_string(),
             [first, rest @ ..] => format!("{} and {} more", first.path.display(), rest.len()),
         };
-        format!("{families}{backend}, from {origin}")
+        format!("{}{backend}, from {origin}", families.join(" and "))
+    }
+
+    fn wanted(&self) -> Vec<&FamilyState> {
+        self.families.iter().filter(|state| self.wants(state.family)).collect()
     }
 
     fn state(&self) -> State {
         match self.phase {
             Phase::Starting { .. } => State::Starting,
-            Phase::Stopping => State::Stopping,
+            Phase::Stopping { .. } => State::Stopping,
             Phase::Running if self.degraded().is_empty() => State::Ready,
             Phase::Running => State::Degraded,
         }
@@ -60,20 +64,35 @@ impl Agent {
         let fights = self
             .families
             .iter()
-            .filter(|state| state.limit.is_fight())
+            .filter(|state| state.fight.is_on())
             .map(|state| format!("another program keeps changing our {} rules", state.family));
-        refusal.chain(failures).chain(fights).map(|reason| one_line(&reason)).collect()
+        let strays = self.strays_left.iter().cloned();
+        refusal.chain(failures).chain(fights).chain(strays).map(|reason| one_line(&reason)).collect()
     }
 
     fn summary(&self) -> String {
+        if let Some(why) = &self.ended {
+            return why.clone();
+        }
         match self.state() {
             State::Starting => match &self.waiting_for {
                 Some(reason) => format!("starting, waiting: {reason}"),
                 None => "starting".to_owned(),
             },
-            State::Ready => format!("masquerading {}", self.in_force()),
-            State::Degraded => format!("degraded: {}; masquerading {}", self.degraded().join("; "), self.in_force()),
-            State::Stopping => "stopping".to_owned(),
+            State::Ready => format!("masquerading {}", self.in_force(&self.wanted())),
+            State::Degraded => {
+                let mut right = self.wanted();
+                right.retain(|state| state.failure.is_none() && !state.fight.is_on());
+                let reasons = self.degraded().join("; ");
+                match right.as_slice() {
+                    [] => format!("degraded: {reasons}"),
+                    right => format!("degraded: {reasons}; masquerading {}", self.in_force(right)),
+                }
+            }
+            State::Stopping => match &self.waiting_for {
+                Some(reason) => format!("stopping, waiting: {reason}"),
+                None => "stopping".to_owned(),
+            },
         }
     }
 
@@ -81,9 +100,11 @@ impl Agent {
         let done = |at: Instant, took: Duration, by: Option<String>| Done {
             seconds_ago: now.saturating_duration_since(at).as_secs_f64(),
             milliseconds: took.as_secs_f64() * 1000.0,
-            by,
+            by: by.as_deref().map(one_line),
         };
-        let files = |active: &Active| active.sources.iter().map(|source| source.path.display().to_string()).collect();
+        let deferred = self.defers_events(now);
+        let path = |source: &SourceText| one_line(&source.path.display().to_string());
+        let files = |active: &Active| active.sources.iter().map(path).collect();
         Report {
             summary: one_line(&self.summary()),
             state: self.state(),
@@ -97,7 +118,7 @@ impl Agent {
             backend: self
                 .backend
                 .as_ref()
-                .map(|chosen| Backend { name: chosen.name.to_string(), reason: chosen.reason.clone() }),
+                .map(|chosen| Backend { name: chosen.name.to_string(), reason: one_line(&chosen.reason) }),
             last_apply: self.past.apply.map(|(at, took)| done(at, took, None)),
             last_repair: self.past.repair.clone().map(|(at, took, by)| done(at, took, by)),
             families: self
@@ -106,27 +127,30 @@ impl Agent {
                 .filter(|state| self.wants(state.family))
                 .map(|state| FamilyReport {
                     family: state.family.to_string(),
-                    in_sync: self.active.is_some() && state.failure.is_none() && !state.held,
-                    held: state.failure.is_none() && state.held,
+                    in_sync: self.active.is_some() && state.failure.is_none(),
+                    held: state.failure.is_none() && deferred,
                     counters: None,
                 })
                 .collect(),
+            at_stop: self.keeps_rules().then(AtStop::keeping),
             degraded: self.degraded(),
             warnings: self.warnings(),
         }
     }
 
+    fn keeps_rules(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.config.settings.on_stop == OnStop::Keep)
+    }
+
+    /// One each; diagnostics have lines of their own.
     fn warnings(&self) -> Vec<String> {
         let files = self.warned.iter().map(ToString::to_string);
         let host = self.advised.iter().map(ToString::to_string);
-        let state = self.past.unsaved.iter().cloned();
-        let leftovers = self.leftovers.iter().cloned();
-        files
-            .chain(self.waits_for_restart())
-            .chain(host)
-            .chain(leftovers)
-            .chain(self.noted.iter().cloned())
-            .chain(state)
-            .collect()
+        let others = self.waits_for_restart().into_iter().chain(host);
+        let others = others.chain(self.noted.iter().cloned());
+        let unusable = self.past.unusable.iter();
+        let unusable = unusable.map(|why| format!("the saved last good configuration is not used: {why}"));
+        let others = others.chain(unusable).chain(self.past.unsaved.iter().cloned());
+        files.chain(others.map(|text| one_line(&text))).collect()
     }
 }

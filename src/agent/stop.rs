@@ -1,18 +1,32 @@
 //! The end of the service, and what becomes of the rules.
 
-use super::{Action, Agent, Entry, Job, Kind, Notification, Phase};
-use crate::backend::Cleared;
+use super::report::one_line;
+use super::schedule::Fight;
+use super::state::Timers;
+use super::{Action, AfterStop, Agent, AtStop, Connections, Entry, Job, Kind, Notification, Phase, ReloadOutcome};
+use crate::backend::{Cleared, Error};
 use crate::config::OnStop;
+use crate::policy::Family;
+use std::time::Instant;
 
 impl Agent {
-    pub(super) fn stop(&mut self) {
-        if self.phase == Phase::Stopping {
+    pub(super) fn stop(&mut self, until: Instant) {
+        if matches!(self.phase, Phase::Stopping { .. }) {
             return;
         }
-        self.phase = Phase::Stopping;
+        self.phase = Phase::Stopping { until };
+        // Nothing else is due any more.
+        self.timers = Timers { watchdog: self.timers.watchdog, ..Timers::default() };
+        self.families.iter_mut().for_each(|state| state.fight = Fight::default());
+        self.retry.succeeded();
+        self.waiting_for = None;
         self.act(Action::Notify(Notification::Stopping));
+        // In the middle of a reload.
+        self.answer(ReloadOutcome::Refused, "the service is stopping".to_owned());
         let config = self.active.as_ref().map(|active| &active.config);
         let config = config.or(self.pending.as_ref().map(|candidate| &candidate.config));
+        // Between the families of the first round the candidate is in the round's hands.
+        let config = config.or(self.round.as_ref().map(|round| round.config()));
         match config.map(|config| config.settings.on_stop) {
             // What an earlier run left is ours as well, even if this one never got so far.
             Some(OnStop::Cleanup) if self.backend.is_some() => self.act(Action::ReadJob),
@@ -23,7 +37,10 @@ impl Agent {
 
     pub(super) fn job_read(&mut self, job: Job) {
         match job {
-            Job::Stop | Job::NoSystemd => self.act(Action::Flush),
+            Job::Stop | Job::NoSystemd => {
+                let families = Family::ALL.into_iter().filter(|family| self.wants(*family));
+                self.act(Action::ReadAfterStop(families.collect()));
+            }
             Job::Restart => self.stopped_keeping("the unit is being restarted"),
             Job::Unknown => {
                 self.stopped_keeping("systemd did not say whether this is a stop; 'ip-masq-agent flush' removes them");
@@ -31,25 +48,51 @@ impl Agent {
         }
     }
 
-    fn stopped_keeping(&mut self, why: &str) {
-        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules stay: {why}")).with("RULES", "kept"));
-        self.act(Action::Exit(0));
+    /// Said before the rules go: afterwards the connection by which somebody reads it may be gone.
+    pub(super) fn after_stop_read(&mut self, after: &AfterStop) {
+        let at_stop = AtStop::removing(after);
+        let connections = match at_stop.connections() {
+            Connections::GoOn => "go-on",
+            Connections::End => "end",
+            Connections::Unknown => "unknown",
+        };
+        self.log(Entry::new(Kind::Removing, format!("stopping: {at_stop}")).with("CONNECTIONS", connections));
+        self.act(Action::Flush);
     }
 
-    pub(super) fn flushed(&mut self, cleared: Vec<Cleared>) {
-        let mut status = 0;
-        for Cleared { family, result, .. } in cleared {
-            if let Err(error) = result
-                && self.wants(family)
-            {
-                status = 1;
-                self.log(
-                    Entry::new(Kind::Failed, format!("the {family} rules could not be removed: {error}")).of(family),
-                );
-            }
-        }
-        let rules = if status == 0 { "removed" } else { "not all removed" };
-        self.log(Entry::new(Kind::Stopped, format!("stopped; the rules are {rules}")).with("RULES", rules));
+    fn stopped_keeping(&mut self, why: &str) {
+        self.stopped(format!("stopped; the rules stay: {why}"), "kept", 0);
+    }
+
+    fn stopped(&mut self, message: String, rules: &str, status: u8) {
+        self.log(Entry::new(Kind::Stopped, &message).with("RULES", rules));
+        self.ended = Some(message);
         self.act(Action::Exit(status));
+    }
+
+    /// What is in the way only for a moment is waited for: nobody comes back for rules that a stop left.
+    pub(super) fn flushed(&mut self, cleared: Vec<Cleared>, now: Instant) {
+        let Phase::Stopping { until } = self.phase else { return };
+        let counts = |family, error: &Error| self.wants(family) || !error.is_the_hosts();
+        let failures: Vec<(Family, Error)> = cleared
+            .into_iter()
+            .filter_map(|Cleared { family, result, .. }| Some((family, result.err()?)))
+            .filter(|(family, error)| counts(*family, error))
+            .collect();
+        let wait = self.retry.failed();
+        if let Some((_, error)) = failures.iter().find(|(_, error)| error.is_transient())
+            && now + wait <= until
+        {
+            self.waiting_for = Some(one_line(&error.message));
+            self.timers.retry = Some(now + wait);
+            return;
+        }
+        for (family, error) in &failures {
+            let message = format!("the {family} rules could not be removed: {error}");
+            self.log(Entry::new(Kind::Failed, message).of(*family));
+        }
+        let rules = if failures.is_empty() { "removed" } else { "not all removed" };
+        let hint = if failures.is_empty() { "" } else { "; 'ip-masq-agent flush' removes what is left" };
+        self.stopped(format!("stopped; the rules are {rules}{hint}"), rules, u8::from(!failures.is_empty()));
     }
 }

@@ -12,6 +12,7 @@ use crate::ruleset::Ruleset;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 /// A backend that really exists on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +102,18 @@ impl Plan {
         self.transaction.is_empty()
     }
 }
+
+/// Words of [`Plan::drift`] for a rule of another program in a chain of ours. It goes; both backends say so alike.
+pub fn foreign_rule(chain: &str, rule: &str) -> String {
+    format!("chain '{chain}' holds {FOREIGN_RULE}: '{rule}'")
+}
+
+/// True for words of [`foreign_rule`].
+pub fn is_foreign_rule(words: &str) -> bool {
+    words.contains(FOREIGN_RULE)
+}
+
+const FOREIGN_RULE: &str = "a rule that is not ip-masq-agent's";
 
 /// Something that moves when the rules of the host move. Equal fingerprints mean: nothing to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -212,6 +225,13 @@ pub trait Backend {
     /// When the kernel can't be asked; the caller then has to plan.
     fn fingerprint(&mut self) -> Result<Fingerprint, Error>;
 
+    /// Reads what moves when our own rules move and does not when others change theirs: to be asked once the
+    /// fingerprint has moved. Microseconds, no child process.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked; the caller then has to plan.
+    fn own_fingerprint(&mut self) -> Result<Fingerprint, Error>;
+
     /// As [`Backend::fingerprint`], and what that one is blind to: members of sets replaced by others, rules replaced
     /// by others of the same size. For a resync; milliseconds for very long lists, no child process.
     ///
@@ -219,6 +239,13 @@ pub trait Backend {
     /// As [`Backend::fingerprint`].
     fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {
         self.fingerprint()
+    }
+
+    /// When what was taken on trust since the last plan has to be read: until then another program may have replaced
+    /// members of a long set by as many others unseen. `None` while nothing is in doubt. From that moment on
+    /// [`Backend::content_fingerprint`] is an error, and the next plan reads.
+    fn doubted_until(&self) -> Option<Instant> {
+        None
     }
 
     /// What the administrator should know of the last plans although nothing failed: a tool that is missing, a

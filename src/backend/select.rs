@@ -1,7 +1,7 @@
 //! Which backend a host gets, and why.
 
 use super::iptables::Iptables;
-use super::iptables::tools::{Tools, Variant, list};
+use super::iptables::tools::{Tools, Variant, list_or_nothing};
 use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
@@ -44,7 +44,8 @@ pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choi
             let reason = format!("configured: iptables, which is {} here", tools.variant);
             iptables(settings, exec, tools, reason)
         }
-        BackendChoice::Auto => match usable(&mut exec) {
+        // Asked twice before it is called unusable: a program may fail once, and the answer holds until a restart.
+        BackendChoice::Auto => match usable(&mut exec).or_else(|_| usable(&mut exec)) {
             Ok(tools) => {
                 let reason = format!("auto: iptables works, it is {} here", tools.variant);
                 iptables(settings, exec, tools, reason)
@@ -66,7 +67,7 @@ fn nftables(settings: &Settings, reason: String) -> Result<Choice, Error> {
 /// the missing capability is the error to report then, and no reason to take another backend.
 fn usable(exec: &mut impl Exec) -> Result<Tools, Error> {
     let tools = Tools::of_host(exec)?;
-    match list(exec, &tools, Family::V4, false) {
+    match list_or_nothing(exec, &tools, Family::V4, false) {
         Err(error) if error.kind != ErrorKind::Permission => Err(error),
         _ => Ok(tools),
     }
@@ -104,15 +105,39 @@ mod tests {
         choose(&settings, host).map(|choice| (choice.backend.name(), choice.reason))
     }
 
+    const TABLE: &str = "*nat\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n";
     const NFT: (&str, i32, &str, &str) = ("iptables --version", 0, "iptables v1.8.9 (nf_tables)\n", "");
     const LEGACY: (&str, i32, &str, &str) = ("iptables --version", 0, "iptables v1.8.9 (legacy)\n", "");
 
     #[test]
     fn auto_takes_the_variant_of_the_host_where_it_works() {
-        let host = Host(&[NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save -t nat", 0, "", "")]);
+        let host = Host(&[NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save -t nat", 0, TABLE, "")]);
         let (name, reason) = choice(BackendChoice::Auto, host).unwrap();
         assert_eq!(name, BackendName::IptablesNft);
         assert_eq!(reason, "auto: iptables works, it is iptables-nft here");
+    }
+
+    /// A host whose first run of a program fails.
+    struct FailsOnce(Host, bool);
+
+    impl Exec for FailsOnce {
+        fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError> {
+            if std::mem::take(&mut self.1) {
+                return Err(ChildError::Deadline(invocation.to_string(), invocation.deadline));
+            }
+            self.0.run(invocation)
+        }
+
+        fn has(&self, program: &str) -> bool {
+            self.0.has(program)
+        }
+    }
+
+    #[test]
+    fn a_program_that_fails_once_is_no_reason_for_another_backend() {
+        let host = Host(&[NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save -t nat", 0, TABLE, "")]);
+        let choice = choose(&Settings::default(), FailsOnce(host, true)).unwrap();
+        assert_eq!(choice.backend.name(), BackendName::IptablesNft);
     }
 
     #[test]
@@ -134,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_plain_name_is_used_where_it_is_the_only_one() {
-        let host = Host(&[LEGACY, ("iptables-save -t nat", 0, "", "")]);
+        let host = Host(&[LEGACY, ("iptables-save -t nat", 0, TABLE, "")]);
         assert_eq!(choice(BackendChoice::Auto, host).unwrap().0, BackendName::IptablesLegacy);
     }
 

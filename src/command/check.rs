@@ -30,7 +30,7 @@ fn judge_host(config: &Config) -> u8 {
     findings.extend(advice.iter().map(ToString::to_string));
     let enabled = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
     findings.extend(enabled.flat_map(rules_before_ours));
-    findings.iter().for_each(|finding| say(format_args!("{finding}\n")));
+    findings.iter().for_each(say);
     if findings.is_empty() { exit::OK } else { exit::FAILED }
 }
 

@@ -1,6 +1,6 @@
 //! The rules of the configuration beside what the kernel holds: shared by `explain`, `diff` and `check --host`.
 
-use crate::agent;
+use crate::agent::{self, advice::Advice};
 use crate::backend::{BackendName, Error, Plan};
 use crate::config::{BackendChoice, Config, Settings};
 use crate::host::control::{self, Request};
@@ -48,6 +48,12 @@ impl<'a> Comparison<'a> {
     /// When the kernel can't be read, or what it holds under our name is not ours.
     pub fn plan(&mut self, family: Family) -> Result<Plan, Error> {
         self.kernel.plan(family, self.config)
+    }
+
+    /// Rules that act although the configuration wants none there, a line each.
+    pub fn strays(&self) -> Vec<Advice> {
+        let strays = self.kernel.strays(self.config).into_iter();
+        strays.map(|(backend, family)| Advice::Leftover(backend, family)).collect()
     }
 }
 

@@ -1,9 +1,11 @@
 //! `diff`: the rules of the configuration against the kernel's.
 
-use super::{Context, comparison::Comparison, exit, refuse, say, tell};
+use super::{Context, comparison::Comparison, deliver, exit, refuse, say, tell};
+use crate::agent::advice::Advice;
 use crate::backend::{Error, Plan};
 use crate::config::Config;
 use crate::policy::Family;
+use crate::text::one_line;
 use similar::TextDiff;
 
 /// Prints a unified diff from what the kernel holds to what the configuration asks.
@@ -12,10 +14,11 @@ pub fn run(context: &Context) -> u8 {
         Ok(config) => config,
         Err(diagnostics) => return refuse(&diagnostics),
     };
-    match plans(&config) {
-        Ok(plans) => {
-            plans.iter().for_each(|plan| say(unified(plan)));
-            if plans.iter().all(Plan::is_in_sync) { exit::OK } else { exit::FAILED }
+    match compare(&config) {
+        Ok((plans, strays)) => {
+            plans.iter().for_each(|plan| _ = deliver(unified(plan)));
+            strays.iter().for_each(|stray| say(format_args!("# {stray}")));
+            if plans.iter().all(Plan::is_in_sync) && strays.is_empty() { exit::OK } else { exit::FAILED }
         }
         Err(error) => {
             tell(format_args!("ip-masq-agent: {error}"));
@@ -24,9 +27,10 @@ pub fn run(context: &Context) -> u8 {
     }
 }
 
-fn plans(config: &Config) -> Result<Vec<Plan>, Error> {
+fn compare(config: &Config) -> Result<(Vec<Plan>, Vec<Advice>), Error> {
     let mut comparison = Comparison::new(config)?;
-    Family::ALL.into_iter().map(|family| comparison.plan(family)).collect()
+    let plans = Family::ALL.into_iter().map(|family| comparison.plan(family)).collect::<Result<_, _>>()?;
+    Ok((plans, comparison.strays()))
 }
 
 /// Empty when nothing would be sent. What would be sent without changing a line of ours (a leftover set, the jump of
@@ -44,7 +48,7 @@ fn unified(plan: &Plan) -> String {
     if !diff.is_empty() {
         return diff;
     }
-    plan.drift.iter().map(|drift| format!("# {}: {drift}\n", plan.family)).collect()
+    plan.drift.iter().map(|drift| format!("# {}: {}\n", plan.family, one_line(drift))).collect()
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use super::{Context, comparison, deliver, exit, refuse, tell};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
-use crate::host::view;
+use crate::host::{rtnetlink, view};
 use crate::policy::{Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
+use crate::text::one_line;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -32,6 +33,13 @@ pub struct Answer {
     pub kernel: Option<comparison::Report>,
 }
 
+/// RFC 3828.
+const UDP_LITE: Protocol = Protocol::Other(136);
+/// What is invalid to connection tracking passes no nat rule. Of every protocol that can be, of this one it is the rule
+/// (Linux 6.18: its checksums are taken for wrong).
+const VALID_UDP_LITE: &str = "that connection tracking takes UDP-Lite for valid, which it may not do while \
+                              net.netfilter.nf_conntrack_checksum is 1; an invalid packet keeps its source";
+
 /// Runs the command.
 pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     let config = match context.load() {
@@ -42,9 +50,9 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         tell(format_args!("ip-masq-agent: {problem}"));
         return exit::USAGE;
     }
-    let view = view::view();
+    let own = Own::among(question.addresses.iter().chain(&question.from), &view::view());
     let mut answers: Vec<Answer> =
-        question.addresses.iter().map(|address| answer(&config.policy, &view, question, *address)).collect();
+        question.addresses.iter().map(|address| answer(&config.policy, &own, question, *address)).collect();
     ask_kernel(&config, &mut answers);
     match print(&answers, question.json) {
         Ok(text) => deliver(text),
@@ -52,6 +60,35 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
             tell(format_args!("ip-masq-agent: the answer can't be written as JSON: {error}"));
             exit::FAILED
         }
+    }
+}
+
+/// The addresses of a question that are the host's own, with the interfaces that have them.
+#[derive(Debug, Default)]
+pub struct Own(BTreeMap<IpAddr, BTreeSet<String>>);
+
+impl Own {
+    /// Asks the kernel's forwarding table, as our rules do (`fib`, `addrtype`): an address can be local by a route for
+    /// a whole network. The view says which interface has an IPv6 address, and answers where the kernel does not.
+    fn among<'a>(addresses: impl Iterator<Item = &'a IpAddr>, view: &HostView) -> Self {
+        let interfaces = |address: IpAddr, entry: rtnetlink::Entry| match address {
+            IpAddr::V4(_) => entry.interface.and_then(view::interface_name).into_iter().collect(),
+            IpAddr::V6(_) => view.interfaces_with(address),
+        };
+        let own = addresses.filter_map(|address| match rtnetlink::entry(*address) {
+            Ok(Some(entry)) if entry.is_local => Some((*address, interfaces(*address, entry))),
+            Ok(_) => None,
+            Err(_) => view.is_local(*address).then(|| (*address, view.interfaces_with(*address))),
+        });
+        Own(own.collect())
+    }
+
+    fn is_local(&self, address: IpAddr) -> bool {
+        self.0.contains_key(&address)
+    }
+
+    fn is_on(&self, address: IpAddr, interface: &str) -> bool {
+        self.0.get(&address).is_some_and(|interfaces| interfaces.contains(interface))
     }
 }
 
@@ -72,8 +109,8 @@ fn ask_kernel(config: &Config, answers: &mut [Answer]) {
 }
 
 /// Answers for one destination. Pure.
-pub fn answer(policy: &Policy, view: &HostView, question: &ExplainArgs, address: IpAddr) -> Answer {
-    if view.is_local(address) {
+pub fn answer(policy: &Policy, own: &Own, question: &ExplainArgs, address: IpAddr) -> Answer {
+    if own.is_local(address) {
         return Answer {
             address,
             verdict: None,
@@ -85,15 +122,19 @@ pub fn answer(policy: &Policy, view: &HostView, question: &ExplainArgs, address:
             kernel: None,
         };
     }
-    let (verdict, provenance) = policy.verdict(&flow(view, question, address));
-    explained(address, verdict, &provenance, assumptions(policy, view, question))
+    let (verdict, provenance) = policy.verdict(&flow(own, question, address));
+    let mut assumptions = assumptions(policy, own, question);
+    if verdict == Verdict::Masquerade && question.proto == Some(UDP_LITE) {
+        assumptions.push(VALID_UDP_LITE);
+    }
+    explained(address, verdict, &provenance, assumptions)
 }
 
-fn flow(view: &HostView, question: &ExplainArgs, destination: IpAddr) -> Flow {
-    let on_out = |from: IpAddr| question.out.as_deref().is_some_and(|out| view.is_on(from, out));
+fn flow(own: &Own, question: &ExplainArgs, destination: IpAddr) -> Flow {
+    let on_out = |from: IpAddr| question.out.as_deref().is_some_and(|out| own.is_on(from, out));
     Flow {
         source: question.from,
-        source_is_local: question.from.is_some_and(|from| view.is_local(from)),
+        source_is_local: question.from.is_some_and(|from| own.is_local(from)),
         source_on_out_interface: question.from.is_some_and(on_out),
         out_interface: question.out.clone(),
         protocol: question.proto.unwrap_or(Protocol::Tcp),
@@ -101,7 +142,7 @@ fn flow(view: &HostView, question: &ExplainArgs, destination: IpAddr) -> Flow {
     }
 }
 
-fn assumptions(policy: &Policy, view: &HostView, question: &ExplainArgs) -> Vec<&'static str> {
+fn assumptions(policy: &Policy, own: &Own, question: &ExplainArgs) -> Vec<&'static str> {
     let mut assumptions = Vec::new();
     if question.from.is_none() {
         assumptions.push(if policy.sources.is_empty() && policy.excluded_sources.is_empty() {
@@ -113,8 +154,8 @@ fn assumptions(policy: &Policy, view: &HostView, question: &ExplainArgs) -> Vec<
     if question.out.is_none() && !policy.out_interfaces.is_empty() {
         assumptions.push("an outgoing interface in scope; name it with --out");
     }
-    let own = question.from.is_some_and(|from| view.is_local(from));
-    if question.out.is_none() && own && !policy.masq_local_source {
+    let from_here = question.from.is_some_and(|from| own.is_local(from));
+    if question.out.is_none() && from_here && !policy.masq_local_source {
         assumptions.push("an outgoing interface that has another address; name it with --out");
     }
     assumptions
@@ -151,24 +192,19 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     let verdict = answer.verdict.as_deref().unwrap_or("not our business");
     writeln!(text, "{}: {verdict}", answer.address)?;
     let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
-    writeln!(text, "  because  {}{step}", answer.reason)?;
+    let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
+    row("because", &format!("{}{step}", answer.reason))?;
     match (&answer.matched, &answer.origin) {
-        (Some(matched), Some(origin)) => writeln!(text, "  by       {matched}, {origin}")?,
-        (None, Some(origin)) => writeln!(text, "  by       {origin}")?,
+        (Some(matched), Some(origin)) => row("by", &format!("{matched}, {origin}"))?,
+        (None, Some(origin)) => row("by", origin)?,
         _ => {}
     }
-    for assumption in &answer.assumptions {
-        writeln!(text, "  assuming {assumption}")?;
-    }
+    answer.assumptions.iter().try_for_each(|assumption| row("assuming", assumption))?;
     if let Some(report) = &answer.kernel {
-        writeln!(text, "  kernel   {report}")?;
-        for rule in &report.before {
-            writeln!(text, "  before   {rule}")?;
-        }
-        let after = if report.present { "after " } else { "others" };
-        for rule in &report.after {
-            writeln!(text, "  {after}   {rule}")?;
-        }
+        row("kernel", &report.to_string())?;
+        report.before.iter().try_for_each(|rule| row("before", rule))?;
+        let after = if report.present { "after" } else { "others" };
+        report.after.iter().try_for_each(|rule| row(after, rule))?;
     }
     Ok(())
 }
@@ -176,34 +212,27 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::advice::InterfaceAddress;
     use crate::policy::{Origin, PRIVATE_RANGES, PrefixSet};
 
-    fn view() -> HostView {
-        let own = |interface: &str, address: &str, network: &str| InterfaceAddress {
-            interface: interface.to_owned(),
-            address: address.parse().unwrap(),
-            network: network.parse().unwrap(),
-        };
-        HostView {
-            addresses: vec![
-                own("wan0", "198.51.100.2", "198.51.100.0/24"),
-                own("lan0", "192.168.1.1", "192.168.1.0/24"),
-            ],
-            ..HostView::default()
-        }
+    fn own() -> Own {
+        let on = |address: &str, interface: &str| (address.parse().unwrap(), [interface.to_owned()].into());
+        Own([on("198.51.100.2", "wan0"), on("192.168.1.1", "lan0")].into())
     }
 
     fn asked(from: Option<&str>, out: Option<&str>, address: &str) -> Answer {
+        asked_of(Protocol::Tcp, from, out, address)
+    }
+
+    fn asked_of(protocol: Protocol, from: Option<&str>, out: Option<&str>, address: &str) -> Answer {
         let policy = Policy { exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..Policy::default() };
         let question = ExplainArgs {
             addresses: Vec::new(),
             from: from.map(|from| from.parse().unwrap()),
             out: out.map(str::to_owned),
-            proto: None,
+            proto: Some(protocol),
             json: false,
         };
-        answer(&policy, &view(), &question, address.parse().unwrap())
+        answer(&policy, &own(), &question, address.parse().unwrap())
     }
 
     #[test]
@@ -214,6 +243,14 @@ mod tests {
             "10.1.2.3: keep source\n  because  the destination is in nonMasqueradeCIDRs [exempt]\n  \
              by       10.0.0.0/8, built-in default\n  assuming a forwarded flow; name its source with --from\n"
         );
+    }
+
+    #[test]
+    fn that_udp_lite_may_be_invalid_is_said_where_it_matters() {
+        let (from, out) = (Some("192.168.1.2"), Some("wan0"));
+        assert_eq!(asked_of(UDP_LITE, from, out, "203.0.113.9").assumptions, [VALID_UDP_LITE]);
+        assert!(asked_of(UDP_LITE, from, out, "10.1.2.3").assumptions.is_empty());
+        assert!(asked_of(Protocol::Udp, from, out, "203.0.113.9").assumptions.is_empty());
     }
 
     #[test]

@@ -3,16 +3,22 @@
 use super::{Context, exit, say, tell};
 use crate::backend::{BackendName, Cleared};
 use crate::config::Settings;
+use crate::host::child::Children;
 use crate::host::directories;
 use crate::host::leftovers::clear;
-use crate::host::lock::{Lock, LockError};
+use crate::host::lock;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long rules that can't be removed because another program is at work are tried again.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs the command; returns its exit status.
 pub fn run(context: &Context) -> u8 {
-    let _lock = match Lock::take(&directories::runtime()) {
-        Ok(lock) => lock,
-        Err(error @ LockError::Held(_)) => {
+    let _exclusive = match lock::exclusive(&directories::runtime()) {
+        Ok(exclusive) => exclusive,
+        Err(error) if error.is_held() => {
             tell(format_args!(
                 "{error}, and would put the rules back; 'systemctl stop ip-masq-agent' stops it and removes them"
             ));
@@ -26,41 +32,55 @@ pub fn run(context: &Context) -> u8 {
     // A wrong configuration is no reason to leave rules behind; only the chain's name is taken from it.
     let settings = context.load().map(|config| config.settings).unwrap_or_default();
     let mut outcome = Outcome::default();
-    outcome.clear(&settings);
-    if !outcome.notes.is_empty() && !outcome.failed {
+    outcome.clear_patiently(&settings);
+    if !outcome.notes.is_empty() && outcome.failures.is_empty() {
         // What one backend left for the sake of another one's rules goes now.
         outcome.clear(&settings);
     }
-    let Outcome { removed, failed, notes } = outcome;
-    notes.iter().for_each(tell);
-    if !removed && !failed && notes.is_empty() {
-        say("nothing of ours was there\n");
+    outcome.failures.iter().chain(&outcome.notes).for_each(tell);
+    if !outcome.removed && outcome.failures.is_empty() && outcome.notes.is_empty() {
+        say("nothing of ours was there");
     }
-    if failed { exit::FAILED } else { exit::OK }
+    if outcome.failures.is_empty() { exit::OK } else { exit::FAILED }
 }
 
 #[derive(Default)]
 struct Outcome {
     removed: bool,
-    failed: bool,
+    /// What the last try could not remove, and why.
+    failures: Vec<String>,
+    /// Trying that again may well work.
+    passing: bool,
     /// What stays, and why.
     notes: BTreeSet<String>,
 }
 
 impl Outcome {
+    /// Waits for what is in the way for a moment, as a stop of the service does; no event tells of its end.
+    fn clear_patiently(&mut self, settings: &Settings) {
+        let end = Instant::now() + PATIENCE;
+        self.clear(settings);
+        while self.passing && Instant::now() < end {
+            std::thread::sleep(PAUSE);
+            self.clear(settings);
+        }
+    }
+
     fn clear(&mut self, settings: &Settings) {
         self.notes.clear();
-        for cleared in BackendName::ALL.into_iter().flat_map(|name| clear(settings, name)) {
+        self.failures.clear();
+        self.passing = false;
+        for cleared in BackendName::ALL.into_iter().flat_map(|name| clear(settings, name, &Children)) {
             let Cleared { backend, family, result, notes } = cleared;
             self.notes.extend(notes);
             match result {
                 Ok(names) => {
                     self.removed |= !names.is_empty();
-                    names.iter().for_each(|name| say(format_args!("{backend}, {family}: removed {name}\n")));
+                    names.iter().for_each(|name| say(format_args!("{backend}, {family}: removed {name}")));
                 }
                 Err(error) => {
-                    self.failed = true;
-                    tell(format_args!("{backend}, {family}: {error}"));
+                    self.passing |= error.is_transient();
+                    self.failures.push(format!("{backend}, {family}: {error}"));
                 }
             }
         }

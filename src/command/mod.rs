@@ -11,6 +11,7 @@ pub mod run;
 pub mod status;
 
 use crate::config::{self, Config, Diagnostics, Flags, Locations};
+use crate::text::{self, one_line};
 use std::fmt;
 use std::io::{self, Write};
 
@@ -31,16 +32,17 @@ impl Context {
     pub fn load(&self) -> Result<Config, Diagnostics> {
         let reading = config::read(&self.locations)?;
         for warning in &reading.warnings {
-            tell(format_args!("warning: {warning}"));
+            tell_lines(format_args!("warning: {warning}"));
         }
         config::parse(&reading.sources, &self.flags)
     }
 }
 
-/// Prints on stdout; gives the exit status for it. A reader that has seen enough (`status | head -1`) is no failure.
+/// Prints lines of ours on stdout; gives the exit status for it. A reader that has seen enough (`status | head -1`) is
+/// no failure.
 pub fn deliver(text: impl fmt::Display) -> u8 {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.to_string().as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text::lines(&text.to_string()).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             tell(format_args!("standard output can't be written: {error}"));
             exit::FAILED
@@ -49,19 +51,24 @@ pub fn deliver(text: impl fmt::Display) -> u8 {
     }
 }
 
-/// Prints on stdout what is said by the way.
-pub fn say(text: impl fmt::Display) {
-    let _ = deliver(text);
+/// Prints a line on stdout, whatever is named in it.
+pub fn say(line: impl fmt::Display) {
+    let _ = deliver(one_line(&line.to_string()) + "\n");
 }
 
-/// Prints a line on stderr. When that fails there is nowhere left to say so.
+/// Prints a line on stderr, whatever is named in it. When that fails there is nowhere left to say so.
 pub fn tell(line: impl fmt::Display) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    tell_lines(one_line(&line.to_string()));
+}
+
+/// Prints lines of ours on stderr.
+pub fn tell_lines(text: impl fmt::Display) {
+    let _ = io::stderr().write_all(format!("{}\n", text::lines(&text.to_string())).as_bytes());
 }
 
 /// Says on stderr what is wrong with the configuration; gives the exit status for it.
 pub fn refuse(diagnostics: &Diagnostics) -> u8 {
-    tell(diagnostics);
+    tell_lines(diagnostics);
     exit::CONFIG
 }
 

@@ -1,6 +1,6 @@
 //! `reload`: asks the running service, waits for the outcome, and fails with it.
 
-use super::{Context, exit, tell};
+use super::{Context, exit, tell, tell_lines};
 use crate::agent::{ReloadAnswer, ReloadOutcome};
 use crate::host::control::{self, Request};
 use crate::host::{directories, journal};
@@ -24,7 +24,7 @@ pub fn run(_context: &Context) -> u8 {
     };
     match serde_json::from_slice::<ReloadAnswer>(&answer) {
         Ok(ReloadAnswer { outcome, message }) => {
-            tell(what_to_say(&message, journal::is_stderr()));
+            tell_lines(what_to_say(&message, journal::is_stderr()));
             match outcome {
                 ReloadOutcome::Applied => exit::OK,
                 ReloadOutcome::Refused => exit::FAILED,

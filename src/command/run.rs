@@ -1,15 +1,17 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
-use super::{Context, exit, refuse, say, tell};
+use super::{Context, deliver, exit, refuse, say, tell};
 use crate::agent::advice::harm;
-use crate::agent::{Entry, Kind, Outcome, Setup};
+use crate::agent::{Entry, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::Cleared;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::host::control::Control;
+use crate::host::instance::Instance;
 use crate::host::journal::Journal;
 use crate::host::kernel::Kernel;
-use crate::host::lock::{Lock, LockError};
+use crate::host::lock;
+use crate::host::notify::Notifier;
 use crate::host::poll::Service;
 use crate::host::signals::Signals;
 use crate::host::{directories, notify, view};
@@ -22,6 +24,9 @@ pub fn run(context: &Context, args: &RunArgs) -> u8 {
         dry_run(context)
     } else if args.once {
         once(context)
+    } else if context.locations.is_standard_input() {
+        tell("standard input can be read only once, and the service reads its configuration again; name a file");
+        exit::USAGE
     } else {
         service(context)
     }
@@ -29,47 +34,51 @@ pub fn run(context: &Context, args: &RunArgs) -> u8 {
 
 fn service(context: &Context) -> u8 {
     match prepare(context) {
-        Ok((service, _lock)) => {
+        Ok((service, _instance)) => {
             service.run().unwrap_or_else(|error| failed(&format!("waiting for events failed: {error}")))
         }
         Err(message) => failed(&message),
     }
 }
 
-fn prepare(context: &Context) -> Result<(Service, Lock), String> {
+fn prepare(context: &Context) -> Result<(Service, Instance), String> {
     let signals = Signals::install().map_err(|error| format!("signal handlers can't be installed: {error}"))?;
     let runtime = directories::runtime();
-    let lock = Lock::take(&runtime).map_err(|error| error.to_string())?;
-    let control = Control::listen(&runtime)
+    let (lock, instance) = lock::exclusive(&runtime).map_err(|error| error.to_string())?;
+    if let Some(doubt) = instance.doubt() {
+        Journal::open().write(&Entry::new(Kind::Warning, doubt));
+    }
+    let control = Control::listen(lock)
         .map_err(|error| format!("the control socket in '{}' can't be made: {error}", runtime.display()))?;
     let setup = Setup {
         flags: context.flags.clone(),
         fragments: context.locations.fragment_directory(),
         watchdog: notify::watchdog(),
     };
-    Ok((Service::new(setup, context.locations.clone(), directories::state(), signals, control), lock))
+    Ok((Service::new(setup, context.locations.clone(), directories::state(), signals, control), instance))
 }
 
 fn failed(message: &str) -> u8 {
+    Notifier::open().send(&Notification::Status(format!("failed: {message}")));
     Journal::open().write(&Entry::new(Kind::Failed, message));
     exit::FAILED
 }
 
 /// A family that is not enabled is looked at all the same: old rules of ours may be there.
 fn once(context: &Context) -> u8 {
-    let _lock = match Lock::take(&directories::runtime()) {
-        Ok(lock) => lock,
-        Err(error @ LockError::Held(_)) => return complain(&format!("{error}; use 'ip-masq-agent reload'")),
+    let _exclusive = match lock::exclusive(&directories::runtime()) {
+        Ok(exclusive) => exclusive,
+        Err(error) if error.is_held() => return complain(&format!("{error}; use 'ip-masq-agent reload'")),
         Err(error) => return complain(&error),
     };
     with_backend(context, |kernel, config| {
         let mut status = exit::OK;
         for family in Family::ALL {
             match (kernel.reconcile(family, config), config.policy.enables(family)) {
-                (Ok(Outcome { written: Some(_), .. }), true) => say(format_args!("{family}: written and verified\n")),
-                (Ok(Outcome { written: None, .. }), true) => say(format_args!("{family}: in place already\n")),
+                (Ok(Outcome { written: Some(_), .. }), true) => say(format_args!("{family}: written and verified")),
+                (Ok(Outcome { written: None, .. }), true) => say(format_args!("{family}: in place already")),
                 (Ok(Outcome { written: Some(_), .. }), false) => {
-                    say(format_args!("{family}: not enabled, old rules removed\n"))
+                    say(format_args!("{family}: not enabled, old rules removed"))
                 }
                 (Ok(_), false) => {}
                 (Err(error), false) if error.is_the_hosts() => {}
@@ -77,19 +86,19 @@ fn once(context: &Context) -> u8 {
             }
         }
         if status == exit::OK {
-            status = clear_others(kernel);
+            status = remove_strays(kernel, config);
         }
         status
     })
 }
 
 /// Once ours are in, and only then: there is no moment without rules.
-fn clear_others(kernel: &Kernel) -> u8 {
+fn remove_strays(kernel: &mut Kernel, config: &Config) -> u8 {
     let mut status = exit::OK;
-    for Cleared { backend, family, result, .. } in kernel.clear_others() {
+    for Cleared { backend, family, result, .. } in kernel.remove_strays(config, Search::Shown) {
         match result {
             Ok(removed) if removed.is_empty() => {}
-            Ok(_) => say(format_args!("{backend}, {family}: rules of an earlier run removed\n")),
+            Ok(_) => say(format_args!("{backend}, {family}: rules of an earlier run removed")),
             Err(error) => status = complain(&format!("{backend}, {family}: {error}")),
         }
     }
@@ -101,8 +110,10 @@ fn dry_run(context: &Context) -> u8 {
         let mut status = exit::OK;
         for family in Family::ALL {
             match kernel.plan(family, config) {
-                Ok(plan) if !plan.is_in_sync() => say(format_args!("# {family}\n{}\n", plan.transaction.trim_end())),
-                Ok(_) if config.policy.enables(family) => say(format_args!("# {family}: nothing to send\n")),
+                Ok(plan) if !plan.is_in_sync() => {
+                    let _ = deliver(format_args!("# {family}\n{}\n", plan.transaction.trim_end()));
+                }
+                Ok(_) if config.policy.enables(family) => say(format_args!("# {family}: nothing to send")),
                 Ok(_) => {}
                 Err(error) if error.is_the_hosts() && !config.policy.enables(family) => {}
                 Err(error) => status = complain(&format!("{family}: {error}")),

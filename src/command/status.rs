@@ -1,6 +1,6 @@
 //! `status`: how the running service is.
 
-use super::{Context, exit, say};
+use super::{Context, deliver, exit, say};
 use crate::agent::{Report, State};
 use crate::cli::StatusArgs;
 use crate::host::control::{self, Request};
@@ -20,9 +20,9 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
     match serde_json::from_slice::<Report>(&answer) {
         Ok(report) => {
             if json {
-                say(String::from_utf8_lossy(&answer));
+                let _ = deliver(String::from_utf8_lossy(&answer));
             } else {
-                say(&report);
+                let _ = deliver(&report);
             }
             match report.state {
                 State::Ready => exit::OK,
@@ -35,9 +35,9 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
 
 fn unknown(json: bool, summary: &str) -> u8 {
     if json {
-        say(format_args!("{}\n", serde_json::json!({ "summary": summary, "state": "unknown" })));
+        say(serde_json::json!({ "summary": summary, "state": "unknown" }));
     } else {
-        say(format_args!("{summary}\n"));
+        say(summary);
     }
     exit::UNKNOWN
 }

@@ -2,6 +2,8 @@
 
 use super::keys::Key;
 use crate::policy::Origin;
+use crate::text::shown;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +14,10 @@ pub const SHOWN: usize = 50;
 const KEPT: usize = 10_000;
 /// The longest piece of a source line that is shown, in characters.
 const EXCERPT_WIDTH: usize = 100;
+/// How many bytes that is at most.
+const LONGEST_EXCERPT: usize = 4 * (EXCERPT_WIDTH + 1);
+/// The longest message, in characters. Whatever of it was written by somebody else, a key or a number, may be a file long.
+const MESSAGE_WIDTH: usize = 500;
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +48,8 @@ impl Diagnostic {
             }
             line.push(' ');
         }
-        line + &self.message
+        // It may quote what an error of the system quotes: the name of a file.
+        line + &visible(&self.message)
     }
 }
 
@@ -85,21 +92,36 @@ pub enum Place {
     },
     /// The flag of a key.
     Flag(Key),
+    /// Nowhere: it is the program's own.
+    Default,
 }
 
-/// A text with the starts of its lines.
+/// A text, and where in it the lines are.
 #[derive(Debug)]
 pub struct Lines<'t> {
     path: Arc<Path>,
     text: &'t str,
-    starts: Vec<u32>,
+    /// How many line breaks are before each block of the text. The start of each line would take four times the memory
+    /// of a text that is nothing but line breaks.
+    breaks_before: Vec<u32>,
+}
+
+/// How many bytes of a text are gone through to find a line.
+const BLOCK: usize = 256;
+
+fn breaks(bytes: &[u8]) -> u32 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u32
 }
 
 impl<'t> Lines<'t> {
     /// Finds the lines of a text of less than 4 GiB.
     pub fn new(path: Arc<Path>, text: &'t str) -> Self {
-        let breaks = text.bytes().zip(1..).filter(|(byte, _)| *byte == b'\n').map(|(_, next)| next);
-        Lines { path, text, starts: std::iter::once(0).chain(breaks).collect() }
+        let blocks = text.as_bytes().chunks(BLOCK).scan(0, |before, block| {
+            let here = *before;
+            *before += breaks(block);
+            Some(here)
+        });
+        Lines { path, text, breaks_before: blocks.collect() }
     }
 
     /// The path of the file.
@@ -114,47 +136,65 @@ impl<'t> Lines<'t> {
 
     /// The line of a byte, from 1.
     pub fn line(&self, offset: u32) -> u32 {
-        self.starts.partition_point(|start| *start <= offset) as u32
+        let offset = (offset as usize).min(self.text.len());
+        let block = (offset / BLOCK).min(self.breaks_before.len().saturating_sub(1));
+        let before = self.breaks_before.get(block).copied().unwrap_or_default();
+        before + breaks(&self.text.as_bytes()[block * BLOCK..offset]) + 1
     }
 
-    /// The text of a line and the part of it in front of a byte, line break not included.
+    /// The text of a line in front of a byte, and from there on, as far as it can be of use; line break not included.
     fn split(&self, offset: u32) -> (&'t str, &'t str) {
-        let start = self.starts[self.line(offset) as usize - 1] as usize;
-        let line = self.text[start..].split('\n').next().unwrap_or_default();
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        let mut end = (offset as usize - start).min(line.len());
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        (line, &line[..end])
+        let offset = boundary(self.text, offset as usize);
+        let (before, behind) = self.text.split_at(offset);
+        let before = before.rsplit('\n').next().unwrap_or_default();
+        let behind = &behind[..boundary(behind, LONGEST_EXCERPT)];
+        let behind = behind.split('\n').next().unwrap_or_default();
+        // What stands between '\r' and '\n' stands at the end of the line.
+        let before = if behind.is_empty() { before.strip_suffix('\r').unwrap_or(before) } else { before };
+        (before, behind.strip_suffix('\r').unwrap_or(behind))
     }
 
     fn diagnostic(&self, offset: u32, message: String) -> Diagnostic {
-        let (line, before) = self.split(offset);
+        let (before, behind) = self.split(offset);
         let column = before.chars().count();
         Diagnostic {
             path: Some(Arc::clone(&self.path)),
             place: Some((self.line(offset), column as u32 + 1)),
             message,
-            excerpt: excerpt(line, column),
+            excerpt: excerpt(before, behind),
         }
     }
 }
 
-/// The line and a caret below the column (from 0); `None` when there is nothing to see.
-fn excerpt(line: &str, column: usize) -> Option<String> {
-    if line.trim().is_empty() {
+/// The last boundary of characters that is not behind a byte.
+fn boundary(text: &str, offset: usize) -> usize {
+    let mut offset = offset.min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    offset
+}
+
+/// A line and a caret below the place between its two parts; `None` when there is nothing to see. A line may have
+/// millions of characters, so none but those around the place are looked at.
+fn excerpt(before: &str, behind: &str) -> Option<String> {
+    let start = |characters| before.char_indices().rev().nth(characters - 1).map(|(start, _)| start);
+    // Short enough to be shown from its beginning, or half of what is shown.
+    let (start, cut) = match start(EXCERPT_WIDTH * 3 / 4) {
+        Some(_) => (start(EXCERPT_WIDTH / 2).unwrap_or_default(), ("…", " ")),
+        None => (0, ("", "")),
+    };
+    let shown = &before[start..];
+    if shown.trim().is_empty() && behind.trim().is_empty() {
         return None;
     }
-    let first = if column < EXCERPT_WIDTH * 3 / 4 { 0 } else { column - EXCERPT_WIDTH / 2 };
-    let mut window: Vec<char> = line.chars().skip(first).take(EXCERPT_WIDTH + 1).map(plain).collect();
+    let mut caret: String = shown.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let mut window: Vec<char> = shown.chars().chain(behind.chars()).take(EXCERPT_WIDTH + 1).map(plain).collect();
     if window.len() > EXCERPT_WIDTH {
         window.truncate(EXCERPT_WIDTH);
         window.push('…');
     }
-    let mut caret: String = window.iter().take(column - first).map(|c| if *c == '\t' { '\t' } else { ' ' }).collect();
     caret.push('^');
-    let cut = if first > 0 { ("…", " ") } else { ("", "") };
     Some(format!("    {}{}\n    {}{caret}", cut.0, window.into_iter().collect::<String>(), cut.1))
 }
 
@@ -163,27 +203,36 @@ fn plain(c: char) -> char {
     if c == '\t' { c } else { shown(c) }
 }
 
-/// A character that is seen where it stands. What moves the cursor, changes a terminal's colour or the direction of
-/// writing, or came invisibly with a text copied from a web page, becomes U+FFFD.
-fn shown(c: char) -> char {
-    let white = c.is_whitespace() && c != ' ';
-    // Soft hyphen, zero width and direction marks, embeddings and isolates, byte order mark (Unicode, category Cf).
-    let unseen = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    if c.is_control() || white || unseen { '\u{fffd}' } else { c }
-}
-
 /// A text as it may be shown in a message: every character is seen.
 pub fn visible(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// A text in quotes as it may be shown in a message: every character is seen, not too long.
-pub fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(60).collect();
-    if shown.len() < text.len() {
+/// The longest text that is shown whole in a message, in characters.
+pub const TEXT_WIDTH: usize = 60;
+
+/// The beginning of a text as it may be shown in a message: every character is seen, not too long.
+pub fn short(text: &str) -> String {
+    let mut shown: String = text.chars().take(TEXT_WIDTH).map(shown).collect();
+    if text.chars().nth(TEXT_WIDTH).is_some() {
         shown.push('…');
     }
-    format!("'{}'", visible(&shown))
+    shown
+}
+
+/// The same in quotes.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", short(text))
+}
+
+/// A message without its middle where it is very long: what is wrong stands at its end.
+pub fn bounded(message: String) -> String {
+    let characters = message.char_indices();
+    let half = MESSAGE_WIDTH / 2;
+    let (Some((head, _)), Some((tail, _))) = (characters.clone().nth(half), characters.rev().nth(half - 1)) else {
+        return message;
+    };
+    if tail <= head { message } else { format!("{}…{}", &message[..head], &message[tail..]) }
 }
 
 /// What was found wrong so far.
@@ -191,6 +240,7 @@ pub fn quoted(text: &str) -> String {
 pub struct Problems {
     found: Vec<(Place, String)>,
     dropped: usize,
+    unquoted: BTreeSet<u32>,
 }
 
 impl Problems {
@@ -202,10 +252,15 @@ impl Problems {
         }
         let message = match place {
             Place::Flag(key) => format!("--{}: {message}", key.info().flag),
-            Place::File { .. } if subject.is_empty() => message.to_string(),
-            Place::File { .. } => format!("{subject}: {message}"),
+            Place::File { .. } | Place::Default if subject.is_empty() => message.to_string(),
+            Place::File { .. } | Place::Default => format!("{}: {message}", short(subject)),
         };
-        self.found.push((place, visible(&message)));
+        self.found.push((place, visible(&bounded(message))));
+    }
+
+    /// Shows no line of a text, whatever is wrong in it.
+    pub fn quote_no_line_of(&mut self, source: u32) {
+        self.unquoted.insert(source);
     }
 
     /// Everything in the order of files and lines, flags last; `None` when nothing is wrong.
@@ -216,8 +271,15 @@ impl Problems {
         self.found.sort_by_key(|(place, _)| *place);
         let more = self.found.len().saturating_sub(SHOWN) + self.dropped;
         self.found.truncate(SHOWN);
-        let mut all: Vec<Diagnostic> =
-            self.found.into_iter().map(|(place, text)| locate(place, text, sources)).collect();
+        let located = self.found.into_iter().map(|(place, text)| match place {
+            Place::File { source, offset } => {
+                let mut diagnostic = sources[source as usize].diagnostic(offset, text);
+                diagnostic.excerpt.take_if(|_| self.unquoted.contains(&source));
+                diagnostic
+            }
+            Place::Flag(_) | Place::Default => Diagnostic { path: None, place: None, message: text, excerpt: None },
+        });
+        let mut all: Vec<Diagnostic> = located.collect();
         if more > 0 {
             all.push(Diagnostic { path: None, place: None, message: format!("… and {more} more"), excerpt: None });
         }
@@ -225,18 +287,12 @@ impl Problems {
     }
 }
 
-fn locate(place: Place, message: String, sources: &[Lines<'_>]) -> Diagnostic {
-    match place {
-        Place::File { source, offset } => sources[source as usize].diagnostic(offset, message),
-        Place::Flag(_) => Diagnostic { path: None, place: None, message, excerpt: None },
-    }
-}
-
 impl Place {
     /// The same place as the policy remembers it.
     pub fn origin(self, sources: &[Lines<'_>]) -> Origin {
         match self {
-            Place::Flag(key) => Origin::Flag(key.info().flag),
+            Place::Flag(key) => Origin::Flag(&key.info().flag),
+            Place::Default => Origin::Default,
             Place::File { source, offset } => {
                 let lines = &sources[source as usize];
                 Origin::File { path: Arc::clone(&lines.path), line: lines.line(offset) }
@@ -251,20 +307,41 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_column_whatever_is_before_it() {
-        assert_eq!(excerpt("\tkey: yes", 6).unwrap(), "    \tkey: yes\n    \t     ^");
-        assert_eq!(excerpt("é: yes", 3).unwrap(), "    é: yes\n       ^");
-        assert_eq!(excerpt("a\u{1b}[31m: x", 0).unwrap(), "    a\u{fffd}[31m: x\n    ^");
-        assert_eq!(excerpt("a\u{a0}\u{200b}\u{202e}: x", 4).unwrap(), "    a\u{fffd}\u{fffd}\u{fffd}: x\n        ^");
-        assert_eq!(excerpt("  ", 1), None);
+        assert_eq!(excerpt("\tkey: ", "yes").unwrap(), "    \tkey: yes\n    \t     ^");
+        assert_eq!(excerpt("é: ", "yes").unwrap(), "    é: yes\n       ^");
+        assert_eq!(excerpt("", "a\u{1b}[31m: x").unwrap(), "    a\u{fffd}[31m: x\n    ^");
+        assert_eq!(excerpt("a\u{a0}\u{200b}\u{202e}", ": x").unwrap(), "    a\u{fffd}\u{fffd}\u{fffd}: x\n        ^");
+        assert_eq!(excerpt(" ", " "), None);
     }
 
     #[test]
     fn a_long_line_is_shown_around_the_column() {
-        let line = format!("{}X{}", "a".repeat(5000), "b".repeat(5000));
-        let shown = excerpt(&line, 5000).unwrap();
+        let shown = excerpt(&"a".repeat(5000), &format!("X{}", "b".repeat(5000))).unwrap();
         let (source, caret) = shown.split_once('\n').unwrap();
         assert!(source.chars().count() < 120, "{source}");
         assert_eq!(source.chars().nth(caret.chars().count() - 1), Some('X'));
+    }
+
+    #[test]
+    fn a_long_message_loses_its_middle() {
+        for length in [0, MESSAGE_WIDTH] {
+            assert_eq!(bounded("é".repeat(length)), "é".repeat(length));
+        }
+        let shown = bounded(format!("first {} last", "é".repeat(10_000)));
+        assert!(shown.starts_with("first é") && shown.ends_with("é last") && shown.contains('…'), "{shown}");
+        assert_eq!(shown.chars().count(), MESSAGE_WIDTH + 1);
+    }
+
+    #[test]
+    fn a_line_is_found_wherever_a_block_ends() {
+        let text: String = (0..3000).map(|number| format!("{number}é\n")).collect();
+        let lines = Lines::new(Path::new("f").into(), &text);
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset as u32 + 1));
+        for (number, start) in (1..).zip(starts) {
+            assert_eq!(lines.line(start), number);
+            assert_eq!(lines.line(start.saturating_sub(1)), number.max(2) - 1);
+        }
+        assert_eq!(Lines::new(Path::new("f").into(), "").line(0), 1);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The configuration files as files: which there are, whether they can be trusted, what is in them.
 
+use super::chase::{self, Directory, Suspicion, Target};
+use super::trust::{self, Doubt, Trust};
 use super::{Diagnostic, Diagnostics, SourceText};
-use rustix::fs::OFlags;
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The largest configuration file, in bytes.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -21,21 +21,15 @@ const MAIN_FILES: [&str; 2] = ["config.yaml", "config.toml"];
 /// The directory of further files, beside the main file.
 const DIRECTORY: &str = "config.d";
 
-/// What happens when a file or its directory could have been written by somebody other than root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Trust {
-    /// It is refused.
-    #[default]
-    Enforce,
-    /// It is used, with a warning.
-    Warn,
-}
+/// Stands for standard input where a file is named, and its path in messages.
+pub const STANDARD_INPUT: &str = "-";
+const STANDARD_INPUT_PATH: &str = "<stdin>";
 
 /// Where the configuration lies, and who may have written it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Locations {
-    /// `--config FILE`; unset means `config.yaml` or `config.toml` in `/etc/ip-masq-agent`, and that neither is
-    /// there is no error.
+    /// `--config FILE`, or [`STANDARD_INPUT`]; unset means `config.yaml` or `config.toml` in `/etc/ip-masq-agent`, and
+    /// that neither is there is no error.
     pub file: Option<PathBuf>,
     /// `--config-dir DIR`; unset means `/etc/ip-masq-agent/config.d` when it is there, and no directory at all when
     /// `file` names another main file than those of `/etc/ip-masq-agent`: who tries a file out wants that file.
@@ -62,6 +56,17 @@ impl Locations {
         let usual = self.file.as_ref().is_none_or(|file| MAIN_FILES.iter().any(|name| main.join(name) == *file));
         usual.then(|| main.join(DIRECTORY))
     }
+
+    /// True when it can be read only once.
+    pub fn is_standard_input(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.as_os_str() == STANDARD_INPUT)
+    }
+
+    /// True of a directory that is there for the configuration and for nothing else, so that its mode may be changed.
+    fn is_ours(&self, directory: &Path) -> bool {
+        let named = self.directory.iter().filter_map(|named| fs::canonicalize(named).ok());
+        directory.starts_with(MAIN_DIRECTORY) || named.into_iter().any(|named| named == directory)
+    }
 }
 
 /// What was read.
@@ -79,45 +84,63 @@ pub struct Reading {
 /// # Errors
 /// Files that exist but must not or can't be used, and named ones that do not exist.
 pub fn read(locations: &Locations) -> Result<Reading, Diagnostics> {
-    let mut reader = Reader { trust: locations.trust, total: 0, reading: Reading::default(), errors: Vec::new() };
-    let main = reader.main_file(locations);
-    let fragments = reader.fragments(locations);
-    // A directory that is empty today is judged too: tomorrow's file would come through it.
-    let fragment_directory = locations.fragment_directory();
-    for directory in directories(main.iter().chain(&fragments), fragment_directory) {
-        reader.judge_directory(&directory);
+    let mut reader = Reader {
+        locations,
+        total: 0,
+        suspicions: Vec::new(),
+        reading: Reading::default(),
+        distrusted: Vec::new(),
+        errors: Vec::new(),
+    };
+    if locations.is_standard_input() {
+        reader.add_standard_input();
+    } else if let Some(path) = reader.main_file() {
+        let target = reader.follow(&path);
+        reader.add(&path, target);
     }
-    for path in main.iter().chain(&fragments) {
-        reader.add(path);
-    }
-    if reader.errors.is_empty() { Ok(reader.reading) } else { Err(Diagnostics(reader.errors)) }
+    reader.add_fragments();
+    reader.finish()
 }
 
-struct Reader {
-    trust: Trust,
+struct Reader<'l> {
+    locations: &'l Locations,
     total: u64,
+    suspicions: Vec<Suspicion>,
     reading: Reading,
+    /// What was found out about files that others can write.
+    distrusted: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn refuse(&mut self, path: &Path, message: impl Into<String>) {
         self.errors.push(Diagnostic::of_file(path, message));
     }
 
-    fn distrust(&mut self, path: &Path, message: String) {
-        match self.trust {
-            Trust::Enforce => self.refuse(path, message),
-            Trust::Warn => {
-                let message = format!("{message}; the service will refuse it");
-                self.reading.warnings.push(Diagnostic::of_file(path, message));
-            }
+    /// What was read, or all that is wrong; directories first, since they explain the rest.
+    fn finish(mut self) -> Result<Reading, Diagnostics> {
+        let mut distrusted = Vec::new();
+        for Suspicion { directory, doubt } in self.suspicions.into_iter().collect::<BTreeSet<_>>() {
+            let consequence = match doubt {
+                Doubt::Mode(_) if !self.locations.is_ours(&directory) => ", who could replace what is in it",
+                doubt => doubt.advice(),
+            };
+            distrusted.push(Diagnostic::of_file(&directory, format!("the directory {doubt}{consequence}")));
         }
+        distrusted.append(&mut self.distrusted);
+        if self.locations.trust == Trust::Warn {
+            for warning in &mut distrusted {
+                warning.message += "; the service will refuse it";
+            }
+            self.reading.warnings.append(&mut distrusted);
+        }
+        distrusted.append(&mut self.errors);
+        if distrusted.is_empty() { Ok(self.reading) } else { Err(Diagnostics(distrusted)) }
     }
 
     /// The main file, when there is one.
-    fn main_file(&mut self, locations: &Locations) -> Option<PathBuf> {
-        if let Some(file) = &locations.file {
+    fn main_file(&mut self) -> Option<PathBuf> {
+        if let Some(file) = &self.locations.file {
             return Some(file.clone());
         }
         let mut present = Vec::new();
@@ -135,24 +158,33 @@ impl Reader {
         present.into_iter().next()
     }
 
-    /// The further files, in their order.
-    fn fragments(&mut self, locations: &Locations) -> Vec<PathBuf> {
-        let Some(directory) = locations.fragment_directory() else { return Vec::new() };
-        let entries = match fs::read_dir(&directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound && locations.directory.is_none() => return Vec::new(),
-            Err(error) => {
-                self.refuse(&directory, format!("can't list the directory: {error}"));
-                return Vec::new();
-            }
+    /// Follows a path from the root directory, whatever the directory is that we run in.
+    fn follow(&mut self, path: &Path) -> io::Result<Target> {
+        chase::follow(&Directory::root()?, &std::path::absolute(path)?, &mut self.suspicions)
+    }
+
+    /// Adds the further files, in their order.
+    fn add_fragments(&mut self) {
+        let Some(path) = self.locations.fragment_directory() else { return };
+        let listed = self.follow(&path).and_then(|target| match target {
+            Target::Directory(directory) => directory.names().map(|names| (directory, names)),
+            Target::File(..) | Target::Other(_) => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        });
+        let (directory, mut names) = match listed {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == ErrorKind::NotFound && self.locations.directory.is_none() => return,
+            Err(error) => return self.refuse(&path, format!("can't list the directory: {error}")),
         };
-        let mut names: Vec<_> = entries.into_iter().map(|entry| entry.file_name()).collect();
+        // Also when it is empty today: tomorrow's file would come through it.
+        self.suspicions.extend(directory.suspicion());
         names.sort();
-        let mut paths = Vec::new();
         for name in names.iter().filter(|name| !name.as_bytes().starts_with(b".")) {
-            let path = directory.join(name);
+            let path = path.join(name);
             match path.extension().map(OsStrExt::as_bytes) {
-                Some(b"yaml" | b"json" | b"toml") => paths.push(path),
+                Some(b"yaml" | b"json" | b"toml") => {
+                    let target = chase::follow(&directory, Path::new(name), &mut self.suspicions);
+                    self.add(&path, target);
+                }
                 Some(b"yml") => self
                     .reading
                     .warnings
@@ -160,114 +192,110 @@ impl Reader {
                 _ => {}
             }
         }
-        paths
     }
 
-    fn judge_directory(&mut self, directory: &Path) {
-        match fs::metadata(directory) {
-            Ok(metadata) => {
-                if let Some(reason) = writable_by_others(&metadata) {
-                    self.distrust(directory, format!("the directory {reason}"));
-                }
+    fn add(&mut self, path: &Path, target: io::Result<Target>) {
+        let text = match target {
+            Ok(Target::File(file, metadata)) => {
+                let reason = trust::writable_by_others(&metadata);
+                self.distrusted.extend(reason.map(|reason| Diagnostic::of_file(path, reason)));
+                self.text(file, metadata.len())
             }
-            // The files in it will say why they can't be opened.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => self.refuse(directory, format!("can't be looked at: {error}")),
+            Ok(Target::Directory(_)) => Err("is a directory, not a regular file".to_owned().into()),
+            Ok(Target::Other(metadata)) => Err(format!("is {}, not a regular file", kind(&metadata)).into()),
+            Err(error) => Err(cant_open(path, &error).into()),
+        };
+        self.add_text(path, text);
+    }
+
+    fn add_standard_input(&mut self) {
+        let text = self.text(io::stdin().lock(), 0);
+        self.add_text(Path::new(STANDARD_INPUT_PATH), text);
+    }
+
+    fn add_text(&mut self, path: &Path, text: Result<String, Refusal>) {
+        match text {
+            Ok(text) => self.reading.sources.push(SourceText { path: path.into(), text }),
+            Err(Refusal { place, message }) => {
+                self.errors.push(Diagnostic { place, ..Diagnostic::of_file(path, message) });
+            }
         }
     }
 
-    fn add(&mut self, path: &Path) {
-        match self.text(path) {
-            Ok(text) => self.reading.sources.push(SourceText { path: Arc::from(path), text }),
-            Err(message) => self.refuse(path, message),
+    /// What is to be read, as text. The length is what it was said to be.
+    fn text(&mut self, file: impl Read, length: u64) -> Result<String, Refusal> {
+        if length > MAX_FILE_BYTES {
+            return Err(format!("has {length} bytes, more than the limit of 64 MiB").into());
         }
-    }
-
-    /// The text of a file, or why it is none.
-    fn text(&mut self, path: &Path) -> Result<String, String> {
-        let (file, metadata) = open_regular(path)?;
-        if let Some(reason) = writable_by_others(&metadata) {
-            self.distrust(path, reason);
-        }
-        if metadata.len() > MAX_FILE_BYTES {
-            return Err(format!("has {} bytes, more than the limit of 64 MiB", metadata.len()));
-        }
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        let mut bytes = Vec::with_capacity(length as usize);
         // The file may have grown since, and files of /proc have no length at all.
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| format!("can't be read: {error}"))?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err("has more bytes than the limit of 64 MiB".to_owned());
+            return Err("has more bytes than the limit of 64 MiB".to_owned().into());
         }
         self.total += bytes.len() as u64;
         if self.total > MAX_TOTAL_BYTES {
-            return Err("makes the configuration longer than the limit of 128 MiB".to_owned());
+            return Err("makes the configuration longer than the limit of 128 MiB".to_owned().into());
         }
         decode(bytes)
     }
 }
 
-/// Opens what must be a regular file once links are followed, without waiting for anything.
-fn open_regular(path: &Path) -> Result<(File, Metadata), String> {
-    let metadata = fs::metadata(path).map_err(|error| cant_open(path, &error))?;
-    refuse_kind(&metadata)?;
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC).bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| cant_open(path, &error))?;
-    // The name may stand for something else by now.
-    let metadata = file.metadata().map_err(|error| cant_open(path, &error))?;
-    refuse_kind(&metadata)?;
-    Ok((file, metadata))
-}
-
 fn cant_open(path: &Path, error: &io::Error) -> String {
     let dangling = error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok();
-    if dangling { "is a link to nothing".to_owned() } else { format!("can't be opened: {error}") }
+    match dangling {
+        // What the kernel makes of pipes there are links without a target.
+        true if path.starts_with("/dev") || path.starts_with("/proc") => {
+            format!("can't be opened by this name; --config {STANDARD_INPUT} reads standard input")
+        }
+        true => "is a link to nothing".to_owned(),
+        false => format!("can't be opened: {error}"),
+    }
 }
 
-fn refuse_kind(metadata: &Metadata) -> Result<(), String> {
+fn kind(metadata: &Metadata) -> &'static str {
     let kind = metadata.file_type();
-    let name = if kind.is_file() {
-        return Ok(());
-    } else if kind.is_dir() {
-        "a directory"
-    } else if kind.is_fifo() {
+    if kind.is_fifo() {
         "a FIFO"
     } else if kind.is_socket() {
         "a socket"
     } else {
         "a device"
-    };
-    Err(format!("is {name}, not a regular file"))
-}
-
-/// Why somebody other than root, or than the user who runs us, could have written it.
-fn writable_by_others(metadata: &Metadata) -> Option<String> {
-    let us = rustix::process::geteuid().as_raw();
-    if metadata.uid() != 0 && metadata.uid() != us {
-        return Some(format!("belongs to user {}, not to root", metadata.uid()));
     }
-    let mode = metadata.mode() & 0o7777;
-    let who = match (mode & 0o020 != 0, mode & 0o002 != 0) {
-        (false, false) => return None,
-        (true, false) => "its group",
-        (false, true) => "everybody",
-        (true, true) => "its group and everybody",
-    };
-    Some(format!("can be written by {who} (mode {mode:04o}); chmod go-w"))
 }
 
 /// The text of the bytes, without a byte order mark.
-fn decode(bytes: Vec<u8>) -> Result<String, String> {
+fn decode(bytes: Vec<u8>) -> Result<String, Refusal> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("UTF-16 text; save it as UTF-8".to_owned().into());
+    }
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        let before = &error.as_bytes()[..offset];
+        let (before, rest) = error.as_bytes().split_at(offset);
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let byte = error.as_bytes()[offset];
-        format!("not UTF-8 text: byte {byte:#04x} at offset {offset}, in line {line}; is this a binary file?")
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        Refusal {
+            place: Some((line as u32, column as u32)),
+            message: format!("the byte {:#04x} is not UTF-8 text; is this a binary file?", rest[0]),
+        }
     })?;
     if text.starts_with('\u{feff}') {
         text.drain(..'\u{feff}'.len_utf8());
     }
     Ok(text)
+}
+
+/// Why there is no text, and where, if there is a place.
+struct Refusal {
+    place: Option<(u32, u32)>,
+    message: String,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Self {
+        Refusal { place: None, message }
+    }
 }
 
 fn parent(path: &Path) -> &Path {
@@ -276,15 +304,4 @@ fn parent(path: &Path) -> &Path {
         Some(parent) => parent,
         None => path,
     }
-}
-
-/// The directory of further files, the directories that hold the files, and those that hold what links among them
-/// lead to.
-fn directories<'a>(files: impl Iterator<Item = &'a PathBuf>, fragments: Option<PathBuf>) -> BTreeSet<PathBuf> {
-    let holding = files.flat_map(|file| {
-        let target = fs::canonicalize(file).ok();
-        [Some(parent(file).to_owned()), target.as_deref().map(parent).map(Path::to_owned)]
-    });
-    let real = |directory: PathBuf| fs::canonicalize(&directory).unwrap_or(directory);
-    holding.flatten().chain(fragments).map(real).collect()
 }

@@ -1,90 +1,87 @@
-//! Every configuration key, once: name, flag, kind, default and a line of help.
+//! Every configuration key, once: a row is its type, name, default and line of help.
 //!
-//! The typed extraction, the command line, the shipped configuration and the manual pages are checked against this
-//! table. A new key needs a row here, a variant of [`Key`], a field of the draft, and whatever then fails to compile.
+//! The command line, the merging of files and flags, the defaults and the errors follow from the rows; the shipped
+//! configuration and the manual pages are checked against them.
 
-use super::settings::{BackendChoice, Choice, OnStop, RuleWatch, TableOwner};
-use crate::ruleset::JumpPosition;
+use super::record::{Field, Record, record};
+use super::settings::{BackendChoice, OnStop, RuleWatch, TableOwner};
+use super::value::{Kind, Placed};
+use crate::policy::{InterfacePattern, PortRanges, Prefix};
+use crate::ruleset::{ChainName, JumpPosition};
 use std::fmt;
+use std::sync::LazyLock;
+use std::time::Duration;
 
-/// A configuration key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "each variant is explained by its row in KEYS")]
-pub enum Key {
-    NonMasqueradeCidrs,
-    MasqueradeExceptionCidrs,
-    OutInterfaces,
-    SourceCidrs,
-    ExcludeSourceCidrs,
-    MasqLinkLocal,
-    MasqLinkLocalIpv6,
-    MasqMulticast,
-    MasqLocalSource,
-    NomasqAllReservedRanges,
-    EnableIpv6,
-    RandomFully,
-    ToPorts,
-    CidrLimit,
-    ResyncInterval,
-    Backend,
-    MasqChain,
-    JumpPosition,
-    RuleWatch,
-    TableOwner,
-    OnStop,
-}
-
-/// What kind of value a key has.
-#[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    /// A list of CIDRs.
-    Cidrs,
-    /// A list of interface patterns.
-    Interfaces,
-    /// `true` or `false`.
-    Switch,
-    /// A duration as Go writes it.
-    Duration,
-    /// A whole number from 0.
-    Count,
-    /// The name of a chain.
-    Chain,
-    /// Port ranges, `a-b,c`.
-    Ports,
-    /// One of a few words.
-    Choice(fn() -> Vec<&'static str>),
-}
-
-impl Kind {
-    /// True for lists: files join them, a flag replaces them.
-    pub fn is_list(self) -> bool {
-        matches!(self, Kind::Cidrs | Kind::Interfaces)
-    }
-
-    /// The placeholder of the value in `--help`.
-    pub fn placeholder(self) -> &'static str {
-        match self {
-            Kind::Cidrs => "CIDR",
-            Kind::Interfaces => "NAME",
-            Kind::Switch => "true|false",
-            Kind::Duration => "DURATION",
-            Kind::Count => "N",
-            Kind::Chain => "CHAIN",
-            Kind::Ports => "A-B,C",
-            Kind::Choice(_) => "WORD",
-        }
+record! {
+    /// What the keys say about the policy.
+    PolicyKeys, PolicyDraft {
+        non_masquerade_cidrs: Vec<Placed<Prefix>>, "nonMasqueradeCIDRs"
+            = "[10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]",
+            "Destinations that see the original source address";
+        masquerade_exception_cidrs: Vec<Placed<Prefix>>, "masqueradeExceptionCIDRs" = "[]",
+            "Destinations that are masqueraded although another range exempts them";
+        out_interfaces: Vec<Placed<InterfacePattern>>, "outInterfaces" = "[]",
+            "Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)";
+        source_cidrs: Vec<Placed<Prefix>>, "sourceCIDRs" = "[]",
+            "Masquerade only what comes from these sources";
+        exclude_source_cidrs: Vec<Placed<Prefix>>, "excludeSourceCIDRs" = "[]",
+            "Never masquerade what comes from these sources";
+        masq_link_local: bool, "masqLinkLocal" = "false",
+            "Masquerade traffic to 169.254.0.0/16 too";
+        masq_link_local_ipv6: bool, "masqLinkLocalIPv6" = "false",
+            "Masquerade traffic to fe80::/10 too";
+        masq_multicast: bool, "masqMulticast" = "false",
+            "Masquerade multicast and limited broadcast too";
+        masq_local_source: bool, "masqLocalSource" = "false",
+            "Masquerade the host's own addresses even where that can only harm, as the Go agent does";
+        nomasq_all_reserved_ranges: bool, "nomasqAllReservedRanges" = "false",
+            "Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones";
+        enable_ipv6: bool, "enableIPv6" = "false",
+            "Masquerade IPv6 too";
+        random_fully: bool, "randomFully" = "true",
+            "Let the kernel choose source ports at random";
+        to_ports: Option<PortRanges>, "toPorts",
+            "Source ports to use for masqueraded TCP, UDP and SCTP, ascending";
+        cidr_limit: Option<Placed<u64>>, "cidrLimit",
+            "Refuse more nonMasqueradeCIDRs than this";
     }
 }
 
-/// One row: all that is said about a key.
-#[derive(Debug, Clone, Copy)]
+record! {
+    /// How the service behaves, as opposed to what the policy is.
+    Settings, SettingsDraft {
+        resync_interval: Duration, "resyncInterval" = "60s",
+            "How often configuration and kernel are compared without a reason, 1s to 24h";
+        backend: BackendChoice, "backend" = "auto",
+            "What keeps the rules; auto is iptables where it works, else nftables";
+        masq_chain: ChainName, "masqChain" = "IP-MASQ-AGENT",
+            "The name of the chain (iptables)";
+        jump_position: JumpPosition, "jumpPosition" = "last",
+            "Where the rules stand among the host's other nat rules";
+        rule_watch: RuleWatch, "ruleWatch" = "events",
+            "How changes made by other programs are noticed";
+        table_owner: TableOwner, "tableOwner" = "never",
+            "Own the nftables table, so that other programs can't flush it (kernel 6.9 or later)";
+        on_stop: OnStop, "onStop" = "cleanup",
+            "What becomes of the rules when the service stops";
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        SettingsDraft::default().finish()
+    }
+}
+
+/// All that is said about a key.
+#[derive(Debug)]
 pub struct KeyInfo {
     /// The key.
     pub key: Key,
     /// Its name in files.
     pub name: &'static str,
     /// Its name as a flag, without the dashes.
-    pub flag: &'static str,
+    pub flag: String,
     /// What kind of value it has.
     pub kind: Kind,
     /// The default, written as in YAML; empty when there is none.
@@ -93,176 +90,27 @@ pub struct KeyInfo {
     pub help: &'static str,
 }
 
-const fn row(
-    key: Key,
-    name: &'static str,
-    flag: &'static str,
-    kind: Kind,
-    default: &'static str,
-    help: &'static str,
-) -> KeyInfo {
-    KeyInfo { key, name, flag, kind, default, help }
-}
-
 /// Every key, in the order in which it is documented.
-pub static KEYS: [KeyInfo; 21] = [
-    row(
-        Key::NonMasqueradeCidrs,
-        "nonMasqueradeCIDRs",
-        "non-masquerade-cidrs",
-        Kind::Cidrs,
-        "[10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]",
-        "Destinations that see the original source address",
-    ),
-    row(
-        Key::MasqueradeExceptionCidrs,
-        "masqueradeExceptionCIDRs",
-        "masquerade-exception-cidrs",
-        Kind::Cidrs,
-        "[]",
-        "Destinations that are masqueraded although another range exempts them",
-    ),
-    row(
-        Key::OutInterfaces,
-        "outInterfaces",
-        "out-interfaces",
-        Kind::Interfaces,
-        "[]",
-        "Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)",
-    ),
-    row(
-        Key::SourceCidrs,
-        "sourceCIDRs",
-        "source-cidrs",
-        Kind::Cidrs,
-        "[]",
-        "Masquerade only what comes from these sources",
-    ),
-    row(
-        Key::ExcludeSourceCidrs,
-        "excludeSourceCIDRs",
-        "exclude-source-cidrs",
-        Kind::Cidrs,
-        "[]",
-        "Never masquerade what comes from these sources",
-    ),
-    row(
-        Key::MasqLinkLocal,
-        "masqLinkLocal",
-        "masq-link-local",
-        Kind::Switch,
-        "false",
-        "Masquerade traffic to 169.254.0.0/16 too",
-    ),
-    row(
-        Key::MasqLinkLocalIpv6,
-        "masqLinkLocalIPv6",
-        "masq-link-local-ipv6",
-        Kind::Switch,
-        "false",
-        "Masquerade traffic to fe80::/10 too",
-    ),
-    row(
-        Key::MasqMulticast,
-        "masqMulticast",
-        "masq-multicast",
-        Kind::Switch,
-        "false",
-        "Masquerade multicast and limited broadcast too",
-    ),
-    row(
-        Key::MasqLocalSource,
-        "masqLocalSource",
-        "masq-local-source",
-        Kind::Switch,
-        "false",
-        "Masquerade the host's own addresses even where that can only harm, as the Go agent does",
-    ),
-    row(
-        Key::NomasqAllReservedRanges,
-        "nomasqAllReservedRanges",
-        "nomasq-all-reserved-ranges",
-        Kind::Switch,
-        "false",
-        "Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones",
-    ),
-    row(Key::EnableIpv6, "enableIPv6", "enable-ipv6", Kind::Switch, "false", "Masquerade IPv6 too"),
-    row(
-        Key::RandomFully,
-        "randomFully",
-        "random-fully",
-        Kind::Switch,
-        "true",
-        "Let the kernel choose source ports at random",
-    ),
-    row(
-        Key::ToPorts,
-        "toPorts",
-        "to-ports",
-        Kind::Ports,
-        "",
-        "Source ports to use for masqueraded TCP, UDP and SCTP, ascending",
-    ),
-    row(Key::CidrLimit, "cidrLimit", "cidr-limit", Kind::Count, "", "Refuse more nonMasqueradeCIDRs than this"),
-    row(
-        Key::ResyncInterval,
-        "resyncInterval",
-        "resync-interval",
-        Kind::Duration,
-        "60s",
-        "How often configuration and kernel are compared without a reason, 1s to 24h",
-    ),
-    row(
-        Key::Backend,
-        "backend",
-        "backend",
-        Kind::Choice(names::<BackendChoice>),
-        "auto",
-        "What keeps the rules; auto is iptables where it works, else nftables",
-    ),
-    row(Key::MasqChain, "masqChain", "masq-chain", Kind::Chain, "IP-MASQ-AGENT", "The name of the chain (iptables)"),
-    row(
-        Key::JumpPosition,
-        "jumpPosition",
-        "jump-position",
-        Kind::Choice(names::<JumpPosition>),
-        "last",
-        "Where the rules stand among the host's other nat rules",
-    ),
-    row(
-        Key::RuleWatch,
-        "ruleWatch",
-        "rule-watch",
-        Kind::Choice(names::<RuleWatch>),
-        "events",
-        "How changes made by other programs are noticed",
-    ),
-    row(
-        Key::TableOwner,
-        "tableOwner",
-        "table-owner",
-        Kind::Choice(names::<TableOwner>),
-        "never",
-        "Own the nftables table, so that other programs can't flush it (kernel 6.9 or later)",
-    ),
-    row(
-        Key::OnStop,
-        "onStop",
-        "on-stop",
-        Kind::Choice(names::<OnStop>),
-        "cleanup",
-        "What becomes of the rules when the service stops",
-    ),
-];
+pub static KEYS: LazyLock<Vec<KeyInfo>> = LazyLock::new(|| {
+    let info = |(number, field): (usize, &Field)| KeyInfo {
+        key: Key(number),
+        name: field.name,
+        flag: field.field.replace('_', "-"),
+        kind: field.kind,
+        default: field.default,
+        help: field.help,
+    };
+    PolicyDraft::FIELDS.iter().chain(SettingsDraft::FIELDS).enumerate().map(info).collect()
+});
 
-fn names<C: Choice>() -> Vec<&'static str> {
-    C::ALL.iter().map(|(name, _)| *name).collect()
-}
+/// A configuration key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub(super) usize);
 
 impl Key {
     /// All that is said about the key.
     pub fn info(self) -> &'static KeyInfo {
-        &KEYS[self as usize]
+        &KEYS[self.0]
     }
 
     /// The key of that name; keys are case-sensitive.
@@ -300,17 +148,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_variants() {
-        for info in &KEYS {
-            assert_eq!(info.key.info().name, info.name);
+    fn every_default_is_what_its_key_takes() {
+        let (mut policy, mut settings) = (PolicyDraft::default(), SettingsDraft::default());
+        policy.fill();
+        settings.fill();
+        for info in KEYS.iter() {
+            let count = PolicyDraft::FIELDS.len();
+            let lacks = if info.key.0 < count { policy.lacks(info.key.0) } else { settings.lacks(info.key.0 - count) };
+            assert_eq!(lacks, info.default.is_empty(), "{}", info.name);
         }
     }
 
     #[test]
     fn a_flag_is_the_key_in_kebab_case() {
-        for info in &KEYS {
+        for info in KEYS.iter() {
             let letters = |text: &str| text.replace('-', "").to_lowercase();
-            assert_eq!(letters(info.flag), letters(info.name));
+            assert_eq!(letters(&info.flag), letters(info.name));
         }
     }
 

@@ -2,20 +2,26 @@
 //!
 //! Two steps: [`read`] does the IO and judges the files as files; [`parse`] is pure and judges what they say.
 
+mod chase;
 mod diagnostic;
 mod document;
 mod draft;
 mod duration;
 mod files;
-mod judge;
+mod foreign;
 mod keys;
+mod record;
 mod settings;
+pub mod trust;
+mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use duration::{DurationError, parse_go_duration};
-pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, Trust, read};
-pub use keys::{KEYS, Key, KeyInfo, Kind};
-pub use settings::{BackendChoice, Choice, OnStop, RuleWatch, Settings, TableOwner};
+pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, STANDARD_INPUT, read};
+pub use keys::{KEYS, Key, KeyInfo, Settings};
+pub use settings::{BackendChoice, Choice, OnStop, RuleWatch, TableOwner};
+pub use trust::Trust;
+pub use value::Kind;
 
 use crate::policy::Policy;
 use diagnostic::{Lines, Problems};

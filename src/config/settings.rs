@@ -1,7 +1,6 @@
-//! How the service behaves, as opposed to what the policy is.
+//! Values of keys that are one of a few words.
 
-use crate::ruleset::{ChainName, JumpPosition};
-use std::time::Duration;
+use crate::ruleset::JumpPosition;
 
 /// A value that is written as one of a few words.
 pub trait Choice: Copy + PartialEq + 'static {
@@ -38,39 +37,6 @@ impl Choice for TableOwner {
 
 impl Choice for OnStop {
     const ALL: &'static [(&'static str, Self)] = &[("cleanup", OnStop::Cleanup), ("keep", OnStop::Keep)];
-}
-
-/// The keys that are not policy. Field names are the keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// How often configuration and kernel are looked at without a reason.
-    pub resync_interval: Duration,
-    /// The name of our chain (iptables).
-    pub masq_chain: ChainName,
-    /// Which backend keeps the rules.
-    pub backend: BackendChoice,
-    /// Where our chain sits among others.
-    pub jump_position: JumpPosition,
-    /// How drift is noticed.
-    pub rule_watch: RuleWatch,
-    /// Whether our nftables table has an owner.
-    pub table_owner: TableOwner,
-    /// What a stop does with the rules.
-    pub on_stop: OnStop,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            resync_interval: Duration::from_secs(60),
-            masq_chain: ChainName::default(),
-            backend: BackendChoice::default(),
-            jump_position: JumpPosition::default(),
-            rule_watch: RuleWatch::default(),
-            table_owner: TableOwner::default(),
-            on_stop: OnStop::default(),
-        }
-    }
 }
 
 /// `backend`.

@@ -2,10 +2,13 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Where programs are looked for; the caller's environment is not asked.
@@ -72,6 +75,8 @@ pub enum ChildError {
     Io(String, io::Error),
     /// It ran past its deadline and was killed.
     Deadline(String, Duration),
+    /// It was not started, because the piece of work that it belongs to has had its time.
+    NoTimeLeft(String),
 }
 
 impl fmt::Display for ChildError {
@@ -80,13 +85,29 @@ impl fmt::Display for ChildError {
             ChildError::NotFound(program) => write!(f, "no program '{program}' in {PATH}"),
             ChildError::Io(invocation, error) => write!(f, "'{invocation}' could not be run: {error}"),
             ChildError::Deadline(invocation, deadline) => {
-                write!(f, "'{invocation}' ran longer than {} and was killed", humantime::format_duration(*deadline))
+                write!(f, "'{invocation}' did not end within {:.1} s and was killed", deadline.as_secs_f64())
+            }
+            ChildError::NoTimeLeft(invocation) => {
+                write!(f, "'{invocation}' was not run: the programs before it took all the time that there is")
             }
         }
     }
 }
 
 impl std::error::Error for ChildError {}
+
+impl ChildError {
+    /// True when trying the same again soon may well work: the host was short of something for a moment, or a package
+    /// manager was just writing the program.
+    pub fn is_passing(&self) -> bool {
+        const SHORT: [i32; 6] = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::EINTR, libc::ETXTBSY];
+        match self {
+            ChildError::NotFound(_) => false,
+            ChildError::Io(_, error) => error.raw_os_error().is_some_and(|errno| SHORT.contains(&errno)),
+            ChildError::Deadline(..) | ChildError::NoTimeLeft(_) => true,
+        }
+    }
+}
 
 /// Marks every descriptor but the three standard ones close-on-exec. Ours are already; what the program that started us
 /// left open must not reach our children (close_range(2), Linux 5.11; where it is missing, systemd has closed them).
@@ -115,7 +136,7 @@ pub struct Children;
 
 impl Exec for Children {
     fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError> {
-        run(invocation)
+        run(invocation, invocation.deadline)
     }
 
     fn has(&self, program: &str) -> bool {
@@ -123,10 +144,43 @@ impl Exec for Children {
     }
 }
 
-fn run(invocation: &Invocation) -> Result<Output, ChildError> {
+/// Runs them for real, and all of one piece of work to one end: each for itself in time, they can together still be
+/// slower than a watchdog or a stop allows. Clones share the end.
+#[derive(Debug, Default, Clone)]
+pub struct BoundedChildren {
+    end: Rc<Cell<Option<Instant>>>,
+}
+
+impl BoundedChildren {
+    /// A piece of work begins: whatever is run from now on has ended, or is killed, by then.
+    pub fn end_by(&self, end: Instant) {
+        self.end.set(Some(end));
+    }
+
+    /// When the present piece of work has to be done; `None` when nobody has said.
+    pub fn end(&self) -> Option<Instant> {
+        self.end.get()
+    }
+}
+
+impl Exec for BoundedChildren {
+    fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError> {
+        let left = self.end().map(|end| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(ChildError::NoTimeLeft(invocation.to_string()));
+        }
+        run(invocation, left.map_or(invocation.deadline, |left| left.min(invocation.deadline)))
+    }
+
+    fn has(&self, program: &str) -> bool {
+        Children.has(program)
+    }
+}
+
+fn run(invocation: &Invocation, deadline: Duration) -> Result<Output, ChildError> {
     let failed = |error| ChildError::Io(invocation.to_string(), error);
     let program = locate(&invocation.program).ok_or_else(|| ChildError::NotFound(invocation.program.clone()))?;
-    let end = Instant::now() + invocation.deadline;
+    let end = Instant::now() + deadline;
     let mut child = Command::new(program)
         .args(&invocation.arguments)
         .env_clear()
@@ -145,12 +199,16 @@ fn run(invocation: &Invocation) -> Result<Output, ChildError> {
     let status = child.wait().map_err(failed)?;
     match talk.map_err(failed)? {
         Some((stdout, stderr)) => Ok(Output { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }),
-        None => Err(ChildError::Deadline(invocation.to_string(), invocation.deadline)),
+        None => Err(ChildError::Deadline(invocation.to_string(), deadline)),
     }
 }
 
+/// What can't be executed is passed over, as a shell does.
 fn locate(program: &str) -> Option<std::path::PathBuf> {
-    PATH.split(':').map(|directory| std::path::Path::new(directory).join(program)).find(|path| path.is_file())
+    let is_program = |path: &std::path::PathBuf| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    PATH.split(':').map(|directory| std::path::Path::new(directory).join(program)).find(is_program)
 }
 
 type Streams = (Vec<u8>, Vec<u8>);
@@ -249,13 +307,13 @@ mod tests {
 
     #[test]
     fn output_and_status_come_back() {
-        let output = run(&shell("cat; echo no >&2; exit 3").with_input("x".repeat(300_000))).unwrap();
+        let output = Children.run(&shell("cat; echo no >&2; exit 3").with_input("x".repeat(300_000))).unwrap();
         assert_eq!((output.status.code(), output.stdout.len(), output.stderr.as_str()), (Some(3), 300_000, "no\n"));
     }
 
     #[test]
     fn the_environment_is_empty_but_for_path_and_language() {
-        let output = run(&shell("env | grep -v -e ^_= -e ^PWD= -e ^SHLVL= | sort")).unwrap();
+        let output = Children.run(&shell("env | grep -v -e ^_= -e ^PWD= -e ^SHLVL= | sort")).unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("LC_ALL=C\nPATH={PATH}\n"));
     }
 
@@ -263,7 +321,7 @@ mod tests {
     fn a_child_past_its_deadline_is_killed() {
         let mut invocation = shell("exec sleep 600");
         invocation.deadline = Duration::from_millis(50);
-        assert!(matches!(run(&invocation), Err(ChildError::Deadline(_, _))));
+        assert!(matches!(Children.run(&invocation), Err(ChildError::Deadline(_, _))));
     }
 
     #[test]
@@ -271,19 +329,33 @@ mod tests {
         let mut invocation = shell("exec >/dev/null 2>&1 </dev/null; exec sleep 20");
         invocation.deadline = Duration::from_millis(50);
         let begun = Instant::now();
-        assert!(matches!(run(&invocation), Err(ChildError::Deadline(_, _))));
+        assert!(matches!(Children.run(&invocation), Err(ChildError::Deadline(_, _))));
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
 
     #[test]
     fn a_child_that_never_stops_talking_is_stopped() {
         let begun = Instant::now();
-        assert!(run(&Invocation::new("yes", &[])).is_err());
+        assert!(Children.run(&Invocation::new("yes", &[])).is_err());
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
+    fn the_children_of_one_piece_of_work_share_its_end() {
+        let mut children = BoundedChildren::default();
+        let mut other = children.clone();
+        assert!(children.run(&shell("exit 0")).is_ok(), "nobody has said when to end");
+        children.end_by(Instant::now() + Duration::from_millis(50));
+        let error = other.run(&shell("exec sleep 600")).unwrap_err();
+        assert!(matches!(&error, ChildError::Deadline(_, allowed) if *allowed <= Duration::from_millis(50)), "{error}");
+        let error = children.run(&shell("exit 0")).unwrap_err();
+        assert!(matches!(error, ChildError::NoTimeLeft(_)) && error.is_passing(), "{error}");
+        children.end_by(Instant::now() + Duration::from_secs(600));
+        assert!(other.run(&shell("exit 0")).is_ok(), "the next piece of work");
+    }
+
+    #[test]
     fn a_missing_program_is_told_apart() {
-        assert!(matches!(run(&Invocation::new("no-such-program", &[])), Err(ChildError::NotFound(_))));
+        assert!(matches!(Children.run(&Invocation::new("no-such-program", &[])), Err(ChildError::NotFound(_))));
     }
 }

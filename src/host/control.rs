@@ -1,33 +1,54 @@
 //! The control socket: `reload` and `status` are asked here and answered with one JSON object.
 //!
 //! A request is one word and a newline. Nobody but root (or whoever runs the service) is listened to; a client that
-//! asks too long or too slowly is dropped, and the loop never waits for one.
+//! asks too long or too slowly is dropped, and the loop never waits for one. A socket that somebody removes is made
+//! again.
 
+use super::lock::Lock;
+use crate::agent::{Client, Entry, Kind};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::net::sockopt::socket_peercred;
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
-
-use crate::agent::Client;
 
 /// The name of the socket in the runtime directory.
 pub const NAME: &str = "control.sock";
 const MOST_CLIENTS: usize = 16;
 const LONGEST_REQUEST: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long nobody is accepted when there is no descriptor or no memory for it: whoever waits would wake the loop at
+/// once, again and again.
+const REST: Duration = Duration::from_secs(1);
 
 /// The socket and who is connected to it.
 #[derive(Debug)]
 pub struct Control {
-    listener: UnixListener,
-    path: PathBuf,
+    lock: Lock,
+    place: Place,
     clients: BTreeMap<u64, Connection>,
     next: u64,
+    /// Nobody is accepted before.
+    rests: Option<Instant>,
+    /// Why the socket is not at its path, as it was last said.
+    displaced: Option<String>,
+    note: Option<Entry>,
+}
+
+/// The socket at its path.
+#[derive(Debug)]
+struct Place {
+    listener: UnixListener,
+    /// Device and inode of what was bound.
+    inode: (u64, u64),
+    /// Wakes the loop when something goes from the directory. Without it a later pass notices.
+    watch: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -70,45 +91,49 @@ impl Request {
 }
 
 impl Control {
-    /// Listens in the runtime directory. The lock must be held: what lies there is a dead service's.
+    /// Listens in the runtime directory whose lock this is: what lies there is a dead service's.
     ///
     /// # Errors
     /// When the socket can't be made.
-    pub fn listen(directory: &Path) -> io::Result<Self> {
-        let path = directory.join(NAME);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        Ok(Control { listener, path, clients: BTreeMap::new(), next: 0 })
+    pub fn listen(lock: Lock) -> io::Result<Self> {
+        let place = Place::new(lock.directory())?;
+        let clients = BTreeMap::new();
+        Ok(Control { lock, place, clients, next: 0, rests: None, displaced: None, note: None })
     }
 
     /// What to poll for.
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let clients = self.clients.values().map(|client| {
-            // A client that waits is polled for its going away, which poll(2) always reports.
+        let clients = self.clients.values().filter_map(|client| {
             let flags = match client.state {
                 Conversation::Asking => PollFlags::IN,
-                Conversation::Waiting => PollFlags::empty(),
+                // Not polled: that it went away would be reported again and again, and is noticed with the answer.
+                Conversation::Waiting => return None,
                 Conversation::Answered => PollFlags::OUT,
             };
-            PollFd::from_borrowed_fd(client.stream.as_fd(), flags)
+            Some(PollFd::from_borrowed_fd(client.stream.as_fd(), flags))
         });
         // The others wait in the kernel until there is room.
-        let listener = (self.clients.len() < MOST_CLIENTS).then(|| PollFd::new(&self.listener, PollFlags::IN));
-        listener.into_iter().chain(clients)
+        let is_open = self.clients.len() < MOST_CLIENTS && self.rests.is_none();
+        let listener = is_open.then(|| PollFd::new(&self.place.listener, PollFlags::IN));
+        let watch = self.place.watch.iter().map(|watch| PollFd::new(watch, PollFlags::IN));
+        listener.into_iter().chain(watch).chain(clients)
     }
 
-    /// When the slowest client is to be dropped.
+    /// When the slowest client is to be dropped, or the next one accepted.
     pub fn deadline(&self) -> Option<Instant> {
-        self.clients.values().map(|client| client.deadline).min()
+        let slow = self.clients.values().filter(|client| client.state != Conversation::Waiting);
+        slow.map(|client| client.deadline).chain(self.rests).min()
+    }
+
+    /// What the journal should know, once.
+    pub fn note(&mut self) -> Option<Entry> {
+        self.note.take()
     }
 
     /// Drops, accepts, reads and writes; returns the requests that are whole by now.
     pub fn serve(&mut self, now: Instant) -> Vec<(Client, Request)> {
+        self.stay();
+        self.rests.take_if(|until| *until <= now);
         let mut requests = self.converse(now);
         if self.accept(now) {
             requests.extend(self.converse(now));
@@ -118,8 +143,10 @@ impl Control {
 
     fn converse(&mut self, now: Instant) -> Vec<(Client, Request)> {
         let mut requests = Vec::new();
+        let before = self.clients.len();
         self.clients.retain(|id, client| match client.state {
-            Conversation::Waiting => client.deadline > now,
+            // However long it takes us: whoever waits for an answer gets one.
+            Conversation::Waiting => true,
             Conversation::Answered => client.write() && client.deadline > now,
             // What was asked in time counts, however late it is read.
             Conversation::Asking => match client.read() {
@@ -132,6 +159,10 @@ impl Control {
                 }
             },
         });
+        if self.clients.len() < before {
+            // Who has gone has left a descriptor.
+            self.rests = None;
+        }
         requests
     }
 
@@ -150,8 +181,21 @@ impl Control {
     /// True when somebody was.
     fn accept(&mut self, now: Instant) -> bool {
         let before = self.next;
-        while self.clients.len() < MOST_CLIENTS {
-            let Ok((stream, _)) = self.listener.accept() else { break };
+        // Those who are hung up on at once must not keep the loop either.
+        for _ in 0..MOST_CLIENTS {
+            if self.clients.len() == MOST_CLIENTS || self.rests.is_some() {
+                break;
+            }
+            let stream = match self.place.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
+                // EMFILE, ENFILE, ENOMEM, ENOBUFS.
+                Err(_) => {
+                    self.rests = Some(now + REST);
+                    break;
+                }
+            };
             if !is_trusted(&stream) || stream.set_nonblocking(true).is_err() {
                 continue;
             }
@@ -167,13 +211,69 @@ impl Control {
         }
         self.next > before
     }
+
+    /// Makes lock and socket again where somebody removed them, and says so; two calls of stat(2) where nobody did.
+    fn stay(&mut self) {
+        if let Some(watch) = &self.place.watch {
+            while matches!(rustix::io::read(watch, &mut [0; 4096]), Ok(1..)) {}
+        }
+        let (lock_stays, socket_stays) = (self.lock.is_in_place(), self.place.stays(self.lock.directory()));
+        if lock_stays && socket_stays {
+            return;
+        }
+        let lost = format!("lock or control socket were removed from '{}'", self.lock.directory().display());
+        let made = self.lock.stay().map_err(|error| error.to_string()).and_then(|()| {
+            if !socket_stays {
+                self.place = Place::new(self.lock.directory()).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        });
+        let message = match &made {
+            Ok(()) => format!("{lost}, and are made again"),
+            Err(why) => format!("{lost}, and can't be made again: {why}"),
+        };
+        if made.is_ok() || self.displaced.as_ref() != Some(&message) {
+            self.note = Some(Entry::new(Kind::Warning, &message));
+        }
+        self.displaced = made.err().map(|_| message);
+    }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // The next service removes it as well; here it is for the eye of whoever looks.
-        let _ = std::fs::remove_file(&self.path);
+        // The next service removes it as well; here it is for the eye of whoever looks. Never another one's.
+        if self.place.stays(self.lock.directory()) {
+            let _ = fs::remove_file(self.lock.directory().join(NAME));
+        }
     }
+}
+
+impl Place {
+    fn new(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(NAME);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        let bound = fs::symlink_metadata(&path)?;
+        Ok(Place { listener, inode: (bound.dev(), bound.ino()), watch: watch(directory).ok() })
+    }
+
+    fn stays(&self, directory: &Path) -> bool {
+        fs::symlink_metadata(directory.join(NAME)).is_ok_and(|found| (found.dev(), found.ino()) == self.inode)
+    }
+}
+
+/// Watches what goes from a directory or is replaced by a rename, and the directory itself.
+fn watch(directory: &Path) -> io::Result<OwnedFd> {
+    let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let in_it = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+    let itself = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
+    inotify::add_watch(&queue, directory, in_it | itself)?;
+    Ok(queue)
 }
 
 enum Reading {
@@ -214,6 +314,7 @@ impl Connection {
     }
 }
 
+/// Root, or whoever runs us: the one of a client, the other of the service.
 fn is_trusted(stream: &UnixStream) -> bool {
     socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
 }
@@ -231,6 +332,9 @@ pub fn ask(directory: &Path, request: Request, patience: Duration) -> io::Result
         }
         Err(error) => return Err(error),
     };
+    if !is_trusted(&stream) {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "another user listens there"));
+    }
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     stream.write_all(format!("{}\n", request.word()).as_bytes())?;
@@ -256,7 +360,7 @@ mod tests {
     fn socket() -> (tempfile::TempDir, Control, impl Fn() -> UnixStream) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(NAME);
-        let control = Control::listen(directory.path()).unwrap();
+        let control = Control::listen(Lock::take(directory.path()).unwrap()).unwrap();
         (directory, control, move || UnixStream::connect(&path).unwrap())
     }
 
@@ -277,6 +381,25 @@ mod tests {
         late.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "\"well\"\n");
         drop(silent);
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_while_it_waits_does_not_wake_the_loop_again_and_again() {
+        let (_directory, mut control, connect) = socket();
+        let now = Instant::now();
+        let mut client = connect();
+        client.write_all(b"reload\n").unwrap();
+        let requests = control.serve(now);
+        let [(waiting, Request::Reload)] = requests[..] else { panic!("{requests:?}") };
+        drop(client);
+        let ready = |control: &Control| {
+            let mut fds: Vec<PollFd<'_>> = control.poll_fds().collect();
+            rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default())).unwrap()
+        };
+        assert_eq!(ready(&control), 0);
+        control.answer(waiting, &"done", now);
+        assert_eq!(control.serve(now), []);
+        assert_eq!((ready(&control), control.deadline()), (0, None));
     }
 
     #[test]

@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn lines_are_counted_and_not_escaped() {
-        let entry = Entry::new(Kind::ConfigRefused, "two\nlines").with("FAMILY", "IPv4");
+        let entry = Entry::lines(Kind::ConfigRefused, "two\nlines").with("FAMILY", "IPv4");
         let expected = [
             b"MESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\nPRIORITY=3\nMESSAGE_ID=680f1ca559394933a72ec755122c0391\n"
                 .as_slice(),

@@ -1,26 +1,54 @@
 //! The backend at work: what the agent wants of the kernel is done here, one family at a time.
 
-use super::child::Children;
+use super::child::BoundedChildren;
+use super::nat_hooks::keepers::{self, Ours};
 use super::nfnetlink::{RuleEvent, RuleEvents};
 use super::{leftovers, view};
-use crate::agent::{Chosen, Culprit, Outcome};
+use crate::agent::{AfterStop, Checked, Chosen, Culprit, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
 use crate::backend::{Backend, BackendName, Cleared, Counters, Error, ErrorKind, Fingerprint, Plan};
 use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Of so many programs that committed since the last time the callers are looked up.
+const MOST_NAMED: usize = 8;
 
 /// The backend that was chosen, and the listener for what others do to its rules.
 #[derive(Default)]
 pub struct Kernel {
     /// With the settings it was made for: another chain name or owner needs another one.
     backend: Option<(Settings, Box<dyn Backend>)>,
+    /// Runs the programs of every backend, those of one piece of work to one end.
+    children: BoundedChildren,
     events: Option<RuleEvents>,
     /// Why the listener was lost, until somebody asks what it heard.
     lost: Option<String>,
+    /// The kernel as each family was last seen to, whatever came of it.
+    seen: BTreeMap<Family, Seen>,
+}
+
+/// What moves when something changes, as it was. `None` where the kernel could not be asked: equal to nothing.
+#[derive(Debug, Default)]
+struct Seen {
+    /// With anybody's rules, and facts of the host that shape ours.
+    rules: Option<Fingerprint>,
+    /// With our own rules, and those facts.
+    own: Option<Fingerprint>,
+    /// With what the first is blind to.
+    contents: Option<Fingerprint>,
+}
+
+impl Seen {
+    fn is(known: &Option<Fingerprint>, now: &Option<Fingerprint>) -> bool {
+        known.is_some() && known == now
+    }
 }
 
 impl fmt::Debug for Kernel {
@@ -31,12 +59,17 @@ impl fmt::Debug for Kernel {
 }
 
 impl Kernel {
+    /// A piece of work begins: the programs that it runs have ended, or are killed, by then.
+    pub fn end_by(&self, end: Instant) {
+        self.children.end_by(end);
+    }
+
     /// Chooses a backend for these settings.
     ///
     /// # Errors
     /// When there is none that works.
     pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
-        let Choice { backend, reason } = select::choose(settings, Children)?;
+        let Choice { backend, reason } = select::choose(settings, self.children.clone())?;
         let name = backend.name();
         self.backend = Some((settings.clone(), backend));
         Ok(Chosen { name, reason })
@@ -54,7 +87,7 @@ impl Kernel {
         let (made_for, backend) = self.backend.as_ref().ok_or_else(none_chosen)?;
         if made_for.masq_chain != settings.masq_chain || made_for.table_owner != settings.table_owner {
             let pinned = Settings { backend: backend.name().into(), ..settings.clone() };
-            let choice = select::choose(&pinned, Children)?;
+            let choice = select::choose(&pinned, self.children.clone())?;
             // The old one goes before the new one writes: its table may have one owner only.
             self.backend = Some((pinned, choice.backend));
         }
@@ -70,13 +103,13 @@ impl Kernel {
         let facts = view::facts();
         let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, facts);
         self.backend(&config.settings)?;
-        // Read before the rules are: what moves them later moves it too.
-        let (mut fingerprint, mut contents) = (self.fingerprint(), self.contents());
+        // Before the rules are read: what moves them later moves it too.
+        self.see(family);
         let plan = self.chosen()?.plan(family, desired.as_ref())?;
         let in_sync = plan.is_in_sync();
         if !in_sync {
             self.commit(&plan)?;
-            (fingerprint, contents) = (self.fingerprint(), self.contents());
+            self.see(family);
             let verified = self.chosen()?.plan(family, desired.as_ref())?;
             if !verified.is_in_sync() {
                 let drift = verified.drift.join(", ");
@@ -86,23 +119,105 @@ impl Kernel {
         }
         Ok(Outcome {
             written: (!in_sync).then_some(plan.drift),
-            fingerprint,
-            contents,
             notes: self.chosen()?.notes(),
             bridged: facts.bridged(family),
             took: begun.elapsed(),
         })
     }
 
+    fn see(&mut self, family: Family) {
+        let seen = Seen { rules: self.fingerprint(), own: self.own_fingerprint(), contents: self.contents() };
+        self.seen.insert(family, seen);
+    }
+
+    /// Sees whether anything of ours moved since the families were last seen to.
+    pub fn check(&mut self, depth: Depth, config: &Config) -> Checked {
+        let begun = cpu_time();
+        self.seen.retain(|family, _| config.policy.enables(*family));
+        let rules = self.fingerprint();
+        let stands = self.seen.values().all(|seen| Seen::is(&seen.rules, &rules));
+        let moved = match depth {
+            Depth::Rules if stands => false,
+            Depth::Rules => {
+                let own = self.own_fingerprint();
+                let moved = !self.seen.values().all(|seen| Seen::is(&seen.own, &own));
+                if !moved {
+                    // Somebody else's rules: not to be looked at again for the same commit.
+                    self.seen.values_mut().for_each(|seen| seen.rules.clone_from(&rules));
+                }
+                moved
+            }
+            Depth::Contents => {
+                let contents = self.contents();
+                !self.seen.values().all(|seen| Seen::is(&seen.contents, &contents))
+            }
+        };
+        let strays = (depth == Depth::Contents || !stands) && !self.strays(config).is_empty();
+        let doubted_until = self.chosen().ok().and_then(|backend| backend.doubted_until());
+        Checked { moved, strays, doubted_until, cost: cpu_time().saturating_sub(begun) }
+    }
+
+    /// The families of each backend in which the configuration wants no rules.
+    fn unwanted(&self, config: &Config) -> Vec<(BackendName, Vec<Family>)> {
+        let Some((_, chosen)) = &self.backend else { return Vec::new() };
+        let chosen = chosen.name();
+        let unwanted = |name: BackendName| -> Vec<Family> {
+            Family::ALL.into_iter().filter(|family| name != chosen || !config.policy.enables(*family)).collect()
+        };
+        BackendName::ALL.into_iter().map(|name| (name, unwanted(name))).collect()
+    }
+
+    /// Where rules that carry our mark show although the configuration wants none there.
+    pub fn strays(&self, config: &Config) -> Vec<(BackendName, Family)> {
+        let shows = |name, family| leftovers::shows_ours(&config.settings, name, family).unwrap_or(false);
+        let each = self.unwanted(config).into_iter();
+        let each = each.flat_map(|(name, families)| families.into_iter().map(move |family| (name, family)));
+        each.filter(|(name, family)| shows(*name, *family)).collect()
+    }
+
+    /// Takes rules away that carry our mark where the configuration wants none.
+    pub fn remove_strays(&mut self, config: &Config, search: Search) -> Vec<Cleared> {
+        // What others do meanwhile is heard unless there is something to be removed.
+        if self.strays(config).is_empty() {
+            return self.clear_unwanted(config, search);
+        }
+        self.unheard(|kernel| kernel.clear_unwanted(config, search))
+    }
+
+    fn clear_unwanted(&mut self, config: &Config, search: Search) -> Vec<Cleared> {
+        let mut cleared = Vec::new();
+        let children = self.children.clone();
+        for (name, families) in self.unwanted(config) {
+            let Ok(chosen) = self.chosen() else { break };
+            if chosen.name() != name {
+                cleared.extend(leftovers::clear_unused(&config.settings, name, &children));
+                continue;
+            }
+            for family in families {
+                let shows = || leftovers::shows_ours(&config.settings, name, family).unwrap_or(false);
+                if search == Search::Thorough || shows() {
+                    let done = leftovers::clear_family(chosen, family);
+                    // What shows no rule does no harm, whatever is in the way of taking it away.
+                    cleared.extend(Some(done).filter(|done| done.result.is_ok() || shows()));
+                }
+            }
+        }
+        cleared
+    }
+
     /// The kernel need not tell us what we do ourselves; a listener slows large commits.
     fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.unheard(|kernel| kernel.chosen().and_then(|backend| backend.commit(plan)))
+    }
+
+    fn unheard<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
-        let committed = self.chosen().and_then(|backend| backend.commit(plan));
+        let result = work(self);
         if left && let Some(Err(error)) = self.events.as_mut().map(RuleEvents::join) {
             self.events = None;
             self.lost = Some(format!("can't join the nf_tables group again: {error}"));
         }
-        committed
+        result
     }
 
     /// What [`Kernel::reconcile`] would send, without sending it.
@@ -114,13 +229,15 @@ impl Kernel {
         self.backend(&config.settings)?.plan(family, desired.as_ref())
     }
 
-    /// What moves when rules, or facts of the host that shape them, move; `None` when the kernel can't be asked.
-    pub fn fingerprint(&mut self) -> Option<Fingerprint> {
+    fn fingerprint(&mut self) -> Option<Fingerprint> {
         self.chosen().ok()?.fingerprint().ok().map(with_facts)
     }
 
-    /// The same with what the fingerprint is blind to.
-    pub fn contents(&mut self) -> Option<Fingerprint> {
+    fn own_fingerprint(&mut self) -> Option<Fingerprint> {
+        self.chosen().ok()?.own_fingerprint().ok().map(with_facts)
+    }
+
+    fn contents(&mut self) -> Option<Fingerprint> {
         self.chosen().ok()?.content_fingerprint().ok().map(with_facts)
     }
 
@@ -129,17 +246,27 @@ impl Kernel {
         self.chosen().ok()?.counters(family).ok()
     }
 
-    /// Takes everything of ours out of the chosen backend.
-    pub fn flush(&mut self) -> Vec<Cleared> {
-        let Ok(backend) = self.chosen() else { return Vec::new() };
-        Family::ALL.map(|family| leftovers::clear_family(backend, family)).into()
+    /// What becomes of the masqueraded connections of these families when our rules go; `None` when there are none.
+    pub fn after_stop(&self, families: &[Family]) -> Option<AfterStop> {
+        let (settings, backend) = self.backend.as_ref()?;
+        let ours = Ours { backend: backend.name(), chain: &settings.masq_chain };
+        Some(keepers::read(ours, families))
     }
 
-    /// Takes everything of ours out of the backends that are not the chosen one.
-    pub fn clear_others(&self) -> Vec<Cleared> {
-        let Some((settings, backend)) = &self.backend else { return Vec::new() };
-        let others = BackendName::ALL.into_iter().filter(|name| *name != backend.name());
-        others.flat_map(|name| leftovers::clear_unused(settings, name)).collect()
+    /// Takes everything of ours out of the kernel: of the chosen backend, and of another one where rules of ours show. What
+    /// a live Go agent keeps there is its own.
+    pub fn flush(&mut self) -> Vec<Cleared> {
+        let children = self.children.clone();
+        let Some((settings, backend)) = &mut self.backend else { return Vec::new() };
+        let chosen = backend.name();
+        let mut cleared: Vec<Cleared> =
+            Family::ALL.map(|family| leftovers::clear_family(backend.as_mut(), family)).into();
+        for other in BackendName::ALL.into_iter().filter(|name| *name != chosen) {
+            let others = leftovers::clear_unused(settings, other, &children).into_iter();
+            let is_foreign = |one: &Cleared| matches!(&one.result, Err(error) if error.kind == ErrorKind::Foreign);
+            cleared.extend(others.filter(|one| !is_foreign(one)));
+        }
+        cleared
     }
 
     /// Listens to what others do to the rules, or stops listening.
@@ -165,24 +292,35 @@ impl Kernel {
         self.lost.is_some()
     }
 
-    /// Who moved the rules since the last time, the last one first to blame; the outer `None` when nobody did.
+    /// Who committed to the rules of the host since the last time, the last one first; `None` when nobody did.
     ///
     /// # Errors
     /// When the listener is broken; it is gone then.
-    pub fn moved(&mut self) -> Result<Option<Option<Culprit>>, String> {
+    pub fn moved(&mut self) -> Result<Option<Vec<Culprit>>, String> {
         if let Some(why) = self.lost.take() {
             return Err(why);
         }
         let Some(events) = &mut self.events else { return Ok(None) };
         match events.read() {
             Ok(events) if events.is_empty() => Ok(None),
-            Ok(events) => Ok(Some(events.iter().rev().find_map(culprit))),
+            Ok(events) => Ok(Some(programs(events))),
             Err(error) => {
                 self.events = None;
                 Err(format!("reading rule events failed: {error}"))
             }
         }
     }
+}
+
+/// The processor time that this process and the children that it waited for have used.
+pub fn cpu_time() -> Duration {
+    let used = |who| {
+        let usage = getrusage(who).ok()?;
+        let micros = [usage.user_time(), usage.system_time()].map(|time| time.num_microseconds());
+        u64::try_from(micros.iter().sum::<i64>()).ok()
+    };
+    let micros = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].into_iter().filter_map(used);
+    Duration::from_micros(micros.sum())
 }
 
 fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
@@ -193,6 +331,18 @@ fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
 
 fn none_chosen() -> Error {
     Error::new(ErrorKind::Other, "no backend is chosen")
+}
+
+/// The programs that committed, the last one first; of each name the last two processes at most.
+fn programs(events: Vec<RuleEvent>) -> Vec<Culprit> {
+    let mut last: Vec<RuleEvent> = Vec::new();
+    for event in events.into_iter().rev() {
+        let same = last.iter().filter(|known| known.program == event.program);
+        if last.len() < MOST_NAMED && same.clone().count() < 2 && same.clone().all(|known| known.pid != event.pid) {
+            last.push(event);
+        }
+    }
+    last.iter().filter_map(culprit).collect()
 }
 
 /// The program that committed. A caller hides behind iptables and nft, which are gone in a moment: where they are

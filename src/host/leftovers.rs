@@ -1,6 +1,6 @@
 //! What a backend holds of ours although it is not the chosen one: an earlier run used it, or a Go agent.
 
-use super::child::Children;
+use super::child::Exec;
 use super::nfnetlink::Nfnetlink;
 use super::xtables::NatTable;
 use super::{nat_hooks, view};
@@ -27,16 +27,16 @@ pub fn shows_ours(settings: &Settings, name: BackendName, family: Family) -> io:
 }
 
 /// As [`clear`], for a backend that is not in use: where nothing of ours shows, no program is run.
-pub fn clear_unused(settings: &Settings, name: BackendName) -> Vec<Cleared> {
+pub fn clear_unused(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone + 'static)) -> Vec<Cleared> {
     let shows = Family::ALL.into_iter().any(|family| shows_ours(settings, name, family).unwrap_or(true));
-    if shows { clear(settings, name) } else { Vec::new() }
+    if shows { clear(settings, name, exec) } else { Vec::new() }
 }
 
 /// Takes everything of ours out of both families of a backend. One that this host does not have is passed over, unless
 /// rules of ours show in it: its programs were taken away, its rules were not.
-pub fn clear(settings: &Settings, name: BackendName) -> Vec<Cleared> {
+pub fn clear(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone + 'static)) -> Vec<Cleared> {
     let pinned = Settings { backend: name.into(), ..settings.clone() };
-    let cleared = match select::choose(&pinned, Children) {
+    let cleared = match select::choose(&pinned, exec.clone()) {
         Ok(mut choice) => Family::ALL.map(|family| clear_family(choice.backend.as_mut(), family)),
         Err(error) => Family::ALL.map(|family| {
             let result = Err(error.clone());

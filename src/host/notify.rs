@@ -1,6 +1,7 @@
 //! What systemd is told (sd_notify(3)), without ever waiting for it.
 
 use crate::agent::Notification;
+use crate::text::one_line;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
@@ -95,13 +96,18 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
+/// A newline in a status would begin a state of its own.
 fn datagram(notification: &Notification) -> Option<String> {
+    let status = match notification {
+        Notification::Status(line) => one_line(line),
+        _ => String::new(),
+    };
     let states: &[NotifyState<'_>] = match notification {
         Notification::Ready => &[NotifyState::Ready],
         // One datagram: systemd 253 and later want both together.
         Notification::Reloading => &[NotifyState::Reloading, NotifyState::monotonic_usec_now().ok()?],
         Notification::Stopping => &[NotifyState::Stopping],
-        Notification::Status(line) => &[NotifyState::Status(line)],
+        Notification::Status(_) => &[NotifyState::Status(&status)],
         Notification::Watchdog => &[NotifyState::Watchdog],
         Notification::ExtendTimeout(time) => {
             &[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]
@@ -134,11 +140,11 @@ mod tests {
     fn each_notification_is_one_datagram() {
         let (mut notifier, theirs) = pair();
         notifier.send(&Notification::Reloading);
-        notifier.send(&Notification::Status("well".to_owned()));
+        notifier.send(&Notification::Status("well\nREADY=1".to_owned()));
         notifier.send(&Notification::ExtendTimeout(Duration::from_secs(30)));
         let read = read(&theirs);
         assert!(read[0].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{read:?}");
-        assert_eq!(read[1..], ["STATUS=well\n", "EXTEND_TIMEOUT_USEC=30000000\n"]);
+        assert_eq!(read[1..], ["STATUS=well READY=1\n", "EXTEND_TIMEOUT_USEC=30000000\n"]);
     }
 
     #[test]

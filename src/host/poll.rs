@@ -3,11 +3,11 @@
 use super::control::{Control, Request};
 use super::inotify::Watcher;
 use super::journal::Journal;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, cpu_time};
 use super::notify::Notifier;
 use super::signals::{Signal, Signals};
 use super::{child, state, unit, view};
-use crate::agent::{Action, Agent, Event, Report, Setup};
+use crate::agent::{Action, Agent, AtStop, Event, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
 use crate::policy::Family;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,7 +15,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the programs that one action runs may take together. After each the watchdog is fed, and whoever can't wait
+/// is served: that bounds how long the loop is silent, whatever the programs do.
+const ACTION: Duration = Duration::from_secs(14);
+/// How long counting for a status may take; all who ask at once share it.
+const COUNTING: Duration = Duration::from_secs(3);
+/// From SIGTERM until nothing more is tried: TimeoutStopSec of the unit less what the end itself takes.
+const STOP: Duration = Duration::from_secs(25);
+/// Work that took less is no reason to look around before it is done.
+const SHORT: Duration = Duration::from_millis(100);
 
 /// What the service is made of.
 #[derive(Debug)]
@@ -27,8 +37,19 @@ pub struct Service {
     control: Control,
     signals: Signals,
     watcher: Option<Watcher>,
+    /// The sysctls that shape the rules; without inotify, and where another mount of procfs was used, a change is noticed
+    /// at the next resync.
+    sysctls: Option<Watcher>,
     journal: Journal,
     notifier: Notifier,
+    /// What came while something else was being done, and can wait until that is done.
+    later: VecDeque<Event>,
+    /// When signals and clients were last looked at.
+    looked: Instant,
+    /// When a status must be counted by.
+    counted_by: Instant,
+    /// When the stop that was asked for has to be over.
+    stop_by: Option<Instant>,
     exit: Option<u8>,
 }
 
@@ -43,10 +64,12 @@ impl Service {
     ) -> Self {
         let main = locations.main_directory().to_owned();
         let watched = std::iter::once(main).chain(locations.fragment_directory()).collect();
+        let now = Instant::now();
         Service {
-            agent: Agent::new(setup, Instant::now()),
+            agent: Agent::new(setup, now),
             // Without inotify an edit is noticed at the next resync.
             watcher: Watcher::new(watched).ok(),
+            sysctls: Watcher::new(view::directories_of_facts()).ok(),
             locations,
             state_directory,
             kernel: Kernel::default(),
@@ -54,6 +77,10 @@ impl Service {
             signals,
             journal: Journal::open(),
             notifier: Notifier::open(),
+            later: VecDeque::new(),
+            looked: now,
+            counted_by: now,
+            stop_by: None,
             exit: None,
         }
     }
@@ -73,16 +100,21 @@ impl Service {
         }
     }
 
-    fn wait(&self) -> io::Result<()> {
+    fn wait(&mut self) -> io::Result<()> {
         let now = Instant::now();
         let next = self.agent.deadline().into_iter().chain(self.control.deadline());
-        let next = next.chain(self.kernel.has_lost_events().then_some(now)).min();
+        let next = next.chain((self.kernel.has_lost_events() || !self.later.is_empty()).then_some(now)).min();
         let timeout = next.map(|at| child::timespec(at.saturating_duration_since(now)));
-        let fixed = [Some(self.signals.as_fd()), self.watcher.as_ref().map(AsFd::as_fd), self.kernel.events_fd()];
-        let fixed = fixed.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let events = self.kernel.events_fd().filter(|_| !self.agent.defers_events(now));
+        let watched = [&self.watcher, &self.sysctls].map(|watcher| watcher.as_ref().map(AsFd::as_fd));
+        let fixed = [Some(self.signals.as_fd()), events].into_iter().chain(watched);
+        let fixed = fixed.flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let unsent = self.notifier.pending_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         let mut fds: Vec<PollFd<'_>> = fixed.chain(unsent).chain(self.control.poll_fds()).collect();
-        match poll(&mut fds, timeout.as_ref()) {
+        let result = poll(&mut fds, timeout.as_ref());
+        // A signal that came before would have ended the wait.
+        self.looked = Instant::now();
+        match result {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -90,47 +122,101 @@ impl Service {
 
     /// Nothing here waits: every source is asked, whoever woke us.
     fn look(&mut self) {
-        self.notifier.flush();
-        for signal in self.signals.take() {
-            self.happen(match signal {
-                Signal::Hangup => Event::Hangup,
-                Signal::Terminate => Event::Terminate,
-            });
+        for event in self.urgent() {
+            self.happen(event);
         }
-        match self.kernel.moved() {
-            Ok(None) => {}
-            Ok(Some(culprit)) => self.happen(Event::RulesMoved(culprit)),
-            Err(why) => self.happen(Event::Watching(Err(why))),
+        // A loss is told at once: it keeps the loop awake until then.
+        if self.kernel.has_lost_events() || !self.agent.defers_events(Instant::now()) {
+            match self.kernel.moved() {
+                Ok(None) => {}
+                Ok(Some(commits)) => self.happen(Event::RulesMoved(commits)),
+                Err(why) => self.happen(Event::Watching(Err(why))),
+            }
+        }
+        if self.sysctls.as_mut().is_some_and(Watcher::take) {
+            self.happen(Event::HostChanged);
         }
         if self.watcher.as_mut().is_some_and(Watcher::take) {
             self.happen(Event::FilesChanged);
         }
-        for (client, request) in self.control.serve(Instant::now()) {
-            self.happen(match request {
-                Request::Reload => Event::ReloadRequested(client),
-                Request::Status => Event::StatusRequested(client),
-            });
+        if let Some(entry) = self.control.note() {
+            self.journal.write(&entry);
+        }
+        // What comes while these are dealt with is for the next pass.
+        for event in std::mem::take(&mut self.later) {
+            self.happen(event);
         }
         self.happen(Event::Tick);
     }
 
-    /// Tells the agent, does what it says, and tells it the result of each before the next is done.
+    /// A stop, and clients that only want to know how things are. What else came is kept.
+    fn urgent(&mut self) -> Vec<Event> {
+        self.notifier.flush();
+        let now = Instant::now();
+        let looked = std::mem::replace(&mut self.looked, now);
+        let mut urgent = Vec::new();
+        for signal in self.signals.take() {
+            match signal {
+                // It may have come right after the last look.
+                Signal::Terminate => {
+                    let until = *self.stop_by.get_or_insert(looked + STOP);
+                    urgent.push(Event::Terminate(until));
+                }
+                Signal::Hangup => self.later.push_back(Event::Hangup),
+            }
+        }
+        self.counted_by = now + COUNTING;
+        for (client, request) in self.control.serve(now) {
+            match request {
+                Request::Status => urgent.push(Event::StatusRequested(client)),
+                Request::Reload => self.later.push_back(Event::ReloadRequested(client)),
+            }
+        }
+        urgent
+    }
+
+    /// Tells the agent, does what it says, and tells it the result of each before the next is done. Between two actions
+    /// that take their time, it hears of what can't wait.
     fn happen(&mut self, event: Event) {
         let mut actions: VecDeque<Action> = self.agent.handle(event, Instant::now()).into();
         while let Some(action) = actions.pop_front() {
             if self.exit.is_some() {
                 return;
             }
-            if let Some(result) = self.act(action) {
-                let follow = self.agent.handle(result, Instant::now());
-                follow.into_iter().rev().for_each(|action| actions.push_front(action));
+            // Not after an answer: clients that keep asking would keep the work from going on.
+            let is_work = !matches!(action, Action::AnswerStatus(..));
+            let result = self.act(action);
+            self.tell(result, &mut actions);
+            if is_work && self.looked.elapsed() > SHORT {
+                self.tell([Event::Working], &mut actions);
+                let was_stopping = self.stop_by.is_some();
+                let urgent = self.urgent();
+                if !was_stopping && self.stop_by.is_some() {
+                    // Nothing is written for the stop to remove again.
+                    actions.retain(Action::survives_a_stop);
+                }
+                self.tell(urgent, &mut actions);
             }
         }
     }
 
+    /// What follows from the events is done before what was to be done.
+    fn tell(&mut self, events: impl IntoIterator<Item = Event>, actions: &mut VecDeque<Action>) {
+        for event in events {
+            let follow = self.agent.handle(event, Instant::now());
+            follow.into_iter().rev().for_each(|action| actions.push_front(action));
+        }
+    }
+
     fn act(&mut self, action: Action) -> Option<Event> {
+        self.kernel.end_by(self.stop_by.unwrap_or_else(|| Instant::now() + ACTION));
         match action {
-            Action::ReadLastGood => return Some(Event::LastGoodRead(state::read(&self.state_directory))),
+            Action::ReadLastGood => {
+                return Some(match state::read(&self.state_directory) {
+                    Ok(sources) => Event::LastGoodRead(sources),
+                    Err(why) => Event::LastGoodUnusable(why),
+                });
+            }
             Action::ReadConfig => return Some(Event::ConfigRead(config::read(&self.locations))),
             Action::ReadHost => return Some(Event::HostRead(view::view())),
             Action::ChooseBackend(config) => return Some(Event::BackendChosen(self.kernel.choose(&config.settings))),
@@ -139,15 +225,23 @@ impl Service {
                 return (watch == RuleWatch::Events).then_some(Event::Watching(result));
             }
             Action::Reconcile(family, config) => {
-                return Some(Event::Reconciled(family, self.kernel.reconcile(family, &config)));
+                let begun = cpu_time();
+                let result = self.kernel.reconcile(family, &config);
+                return Some(Event::Reconciled(family, result, cpu_time().saturating_sub(begun)));
             }
-            Action::ReadFingerprint => return Some(Event::FingerprintRead(self.kernel.fingerprint())),
-            Action::ReadContents => return Some(Event::ContentsRead(self.kernel.contents())),
+            Action::Check(depth, config) => return Some(Event::Checked(depth, self.kernel.check(depth, &config))),
             Action::SaveLastGood(sources) => {
                 return Some(Event::LastGoodSaved(state::write(&self.state_directory, &sources)));
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
-            Action::ClearOthers => return Some(Event::OthersCleared(self.kernel.clear_others())),
+            Action::RemoveStrays(config, search) => {
+                let begun = cpu_time();
+                let cleared = self.kernel.remove_strays(&config, search);
+                return Some(Event::StraysRemoved(cleared, cpu_time().saturating_sub(begun)));
+            }
+            Action::ReadAfterStop(families) => {
+                return Some(Event::AfterStopRead(self.kernel.after_stop(&families).unwrap_or_default()));
+            }
             Action::Flush => return Some(Event::Flushed(self.kernel.flush())),
             Action::Notify(notification) => self.notifier.send(&notification),
             Action::Log(entry) => self.journal.write(&entry),
@@ -163,8 +257,13 @@ impl Service {
 
     fn counted(&mut self, mut report: Report) -> Report {
         report.pid = std::process::id();
+        self.kernel.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
         for (family, entry) in Family::ALL.into_iter().zip(&mut report.families) {
             entry.counters = self.kernel.counters(family);
+        }
+        if report.at_stop.is_none() {
+            let families = &Family::ALL[..report.families.len()];
+            report.at_stop = self.kernel.after_stop(families).as_ref().map(AtStop::removing);
         }
         report
     }

@@ -29,7 +29,7 @@ fn is_started_by_systemd() -> bool {
 }
 
 /// The last service in a cgroup path: `0::/system.slice/ip-masq-agent.service` (cgroups(7)).
-fn unit(cgroup: &str) -> Option<&str> {
+pub fn unit(cgroup: &str) -> Option<&str> {
     cgroup.lines().find_map(|line| {
         let path = line.splitn(3, ':').nth(2)?;
         path.rsplit('/').find(|component| component.ends_with(".service"))
@@ -37,7 +37,7 @@ fn unit(cgroup: &str) -> Option<&str> {
 }
 
 /// The job of a unit in `systemctl list-jobs`: `ID UNIT TYPE STATE` a line.
-fn job_of(unit: &str, listing: &str) -> Job {
+pub fn job_of(unit: &str, listing: &str) -> Job {
     let kind = listing.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip(1);
         (words.next()? == unit).then(|| words.next())?

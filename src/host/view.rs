@@ -7,11 +7,22 @@ use crate::ruleset::HostFacts;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 /// What changes which rules are safe to make. A sysctl that is not there counts as off.
 pub fn facts() -> HostFacts {
-    let on = |family| flag(&format!("/proc/sys/{}", HostFacts::sysctl(family).replace('.', "/"))) == Some(true);
+    let on = |family| flag(&sysctl(family)) == Some(true);
     HostFacts { bridged_ipv4: on(Family::V4), bridged_ipv6: on(Family::V6) }
+}
+
+/// The directories in which the sysctls of [`facts`] are.
+pub fn directories_of_facts() -> Vec<PathBuf> {
+    let directories = Family::ALL.map(|family| Path::new(&sysctl(family)).parent().map(Path::to_owned));
+    BTreeSet::from(directories).into_iter().flatten().collect()
+}
+
+fn sysctl(family: Family) -> String {
+    format!("/proc/sys/{}", HostFacts::sysctl(family).replace('.', "/"))
 }
 
 /// The host as far as advice needs it. What can't be read is left out.
@@ -28,15 +39,16 @@ pub fn view() -> HostView {
 /// Families whose nat table exists in iptables-legacy. Asked of procfs only: listing with iptables-legacy would
 /// create the table.
 pub fn legacy_nat() -> BTreeSet<Family> {
-    let lists = |path: &str| text(path).lines().any(|line| line == "nat");
-    let mut families = BTreeSet::new();
-    if lists("/proc/thread-self/net/ip_tables_names") {
-        families.insert(Family::V4);
-    }
-    if lists("/proc/thread-self/net/ip6_tables_names") {
-        families.insert(Family::V6);
-    }
-    families
+    Family::ALL.into_iter().filter(|family| legacy_tables(*family).iter().any(|table| table == "nat")).collect()
+}
+
+/// The tables of iptables-legacy that exist.
+pub fn legacy_tables(family: Family) -> Vec<String> {
+    let names = match family {
+        Family::V4 => text("/proc/thread-self/net/ip_tables_names"),
+        Family::V6 => text("/proc/thread-self/net/ip6_tables_names"),
+    };
+    names.lines().map(str::to_owned).collect()
 }
 
 /// False also when the kernel does not say.
@@ -64,6 +76,11 @@ fn addresses() -> Vec<InterfaceAddress> {
         .collect()
 }
 
+/// The name of an interface that rules and routes have by its index.
+pub fn interface_name(index: u32) -> Option<String> {
+    nix::net::if_::if_indextoname(index).ok()?.into_string().ok()
+}
+
 /// The interface of a name of getifaddrs(3), which gives the label for IPv4: `eth0:1` is an address of `eth0`.
 fn device(label: &str) -> &str {
     label.split(':').next().unwrap_or(label)
@@ -78,12 +95,13 @@ fn address_of(storage: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
 
 /// Reads `/proc/net/route` (interface, destination, gateway, flags, …, mask as the eighth field) and
 /// `/proc/net/ipv6_route` (destination, length, …, interface as the last field); see proc(5).
-fn default_route_interfaces(route: &str, ipv6_route: &str) -> BTreeSet<String> {
+pub fn default_route_interfaces(route: &str, ipv6_route: &str) -> BTreeSet<String> {
     let v4 = route.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        (fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")).then(|| fields[0].to_owned())
+        let default = fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000");
+        fields.first().filter(|interface| default && **interface != "*").map(|interface| (*interface).to_owned())
     });
-    // Unreachable default routes are listed on lo.
+    // Unreachable default routes are listed on * there, and on lo here.
     let v6 = ipv6_route.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let default = fields.first()?.bytes().all(|byte| byte == b'0') && fields.get(1) == Some(&"00");
@@ -100,6 +118,7 @@ mod tests {
     fn default_routes_are_told_from_others() {
         let v4 = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
                   wan0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                  *\t00000000\t00000000\t0201\t0\t0\t0\t00000000\t0\t0\t0\n\
                   lan0\t0000A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
         let zero = "00000000000000000000000000000000";
         let v6 = format!(

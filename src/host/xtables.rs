@@ -1,10 +1,11 @@
-//! The legacy x_tables nat table, asked in process for what moves when rules move.
+//! The legacy x_tables tables, asked in process: nat for what moves when rules move, all for what their rules are made of.
 //!
 //! Layouts: `linux/netfilter_ipv4/ip_tables.h` and `linux/netfilter_ipv6/ip6_tables.h`. Asking creates a table that is
 //! not there: look into `/proc/net/ip_tables_names` first.
 
 use crate::policy::Family;
 use socket2::{Domain, Socket, Type};
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -24,17 +25,30 @@ const ATTEMPTS: usize = 8;
 
 /// Where the fields of `struct ipt_entry` or `struct ip6t_entry` lie, in bytes.
 struct Layout {
+    target_offset: usize,
     next_offset: usize,
     counters: std::ops::Range<usize>,
 }
 
-const IPV4: Layout = Layout { next_offset: 90, counters: 96..112 };
-const IPV6: Layout = Layout { next_offset: 142, counters: 152..168 };
+const IPV4: Layout = Layout { target_offset: 88, next_offset: 90, counters: 96..112 };
+const IPV6: Layout = Layout { target_offset: 140, next_offset: 142, counters: 152..168 };
+/// `struct xt_entry_match` and `struct xt_entry_target` before their own data: a size, a name, a revision.
+const EXTENSION_HEADER: usize = 32;
+/// The target that begins a chain; its data are the name (XT_ERROR_TARGET).
+const CHAIN_HEAD: &str = "ERROR";
 
-/// A socket at which the nat table of a family can be asked for.
+fn layout(family: Family) -> Layout {
+    match family {
+        Family::V4 => IPV4,
+        Family::V6 => IPV6,
+    }
+}
+
+/// A socket at which a table of a family can be asked for: nat, where no other is named.
 #[derive(Debug)]
 pub struct NatTable {
     family: Family,
+    name: [u8; NAME],
     socket: Socket,
 }
 
@@ -44,11 +58,18 @@ impl NatTable {
     /// # Errors
     /// When the kernel does not have the family.
     pub fn open(family: Family) -> io::Result<Self> {
+        Self::named(family, "nat")
+    }
+
+    fn named(family: Family, table: &str) -> io::Result<Self> {
         let domain = match family {
             Family::V4 => Domain::IPV4,
             Family::V6 => Domain::IPV6,
         };
-        Ok(NatTable { family, socket: Socket::new(domain, Type::DGRAM.cloexec(), None)? })
+        let mut name = [0; NAME];
+        let room = name[..NAME - 1].get_mut(..table.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        room.copy_from_slice(table.as_bytes());
+        Ok(NatTable { family, name, socket: Socket::new(domain, Type::DGRAM.cloexec(), None)? })
     }
 
     /// Number and size of the entries and where each hook begins. About two microseconds.
@@ -62,7 +83,9 @@ impl NatTable {
 
     fn info_words(&self) -> io::Result<[u32; INFO_WORDS]> {
         let mut words = [0_u32; INFO_WORDS];
-        words[0] = u32::from_ne_bytes(*b"nat\0");
+        for (word, bytes) in words.iter_mut().zip(self.name.as_chunks().0) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
         let bytes: &mut [u8] = {
             // SAFETY: an array of u32 has no padding, every byte pattern is a u32, and the borrow ends with the call.
             unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of::<[u32; INFO_WORDS]>()) }
@@ -95,7 +118,24 @@ impl NatTable {
     /// # Errors
     /// As [`NatTable::digest`].
     pub fn holds(&self, text: &str) -> io::Result<bool> {
-        Ok(self.entries()?.windows(text.len()).any(|window| window == text.as_bytes()))
+        Ok(self.count(text)? > 0)
+    }
+
+    /// How often a text stands in the entries.
+    ///
+    /// # Errors
+    /// As [`NatTable::digest`].
+    pub fn count(&self, text: &str) -> io::Result<usize> {
+        let text = text.as_bytes();
+        let entries = self.entries()?;
+        // The first byte first: a table may have tens of megabytes.
+        Ok(entries.windows(text.len()).filter(|window| window[0] == text[0] && *window == text).count())
+    }
+
+    /// Reads bytes as entries, for `tests/fuzz`.
+    #[cfg(fuzzing)]
+    pub fn read_any(family: Family, entries: &mut [u8]) -> u64 {
+        digest(family, entries)
     }
 
     fn entries(&self) -> io::Result<Vec<u8>> {
@@ -103,7 +143,7 @@ impl NatTable {
         for _ in 0..ATTEMPTS {
             let size = self.info_words()?[INFO_WORDS - 1];
             let mut buffer = vec![0; ENTRIES_HEADER + size as usize];
-            buffer[..3].copy_from_slice(b"nat");
+            buffer[..NAME].copy_from_slice(&self.name);
             buffer[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
             match self.ask(GET_ENTRIES, &mut buffer) {
                 Ok(()) => return Ok(buffer.split_off(ENTRIES_HEADER)),
@@ -129,12 +169,50 @@ impl NatTable {
     }
 }
 
+/// Shows each match and target of a table that is there: the user-defined chain it is in, its name, its own data.
+///
+/// # Errors
+/// As [`NatTable::digest`].
+pub fn extensions(family: Family, table: &str, each: impl FnMut(Option<&str>, &str, &[u8])) -> io::Result<()> {
+    walk(family, &NatTable::named(family, table)?.entries()?, each);
+    Ok(())
+}
+
+/// Ends at what is malformed.
+fn walk(family: Family, entries: &[u8], mut each: impl FnMut(Option<&str>, &str, &[u8])) {
+    let layout = layout(family);
+    let number = |bytes: &[u8], at: usize| {
+        bytes.get(at..at + 2).and_then(<[u8]>::first_chunk).map(|number| usize::from(u16::from_ne_bytes(*number)))
+    };
+    let (mut rest, mut chain) = (entries, None);
+    while let Some(next) = number(rest, layout.next_offset)
+        && let Some((entry, behind)) = rest.split_at_checked(next)
+        && let Some(mut extensions) = entry.get(layout.counters.end..)
+        && !entry.is_empty()
+    {
+        let target = number(entry, layout.target_offset).and_then(|at| at.checked_sub(layout.counters.end));
+        while let Some((extension, following)) =
+            number(extensions, 0).and_then(|size| extensions.split_at_checked(size))
+            && let Some((header, data)) = extension.split_at_checked(EXTENSION_HEADER)
+        {
+            let name = until_nul(&header[2..EXTENSION_HEADER - 1]);
+            match name == CHAIN_HEAD && target == Some(0) {
+                true => chain = Some(until_nul(data).into_owned()),
+                false => each(chain.as_deref(), &name, data),
+            }
+            extensions = following;
+        }
+        rest = behind;
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
+}
+
 /// Stable for as long as a process lives, which is as long as it is compared.
 fn digest(family: Family, entries: &mut [u8]) -> u64 {
-    let layout = match family {
-        Family::V4 => IPV4,
-        Family::V6 => IPV6,
-    };
+    let layout = layout(family);
     let mut hasher = DefaultHasher::new();
     let mut rest = entries;
     while rest.len() >= layout.counters.end {
@@ -178,6 +256,54 @@ mod tests {
             let mut bytes = table(1, 1);
             bytes[90] = length;
             digest(Family::V4, &mut bytes);
+            walk(Family::V4, &bytes, |_, _, _| panic!("there is no extension"));
+        }
+    }
+
+    /// An entry with extensions: name and data of each, the last one being the target.
+    fn entry(extensions: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; 112];
+        for (name, data) in extensions {
+            let target = bytes.len() as u16;
+            bytes[88..90].copy_from_slice(&target.to_ne_bytes());
+            bytes.extend((EXTENSION_HEADER as u16 + data.len() as u16).to_ne_bytes());
+            bytes.extend(name.bytes().chain(std::iter::repeat_n(0, 30 - name.len())));
+            bytes.extend(*data);
+        }
+        let next = bytes.len() as u16;
+        bytes[90..92].copy_from_slice(&next.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn matches_and_targets_are_found_with_the_chain_they_are_in() {
+        let table = [
+            entry(&[("conntrack", b"12345678"), ("", b"12345678")]),
+            entry(&[("ERROR", b"OURS\0\0\0\0")]),
+            entry(&[("MASQUERADE", b"")]),
+        ];
+        let mut found = Vec::new();
+        walk(Family::V4, &table.concat(), |chain, name, data| {
+            found.push((chain.map(str::to_owned), name.to_owned(), data.len()));
+        });
+        let ours = Some("OURS".to_owned());
+        let expected =
+            [(None, "conntrack".to_owned(), 8), (None, String::new(), 8), (ours, "MASQUERADE".to_owned(), 0)];
+        assert_eq!(found, expected);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn random_entries_end_without_a_panic(
+            mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..512), next in 0_u8..255, size in 0_u8..64
+        ) {
+            // So that the walk gets somewhere.
+            for (at, value) in [(90, next), (91, 0), (112, size), (113, 0)] {
+                bytes.get_mut(at).into_iter().for_each(|byte| *byte = value);
+            }
+            for family in Family::ALL {
+                walk(family, &bytes, |_, _, _| ());
+            }
         }
     }
 }

@@ -174,27 +174,6 @@ impl Gateway {
         self.namespace.must("ipset", &arguments.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// Takes a program away, in this gateway only.
-    pub fn hide(&self, program: &str) {
-        self.shadow_programs(&format!("rm /run/sbin/{program}"));
-    }
-
-    /// Puts a script in the place of a program, in this gateway only.
-    pub fn replace(&self, program: &str, script: &str) {
-        self.shadow_programs(&format!(
-            "rm /run/sbin/{program} && printf %s '{}' >/run/sbin/{program} && chmod 755 /run/sbin/{program}",
-            script.replace('\'', r"'\''")
-        ));
-    }
-
-    fn shadow_programs(&self, change: &str) {
-        let script = format!(
-            "mkdir /run/real /run/sbin && mount --bind /usr/sbin /run/real && ln -s /run/real/* /run/sbin && {change} && \
-             mount --bind /run/sbin /usr/sbin"
-        );
-        self.namespace.must("sh", &["-c", &script]);
-    }
-
     /// The names of all sets.
     pub fn sets(&self) -> Vec<String> {
         self.ipset("list -n").lines().map(str::to_owned).collect()

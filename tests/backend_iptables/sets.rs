@@ -146,8 +146,74 @@ both_variants! {
         assert!(host.sets().iter().all(|set| set != name), "an unused set under our kind of name goes");
     }
 
+    fn an_ipset_that_fails_is_a_failure_that_passes_and_leaves_the_rules_as_they_were(host: Gateway) {
+        host.exempt(5_000);
+        host.apply();
+        let before = (host.save(Family::V4), host.ipset("save"));
+        host.exempt(5_001);
+        for script in ["exit 1", "kill -9 $$", "echo 'ipset v7.17: Cannot open session to kernel.' >&2; exit 1"] {
+            host.namespace.replace("ipset", script);
+            let plan = host.plan(Family::V4);
+            let error = host.commit(&plan).expect_err(script);
+            assert!(error.message.contains("ipset"), "{script}: {error}");
+            host.namespace.give_back("ipset");
+            assert!((host.save(Family::V4), host.ipset("save")) == before, "{script}: rules or sets have changed");
+        }
+        host.apply();
+        assert_eq!(host.sets().len(), 1);
+    }
+
+    fn the_first_rules_do_not_become_linear_because_ipset_fails_once(host: Gateway) {
+        host.exempt(5_000);
+        host.namespace.replace("ipset", "exit 1");
+        let plan = host.plan(Family::V4);
+        let error = host.commit(&plan).unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        assert!(!host.save(Family::V4).contains("IP-MASQ-AGENT"));
+        host.namespace.give_back("ipset");
+        host.apply();
+        assert!(host.save(Family::V4).contains("--match-set"));
+    }
+
+    fn sets_that_are_right_stay_in_use_without_the_program(host: Gateway) {
+        host.exempt(200);
+        host.apply();
+        let set = host.sets().remove(0);
+        host.namespace.hide("ipset");
+        host.restart("IP-MASQ-AGENT");
+        assert!(host.plan(Family::V4).is_in_sync());
+        host.iptables("-F IP-MASQ-AGENT");
+        host.apply();
+        assert!(host.save(Family::V4).contains(&format!("--match-set {set} dst")));
+        // What the program would be needed for is said, and the rules go all the same.
+        let backend = &mut host.backend;
+        let (plan, notes) = host.namespace.enter(|| {
+            let plan = backend.plan(Family::V4, None).unwrap();
+            backend.commit(&plan).unwrap();
+            (backend.plan(Family::V4, None).unwrap(), backend.notes())
+        });
+        assert!(plan.is_in_sync() && !host.save(Family::V4).contains("IP-MASQ-AGENT"), "{}", plan.transaction);
+        assert!(notes.len() == 1 && notes[0].contains(&set) && notes[0].contains("'ipset'"), "{notes:?}");
+        host.namespace.give_back("ipset");
+        host.flush(Family::V4);
+        assert!(host.sets().is_empty());
+    }
+
+    fn when_ipset_comes_it_is_seen_and_the_rules_become_a_set(host: Gateway) {
+        host.namespace.hide("ipset");
+        host.exempt(100);
+        host.apply();
+        let without = host.content_fingerprint();
+        assert_eq!(host.content_fingerprint(), without);
+        host.namespace.give_back("ipset");
+        assert_ne!(host.content_fingerprint(), without);
+        host.apply();
+        assert!(host.sets().len() == 1 && host.backend.notes().is_empty(), "{:?}", host.backend.notes());
+        assert!(host.save(Family::V4).lines().count() < 30);
+    }
+
     fn without_ipset_long_lists_are_rules_and_it_is_said(host: Gateway) {
-        host.hide("ipset");
+        host.namespace.hide("ipset");
         host.exempt(100);
         host.apply();
         assert_eq!(host.save(Family::V4).matches("/24 ").count(), 100);

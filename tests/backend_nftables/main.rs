@@ -1,9 +1,14 @@
 //! The nftables backend on the real kernel, in network namespaces of its own.
 
 mod failure;
+mod gaps;
+mod memory;
 #[path = "../namespace/mod.rs"]
 mod namespace;
+mod neighbours;
 mod owner;
+mod strangers;
+mod stream;
 
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, Counters, ErrorKind, Plan};
@@ -15,6 +20,7 @@ use namespace::{Host, nft, run};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 fn prefixes(texts: &[&str]) -> PrefixSet {
     PrefixSet::from_prefixes(texts.iter().map(|text| text.parse().unwrap()), &Origin::Default)
@@ -124,11 +130,11 @@ fn every_kind_of_drift_is_seen_named_and_repaired() {
         ("flush chain inet ip-masq-agent postrouting", "chain postrouting lacks 2 rules"),
         (
             "insert rule inet ip-masq-agent ipv6-2 counter return comment \"keep source: everything\"",
-            "the rules of chain ipv6-2 are not ours",
+            "chain ipv6-2 holds a rule too many: 'counter return comment \"keep source: everything\"'",
         ),
         (
             "insert rule inet ip-masq-agent postrouting ip protocol tcp log accept comment \"keep source: logged\"",
-            "the rules of chain postrouting are not ours",
+            "accept comment \"keep source: logged\"'",
         ),
         ("add table inet ip-masq-agent { flags dormant; }", "table inet ip-masq-agent is dormant"),
         ("add chain inet ip-masq-agent postrouting { policy drop; }", "chain postrouting drops what no rule decides"),
@@ -146,7 +152,7 @@ fn every_kind_of_drift_is_seen_named_and_repaired() {
         for family in Family::ALL {
             words.extend(apply(&mut backend, family, ruleset(&policy, family).as_ref()).drift);
         }
-        assert!(words.contains(&word.to_owned()), "{command}: {words:?}");
+        assert!(words.iter().any(|said| said.ends_with(word)), "{command}: {words:?}");
         assert_eq!(listing(), whole, "{command}");
     }
 }
@@ -163,7 +169,7 @@ fn a_rule_that_was_deleted_comes_back_in_its_place() {
     let handle = line.rsplit(' ').next().unwrap();
     nft(&format!("delete rule inet ip-masq-agent ipv4-2 handle {handle}\n"));
     let plan = apply(&mut backend, Family::V4, ruleset(&policy, Family::V4).as_ref());
-    assert_eq!(plan.drift, ["the rules of chain ipv4-2 are not ours"]);
+    assert_eq!(plan.drift, ["the rules of chain ipv4-2 are not as they should be"]);
     assert_eq!(listing(), whole);
 }
 
@@ -237,38 +243,6 @@ fn the_priority_follows_the_position() {
     assert!(listing().contains("hook postrouting priority security;"), "{}", listing());
     assert_eq!(listing().matches("goto ipv4 comment").count(), 1);
     assert_eq!(listing().matches("goto ipv6 comment").count(), 1);
-}
-
-#[test]
-fn what_is_not_ours_is_refused_and_left_alone() {
-    namespace::enter!();
-    let ours = backend().render(&ruleset(&default_policy(), Family::V4).unwrap());
-    let with = |more: &str| format!("{ours}\n{more}\n");
-    let cases = [
-        ("add table inet ip-masq-agent\n".to_owned(), "it has no comment"),
-        ("add table inet ip-masq-agent { comment \"mine\"; }\n".to_owned(), "it has no comment"),
-        (with("add chain inet ip-masq-agent extra"), "chain 'extra' is not ours"),
-        (
-            with("add chain inet ip-masq-agent ipv6 { type nat hook postrouting priority 1; }"),
-            "not in the place of ours",
-        ),
-        (with("add set inet ip-masq-agent extra { type ipv4_addr; }"), "set 'extra' is not ours"),
-        (with("add set inet ip-masq-agent exempt6 { type ipv6_addr; }"), "not of the type of ours"),
-        (with("add counter inet ip-masq-agent extra"), "objects of other kinds"),
-        (with("add rule inet ip-masq-agent ipv4 accept"), "holds a rule that is not ours: '# a rule"),
-        (with("add rule inet ip-masq-agent ipv4 counter return comment \"mine\""), "'counter return comment \"mine\"'"),
-    ];
-    for (script, why) in cases {
-        nft("flush ruleset\n");
-        nft(&script);
-        let before = listing();
-        for desired in [ruleset(&default_policy(), Family::V4), None] {
-            let error = backend().plan(Family::V4, desired.as_ref()).unwrap_err();
-            assert_eq!(error.kind, ErrorKind::Foreign, "{error}");
-            assert!(error.message.contains(why), "{error}");
-        }
-        assert_eq!(listing(), before);
-    }
 }
 
 #[test]
@@ -499,7 +473,7 @@ fn a_long_list_is_loaded_changed_and_repaired() {
     let mut backend = backend();
     let first = generation();
     apply_policy(&mut backend, &all);
-    assert_eq!(generation(), first + 1, "one batch");
+    assert_eq!(generation(), first + 3, "all but the last rule behind a guard, that rule, and the guard goes");
     let one = "element inet ip-masq-agent exempt4 {\n\t11.6.18.0/24,\n}\n";
     let plan = apply(&mut backend, Family::V4, ruleset(&fewer, Family::V4).as_ref());
     assert_eq!(plan.transaction, format!("delete {one}"));
@@ -514,6 +488,29 @@ fn a_long_list_is_loaded_changed_and_repaired() {
     assert_eq!(plan.drift, ["set exempt4 lacks 1 element"]);
     let fresh = Nftables::new(TableOwner::Never).unwrap().plan(Family::V4, desired.as_ref()).unwrap();
     assert!(fresh.is_in_sync(), "{}", fresh.transaction);
+}
+
+/// Elements of a long set are counted after another program's commit. What that can't see is read when the doubt ends.
+#[test]
+fn elements_that_were_only_counted_are_doubted_until_they_are_read() {
+    namespace::enter!();
+    let desired = ruleset(&long_list(777), Family::V4);
+    let mut backend = backend();
+    apply(&mut backend, Family::V4, desired.as_ref());
+    assert_eq!(backend.doubted_until(), None);
+    let set = "element inet ip-masq-agent exempt4";
+    nft(&format!("delete {set} {{ 11.0.0.0/24 }}\nadd {set} {{ 11.6.18.0/24 }}\n"));
+    let begun = Instant::now();
+    let plan = backend.plan(Family::V4, desired.as_ref()).unwrap();
+    let until = backend.doubted_until().unwrap();
+    assert!(until > begun && until <= Instant::now() + Duration::from_secs(30));
+    nft("add table ip other\n");
+    backend.plan(Family::V4, desired.as_ref()).unwrap();
+    assert_eq!(backend.doubted_until(), Some(until), "another commit does not put it off");
+    // Before Linux 6.17 the kernel does not count, and they are read at once.
+    assert!(plan.is_in_sync() || plan.drift == ["set exempt4 has 1 element too many", "set exempt4 lacks 1 element"]);
+    let fresh = Nftables::new(TableOwner::Never).unwrap().plan(Family::V4, desired.as_ref()).unwrap();
+    assert!(!fresh.is_in_sync());
 }
 
 #[test]

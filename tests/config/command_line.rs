@@ -51,23 +51,23 @@ fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() {
 
 #[test]
 fn a_switch_may_stand_alone_or_have_a_value() {
-    assert_eq!(values(&given(&["--enable-ipv6"]), Key::EnableIpv6), ["true"]);
-    assert_eq!(values(&given(&["--enable-ipv6=false"]), Key::EnableIpv6), ["false"]);
-    assert_eq!(values(&given(&["--enable-ipv6", "check"]), Key::EnableIpv6), ["true"]);
+    assert_eq!(values(&given(&["--enable-ipv6"]), key("enableIPv6")), ["true"]);
+    assert_eq!(values(&given(&["--enable-ipv6=false"]), key("enableIPv6")), ["false"]);
+    assert_eq!(values(&given(&["--enable-ipv6", "check"]), key("enableIPv6")), ["true"]);
 }
 
 #[test]
 fn lists_repeat() {
     let flags = given(&["--out-interfaces", "eth0,eth1", "check", "--out-interfaces=eth2"]);
     // Behind the command they count, and before it they are the weaker ones.
-    assert_eq!(values(&flags, Key::OutInterfaces), ["eth2"]);
+    assert_eq!(values(&flags, key("outInterfaces")), ["eth2"]);
     let flags = given(&["check", "--out-interfaces", "eth0,eth1", "--out-interfaces=eth2"]);
-    assert_eq!(values(&flags, Key::OutInterfaces), ["eth0,eth1", "eth2"]);
+    assert_eq!(values(&flags, key("outInterfaces")), ["eth0,eth1", "eth2"]);
 }
 
 #[test]
 fn every_key_is_a_flag_before_and_behind_every_command() {
-    for info in &KEYS {
+    for info in KEYS.iter() {
         let flag = format!("--{}=x", info.flag);
         assert_eq!(values(&given(&[&flag]), info.key), ["x"]);
         for command in COMMANDS {
@@ -85,7 +85,7 @@ fn every_help_shows_an_example_and_every_flag() {
     for command in COMMANDS {
         let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
         assert!(help.contains("Example: "), "{command}: {help}");
-        for info in &KEYS {
+        for info in KEYS.iter() {
             assert!(help.contains(&format!("--{}", info.flag)), "{command} --help lacks --{}", info.flag);
         }
     }
@@ -93,7 +93,7 @@ fn every_help_shows_an_example_and_every_flag() {
     for word in COMMANDS
         .iter()
         .copied()
-        .chain(KEYS.iter().map(|info| info.flag))
+        .chain(KEYS.iter().map(|info| &*info.flag))
         .chain(["--config <FILE>", "--config-dir <DIR>"])
     {
         assert!(help.contains(word), "--help lacks {word}");
@@ -154,4 +154,44 @@ fn check_is_quiet_when_good_and_78_with_diagnostics_when_not() {
         "--enable-ipv6: expected true or false, found the text 'yes'; write true\n\
          --masq-chain: '-A': a chain name can't begin with '-'\n"
     );
+}
+
+#[test]
+fn what_is_given_wrongly_is_told_in_words_of_its_own() {
+    let cases: [(&[&str], i32, &str); 13] = [
+        (&["explain", "10.0.0.1/8"], 2, "an address, not a network; write '10.0.0.1'"),
+        (&["explain", "010.0.0.1"], 2, "not an IPv4 or IPv6 address"),
+        (&["explain", "167772161"], 2, "not an IPv4 or IPv6 address"),
+        (&["explain", "fe80::1%eth0"], 2, "not an IPv4 or IPv6 address"),
+        (&["explain", "::ffff:10.0.0.1"], 2, "write '10.0.0.1'"),
+        (&["explain", "192.0.2.1", "--from", "::1"], 2, "different address families"),
+        (&["explain", "192.0.2.1", "--out", "\x1b[2J"], 2, "'\\u{1b}' can't be part of an interface name"),
+        (&["check", "--cidr-limit", "-1"], 78, "--cidr-limit: expected a whole number such as 64, found the number -1"),
+        (&["check", "--resync-interval", "-5"], 78, "--resync-interval: expected a duration such as 60s"),
+        (&["check", "--masq-chain", "\nCOMMIT"], 78, "'\\n' can't be part of a chain name"),
+        (&["check", "--config", "\x1b[31m.yaml"], 78, "\u{fffd}[31m.yaml: can't be opened"),
+        (&["check", "--config", "/dev/zero"], 78, "/dev/zero: is a device, not a regular file"),
+        (&["check", "--config", "/proc/self/mem"], 78, "/proc/self/mem: can't be read"),
+    ];
+    for (arguments, status, expected) in cases {
+        let config: &[&str] =
+            if arguments.contains(&"--config") { &[] } else { &["--config", "etc/ip-masq-agent/config.yaml"] };
+        let output = program(&[arguments, config].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(expected) && !said.contains('\x1b'), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_flag_as_long_as_a_command_line_may_be_is_not_repeated() {
+    for (flag, value) in [("masq-chain", "x"), ("to-ports", "y"), ("non-masquerade-cidrs", "1"), ("cidr-limit", "1")] {
+        let output = program(&["check", &format!("--{flag}={}", value.repeat(100_000))]);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(output.stderr.len() < 2000, "{flag}: {}", output.stderr.len());
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::named(name).unwrap()
 }

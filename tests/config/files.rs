@@ -3,10 +3,11 @@
 use super::skip;
 use ip_masq_agent::config::{Diagnostics, Locations, MAX_FILE_BYTES, Reading, Trust, read};
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A directory that the service would trust.
@@ -108,8 +109,12 @@ fn a_file_that_was_named_must_exist_and_be_a_file() {
 fn what_is_no_text_is_refused_with_its_place() {
     let etc = Etc::new();
     etc.write("binary.yaml", b"a: b\nc: \xff\xfe");
-    let expected = "binary.yaml: not UTF-8 text: byte 0xff at offset 8, in line 2; is this a binary file?";
+    let expected = "binary.yaml:2:4: the byte 0xff is not UTF-8 text; is this a binary file?";
     assert_eq!(etc.refusal("binary.yaml"), expected);
+    etc.write("latin.yaml", b"\xc3\xa9\xe9: x");
+    assert!(etc.refusal("latin.yaml").starts_with("latin.yaml:1:2: the byte 0xe9 is not UTF-8 text"));
+    etc.write("windows.yaml", b"\xff\xfea\0:\0");
+    assert_eq!(etc.refusal("windows.yaml"), "windows.yaml: UTF-16 text; save it as UTF-8");
 }
 
 #[test]
@@ -155,7 +160,9 @@ fn a_directory_that_others_can_write_is_refused() {
     etc.write("config.yaml", "");
     etc.chmod("", 0o1777);
     let message = etc.refusal("config.yaml");
-    assert_eq!(message, ".: the directory can be written by its group and everybody (mode 1777); chmod go-w");
+    let expected =
+        ".: the directory can be written by its group and everybody (mode 1777), who could replace what is in it";
+    assert_eq!(message, expected);
     etc.chmod("", 0o755);
     fs::create_dir(etc.path("empty.d")).unwrap();
     etc.chmod("empty.d", 0o775);
@@ -175,6 +182,185 @@ fn a_link_is_judged_by_where_it_leads() {
     etc.chmod("real/target.yaml", 0o644);
     etc.chmod("real", 0o777);
     assert!(etc.refusal("config.yaml").starts_with("real: the directory can be written by"));
+}
+
+#[test]
+fn every_directory_on_the_way_is_judged() {
+    let etc = Etc::new();
+    etc.write("a/b/c/config.yaml", "");
+    assert_eq!(names(&etc.read("a/b/c/config.yaml").unwrap()), ["config.yaml"]);
+    etc.chmod("a", 0o775);
+    let expected = "a: the directory can be written by its group (mode 0775), who could replace what is in it";
+    assert_eq!(etc.refusal("a/b/c/config.yaml"), expected);
+    // By whatever way it is passed.
+    symlink("a/b", etc.path("short")).unwrap();
+    assert_eq!(etc.refusal("short/c/config.yaml"), expected);
+    symlink(etc.path("a/b/c/config.yaml"), etc.path("absolute.yaml")).unwrap();
+    assert_eq!(etc.refusal("absolute.yaml"), expected);
+    etc.write("d/10.yaml", "");
+    symlink("../a/b/../b/c/config.yaml", etc.path("d/20.yaml")).unwrap();
+    etc.write("main.yaml", "");
+    let locations = Locations { directory: Some(etc.path("d")), ..etc.locations("main.yaml") };
+    assert!(read(&locations).unwrap_err().to_string().contains("/a: the directory can be written by its group"));
+    etc.chmod("a", 0o755);
+    assert_eq!(names(&read(&locations).unwrap()), ["main.yaml", "10.yaml", "20.yaml"]);
+}
+
+#[test]
+fn in_a_sticky_directory_a_directory_of_roots_is_safe_and_a_name_of_a_file_is_not() {
+    let etc = Etc::new();
+    etc.write("tmp/own/config.yaml", "");
+    etc.write("tmp/config.yaml", "");
+    symlink("own/config.yaml", etc.path("tmp/link.yaml")).unwrap();
+    etc.chmod("tmp", 0o1777);
+    assert_eq!(names(&etc.read("tmp/own/config.yaml").unwrap()), ["config.yaml"]);
+    for name in ["tmp/config.yaml", "tmp/link.yaml"] {
+        assert!(etc.refusal(name).starts_with("tmp: the directory can be written by its group and everybody"));
+    }
+    // The store of Nix: the group builds in it, and files stand in it directly.
+    etc.chmod("tmp", 0o1775);
+    for name in ["tmp/own/config.yaml", "tmp/config.yaml", "tmp/link.yaml"] {
+        assert_eq!(etc.read(name).unwrap().sources.len(), 1);
+    }
+    if let Err(error) = lchown(etc.path("tmp/link.yaml"), Some(65534), None) {
+        return skip(&format!("giving a link away needs root: {error}"));
+    }
+    assert!(etc.refusal("tmp/link.yaml").starts_with("tmp: the directory can be written by its group (mode 1775)"));
+}
+
+#[test]
+fn links_that_configuration_managers_make_are_followed() {
+    let etc = Etc::new();
+    etc.write("conf/..2026_11_20/config.yaml", "masqLinkLocal: true");
+    symlink("..2026_11_20", etc.path("conf/..data")).unwrap();
+    symlink("..data/config.yaml", etc.path("conf/config.yaml")).unwrap();
+    let reading = etc.read("conf/config.yaml").unwrap();
+    assert_eq!(reading.sources[0].text, "masqLinkLocal: true");
+    assert_eq!(&*reading.sources[0].path, etc.path("conf/config.yaml"));
+    symlink(etc.path("conf/..data"), etc.path("d")).unwrap();
+    let locations = Locations { directory: Some(etc.path("d")), ..etc.locations("conf/config.yaml") };
+    assert_eq!(read(&locations).unwrap().sources.len(), 2);
+    fs::write(etc.path("file"), "").unwrap();
+    assert_eq!(etc.refusal("file/config.yaml"), "file/config.yaml: can't be opened: Not a directory (os error 20)");
+}
+
+/// What an ordinary user would like to read, and a directory of that user through which the configuration leads to it.
+fn secret_behind_a_stranger(etc: &Etc) -> bool {
+    etc.write("etc/shadow", "root:$6$salt$verysecret:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n");
+    etc.chmod("etc/shadow", 0o600);
+    fs::create_dir(etc.path("stranger")).unwrap();
+    symlink("../etc/shadow", etc.path("stranger/config.yaml")).unwrap();
+    symlink("stranger/config.yaml", etc.path("config.yaml")).unwrap();
+    let given = std::os::unix::fs::chown(etc.path("stranger"), Some(65534), None);
+    if let Err(error) = &given {
+        skip(&format!("giving a directory away needs root: {error}"));
+    }
+    given.is_ok()
+}
+
+#[test]
+fn a_link_through_a_directory_of_somebody_else_is_refused_and_nothing_behind_it_is_shown() {
+    let etc = Etc::new();
+    if !secret_behind_a_stranger(&etc) {
+        return;
+    }
+    assert_eq!(etc.refusal("config.yaml"), "stranger: the directory belongs to user 65534, not to root");
+    let path = etc.path("config.yaml");
+    let output = ip_masq_agent(&["run", "--dry-run", "--config", path.to_str().unwrap()], b"");
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("secret") && said.contains("belongs to user 65534"), "{said}");
+    for command in ["check", "render"] {
+        let said =
+            String::from_utf8(ip_masq_agent(&[command, "--config", path.to_str().unwrap()], b"").stderr).unwrap();
+        assert!(said.contains("belongs to user 65534, not to root; the service will refuse it"), "{command}: {said}");
+        assert!(!said.contains("secret"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn what_is_replaced_all_the_time_is_read_whole_or_refused_and_nobody_waits() {
+    let etc = Etc::new();
+    let path = etc.write("config.yaml", "masqLinkLocal: true");
+    let until = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut turn = 0;
+            while !until.load(std::sync::atomic::Ordering::Relaxed) {
+                turn += 1;
+                let new = etc.path("new");
+                match turn % 3 {
+                    0 => fs::write(&new, "masqLinkLocal: true").unwrap(),
+                    1 => symlink("config.yaml.real", &new).unwrap(),
+                    _ => rustix::fs::mkfifoat(rustix::fs::CWD, &new, rustix::fs::Mode::RUSR).unwrap(),
+                }
+                fs::rename(&new, &path).unwrap();
+            }
+        });
+        etc.write("config.yaml.real", "masqLinkLocal: true");
+        for _ in 0..2000 {
+            match etc.read("config.yaml") {
+                Ok(reading) => assert_eq!(reading.sources[0].text, "masqLinkLocal: true"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.ends_with("is a FIFO, not a regular file") || text.contains("os error 11"), "{text}");
+                }
+            }
+        }
+        until.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+fn ip_masq_agent(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ip-masq-agent"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Who refuses its arguments reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_candidate_in_tmp_is_checked_with_a_warning_and_no_advice_to_change_that_directory() {
+    let etc = Etc::new();
+    let path = etc.write("tmp/candidate.yaml", "masqLinkLocal: true\n");
+    etc.chmod("tmp", 0o1777);
+    for command in ["check", "render"] {
+        let output = ip_masq_agent(&[command, "--config", path.to_str().unwrap()], b"");
+        assert_eq!(output.status.code(), Some(0));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("warning: ") && said.ends_with("; the service will refuse it\n"), "{said}");
+        assert!(!said.contains("chmod"), "{said}");
+    }
+}
+
+#[test]
+fn standard_input_is_a_file_too() {
+    let check = |input: &[u8]| {
+        let output = ip_masq_agent(&["check", "--config", "-"], input);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for good in ["", "masqLinkLocal: true\n", "masqLinkLocal = true\n", "{\"masqLinkLocal\": true}"] {
+        assert_eq!(check(good.as_bytes()), (Some(0), String::new()), "{good}");
+    }
+    let said = "<stdin>:1:16: masqLinkLocal: expected true or false, found the text 'yes'; write true\n    \
+                masqLinkLocal: yes\n                   ^\n";
+    assert_eq!(check(b"masqLinkLocal: yes\n"), (Some(78), said.to_owned()));
+    let (status, said) = check(b"a: \xff");
+    assert_eq!(status, Some(78));
+    assert!(said.starts_with("<stdin>:1:4: the byte 0xff is not UTF-8 text"), "{said}");
+    let output = ip_masq_agent(&["check", "--config", "/dev/stdin"], b"masqLinkLocal: true\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--config - reads standard input"), "{output:?}");
+    let output = ip_masq_agent(&["run", "--config", "-"], b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("name a file"));
+    let output = ip_masq_agent(&["render", "--backend", "nftables", "--config", "-"], b"masqLinkLocal: true\n");
+    assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
@@ -199,6 +385,35 @@ fn as_nobody(etc: &Etc, arguments: &[&str]) -> Option<Output> {
         return None;
     }
     Some(Command::new("setpriv").args(nobody).arg(program).args(arguments).output().unwrap())
+}
+
+/// As `make demo` is run without root: `/` and all above the user's own belong to nobody that has a number.
+#[test]
+fn root_of_a_user_namespace_trusts_what_is_its_own() {
+    let etc = Etc::new();
+    let program = etc.path("ip-masq-agent");
+    fs::copy(env!("CARGO_BIN_EXE_ip-masq-agent"), &program).unwrap();
+    etc.chmod("ip-masq-agent", 0o755);
+    let path = etc.write("own/config.yaml", "masqLinkLocal: true\n");
+    for name in ["own", "own/config.yaml"] {
+        if let Err(error) = std::os::unix::fs::chown(etc.path(name), Some(1234), Some(1234)) {
+            return skip(&format!("giving a file away needs root: {error}"));
+        }
+    }
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=1234", "--regid=1234", "--clear-groups", "unshare", "--user", "--map-root-user", "--"]);
+        command.args(arguments).output().unwrap()
+    };
+    if !run(&["true"]).status.success() {
+        return skip("a user namespace of an ordinary user");
+    }
+    let check = [program.to_str().unwrap(), "check", "--config", path.to_str().unwrap()];
+    let output = run(&check);
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    etc.chmod("own", 0o777);
+    let said = String::from_utf8(run(&check).stderr).unwrap();
+    assert!(said.contains("/own: the directory can be written by") && said.lines().count() == 1, "{said}");
 }
 
 #[test]
@@ -249,12 +464,12 @@ fn the_usual_places_are_read_when_no_file_is_named() {
         (
             "echo 'x: 1' > config.yaml",
             Some(78),
-            "/etc/ip-masq-agent/config.yaml:1:1: x: unknown key\n    x: 1\n    ^\n",
+            "/etc/ip-masq-agent/config.yaml:1:1: x: unknown key; no key in this file is one of ip-masq-agent's, so its lines are not shown\n",
         ),
         (
             "echo 'x = 1' > config.toml",
             Some(78),
-            "/etc/ip-masq-agent/config.toml:1:1: x: unknown key\n    x = 1\n    ^\n",
+            "/etc/ip-masq-agent/config.toml:1:1: x: unknown key; no key in this file is one of ip-masq-agent's, so its lines are not shown\n",
         ),
         ("echo '{\"masqLinkLocal\": true}' > config.yaml", Some(0), ""),
         (
@@ -266,14 +481,16 @@ fn the_usual_places_are_read_when_no_file_is_named() {
         ("mkdir config.d/a.yaml", Some(78), "/etc/ip-masq-agent/config.d/a.yaml: is a directory, not a regular file\n"),
         (
             "chmod 777 config.d",
-            Some(78),
-            "/etc/ip-masq-agent/config.d: the directory can be written by its group and everybody (mode 0777); chmod go-w\n",
+            Some(0),
+            "warning: /etc/ip-masq-agent/config.d: the directory can be written by its group and everybody (mode 0777); \
+             chmod go-w; the service will refuse it\n",
         ),
         (
-            "echo 'x: 1' > config.yaml; echo 'y: 1' > config.d/a.yaml",
+            "echo 'onstop: keep' > config.yaml; echo 'onStop: x' > config.d/a.yaml",
             Some(78),
-            "/etc/ip-masq-agent/config.yaml:1:1: x: unknown key\n    x: 1\n    ^\n\
-             /etc/ip-masq-agent/config.d/a.yaml:1:1: y: unknown key\n    y: 1\n    ^\n",
+            "/etc/ip-masq-agent/config.yaml:1:1: onstop: unknown key; did you mean onStop?\n    onstop: keep\n    ^\n\
+             /etc/ip-masq-agent/config.d/a.yaml:1:9: onStop: expected one of cleanup, keep, found the text 'x'\n    \
+             onStop: x\n            ^\n",
         ),
     ];
     for (script, status, said) in cases {
@@ -289,5 +506,45 @@ fn with_a_file_named_the_usual_directory_is_left_alone() {
         let script = format!("{fill}; exec \"$0\" check {arguments}");
         let Some((found, said)) = check_in_own_etc(&script) else { return };
         assert_eq!(found, Some(status), "{arguments}: {said}");
+    }
+}
+
+/// What a wrong link or a wrong --config may lead to.
+#[test]
+fn no_line_of_a_file_that_is_no_configuration_is_shown() {
+    let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAAsecret\nsecretAAAAtzc2g=\n-----END OPENSSH PRIVATE KEY-----\n";
+    let cases = [
+        "root:$6$salt$verysecret:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+        "root:!secret:19000::::::\nuser:secret:1:2\n",
+        key,
+        "secret\n",
+        "- secret\n",
+        "'secret",
+        "@secret",
+        "*secret",
+        "!secret a",
+        "[secret: *secret, secret",
+        "PASSWORD=\"secret\"\nuser = secret\n",
+        "password: secret\nusers: [{name: secret}]\n",
+        "{\"password\": \"secret\", }",
+        "machine example.org login me password secret",
+        "%secret\n",
+        "a: 1\na: secret\n",
+        "123secret\0",
+    ];
+    let etc = Etc::new();
+    let headed =
+        format!("{}nonMasqueradeCIDRs: [\n", "# A line of a licence, of which there are hundreds.\n".repeat(1000));
+    let path = etc.write("headed.yaml", headed);
+    let output = ip_masq_agent(&["check", "--config", path.to_str().unwrap()], b"");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("\n    nonMasqueradeCIDRs: ["), "{output:?}");
+    for text in cases {
+        for name in ["a", "a.yaml", "a.json", "a.toml"] {
+            let path = etc.write(name, text);
+            let output = ip_masq_agent(&["check", "--config", path.to_str().unwrap()], b"");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{name} {text}: {said}");
+            assert!(said.contains("so its lines are not shown") && !said.contains("secret"), "{name} {text}: {said}");
+        }
     }
 }

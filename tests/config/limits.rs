@@ -147,15 +147,63 @@ fn nothing_takes_the_square_of_its_length() {
 
 #[test]
 fn of_a_large_broken_file_the_first_error_will_do() {
-    let message = refused("a.toml", &"=\n".repeat(600_000));
-    assert!(message.starts_with("a.toml:1:1: "), "{message}");
+    let message = refused("a.toml", &"masqLinkLocal\n".repeat(100_000));
+    assert!(message.starts_with("a.toml:1:"), "{message}");
     assert_eq!(message.lines().count(), 3, "{message}");
     let twice = format!("masqLinkLocal = true\n#{}\nmasqLinkLocal = true\n", "x".repeat(1 << 20));
     assert!(refused("a.toml", &twice).starts_with("a.toml:3:1: masqLinkLocal: written twice"));
 }
 
+/// YAML 1.2.2, section 7.4.2. The parser keeps in memory whatever it reads until it knows that it is no key.
 #[test]
-fn a_long_key_is_a_key() {
-    let error = yaml(&format!("{}: 1", "k".repeat(100_000))).unwrap_err();
-    assert!(error.to_string().contains("unknown key"));
+fn a_key_of_more_than_1024_characters_is_refused_where_it_begins() {
+    let long = "k".repeat(1025);
+    let cases = [
+        ("a.yaml", format!("{long}: 1"), "1:1"),
+        ("a.yaml", format!("masqLinkLocal: true\n{long}: 1"), "2:1"),
+        ("a.yaml", format!("{{masqLinkLocal: true, {long}: 1}}"), "1:23"),
+        ("a.yaml", format!("nonMasqueradeCIDRs: [{long}: 1]"), "1:22"),
+        ("a.json", format!("{{\"masqLinkLocal\": true, \"{long}\": 1}}"), "1:25"),
+    ];
+    for (name, text, place) in cases {
+        let message = refused(name, &text);
+        assert!(message.starts_with(&format!("{name}:{place}: a key of more than 1024 characters")), "{message}");
+        let shorter = refused(name, &text.replace(&long, &long[..1022]));
+        assert!(!shorter.contains("characters"), "{shorter}");
+    }
+}
+
+#[test]
+fn a_long_text_is_not_repeated_in_what_is_said_about_it() {
+    let long = "1".repeat(100_000);
+    let key = "k".repeat(100_000);
+    let cases = [
+        format!("masqLinkLocal: true\n? {key}\n: 1\n"),
+        format!("resyncInterval: {long}"),
+        format!("resyncInterval: 1{key}"),
+        format!("resyncInterval: '{long}'"),
+        format!("cidrLimit: {long}.5"),
+        format!("toPorts: {key}"),
+        format!("toPorts: {long}"),
+        format!("masqChain: {key}"),
+        format!("masqChain: {long}"),
+        format!("backend: {key}"),
+        format!("enableIPv6: {long}"),
+        format!("outInterfaces: [{key}, {long}, '{key}*']"),
+        format!("nonMasqueradeCIDRs: [{key}, 10.0.0.0/{long}, '{long},{long}', '10.0.0.0/8 {long}']"),
+        format!("nonMasqueradeCIDRs: '{}'", "a,".repeat(100_000)),
+        format!("sourceCIDRs: !{key} a"),
+        format!("sourceCIDRs: *{key}"),
+    ];
+    for text in cases {
+        let message = refused("a.yaml", &text);
+        assert!(message.len() < 4000, "{} bytes: {}", message.len(), &message[..1000]);
+    }
+}
+
+#[test]
+fn a_file_of_nothing_but_directives_is_refused() {
+    let message = refused("a.yaml", &format!("masqLinkLocal: true\n...\n{}", "%TAG !a! b\n".repeat(17)));
+    assert!(message.starts_with("a.yaml:19:1: more than 16 YAML directives"), "{message}");
+    assert!(yaml("%YAML 1.2\n---\nmasqLinkLocal: true\n").is_ok());
 }

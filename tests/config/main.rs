@@ -4,6 +4,7 @@ mod command_line;
 mod files;
 mod languages;
 mod limits;
+mod memory;
 mod merge;
 mod shipped;
 

@@ -21,7 +21,7 @@ fn as_it_is_it_says_nothing() {
 
 #[test]
 fn every_key_is_there_with_its_default() {
-    for info in &KEYS {
+    for info in KEYS.iter() {
         if !info.default.is_empty() {
             assert_eq!(line(info), format!("{}: {}", info.name, info.default));
         }

@@ -1,6 +1,7 @@
 //! Who may ask over the control socket, and who can do harm there.
 
 use super::*;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::os::unix::process::CommandExt;
 
 #[test]
@@ -62,4 +63,35 @@ fn clients_that_say_nothing_are_dropped_and_make_room() {
         assert_eq!(answer, b"");
     }
     assert_eq!(host.command(&["reload"]).code, Some(0));
+}
+
+/// utime and stime of proc_pid_stat(5), in ticks of which a second has a hundred.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_name: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    behind_name[11].parse::<u64>().unwrap() + behind_name[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_service_that_has_no_descriptor_left_waits_for_one_and_does_not_spin() {
+    let host = host!(GOOD);
+    let mut command = host.prepare(&["run"]);
+    command.env("WATCHDOG_USEC", "1000000");
+    let mut service = host.start_as(command);
+    service.wait_for("READY=1");
+    assert_eq!(host.command(&["status"]).code, Some(0));
+    let pid = service.child.id();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
+    let limit = Rlimit { current: Some(open + 3), maximum: Some(open + 3) };
+    prlimit(Some(Pid::from_child(&service.child)), Resource::Nofile, limit).unwrap();
+    let connect = || host.node.enter(|| UnixStream::connect(format!("{RUNTIME}/control.sock"))).unwrap();
+    let silent: Vec<UnixStream> = (0..40).map(|_| connect()).collect();
+    // The service's own clock: two a second.
+    (0..2).for_each(|_| _ = service.wait_for("WATCHDOG=1"));
+    let before = ticks(pid);
+    (0..6).for_each(|_| _ = service.wait_for("WATCHDOG=1"));
+    let spent = ticks(pid) - before;
+    assert!(spent < 60, "{spent} ticks in 3 s");
+    drop(silent);
+    assert_eq!(host.command(&["status"]).code, Some(0), "who asks now is answered");
 }

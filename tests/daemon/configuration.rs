@@ -172,3 +172,52 @@ fn a_public_network_behind_a_gateway_without_a_scope_is_warned_about_everywhere(
     host.node.ip("addr add 203.0.113.129/28 dev dmz0\n");
     service.wait_for_log("'dmz0' has the public network 203.0.113.128/28");
 }
+
+/// It took a hundred times its size once: a service that memory is short for aborted, at every start again.
+#[test]
+fn a_hostile_file_at_the_start_leaves_the_last_good_configuration_in_force() {
+    let host = host!(GOOD);
+    host.ready().stop();
+    assert!(!host.rules().contains("IP-MASQ-AGENT"));
+    host.configure(&format!("[{}a]", "a: b, ".repeat(700_000)));
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -c 0; ulimit -v 262144; exec \"$0\" run --config \"$1\"", service::BINARY, CONFIG]);
+    environment(&mut limited);
+    let mut service = host.start_as(limited);
+    let notifications = service.wait_for("READY=1").join("\n");
+    assert!(notifications.contains(&format!("STATUS=degraded: {CONFIG}:1:")), "{notifications}");
+    assert!(notifications.contains("more than 200000 keys, maps and lists"), "{notifications}");
+    assert!(host.rules().contains("-d 10.0.0.0/8"));
+}
+
+#[test]
+fn a_link_through_a_directory_of_somebody_else_is_refused_and_no_line_behind_it_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        return lab::skip("giving a directory away needs root");
+    }
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    host.node
+        .enter(|| -> std::io::Result<()> {
+            fs::create_dir("/run/test/stranger")?;
+            // An own key in it: otherwise no line would be shown in any case.
+            fs::write("/run/test/secret", "onStop: secret\nbackend: secret\n")?;
+            std::os::unix::fs::symlink("/run/test/secret", "/run/test/stranger/config.yaml")?;
+            std::os::unix::fs::chown("/run/test/stranger", Some(65534), None)?;
+            fs::remove_file(CONFIG)?;
+            std::os::unix::fs::symlink("/run/test/stranger/config.yaml", CONFIG)
+        })
+        .unwrap();
+    let reload = host.command(&["reload"]);
+    assert_eq!(reload.code, Some(78), "{reload:?}");
+    assert!(
+        reload.stderr.contains("/run/test/stranger: the directory belongs to user 65534, not to root"),
+        "{reload:?}"
+    );
+    service.wait_for("STATUS=degraded");
+    let status = host.command(&["status"]);
+    assert!(host.rules().contains("-d 10.0.0.0/8"));
+    service.stop();
+    let said = format!("{reload:?} {status:?} {:?}", service.log);
+    assert!(said.contains("belongs to user 65534") && !said.contains("secret"), "{said}");
+}

@@ -183,6 +183,62 @@ fn a_held_xtables_lock_is_waited_for_with_more_time_from_systemd() {
     service.wait_for("READY=1");
 }
 
+/// Finding C3: a stop gave up after five seconds and left the rules, and nobody came back for them.
+#[test]
+fn a_stop_and_a_flush_wait_for_a_held_xtables_lock() {
+    let host = host!("backend: iptables-legacy\n");
+    let rules = || host.node.must("iptables-legacy-save", &["-t", "nat"]);
+    for command in ["stop", "flush"] {
+        host.configure(&format!(
+            "backend: iptables-legacy\nonStop: {}\n",
+            if command == "stop" { "cleanup" } else { "keep" }
+        ));
+        let mut service = host.ready();
+        if command == "flush" {
+            service.stop();
+        }
+        assert!(rules().contains("IP-MASQ-AGENT"));
+        let lock = host.node.enter(|| fs::File::create("/run/xtables.lock")).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        if command == "stop" {
+            service.signal(Signal::TERM);
+            service.wait_for("STATUS=stopping, waiting: ");
+            drop(lock);
+            assert_eq!(service.wait().code(), Some(0), "{:#?}", service.log);
+        } else {
+            std::thread::scope(|scope| {
+                let flush = scope.spawn(|| host.command(&["flush"]));
+                // Its first try has to fail: five seconds for the lock, as iptables is told.
+                let end = Instant::now() + Duration::from_secs(6);
+                while Instant::now() < end && !flush.is_finished() {
+                    std::thread::yield_now();
+                }
+                drop(lock);
+                let flushed = flush.join().unwrap();
+                assert_eq!(flushed.code, Some(0), "{flushed:?}");
+            });
+        }
+        assert!(!rules().contains("IP-MASQ-AGENT"), "{command}");
+    }
+}
+
+/// Finding C3: one of eight stops left its rules while another program committed twenty times a second.
+#[test]
+fn stops_remove_the_rules_while_another_program_commits() {
+    let list: String = (0..5000).map(|n| format!("  - 10.{}.{}.0/24\n", n / 250, n % 250)).collect();
+    for backend in ["nftables", "iptables-nft"] {
+        let host = host!(&format!("backend: {backend}\nnonMasqueradeCIDRs:\n{list}"));
+        let mut noise = Noise::start(&host, Duration::ZERO);
+        for _ in 0..4 {
+            let mut service = host.ready();
+            noise.wait_for_commit();
+            assert_eq!(service.stop().code(), Some(0), "{backend}: {:#?}", service.log);
+            let left = host.node.must("nft", &["list", "ruleset"]);
+            assert!(!left.contains("ip-masq-agent") && !left.contains("IP-MASQ-AGENT"), "{backend}: {left}");
+        }
+    }
+}
+
 #[test]
 fn another_backend_at_a_restart_takes_over_and_leaves_nothing_of_the_old_one() {
     let config = |backend| format!("{GOOD}enableIPv6: true\nonStop: keep\nbackend: {backend}\n");

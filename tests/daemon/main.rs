@@ -7,14 +7,24 @@ mod service;
 mod clients;
 mod configuration;
 mod drift;
+mod end;
+mod instance;
+mod last_good;
 mod life;
+mod neighbours;
+mod noise;
+mod strangers;
+mod strays;
+mod tools;
 
+use noise::Noise;
 use rustix::process::Signal;
-use service::{CONFIG, Host, RUNTIME, STATE, environment, host};
+use service::{CONFIG, Host, RUNTIME, STATE, Service, environment, host};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,9 @@
 //! The real service in a node: its binary, its configuration file, its notifications.
 
 use super::namespace::text;
-use super::{DEADLINE, Namespace};
-use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::Instant;
+use super::{Namespace, Service};
+use std::fs;
+use std::process::{Command, Output, Stdio};
 
 /// The files of one service, all under `/run/lab` of its node, which nobody else sees.
 pub struct Agent<'lab> {
@@ -17,8 +13,6 @@ pub struct Agent<'lab> {
 
 const CONFIG: &str = "/run/lab/config.yaml";
 const CONFIG_D: &str = "/run/lab/config.d";
-const LOG: &str = "/run/lab/log";
-const NOTIFY: &str = "/run/lab/notify";
 const RUNTIME: &str = "/run/lab/runtime";
 const STATE: &str = "/run/lab/state";
 
@@ -80,27 +74,14 @@ impl<'lab> Agent<'lab> {
     }
 
     /// Starts the service and waits until it is ready.
-    pub fn start(&self) -> Running<'_> {
-        let open = || -> io::Result<(UnixDatagram, Child)> {
-            let _ = fs::remove_file(NOTIFY);
-            let notify = UnixDatagram::bind(NOTIFY)?;
-            notify.set_read_timeout(Some(DEADLINE))?;
-            let child = self
-                .prepare("run", &[])
-                .env("NOTIFY_SOCKET", NOTIFY)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(File::create(LOG)?)
-                .spawn()?;
-            Ok((notify, child))
-        };
-        let (notify, child) = self.node.enter(open).unwrap_or_else(|error| panic!("{}: {error}", self.binary));
-        let mut running = Running { agent: self, notify, child };
-        running.wait_for("READY=1");
-        running
+    pub fn start(&self) -> Service {
+        let mut service = Service::start(self.node, self.prepare("run", &[]));
+        service.wait_for("READY=1");
+        service
     }
 
-    fn prepare(&self, command: &str, arguments: &[&str]) -> Command {
+    /// A command of the program, with the environment of the service and nothing else.
+    pub fn prepare(&self, command: &str, arguments: &[&str]) -> Command {
         let mut prepared = Command::new(&self.binary);
         prepared
             .arg(command)
@@ -111,59 +92,5 @@ impl<'lab> Agent<'lab> {
             .env("RUNTIME_DIRECTORY", RUNTIME)
             .env("STATE_DIRECTORY", STATE);
         prepared
-    }
-}
-
-/// A service that runs. Dropping it stops it.
-pub struct Running<'agent> {
-    agent: &'agent Agent<'agent>,
-    notify: UnixDatagram,
-    child: Child,
-}
-
-impl Running<'_> {
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Waits for a notification that has this line, and returns the whole notification.
-    pub fn wait_for(&mut self, line: &str) -> String {
-        let end = Instant::now() + DEADLINE;
-        let mut buffer = [0; 4096];
-        while Instant::now() < end {
-            let Ok(length) = self.notify.recv(&mut buffer) else { break };
-            let notification = text(&buffer[..length]);
-            if notification.lines().any(|found| found == line) {
-                return notification;
-            }
-        }
-        panic!("{}: no {line} within {DEADLINE:?}; it says:\n{}", self.agent.binary, self.log());
-    }
-
-    /// Everything it wrote on standard error so far.
-    pub fn log(&self) -> String {
-        self.agent.node.enter(|| fs::read_to_string(LOG)).unwrap_or_default()
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("signal {signal:?} to {pid:?}: {error}"));
-    }
-
-    /// Stops it as systemd does, and waits for its end.
-    pub fn stop(mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
-        self.wait_for("STOPPING=1");
-        self.child.wait().expect("a child that can be waited for")
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        // Already waited for by `stop`: then both do nothing.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -4,6 +4,10 @@ use super::{Agent, Kind, Lab, Probe, parse};
 use ip_masq_agent::backend::BackendName;
 use std::net::IpAddr;
 
+/// Flags of TCP, RFC 9293.
+pub const SYN_ACK: u8 = 0x12;
+pub const RST: u8 = 0x04;
+
 /// One backend on trial: its lab, and the service that applies a configuration once and leaves.
 pub struct Gateway<'lab> {
     /// The nodes.
@@ -42,7 +46,12 @@ impl<'lab> Gateway<'lab> {
     fn check_line(&self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [sender, source, protocol, destination, expected] = words[..] else { panic!("five words: '{line}'") };
-        let mut probe = Probe::new(kind(protocol), parse(destination)).from(parse(source));
+        let mut probe = match protocol {
+            "syn-ack" => Probe::new(Kind::Tcp, parse(destination)).with_flags(SYN_ACK),
+            "rst" => Probe::new(Kind::Tcp, parse(destination)).with_flags(RST),
+            _ => Probe::new(kind(protocol), parse(destination)),
+        };
+        probe = probe.from(parse(source));
         let node = match sender.split_once('@') {
             Some(("gateway", "wan0")) => {
                 probe = probe.through("wan0");

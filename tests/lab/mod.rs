@@ -11,17 +11,20 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses its own part of the lab")]
 
 mod agent;
+pub mod foreign;
 mod gateway;
 mod namespace;
 mod observer;
 mod probe;
+mod service;
 mod topology;
 
-pub use agent::{Agent, Running};
-pub use gateway::Gateway;
-pub use namespace::Namespace;
+pub use agent::Agent;
+pub use gateway::{Gateway, RST, SYN_ACK};
+pub use namespace::{Namespace, text};
 pub use observer::{Observer, Seen};
 pub use probe::{Kind, Probe};
+pub use service::Service;
 pub use topology::{Lab, Uplink, address, parse};
 
 use ip_masq_agent::backend::BackendName;

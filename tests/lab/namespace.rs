@@ -5,7 +5,11 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
+
+/// What lies over `/usr/sbin` once a program was hidden or replaced: links to all of them.
+const SHADOW: &str = "/run/sbin";
 
 /// A network namespace with loopback up, no IPv6 duplicate address detection, and a private tmpfs on `/run`
 /// (so that the xtables lock is nobody else's). It is gone when this and every process and socket in it are gone.
@@ -28,6 +32,21 @@ impl Namespace {
         namespace.sysctl("net/ipv6/conf/all/accept_dad", "0");
         namespace.ip("link set lo up\n");
         Ok(namespace)
+    }
+
+    /// The same network seen with mounts of its own: what is mounted there later hides nothing from the others. `/run`
+    /// is shared.
+    ///
+    /// # Errors
+    /// When the caller may not.
+    pub fn with_mounts_of_its_own(&self, name: &'static str) -> io::Result<Self> {
+        let (net, mnt) = self.enter(|| {
+            // SAFETY: as in `leave_for_new_namespaces`.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+            mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+            own_namespaces()
+        })?;
+        Ok(Namespace { name, net, mnt })
     }
 
     /// Runs `work` inside. Sockets that it opens and processes that it starts stay inside.
@@ -88,6 +107,43 @@ impl Namespace {
         self.enter(run).unwrap_or_else(|error| panic!("{}: '{program}' could not be run: {error}", self.name))
     }
 
+    /// Takes a program of `/usr/sbin` away, in this node only.
+    pub fn hide(&self, program: &str) {
+        self.shadow_programs();
+        self.enter(|| fs::remove_file(format!("{SHADOW}/{program}")))
+            .unwrap_or_else(|error| panic!("{}: can't hide '{program}': {error}", self.name));
+    }
+
+    /// Puts a shell script in the place of a program of `/usr/sbin`, in this node only. The script finds the program
+    /// itself in `/run/real`.
+    pub fn replace(&self, program: &str, script: &str) {
+        self.shadow_programs();
+        let put = || {
+            // Not written in its place: a script that is just being run can't be.
+            let (new, path) = (format!("{SHADOW}/.new"), format!("{SHADOW}/{program}"));
+            fs::write(&new, format!("#!/bin/sh\n{script}\n"))?;
+            fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+            fs::rename(&new, path)
+        };
+        self.enter(put).unwrap_or_else(|error| panic!("{}: can't replace '{program}': {error}", self.name));
+    }
+
+    /// Gives a program back that was hidden or replaced.
+    pub fn give_back(&self, program: &str) {
+        self.replace(program, &format!("exec /run/real/{program} \"$@\""));
+    }
+
+    fn shadow_programs(&self) {
+        if self.enter(|| fs::exists(SHADOW)).is_ok_and(|there| there) {
+            return;
+        }
+        let script = format!(
+            "mkdir /run/real {SHADOW} && mount --bind /usr/sbin /run/real && ln -s /run/real/* {SHADOW} && \
+             mount --bind {SHADOW} /usr/sbin"
+        );
+        self.must("sh", &["-c", &script]);
+    }
+
     /// Runs a program that must succeed, and returns what it wrote on standard output.
     pub fn must(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.run(program, arguments);
@@ -111,5 +167,9 @@ fn leave_for_new_namespaces() -> io::Result<(File, File)> {
     unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     mount("tmpfs", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))?;
+    own_namespaces()
+}
+
+fn own_namespaces() -> io::Result<(File, File)> {
     Ok((File::open("/proc/thread-self/ns/net")?, File::open("/proc/thread-self/ns/mnt")?))
 }

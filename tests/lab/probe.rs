@@ -30,6 +30,8 @@ pub struct Probe {
     pub destination: IpAddr,
     /// The interface to send from; needed for multicast and broadcast.
     pub interface: Option<&'static str>,
+    /// For TCP: the flags of a segment that is of no connection; `None` opens one.
+    flags: Option<u8>,
     number: u16,
 }
 
@@ -38,12 +40,18 @@ impl Probe {
     pub fn new(kind: Kind, destination: IpAddr) -> Self {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let number = 20_000 + COUNT.fetch_add(1, Ordering::Relaxed) % 32_768;
-        Probe { kind, source: None, destination, interface: None, number }
+        Probe { kind, source: None, destination, interface: None, flags: None, number }
     }
 
     /// The same from a source.
     pub fn from(mut self, source: IpAddr) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// The same, TCP and with a source, as a segment with these flags that is of no connection.
+    pub fn with_flags(mut self, flags: u8) -> Self {
+        self.flags = Some(flags);
         self
     }
 
@@ -97,6 +105,7 @@ impl Probe {
     fn transmit(&self) -> io::Result<()> {
         let domain = if self.destination.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let kind = match self.kind {
+            Kind::Tcp if self.flags.is_some() => Type::RAW,
             Kind::Tcp => Type::STREAM,
             Kind::Udp => Type::DGRAM,
             Kind::Ping | Kind::Raw(_) => Type::RAW,
@@ -111,7 +120,7 @@ impl Probe {
         // A raw IPv6 socket takes no port in its address.
         let port = if kind == Type::RAW { 0 } else { self.number };
         let to = SockAddr::from(SocketAddr::new(self.destination, port));
-        if self.kind == Kind::Tcp {
+        if kind == Type::STREAM {
             socket.set_nonblocking(true)?;
             return match socket.connect(&to) {
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Ok(()),
@@ -122,7 +131,25 @@ impl Probe {
         socket.send_to(&self.datagram(), &to).map(|_| ())
     }
 
+    /// A TCP header, RFC 9293, with the checksum over the pseudo header, RFC 793 and RFC 8200.
+    fn segment(&self, flags: u8) -> Vec<u8> {
+        let [high, low] = self.number.to_be_bytes();
+        let mut segment = vec![0x30, 0x39, high, low, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 4, 0, 0, 0, 0, 0];
+        let octets = |address: IpAddr| match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let source = self.source.expect("a segment with a source");
+        let length = segment.len() as u8;
+        let pseudo = [octets(source), octets(self.destination), vec![0, 6, 0, length], segment.clone()].concat();
+        segment[16..18].copy_from_slice(&internet_checksum(&pseudo).to_be_bytes());
+        segment
+    }
+
     fn datagram(&self) -> Vec<u8> {
+        if let Some(flags) = self.flags {
+            return self.segment(flags);
+        }
         if self.kind != Kind::Ping {
             return self.mark().to_vec();
         }

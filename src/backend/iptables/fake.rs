@@ -4,9 +4,11 @@
 use super::kernel::Kernel;
 use super::parse::Table;
 use super::sets::{Member, SetHeader};
+use super::tools::Variant;
 use crate::host::child::{ChildError, Exec, Invocation, Output};
 use crate::host::go_agent::GoAgent;
 use crate::policy::Family;
+use crate::ruleset::ChainName;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -175,8 +177,19 @@ impl Exec for FakeHost {
 }
 
 impl Kernel for FakeHost {
-    fn has_legacy_nat(&mut self, _family: Family) -> bool {
-        true
+    fn has_nat(&mut self, _variant: Variant, _family: Family) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn count(&mut self, _variant: Variant, _family: Family, text: &str) -> io::Result<usize> {
+        Ok(self
+            .state
+            .borrow_mut()
+            .chain("POSTROUTING")
+            .into_iter()
+            .flatten()
+            .filter(|rule| rule.contains(text))
+            .count())
     }
 
     fn sets(&mut self, _wanted: bool) -> io::Result<Option<Vec<SetHeader>>> {
@@ -207,6 +220,10 @@ impl Kernel for FakeHost {
     }
 
     fn nft_generation(&mut self) -> io::Result<u32> {
+        Ok(0)
+    }
+
+    fn nft_rules_digest(&mut self, _family: Family, _chain: &ChainName) -> io::Result<u64> {
         Ok(0)
     }
 

@@ -2,7 +2,7 @@
 
 use super::kernel::Kernel;
 use super::tools::Variant;
-use super::{Iptables, reading};
+use super::{IPSET, Iptables, reading};
 use crate::backend::{Error, Fingerprint};
 use crate::host::child::Exec;
 use crate::policy::Family;
@@ -15,12 +15,31 @@ const NO_SET: u64 = u64::MAX;
 impl<E: Exec, K: Kernel> Iptables<E, K> {
     pub(super) fn rules_fingerprint(&mut self) -> Result<Fingerprint, Error> {
         let mut numbers = self.rules().map_err(|error| reading("cannot ask whether the rules moved", &error))?;
-        for set in self.desired_sets() {
-            let size =
-                self.kernel.set_size(&set).map_err(|error| reading("cannot ask for the size of a set", &error))?;
-            numbers.push(size.map_or(NO_SET, u64::from));
-        }
+        numbers.extend(self.set_sizes()?);
         Ok(Fingerprint(numbers))
+    }
+
+    /// The legacy table is asked whole: its numbers move with anybody's rules, and seldom do.
+    pub(super) fn own_rules_fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        let mut numbers = match self.tools.variant {
+            Variant::Nft => self.own_nft_rules(),
+            Variant::Legacy => self.rules(),
+        }
+        .map_err(|error| reading("cannot ask whether our rules moved", &error))?;
+        numbers.extend(self.set_sizes()?);
+        Ok(Fingerprint(numbers))
+    }
+
+    fn own_nft_rules(&mut self) -> io::Result<Vec<u64>> {
+        Family::ALL.iter().map(|family| self.kernel.nft_rules_digest(*family, &self.chain)).collect()
+    }
+
+    fn set_sizes(&mut self) -> Result<Vec<u64>, Error> {
+        let size = |kernel: &mut K, set: &String| {
+            let size = kernel.set_size(set).map_err(|error| reading("cannot ask for the size of a set", &error))?;
+            Ok(size.map_or(NO_SET, u64::from))
+        };
+        self.desired_sets().iter().map(|set| size(&mut self.kernel, set)).collect()
     }
 
     pub(super) fn rules_and_contents_fingerprint(&mut self) -> Result<Fingerprint, Error> {
@@ -36,7 +55,7 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
         }
         let mut numbers = Vec::new();
         for family in Family::ALL {
-            let exists = self.kernel.has_legacy_nat(family);
+            let exists = self.kernel.has_nat(Variant::Legacy, family)?;
             numbers.push(exists.into());
             if exists {
                 numbers.extend(self.kernel.legacy_info(family)?);
@@ -49,10 +68,14 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
         let mut numbers = Vec::new();
         if self.tools.variant == Variant::Legacy {
             for family in Family::ALL {
-                if self.kernel.has_legacy_nat(family) {
+                if self.kernel.has_nat(Variant::Legacy, family)? {
                     numbers.push(self.kernel.legacy_digest(family)?);
                 }
             }
+        }
+        if self.last.values().any(|last| last.wants_sets) {
+            // They may come, or go, without any rule being moved.
+            numbers.push(u64::from(self.exec.has(IPSET) && self.kernel.sets(true)?.is_some()));
         }
         for set in self.desired_sets() {
             // A sum, because a hash set lists its members in no order.

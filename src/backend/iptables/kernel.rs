@@ -1,24 +1,39 @@
 //! What the backend asks of the kernel without running a program.
 
 use super::sets::{Member, SetHeader};
+use super::tools::Variant;
 use crate::host::go_agent::{self, GoAgent};
 use crate::host::nfnetlink::ipset::Ipset;
 use crate::host::nfnetlink::message::Writer;
-use crate::host::nfnetlink::{Nfnetlink, Request, nfproto};
-use crate::host::view;
+use crate::host::nfnetlink::{Consistency, Nfnetlink, Request, digest, nfproto};
 use crate::host::xtables::NatTable;
 use crate::policy::Family;
+use crate::ruleset::ChainName;
+use std::fs;
 use std::io;
 use std::path::Path;
 
-/// `enum nft_chain_attributes` of linux/netfilter/nf_tables.h.
+const NAT: &str = "nat";
+/// Attributes of linux/netfilter/nf_tables.h.
+const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 
 /// The questions. A seam: unit tests answer them with values.
 pub trait Kernel {
-    /// True when the legacy nat table of the family exists. Listing it with iptables-legacy would create it.
-    fn has_legacy_nat(&mut self, family: Family) -> bool;
+    /// True when the nat table of the family exists. Listing a legacy one would create it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn has_nat(&mut self, variant: Variant, family: Family) -> io::Result<bool>;
+
+    /// How often a text stands in the rules of POSTROUTING, in the legacy variant in those of the whole nat table.
+    ///
+    /// # Errors
+    /// When the kernel does not say, or somebody moved the rules meanwhile.
+    fn count(&mut self, variant: Variant, family: Family, text: &str) -> io::Result<usize>;
 
     /// Every set of this network namespace; `None` when the kernel has no sets. `wanted` says whether the kernel may
     /// load them for us.
@@ -48,6 +63,13 @@ pub trait Kernel {
     /// When the kernel does not say.
     fn nft_generation(&mut self) -> io::Result<u32>;
 
+    /// What moves when the jump or a rule of our chains in the nf_tables nat table of the family moves, or anything else of
+    /// POSTROUTING.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn nft_rules_digest(&mut self, family: Family, chain: &ChainName) -> io::Result<u64>;
+
     /// True when the nf_tables nat table of the family has a chain of the name.
     ///
     /// # Errors
@@ -75,8 +97,50 @@ pub struct LiveKernel {
 }
 
 impl LiveKernel {
-    fn ipset(&mut self) -> io::Result<&mut Ipset> {
-        kept(&mut self.ipset, Ipset::open)
+    fn ask_ipset<T>(&mut self, ask: impl FnOnce(&mut Ipset) -> io::Result<T>) -> io::Result<T> {
+        let answer = ask(kept(&mut self.ipset, Ipset::open)?);
+        if answer.is_err() {
+            // A dump that is left half read is in the way of the next one.
+            self.ipset = None;
+        }
+        answer
+    }
+
+    /// True when there is an object that `body` names.
+    fn nft_has(&mut self, message: i32, family: Family, body: impl FnOnce(&mut Writer)) -> io::Result<bool> {
+        let request = Request { message, family: nfproto(family) };
+        match kept(&mut self.nft, Nfnetlink::open)?.get(request, body, |_| Ok(())) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn nft_count(&mut self, family: Family, text: &str) -> io::Result<usize> {
+        let request = Request { message: libc::NFT_MSG_GETRULE, family: nfproto(family) };
+        let body = |writer: &mut Writer| {
+            writer.text(NFTA_RULE_TABLE, NAT);
+            writer.text(NFTA_RULE_CHAIN, "POSTROUTING");
+        };
+        let mut count = 0;
+        let consistency = kept(&mut self.nft, Nfnetlink::open)?.dump(request, body, |rule| {
+            count += rule.payload.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+            Ok(())
+        });
+        match consistency {
+            Ok(Consistency::Whole) => Ok(count),
+            Ok(Consistency::Interrupted) => Err(io::Error::from_raw_os_error(libc::EINTR)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Where the kernel names the legacy tables of this network namespace, a line each.
+fn legacy_tables(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
     }
 }
 
@@ -90,8 +154,23 @@ fn kept<T>(place: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::R
 }
 
 impl Kernel for LiveKernel {
-    fn has_legacy_nat(&mut self, family: Family) -> bool {
-        view::legacy_nat().contains(&family)
+    fn has_nat(&mut self, variant: Variant, family: Family) -> io::Result<bool> {
+        match variant {
+            Variant::Nft => self.nft_has(libc::NFT_MSG_GETTABLE, family, |body| body.text(NFTA_TABLE_NAME, NAT)),
+            Variant::Legacy => match fs::read_to_string(legacy_tables(family)) {
+                Ok(names) => Ok(names.lines().any(|name| name == NAT)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn count(&mut self, variant: Variant, family: Family, text: &str) -> io::Result<usize> {
+        match variant {
+            Variant::Nft => self.nft_count(family, text),
+            Variant::Legacy if !self.has_nat(variant, family)? => Ok(0),
+            Variant::Legacy => NatTable::open(family)?.count(text),
+        }
     }
 
     fn sets(&mut self, wanted: bool) -> io::Result<Option<Vec<SetHeader>>> {
@@ -99,7 +178,7 @@ impl Kernel for LiveKernel {
         if !wanted && !Path::new("/sys/module/ip_set").exists() {
             return Ok(None);
         }
-        match self.ipset()?.headers(None) {
+        match self.ask_ipset(|ipset| ipset.headers(None)) {
             Ok(headers) => Ok(Some(headers)),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(None),
             Err(error) => Err(error),
@@ -107,7 +186,7 @@ impl Kernel for LiveKernel {
     }
 
     fn set_size(&mut self, set: &str) -> io::Result<Option<u32>> {
-        match self.ipset()?.headers(Some(set)) {
+        match self.ask_ipset(|ipset| ipset.headers(Some(set))) {
             Ok(headers) => Ok(headers.first().map(|header| header.elements)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
@@ -115,7 +194,7 @@ impl Kernel for LiveKernel {
     }
 
     fn members(&mut self, set: &str) -> io::Result<Vec<Member>> {
-        match self.ipset()?.members(set) {
+        match self.ask_ipset(|ipset| ipset.members(set)) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
             members => members,
         }
@@ -129,17 +208,16 @@ impl Kernel for LiveKernel {
         kept(&mut self.nft, Nfnetlink::open)?.generation()
     }
 
+    fn nft_rules_digest(&mut self, family: Family, chain: &ChainName) -> io::Result<u64> {
+        let netlink = kept(&mut self.nft, Nfnetlink::open)?;
+        digest::rules(netlink, nfproto(family), "nat", |name| name == "POSTROUTING" || chain.has_part(name))
+    }
+
     fn has_nft_chain(&mut self, family: Family, chain: &str) -> io::Result<bool> {
-        let request = Request { message: libc::NFT_MSG_GETCHAIN, family: nfproto(family) };
-        let body = |writer: &mut Writer| {
-            writer.text(NFTA_CHAIN_TABLE, "nat");
-            writer.text(NFTA_CHAIN_NAME, chain);
-        };
-        match kept(&mut self.nft, Nfnetlink::open)?.get(request, body, |_| Ok(())) {
-            Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.nft_has(libc::NFT_MSG_GETCHAIN, family, |body| {
+            body.text(NFTA_CHAIN_TABLE, NAT);
+            body.text(NFTA_CHAIN_NAME, chain);
+        })
     }
 
     fn legacy_info(&mut self, family: Family) -> io::Result<Vec<u64>> {

@@ -7,6 +7,7 @@
 mod fake;
 mod fingerprint;
 pub mod kernel;
+pub mod ownership;
 pub mod parse;
 pub mod plan;
 pub mod render;
@@ -18,19 +19,21 @@ pub mod tools;
 
 use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan};
 use crate::host::child::{Exec, Invocation};
+use crate::host::go_agent::GoAgent;
 use crate::host::nfnetlink::is_passing;
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Ruleset};
 use kernel::{Kernel, LiveKernel};
-use parse::Table;
-use plan::{Comparison, Foreign, Observed, Steps};
-use render::{Context, Rendered, render};
+use ownership::Refusal;
+use parse::{ListedRule, Table};
+use plan::{Comparison, Observed, Steps};
+use render::{Context, JUMP_COMMENT, Rendered, render};
 use rule::Target;
 use sets::{ObservedSet, SetHeader, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
-use tools::{Tools, Variant, list, run};
+use tools::{Tools, Variant, list_or_nothing, run};
 
 /// Keeps a ruleset in the nat table of one iptables variant.
 #[derive(Debug)]
@@ -49,11 +52,16 @@ struct Last {
     planned: Option<(String, Steps)>,
     /// The sets that the desired rules refer to.
     sets: Vec<String>,
+    /// Sets would be used if they were to be had.
+    wants_sets: bool,
     notes: Vec<String>,
 }
 
-/// For each of the two programs of a commit. The lock may take five seconds, a very long list two; both together stay
-/// below a watchdog of 30 s.
+/// The program that writes sets.
+const IPSET: &str = "ipset";
+
+/// For each of the two programs of a commit: the lock may take five seconds, a very long list two. What they may take
+/// together is for whoever runs the work to say ([`crate::host::child::BoundedChildren`]).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
 
 impl<E: Exec> Iptables<E> {
@@ -81,24 +89,81 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
     ) -> Result<Comparison, Error> {
         let listing = self.listing(family, desired.is_some(), notes)?;
         let wants_sets = desired.is_some_and(|ruleset| ruleset.groups().any(|group| group.prefixes.len() > THRESHOLD));
-        let headers = self.headers(wants_sets)?;
-        if wants_sets && headers.is_none() {
+        if desired.is_some_and(|ruleset| ruleset.masquerade.random_fully) && !self.tools.random_fully {
+            notes.push("this iptables is older than 1.6.2 and can't choose source ports at random".to_owned());
+        }
+        let (rendered, sets) = self.rendered_with_sets(family, desired, wants_sets, notes)?;
+        let observed = Observed { table: Table::parse(&listing), sets };
+        self.refuse_half_truth(family, &observed.table)?;
+        let comparison = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
+        let sets = rendered.map(|rendered| rendered.sets.into_iter().map(|set| set.name).collect());
+        let last = self.last.entry(family).or_default();
+        last.sets = sets.unwrap_or_default();
+        last.wants_sets = wants_sets;
+        Ok(comparison)
+    }
+
+    /// A live Go agent would write its own rules over ours a minute later, and we ours over its.
+    fn compare_observed(
+        &mut self,
+        family: Family,
+        desired: Option<&Rendered>,
+        observed: &Observed<'_>,
+        notes: &mut Vec<String>,
+    ) -> Result<Comparison, Error> {
+        let compare = |kept: &[String]| plan::compare(&self.chain, family, desired, observed, kept);
+        let comparison = compare(&[]).map_err(|refusal| self.refused(family, &refusal, &[]))?;
+        if comparison.go_shaped.is_empty() {
+            return Ok(comparison);
+        }
+        let mut agents = self.kernel.go_agents();
+        agents.retain(|agent| comparison.go_shaped.contains(&agent.chain));
+        let kept: Vec<String> = agents.iter().map(|agent| agent.chain.clone()).collect();
+        let Some(first) = kept.first() else { return Ok(comparison) };
+        let comparison = plan::compare(&self.chain, family, desired, observed, &kept)
+            .map_err(|refusal| self.refused(family, &refusal, &agents))?;
+        if desired.is_none() && comparison.steps == Steps::default() {
+            return Err(self.refused(family, &Refusal::Kept(first.clone()), &agents));
+        }
+        let stays = |agent: &GoAgent| format!("chain '{}' stays: {}", agent.chain, runs_here(agent));
+        notes.extend(agents.iter().map(stays));
+        Ok(comparison)
+    }
+
+    /// The desired rules, and the sets of ours that are there. Long lists are sets where the kernel has them and they can
+    /// be written, or are right as they are. A program that is there and fails is a failure, and no reason for rules: they
+    /// would be thousands, and stay.
+    fn rendered_with_sets(
+        &mut self,
+        family: Family,
+        desired: Option<&Ruleset>,
+        wants_sets: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<(Option<Rendered>, Vec<ObservedSet>), Error> {
+        let headers = self.kernel.sets(wants_sets).map_err(|error| reading("cannot list ip sets", &error))?;
+        let writable = self.exec.has(IPSET);
+        let in_kernel = headers.is_some();
+        let mut rendered = desired.map(|ruleset| render(ruleset, self.context(headers.as_deref())));
+        let mut sets = self.observe_sets(family, headers.unwrap_or_default(), rendered.as_ref())?;
+        let desired_sets = rendered.as_ref().map_or(&[][..], |rendered| &rendered.sets);
+        if wants_sets && (!in_kernel || !(writable || desired_sets.iter().all(|set| set.is_whole_in(&sets)))) {
+            rendered = desired.map(|ruleset| render(ruleset, self.context(None)));
             notes.push(format!(
                 "no ipset on this host: lists of more than {THRESHOLD} prefixes are rules, and every new flow is \
                  compared with one after the other"
             ));
         }
-        if desired.is_some_and(|ruleset| ruleset.masquerade.random_fully) && !self.tools.random_fully {
-            notes.push("this iptables is older than 1.6.2 and can't choose source ports at random".to_owned());
+        if !writable {
+            let is_desired = |set: &ObservedSet| {
+                rendered.iter().flat_map(|rendered| &rendered.sets).any(|wanted| wanted.name == set.header.name)
+            };
+            let (kept, stuck): (Vec<_>, Vec<_>) = sets.into_iter().partition(is_desired);
+            sets = kept;
+            let name =
+                |set: &ObservedSet| format!("set '{}' stays: no program '{IPSET}' to remove it", set.header.name);
+            notes.extend(stuck.iter().map(name));
         }
-        let rendered = desired.map(|ruleset| render(ruleset, self.context(headers.as_deref())));
-        let sets = self.observe_sets(family, headers.unwrap_or_default(), rendered.as_ref())?;
-        let observed = Observed { table: Table::parse(&listing), sets };
-        let comparison = plan::compare(&self.chain, family, rendered.as_ref(), &observed)
-            .map_err(|foreign| self.refusal(family, &foreign))?;
-        let sets = rendered.map(|rendered| rendered.sets.into_iter().map(|set| set.name).collect());
-        self.last.entry(family).or_default().sets = sets.unwrap_or_default();
-        Ok(comparison)
+        Ok((rendered, sets))
     }
 
     /// The listing of a family; empty where nothing of ours can be.
@@ -107,12 +172,12 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
             return self.save(family, false);
         }
         // Listing a legacy table makes it.
-        if self.tools.variant == Variant::Legacy && !self.kernel.has_legacy_nat(family) {
+        if self.tools.variant == Variant::Legacy && !self.has_nat(family)? {
             return Ok(String::new());
         }
         match self.save(family, false) {
             Err(error) if error.kind == ErrorKind::Unsupported => Ok(String::new()),
-            Err(error) if error.kind == ErrorKind::MissingTool => {
+            Err(error) if error.kind == ErrorKind::MissingTool && !self.holds_jump(family) => {
                 notes.push(format!("whether {family} holds leftovers is not known: {error}"));
                 Ok(String::new())
             }
@@ -127,22 +192,46 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
         self.tools.variant == Variant::Legacy || self.kernel.has_nft_chain(family, self.chain.as_str()).unwrap_or(true)
     }
 
+    fn has_nat(&mut self, family: Family) -> Result<bool, Error> {
+        let has = self.kernel.has_nat(self.tools.variant, family);
+        has.map_err(|error| reading(&format!("cannot ask whether there is a {family} nat table"), &error))
+    }
+
     fn save(&mut self, family: Family, counters: bool) -> Result<String, Error> {
-        list(&mut self.exec, &self.tools, family, counters)
+        match list_or_nothing(&mut self.exec, &self.tools, family, counters)? {
+            Some(listing) => Ok(listing),
+            None if !self.has_nat(family)? => Ok(String::new()),
+            None => {
+                let message =
+                    format!("'{}' printed nothing, and there is a nat table", self.tools.save(family, counters));
+                Err(Error::new(ErrorKind::Busy, message))
+            }
+        }
     }
 
-    /// The sets of the host; `None` where there are none to be had, or none that could be changed.
-    fn headers(&mut self, wanted: bool) -> Result<Option<Vec<SetHeader>>, Error> {
-        let headers = self.kernel.sets(wanted).map_err(|error| reading("cannot list ip sets", &error))?;
-        let Some(headers) = headers else { return Ok(None) };
-        let needs_program =
-            wanted || Family::ALL.iter().any(|family| headers.iter().any(|header| is_our_name(&header.name, *family)));
-        Ok(if needs_program && !self.has_ipset() { None } else { Some(headers) })
+    /// False also when the kernel does not say.
+    fn holds_jump(&mut self, family: Family) -> bool {
+        self.kernel.count(self.tools.variant, family, JUMP_COMMENT).is_ok_and(|count| count > 0)
     }
 
-    fn has_ipset(&mut self) -> bool {
-        let asked = run(&mut self.exec, &Invocation::new("ipset", &["--version"]));
-        asked.is_ok_and(|output| output.status.success())
+    /// Whoever believed a listing without the jump that the kernel has would add one each time, or call the table clean.
+    fn refuse_half_truth(&mut self, family: Family, table: &Table<'_>) -> Result<(), Error> {
+        let counted =
+            |(chain, _): &(&str, &ListedRule<'_>)| self.tools.variant == Variant::Legacy || *chain == "POSTROUTING";
+        let listed: usize =
+            table.rules().filter(counted).map(|(_, rule)| rule.spec.matches(JUMP_COMMENT).count()).sum();
+        // A kernel that does not say contradicts nobody.
+        match self.kernel.count(self.tools.variant, family, JUMP_COMMENT) {
+            Ok(held) if held > listed => {
+                let message = format!(
+                    "'{}' did not list {} of the {held} jumps of ip-masq-agent that are in the kernel",
+                    self.tools.save(family, false),
+                    held - listed
+                );
+                Err(Error::new(ErrorKind::Busy, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn observe_sets(
@@ -161,25 +250,18 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
         Ok(observed)
     }
 
-    fn refusal(&self, family: Family, foreign: &Foreign) -> Error {
-        let Foreign { message, chain } = foreign;
-        let program = self.tools.program(family, "");
-        let hint = format!("'{program} -t nat -S {chain}' lists it; take it out, or set another masqChain");
-        Error::new(ErrorKind::Foreign, format!("{message}; {hint}"))
-    }
-
-    /// A live Go agent would write its own rules over ours a minute later, and we ours over its.
-    fn refuse_go_agents(&mut self) -> Result<(), Error> {
-        match self.kernel.go_agents().first() {
-            None => Ok(()),
-            Some(agent) => Err(Error::new(
-                ErrorKind::Foreign,
-                format!(
-                    "another ip-masq-agent runs here: process {} ('{}'); stop it first, nothing was written",
-                    agent.pid, agent.command
-                ),
-            )),
-        }
+    fn refused(&self, family: Family, refusal: &Refusal, agents: &[GoAgent]) -> Error {
+        let message = match refusal {
+            Refusal::Foreign { message, chain } => {
+                let program = self.tools.program(family, "");
+                format!("{message}; '{program} -t nat -S {chain}' lists it; take it out, or set another masqChain")
+            }
+            Refusal::Kept(chain) => {
+                let agent = agents.iter().find(|agent| agent.chain == *chain).map(runs_here).unwrap_or_default();
+                format!("{agent}; stop it first, nothing was written")
+            }
+        };
+        Error::new(ErrorKind::Foreign, message)
     }
 
     /// The steps as a person would type them.
@@ -208,9 +290,14 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
         if steps.fill.is_empty() {
             return Ok(());
         }
-        let mut invocation = Invocation::new("ipset", &["restore", "-exist"]).with_input(steps.fill.as_str());
+        let mut invocation = Invocation::new(IPSET, &["restore", "-exist"]).with_input(steps.fill.as_str());
         invocation.deadline = COMMIT_DEADLINE;
-        run(&mut self.exec, &invocation).map(|_| ())
+        match run(&mut self.exec, &invocation) {
+            Ok(_) => Ok(()),
+            // It was there when this was planned.
+            Err(error) if error.kind == ErrorKind::MissingTool => Err(Error { kind: ErrorKind::Busy, ..error }),
+            Err(error) => Err(error),
+        }
     }
 
     fn restore(&mut self, family: Family, steps: &Steps) -> Result<(), Error> {
@@ -224,8 +311,13 @@ impl<E: Exec, K: Kernel> Iptables<E, K> {
 
     /// A set that can't go now is found and destroyed by the next plan.
     fn destroy(&mut self, set: &str) {
-        let _ = run(&mut self.exec, &Invocation::new("ipset", &["destroy", set]));
+        let _ = run(&mut self.exec, &Invocation::new(IPSET, &["destroy", set]));
     }
+}
+
+fn runs_here(agent: &GoAgent) -> String {
+    let GoAgent { pid, command, chain } = agent;
+    format!("another ip-masq-agent runs here, process {pid} ('{command}'), and keeps chain '{chain}'")
 }
 
 fn reading(what: &str, error: &io::Error) -> Error {
@@ -251,9 +343,6 @@ impl<E: Exec, K: Kernel> Backend for Iptables<E, K> {
         let comparison = self.compare(family, desired, &mut notes)?;
         notes.extend(comparison.notes);
         let transaction = self.shown(family, &comparison.steps);
-        if !transaction.is_empty() {
-            self.refuse_go_agents()?;
-        }
         let last = self.last.entry(family).or_default();
         last.notes = notes;
         last.planned = Some((transaction.clone(), comparison.steps));
@@ -276,6 +365,10 @@ impl<E: Exec, K: Kernel> Backend for Iptables<E, K> {
 
     fn fingerprint(&mut self) -> Result<Fingerprint, Error> {
         self.rules_fingerprint()
+    }
+
+    fn own_fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        self.own_rules_fingerprint()
     }
 
     fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {

@@ -53,7 +53,7 @@ impl<'a> Table<'a> {
     pub fn parse(listing: &'a str) -> Self {
         let mut table = Table::default();
         let mut places = HashMap::new();
-        for line in listing.lines() {
+        for line in lines(listing) {
             if let Some(chain) = line.strip_prefix(':') {
                 let mut words = chain.split(' ');
                 if let (Some(name), Some(policy)) = (words.next(), words.next()) {
@@ -78,6 +78,40 @@ impl<'a> Table<'a> {
     pub fn rules(&self) -> impl Iterator<Item = (&'a str, &ListedRule<'a>)> {
         self.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| (chain.name, rule)))
     }
+}
+
+/// The lines of a listing. A line break in a comment is printed as it is and ends none: what follows it was written by
+/// whoever wrote the comment.
+fn lines(listing: &str) -> impl Iterator<Item = &str> {
+    let mut rest = listing;
+    std::iter::from_fn(move || {
+        let end = (!rest.is_empty()).then(|| end_of_line(rest))?;
+        let (line, behind) = rest.split_at(end);
+        rest = behind.strip_prefix('\n').unwrap_or(behind);
+        Some(line)
+    })
+}
+
+/// Where the first line ends: before the first line break outside of quotes. A quote opens at the beginning of a word,
+/// unless the word is a name: a chain may be called `"x`.
+fn end_of_line(text: &str) -> usize {
+    let first = text.find('\n').unwrap_or(text.len());
+    if text.starts_with(':') || !text[..first].contains('"') {
+        return first;
+    }
+    let (mut quoted, mut escaped, mut before) = (false, false, b' ');
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'\n' if !quoted => return at,
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' if quoted => quoted = false,
+            b'"' if before == b' ' => quoted = !["-A ", "-j ", "-g "].iter().any(|name| text[..at].ends_with(name)),
+            _ => {}
+        }
+        before = byte;
+    }
+    text.len()
 }
 
 /// `[12:3456] -A CHAIN rule`, the counters optional.
@@ -339,6 +373,21 @@ mod tests {
         let foreign = &table.chains[1].rules[0];
         assert_eq!((foreign.target.as_deref(), foreign.has_our_comment()), (Some("C"), false));
         assert_eq!(foreign.spec, "-m comment --comment \"a -j B\" -m foo --bar \"x y\" -g C");
+    }
+
+    /// Seen with iptables 1.8.9, which takes a line break in a comment and prints it as it is.
+    #[test]
+    fn a_line_break_in_a_comment_begins_no_rule_and_no_chain() {
+        let comment = "x\n-A A -j FORGED\n:A - [0:0]\nCOMMIT \\\" \\\\";
+        let listing = format!(
+            "*nat\n:POSTROUTING ACCEPT [0:0]\n:\"x - [0:0]\n:A - [0:0]\n-A POSTROUTING -m comment --comment \"{comment}\" -j \"x\n\
+             -A \"x -g \"x\n-A A -j RETURN\nCOMMIT\n"
+        );
+        let table = Table::parse(&listing);
+        assert_eq!(table.chains.iter().map(|chain| chain.name).collect::<Vec<_>>(), ["POSTROUTING", "\"x", "A"]);
+        let specs: Vec<_> = table.rules().map(|(chain, rule)| (chain, rule.spec)).collect();
+        let foreign = format!("-m comment --comment \"{comment}\" -j \"x");
+        assert_eq!(specs, [("POSTROUTING", &*foreign), ("\"x", "-g \"x"), ("A", "-j RETURN")]);
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! What is desired against what the kernel holds: what differs, and the text that ends the difference. Pure.
 
+use super::ownership::{Leftovers, Ownership, Refusal};
 use super::parse::{Chain, ListedRule, Table};
-use super::render::{JUMP_COMMENT, Rendered, RenderedChain, jump_command};
+use super::render::{Rendered, RenderedChain, jump_command};
 use super::sets::{DesiredSet, ObservedSet, SetHeader, is_our_name};
+use crate::backend::foreign_rule;
 use crate::policy::Family;
 use crate::ruleset::{ChainName, JumpPosition};
 use std::fmt::Write;
+
+/// So many rules of others are named in a chain of ours.
+const MOST_NAMED: usize = 8;
 
 /// What the kernel holds.
 #[derive(Debug)]
@@ -42,113 +47,51 @@ pub struct Comparison {
     pub steps: Steps,
     /// What was left alone although it carries our name, and why.
     pub notes: Vec<String>,
+    /// Chains that are a Go agent's if one lives that keeps them; none where nothing is to be sent.
+    pub go_shaped: Vec<String>,
 }
 
-/// A rule under our name that is somebody else's.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Foreign {
-    /// What it is, in words.
-    pub message: String,
-    /// The chain that it stands in.
-    pub chain: String,
-}
-
-/// Compares. `own` is the configured name of our chain; without `desired` nothing of ours should be there.
+/// Compares. `own` is the configured name of our chain, `kept` the chains of Go agents that live; without `desired`
+/// nothing of ours should be there.
 ///
 /// # Errors
-/// [`Foreign`] when a desired chain is there and somebody else's.
+/// [`Refusal`] when a desired chain is there and not ours to write.
 pub fn compare(
     own: &ChainName,
     family: Family,
     desired: Option<&Rendered>,
     observed: &Observed<'_>,
-) -> Result<Comparison, Foreign> {
+    kept: &[String],
+) -> Result<Comparison, Refusal> {
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
-    refuse_foreign(chains, &observed.table)?;
-    let leftovers = Leftovers::find(own, chains, &observed.table);
+    let table = &observed.table;
+    let ownership = Ownership::new(own, chains, table, kept);
+    let leftovers = Leftovers::find(&ownership, chains, table);
     let mut draft = Draft { surplus: if desired.is_some() { "left-over " } else { "" }, ..Draft::default() };
-    draft.jumps(desired, &observed.table);
-    draft.chains(chains, &observed.table);
-    draft.leftovers(&leftovers, &observed.table);
+    draft.jumps(desired, table, &ownership);
+    draft.chains(chains, table);
+    draft.leftovers(&leftovers, table);
     let desired_sets = desired.map_or(&[][..], |desired| &desired.sets);
     draft.sets(desired_sets, observed);
     draft.unwanted_sets(family, desired_sets, observed, |chain| {
         chains.iter().any(|ours| ours.name == chain) || leftovers.hold(chain)
     });
     draft.notes.extend_from_slice(&leftovers.notes);
+    let steps = draft.steps();
+    match ownership.refuse(chains, table) {
+        // Where nothing would be written nobody is in the way.
+        Err(Refusal::Kept(_)) if steps == Steps::default() => {}
+        refused => refused?,
+    }
     Ok(Comparison {
         desired: desired.map(Rendered::to_string).unwrap_or_default(),
         observed: describe_sets(desired_sets, &draft.discarded, &observed.sets)
-            + &describe(desired, chains, &leftovers, &observed.table),
-        steps: draft.steps(),
+            + &describe(desired, chains, (&leftovers, &ownership), table),
+        go_shaped: if steps == Steps::default() { Vec::new() } else { ownership.go_shaped() },
+        steps,
         drift: draft.drift,
         notes: draft.notes,
     })
-}
-
-/// A rule of POSTROUTING that leads to an agent's chain, whichever agent and chain. Only its comment says so.
-fn is_our_jump(rule: &ListedRule<'_>) -> bool {
-    rule.comment.as_deref().is_some_and(|comment| comment.starts_with(JUMP_COMMENT))
-}
-
-fn refuse_foreign(chains: &[RenderedChain], table: &Table<'_>) -> Result<(), Foreign> {
-    for chain in chains {
-        let name = &chain.name;
-        let mut foreign = table.rules().filter(|(_, rule)| !rule.has_our_comment());
-        if let Some((from, rule)) = foreign.find(|(from, rule)| from == name || leads_to(rule, name)) {
-            let verb = if from == name { "holds" } else { "is used by" };
-            let message = format!("chain '{name}' {verb} a rule that is not ours: '-A {from} {}'", rule.spec);
-            return Err(Foreign { message, chain: from.to_owned() });
-        }
-    }
-    Ok(())
-}
-
-fn leads_to(rule: &ListedRule<'_>, chain: &str) -> bool {
-    rule.target.as_deref() == Some(chain)
-}
-
-/// Chains of ours that are not desired: another name, a chain behind a gate that is gone, a Go agent's.
-#[derive(Debug, Default)]
-struct Leftovers {
-    /// To be emptied and removed.
-    whole: Vec<String>,
-    /// Ours in part: our rules go, the chain stays. Name and verbatim rules.
-    mixed: Vec<(String, Vec<String>)>,
-    notes: Vec<String>,
-}
-
-impl Leftovers {
-    fn find(own: &ChainName, desired: &[RenderedChain], table: &Table<'_>) -> Self {
-        let mut found = Leftovers::default();
-        let candidates = table.chains.iter().filter(|chain| !chain.built_in);
-        for chain in candidates.filter(|chain| desired.iter().all(|wanted| wanted.name != chain.name)) {
-            let ours = chain.rules.iter().filter(|rule| rule.has_our_comment());
-            let count = ours.clone().count();
-            if count == chain.rules.len() && (count > 0 || bears_our_name(own, chain, table)) {
-                match table.rules().find(|(_, rule)| leads_to(rule, chain.name) && !rule.has_our_comment()) {
-                    None => found.whole.push(chain.name.to_owned()),
-                    Some((from, rule)) => found.notes.push(format!(
-                        "chain '{}' of an agent stays: somebody else's rule '-A {from} {}' leads to it",
-                        chain.name, rule.spec
-                    )),
-                }
-            } else if count > 0 {
-                found.mixed.push((chain.name.to_owned(), ours.map(|rule| rule.spec.to_owned()).collect()));
-                found.notes.push(format!("chain '{}' stays: it holds rules that are not ours", chain.name));
-            }
-        }
-        found
-    }
-
-    fn hold(&self, chain: &str) -> bool {
-        self.whole.iter().any(|name| name == chain) || self.mixed.iter().any(|(name, _)| name == chain)
-    }
-}
-
-/// An empty chain can't tell by its rules whose it is. It is ours when a jump of ours leads to it, or by its name.
-fn bears_our_name(own: &ChainName, chain: &Chain<'_>, table: &Table<'_>) -> bool {
-    own.has_part(chain.name) || table.rules().any(|(_, rule)| is_our_jump(rule) && leads_to(rule, chain.name))
 }
 
 /// The lines of the transaction as they are found, by the place that they will have in it.
@@ -169,9 +112,9 @@ struct Draft {
 }
 
 impl Draft {
-    fn jumps(&mut self, desired: Option<&Rendered>, table: &Table<'_>) {
+    fn jumps(&mut self, desired: Option<&Rendered>, table: &Table<'_>, ownership: &Ownership<'_>) {
         let listed = table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules);
-        let ours: Vec<_> = listed.iter().enumerate().filter(|(_, rule)| is_our_jump(rule)).collect();
+        let ours: Vec<_> = listed.iter().enumerate().filter(|(_, rule)| ownership.has_jump(rule)).collect();
         let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|desired| rule.rule.as_ref() == Some(&desired.jump));
         let right: Vec<_> = ours.iter().filter(|(_, rule)| is_right(rule)).collect();
         for (_, rule) in ours.iter().filter(|(_, rule)| !is_right(rule)) {
@@ -206,15 +149,37 @@ impl Draft {
 
     fn chains(&mut self, desired: &[RenderedChain], table: &Table<'_>) {
         for chain in desired {
-            let Some(difference) = difference(chain, table.chain(&chain.name)) else { continue };
-            self.drift.push(difference);
+            let observed = table.chain(&chain.name);
+            let foreign = observed.map(|observed| self.foreign_rules(observed)).unwrap_or_default();
+            let difference = difference(chain, observed);
+            if foreign == 0 && difference.is_none() {
+                continue;
+            }
+            self.drift.extend(difference);
             let _ = writeln!(self.declared, ":{} - [0:0]", chain.name);
             self.filled.push_str(&chain.rule_lines());
         }
     }
 
+    /// Says which rules of others a chain of ours holds, and returns how many they are.
+    fn foreign_rules(&mut self, chain: &Chain<'_>) -> usize {
+        let foreign = chain.rules.iter().filter(|rule| !rule.has_our_comment());
+        let count = foreign.clone().count();
+        let is_flush = self.surplus.is_empty();
+        let say = |rule: &ListedRule<'_>| match is_flush {
+            true => format!("rule '{}' of chain '{}', which is not ip-masq-agent's", rule.spec, chain.name),
+            false => foreign_rule(chain.name, rule.spec),
+        };
+        self.drift.extend(foreign.take(MOST_NAMED).map(say));
+        if count > MOST_NAMED {
+            self.drift.push(format!("{} more of them", count - MOST_NAMED));
+        }
+        count
+    }
+
     fn leftovers(&mut self, leftovers: &Leftovers, table: &Table<'_>) {
         for name in &leftovers.whole {
+            table.chain(name).iter().for_each(|chain| _ = self.foreign_rules(chain));
             self.drift.push(format!("{}chain '{name}'", self.surplus));
             if table.chain(name).is_some_and(|chain| !chain.rules.is_empty()) {
                 let _ = writeln!(self.deleted, "-F {name}");
@@ -283,25 +248,31 @@ fn refers_to(rule: &ListedRule<'_>, set: &str) -> bool {
     rule.rule.as_ref().and_then(|rule| rule.set.as_ref()).is_some_and(|found| found.value.0 == set)
 }
 
-/// The first way in which a chain is not what it should be.
+/// The first way in which a chain is not what it should be, rules of others left out.
 fn difference(desired: &RenderedChain, observed: Option<&Chain<'_>>) -> Option<String> {
     let name = &desired.name;
     let Some(observed) = observed else { return Some(format!("chain '{name}' is missing")) };
     if observed.rules.is_empty() {
         return Some(format!("chain '{name}' is empty"));
     }
-    let pairs = desired.rules.iter().zip(&observed.rules);
+    let found: Vec<_> = observed.rules.iter().filter(|rule| rule.has_our_comment()).collect();
+    let pairs = desired.rules.iter().zip(&found);
     match pairs.enumerate().find(|(_, (wanted, found))| found.rule.as_ref() != Some(wanted)) {
         Some((place, (_, found))) => {
             Some(format!("rule {} of chain '{name}' is not what it should be: '{}'", place + 1, found.spec))
         }
-        None if desired.rules.len() == observed.rules.len() => None,
-        None => Some(format!("chain '{name}' has {} rules instead of {}", observed.rules.len(), desired.rules.len())),
+        None if desired.rules.len() == found.len() => None,
+        None => Some(format!("chain '{name}' has {} rules instead of {}", found.len(), desired.rules.len())),
     }
 }
 
 /// What is there of ours, in the form of [`Rendered`]'s text.
-fn describe(desired: Option<&Rendered>, chains: &[RenderedChain], leftovers: &Leftovers, table: &Table<'_>) -> String {
+fn describe(
+    desired: Option<&Rendered>,
+    chains: &[RenderedChain],
+    (leftovers, ownership): (&Leftovers, &Ownership<'_>),
+    table: &Table<'_>,
+) -> String {
     let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));
     let others = table.chains.iter().filter(|chain| leftovers.hold(chain.name));
     let listed: Vec<&Chain<'_>> = wanted.chain(others).collect();
@@ -310,7 +281,7 @@ fn describe(desired: Option<&Rendered>, chains: &[RenderedChain], leftovers: &Le
         let _ = writeln!(rules, ":{} - [0:0]", chain.name);
     }
     for (place, rule) in table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules).iter().enumerate() {
-        if is_our_jump(rule) {
+        if ownership.has_jump(rule) {
             let position = desired.map(|desired| desired.position).unwrap_or_default();
             let _ = writeln!(rules, "{} {}", jump_command(position, place == 0), canonical(rule));
         }

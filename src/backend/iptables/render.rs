@@ -42,8 +42,10 @@ pub struct RenderedChain {
 /// The comment of a jump to a chain, in front of the chain's name; the Go agents write the same.
 pub const JUMP_COMMENT: &str =
     "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom ";
-const KEEP_COMMENT: &str = "local traffic is not subject to MASQUERADE";
-const MASQUERADE_COMMENT: &str = "outbound traffic is subject to MASQUERADE (must be last in chain)";
+/// What is behind the prefix in the comment of a rule that returns; the Go agents write the same.
+pub const KEEP_COMMENT: &str = "local traffic is not subject to MASQUERADE";
+/// The same for a rule that masquerades.
+pub const MASQUERADE_COMMENT: &str = "outbound traffic is subject to MASQUERADE (must be last in chain)";
 
 /// Says a ruleset in rules, chains and sets.
 pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {

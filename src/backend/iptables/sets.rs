@@ -94,6 +94,12 @@ impl DesiredSet {
             && !header.has_timeout
     }
 
+    /// True when it is among the observed sets and nothing of it has to be written.
+    pub fn is_whole_in(&self, observed: &[ObservedSet]) -> bool {
+        let found = observed.iter().find(|found| found.header.name == self.name);
+        found.is_some_and(|found| self.can_live_in(&found.header) && self.member_lines(&found.members).is_empty())
+    }
+
     /// The line of `ipset restore` that makes it.
     pub fn create_line(&self) -> String {
         let family = match self.family {

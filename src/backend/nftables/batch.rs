@@ -1,10 +1,13 @@
-//! Changes as the messages of a batch, and what a refusal of one means.
+//! A transaction as the messages of a batch, and what a refusal of one means.
 
+use super::change::{Change, GUARD, RAW, Transaction};
 use super::expression::{DATA_VALUE, LIST_ELEMENT};
 use super::interval::{self, Bound, Interval};
-use super::table::{ChainName, Hook, SetName, TABLE, TABLE_COMMENT, TableFlags};
-use super::translate;
-use super::{change::Change, userdata};
+use super::name::{ChainName, SetName, TableName};
+use super::rule::{Rule, shown};
+use super::stranger::Stranger;
+use super::table::{Hook, TABLE_COMMENT, TableFlags};
+use super::{translate, userdata};
 use crate::backend::{Error, ErrorKind};
 use crate::host::nfnetlink::message::Writer;
 use crate::host::nfnetlink::{Batch, Refusal};
@@ -28,6 +31,7 @@ pub mod attribute {
     pub const CHAIN_HOOK: u16 = 4;
     pub const CHAIN_POLICY: u16 = 5;
     pub const CHAIN_TYPE: u16 = 7;
+    pub const CHAIN_FLAGS: u16 = 10;
     pub const CHAIN_USERDATA: u16 = 12;
     pub const HOOK_NUMBER: u16 = 1;
     pub const HOOK_PRIORITY: u16 = 2;
@@ -35,6 +39,7 @@ pub mod attribute {
     pub const RULE_CHAIN: u16 = 2;
     pub const RULE_EXPRESSIONS: u16 = 4;
     pub const RULE_USERDATA: u16 = 7;
+    pub const EXPRESSION_NAME: u16 = 1;
     pub const SET_TABLE: u16 = 1;
     pub const SET_NAME: u16 = 2;
     pub const SET_FLAGS: u16 = 3;
@@ -45,104 +50,140 @@ pub mod attribute {
     pub const ELEMENTS_TABLE: u16 = 1;
     pub const ELEMENTS_SET: u16 = 2;
     pub const ELEMENTS_LIST: u16 = 3;
+    pub const OBJECT_TABLE: u16 = 1;
+    pub const OBJECT_NAME: u16 = 2;
+    pub const OBJECT_TYPE: u16 = 3;
+    pub const FLOWTABLE_NAME: u16 = 2;
     pub const ELEMENT_KEY: u16 = 1;
     pub const ELEMENT_FLAGS: u16 = 3;
 }
 use attribute::*;
 
-/// Changes as a batch, and the change that each of its messages belongs to: the first number is that of message 1,
-/// for message 0 is the frame of the batch.
-pub fn write(changes: &[Change], generation: u32) -> (Batch, Vec<usize>) {
+/// linux/errno.h; not for programs, so not in libc.
+const ERESTART: i32 = 85;
+/// NFT_MSG_DELFLOWTABLE, Linux 4.16; not in libc.
+const DELFLOWTABLE: i32 = 24;
+
+/// A transaction as a batch, and the change that each of its messages belongs to: the first number is that of message
+/// 1, for message 0 is the frame of the batch.
+pub fn write(transaction: &Transaction, generation: u32) -> (Batch, Vec<usize>) {
     let mut batch = Batch::new(generation);
     let mut owners = Vec::new();
-    for (number, change) in changes.iter().enumerate() {
-        let messages = write_change(change, number, &mut batch);
+    for (number, change) in transaction.changes.iter().enumerate() {
+        let messages = write_change(transaction.table, change, number, &mut batch);
         owners.extend(std::iter::repeat_n(number, messages));
     }
     (batch, owners)
 }
 
 /// Writes a change; returns how many messages it took.
-fn write_change(change: &Change, number: usize, batch: &mut Batch) -> usize {
+fn write_change(table: TableName, change: &Change, number: usize, batch: &mut Batch) -> usize {
     let create = libc::NLM_F_CREATE;
+    let mut push = |message, flags, body: &dyn Fn(&mut Writer)| {
+        batch.push(message, flags, INET, |writer| {
+            // NFTA_*_TABLE; of the table itself it is NFTA_TABLE_NAME, which has the same number.
+            writer.text(TABLE_NAME, &table.to_string());
+            body(writer);
+        });
+    };
     match change {
         Change::PutTable(flags) => {
-            batch.push(libc::NFT_MSG_NEWTABLE, create, INET, |writer| table(writer, *flags));
+            // A stand-in is made and never taken over.
+            let exclusive = if table == TableName::StandIn { libc::NLM_F_EXCL } else { 0 };
+            push(libc::NFT_MSG_NEWTABLE, create | exclusive, &|writer| table_body(writer, *flags));
         }
-        Change::DeleteTable => {
-            batch.push(libc::NFT_MSG_DELTABLE, 0, INET, |writer| writer.text(TABLE_NAME, TABLE));
-        }
-        Change::AddSet(name) => {
-            batch.push(libc::NFT_MSG_NEWSET, create, INET, |writer| set(writer, *name, number as u32 + 1));
-        }
+        Change::DeleteTable => push(libc::NFT_MSG_DELTABLE, 0, &|_| {}),
+        Change::AddSet(name) => push(libc::NFT_MSG_NEWSET, create, &|writer| set(writer, *name, number as u32 + 1)),
         Change::FlushSet(name) => {
-            batch.push(libc::NFT_MSG_DELSETELEM, 0, INET, |writer| elements_head(writer, *name));
+            push(libc::NFT_MSG_DELSETELEM, 0, &|writer| writer.text(ELEMENTS_SET, &name.to_string()))
         }
-        Change::DeleteSet(name) => {
-            batch.push(libc::NFT_MSG_DELSET, 0, INET, |writer| {
-                writer.text(SET_TABLE, TABLE);
-                writer.text(SET_NAME, &name.to_string());
-            });
-        }
+        Change::DeleteSet(name) => push(libc::NFT_MSG_DELSET, 0, &|writer| writer.text(SET_NAME, &name.to_string())),
+        // NLM_F_EXCL: an element that is there already means that the plan was wrong.
         Change::AddElements(name, list) => {
-            // NLM_F_EXCL: an element that is there already means that the plan was wrong.
-            return elements(batch, libc::NFT_MSG_NEWSETELEM, create | libc::NLM_F_EXCL, *name, list);
+            return elements(batch, libc::NFT_MSG_NEWSETELEM, create | libc::NLM_F_EXCL, table, *name, list);
         }
-        Change::DeleteElements(name, list) => return elements(batch, libc::NFT_MSG_DELSETELEM, 0, *name, list),
-        Change::PutChain(name, hook) => {
-            batch.push(libc::NFT_MSG_NEWCHAIN, create, INET, |writer| chain(writer, *name, *hook));
+        Change::DeleteElements(name, list) => {
+            return elements(batch, libc::NFT_MSG_DELSETELEM, 0, table, *name, list);
         }
+        Change::PutChain(name, hook) => push(libc::NFT_MSG_NEWCHAIN, create, &|writer| chain(writer, *name, *hook)),
         Change::FlushChain(name) => {
-            batch.push(libc::NFT_MSG_DELRULE, 0, INET, |writer| {
-                writer.text(RULE_TABLE, TABLE);
-                writer.text(RULE_CHAIN, &name.to_string());
-            });
+            push(libc::NFT_MSG_DELRULE, 0, &|writer| writer.text(RULE_CHAIN, &name.to_string()))
         }
         Change::DeleteChain(name) => {
-            batch.push(libc::NFT_MSG_DELCHAIN, 0, INET, |writer| {
-                writer.text(CHAIN_TABLE, TABLE);
-                writer.text(CHAIN_NAME, &name.to_string());
-            });
+            push(libc::NFT_MSG_DELCHAIN, 0, &|writer| writer.text(CHAIN_NAME, &name.to_string()))
         }
-        Change::AddRule(name, rule) => {
-            let flags = create | libc::NLM_F_APPEND;
-            batch.push(libc::NFT_MSG_NEWRULE, flags, INET, |writer| {
-                writer.text(RULE_TABLE, TABLE);
-                writer.text(RULE_CHAIN, &name.to_string());
-                writer.nest(RULE_EXPRESSIONS, |writer| {
-                    translate::to_expressions(rule).iter().for_each(|expression| expression.write(writer));
+        Change::AddRule(name, one) => push(libc::NFT_MSG_NEWRULE, create | libc::NLM_F_APPEND, &|writer| {
+            writer.text(RULE_CHAIN, &name.to_string());
+            rule(writer, one);
+        }),
+        Change::FlushStranger(name) => push(libc::NFT_MSG_DELRULE, 0, &|writer| writer.text(RULE_CHAIN, name)),
+        Change::DeleteStranger(one) => match one {
+            Stranger::Chain(name) => push(libc::NFT_MSG_DELCHAIN, 0, &|writer| writer.text(CHAIN_NAME, name)),
+            Stranger::Set(name, _) => push(libc::NFT_MSG_DELSET, 0, &|writer| writer.text(SET_NAME, name)),
+            Stranger::Object(kind, name) => push(libc::NFT_MSG_DELOBJ, 0, &|writer| {
+                writer.text(OBJECT_NAME, name);
+                writer.be32(OBJECT_TYPE, *kind);
+            }),
+            Stranger::Flowtable(name) => push(DELFLOWTABLE, 0, &|writer| writer.text(FLOWTABLE_NAME, name)),
+        },
+        Change::PutGuard => {
+            for (name, _, hook) in GUARD {
+                push(libc::NFT_MSG_NEWCHAIN, create, &|writer| {
+                    writer.text(CHAIN_NAME, name);
+                    base_chain(writer, "filter", hook, RAW);
                 });
-                if let Some(comment) = &rule.comment {
-                    writer.raw(RULE_USERDATA, &userdata::comment(userdata::RULE_COMMENT, comment));
-                }
-            });
+                push(libc::NFT_MSG_NEWRULE, create | libc::NLM_F_APPEND, &|writer| {
+                    writer.text(RULE_CHAIN, name);
+                    writer.nest(RULE_EXPRESSIONS, |writer| {
+                        writer.nest(LIST_ELEMENT, |writer| writer.text(EXPRESSION_NAME, "notrack"));
+                    });
+                });
+            }
+            return 2 * GUARD.len();
+        }
+        Change::DeleteGuard => {
+            for (name, ..) in GUARD {
+                push(libc::NFT_MSG_DELCHAIN, 0, &|writer| writer.text(CHAIN_NAME, name));
+            }
+            return GUARD.len();
         }
     }
     1
 }
 
-fn table(writer: &mut Writer, flags: TableFlags) {
-    writer.text(TABLE_NAME, TABLE);
+fn table_body(writer: &mut Writer, flags: TableFlags) {
     writer.be32(TABLE_FLAGS, flags.0);
     writer.raw(TABLE_USERDATA, &userdata::comment(userdata::TABLE_COMMENT, TABLE_COMMENT));
 }
 
+fn rule(writer: &mut Writer, rule: &Rule) {
+    writer.nest(RULE_EXPRESSIONS, |writer| {
+        translate::to_expressions(rule).iter().for_each(|expression| expression.write(writer));
+    });
+    if let Some(comment) = &rule.comment {
+        writer.raw(RULE_USERDATA, &userdata::comment(userdata::RULE_COMMENT, comment));
+    }
+}
+
 fn chain(writer: &mut Writer, name: ChainName, hook: Option<Hook>) {
-    writer.text(CHAIN_TABLE, TABLE);
     writer.text(CHAIN_NAME, &name.to_string());
     if let Some(hook) = hook {
-        writer.text(CHAIN_TYPE, "nat");
-        writer.nest(CHAIN_HOOK, |writer| {
-            writer.be32(HOOK_NUMBER, POSTROUTING);
-            writer.be32(HOOK_PRIORITY, hook.priority as u32);
-        });
-        writer.be32(CHAIN_POLICY, libc::NF_ACCEPT as u32);
+        base_chain(writer, "nat", POSTROUTING, hook.priority);
     }
     writer.raw(CHAIN_USERDATA, &userdata::comment(userdata::CHAIN_COMMENT, name.comment()));
 }
 
+/// Its place in the packet path.
+fn base_chain(writer: &mut Writer, kind: &str, hook: u32, priority: i32) {
+    writer.text(CHAIN_TYPE, kind);
+    writer.nest(CHAIN_HOOK, |writer| {
+        writer.be32(HOOK_NUMBER, hook);
+        writer.be32(HOOK_PRIORITY, priority as u32);
+    });
+    writer.be32(CHAIN_POLICY, libc::NF_ACCEPT as u32);
+}
+
 fn set(writer: &mut Writer, name: SetName, id: u32) {
-    writer.text(SET_TABLE, TABLE);
     writer.text(SET_NAME, &name.to_string());
     writer.be32(SET_FLAGS, libc::NFT_SET_INTERVAL as u32);
     writer.be32(SET_KEY_TYPE, key_type(name));
@@ -159,17 +200,13 @@ pub fn key_type(name: SetName) -> u32 {
     }
 }
 
-fn elements_head(writer: &mut Writer, name: SetName) {
-    writer.text(ELEMENTS_TABLE, TABLE);
-    writer.text(ELEMENTS_SET, &name.to_string());
-}
-
-fn elements(batch: &mut Batch, message: i32, flags: i32, name: SetName, list: &[Interval]) -> usize {
+fn elements(batch: &mut Batch, message: i32, flags: i32, table: TableName, name: SetName, list: &[Interval]) -> usize {
     let chunks = list.chunks(INTERVALS_PER_MESSAGE);
     let count = chunks.len();
     for chunk in chunks {
         batch.push(message, flags, INET, |writer| {
-            elements_head(writer, name);
+            writer.text(ELEMENTS_TABLE, &table.to_string());
+            writer.text(ELEMENTS_SET, &name.to_string());
             writer.nest(ELEMENTS_LIST, |writer| {
                 for (address, bound) in chunk.iter().flat_map(|one| interval::bounds(*one, name.family)) {
                     element(writer, name, address, bound);
@@ -191,19 +228,31 @@ pub fn element(writer: &mut Writer, name: SetName, address: u128, bound: Bound) 
     });
 }
 
-/// Says which change was refused, and sorts the reason.
-pub fn explain(refusal: &Refusal, changes: &[Change], owners: &[usize]) -> Error {
+/// Says which change was refused, and sorts the reason. What became of the changes is for the caller to say.
+pub fn explain(refusal: &Refusal, transaction: &Transaction, owners: &[usize]) -> Error {
+    let table = transaction.table;
     if refusal.is_silence() {
         let message =
-            format!("no answer to a change of table inet {TABLE}: {refusal}; the next look shows whether it was made");
+            format!("no answer to a change of table inet {table}: {refusal}; the next look shows whether it was made");
         return Error::new(ErrorKind::Busy, message);
     }
-    let owner = refusal.message.and_then(|number| owners.get(number - 1)).and_then(|change| changes.get(*change));
+    let owner = refused(refusal, transaction, owners);
     let errno = refusal.error.raw_os_error();
     let (kind, why) = sort(errno, owner);
     let what = owner.map_or("the batch".to_owned(), describe);
     let why = why.map_or(String::new(), |why| format!(": {why}"));
-    Error::new(kind, format!("the kernel refused {what} in table inet {TABLE}: {refusal}{why}; nothing was changed"))
+    Error::new(kind, format!("the kernel refused {what} in table inet {table}: {refusal}{why}"))
+}
+
+/// The change that was refused; `None` when it was the transaction as a whole.
+pub fn refused<'a>(refusal: &Refusal, transaction: &'a Transaction, owners: &[usize]) -> Option<&'a Change> {
+    let number = refusal.message.and_then(|number| owners.get(number - 1))?;
+    transaction.changes.get(*number)
+}
+
+/// True when the rule set is of another generation than the batch was written for.
+pub fn is_late(refusal: &Refusal) -> bool {
+    refusal.error.raw_os_error() == Some(ERESTART)
 }
 
 /// A change in few words, however many elements it has.
@@ -220,14 +269,17 @@ fn describe(change: &Change) -> String {
         Change::FlushChain(name) => format!("to empty chain {name}"),
         Change::DeleteChain(name) => format!("to delete chain {name}"),
         Change::AddRule(name, rule) => format!("the rule '{rule}' of chain {name}"),
+        Change::FlushStranger(name) => format!("to empty chain '{}'", shown(name)),
+        Change::DeleteStranger(one) => format!("to delete {one}"),
+        Change::PutGuard => "to pass connection tracking by".to_owned(),
+        Change::DeleteGuard => "to end what passes connection tracking by".to_owned(),
     }
 }
 
 /// What an errno of a batch means, where it means more than its own words.
 fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'static str>) {
-    const ERESTART: i32 = 85;
     match (errno, change) {
-        (Some(ERESTART), _) => (ErrorKind::Busy, Some("somebody else changed the rule set meanwhile")),
+        (Some(ERESTART), _) => (ErrorKind::Busy, Some("another program changed the rule set meanwhile")),
         (Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOBUFS), _) => (ErrorKind::Busy, None),
         (Some(libc::EPERM), None) => (ErrorKind::Permission, Some("CAP_NET_ADMIN is missing")),
         (Some(libc::EPERM), Some(_)) => (ErrorKind::Refused, Some("the table is owned by another live process")),
@@ -244,6 +296,9 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
             (ErrorKind::Unsupported, Some("this kernel has no interval sets"))
         }
         (Some(libc::EINVAL), None) => (ErrorKind::Unsupported, Some("this kernel has no nf_tables")),
+        (Some(libc::EEXIST), Some(Change::PutTable(_))) => {
+            (ErrorKind::Foreign, Some("another program has a table of that name"))
+        }
         (Some(libc::EEXIST), Some(Change::AddElements(..))) => (ErrorKind::Refused, Some("elements overlap")),
         _ => (ErrorKind::Refused, None),
     }
@@ -252,12 +307,16 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::nftables::rule::{Action, Rule};
+    use crate::backend::nftables::rule::Action;
     use crate::policy::Family;
     use crate::ruleset::GroupKind;
     use std::io;
 
-    const SET: SetName = SetName { kind: GroupKind::Exempt, family: Family::V6 };
+    const SET: SetName = SetName::new(GroupKind::Exempt, Family::V6);
+
+    fn transaction(changes: Vec<Change>) -> Transaction {
+        Transaction { table: TableName::Main, changes }
+    }
 
     fn refusal(errno: i32, message: Option<usize>) -> Refusal {
         Refusal { message, error: io::Error::from_raw_os_error(errno), bytes: None }
@@ -267,7 +326,7 @@ mod tests {
     fn a_large_set_takes_several_messages_of_one_change() {
         let list: Vec<_> = (0..2000).map(|first| Interval { first: first * 2, last: first * 2 }).collect();
         let changes = [Change::AddSet(SET), Change::AddElements(SET, list.into()), Change::FlushSet(SET)];
-        let (_, owners) = write(&changes, 1);
+        let (_, owners) = write(&transaction(changes.into()), 1);
         assert_eq!(owners, [0, 1, 1, 1, 2]);
     }
 
@@ -281,7 +340,7 @@ mod tests {
             Change::AddRule(ChainName::Part(Family::V4, 1), rule),
             Change::AddElements(SET, [Interval { first: 1, last: 2 }].into()),
         ];
-        let owners = [0, 1, 2, 3];
+        let (transaction, owners) = (transaction(changes.into()), [0, 1, 2, 3]);
         let cases = [
             (libc::EPERM, None, ErrorKind::Permission, "CAP_NET_ADMIN"),
             (libc::EPERM, Some(1), ErrorKind::Refused, "another live process"),
@@ -291,13 +350,13 @@ mod tests {
             (libc::EEXIST, Some(4), ErrorKind::Refused, "1 new elements of set exempt6"),
             (libc::EINVAL, None, ErrorKind::Unsupported, "no nf_tables"),
             (libc::ENOBUFS, None, ErrorKind::Busy, "whether it was made"),
-            (libc::ENOBUFS, Some(4), ErrorKind::Busy, "nothing was changed"),
+            (libc::ENOBUFS, Some(4), ErrorKind::Busy, "1 new elements"),
             (libc::EBUSY, Some(2), ErrorKind::Busy, "chain postrouting"),
-            (85, None, ErrorKind::Busy, "somebody else changed"),
+            (85, None, ErrorKind::Busy, "another program changed"),
             (libc::ENOMEM, Some(99), ErrorKind::Refused, "the batch"),
         ];
         for (errno, message, kind, words) in cases {
-            let error = explain(&refusal(errno, message), &changes, &owners);
+            let error = explain(&refusal(errno, message), &transaction, &owners);
             assert_eq!(error.kind, kind, "{error}");
             assert!(error.message.contains(words), "{error}");
         }

@@ -1,8 +1,9 @@
 //! A ruleset in the words of our table. Pure.
 
 use super::interval::Interval;
+use super::name::{ChainName, SetName};
 use super::rule::{Action, FibAddress, Match, Rule, Side};
-use super::table::{Chain, ChainName, Hook, Set, SetName, Table, TableFlags};
+use super::table::{Chain, Hook, Set, Table, TableFlags};
 use crate::policy::{Family, Prefix, Protocol, Verdict};
 use crate::ruleset::{Condition, Group, JumpPosition, Masquerade, Outcome, Ruleset, Statement};
 use std::collections::HashMap;
@@ -26,7 +27,7 @@ impl Part {
     pub fn alone(self, flags: TableFlags) -> Table {
         let hook = Hook { priority: self.priority, accepts: true };
         let base = Chain { name: ChainName::Postrouting, hook: Some(hook), rules: vec![dispatch(self.family)] };
-        Table { flags, chains: std::iter::once(base).chain(self.chains).collect(), sets: self.sets }
+        Table { chains: std::iter::once(base).chain(self.chains).collect(), sets: self.sets, ..Table::empty(flags) }
     }
 }
 
@@ -75,7 +76,7 @@ pub fn compile(ruleset: &Ruleset, elements: &mut Elements) -> Part {
     let family = ruleset.family;
     let mut sets: Vec<Set> = Vec::new();
     for group in ruleset.groups() {
-        let name = SetName { kind: group.kind, family };
+        let name = SetName::new(group.kind, family);
         if sets.iter().all(|set| set.name != name) {
             sets.push(Set { name, elements: Some(elements.of(name, group)) });
         }
@@ -121,7 +122,7 @@ fn write_statement(statement: &Statement, ruleset: &Ruleset, chains: &mut Vec<Ch
 
 /// The ways in which a condition can hold; each is a row of matches that must hold together.
 fn alternatives(condition: &Condition, family: Family) -> Vec<Vec<Match>> {
-    let set = |group: &Group| SetName { kind: group.kind, family };
+    let set = |group: &Group| SetName::new(group.kind, family);
     match condition {
         Condition::OutInterface(patterns) => patterns
             .iter()
@@ -136,7 +137,8 @@ fn alternatives(condition: &Condition, family: Family) -> Vec<Vec<Match>> {
         Condition::LocalSourceNotOpening => {
             vec![vec![Match::NotOpening, Match::Local(FibAddress::Source, true)]]
         }
-        Condition::Bridged => vec![vec![Match::ToBridge, Match::Local(FibAddress::Source, false)]],
+        // A packet of the host's own that left through a tunnel has had the header of a frame, too; its source is local.
+        Condition::Bridged => vec![vec![Match::ToBridge, Match::InFrame, Match::Local(FibAddress::Source, false)]],
         Condition::Always => vec![Vec::new()],
     }
 }

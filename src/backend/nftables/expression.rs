@@ -57,6 +57,8 @@ impl Comparison {
 /// `enum nft_payload_bases` as far as we use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
+    /// The header of the frame.
+    Link,
     /// The IP header.
     Network,
     /// The header behind it.
@@ -66,6 +68,7 @@ pub enum Base {
 impl Base {
     fn number(self) -> u32 {
         match self {
+            Base::Link => libc::NFT_PAYLOAD_LL_HEADER as u32,
             Base::Network => libc::NFT_PAYLOAD_NETWORK_HEADER as u32,
             Base::Transport => libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32,
         }
@@ -342,7 +345,7 @@ fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malfo
 
 fn read_payload(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
     let number = data.number(payload::BASE)?;
-    let base = [Base::Network, Base::Transport].into_iter().find(|base| Some(base.number()) == number);
+    let base = [Base::Link, Base::Network, Base::Transport].into_iter().find(|base| Some(base.number()) == number);
     let place = data.number(payload::OFFSET)?.zip(data.number(payload::LENGTH)?);
     Ok(base.zip(place).map(|(base, (offset, length))| Expression::Payload { base, offset, length }))
 }
@@ -470,11 +473,8 @@ mod tests {
         let comparison = prop_oneof![Just(Comparison::Equal), Just(Comparison::Unequal), Just(Comparison::Less)];
         prop_oneof![
             any::<u32>().prop_map(Expression::Meta),
-            (any::<bool>(), any::<u32>(), any::<u32>()).prop_map(|(network, offset, length)| Expression::Payload {
-                base: if network { Base::Network } else { Base::Transport },
-                offset,
-                length
-            }),
+            (proptest::sample::select(vec![Base::Link, Base::Network, Base::Transport]), any::<u32>(), any::<u32>())
+                .prop_map(|(base, offset, length)| Expression::Payload { base, offset, length }),
             any::<u32>().prop_map(Expression::FibType),
             any::<u32>().prop_map(Expression::Random),
             Just(Expression::HostToNetwork),

@@ -112,6 +112,11 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// How many elements come and go.
+    pub fn count(&self) -> usize {
+        self.removed.len() + self.added.len()
+    }
+
     /// Compares two sorted lists.
     pub fn between(from: &[Interval], to: &[Interval]) -> Self {
         let mut difference = Difference::default();

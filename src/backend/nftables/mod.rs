@@ -1,23 +1,31 @@
 //! nf_tables over netlink: the table `inet ip-masq-agent`, written and read in process, with no `nft` binary.
 //!
 //! ```text
-//! Ruleset ─compile─▶ Table (wanted) ─┐
-//!                                    ├─change─▶ Changes ─batch─▶ kernel
-//! kernel ─observe─▶ Table (there) ───┘             └─▶ text of Plan
+//! Ruleset ─compile─▶ Part ─target─▶ Table (wanted) ─┐
+//!                                                   ├─plan─▶ Transactions ─batch─▶ kernel
+//! kernel ─observe─▶ Tables (there) ─────────────────┘             └─▶ text of Plan
 //! ```
 //!
 //! The table has one base chain, which sends each family to a chain of its own, so that a family is planned and
 //! committed alone. What the last reading or our own last commit left is remembered together with the generation of
 //! the rule set: while that stands still nobody else can have moved anything, and a plan costs no reading.
 
+mod apply;
 mod batch;
 mod change;
+mod commit;
 mod compile;
+mod drift;
+mod elements;
 mod expression;
 mod interval;
+mod name;
 mod observe;
+mod plan;
 mod rule;
+mod stranger;
 mod table;
+mod target;
 mod text;
 mod translate;
 mod userdata;
@@ -27,22 +35,22 @@ pub use observe::read_any;
 
 use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::config::TableOwner;
-use crate::host::nfnetlink::Nfnetlink;
+use crate::host::nfnetlink::{Nfnetlink, digest};
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
-use change::Change;
-use compile::{Elements, Part};
-use observe::{Expected, Observation, Probe};
+use change::Transaction;
+use compile::Elements;
+use elements::{Expected, Probe};
+use name::SetName;
+pub use name::{STAND_IN, TABLE};
+use observe::Observation;
 use rule::Action;
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::time::{Duration, Instant};
-pub use table::TABLE;
-use table::{Chain, ChainName, Hook, SetName, Table, TableFlags};
+use table::{Table, TableFlags};
 
-/// How many elements at each end of a change are asked for after its commit.
-const PROBES: usize = 16;
 /// How long a number of elements may stand for the elements.
 const DOUBT: Duration = Duration::from_secs(30);
 
@@ -57,6 +65,8 @@ pub struct Nftables {
     elements: Elements,
     known: Known,
     pending: HashMap<Family, Pending>,
+    /// The kernel has not refused a guard.
+    may_guard: bool,
 }
 
 /// What we know of the kernel's state without looking.
@@ -87,9 +97,9 @@ enum Known {
 struct Pending {
     /// Of the plan's transaction: enough to know the plan again, and no second copy of a long text.
     hash: u64,
-    generation: u32,
-    changes: Vec<Change>,
-    target: Option<Table>,
+    /// What it was made for.
+    observed: Observation,
+    transactions: Vec<Transaction>,
 }
 
 impl Nftables {
@@ -107,11 +117,12 @@ impl Nftables {
             elements: Elements::default(),
             known: Known::Nothing,
             pending: HashMap::new(),
+            may_guard: true,
         })
     }
 
-    /// Our table as it is now, read only as far as it may have moved.
-    fn observe(&mut self) -> Result<&Observation, Error> {
+    /// What is ours as it is now, read only as far as it may have moved. Elements that nobody wants are not read again.
+    fn observe(&mut self, counted: bool) -> Result<&Observation, Error> {
         let generation = observe::generation(&mut self.netlink)?;
         let known = std::mem::replace(&mut self.known, Known::Nothing);
         self.known = match known {
@@ -119,15 +130,15 @@ impl Nftables {
                 Known::Read { observation, doubted }
             }
             Known::Committed { observation, probes, doubted } if observation.generation == generation => {
-                self.read(observation.table.as_ref(), &probes, false, doubted)?
+                self.read(&observation, &probes, false, doubted)?
             }
             Known::Read { observation, doubted } | Known::Committed { observation, doubted, .. }
-                if observation.is_large() && !expired(doubted) =>
+                if observation.is_large() && !(counted && expired(doubted)) =>
             {
                 let since = doubted.unwrap_or_else(Instant::now);
-                self.read(observation.table.as_ref(), &[], true, Some(since))?
+                self.read(&observation, &[], counted, Some(since))?
             }
-            _ => self.read(None, &[], true, None)?,
+            _ => self.read_whole()?,
         };
         match &self.known {
             Known::Read { observation, .. } => Ok(observation),
@@ -135,15 +146,20 @@ impl Nftables {
         }
     }
 
-    /// Reads the table; elements of a known table are confirmed and not read.
+    fn read_whole(&mut self) -> Result<Known, Error> {
+        let (observation, _) = observe::observe(&mut self.netlink, None)?;
+        Ok(Known::Read { observation, doubted: None })
+    }
+
+    /// Reads the tables; elements of a known table are confirmed and not read.
     fn read(
         &mut self,
-        known: Option<&Table>,
+        known: &Observation,
         probes: &[(SetName, Probe)],
         counted: bool,
         doubted: Option<Instant>,
     ) -> Result<Known, Error> {
-        let expected = known.map(|table| Expected { table, probes, counted });
+        let expected = known.tables.table().map(|table| Expected { table, probes, counted });
         let (observation, confirmed) = observe::observe(&mut self.netlink, expected)?;
         Ok(Known::Read { observation, doubted: doubted.filter(|_| confirmed) })
     }
@@ -152,6 +168,15 @@ impl Nftables {
 /// True when elements have been counted for so long that they must be read.
 fn expired(doubted: Option<Instant>) -> bool {
     doubted.is_some_and(|since| since.elapsed() >= DOUBT)
+}
+
+/// True when connection tracking has no flow in this network namespace: nobody needs it, or nothing has been sent yet.
+fn nothing_is_tracked() -> bool {
+    match std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count") {
+        Ok(count) => count.trim() == "0",
+        // The kernel has not loaded it, where it shows what it has at all.
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound && Path::new("/proc/sys/net/core").exists(),
+    }
 }
 
 fn flags(owner: TableOwner) -> TableFlags {
@@ -182,51 +207,66 @@ impl Backend for Nftables {
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
         let flags = self.flags;
-        let Observation { generation, table: observed } = self.observe()?;
-        let observed = observed.as_ref();
-        let target = target(observed, family, part, flags);
-        let changes = change::between(observed, target.as_ref());
-        let mut transaction = String::new();
-        for change in &changes {
-            // Writing to a String can't fail.
-            let _ = write!(transaction, "{change}");
-        }
-        let unwanted = observed.filter(|_| desired.is_none());
-        let mut drift = unwanted.map_or(Vec::new(), |observed| change::surplus(observed, target.as_ref()));
+        let observed = self.observe(desired.is_some())?.clone();
+        let table = observed.tables.table();
+        let target = target::target(table, family, part, flags);
+        let transactions = plan::transactions(&observed.tables, &target, self.may_guard && nothing_is_tracked());
+        let unwanted = table.filter(|_| desired.is_none());
+        let mut drift = unwanted.map_or(Vec::new(), |there| drift::surplus(there, target.table.as_ref()));
         if drift.is_empty() {
-            drift = change::words(&changes, observed, target.as_ref());
+            drift = drift::words(&transactions, &observed.tables, &target);
         }
         let listing = |table: Option<&Table>| {
             let table = table.cloned();
             Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
         };
-        let plan = Plan { family, observed: listing(observed), desired: listing(target.as_ref()), drift, transaction };
-        let generation = *generation;
-        self.pending.insert(family, Pending { hash: hash(&plan), generation, changes, target });
+        let transaction = change::script(&transactions);
+        let plan =
+            Plan { family, observed: listing(table), desired: listing(target.table.as_ref()), drift, transaction };
+        self.pending.insert(family, Pending { hash: hash(&plan), observed, transactions });
         Ok(plan)
     }
 
     fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
         let pending = self.pending.remove(&plan.family).filter(|pending| pending.hash == hash(plan));
-        let Some(Pending { generation, changes, target, .. }) = pending else {
+        let Some(Pending { observed, transactions, .. }) = pending else {
             return Err(Error::new(ErrorKind::Other, "a plan was to be committed that is not the last one made"));
         };
-        if changes.is_empty() {
+        if transactions.is_empty() {
             return Ok(());
         }
-        let (batch, owners) = batch::write(&changes, generation);
-        let doubted = match std::mem::replace(&mut self.known, Known::Nothing) {
-            Known::Read { doubted, .. } => doubted,
-            _ => None,
-        };
-        self.netlink.commit(batch).map_err(|refusal| batch::explain(&refusal, &changes, &owners))?;
-        let observation = Observation { generation: next(generation), table: target };
-        self.known = Known::Committed { observation, probes: probes(&changes), doubted };
-        Ok(())
+        self.send(&observed, &transactions)
+    }
+
+    fn doubted_until(&self) -> Option<Instant> {
+        let (Known::Read { doubted, .. } | Known::Committed { doubted, .. }) = &self.known else { return None };
+        doubted.map(|since| since + DOUBT)
     }
 
     fn fingerprint(&mut self) -> Result<Fingerprint, Error> {
         Ok(Fingerprint(vec![u64::from(observe::generation(&mut self.netlink)?)]))
+    }
+
+    fn own_fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        let mut numbers = Vec::new();
+        for name in [TABLE, STAND_IN] {
+            numbers.push(digest::table(&mut self.netlink, name).map_err(|error| {
+                Error::new(ErrorKind::Other, format!("reading table inet {name} for changes: {error}"))
+            })?);
+        }
+        let generation = observe::generation(&mut self.netlink)?;
+        if let Known::Read { observation, doubted } | Known::Committed { observation, doubted, .. } = &mut self.known {
+            let is_large = observation.is_large();
+            if is_large && observation.generation != generation {
+                doubted.get_or_insert_with(Instant::now);
+            }
+            for set in observation.tables.table().iter().flat_map(|table| &table.sets) {
+                // A few elements of a long set stand for all until there was time to read them.
+                let digest = if is_large { elements::sample } else { elements::digest };
+                numbers.push(digest(&mut self.netlink, set)?);
+            }
+        }
+        Ok(Fingerprint(numbers))
     }
 
     fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {
@@ -259,69 +299,4 @@ fn hash(plan: &Plan) -> u64 {
     let mut hasher = DefaultHasher::new();
     plan.transaction.hash(&mut hasher);
     hasher.finish()
-}
-
-/// The generation after a commit; zero is left out (nf_tables_api.c).
-fn next(generation: u32) -> u32 {
-    generation.checked_add(1).unwrap_or(1)
-}
-
-/// The table that we want: the part of one family as desired, that of the other one as it is.
-fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: TableFlags) -> Option<Table> {
-    let other = |found: Option<Family>| found.is_some_and(|found| found != family);
-    let kept_chains: Vec<Chain> =
-        observed.iter().flat_map(|table| &table.chains).filter(|chain| other(chain.name.family())).cloned().collect();
-    let kept_sets = observed.iter().flat_map(|table| &table.sets).filter(|set| other(Some(set.name.family))).cloned();
-    let base = observed.and_then(|table| table.chain(ChainName::Postrouting));
-    let priority = match (&part, base.and_then(|base| base.hook)) {
-        (Some(part), _) => part.priority,
-        (None, Some(hook)) => hook.priority,
-        (None, None) => return None,
-    };
-    if part.is_none() && kept_chains.is_empty() {
-        return None;
-    }
-    let wanted: Vec<_> = Family::ALL
-        .into_iter()
-        .filter(|other| match &part {
-            Some(part) if part.family == *other => true,
-            _ => kept_chains.iter().any(|chain| chain.name == ChainName::Part(*other, 1)),
-        })
-        .map(compile::dispatch)
-        .collect();
-    // Dispatches that are there stay in their order: no flow sees both.
-    let mut rules = Vec::new();
-    for rule in base.iter().flat_map(|base| &base.rules).chain(&wanted) {
-        if wanted.contains(rule) && !rules.contains(rule) {
-            rules.push(rule.clone());
-        }
-    }
-    let base = Chain { name: ChainName::Postrouting, hook: Some(Hook { priority, accepts: true }), rules };
-    let (chains, sets) = part.map_or((Vec::new(), Vec::new()), |part| (part.chains, part.sets));
-    Some(Table {
-        flags,
-        chains: std::iter::once(base).chain(kept_chains).chain(chains).collect(),
-        sets: kept_sets.chain(sets).collect(),
-    })
-}
-
-/// The elements by which a commit is confirmed: those that it put in or took out, or of a large change its first and
-/// last ones. The kernel commits all of a batch or nothing.
-fn probes(changes: &[Change]) -> Vec<(SetName, Probe)> {
-    let mut probes: Vec<(SetName, Probe)> = Vec::new();
-    for change in changes {
-        let (name, elements, present) = match change {
-            Change::DeleteElements(name, elements) => (*name, elements, false),
-            Change::AddElements(name, elements) => (*name, elements, true),
-            _ => continue,
-        };
-        let (first, last) = elements.split_at(elements.len().min(PROBES));
-        let sample = first.iter().chain(&last[last.len().saturating_sub(PROBES)..]);
-        for (address, bound) in sample.flat_map(|element| interval::bounds(*element, name.family)) {
-            // What was taken out and is put in again is there.
-            probes.retain(|(set, old)| (*set, old.address, old.bound) != (name, address, bound));
-            probes.push((name, Probe { address, bound, present }));
-        }
-    }
-    probes
 }

@@ -1,76 +1,57 @@
-//! What the kernel holds of ours. Reads the table of our name and looks into no other.
+//! What the kernel holds of ours. Reads the tables of our names and looks into no other.
 
 use super::batch::attribute::*;
-use super::batch::{INET, POSTROUTING, element, key_type};
-use super::expression::{DATA_VALUE, Expression};
-use super::interval::{self, Bound, Interval};
-use super::rule::{self, Rule};
-use super::table::{Chain, ChainName, Hook, Set, SetName, TABLE, TABLE_COMMENT, Table, TableFlags};
+use super::batch::{INET, POSTROUTING, key_type};
+use super::elements::{self, Expected};
+use super::expression::Expression;
+use super::interval::{self, Interval};
+use super::name::{ChainName, SetName, TABLE, TableName};
+use super::rule::{Body, Rule};
+use super::stranger::Stranger;
+use super::table::{Chain, Hook, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
 use super::{translate, userdata};
 use crate::backend::{Error, ErrorKind};
-use crate::host::nfnetlink::message::{Attribute, Malformed, Message, Writer};
+use crate::host::nat_hooks::decode;
+use crate::host::nfnetlink::message::{Malformed, Message, Writer};
 use crate::host::nfnetlink::{Consistency, Nfnetlink, Request, is_passing, lost};
 use std::io;
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// How often a reading that somebody's commit spoiled is tried again.
+/// How often a reading that another program's commit spoiled is tried again at least, and for how long.
 const ATTEMPTS: usize = 16;
+const PATIENCE: Duration = Duration::from_millis(500);
 /// With more elements than this the sets are not read whole each time that somebody commits.
 const LARGE: usize = 4096;
 /// NFT_MSG_GETFLOWTABLE, Linux 4.16; not in libc.
 const GETFLOWTABLE: i32 = 23;
-/// NFTA_OBJ_TABLE and NFTA_FLOWTABLE_TABLE.
-const OBJECT_TABLE: u16 = 1;
 /// NFTA_SET_COUNT, Linux 6.17: half of the elements, which come in pairs (nft_set_rbtree.c).
 const SET_COUNT: u16 = 20;
-/// NFT_SET_ELEM_CATCHALL, Linux 5.13; not in libc.
-const CATCHALL: u32 = 2;
+/// NFT_CHAIN_BINDING, Linux 5.9; not in libc. Such a chain is part of a rule, as an anonymous set is.
+const CHAIN_BINDING: u32 = 4;
 
-/// Our table at one generation of the rule set.
+/// What is ours at one generation of the rule set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     /// The generation.
     pub generation: u32,
-    /// The table.
-    pub table: Option<Table>,
+    /// What is there.
+    pub tables: Tables,
 }
 
 impl Observation {
     /// True when reading every element takes noticeably long.
     pub fn is_large(&self) -> bool {
-        let sets = self.table.iter().flat_map(|table| &table.sets);
+        let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
         sets.filter_map(|set| set.elements.as_deref()).map(<[Interval]>::len).sum::<usize>() > LARGE
     }
 }
 
-/// Elements that are not all read because they are known: from the last reading, or because our own commit made
-/// them. Reading 100,000 of them takes a quarter of a second and more: the kernel walks over the set again for each 32 KiB
-/// of answer.
-#[derive(Debug, Clone, Copy)]
-pub struct Expected<'a> {
-    /// What should be there.
-    pub table: &'a Table,
-    /// Elements to ask for one by one.
-    pub probes: &'a [(SetName, Probe)],
-    /// A set whose number of elements the kernel does not tell is read whole.
-    pub counted: bool,
-}
-
-/// An element that must be there, or must not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
-    /// The address of the element.
-    pub address: u128,
-    /// Whether an interval begins or ends there.
-    pub bound: Bound,
-    /// Whether it must be there.
-    pub present: bool,
-}
-
 /// Why an attempt to read the table ended.
-enum Failure {
-    /// Somebody committed meanwhile, or what was expected was not there: look again, at everything.
-    Again,
+pub enum Failure {
+    /// Another program committed meanwhile: look again.
+    Moved,
+    /// An element that was expected was not there: look again, at everything.
+    Unexpected,
     /// The error for the caller.
     Error(Error),
 }
@@ -81,21 +62,24 @@ impl From<Error> for Failure {
     }
 }
 
-/// Reads the table; says whether the elements were known and not all read.
+/// Reads what is ours; says whether the elements were known and not all read.
 ///
 /// # Errors
-/// [`ErrorKind::Foreign`] when it is not ours, [`ErrorKind::Busy`] when others commit all the time, and what the
+/// [`ErrorKind::Foreign`] when the table is not ours, [`ErrorKind::Busy`] when others commit all the time, and what the
 /// kernel says.
-pub fn observe(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<(Observation, bool), Error> {
-    for attempt in 0..ATTEMPTS {
-        let expected = expected.filter(|_| attempt == 0);
-        match read_table(netlink, expected) {
+pub fn observe(netlink: &mut Nfnetlink, mut expected: Option<Expected<'_>>) -> Result<(Observation, bool), Error> {
+    let begun = Instant::now();
+    let mut attempts = 0;
+    while attempts < ATTEMPTS || begun.elapsed() < PATIENCE {
+        attempts += 1;
+        match read_at_one_generation(netlink, expected) {
             Ok(observation) => return Ok((observation, expected.is_some())),
-            Err(Failure::Again) => {}
+            Err(Failure::Moved) => {}
+            Err(Failure::Unexpected) => expected = None,
             Err(Failure::Error(error)) => return Err(error),
         }
     }
-    let message = format!("reading table inet {TABLE}: others changed the rule set {ATTEMPTS} times meanwhile");
+    let message = format!("reading table inet {TABLE}: other programs changed the rule set {attempts} times meanwhile");
     Err(Error::new(ErrorKind::Busy, message))
 }
 
@@ -107,47 +91,78 @@ pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
     netlink.generation().map_err(|error| failed("the generation of the rule set", &error))
 }
 
-/// Reads the table at one generation. What does not fit together may be the mark of a commit between two questions,
+/// Reads the tables at one generation. What does not fit together may be the mark of a commit between two questions,
 /// so it counts only when there was none.
-fn read_table(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Failure> {
+fn read_at_one_generation(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Failure> {
     let before = generation(netlink)?;
-    let table = read_objects(netlink, expected);
+    let tables = read_tables(netlink, expected);
     if generation(netlink)? != before {
-        return Err(Failure::Again);
+        return Err(Failure::Moved);
     }
-    Ok(Observation { generation: before, table: table? })
+    Ok(Observation { generation: before, tables: tables? })
 }
 
-fn read_objects(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Option<Table>, Failure> {
-    let Some(flags) = table_flags(netlink)? else { return Ok(None) };
-    let mut chains = chains(netlink)?;
-    let counted_sets = sets(netlink)?;
-    refuse_other_objects(netlink)?;
-    for (chain, rule, _) in rules(netlink)? {
-        if !rule.comment.as_deref().is_some_and(rule::is_our_comment) {
-            return Err(foreign(&format!("chain {chain} holds a rule that is not ours: '{rule}'")).into());
+fn read_tables(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Tables, Failure> {
+    let stand_in = head(netlink, TableName::StandIn)?.is_some_and(|head| head.is_ours);
+    let main = match head(netlink, TableName::Main)? {
+        None => Main::Absent,
+        Some(head) => {
+            let table = read_table(netlink, head.flags, expected)?;
+            match (head.is_ours, inhabitant(&table)) {
+                (true, _) => Main::Ours(table),
+                (false, None) => Main::Blank,
+                (false, Some(object)) => return Err(foreign(&object).into()),
+            }
         }
-        if let Some(chain) = chains.iter_mut().find(|known| known.name == chain) {
-            chain.rules.push(rule);
-        }
-    }
-    let mut sets = Vec::with_capacity(counted_sets.len());
-    for (name, count) in counted_sets {
-        let elements = match expected.and_then(|expected| known_elements(name, count, expected)) {
-            Some((elements, probes)) => confirm(netlink, name, &probes).map(|()| Some(elements))?,
-            None => read_elements(netlink, name)?,
-        };
-        sets.push(Set { name, elements });
-    }
-    Ok(Some(Table { flags, chains, sets }))
+    };
+    Ok(Tables { main, stand_in })
 }
 
-fn table_flags(netlink: &mut Nfnetlink) -> Result<Option<TableFlags>, Error> {
+/// The first of the objects of a table, by name.
+fn inhabitant(table: &Table) -> Option<String> {
+    let chain = table.chains.first().map(|chain| format!("chain {}", chain.name));
+    let set = table.sets.first().map(|set| format!("set {}", set.name));
+    chain.or(set).or_else(|| table.strangers.first().map(ToString::to_string))
+}
+
+fn read_table(netlink: &mut Nfnetlink, flags: TableFlags, expected: Option<Expected<'_>>) -> Result<Table, Failure> {
+    let mut table = Table::empty(flags);
+    for found in chains(netlink)? {
+        match found {
+            Found::Ours(chain) => table.chains.push(chain),
+            Found::Stranger(stranger) => table.strangers.push(stranger),
+            Found::PartOfARule => {}
+        }
+    }
+    for found in sets(netlink)? {
+        match found {
+            Found::Ours(SetHead { name, count }) => {
+                let elements = elements::of_set(netlink, name, count, expected)?;
+                table.sets.push(Set { name, elements });
+            }
+            Found::Stranger(stranger) => table.strangers.push(stranger),
+            Found::PartOfARule => {}
+        }
+    }
+    table.strangers.extend(other_objects(netlink)?);
+    for (name, rule, _) in rules(netlink)? {
+        table.chains.iter_mut().filter(|chain| chain.name == name).for_each(|chain| chain.rules.push(rule.clone()));
+    }
+    Ok(table)
+}
+
+/// A table without what is in it.
+struct Head {
+    flags: TableFlags,
+    is_ours: bool,
+}
+
+fn head(netlink: &mut Nfnetlink, table: TableName) -> Result<Option<Head>, Error> {
     let (mut answered, mut flags, mut comment) = (false, TableFlags::default(), None);
     let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
     let answer = netlink.get(
         request,
-        |writer| writer.text(TABLE_NAME, TABLE),
+        |writer| writer.text(TABLE_NAME, &table.to_string()),
         |message| {
             answered = true;
             for attribute in message.attributes()? {
@@ -163,32 +178,46 @@ fn table_flags(netlink: &mut Nfnetlink) -> Result<Option<TableFlags>, Error> {
     );
     match answer {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(failed(&format!("table inet {TABLE}"), &error)),
+        Err(error) => Err(failed(&format!("table inet {table}"), &error)),
         // Nobody is to be told to delete a table because its answer was lost.
-        Ok(()) if !answered => Err(failed(&format!("table inet {TABLE}"), &lost("to a question for it"))),
-        Ok(()) if comment.as_deref() != Some(TABLE_COMMENT) => {
-            Err(foreign(&format!("it has no comment '{TABLE_COMMENT}'")))
-        }
-        Ok(()) => Ok(Some(flags)),
+        Ok(()) if !answered => Err(failed(&format!("table inet {table}"), &lost("to a question for it"))),
+        Ok(()) => Ok(Some(Head { flags, is_ours: comment.as_deref() == Some(TABLE_COMMENT) })),
     }
+}
+
+/// An object of our table.
+enum Found<T> {
+    /// One that this version makes.
+    Ours(T),
+    /// One that it does not.
+    Stranger(Stranger),
+    /// It comes and goes with a rule.
+    PartOfARule,
 }
 
 /// Counters, maps of limits, flow tables and so on: we make none. The number of objects that the kernel gives for a
 /// table (NFTA_TABLE_USE) is no help, it counts those of transactions that are not committed yet.
-fn refuse_other_objects(netlink: &mut Nfnetlink) -> Result<(), Failure> {
-    let mut found = false;
+fn other_objects(netlink: &mut Nfnetlink) -> Result<Vec<Stranger>, Failure> {
+    let mut found = Vec::new();
     for message in [libc::NFT_MSG_GETOBJ, GETFLOWTABLE] {
         let body = |writer: &mut Writer| writer.text(OBJECT_TABLE, TABLE);
-        dump(netlink, message, "the other objects", body, |message| {
-            found |= find_text(message, OBJECT_TABLE)?.as_deref() == Some(TABLE);
+        dump(netlink, message, "the other objects", body, |object| {
+            if find_text(object, OBJECT_TABLE)?.as_deref() == Some(TABLE) {
+                // NFTA_FLOWTABLE_NAME has the same number.
+                let name = find_text(object, OBJECT_NAME)?.unwrap_or_default();
+                found.push(match message {
+                    GETFLOWTABLE => Stranger::Flowtable(name),
+                    _ => Stranger::Object(find_number(object, OBJECT_TYPE)?.unwrap_or_default(), name),
+                });
+            }
             Ok(())
         })?;
     }
-    if found { Err(foreign("it holds objects of other kinds than chains and sets").into()) } else { Ok(()) }
+    Ok(found)
 }
 
 /// The chains of our table; the kernel has no way to leave out those of others.
-fn chains(netlink: &mut Nfnetlink) -> Result<Vec<Chain>, Failure> {
+fn chains(netlink: &mut Nfnetlink) -> Result<Vec<Found<Chain>>, Failure> {
     let mut found = Vec::new();
     dump(
         netlink,
@@ -202,32 +231,34 @@ fn chains(netlink: &mut Nfnetlink) -> Result<Vec<Chain>, Failure> {
             Ok(())
         },
     )?;
-    found.into_iter().map(|chain| chain.map_err(|why| foreign(&why).into())).collect()
+    Ok(found)
 }
 
-/// A chain of ours without its rules, or why it is none.
-fn read_chain(message: &Message<'_>) -> Result<Result<Chain, String>, Malformed> {
+/// A chain without its rules.
+fn read_chain(message: &Message<'_>) -> Result<Found<Chain>, Malformed> {
+    if find_number(message, CHAIN_FLAGS)?.is_some_and(|flags| flags & CHAIN_BINDING != 0) {
+        return Ok(Found::PartOfARule);
+    }
     let text = find_text(message, CHAIN_NAME)?.unwrap_or_default();
-    let Some(name) = ChainName::parse(&text) else { return Ok(Err(format!("chain '{text}' is not ours"))) };
-    let nested = message.attributes()?.find(CHAIN_HOOK)?;
-    let strange = Ok(Err(format!("chain '{text}' is not in the place of ours in the packet path")));
-    let hook = match nested {
+    let hook = match message.attributes()?.find(CHAIN_HOOK)? {
         None => None,
         Some(hook) => {
             let number = hook.nested().find(HOOK_NUMBER)?.map(|found| found.be32()).transpose()?;
             let priority = hook.nested().find(HOOK_PRIORITY)?.map(|found| found.be32()).transpose()?;
-            let policy = message.attributes()?.find(CHAIN_POLICY)?.map(|found| found.be32()).transpose()?;
+            let policy = find_number(message, CHAIN_POLICY)?;
             if number != Some(POSTROUTING) || find_text(message, CHAIN_TYPE)?.as_deref() != Some("nat") {
-                return strange;
+                return Ok(Found::Stranger(Stranger::Chain(text)));
             }
             let accepts = policy == Some(libc::NF_ACCEPT as u32);
             Some(Hook { priority: priority.unwrap_or_default() as i32, accepts })
         }
     };
-    if hook.is_some() != (name == ChainName::Postrouting) {
-        return strange;
-    }
-    Ok(Ok(Chain { name, hook, rules: Vec::new() }))
+    Ok(match ChainName::parse(&text) {
+        Some(name) if hook.is_some() == (name == ChainName::Postrouting) => {
+            Found::Ours(Chain { name, hook, rules: Vec::new() })
+        }
+        _ => Found::Stranger(Stranger::Chain(text)),
+    })
 }
 
 /// The rules of our table with their chains and the packets that they counted, in order.
@@ -238,11 +269,14 @@ pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u6
     for _ in 0..ATTEMPTS {
         match rules(netlink) {
             Ok(rules) => return Ok(rules),
-            Err(Failure::Again) => {}
+            Err(Failure::Moved | Failure::Unexpected) => {}
             Err(Failure::Error(error)) => return Err(error),
         }
     }
-    Err(Error::new(ErrorKind::Busy, format!("reading the rules of table inet {TABLE}: others kept changing rules")))
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!("reading the rules of table inet {TABLE}: other programs kept changing rules"),
+    ))
 }
 
 fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {
@@ -254,7 +288,7 @@ fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure
         |writer| writer.text(RULE_TABLE, TABLE),
         |message| {
             let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
-            // A rule of a chain that is not ours: the chain has been refused before.
+            // What is in a chain that is not of this version goes with it.
             if let Some(chain) =
                 ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE) == Ok(Some(TABLE.into())))
             {
@@ -284,11 +318,21 @@ fn read_rule(message: &Message<'_>) -> Result<(Rule, u64), Malformed> {
         Expression::Counter(packets) => Some(*packets),
         _ => None,
     });
-    Ok((Rule { body: translate::to_body(&expressions), comment }, packets.unwrap_or(0)))
+    let mut body = translate::to_body(&expressions);
+    if let Body::Unknown(words) = &mut body {
+        *words = decode::rule(message, &mut ())?.text;
+    }
+    Ok((Rule { body, comment }, packets.unwrap_or(0)))
 }
 
-/// The names of our table's sets, and how many elements they have where the kernel tells.
-fn sets(netlink: &mut Nfnetlink) -> Result<Vec<(SetName, Option<u32>)>, Failure> {
+/// A set without its elements.
+struct SetHead {
+    name: SetName,
+    /// How many elements it has, where the kernel tells.
+    count: Option<u32>,
+}
+
+fn sets(netlink: &mut Nfnetlink) -> Result<Vec<Found<SetHead>>, Failure> {
     let mut found = Vec::new();
     dump(
         netlink,
@@ -300,116 +344,24 @@ fn sets(netlink: &mut Nfnetlink) -> Result<Vec<(SetName, Option<u32>)>, Failure>
             Ok(())
         },
     )?;
-    found.into_iter().map(|set| set.map_err(|why| foreign(&why).into())).collect()
+    Ok(found)
 }
 
-/// The name of a set of ours, or why it is none.
-fn read_set(message: &Message<'_>) -> Result<Result<(SetName, Option<u32>), String>, Malformed> {
+fn read_set(message: &Message<'_>) -> Result<Found<SetHead>, Malformed> {
     let text = find_text(message, SET_NAME)?.unwrap_or_default();
-    let Some(name) = SetName::parse(&text) else { return Ok(Err(format!("set '{text}' is not ours"))) };
-    let number = |kind| message.attributes()?.find(kind)?.map(|found| found.be32()).transpose();
-    let is_ours = number(SET_FLAGS)? == Some(libc::NFT_SET_INTERVAL as u32)
-        && number(SET_KEY_TYPE)? == Some(key_type(name))
-        && number(SET_KEY_LENGTH)? == Some(interval::width(name.family) as u32);
-    let count = number(SET_COUNT)?;
-    Ok(if is_ours { Ok((name, count)) } else { Err(format!("set '{text}' is not of the type of ours")) })
-}
-
-/// The elements that a set is known to have, and what to ask of it; `None` when it must be read.
-fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> Option<(Arc<[Interval]>, Vec<Probe>)> {
-    let elements = expected.table.set(name)?.elements.clone()?;
-    let told = match count {
-        Some(count) => is_count_of(count as usize, &elements, name),
-        None => !expected.counted,
+    let flags = find_number(message, SET_FLAGS)?.unwrap_or_default();
+    if flags & libc::NFT_SET_ANONYMOUS as u32 != 0 {
+        return Ok(Found::PartOfARule);
+    }
+    let is_as_ours = |name: SetName| -> Result<bool, Malformed> {
+        Ok(flags == libc::NFT_SET_INTERVAL as u32
+            && find_number(message, SET_KEY_TYPE)? == Some(key_type(name))
+            && find_number(message, SET_KEY_LENGTH)? == Some(interval::width(name.family) as u32))
     };
-    let probes = expected.probes.iter().filter(|(set, _)| *set == name).map(|(_, probe)| *probe);
-    told.then(|| (elements, probes.collect()))
-}
-
-/// An interval up to the largest address has no second element, and nft adds one at address zero.
-fn is_count_of(count: usize, elements: &[Interval], name: SetName) -> bool {
-    let open = elements.last().is_some_and(|element| element.last == interval::largest(name.family));
-    count == elements.len() || open && count + 1 == elements.len()
-}
-
-fn confirm(netlink: &mut Nfnetlink, name: SetName, probes: &[Probe]) -> Result<(), Failure> {
-    for probe in probes {
-        if has_element(netlink, name, (probe.address, probe.bound))? != probe.present {
-            return Err(Failure::Again);
-        }
-    }
-    Ok(())
-}
-
-fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Arc<[Interval]>>, Failure> {
-    let mut bounds = Vec::new();
-    let mut strange = false;
-    let body = |writer: &mut Writer| {
-        writer.text(ELEMENTS_TABLE, TABLE);
-        writer.text(ELEMENTS_SET, &name.to_string());
-    };
-    dump(netlink, libc::NFT_MSG_GETSETELEM, &format!("the elements of set {name}"), body, |message| {
-        let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(()) };
-        for element in list.nested() {
-            match read_element(element?, name)? {
-                Some(bound) => bounds.push(bound),
-                None => strange = true,
-            }
-        }
-        Ok(())
-    })?;
-    if strange {
-        return Ok(None);
-    }
-    Ok(interval::assemble(bounds, name.family).map(Arc::from))
-}
-
-/// An element of an interval set; `None` when it is something else, the catch-all element for one.
-fn read_element(element: Attribute<'_>, name: SetName) -> Result<Option<(u128, Bound)>, Malformed> {
-    let (mut address, mut bound) = (None, Bound::Start);
-    for attribute in element.nested() {
-        let attribute = attribute?;
-        match attribute.kind {
-            ELEMENT_KEY => {
-                let value = attribute.nested().find(DATA_VALUE)?;
-                address = value.and_then(|value| interval::from_bytes(value.value, name.family));
-            }
-            ELEMENT_FLAGS => {
-                let flags = attribute.be32()?;
-                if flags & CATCHALL != 0 {
-                    return Ok(None);
-                }
-                if flags & libc::NFT_SET_ELEM_INTERVAL_END as u32 != 0 {
-                    bound = Bound::End;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(address.map(|address| (address, bound)))
-}
-
-/// Whether an element is in the set.
-fn has_element(netlink: &mut Nfnetlink, name: SetName, wanted: (u128, Bound)) -> Result<bool, Failure> {
-    let mut found = false;
-    let request = Request { message: libc::NFT_MSG_GETSETELEM, family: INET };
-    let body = |writer: &mut Writer| {
-        writer.text(ELEMENTS_TABLE, TABLE);
-        writer.text(ELEMENTS_SET, &name.to_string());
-        writer.nest(ELEMENTS_LIST, |writer| element(writer, name, wanted.0, wanted.1));
-    };
-    let answer = netlink.get(request, body, |message| {
-        // The kernel answers with the nearest element of the interval that holds the address.
-        for element in message.attributes()?.find(ELEMENTS_LIST)?.iter().flat_map(Attribute::nested) {
-            found |= read_element(element?, name)? == Some(wanted);
-        }
-        Ok(())
-    });
-    match answer {
-        Ok(()) => Ok(found),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(failed(&format!("an element of set {name}"), &error).into()),
-    }
+    Ok(match SetName::parse(&text) {
+        Some(name) if is_as_ours(name)? => Found::Ours(SetHead { name, count: find_number(message, SET_COUNT)? }),
+        _ => Found::Stranger(Stranger::Set(text, flags & libc::NFT_SET_MAP as u32 != 0)),
+    })
 }
 
 /// Reads a message as each kind of answer, for `tests/fuzz`. A rule that is understood must survive being written.
@@ -420,7 +372,7 @@ pub fn read_any(message: &Message<'_>) {
     for name in ["exempt4", "exempt6"].into_iter().filter_map(SetName::parse) {
         let list = message.attributes().and_then(|found| found.find(ELEMENTS_LIST)).ok().flatten();
         let elements = list.map_or(Attributes(&[]), |list| list.nested()).flatten();
-        let bounds = elements.filter_map(|element| read_element(element, name).ok().flatten()).collect();
+        let bounds = elements.filter_map(|element| elements::read_element(element, name).ok().flatten()).collect();
         for interval in interval::assemble(bounds, name.family).unwrap_or_default() {
             let (mut text, bounds) = (String::new(), interval::bounds(interval, name.family).collect());
             interval.write(name.family, &mut text);
@@ -440,11 +392,15 @@ pub fn read_any(message: &Message<'_>) {
     }
 }
 
+fn find_number(message: &Message<'_>, kind: u16) -> Result<Option<u32>, Malformed> {
+    message.attributes()?.find(kind)?.map(|found| found.be32()).transpose()
+}
+
 fn find_text(message: &Message<'_>, kind: u16) -> Result<Option<String>, Malformed> {
     Ok(message.attributes()?.find(kind)?.map(|attribute| attribute.text()))
 }
 
-fn dump(
+pub fn dump(
     netlink: &mut Nfnetlink,
     message: i32,
     what: &str,
@@ -453,21 +409,23 @@ fn dump(
 ) -> Result<(), Failure> {
     match netlink.dump(Request { message, family: INET }, body, each) {
         Ok(Consistency::Whole) => Ok(()),
-        Ok(Consistency::Interrupted) => Err(Failure::Again),
+        Ok(Consistency::Interrupted) => Err(Failure::Moved),
         // The table or the set went away since its name was read.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Failure::Again),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Failure::Moved),
         Err(error) => Err(failed(&format!("{what} of table inet {TABLE}"), &error).into()),
     }
 }
 
-fn foreign(why: &str) -> Error {
-    let message =
-        format!("table inet {TABLE} is not ours: {why}; 'nft delete table inet {TABLE}' makes room for the agent's");
+fn foreign(object: &str) -> Error {
+    let message = format!(
+        "table inet {TABLE} is not ip-masq-agent's: it has no comment '{TABLE_COMMENT}' and holds {object}; \
+         'nft delete table inet {TABLE}' makes room"
+    );
     Error::new(ErrorKind::Foreign, message)
 }
 
 /// An error of reading, sorted.
-fn failed(what: &str, error: &io::Error) -> Error {
+pub fn failed(what: &str, error: &io::Error) -> Error {
     let (kind, why) = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => (ErrorKind::Permission, ": CAP_NET_ADMIN is missing"),
         Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {

@@ -1,6 +1,6 @@
 //! A rule of ours, in as many words as our rules need.
 
-use super::table::{ChainName, SetName};
+use super::name::{self, ChainName, SetName};
 use crate::policy::{Family, PortRange, Prefix, Protocol};
 use std::fmt;
 
@@ -18,8 +18,8 @@ pub struct Rule {
 pub enum Body {
     /// A rule in our words: all of the matches, then the action.
     Known(Vec<Match>, Action),
-    /// A rule that we never write; the names of its expressions.
-    Unknown(Vec<String>),
+    /// A rule that we never write; as much of it as could be put into words.
+    Unknown(String),
 }
 
 /// A condition.
@@ -49,8 +49,13 @@ pub enum Match {
     /// The packet came in through no interface and leaves through a bridge.
     ///
     /// br_netfilter runs POSTROUTING without an input device for frames that it bridges (br_nf_post_routing); a
-    /// routed packet has one (Linux 5.5), and a packet of the host's own has a local source.
+    /// routed packet has one (Linux 5.5).
     ToBridge,
+    /// The packet has the header of a frame, and a destination in it.
+    ///
+    /// A frame that is bridged has the one it arrived with. A packet of the host's own gets one only after POSTROUTING:
+    /// an expression that looks at what is not there ends its rule (nft_payload_eval).
+    InFrame,
     /// A random number below `of` is below `below`.
     Chance {
         /// How many numbers there are.
@@ -115,6 +120,44 @@ impl Rule {
         Rule { body: Body::Known(matches, action), comment: Some(format!("{beginning}{reason}")) }
     }
 
+    /// True when this version may have written it.
+    pub fn is_ours(&self) -> bool {
+        self.action().is_some() && self.comment.as_deref().is_some_and(is_our_comment)
+    }
+
+    /// As much of it as there are words for, on one line: what is not understood is not said to be a comment of nft's.
+    pub fn words(&self) -> String {
+        let comment = self.comment.as_ref().map_or(String::new(), |comment| format!(" comment \"{}\"", shown(comment)));
+        match &self.body {
+            Body::Known(..) => self.to_string(),
+            Body::Unknown(words) => shown(words) + &comment,
+        }
+    }
+
+    /// True when it looks into a set.
+    pub fn looks_into(&self, name: SetName) -> bool {
+        match &self.body {
+            Body::Known(matches, _) => matches.iter().any(|one| matches!(one, Match::InSet(_, set, _) if *set == name)),
+            Body::Unknown(_) => false,
+        }
+    }
+
+    /// Makes it look into another set than one.
+    pub fn rename(&mut self, from: SetName, to: SetName) {
+        let Body::Known(matches, _) = &mut self.body else { return };
+        for one in matches {
+            match one {
+                Match::InSet(_, set, _) if *set == from => *set = to,
+                _ => {}
+            }
+        }
+    }
+
+    /// True when it rewrites sources.
+    pub fn masquerades(&self) -> bool {
+        matches!(self.action(), Some(Action::Masquerade { .. }))
+    }
+
     /// What it does; `None` for a rule that we never write.
     pub fn action(&self) -> Option<&Action> {
         match &self.body {
@@ -132,19 +175,24 @@ impl fmt::Display for Rule {
                 matches.iter().try_for_each(|one| write!(f, "{one} "))?;
                 write!(f, "counter {action}")?;
             }
-            Body::Unknown(names) => write!(f, "# a rule that ip-masq-agent never writes: {}", names.join(" "))?,
+            Body::Unknown(words) => write!(f, "# a rule that ip-masq-agent never writes: {}", shown(words))?,
         }
         match &self.comment {
-            Some(comment) => write!(f, " comment \"{comment}\""),
+            Some(comment) => write!(f, " comment \"{}\"", shown(comment)),
             None => Ok(()),
         }
     }
 }
 
+/// A text of another program's as one line.
+pub fn shown(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { char::REPLACEMENT_CHARACTER } else { one }).collect()
+}
+
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Match::Family(family) => write!(f, "meta nfproto {}", super::table::family_word(*family)),
+            Match::Family(family) => write!(f, "meta nfproto {}", name::family_word(*family)),
             Match::Local(address, local) => {
                 let address = match address {
                     FibAddress::Destination => "daddr",
@@ -163,6 +211,7 @@ impl fmt::Display for Match {
             Match::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
             Match::NotOpening => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
             Match::ToBridge => f.write_str("iif 0 meta oifkind \"bridge\""),
+            Match::InFrame => f.write_str("@ll,0,48 != 0x0"),
             Match::Chance { of, below } => write!(f, "numgen random mod {of} < {below}"),
         }
     }

@@ -1,16 +1,59 @@
 //! Our table as a value: what the kernel holds, or what it should hold.
 
 use super::interval::Interval;
+use super::name::{ChainName, SetName};
 use super::rule::Rule;
-use crate::policy::Family;
-use crate::ruleset::GroupKind;
+use super::stranger::Stranger;
 use std::fmt;
 use std::sync::Arc;
 
-/// The name of our table, in the inet family.
-pub const TABLE: &str = "ip-masq-agent";
 /// The comment by which the table is known as ours. It survives `nft list ruleset` and `nft -f`.
 pub const TABLE_COMMENT: &str = "managed by ip-masq-agent";
+
+/// What the kernel holds under our names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Under the name that stays.
+    pub main: Main,
+    /// True when an earlier replacement was not brought to its end.
+    pub stand_in: bool,
+}
+
+impl Tables {
+    /// Our table, where it is there.
+    pub fn table(&self) -> Option<&Table> {
+        match &self.main {
+            Main::Ours(table) => Some(table),
+            Main::Absent | Main::Blank => None,
+        }
+    }
+
+    /// True when both hold the same, in whatever order it was made.
+    pub fn agrees(&self, other: &Tables) -> bool {
+        let sorted = |tables: &Tables| {
+            let mut tables = tables.clone();
+            if let Main::Ours(table) = &mut tables.main {
+                table.chains.sort_by_key(|chain| chain.name);
+                table.sets.sort_by_key(|set| set.name);
+                table.strangers.sort();
+            }
+            tables
+        };
+        sorted(self) == sorted(other)
+    }
+}
+
+/// What there is under the name of our table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Main {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// A table without our comment and with nothing in it: nobody misses it.
+    Blank,
+    /// Our table: it bears our comment, whichever version wrote what is in it.
+    Ours(Table),
+}
 
 /// Our table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +64,14 @@ pub struct Table {
     pub chains: Vec<Chain>,
     /// The sets.
     pub sets: Vec<Set>,
+    /// What another version put into it, or another program.
+    pub strangers: Vec<Stranger>,
 }
 
 impl Table {
     /// A table with nothing in it.
     pub fn empty(flags: TableFlags) -> Self {
-        Table { flags, chains: Vec::new(), sets: Vec::new() }
+        Table { flags, chains: Vec::new(), sets: Vec::new(), strangers: Vec::new() }
     }
 
     /// The chain of a name.
@@ -38,6 +83,34 @@ impl Table {
     pub fn set(&self, name: SetName) -> Option<&Set> {
         self.sets.iter().find(|set| set.name == name)
     }
+
+    /// Gives a set another name, in the rules as well.
+    pub fn rename(&mut self, from: SetName, to: SetName) {
+        rename(&mut self.sets, &mut self.chains, from, to);
+    }
+
+    /// True when packets may come through it.
+    pub fn is_in_force(&self) -> bool {
+        let chain = |one: &Stranger| matches!(one, Stranger::Chain(_));
+        let has_base = self.chain(ChainName::Postrouting).is_some() || self.strangers.iter().any(chain);
+        has_base && !self.flags.has(TableFlags::DORMANT)
+    }
+
+    /// True when a rule that we understand looks into the set.
+    pub fn uses(&self, name: SetName) -> bool {
+        self.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.looks_into(name))
+    }
+
+    /// True when everything in it is in our words, so that no reference is unseen.
+    pub fn is_understood(&self) -> bool {
+        self.strangers.is_empty() && self.chains.iter().all(|chain| chain.rules.iter().all(Rule::is_ours))
+    }
+}
+
+/// Gives a set another name, in the rules as well.
+pub fn rename(sets: &mut [Set], chains: &mut [Chain], from: SetName, to: SetName) {
+    sets.iter_mut().filter(|set| set.name == from).for_each(|set| set.name = to);
+    chains.iter_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.rename(from, to));
 }
 
 /// The flags of a table that we know (`enum nft_table_flags`; libc has none of them).
@@ -90,75 +163,6 @@ pub struct Hook {
     pub accepts: bool,
 }
 
-/// The names of our chains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ChainName {
-    /// The base chain; sends each family to its own.
-    Postrouting,
-    /// The statements of a family: part 1, and the part that follows each gate.
-    Part(Family, u8),
-    /// The ways to masquerade of a family, when there are several (`toPorts`).
-    Masquerade(Family),
-}
-
-impl ChainName {
-    /// The family that it belongs to; `None` for the base chain.
-    pub fn family(self) -> Option<Family> {
-        match self {
-            ChainName::Postrouting => None,
-            ChainName::Part(family, _) | ChainName::Masquerade(family) => Some(family),
-        }
-    }
-
-    /// The chain of a name; `None` when we have none of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        if name == "postrouting" {
-            return Some(ChainName::Postrouting);
-        }
-        let (family, rest) = match (name.strip_prefix("ipv4"), name.strip_prefix("ipv6")) {
-            (Some(rest), _) => (Family::V4, rest),
-            (_, Some(rest)) => (Family::V6, rest),
-            _ => return None,
-        };
-        let found = match rest {
-            "" => ChainName::Part(family, 1),
-            "-masquerade" => ChainName::Masquerade(family),
-            part => ChainName::Part(family, part.strip_prefix('-')?.parse().ok()?),
-        };
-        (found.to_string() == name).then_some(found)
-    }
-
-    /// What the chain is for, as its comment says it.
-    pub fn comment(self) -> &'static str {
-        match self {
-            ChainName::Postrouting => "source address translation for flows that leave the host",
-            ChainName::Part(Family::V4, 1) => "which IPv4 flows are masqueraded",
-            ChainName::Part(Family::V6, 1) => "which IPv6 flows are masqueraded",
-            ChainName::Part(_, _) => "what follows for flows in scope",
-            ChainName::Masquerade(_) => "masquerade with the source ports of toPorts",
-        }
-    }
-}
-
-impl fmt::Display for ChainName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ChainName::Postrouting => f.write_str("postrouting"),
-            ChainName::Part(family, part) if *part <= 1 => f.write_str(family_word(*family)),
-            ChainName::Part(family, part) => write!(f, "{}-{part}", family_word(*family)),
-            ChainName::Masquerade(family) => write!(f, "{}-masquerade", family_word(*family)),
-        }
-    }
-}
-
-/// The word for a family in names.
-pub fn family_word(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4",
-        Family::V6 => "ipv6",
-    }
-}
-
 /// An interval set and its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
@@ -166,74 +170,4 @@ pub struct Set {
     pub name: SetName,
     /// Its elements, sorted; `None` when they are no row of intervals, which we never write.
     pub elements: Option<Arc<[Interval]>>,
-}
-
-/// The names of our sets: the list, and `4` or `6` for the family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SetName {
-    /// The list whose prefixes it holds.
-    pub kind: GroupKind,
-    /// The family of its addresses.
-    pub family: Family,
-}
-
-impl SetName {
-    /// The set of a name; `None` when we have none of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        let (kind, family) = match (name.strip_suffix('4'), name.strip_suffix('6')) {
-            (Some(kind), _) => (kind, Family::V4),
-            (_, Some(kind)) => (kind, Family::V6),
-            _ => return None,
-        };
-        let kind = GroupKind::ALL.into_iter().find(|known| known.name() == kind)?;
-        Some(SetName { kind, family })
-    }
-
-    /// The configuration key whose list it holds, as its comment says it.
-    pub fn comment(self) -> &'static str {
-        match self.kind {
-            GroupKind::Sources => "sourceCIDRs",
-            GroupKind::ExcludedSources => "excludeSourceCIDRs",
-            GroupKind::Exceptions => "masqueradeExceptionCIDRs",
-            GroupKind::Exempt => "nonMasqueradeCIDRs",
-        }
-    }
-
-    /// The type of its elements, in nft's words.
-    pub fn key_type(self) -> &'static str {
-        match self.family {
-            Family::V4 => "ipv4_addr",
-            Family::V6 => "ipv6_addr",
-        }
-    }
-}
-
-impl fmt::Display for SetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.kind.name(), if self.family == Family::V4 { 4 } else { 6 })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn our_names_are_read_back_and_no_others() {
-        for family in Family::ALL {
-            for name in [ChainName::Postrouting, ChainName::Part(family, 1), ChainName::Part(family, 12)] {
-                assert_eq!(ChainName::parse(&name.to_string()), Some(name));
-            }
-            for kind in GroupKind::ALL {
-                let name = SetName { kind, family };
-                assert_eq!(SetName::parse(&name.to_string()), Some(name));
-            }
-        }
-        for name in ["", "ipv", "ipv4-", "ipv4-1", "ipv4-02", "ipv6-300", "ipv4masquerade", "Postrouting"] {
-            assert_eq!(ChainName::parse(name), None, "{name}");
-        }
-        for name in ["", "4", "exempt", "exempt5", "exempts4"] {
-            assert_eq!(SetName::parse(name), None, "{name}");
-        }
-    }
 }

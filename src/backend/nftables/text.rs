@@ -1,8 +1,9 @@
 //! Our table in nft's language, as far as one family is concerned.
 
 use super::interval::Interval;
+use super::name::{ChainName, TABLE};
 use super::rule::{Action, Rule};
-use super::table::{Chain, ChainName, Set, TABLE, TABLE_COMMENT, Table};
+use super::table::{Chain, Set, TABLE_COMMENT, Table};
 use crate::policy::Family;
 use std::fmt::Write;
 
@@ -23,6 +24,9 @@ pub fn table(table: &Table, family: Family) -> String {
         let _ = writeln!(text, "\tflags {};", table.flags);
     }
     sets.iter().for_each(|set| write_set(set, &mut text));
+    for stranger in &table.strangers {
+        let _ = writeln!(text, "\n\t# {stranger}: not of this version");
+    }
     if let Some(base) = base {
         write_chain(base, &dispatches, &mut text);
     }

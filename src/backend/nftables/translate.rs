@@ -5,8 +5,8 @@
 
 use super::expression::{Base, Comparison, Expression, Register};
 use super::interval::{self, Interval};
+use super::name::{ChainName, SetName};
 use super::rule::{Action, Body, FibAddress, Match, Rule, Side};
-use super::table::{ChainName, SetName};
 use crate::host::nfnetlink::nfproto;
 use crate::policy::{Family, PortRange, Prefix, Protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,6 +23,8 @@ const LOCAL: u32 = 2;
 const RANGE_PORTS: u32 = 1 << 1;
 const RANGE_RANDOM_FULLY: u32 = 1 << 4;
 /// FIN, SYN, RST and ACK in byte 13 of a TCP header (RFC 9293 §3.1), and SYN alone.
+/// ETH_ALEN: with the destination the header of a frame begins.
+const MAC_ADDRESS: usize = 6;
 const TCP_FLAGS: u8 = 0x17;
 const TCP_SYN: u8 = 0x02;
 const TCP_FLAGS_OFFSET: u32 = 13;
@@ -42,7 +44,7 @@ pub fn to_expressions(rule: &Rule) -> Vec<Expression> {
 /// The rule that expressions stand for; [`Body::Unknown`] when they are not exactly what one of our rules becomes.
 pub fn to_body(expressions: &[Expression]) -> Body {
     read_rule(expressions)
-        .unwrap_or_else(|| Body::Unknown(expressions.iter().map(|expression| expression.name().to_owned()).collect()))
+        .unwrap_or_else(|| Body::Unknown(expressions.iter().map(Expression::name).collect::<Vec<_>>().join(" ")))
 }
 
 fn write_match(one: &Match, out: &mut Vec<Expression>) {
@@ -77,6 +79,10 @@ fn write_match(one: &Match, out: &mut Vec<Expression>) {
             out.push(Expression::Compare(Comparison::Equal, vec![0; 4]));
             out.push(Expression::Meta(META_OIFKIND));
             out.push(Expression::Compare(Comparison::Equal, padded("bridge")));
+        }
+        Match::InFrame => {
+            out.push(Expression::Payload { base: Base::Link, offset: 0, length: MAC_ADDRESS as u32 });
+            out.push(Expression::Compare(Comparison::Unequal, vec![0; MAC_ADDRESS]));
         }
         Match::Chance { of, below } => {
             out.push(Expression::Random(*of));
@@ -166,6 +172,11 @@ fn read_match(expressions: &[Expression]) -> Option<(Match, &[Expression])> {
             if *iif == libc::NFT_META_IIF as u32 && none == &[0; 4] && *kind == padded("bridge") =>
         {
             (Match::ToBridge, rest)
+        }
+        [Payload { base: Base::Link, offset: 0, length }, Compare(Unequal, none), rest @ ..]
+            if *length == MAC_ADDRESS as u32 && none == &[0; MAC_ADDRESS] =>
+        {
+            (Match::InFrame, rest)
         }
         [Meta(key), Compare(Equal, value), rest @ ..] if *key == libc::NFT_META_L4PROTO as u32 => {
             let &[number] = value.as_slice() else { return None };
@@ -348,12 +359,14 @@ mod tests {
             (address, any::<bool>()).prop_map(|(address, local)| Match::Local(address, local)),
             ("[a-z0-9.@-]{1,15}", any::<bool>(), any::<bool>())
                 .prop_map(|(name, prefix, negated)| Match::OutInterface { name, prefix, negated }),
-            (side(), proptest::sample::select(GroupKind::ALL.to_vec()), any_family(), any::<bool>())
-                .prop_map(|(side, kind, family, inside)| Match::InSet(side, SetName { kind, family }, inside)),
+            (side(), proptest::sample::select(GroupKind::ALL.to_vec()), any_family(), any::<[bool; 2]>()).prop_map(
+                |(side, kind, family, [second, inside])| Match::InSet(side, SetName { kind, family, second }, inside)
+            ),
             (side(), prefix).prop_map(|(side, prefix)| Match::InPrefix(side, prefix)),
             protocol.prop_map(Match::Protocol),
             Just(Match::NotOpening),
             Just(Match::ToBridge),
+            Just(Match::InFrame),
             (1_u32..=65535, any::<u32>()).prop_map(|(of, below)| Match::Chance { of, below }),
         ]
     }

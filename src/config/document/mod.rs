@@ -7,14 +7,17 @@ mod json;
 mod toml;
 mod yaml;
 
-use super::diagnostic::quoted;
+use super::diagnostic::{quoted, short};
 use std::borrow::Cow;
 use std::path::Path;
 
 /// How deep lists and maps may be nested. Nothing that we read needs more than two levels.
 const MAX_DEPTH: usize = 32;
 /// How many values a file may have: more than the Internet has routes, and a bound on the memory of a useless file.
-const MAX_NODES: usize = 2_000_000;
+const MAX_VALUES: usize = 2_000_000;
+/// How many of them may be more than an item of a list: keys, maps, lists, anchors. A list of CIDRs has none of them,
+/// and each costs several times what an item does.
+const MAX_KEYS: usize = 200_000;
 
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +66,7 @@ impl Value<'_> {
         match self {
             Value::Null | Value::Broken => "nothing".to_owned(),
             Value::Bool(value) => value.to_string(),
-            Value::Number(text) => format!("the number {text}"),
+            Value::Number(text) => format!("the number {}", short(text)),
             Value::Text(text) => format!("the text {}", quoted(text)),
             Value::Date(text) => format!("the date {text}"),
             Value::List(_) => "a list".to_owned(),
@@ -141,6 +144,33 @@ pub fn parse<'t>(path: &Path, text: &'t str) -> (Option<Node<'t>>, Vec<SyntaxErr
 /// The value of a flag's text, which is what unquoted YAML would make of it.
 pub fn plain(text: &str) -> Value<'_> {
     yaml::plain(text.into())
+}
+
+/// A value of our own, written as in YAML.
+pub fn value(text: &str) -> Node<'_> {
+    yaml::parse(text).0.unwrap_or(Node { offset: 0, value: Value::Null })
+}
+
+/// Counts what a file is made of while it is read, before anything is made of it.
+#[derive(Debug, Default)]
+struct Budget {
+    values: usize,
+    keys: usize,
+}
+
+impl Budget {
+    /// One more value.
+    fn value(&mut self) -> Result<(), String> {
+        self.values += 1;
+        if self.values > MAX_VALUES { Err(format!("more than {MAX_VALUES} values in one file")) } else { Ok(()) }
+    }
+
+    /// One more key, map, list or anchor.
+    fn key(&mut self) -> Result<(), String> {
+        self.keys += 1;
+        let message = || format!("more than {MAX_KEYS} keys, maps and lists in one file");
+        if self.keys > MAX_KEYS { Err(message()) } else { Ok(()) }
+    }
 }
 
 fn too_deep() -> String {

@@ -1,6 +1,6 @@
 //! TOML, with every error that the parser can recover from.
 
-use super::{Entry, MAX_DEPTH, MAX_NODES, Node, SyntaxError, Value, too_deep};
+use super::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, Value, too_deep};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;
@@ -45,23 +45,35 @@ fn keep_first_of_each_line(text: &str, sorted: &mut Vec<SyntaxError>) {
     });
 }
 
-/// The parser holds all tokens of a text in memory before it looks at them, so texts that are nothing but
-/// brackets or commas are refused here.
+/// The parser holds all tokens of a text in memory before it looks at them, and makes a tree of them whatever they are,
+/// so texts that are nothing but brackets, commas or keys are refused here.
 fn oversized(text: &str) -> Option<SyntaxError> {
     let mut depth = 0usize;
+    let mut budget = Budget::default();
     for (count, token) in Source::new(text).lex().enumerate() {
-        match token.kind() {
-            TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => depth += 1,
-            TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+        let costly = match token.kind() {
+            TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => {
+                depth += 1;
+                true
+            }
+            TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => {
+                depth = depth.saturating_sub(1);
+                false
+            }
+            // Of the dots in front of it each makes a table; in a line of keys there is no other use for them.
+            TokenKind::Equals => true,
+            _ => false,
+        };
         let offset = token.span().start();
         if depth > MAX_DEPTH {
             return Some(SyntaxError::new(offset, too_deep()));
         }
+        if costly && let Err(message) = budget.key() {
+            return Some(SyntaxError::new(offset, message));
+        }
         // A value in a list is four tokens: itself, its comma, a line break and the indentation.
-        if count > 4 * MAX_NODES {
-            return Some(SyntaxError::new(offset, format!("more than {MAX_NODES} values in one file")));
+        if count > 4 * MAX_VALUES {
+            return Some(SyntaxError::new(offset, format!("more than {MAX_VALUES} values in one file")));
         }
     }
     None

@@ -1,22 +1,31 @@
 //! YAML 1.2 with its core schema, less what makes YAML surprising: no tags, no aliases, one document.
 
-use super::{Entry, MAX_DEPTH, MAX_NODES, Node, SyntaxError, Value, too_deep};
+use super::{Budget, Entry, MAX_DEPTH, Node, SyntaxError, Value, too_deep};
+use crate::config::diagnostic::short;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
 use std::borrow::Cow;
 
 /// After how many errors reading ends.
 const MAX_ERRORS: usize = 1000;
+/// The longest key on one line, in characters (YAML 1.2.2, section 7.4.2): how far the parser looks for the ':' that makes
+/// a key of what it has read. All that it reads until then is in memory as tokens of two hundred bytes each.
+const MAX_KEY: usize = 1024;
+/// How many directives are read; nothing here needs any. The parser keeps those that name tags.
+const MAX_DIRECTIVES: usize = 16;
 
 /// Reads a text; a text without a document gives no tree.
 pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
+    if let Some(offset) = directives(text).nth(MAX_DIRECTIVES) {
+        return (None, vec![SyntaxError::new(offset, format!("more than {MAX_DIRECTIVES} YAML directives"))]);
+    }
     let options = options! {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
         emit_unresolved_aliases: true,
-        simple_key_max_lookahead: usize::MAX,
+        simple_key_max_lookahead: MAX_KEY,
     };
     let events = Parser::new_from_str_with_options(text, options);
-    let mut reader = Reader { text, events, depth: 0, nodes: 0, errors: Vec::new() };
+    let mut reader = Reader { text, events, depth: 0, budget: Budget::default(), last: 0, errors: Vec::new() };
     match reader.document() {
         Ok(root) => (root, reader.errors),
         Err(error) => {
@@ -26,12 +35,20 @@ pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
     }
 }
 
+/// Where lines begin with '%', which is what a directive does and nothing else in an ordinary file.
+fn directives(text: &str) -> impl Iterator<Item = usize> {
+    let begins_line = |offset: usize| offset == 0 || matches!(text.as_bytes()[offset - 1], b'\n' | b'\r');
+    text.match_indices('%').map(|(offset, _)| offset).filter(move |offset| begins_line(*offset))
+}
+
 struct Reader<'t> {
     text: &'t str,
     events: Parser<'t, StrInput<'t>>,
     /// Kept here too, because the parser does not count the maps without braces of `[a: b: c: …`.
     depth: usize,
-    nodes: usize,
+    budget: Budget,
+    /// Where the last event began that has any text.
+    last: usize,
     errors: Vec<SyntaxError>,
 }
 
@@ -56,11 +73,31 @@ impl<'t> Reader<'t> {
     fn next(&mut self) -> Result<Option<(Event<'t>, Span)>, SyntaxError> {
         match self.events.next_event() {
             None => Ok(None),
-            Some(Ok(next)) => Ok(Some(next)),
+            Some(Ok(next)) => {
+                if next.1.start.byte_offset() != next.1.end.byte_offset() {
+                    self.last = self.offset(&next.1);
+                }
+                Ok(Some(next))
+            }
             Some(Err(error)) => {
                 let offset = error.marker().byte_offset().unwrap_or(self.text.len());
-                Err(SyntaxError::new(offset, message(&error)))
+                let rest = self.text.get(offset..).unwrap_or_default();
+                Err(match self.long_key(&error, offset, rest) {
+                    Some(start) => SyntaxError::new(start, format!("a key of more than {MAX_KEY} characters")),
+                    None => SyntaxError::new(offset, message(&error, rest)),
+                })
             }
+        }
+    }
+
+    /// Where the key begins that the parser gave up before it came to its ':'.
+    fn long_key(&self, error: &ScanError, offset: usize, rest: &str) -> Option<usize> {
+        match error.kind() {
+            ErrorKind::SimpleKeyExpected => {
+                let line = rest.lines().next().unwrap_or_default();
+                (line.len() > MAX_KEY && line.contains(':')).then_some(offset)
+            }
+            _ => (rest.starts_with(':') && offset - self.last.min(offset) > MAX_KEY).then_some(self.last),
         }
     }
 
@@ -80,11 +117,9 @@ impl<'t> Reader<'t> {
 
     /// Reads the node that begins with an event.
     fn node(&mut self, event: Event<'t>, span: &Span) -> Result<Node<'t>, SyntaxError> {
-        self.nodes += 1;
         let offset = self.offset(span);
-        if self.nodes > MAX_NODES {
-            return Err(SyntaxError::new(offset, format!("more than {MAX_NODES} values in one file")));
-        }
+        let costly = !matches!(event, Event::Scalar(..)) || event.anchor_id().is_some();
+        self.spend(offset, costly)?;
         if self.depth > MAX_DEPTH {
             return Err(SyntaxError::new(offset, too_deep()));
         }
@@ -95,7 +130,8 @@ impl<'t> Reader<'t> {
             Event::MappingStart(..) => self.nested(Self::map)?,
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let written = span.slice(self.text).unwrap_or("*");
-                let message = format!("{written} is a YAML alias, which is not allowed here; quote it if it is text");
+                let message =
+                    format!("{} is a YAML alias, which is not allowed here; quote it if it is text", short(written));
                 self.wrong(offset, message)?
             }
             _ => Value::Broken,
@@ -104,10 +140,16 @@ impl<'t> Reader<'t> {
             return Ok(Node { offset: offset as u32, value });
         };
         let offset = self.offset(&tag);
-        let written = tag.slice(self.text).unwrap_or("!");
+        let written = short(tag.slice(self.text).unwrap_or("!"));
         let message = format!("unquoted, {written} is a YAML tag; write \"{written}\" if it is text");
         let value = self.wrong(offset, message)?;
         Ok(Node { offset: offset as u32, value })
+    }
+
+    /// Refuses what would be too much, before it is there.
+    fn spend(&mut self, offset: usize, costly: bool) -> Result<(), SyntaxError> {
+        let spent = if costly { self.budget.key() } else { self.budget.value() };
+        spent.map_err(|message| SyntaxError::new(offset, message))
     }
 
     fn nested(&mut self, read: fn(&mut Self) -> Result<Value<'t>, SyntaxError>) -> Result<Value<'t>, SyntaxError> {
@@ -125,6 +167,7 @@ impl<'t> Reader<'t> {
             }
             items.push(self.node(event, &span)?);
         }
+        items.shrink_to_fit();
         Ok(Value::List(items))
     }
 
@@ -135,6 +178,7 @@ impl<'t> Reader<'t> {
                 break;
             }
             let offset = self.offset(&span);
+            self.spend(offset, true)?;
             // A key is its text, also where the text would be a number or a bool as a value.
             let key = match &event {
                 Event::Scalar(text, ..) => Some(text.clone()),
@@ -149,6 +193,7 @@ impl<'t> Reader<'t> {
                 None => drop(self.wrong(offset, "a key must be text")?),
             }
         }
+        entries.shrink_to_fit();
         Ok(Value::Map(entries))
     }
 }
@@ -196,8 +241,8 @@ fn is_number(text: &str) -> bool {
         && exponent.is_none_or(|exponent| all(exponent, u8::is_ascii_digit))
 }
 
-/// What the parser found wrong, for somebody who does not know its words.
-fn message(error: &ScanError) -> String {
+/// What the parser found wrong, for somebody who does not know its words; `rest` begins where it found it.
+fn message(error: &ScanError, rest: &str) -> String {
     let text = match error.kind() {
         ErrorKind::RecursionLimitExceeded => return too_deep(),
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
@@ -216,8 +261,15 @@ fn message(error: &ScanError) -> String {
         ErrorKind::UnclosedFlowCollection { .. } => "the map is not closed; a '}' is missing",
         ErrorKind::ExpectedFlowSequenceSeparator => "a ',' or ']' is missing before this",
         ErrorKind::ExpectedFlowMappingSeparator => "a ',' or '}' is missing before this",
+        // Its own message for two commas in a row is about the end of the text.
+        ErrorKind::UnexpectedEofImplicitFlowMapping | ErrorKind::UnexpectedEofFlowMapping if rest.starts_with(',') => {
+            "a ',' with nothing before it"
+        }
         ErrorKind::MisplacedFlowCollectionEnd => "a closing bracket without its opening one",
         ErrorKind::UnknownQuotedScalarEscape => "an unknown escape in double quotes; single quotes know no escapes",
+        ErrorKind::MissingLowSurrogate | ErrorKind::UnpairedLowSurrogate | ErrorKind::InvalidLowSurrogate => {
+            "half of a surrogate pair is no character"
+        }
         ErrorKind::UnclosedQuotedScalar => "the quoted text is not closed",
         ErrorKind::InvalidQuotedScalarIndent => {
             "quoted text that goes on without indentation; is its closing quote missing?"

@@ -29,6 +29,7 @@ pub fn postrouting(family: Family) -> Result<Option<(Chain, Vec<Rule>)>, Error> 
         family: nfproto(family),
         table: IPTABLES_TABLE.to_owned(),
         name: "POSTROUTING of iptables-legacy".to_owned(),
+        is_nat: true,
         nat_postrouting_priority: Some(PRIORITY),
     };
     let rules = table.chain("POSTROUTING").map(|chain| chain.rules.iter().map(in_words).collect());

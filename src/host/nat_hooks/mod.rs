@@ -4,16 +4,19 @@
 //! so whoever asks why an address is, or is not, rewritten has to see the neighbours too.
 
 pub mod decode;
+pub mod keepers;
 mod legacy;
+mod references;
 
 use crate::backend::iptables::render::JUMP_COMMENT;
 use crate::backend::nftables::TABLE;
+use crate::host::nfnetlink::message::Message;
 use crate::host::nfnetlink::{Nfnetlink, Request, nfproto};
 use crate::policy::Family;
-use decode::{Chain, Rule};
+use decode::{Chain, INET, Rule};
+use references::Asked;
 use std::io;
 
-const INET: u8 = libc::NFPROTO_INET as u8;
 /// The table of iptables-nft.
 const IPTABLES_TABLE: &str = "nat";
 /// Foreign rules around ours, in the order in which the kernel asks them.
@@ -66,7 +69,7 @@ pub fn nftables_shows_ours(netlink: &mut Nfnetlink, family: Family) -> io::Resul
         Family::V6 => "ipv6",
     };
     let chains = chains(netlink, INET)?;
-    Ok(chains.iter().any(|chain| is_our_table(chain) && chain.name.starts_with(prefix)))
+    Ok(chains.iter().any(|chain| is_our_table(chain.family, &chain.table) && chain.name.starts_with(prefix)))
 }
 
 fn nat_chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
@@ -90,7 +93,8 @@ fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
 }
 
 fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
-    let mut rules = Vec::new();
+    // They are put into words afterwards: for that the kernel may have to be asked again.
+    let mut messages = Vec::new();
     let request = Request { message: libc::NFT_MSG_GETRULE, family: chain.family };
     netlink.dump(
         request,
@@ -99,11 +103,16 @@ fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
             body.text(2, &chain.name);
         },
         |message| {
-            rules.push(decode::rule(message)?);
+            messages.push(message.payload.to_vec());
             Ok(())
         },
     )?;
-    Ok(rules)
+    let mut references = Asked::new(netlink, chain);
+    let read = |payload: &Vec<u8>| {
+        let message = Message { kind: 0, flags: 0, sequence: 0, payload };
+        decode::rule(&message, &mut references).map_err(io::Error::from)
+    };
+    messages.iter().map(read).collect()
 }
 
 /// Sorts foreign rules into those before and those after ours. Pure.
@@ -111,11 +120,11 @@ pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> Neighbours {
     chains.sort_by_key(|(chain, _)| chain.nat_postrouting_priority);
     let priority_of_ours = chains
         .iter()
-        .find(|(chain, rules)| is_our_table(chain) || rules.iter().any(is_our_jump))
+        .find(|(chain, rules)| is_our_table(chain.family, &chain.table) || rules.iter().any(is_our_jump))
         .and_then(|(chain, _)| chain.nat_postrouting_priority);
     let mut found = Neighbours::default();
     for (chain, rules) in &chains {
-        if is_our_table(chain) {
+        if is_our_table(chain.family, &chain.table) {
             found.ours_found = true;
             continue;
         }
@@ -134,24 +143,35 @@ pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> Neighbours {
     found
 }
 
-fn is_our_table(chain: &Chain) -> bool {
-    chain.family == INET && chain.table == TABLE
+fn is_our_table(family: u8, table: &str) -> bool {
+    family == INET && table == TABLE
 }
 
 fn is_our_jump(rule: &Rule) -> bool {
     rule.comment.as_ref().is_some_and(|comment| comment.trim_start_matches('"').starts_with(JUMP_COMMENT))
 }
 
+/// A table's family as nft writes it.
+fn family_name(family: u8) -> &'static str {
+    match i32::from(family) {
+        libc::NFPROTO_INET => "inet",
+        libc::NFPROTO_IPV4 => "ip",
+        libc::NFPROTO_IPV6 => "ip6",
+        libc::NFPROTO_ARP => "arp",
+        libc::NFPROTO_NETDEV => "netdev",
+        libc::NFPROTO_BRIDGE => "bridge",
+        _ => "…",
+    }
+}
+
 fn line(chain: &Chain, rule: &Rule, unordered: bool) -> String {
-    let family = match chain.family {
-        INET => "inet",
-        protocol if protocol == nfproto(Family::V4) => "ip",
-        _ => "ip6",
-    };
+    let family = family_name(chain.family);
     let priority = chain.nat_postrouting_priority.unwrap_or_default();
     let comment = rule.comment.as_ref().map(|comment| format!(" comment \"{comment}\"")).unwrap_or_default();
     let order = if unordered { " (same priority as ours: which runs first is not known)" } else { "" };
-    format!("{family} {} {} (priority {priority}): {}{comment}{order}", chain.table, chain.name, rule.text)
+    let line = format!("{family} {} {} (priority {priority}): {}{comment}{order}", chain.table, chain.name, rule.text);
+    // Names and comments are whatever another program made of them.
+    line.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -159,7 +179,8 @@ mod tests {
     use super::*;
 
     fn chain(family: u8, table: &str, name: &str, priority: i32) -> Chain {
-        Chain { family, table: table.into(), name: name.into(), nat_postrouting_priority: Some(priority) }
+        let (table, name) = (table.into(), name.into());
+        Chain { family, table, name, is_nat: true, nat_postrouting_priority: Some(priority) }
     }
 
     fn rule(text: &str, comment: Option<&str>) -> Rule {

@@ -1,6 +1,6 @@
 //! A batch: messages that nf_tables commits together or not at all.
 
-use super::message::{Malformed, Message, MessageHead, Messages, Writer};
+use super::message::{FAMILY_HEADER, HEADER, Malformed, Message, MessageHead, Messages, Writer};
 use super::{is_loss, lost, nft, read_error};
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use std::io;
 const BATCH_GENID: u16 = libc::NFNL_BATCH_GENID as u16;
 
 /// Messages to be committed together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     writer: Writer,
     starts: Vec<usize>,
@@ -23,6 +23,14 @@ impl Batch {
             writer.be32(BATCH_GENID, generation);
         });
         batch
+    }
+
+    /// The same batch for another generation of the rule set.
+    pub fn at(mut self, generation: u32) -> Self {
+        // BATCH_GENID is the one attribute of the first message.
+        const VALUE: usize = HEADER + FAMILY_HEADER + 4;
+        self.writer.overwrite(VALUE, &generation.to_be_bytes());
+        self
     }
 
     /// Adds a message NFT_MSG_* with its flags (NLM_F_REQUEST need not be given); returns its number in the batch.

@@ -33,6 +33,9 @@ impl RuleEvent {
 }
 
 /// A listener to commits by anybody in this network namespace, ourselves included.
+///
+/// While there is one anywhere on the machine, large transactions cost the kernel 16 KiB for each interval, and time:
+/// `docs/decisions/rule-events.md` has the figures, and why we listen all the same.
 #[derive(Debug)]
 pub struct RuleEvents {
     socket: Socket,
@@ -45,7 +48,7 @@ impl RuleEvents {
     /// # Errors
     /// When the kernel has no nf_tables or refuses.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open()?;
+        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
         socket.attach_filter(&newgen_only())?;
         let mut events = RuleEvents { socket };
         events.join()?;

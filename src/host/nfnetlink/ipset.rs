@@ -7,12 +7,14 @@ use super::socket::Socket;
 use super::{lost, read_error};
 use crate::backend::iptables::sets::{Member, SetHeader};
 use crate::policy::{Family, Prefix};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
 const LIST: u16 = ((libc::NFNL_SUBSYS_IPSET << 8) | 7) as u16;
-/// The oldest protocol that kernels of today still speak; newer ones add nothing to a listing.
+/// The oldest protocol that kernels of today still speak; the next (Linux 4.20) adds a set's index to a listing.
 const PROTOCOL_VERSION: u8 = 6;
+const PROTOCOL_WITH_INDEX: u8 = 7;
 const FLAG_LIST_HEADER: u32 = 1 << 2;
 const FLAG_NOMATCH: u32 = 1 << 2;
 
@@ -25,6 +27,7 @@ mod command {
     pub const FLAGS: u16 = 6;
     pub const DATA: u16 = 7;
     pub const ADT: u16 = 8;
+    pub const INDEX: u16 = 11;
 }
 
 /// Attributes inside of DATA.
@@ -55,7 +58,7 @@ impl Ipset {
     /// When the kernel has no nfnetlink.
     pub fn open() -> io::Result<Self> {
         // A dump comes in datagrams of at most 32 KiB.
-        Ok(Ipset { socket: Socket::open()?, sequence: 0, buffer: vec![0; 1 << 16] })
+        Ok(Ipset { socket: Socket::open(libc::NETLINK_NETFILTER)?, sequence: 0, buffer: vec![0; 1 << 16] })
     }
 
     /// Every set, or the one of a name, without members.
@@ -64,11 +67,29 @@ impl Ipset {
     /// EINVAL when the kernel has no sets, ENOENT when it has none of the name, EPERM without CAP_NET_ADMIN.
     pub fn headers(&mut self, name: Option<&str>) -> io::Result<Vec<SetHeader>> {
         let mut headers = Vec::new();
-        self.list(name, FLAG_LIST_HEADER, |attributes| {
+        self.list(PROTOCOL_VERSION, name, FLAG_LIST_HEADER, |attributes| {
             headers.extend(read_header(attributes)?);
             Ok(())
         })?;
         Ok(headers)
+    }
+
+    /// The names of all sets by the number that rules have for them.
+    ///
+    /// # Errors
+    /// As [`Ipset::headers`]; also when the kernel is older than Linux 4.20.
+    pub fn names(&mut self) -> io::Result<BTreeMap<u16, String>> {
+        let mut names = BTreeMap::new();
+        self.list(PROTOCOL_WITH_INDEX, None, FLAG_LIST_HEADER, |attributes| {
+            let name = attributes.clone().find(command::SETNAME)?.map(|name| name.text());
+            if let (Some(name), Some(index)) = (name, attributes.find(command::INDEX)?)
+                && let Ok(index) = index.value.try_into()
+            {
+                names.insert(u16::from_be_bytes(index), name);
+            }
+            Ok(())
+        })?;
+        Ok(names)
     }
 
     /// The members of a `hash:net` set.
@@ -77,7 +98,7 @@ impl Ipset {
     /// As [`Ipset::headers`].
     pub fn members(&mut self, name: &str) -> io::Result<Vec<Member>> {
         let mut members = Vec::new();
-        self.list(Some(name), 0, |attributes| {
+        self.list(PROTOCOL_VERSION, Some(name), 0, |attributes| {
             let Some(rows) = attributes.find(command::ADT)? else { return Ok(()) };
             for row in rows.nested() {
                 members.push(read_member(row?.nested())?);
@@ -89,6 +110,7 @@ impl Ipset {
 
     fn list(
         &mut self,
+        protocol: u8,
         name: Option<&str>,
         list_flags: u32,
         mut each: impl FnMut(Attributes<'_>) -> Result<(), Malformed>,
@@ -98,7 +120,7 @@ impl Ipset {
         let head = MessageHead { kind: LIST, flags, sequence: self.sequence, ..Default::default() };
         let mut request = Writer::new();
         request.message(head, |writer| {
-            writer.raw(command::PROTOCOL, &[PROTOCOL_VERSION]);
+            writer.raw(command::PROTOCOL, &[protocol]);
             if let Some(name) = name {
                 writer.text(command::SETNAME, name);
             }
@@ -111,10 +133,9 @@ impl Ipset {
                 if message.sequence != self.sequence {
                     continue;
                 }
-                match i32::from(message.kind) {
-                    libc::NLMSG_DONE => return Ok(()),
-                    libc::NLMSG_ERROR => return refused(&message),
-                    _ => each(message.attributes()?)?,
+                match end(&message) {
+                    Some(end) => return end,
+                    None => each(message.attributes()?)?,
                 }
             }
         }
@@ -133,8 +154,11 @@ pub fn read_any(message: &Message<'_>) {
     }
 }
 
-fn refused(message: &Message<'_>) -> io::Result<()> {
-    read_error(message)?.map_or(Ok(()), Err)
+/// What the last message of an answer says; `None` for any other message. A dump that the kernel had to break off ends
+/// with an error in the place of nothing.
+fn end(message: &Message<'_>) -> Option<io::Result<()>> {
+    let is_end = matches!(i32::from(message.kind), libc::NLMSG_DONE | libc::NLMSG_ERROR);
+    is_end.then(|| read_error(message)?.map_or(Ok(()), Err))
 }
 
 /// `None` for the later messages of a long set, which have its name but not its type.
@@ -189,4 +213,23 @@ fn read_address(attribute: Attribute<'_>) -> Result<IpAddr, Malformed> {
         return Ok(octets.into());
     }
     Err(Malformed("an address of no known family"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_that_was_broken_off_is_no_whole_one() {
+        let ended = |kind: i32, code: i32| {
+            let payload = code.to_ne_bytes();
+            end(&Message { kind: kind as u16, flags: 0, sequence: 1, payload: &payload })
+        };
+        for kind in [libc::NLMSG_DONE, libc::NLMSG_ERROR] {
+            assert!(matches!(ended(kind, 0), Some(Ok(()))));
+            let error = ended(kind, -libc::ENOMEM).unwrap().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+        }
+        assert!(ended(LIST.into(), 0).is_none());
+    }
 }

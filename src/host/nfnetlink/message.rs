@@ -182,6 +182,11 @@ impl Writer {
         self.bytes
     }
 
+    /// Writes over what was written at a place; what is not there is left out.
+    pub fn overwrite(&mut self, place: usize, value: &[u8]) {
+        self.bytes.iter_mut().skip(place).zip(value).for_each(|(old, new)| *old = *new);
+    }
+
     /// Writes a message with `struct nfgenmsg` (version 0) and what `body` adds; returns the place of its first byte.
     pub fn message(&mut self, head: MessageHead, body: impl FnOnce(&mut Writer)) -> usize {
         let start = self.bytes.len();

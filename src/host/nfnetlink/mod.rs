@@ -1,10 +1,11 @@
 //! nfnetlink as far as we need it: requests to nf_tables, the generation of the rule set, and who moved it.
 
 mod batch;
+pub mod digest;
 mod events;
 pub mod ipset;
 pub mod message;
-mod socket;
+pub(super) mod socket;
 
 pub use batch::{Batch, Refusal};
 pub use events::{RuleEvent, RuleEvents};
@@ -70,7 +71,7 @@ impl Nfnetlink {
     /// # Errors
     /// When the kernel has no nfnetlink.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open()?;
+        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
         // Refusals quote the header of the refused message and not all of it (netlink(7), Linux 4.3).
         socket.set(libc::NETLINK_CAP_ACK, 1)?;
         Ok(Nfnetlink { socket, sequence: 0, buffer: vec![0; Self::BUFFER] })
@@ -259,7 +260,7 @@ impl Answer {
 }
 
 /// The errno of an NLMSG_ERROR or NLMSG_DONE message; `None` for an acknowledgement.
-fn read_error(message: &Message<'_>) -> Result<Option<io::Error>, Malformed> {
+pub(super) fn read_error(message: &Message<'_>) -> Result<Option<io::Error>, Malformed> {
     let code = message.payload.first_chunk::<4>().ok_or(Malformed("an error without its number"))?;
     match i32::from_ne_bytes(*code) {
         0 => Ok(None),

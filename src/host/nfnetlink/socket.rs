@@ -9,16 +9,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 /// The kernel's own address.
 const KERNEL: SocketAddrNetlink = SocketAddrNetlink::new(0, 0);
 
-/// A NETLINK_NETFILTER socket: non-blocking, close-on-exec, bound to an address that the kernel chose.
+/// A netlink socket: non-blocking, close-on-exec, bound to an address that the kernel chose.
 #[derive(Debug)]
-pub(super) struct Socket(socket2::Socket);
+pub struct Socket(socket2::Socket);
 
 impl Socket {
-    /// Opens and binds it.
-    pub(super) fn open() -> io::Result<Self> {
+    /// Opens and binds it; `protocol` is NETLINK_NETFILTER or NETLINK_ROUTE.
+    pub fn open(protocol: libc::c_int) -> io::Result<Self> {
         let kind = Type::RAW.cloexec().nonblocking();
-        let socket =
-            socket2::Socket::new(Domain::from(libc::AF_NETLINK), kind, Some(Protocol::from(libc::NETLINK_NETFILTER)))?;
+        let socket = socket2::Socket::new(Domain::from(libc::AF_NETLINK), kind, Some(Protocol::from(protocol)))?;
         rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Socket(socket))
     }
@@ -60,7 +59,7 @@ impl Socket {
     }
 
     /// Sends one datagram to the kernel, which has worked through it when this returns.
-    pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
+    pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
         let sent = rustix::io::retry_on_intr(|| rustix::net::sendto(&self.0, datagram, SendFlags::empty(), &KERNEL))?;
         if sent == datagram.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
@@ -69,7 +68,7 @@ impl Socket {
     ///
     /// # Errors
     /// ENOBUFS after an overrun; [`io::ErrorKind::InvalidData`] when the buffer was too small.
-    pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
         loop {
             let received = rustix::io::retry_on_intr(|| rustix::net::recvfrom(&self.0, &mut *buffer, RecvFlags::TRUNC));
             let (length, sender) = match received {

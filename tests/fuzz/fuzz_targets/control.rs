@@ -2,6 +2,7 @@
 #![no_main]
 
 use ip_masq_agent::host::control::{Control, NAME};
+use ip_masq_agent::host::lock::Lock;
 use libfuzzer_sys::fuzz_target;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 static SOCKET: LazyLock<(TempDir, Mutex<Control>)> = LazyLock::new(|| {
     let directory = tempfile::tempdir().expect("a directory");
-    let control = Control::listen(directory.path()).expect("a socket");
+    let control = Control::listen(Lock::take(directory.path()).expect("a lock")).expect("a socket");
     (directory, Mutex::new(control))
 });
 

@@ -24,7 +24,9 @@ fuzz_target!(|datagram: &[u8]| {
         nftables::read_any(&message);
         ipset::read_any(&message);
         chains.extend(decode::chain(&message));
-        rules.extend(decode::rule(&message));
+        rules.extend(decode::rule(&message, &mut ()));
+        let _ = decode::tracking::user(&message);
+        let _ = (decode::set::header(&message), decode::set::elements(&message));
     }
     let _ = nat_hooks::neighbours(chains.into_iter().map(|chain| (chain, rules.clone())).collect());
 });

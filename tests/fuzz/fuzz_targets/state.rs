@@ -6,7 +6,7 @@ use ip_masq_agent::host::state;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    if let Some(sources) = state::decode(text) {
+    if let Ok(sources) = state::decode(text) {
         assert!(sources.iter().map(|source| source.text.len()).sum::<usize>() < text.len());
         let _ = config::parse(&sources, &Flags::default());
     }

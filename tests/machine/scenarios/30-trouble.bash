@@ -31,6 +31,8 @@ broken_start() {
     equals 'ActiveState' "$(property ActiveState)" failed
     equals 'NRestarts' "$(property NRestarts)" 0
     contains "$(journal)" "$CONFIG:"
+    # What 'systemctl status' shows of it.
+    contains "$(property StatusText)" "failed: $CONFIG:"
     fails inside ip-masq-agent check
     no_traces
     inside systemctl reset-failed ip-masq-agent

@@ -1,6 +1,11 @@
 //! Foreign nat rules are read as they are, in the order in which the kernel asks them.
 
+mod iptables;
+mod keepers;
+mod malformed;
+#[path = "../namespace/mod.rs"]
 mod namespace;
+mod nft;
 
 use ip_masq_agent::host::nat_hooks;
 use ip_masq_agent::host::nfnetlink::Nfnetlink;
@@ -29,7 +34,7 @@ fn rules_of_nft_and_of_iptables_are_put_into_words() {
         found.before[..2],
         [
             "ip early post (priority 90): ip saddr 192.168.0.0/16 oifname \"ppp*\" masquerade comment \"dial-up\"",
-            "ip early post (priority 90): ip daddr != 203.0.113.0/24 l4proto tcp dport 25 snat",
+            "ip early post (priority 90): ip daddr != 203.0.113.0/24 tcp dport 25 snat to 198.51.100.2",
         ]
     );
     // iptables 1.8.9 writes the interface first, 1.8.11 the address.

@@ -1,0 +1,172 @@
+//! What becomes of masqueraded connections when our rules go, as it can be said beforehand.
+//!
+//! A connection that exists is translated packet by packet. The kernel does that for a family while two things are
+//! there: a rule that needs connection tracking, and a nat chain, wherever they are. Ours are both.
+
+use crate::policy::Family;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What stays that keeps a family's connections translated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keepers {
+    /// Where a rule is that needs connection tracking; `None` when none is known.
+    pub tracking: Option<String>,
+    /// Where a nat chain is; `None` when there is none.
+    pub translation: Option<String>,
+}
+
+/// What was found of each family, or why it could not be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AfterStop(pub Vec<(Family, Result<Keepers, String>)>);
+
+/// What a stop will do, as `status` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtStop {
+    /// What becomes of the rules.
+    pub rules: Rules,
+    /// What becomes of masqueraded connections, per family; nothing while the rules stay.
+    pub families: Vec<FamilyAtStop>,
+}
+
+/// What a stop will do to the connections of one family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilyAtStop {
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// What becomes of them.
+    pub connections: Connections,
+    /// Why, in words.
+    pub because: String,
+}
+
+/// What becomes of the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rules {
+    /// They stay in the kernel.
+    Kept,
+    /// They are taken out of it.
+    Removed,
+}
+
+/// What becomes of connections that are masqueraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connections {
+    /// They are translated until they end by themselves.
+    GoOn,
+    /// They are translated no longer: they break.
+    End,
+    /// The kernel could not be asked.
+    Unknown,
+}
+
+impl AtStop {
+    /// A stop that leaves the rules where they are.
+    pub fn keeping() -> Self {
+        AtStop { rules: Rules::Kept, families: Vec::new() }
+    }
+
+    /// A stop that removes the rules.
+    pub fn removing(after: &AfterStop) -> Self {
+        let families = after.0.iter().map(|(family, found)| FamilyAtStop {
+            family: family.to_string(),
+            connections: fate(found),
+            because: reason(found),
+        });
+        AtStop { rules: Rules::Removed, families: families.collect() }
+    }
+
+    /// The worst of the families.
+    pub fn connections(&self) -> Connections {
+        let is = |fate: &Connections| self.families.iter().any(|family| family.connections == *fate);
+        [Connections::End, Connections::Unknown].into_iter().find(is).unwrap_or(Connections::GoOn)
+    }
+}
+
+fn fate(found: &Result<Keepers, String>) -> Connections {
+    match found {
+        Ok(Keepers { tracking: Some(_), translation: Some(_) }) => Connections::GoOn,
+        Ok(_) => Connections::End,
+        Err(_) => Connections::Unknown,
+    }
+}
+
+fn reason(found: &Result<Keepers, String>) -> String {
+    match found {
+        Ok(Keepers { tracking: None, .. }) => "no other rule keeps connection tracking on".to_owned(),
+        Ok(Keepers { translation: None, .. }) => "no other nat chain keeps address translation on".to_owned(),
+        Ok(Keepers { tracking: Some(tracking), translation: Some(translation) }) => {
+            format!("'{tracking}' keeps connection tracking on, '{translation}' address translation")
+        }
+        Err(error) => format!("the rules of others can't be read: {error}"),
+    }
+}
+
+impl fmt::Display for AtStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rules == Rules::Kept {
+            return f.write_str("the rules stay: onStop is 'keep'");
+        }
+        f.write_str("the rules are removed")?;
+        let same = |other: &FamilyAtStop| {
+            self.families.iter().all(|one| (one.connections, &one.because) == (other.connections, &other.because))
+        };
+        for (place, one) in self.families.iter().enumerate() {
+            let family = match same(one) {
+                true if place > 0 => continue,
+                true => String::new(),
+                false => format!("{} ", one.family),
+            };
+            write!(f, "; masqueraded {family}connections {}: {}", one.connections, one.because)?;
+        }
+        f.write_str(if self.connections() == Connections::End { " ('onStop: keep' prevents it)" } else { "" })
+    }
+}
+
+impl fmt::Display for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Connections::GoOn => "go on",
+            Connections::End => "end with them",
+            Connections::Unknown => "may end with them",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keepers(tracking: Option<&str>, translation: Option<&str>) -> Result<Keepers, String> {
+        Ok(Keepers { tracking: tracking.map(str::to_owned), translation: translation.map(str::to_owned) })
+    }
+
+    #[test]
+    fn connections_go_on_only_where_tracking_and_translation_both_stay() {
+        let (rule, chain) = (Some("inet fw forward"), Some("ip nat POSTROUTING"));
+        let said = |v4: Result<Keepers, String>, v6: Result<Keepers, String>| {
+            let at_stop = AtStop::removing(&AfterStop(vec![(Family::V4, v4), (Family::V6, v6)]));
+            (at_stop.connections(), at_stop.to_string())
+        };
+        let go_on = "connections go on: 'inet fw forward' keeps connection tracking on, 'ip nat POSTROUTING' address \
+                     translation";
+        let remedy = " ('onStop: keep' prevents it)";
+        let both = keepers(rule, chain);
+        assert_eq!(
+            said(both.clone(), both.clone()),
+            (Connections::GoOn, format!("the rules are removed; masqueraded {go_on}"))
+        );
+        let (connections, text) = said(both.clone(), keepers(rule, None));
+        let end = "IPv6 connections end with them: no other nat chain keeps address translation on";
+        assert_eq!(connections, Connections::End);
+        assert_eq!(text, format!("the rules are removed; masqueraded IPv4 {go_on}; masqueraded {end}{remedy}"));
+        let (_, text) = said(keepers(None, None), keepers(None, chain));
+        let end = "connections end with them: no other rule keeps connection tracking on";
+        assert_eq!(text, format!("the rules are removed; masqueraded {end}{remedy}"));
+        assert_eq!(said(both, Err("no".to_owned())).0, Connections::Unknown);
+        assert_eq!(said(Err("no".to_owned()), keepers(None, None)).0, Connections::End);
+        assert_eq!(AtStop::keeping().to_string(), "the rules stay: onStop is 'keep'");
+    }
+}

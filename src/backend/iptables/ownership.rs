@@ -1,0 +1,191 @@
+//! Whose a chain is: ours, that of a Go agent that lives, or another program's. Pure.
+//!
+//! A chain is told by its rules. Ours, and those of Kubernetes' ip-masq-agent (the Go agent), have a comment that says so;
+//! what else stands in a chain of ours goes with the next repair.
+
+use super::parse::{Chain, ListedRule, Table};
+use super::render::{JUMP_COMMENT, KEEP_COMMENT, MASQUERADE_COMMENT, RenderedChain};
+use super::rule::{COMMENT_PREFIX, Target};
+use crate::ruleset::ChainName;
+use std::collections::BTreeSet;
+
+/// Why nothing may be written.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A chain of the name that is wanted, or what leads to it, is another program's.
+    Foreign {
+        /// What it is, in words.
+        message: String,
+        /// The chain that it stands in.
+        chain: String,
+    },
+    /// A Go agent that lives keeps the chain of this name.
+    Kept(String),
+}
+
+fn leads_to(rule: &ListedRule<'_>, chain: &str) -> bool {
+    rule.target.as_deref() == Some(chain)
+}
+
+/// The chains of a table, sorted by whose they are.
+#[derive(Debug)]
+pub struct Ownership<'a> {
+    /// Every chain that is ours, or a Go agent's that is gone.
+    ours: BTreeSet<&'a str>,
+    /// Chains that a Go agent may have written as they are.
+    go_shaped: BTreeSet<&'a str>,
+    /// Those of them that one keeps that lives.
+    kept: BTreeSet<&'a str>,
+}
+
+impl<'a> Ownership<'a> {
+    /// Sorts the chains of a table. `own` is the configured name of our chain, `kept` the chains of Go agents that live.
+    pub fn new(own: &ChainName, desired: &[RenderedChain], table: &Table<'a>, kept: &[String]) -> Self {
+        let chains = || table.chains.iter().filter(|chain| !chain.built_in);
+        let names = |wanted: &dyn Fn(&Chain<'a>) -> bool| {
+            chains().filter(|chain| wanted(chain)).map(|chain| chain.name).collect::<BTreeSet<&'a str>>()
+        };
+        let go_shaped = names(&is_go_shaped);
+        let kept: BTreeSet<_> =
+            go_shaped.iter().copied().filter(|name| kept.iter().any(|chain| chain == name)).collect();
+        let ours = names(&|chain| {
+            !kept.contains(chain.name)
+                && (desired.iter().any(|wanted| wanted.name == chain.name) && !is_foreign(chain)
+                    || is_ours(own, chain, table))
+        });
+        Ownership { ours, go_shaped, kept }
+    }
+
+    /// True for a chain that is ours.
+    pub fn is_ours(&self, chain: &str) -> bool {
+        self.ours.contains(chain)
+    }
+
+    /// True for a chain of a Go agent that lives.
+    pub fn is_kept(&self, chain: &str) -> bool {
+        self.kept.contains(chain)
+    }
+
+    /// True for a rule of POSTROUTING that leads to a chain of ours, or did, whatever its name. Only its comment says so.
+    pub fn has_jump(&self, rule: &ListedRule<'_>) -> bool {
+        rule.comment.as_deref().is_some_and(|comment| comment.starts_with(JUMP_COMMENT))
+            && !rule.target.as_deref().is_some_and(|chain| self.is_kept(chain))
+    }
+
+    /// Chains of a Go agent that lives, if one of that chain's name does.
+    pub fn go_shaped(&self) -> Vec<String> {
+        self.go_shaped.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// A rule of another program that leads to a chain. One in a chain of ours goes anyway.
+    fn user<'t>(&self, chain: &str, table: &'t Table<'a>) -> Option<(&'a str, &'t ListedRule<'a>)> {
+        let is_user = |(from, rule): &(&str, &ListedRule<'_>)| {
+            leads_to(rule, chain) && !rule.has_our_comment() && !self.is_ours(from)
+        };
+        table.rules().find(is_user)
+    }
+
+    /// # Errors
+    /// When a desired chain is there and another program's, or used by one, or a Go agent's that lives.
+    pub fn refuse(&self, desired: &[RenderedChain], table: &Table<'a>) -> Result<(), Refusal> {
+        for RenderedChain { name, .. } in desired {
+            if self.is_kept(name) {
+                return Err(Refusal::Kept(name.clone()));
+            }
+            let first = table.chain(name).filter(|chain| is_foreign(chain)).and_then(|chain| chain.rules.first());
+            let message = match (first, self.user(name, table)) {
+                (Some(rule), _) => {
+                    format!("chain '{name}' is not ip-masq-agent's: none of its rules is, as '-A {name} {}'", rule.spec)
+                }
+                (None, Some((from, rule))) => {
+                    let message = format!("chain '{name}' is used by a rule that is not ip-masq-agent's");
+                    let message = format!("{message}: '-A {from} {}'", rule.spec);
+                    return Err(Refusal::Foreign { message, chain: from.to_owned() });
+                }
+                (None, None) => continue,
+            };
+            return Err(Refusal::Foreign { message, chain: name.clone() });
+        }
+        Ok(())
+    }
+}
+
+/// True for a chain with rules of which none is ours.
+fn is_foreign(chain: &Chain<'_>) -> bool {
+    !chain.rules.is_empty() && chain.rules.iter().all(|rule| !rule.has_our_comment())
+}
+
+/// True for a chain with nothing but rules of ours, or some of them and our name. An empty chain can't tell by its rules
+/// whose it is, so its name does, or a rule of ours that leads to it.
+fn is_ours(own: &ChainName, chain: &Chain<'_>, table: &Table<'_>) -> bool {
+    let count = chain.rules.iter().filter(|rule| rule.has_our_comment()).count();
+    let bears_our_name = || {
+        own.has_part(chain.name) || table.rules().any(|(_, rule)| rule.has_our_comment() && leads_to(rule, chain.name))
+    };
+    match count {
+        0 => chain.rules.is_empty() && bears_our_name(),
+        _ => count == chain.rules.len() || bears_our_name(),
+    }
+}
+
+/// True for a chain that a Go agent may have written as it is: prefixes that return and a last rule that masquerades, each
+/// with the comment that it gives. Ours has others besides, unless it is configured to be the same.
+fn is_go_shaped(chain: &Chain<'_>) -> bool {
+    let says = |rule: &ListedRule<'_>, comment: &str| {
+        rule.comment.as_deref().and_then(|text| text.strip_prefix(COMMENT_PREFIX)) == Some(comment)
+    };
+    let is_the_agents = |rule: &ListedRule<'_>| {
+        let Some(value) = &rule.rule else { return false };
+        let is_plain = value.source.is_none() && value.out_interface.is_none() && value.set.is_none();
+        is_plain
+            && match value.target {
+                Target::Return => says(rule, KEEP_COMMENT),
+                Target::Masquerade { .. } => says(rule, MASQUERADE_COMMENT),
+                Target::Jump(_) | Target::Goto(_) => false,
+            }
+    };
+    chain.rules.last().is_some_and(|rule| says(rule, MASQUERADE_COMMENT)) && chain.rules.iter().all(is_the_agents)
+}
+
+/// Chains of ours that are not desired: another name, a chain behind a gate that is gone, that of a Go agent that is gone.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// To be emptied and removed.
+    pub whole: Vec<String>,
+    /// Another program's with rules of ours in it: those go. Name and verbatim rules.
+    pub mixed: Vec<(String, Vec<String>)>,
+    /// What stays, and why.
+    pub notes: Vec<String>,
+}
+
+impl Leftovers {
+    /// Finds them.
+    pub fn find(ownership: &Ownership<'_>, desired: &[RenderedChain], table: &Table<'_>) -> Self {
+        let mut found = Leftovers::default();
+        let candidates = table.chains.iter().filter(|chain| !chain.built_in && !ownership.is_kept(chain.name));
+        for chain in candidates.filter(|chain| desired.iter().all(|wanted| wanted.name != chain.name)) {
+            if ownership.is_ours(chain.name) {
+                match ownership.user(chain.name, table) {
+                    None => found.whole.push(chain.name.to_owned()),
+                    Some((from, rule)) => found.notes.push(format!(
+                        "chain '{}' of an agent stays: a rule that is not ip-masq-agent's leads to it: '-A {from} {}'",
+                        chain.name, rule.spec
+                    )),
+                }
+                continue;
+            }
+            let ours = chain.rules.iter().filter(|rule| rule.has_our_comment());
+            let ours: Vec<_> = ours.map(|rule| rule.spec.to_owned()).collect();
+            if !ours.is_empty() {
+                found.mixed.push((chain.name.to_owned(), ours));
+                found.notes.push(format!("chain '{}' stays: it holds rules that are not ip-masq-agent's", chain.name));
+            }
+        }
+        found
+    }
+
+    /// True for one of them.
+    pub fn hold(&self, chain: &str) -> bool {
+        self.whole.iter().any(|name| name == chain) || self.mixed.iter().any(|(name, _)| name == chain)
+    }
+}

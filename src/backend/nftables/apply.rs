@@ -1,0 +1,81 @@
+//! What a transaction makes of what there is. Pure: by this a plan is proved before it is sent, and what another
+//! program left of it is known half-way.
+
+use super::change::{Change, GUARD, Transaction};
+use super::interval::{Difference, Interval};
+use super::name::{ChainName, TableName};
+use super::stranger::Stranger;
+use super::table::{Chain, Main, Set, Table, Tables};
+use std::sync::Arc;
+
+impl Tables {
+    /// Makes the changes of a transaction.
+    pub fn apply(&mut self, transaction: &Transaction) {
+        for change in &transaction.changes {
+            match (transaction.table, change) {
+                (TableName::StandIn, Change::PutTable(_)) => self.stand_in = true,
+                (TableName::StandIn, Change::DeleteTable) => self.stand_in = false,
+                (TableName::StandIn, _) => {}
+                (TableName::Main, Change::DeleteTable) => self.main = Main::Absent,
+                (TableName::Main, Change::PutTable(flags)) => match &mut self.main {
+                    Main::Ours(table) => table.flags = *flags,
+                    Main::Absent | Main::Blank => self.main = Main::Ours(Table::empty(*flags)),
+                },
+                (TableName::Main, change) => {
+                    if let Main::Ours(table) = &mut self.main {
+                        table.apply(change);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Table {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::AddSet(name) => self.sets.push(Set { name: *name, elements: Some(Arc::default()) }),
+            Change::DeleteSet(name) => self.sets.retain(|set| set.name != *name),
+            Change::FlushSet(name) | Change::AddElements(name, _) | Change::DeleteElements(name, _) => {
+                if let Some(set) = self.sets.iter_mut().find(|set| set.name == *name) {
+                    set.elements = Some(changed(set.elements.as_deref().unwrap_or_default(), change));
+                }
+            }
+            Change::PutChain(name, hook) => match self.chain_mut(*name) {
+                Some(chain) => chain.hook = *hook,
+                None => self.chains.push(Chain { name: *name, hook: *hook, rules: Vec::new() }),
+            },
+            Change::FlushChain(name) => self.chain_mut(*name).into_iter().for_each(|chain| chain.rules.clear()),
+            Change::DeleteChain(name) => self.chains.retain(|chain| chain.name != *name),
+            Change::AddRule(name, rule) => {
+                self.chain_mut(*name).into_iter().for_each(|chain| chain.rules.push(rule.clone()));
+            }
+            Change::DeleteStranger(gone) => self.strangers.retain(|one| one != gone),
+            Change::PutGuard => self.strangers.extend(guard()),
+            Change::DeleteGuard => self.strangers.retain(|one| guard().all(|chain| chain != *one)),
+            Change::PutTable(_) | Change::DeleteTable | Change::FlushStranger(_) => {}
+        }
+    }
+
+    fn chain_mut(&mut self, name: ChainName) -> Option<&mut Chain> {
+        self.chains.iter_mut().find(|chain| chain.name == name)
+    }
+}
+
+/// No table has a guard for longer than a plan takes.
+fn guard() -> impl Iterator<Item = Stranger> {
+    GUARD.iter().map(|(name, ..)| Stranger::Chain((*name).to_owned()))
+}
+
+/// Elements after a change of them.
+fn changed(elements: &[Interval], change: &Change) -> Arc<[Interval]> {
+    match change {
+        Change::AddElements(_, more) => {
+            let mut all = [elements, more].concat();
+            all.sort_unstable();
+            all.into()
+        }
+        Change::DeleteElements(_, fewer) => Difference::between(fewer, elements).added.into(),
+        _ => Arc::default(),
+    }
+}

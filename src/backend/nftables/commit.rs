@@ -1,0 +1,192 @@
+//! A plan sent: its transactions one after the other, each at the generation that it was made for.
+
+use super::change::{Change, Transaction};
+use super::elements::{Expected, Probe};
+use super::interval;
+use super::name::{SetName, TableName};
+use super::observe::{self, Observation};
+use super::table::Tables;
+use super::{Known, Nftables, batch, plan};
+use crate::backend::{Error, ErrorKind};
+
+use std::mem::discriminant;
+use std::time::Instant;
+
+/// How often a transaction is sent again because another program committed a moment before.
+const ATTEMPTS: usize = 64;
+/// How many elements at each end of a change are asked for after its commit.
+const PROBES: usize = 16;
+
+/// Where a plan stands while it is sent.
+struct Progress {
+    /// The generation that the kernel should have.
+    generation: u32,
+    /// Another program committed in between.
+    disturbed: bool,
+}
+
+/// What must hold for a transaction to be sent again after another program's commit.
+#[derive(Clone, Copy)]
+enum Condition<'a> {
+    /// What is ours is as these transactions left it.
+    After(&'a [Transaction]),
+    /// The table is ours.
+    Ours,
+}
+
+/// Why a plan was not sent to its end.
+struct Stop {
+    error: Error,
+    /// Whether the transaction was made is not known.
+    silent: bool,
+}
+
+impl Nftables {
+    /// Sends a plan that was made for what was observed. Where it can't be brought to its end, what the first
+    /// transactions made goes again; the rules that were there are still there.
+    pub(super) fn send(&mut self, observed: &Observation, transactions: &[Transaction]) -> Result<(), Error> {
+        let doubted = match std::mem::replace(&mut self.known, Known::Nothing) {
+            Known::Read { doubted, .. } => doubted,
+            _ => None,
+        };
+        let mut progress = Progress { generation: observed.generation, disturbed: false };
+        for (number, transaction) in transactions.iter().enumerate() {
+            let (done, rest) = transactions.split_at(number);
+            let condition = Condition::After(done);
+            if let Err(stop) = self.send_one(&observed.tables, condition, transaction, &mut progress) {
+                return Err(self.take_back(&observed.tables, [done, rest], stop, progress));
+            }
+        }
+        let tables = after(&observed.tables, transactions);
+        let observation = Observation { generation: progress.generation, tables };
+        self.known = if progress.disturbed {
+            // No generation of the kernel's: the next look reads, and elements are only counted for a while.
+            let earlier = Observation { generation: 0, ..observation };
+            Known::Read { observation: earlier, doubted: Some(doubted.unwrap_or_else(Instant::now)) }
+        } else {
+            Known::Committed { observation, probes: probes(transactions), doubted }
+        };
+        Ok(())
+    }
+
+    /// Sends one transaction. Where another program committed in between and the condition holds, it is sent again.
+    fn send_one(
+        &mut self,
+        observed: &Tables,
+        condition: Condition<'_>,
+        transaction: &Transaction,
+        progress: &mut Progress,
+    ) -> Result<(), Stop> {
+        let mut expected = None;
+        let (batch, owners) = batch::write(transaction, progress.generation);
+        for _ in 0..ATTEMPTS {
+            let refusal = match self.netlink.commit(batch.clone().at(progress.generation)) {
+                Ok(()) => {
+                    progress.generation = next(progress.generation);
+                    return Ok(());
+                }
+                Err(refusal) => refusal,
+            };
+            let mut stop = Stop { silent: refusal.is_silence(), error: batch::explain(&refusal, transaction, &owners) };
+            if batch::refused(&refusal, transaction, &owners) == Some(&Change::PutGuard) {
+                // It is more than the rules need: the next plan does without.
+                self.may_guard = false;
+                stop.error.kind = ErrorKind::Busy;
+            }
+            if !batch::is_late(&refusal) {
+                return Err(stop);
+            }
+            let expected = expected.get_or_insert_with(|| match condition {
+                Condition::After(done) => after(observed, done),
+                Condition::Ours => observed.clone(),
+            });
+            let seen = self.look_again(expected).map_err(|error| Stop { error, silent: false })?;
+            let holds = match condition {
+                Condition::After(_) => seen.tables.agrees(expected),
+                Condition::Ours => seen.tables.table().is_some(),
+            };
+            if !holds {
+                return Err(stop);
+            }
+            (progress.generation, progress.disturbed) = (seen.generation, true);
+        }
+        let message = format!("other programs changed the rule set {ATTEMPTS} times in a row");
+        Err(Stop { error: Error::new(ErrorKind::Busy, message), silent: false })
+    }
+
+    /// What is ours now; elements are counted where the kernel counts them.
+    fn look_again(&mut self, expected: &Tables) -> Result<Observation, Error> {
+        let expected = expected.table().map(|table| Expected { table, probes: &[], counted: false });
+        observe::observe(&mut self.netlink, expected).map(|(observation, _)| observation)
+    }
+
+    /// Takes back what was made for rules that don't come.
+    fn take_back(
+        &mut self,
+        observed: &Tables,
+        [done, rest]: [&[Transaction]; 2],
+        stop: Stop,
+        mut progress: Progress,
+    ) -> Error {
+        let Stop { mut error, silent } = stop;
+        if silent {
+            return error;
+        }
+        let mut undo = plan::undo(observed, done, rest).into_iter();
+        let failed =
+            undo.any(|transaction| self.send_one(observed, Condition::Ours, &transaction, &mut progress).is_err());
+        let end = if failed { "what was made before it is removed by the next look" } else { "nothing was changed" };
+        error.message.push_str("; ");
+        error.message.push_str(end);
+        error
+    }
+}
+
+/// What transactions make of what there was.
+fn after(observed: &Tables, transactions: &[Transaction]) -> Tables {
+    let mut tables = observed.clone();
+    transactions.iter().for_each(|transaction| tables.apply(transaction));
+    tables
+}
+
+/// The generation after a commit; zero is left out (nf_tables_api.c).
+fn next(generation: u32) -> u32 {
+    generation.checked_add(1).unwrap_or(1)
+}
+
+/// The elements by which a commit is confirmed: those that it put in or took out, or of a large change its first and
+/// last ones. The kernel commits all of a batch or nothing.
+fn probes(transactions: &[Transaction]) -> Vec<(SetName, Probe)> {
+    let main = transactions.iter().filter(|transaction| transaction.table == TableName::Main);
+    let changes: Vec<_> = main.flat_map(|transaction| &transaction.changes).collect();
+    let mut probes: Vec<(SetName, Probe)> = Vec::new();
+    for (number, change) in changes.iter().enumerate() {
+        let (name, elements, present) = match change {
+            Change::DeleteElements(name, elements) => (*name, elements, false),
+            Change::AddElements(name, elements) => (*name, elements, true),
+            Change::DeleteSet(name) => {
+                probes.retain(|(set, _)| set != name);
+                continue;
+            }
+            _ => continue,
+        };
+        let is_piece_of_it = |other: &&Change| {
+            let name_of = |change: &Change| match change {
+                Change::DeleteElements(name, _) | Change::AddElements(name, _) => Some(*name),
+                _ => None,
+            };
+            name_of(other) == Some(name) && discriminant(*other) == discriminant(*change)
+        };
+        if changes[..number].iter().any(is_piece_of_it) && changes[number + 1..].iter().any(is_piece_of_it) {
+            continue;
+        }
+        let (first, last) = elements.split_at(elements.len().min(PROBES));
+        let sample = first.iter().chain(&last[last.len().saturating_sub(PROBES)..]);
+        for (address, bound) in sample.flat_map(|element| interval::bounds(*element, name.family)) {
+            // What was taken out and is put in again is there.
+            probes.retain(|(set, old)| (*set, old.address, old.bound) != (name, address, bound));
+            probes.push((name, Probe { address, bound, present }));
+        }
+    }
+    probes
+}

@@ -1,0 +1,139 @@
+//! What differs, in words for the journal. Pure.
+
+use super::change::{Change, Transaction};
+use super::interval::Difference;
+use super::name::{TABLE, TableName};
+use super::rule::Rule;
+use super::table::{Chain, Main, Table, TableFlags, Tables};
+use super::target::{Target, needs_new_table};
+
+/// So many rules of others are named with their text; of more only the number is said.
+const NAMED: usize = 5;
+
+/// What of a table is not in another one, by name.
+pub fn surplus(observed: &Table, target: Option<&Table>) -> Vec<String> {
+    let Some(target) = target else { return vec![format!("table inet {TABLE}")] };
+    let chains = observed.chains.iter().map(|chain| chain.name).filter(|name| target.chain(*name).is_none());
+    let sets = observed.sets.iter().map(|set| set.name).filter(|name| target.set(*name).is_none());
+    let strangers = observed.strangers.iter().filter(|one| !target.strangers.contains(one));
+    let ours = chains.map(|name| format!("chain {name}")).chain(sets.map(|name| format!("set {name}")));
+    ours.chain(strangers.map(ToString::to_string)).collect()
+}
+
+/// What differs, as the transactions tell it.
+pub fn words(transactions: &[Transaction], observed: &Tables, target: &Target) -> Vec<String> {
+    let mut words = match (&observed.main, &target.table) {
+        (Main::Absent | Main::Blank, None) => Vec::new(),
+        (Main::Absent | Main::Blank, Some(_)) => vec![format!("table inet {TABLE} is missing")],
+        (Main::Ours(_), None) => vec![format!("table inet {TABLE} is still there")],
+        (Main::Ours(there), Some(table)) if target.anew => anew(there, table),
+        (Main::Ours(there), Some(table)) => amended(transactions, there, table),
+    };
+    if observed.stand_in {
+        words.push(format!("table inet {} is still there", TableName::StandIn));
+    }
+    words
+}
+
+/// Why a table has to be made again.
+fn anew(there: &Table, target: &Table) -> Vec<String> {
+    if needs_new_table(there.flags, target.flags) {
+        let word = |flags: TableFlags| if flags.0 == 0 { "no flags".to_owned() } else { format!("flags {flags}") };
+        return vec![format!("table inet {TABLE} has {} and should have {}", word(there.flags), word(target.flags))];
+    }
+    there.strangers.iter().map(|one| format!("{one} is not as this version makes it")).collect()
+}
+
+fn amended(transactions: &[Transaction], there: &Table, target: &Table) -> Vec<String> {
+    let main = transactions.iter().filter(|transaction| transaction.table == TableName::Main);
+    let changes: Vec<_> = main.flat_map(|transaction| &transaction.changes).collect();
+    let mut words: Vec<String> = Vec::new();
+    for change in &changes {
+        let found = match change {
+            Change::FlushChain(name) => {
+                let both = there.chain(*name).zip(target.chain(*name));
+                both.map_or(Vec::new(), |(there, target)| emptied(there, target))
+            }
+            _ => word(change, &changes, there, target).into_iter().collect(),
+        };
+        words.extend(found.into_iter().filter(|word| !words.contains(word)).collect::<Vec<_>>());
+    }
+    words
+}
+
+/// Why the rules of a chain have to be written again: those that have to go by their text.
+fn emptied(there: &Chain, target: &Chain) -> Vec<String> {
+    let name = there.name;
+    let gone: Vec<&Rule> = there.rules.iter().filter(|rule| !target.rules.contains(rule)).collect();
+    if gone.is_empty() {
+        return vec![format!("the rules of chain {name} are not as they should be")];
+    }
+    let word = |rule: &&Rule| {
+        let kind = if rule.is_ours() { "rule too many" } else { "foreign rule" };
+        format!("chain {name} holds a {kind}: '{}'", rule.words())
+    };
+    let more = gone.len().saturating_sub(NAMED);
+    let named = gone.iter().take(NAMED).map(word);
+    named.chain((more > 0).then(|| format!("and {more} more"))).collect()
+}
+
+/// What was wrong, so that this change is needed; `None` when another change tells it.
+fn word(change: &Change, changes: &[&Change], there: &Table, target: &Table) -> Option<String> {
+    Some(match change {
+        Change::PutTable(flags) if flags.has(TableFlags::OWNER) && !there.flags.has(TableFlags::OWNER) => {
+            format!("table inet {TABLE} has no owner")
+        }
+        Change::PutTable(_) => format!("table inet {TABLE} is dormant"),
+        Change::AddSet(name) => {
+            match name.both().into_iter().find(|name| there.uses(*name) && there.set(*name).is_some()) {
+                Some(old) => {
+                    let elements =
+                        |table: &Table, name| table.set(name).and_then(|set| set.elements.clone()).unwrap_or_default();
+                    let difference = Difference::between(&elements(there, old), &elements(target, *name));
+                    format!("set {old} differs by {}", count(difference.count(), "element"))
+                }
+                None => format!("set {name} is missing"),
+            }
+        }
+        Change::FlushSet(name) => format!("set {name} holds elements that are no row of intervals"),
+        Change::DeleteSet(name) if name.both().iter().any(|name| target.set(*name).is_some()) => return None,
+        Change::DeleteSet(name) => format!("set {name} should not be there"),
+        Change::DeleteElements(name, elements) => {
+            format!("set {name} has {} too many", count(elements.len(), "element"))
+        }
+        Change::AddElements(name, elements) => {
+            there.set(*name)?.elements.as_ref()?;
+            format!("set {name} lacks {}", count(elements.len(), "element"))
+        }
+        Change::PutChain(name, hook) => match (there.chain(*name).and_then(|chain| chain.hook), hook) {
+            (Some(old), Some(new)) if old.priority != new.priority => {
+                format!("chain {name} has priority {} and should have {}", old.priority, new.priority)
+            }
+            (Some(_), _) => format!("chain {name} drops what no rule decides"),
+            (None, _) => format!("chain {name} is missing"),
+        },
+        Change::DeleteChain(name) if target.chain(*name).is_some() => return None,
+        Change::DeleteChain(name) => format!("chain {name} should not be there"),
+        Change::DeleteStranger(one) => format!("{one} is not of this version"),
+        Change::AddRule(name, _) => {
+            let told = |change: &&Change| match change {
+                Change::FlushChain(other) | Change::PutChain(other, _) => other == name,
+                _ => false,
+            };
+            if changes.iter().any(told) {
+                return None;
+            }
+            let missing = changes.iter().filter(|change| matches!(change, Change::AddRule(other, _) if other == name));
+            format!("chain {name} lacks {}", count(missing.count(), "rule"))
+        }
+        Change::DeleteTable
+        | Change::FlushChain(_)
+        | Change::FlushStranger(_)
+        | Change::PutGuard
+        | Change::DeleteGuard => return None,
+    })
+}
+
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,234 @@
+//! What our table should be, given what it is: the part of one family as desired, that of the other one as it is. Pure.
+
+use super::compile::{self, Part};
+use super::interval::{Difference, Interval};
+use super::name::{ChainName, SetName};
+use super::rule::Rule;
+use super::stranger::Stranger;
+use super::table::{Chain, Hook, Set, Table, TableFlags, rename};
+use crate::policy::Family;
+use std::sync::Arc;
+
+/// With more changed elements than this a set that rules look into is not changed but followed by another one. So many
+/// go into one transaction: for each element the kernel holds a notification of a page and more until the commit ends,
+/// if anybody on the machine listens to nf_tables, in whichever network namespace.
+pub const PIECE: usize = 10_000;
+
+/// The table that we want; none at all where nothing is desired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// It.
+    pub table: Option<Table>,
+    /// The same with other names for sets, on the way to it.
+    pub via: Option<Table>,
+    /// What is there can't be changed into it.
+    pub anew: bool,
+}
+
+/// The target of a plan for one family, for which nothing is desired where there is no `part`.
+pub fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: TableFlags) -> Target {
+    let nothing = Table::empty(flags);
+    let there = observed.unwrap_or(&nothing);
+    let mut kept = Kept::of(there, family);
+    let base = there.chain(ChainName::Postrouting);
+    let (Some(priority), true) = (
+        part.as_ref().map(|part| part.priority).or_else(|| Some(base?.hook?.priority)),
+        part.is_some() || !kept.chains.is_empty(),
+    ) else {
+        return Target { table: None, via: None, anew: false };
+    };
+    // What is going to be taken away need not have other flags first.
+    let flags = if part.is_some() { flags } else { there.flags };
+    let mut anew = observed.is_some() && needs_new_table(there.flags, flags);
+    let wanted = part.is_some();
+    let mut remains = Remains::default();
+    let part = match part {
+        Some(part) => {
+            let unseen = !kept.is_ours();
+            let part = named(part, there).unwrap_or_else(|part| {
+                anew = true;
+                part
+            });
+            if unseen {
+                remains = Remains::of(there, &part);
+            }
+            part
+        }
+        None => {
+            kept.drop_foreign_rules();
+            Part { family, priority, chains: Vec::new(), sets: Vec::new() }
+        }
+    };
+    let base = base_chain(base, priority, &part, &kept);
+    let needed = std::iter::once(&base).chain(&kept.chains).chain(&part.chains);
+    anew |= needed.map(|chain| chain.name.to_string()).any(|name| there.strangers.contains(&Stranger::Chain(name)));
+    anew |= wanted && remains.strangers.is_empty() && there.strangers.iter().any(Stranger::is_nameless);
+    if anew {
+        kept.drop_what_we_never_write();
+        remains = Remains::default();
+    }
+    let chains = std::iter::once(base).chain(kept.chains).chain(part.chains).chain(remains.chains).collect();
+    let sets = kept.sets.into_iter().chain(part.sets).chain(remains.sets).collect();
+    let table = Table { flags, chains, sets, strangers: remains.strangers };
+    match at_once(there, &table) {
+        _ if anew => Target { table: Some(table), via: None, anew },
+        None => Target { table: Some(table), via: None, anew },
+        Some((moved, true)) => Target { table: Some(table), via: Some(moved), anew },
+        Some((moved, false)) => Target { table: Some(moved), via: None, anew },
+    }
+}
+
+/// Elements count a moment after the rules of their transaction, and those of one set after those of another: what
+/// changes more than one of these together goes by sets of the other names, which rules take up all at once. Says, too,
+/// whether they are short enough to come back to their names.
+fn at_once(there: &Table, table: &Table) -> Option<(Table, bool)> {
+    if !there.is_in_force() || !there.is_understood() {
+        return None;
+    }
+    let changed = |set: &&Set| {
+        let wanted = set.elements.clone().unwrap_or_default();
+        there.uses(set.name) && there.set(set.name).is_some_and(|old| changes(old, &wanted) > 0)
+    };
+    let changed: Vec<&Set> = table.sets.iter().filter(changed).collect();
+    let has_same_rules = table.chains.len() == there.chains.len()
+        && table.chains.iter().all(|chain| there.chain(chain.name) == Some(chain));
+    if changed.is_empty() || changed.len() == 1 && has_same_rules {
+        return None;
+    }
+    let mut moved = table.clone();
+    for set in &changed {
+        let other = SetName { second: !set.name.second, ..set.name };
+        if there.set(other).is_some() {
+            return None;
+        }
+        moved.rename(set.name, other);
+    }
+    let count: usize = changed.iter().filter_map(|set| set.elements.as_ref()).map(|elements| elements.len()).sum();
+    Some((moved, count <= PIECE))
+}
+
+/// The kernel lets a table go to sleep and wake up, and be adopted when its owner has died, which took the owner flag
+/// away with it. Whether it outlives its owner is said once, when it is made.
+pub fn needs_new_table(observed: TableFlags, target: TableFlags) -> bool {
+    observed.has(TableFlags::PERSIST) != target.has(TableFlags::PERSIST)
+        || observed.has(TableFlags::OWNER) && !target.has(TableFlags::OWNER)
+}
+
+/// The dispatches that are there stay in their order: no flow sees both.
+fn base_chain(observed: Option<&Chain>, priority: i32, part: &Part, kept: &Kept) -> Chain {
+    let is_there = |family| {
+        let first = ChainName::Part(family, 1);
+        part.chains.iter().chain(&kept.chains).any(|chain| chain.name == first)
+    };
+    let wanted: Vec<_> = Family::ALL.into_iter().filter(|family| is_there(*family)).map(compile::dispatch).collect();
+    let mut rules: Vec<Rule> = Vec::new();
+    for rule in observed.iter().flat_map(|base| &base.rules).chain(&wanted) {
+        if wanted.contains(rule) && !rules.contains(rule) {
+            rules.push(rule.clone());
+        }
+    }
+    Chain { name: ChainName::Postrouting, hook: Some(Hook { priority, accepts: true }), rules }
+}
+
+/// What there is of the family that is not planned for.
+struct Kept {
+    chains: Vec<Chain>,
+    sets: Vec<Set>,
+}
+
+impl Kept {
+    fn of(there: &Table, family: Family) -> Self {
+        let other = |found: Option<Family>| found.is_some_and(|found| found != family);
+        Kept {
+            chains: there.chains.iter().filter(|chain| other(chain.name.family())).cloned().collect(),
+            sets: there.sets.iter().filter(|set| other(Some(set.name.family))).cloned().collect(),
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.chains.iter().all(|chain| chain.rules.iter().all(Rule::is_ours))
+    }
+
+    fn drop_foreign_rules(&mut self) {
+        self.chains.iter_mut().for_each(|chain| chain.rules.retain(Rule::is_ours));
+    }
+
+    fn drop_what_we_never_write(&mut self) {
+        let (written, unwritten): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.sets).into_iter().partition(|set| set.elements.is_some());
+        self.sets = written;
+        let looks = |rule: &Rule| unwritten.iter().any(|set| rule.looks_into(set.name));
+        self.chains.iter_mut().for_each(|chain| chain.rules.retain(|rule| rule.is_ours() && !looks(rule)));
+    }
+}
+
+/// What a plan has to leave because rules of the other family may refer to it that we don't understand. The plan of
+/// that family throws them out, and the next one of this family the rest.
+#[derive(Default)]
+struct Remains {
+    chains: Vec<Chain>,
+    sets: Vec<Set>,
+    strangers: Vec<Stranger>,
+}
+
+impl Remains {
+    fn of(there: &Table, part: &Part) -> Self {
+        let gone =
+            |name: ChainName| name.family() == Some(part.family) && part.chains.iter().all(|chain| chain.name != name);
+        let unused = |name: SetName| name.family == part.family && part.sets.iter().all(|set| set.name != name);
+        let emptied = |chain: &Chain| Chain { rules: Vec::new(), ..chain.clone() };
+        Remains {
+            chains: there.chains.iter().filter(|chain| gone(chain.name)).map(emptied).collect(),
+            sets: there.sets.iter().filter(|set| unused(set.name)).cloned().collect(),
+            strangers: there.strangers.clone(),
+        }
+    }
+}
+
+/// The same part with names for its sets under which they can be had.
+///
+/// # Errors
+/// The part as it is, when a set has none.
+fn named(mut part: Part, there: &Table) -> Result<Part, Part> {
+    let mut names = Vec::with_capacity(part.sets.len());
+    let mut room = PIECE;
+    for set in &part.sets {
+        let wanted = set.elements.clone().unwrap_or_default();
+        let Some(name) = name(set.name, &wanted, there, room) else { return Err(part) };
+        if there.is_in_force() && there.uses(name) {
+            room -= there.set(name).map_or(0, |there| changes(there, &wanted)).min(room);
+        }
+        names.push((set.name, name));
+    }
+    for (usual, name) in names {
+        rename(&mut part.sets, &mut part.chains, usual, name);
+    }
+    Ok(part)
+}
+
+/// The name of a set: that of one which is right or can be changed at once, else one that nobody looks into.
+fn name(usual: SetName, wanted: &Arc<[Interval]>, there: &Table, room: usize) -> Option<SetName> {
+    let taken = |name: &SetName| {
+        let name = name.to_string();
+        there.strangers.iter().any(|stranger| matches!(stranger, Stranger::Set(set, _) if *set == name))
+    };
+    let names: Vec<_> = usual.both().into_iter().filter(|name| !taken(name)).collect();
+    let live = there.is_in_force();
+    let changes = |name: SetName| there.set(name).map(|set| changes(set, wanted));
+    let is_right = |name: &&SetName| changes(**name) == Some(0);
+    let is_near = |name: &&SetName| there.uses(**name) && changes(**name).is_some_and(|count| count <= room);
+    let is_free =
+        |name: &&SetName| there.set(**name).is_none() || !live || there.is_understood() && !there.uses(**name);
+    let found = names.iter().find(is_right).or_else(|| names.iter().find(is_near));
+    found.or_else(|| names.iter().find(is_free)).copied()
+}
+
+/// How many elements have to come or go.
+fn changes(set: &Set, wanted: &Arc<[Interval]>) -> usize {
+    match &set.elements {
+        Some(elements) if Arc::ptr_eq(elements, wanted) || elements == wanted => 0,
+        Some(elements) => Difference::between(elements, wanted).count(),
+        // Something besides them at least.
+        None => wanted.len() + 1,
+    }
+}

@@ -1,0 +1,479 @@
+//! One value of one key: is it what the key wants, and if not, what was probably meant. What a type of value is, is said
+//! here once.
+
+use super::diagnostic::{Lines, Place, Problems, TEXT_WIDTH, bounded, quoted, short, visible};
+use super::document::{self, Node, SyntaxError, Value as Found};
+use super::duration::{DurationError, parse_go_duration};
+use super::keys::{Key, nearest};
+use super::settings::{BackendChoice, Choice, OnStop, RuleWatch, TableOwner};
+use crate::policy::{InterfacePattern, InterfacePatternError, PortRanges, PortRangesError, Prefix, PrefixError};
+use crate::ruleset::{ChainName, JumpPosition};
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::time::Duration;
+
+/// The shortest and the longest `resyncInterval`.
+const RESYNC: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+
+/// A value and where it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'p> {
+    /// A file, by its number.
+    File(u32, &'p Lines<'p>),
+    /// A flag.
+    Flag(Key),
+    /// The program itself.
+    Default,
+}
+
+/// Reads the values of one key, and reports what makes no sense.
+#[derive(Debug)]
+pub struct Reader<'p> {
+    /// What messages call the value: a key, or the path of keys to it.
+    pub name: Cow<'p, str>,
+    /// Where it comes from.
+    pub source: Source<'p>,
+    /// What is wrong so far.
+    pub problems: &'p mut Problems,
+}
+
+impl<'p> Reader<'p> {
+    /// For a file as a whole.
+    pub fn of_file(number: u32, lines: &'p Lines<'p>, problems: &'p mut Problems) -> Self {
+        Reader { name: "".into(), source: Source::File(number, lines), problems }
+    }
+
+    /// The same for one key of a map.
+    pub fn of_key(&mut self, key: &str) -> Reader<'_> {
+        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        Reader { name: name.into(), source: self.source, problems: self.problems }
+    }
+
+    /// Where a byte of the source is.
+    pub fn place(&self, offset: u32) -> Place {
+        match self.source {
+            Source::File(source, _) => Place::File { source, offset },
+            Source::Flag(key) => Place::Flag(key),
+            Source::Default => Place::Default,
+        }
+    }
+
+    /// Reports what is wrong at a byte of the source.
+    pub fn report(&mut self, offset: u32, message: impl Display) {
+        self.problems.report(self.place(offset), &self.name, message);
+    }
+
+    /// Reports what is wrong with the text itself.
+    pub fn report_syntax(&mut self, error: &SyntaxError) {
+        let message = match (error.first, self.source) {
+            (Some(first), Source::File(_, lines)) => {
+                format!("{}, first in line {}", error.message, lines.line(first as u32))
+            }
+            _ => error.message.clone(),
+        };
+        self.report(error.offset as u32, message);
+    }
+
+    fn wrong<T>(&mut self, node: &Node, message: impl Display) -> Option<T> {
+        self.report(node.offset, message);
+        None
+    }
+
+    /// Says what was expected and what was found instead. Nodes that are broken were reported already.
+    pub fn expected<T>(&mut self, node: &Node, expected: &str, hint: &str) -> Option<T> {
+        match &node.value {
+            Found::Broken => None,
+            Found::Null => self.wrong(node, format!("expected {expected}, found nothing{hint}")),
+            found => self.wrong(node, format!("expected {expected}, found {}{hint}", found.describe())),
+        }
+    }
+
+    /// The items of a list.
+    pub fn items<'n, 't>(&mut self, node: &'n Node<'t>) -> Option<&'n [Node<'t>]> {
+        match &node.value {
+            Found::List(items) => Some(items),
+            Found::Null => self.expected(node, "a list", "; write [] for an empty list, or leave the key out"),
+            Found::Text(text) => {
+                let words = || text.split([',', ' ']).filter(|word| !word.is_empty());
+                let hint = match words().next() {
+                    None => "; write [] for an empty list".to_owned(),
+                    // Longer than what a message shows of a text.
+                    Some(_) if text.len() > TEXT_WIDTH => "; write [\"…\", \"…\"]".to_owned(),
+                    Some(_) => format!("; write [\"{}\"]", words().collect::<Vec<_>>().join("\", \"")),
+                };
+                self.expected(node, "a list", &hint)
+            }
+            _ => self.expected(node, "a list", ""),
+        }
+    }
+
+    /// Text that is meant as text.
+    pub fn text<'n>(&mut self, node: &'n Node, expected: &str) -> Option<&'n str> {
+        match &node.value {
+            Found::Text(text) => Some(text),
+            Found::Number(text) => {
+                self.expected(node, expected, &format!("; write \"{}\" if it is meant as text", short(text)))
+            }
+            Found::Null => self.expected(node, expected, "; leave the key out for its default"),
+            _ => self.expected(node, expected, ""),
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn switch(&mut self, node: &Node) -> Option<bool> {
+        let expected = "true or false";
+        match &node.value {
+            Found::Bool(value) => Some(*value),
+            Found::Text(text) | Found::Number(text) => match meant_switch(text) {
+                Some(value) if text.eq_ignore_ascii_case(value) => {
+                    self.expected(node, expected, &format!("; write {value} without quotes"))
+                }
+                Some(value) => self.expected(node, expected, &format!("; write {value}")),
+                None => self.expected(node, expected, ""),
+            },
+            Found::Null => self.expected(node, expected, "; leave the key out for its default"),
+            _ => self.expected(node, expected, ""),
+        }
+    }
+
+    /// A CIDR.
+    pub fn prefix(&mut self, node: &Node) -> Option<Prefix> {
+        let text = match &node.value {
+            Found::Text(text) => text,
+            Found::Null => return self.expected(node, "a CIDR", "; remove the empty item"),
+            Found::Map(_) => return self.expected(node, "a CIDR", "; put the CIDR in quotes if it ends in ':'"),
+            _ => return self.expected(node, "a CIDR", ""),
+        };
+        match text.parse() {
+            Ok(prefix) => Some(prefix),
+            Err(error) => self.wrong(node, refusal(text, &error, &prefix_hint(text, &error))),
+        }
+    }
+
+    /// An interface pattern.
+    pub fn interface(&mut self, node: &Node) -> Option<InterfacePattern> {
+        let text = match &node.value {
+            Found::Null => return self.expected(node, "an interface name", "; remove the empty item"),
+            _ => self.text(node, "an interface name")?,
+        };
+        match text.parse() {
+            Ok(pattern) => Some(pattern),
+            Err(error) => self.wrong(node, refusal(text, &error, &interface_hint(text, &error))),
+        }
+    }
+
+    /// A duration from 1 s to 24 h.
+    pub fn duration(&mut self, node: &Node) -> Option<Duration> {
+        let expected = "a duration such as 60s";
+        if let Found::Number(text) = &node.value {
+            let seconds = text.parse().is_ok_and(|seconds| RESYNC.contains(&Duration::from_secs(seconds)));
+            let meant: &str = if seconds { text } else { "60" };
+            return self.expected(node, expected, &format!(" without a unit; write {meant}s"));
+        }
+        let text = self.text(node, expected)?;
+        let nanoseconds = match parse_go_duration(text) {
+            Ok(nanoseconds) => nanoseconds,
+            Err(error) => return self.wrong(node, refusal(text, &error, &duration_hint(text, &error))),
+        };
+        let value = u64::try_from(nanoseconds).map(Duration::from_nanos).ok();
+        match value {
+            Some(value) if RESYNC.contains(&value) => Some(value),
+            Some(value) => {
+                let plainly = humantime::format_duration(value).to_string();
+                let plainly = if plainly == *text { String::new() } else { format!(" ({plainly})") };
+                self.wrong(node, format!("{}{plainly} is not between 1s and 24h", quoted(text)))
+            }
+            None => self.wrong(node, format!("{} is negative, not between 1s and 24h", quoted(text))),
+        }
+    }
+
+    /// A whole number from 0, in decimal.
+    pub fn count(&mut self, node: &Node) -> Option<u64> {
+        let expected = "a whole number such as 64";
+        match &node.value {
+            Found::Number(text) if text.len() > 1 && text.starts_with('0') && is_digits(text) => {
+                self.expected(node, expected, "; leave out the leading zeros")
+            }
+            Found::Number(text) => match text.parse() {
+                Ok(number) if is_digits(text) => Some(number),
+                _ => self.expected(node, expected, ""),
+            },
+            Found::Text(text) if is_digits(text) => {
+                self.expected(node, expected, &format!("; write {} without quotes", quoted(text).trim_matches('\'')))
+            }
+            Found::Null => self.expected(node, expected, "; leave the key out for no limit"),
+            _ => self.expected(node, expected, ""),
+        }
+    }
+
+    /// The name of a chain.
+    pub fn chain(&mut self, node: &Node) -> Option<ChainName> {
+        let text = self.text(node, "the name of a chain")?;
+        text.parse().map_or_else(|error| self.wrong(node, refusal(text, &error, "")), Some)
+    }
+
+    /// Port ranges.
+    pub fn ports(&mut self, node: &Node) -> Option<PortRanges> {
+        let text = self.text(node, "port ranges such as \"1024-65535\"")?;
+        match text.parse() {
+            Ok(ranges) => Some(ranges),
+            Err(error) => self.wrong(node, refusal(text, &error, &ports_hint(text, &error))),
+        }
+    }
+
+    /// One of a few words.
+    pub fn choice<C: Choice>(&mut self, node: &Node) -> Option<C> {
+        let words: Vec<&str> = C::ALL.iter().map(|(word, _)| *word).collect();
+        let expected = format!("one of {}", words.join(", "));
+        let Found::Text(text) = &node.value else {
+            return self.expected(node, &expected, "");
+        };
+        if let Some((_, value)) = C::ALL.iter().find(|(word, _)| word == text) {
+            return Some(*value);
+        }
+        let hint = nearest(text, words).map(|word| format!("; did you mean {word}?")).unwrap_or_default();
+        self.expected(node, &expected, &hint)
+    }
+}
+
+/// What kind of value a key has.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// A list of CIDRs.
+    Cidrs,
+    /// A list of interface patterns.
+    Interfaces,
+    /// A list of maps.
+    Maps,
+    /// `true` or `false`.
+    Switch,
+    /// A duration as Go writes it.
+    Duration,
+    /// A whole number from 0.
+    Count,
+    /// The name of a chain.
+    Chain,
+    /// Port ranges, `a-b,c`.
+    Ports,
+    /// Any text.
+    Text,
+    /// One of a few words.
+    Choice(fn() -> Vec<&'static str>),
+}
+
+impl Kind {
+    /// True for lists: files join them, a flag replaces them.
+    pub fn is_list(self) -> bool {
+        matches!(self, Kind::Cidrs | Kind::Interfaces | Kind::Maps)
+    }
+
+    /// The placeholder of the value in `--help`.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Kind::Cidrs => "CIDR",
+            Kind::Interfaces => "NAME",
+            Kind::Maps => "MAP",
+            Kind::Switch => "true|false",
+            Kind::Duration => "DURATION",
+            Kind::Count => "N",
+            Kind::Chain => "CHAIN",
+            Kind::Ports => "A-B,C",
+            Kind::Text => "TEXT",
+            Kind::Choice(_) => "WORD",
+        }
+    }
+
+    /// The values of a flag as a file would have said them.
+    pub fn flag_node(self, values: &[String]) -> Node<'_> {
+        let node = |value| Node { offset: 0, value };
+        let last = values.last().map(String::as_str).unwrap_or_default();
+        node(match self {
+            Kind::Cidrs | Kind::Interfaces => {
+                let items = values.iter().filter(|text| !text.is_empty()).flat_map(|text| text.split(','));
+                Found::List(items.map(|text| node(Found::Text(text.into()))).collect())
+            }
+            Kind::Maps => Found::List(values.iter().map(|text| document::value(text)).collect()),
+            Kind::Switch | Kind::Count | Kind::Duration => document::plain(last),
+            Kind::Chain | Kind::Ports | Kind::Text | Kind::Choice(_) => Found::Text(last.into()),
+        })
+    }
+}
+
+/// A type of value that a key can have.
+pub trait Value: Default {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// Adds what a file or flag says to what was said before it. False when that makes no sense, which was reported.
+    fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool;
+}
+
+/// A type of item that a list can have.
+pub trait Item: Sized {
+    /// The kind of the list.
+    const KIND: Kind;
+
+    /// Reads one; `None` when it makes no sense, which was reported.
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self>;
+}
+
+/// Lists are joined by files and replaced by flags.
+impl<T: Item> Value for Vec<Placed<T>> {
+    const KIND: Kind = T::KIND;
+
+    fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
+        let Some(items) = reader.items(node) else { return false };
+        if matches!(reader.source, Source::Flag(_)) {
+            *slot = None;
+        }
+        let joined = slot.get_or_insert_default();
+        joined.reserve(items.len());
+        for (number, node) in items.iter().enumerate() {
+            let value = match T::KIND {
+                Kind::Maps => {
+                    let name = format!("{}[{}]", reader.name, number + 1).into();
+                    T::read(node, &mut Reader { name, source: reader.source, problems: reader.problems })
+                }
+                _ => T::read(node, reader),
+            };
+            joined.extend(value.map(|value| Placed { value, place: reader.place(node.offset) }));
+        }
+        true
+    }
+}
+
+/// Of anything else the last one stays.
+macro_rules! scalar {
+    ($($type:ty: $kind:expr, $read:expr;)*) => {$(
+        impl Value for $type {
+            const KIND: Kind = $kind;
+
+            fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
+                let read: fn(&mut Reader<'_>, &Node<'_>) -> Option<$type> = $read;
+                let value = read(reader, node);
+                let read = value.is_some();
+                *slot = value.or(slot.take());
+                read
+            }
+        }
+    )*};
+}
+
+scalar! {
+    bool: Kind::Switch, |reader, node| reader.switch(node);
+    Duration: Kind::Duration, |reader, node| reader.duration(node);
+    ChainName: Kind::Chain, |reader, node| reader.chain(node);
+    String: Kind::Text, |reader, node| reader.text(node, "text").map(str::to_owned);
+    Option<PortRanges>: Kind::Ports, |reader, node| reader.ports(node).map(Some);
+    Option<Placed<u64>>: Kind::Count, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.count(node).map(|value| Some(Placed { value, place }))
+    };
+    BackendChoice: Kind::Choice(names::<BackendChoice>), |reader, node| reader.choice(node);
+    JumpPosition: Kind::Choice(names::<JumpPosition>), |reader, node| reader.choice(node);
+    RuleWatch: Kind::Choice(names::<RuleWatch>), |reader, node| reader.choice(node);
+    TableOwner: Kind::Choice(names::<TableOwner>), |reader, node| reader.choice(node);
+    OnStop: Kind::Choice(names::<OnStop>), |reader, node| reader.choice(node);
+}
+
+fn names<C: Choice>() -> Vec<&'static str> {
+    C::ALL.iter().map(|(name, _)| *name).collect()
+}
+
+impl Item for Prefix {
+    const KIND: Kind = Kind::Cidrs;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.prefix(node)
+    }
+}
+
+impl Item for InterfacePattern {
+    const KIND: Kind = Kind::Interfaces;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.interface(node)
+    }
+}
+
+/// What is wrong with a text, which is named once.
+fn refusal(text: &str, error: &impl Display, hint: &str) -> String {
+    let error = bounded(error.to_string());
+    let named = !text.is_empty() && error.contains(text);
+    let subject = if named { String::new() } else { format!("{}: ", quoted(text)) };
+    format!("{subject}{}{hint}", visible(&error))
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn meant_switch(text: &str) -> Option<&'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "y" | "t" | "1" | "enable" | "enabled" => Some("true"),
+        "false" | "no" | "off" | "n" | "f" | "0" | "disable" | "disabled" => Some("false"),
+        _ => None,
+    }
+}
+
+fn prefix_hint(text: &str, error: &PrefixError) -> String {
+    if let Some(prefix) = error.suggestion() {
+        return format!("; did you mean {prefix}?");
+    }
+    match error {
+        PrefixError::LeadingZero => "; octal to some readers, decimal to others".to_owned(),
+        _ if text.contains(',') => "; write one CIDR per item".to_owned(),
+        PrefixError::Space => match text.trim().parse::<Prefix>() {
+            Ok(prefix) => format!("; did you mean {prefix}?"),
+            Err(_) => String::new(),
+        },
+        _ if !text.is_ascii() => foreign_letter(text),
+        _ => String::new(),
+    }
+}
+
+/// What came with a text that was copied from a page looks like a digit, a quote or a dash, or like nothing.
+fn foreign_letter(text: &str) -> String {
+    let letter = text.chars().find(|letter| !letter.is_ascii()).map(u32::from).unwrap_or_default();
+    format!("; it has the character U+{letter:04X}, which is not ASCII")
+}
+
+fn interface_hint(text: &str, error: &InterfacePatternError) -> String {
+    match error {
+        InterfacePatternError::Character('*') if text.ends_with('*') => {
+            format!("; did you mean {}?", short(&text.replace('*', "+")))
+        }
+        InterfacePatternError::Character(',' | ' ') => "; write one name per item".to_owned(),
+        InterfacePatternError::Empty if text == "+" => "; leave the list empty for all interfaces".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn duration_hint(text: &str, error: &DurationError) -> String {
+    match error {
+        DurationError::MissingUnit if is_digits(text) => format!("; did you mean {}s?", short(text)),
+        DurationError::UnknownUnit(unit) if unit.trim() != unit => "; leave out the space".to_owned(),
+        DurationError::Invalid => "; write 60s or 1h30m".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn ports_hint(text: &str, error: &PortRangesError) -> String {
+    match error {
+        PortRangesError::Backwards(range) => format!("; did you mean {range}?"),
+        PortRangesError::Order(_) => "; sort the ranges and join those that overlap".to_owned(),
+        PortRangesError::Port(_) if !text.is_ascii() => foreign_letter(text),
+        PortRangesError::Port(_) if text.contains(' ') => "; leave out the spaces".to_owned(),
+        PortRangesError::Port(_) if text.contains(':') => "; write a range as 1024-65535".to_owned(),
+        _ => String::new(),
+    }
+}

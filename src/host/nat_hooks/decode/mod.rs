@@ -1,0 +1,169 @@
+//! A tolerant decoder for rules that others wrote: what it knows it says, what it does not know it names.
+//!
+//! An expression of nf_tables is said in the words of `nft list ruleset`; an extension of iptables, which nf_tables
+//! only carries, in those of `iptables-save`. `…` stands for what is not understood. Layouts:
+//! `linux/netfilter/nf_tables.h`. Nothing here is ever written back.
+
+mod extension;
+mod field;
+mod fields;
+mod nat;
+pub mod set;
+pub mod tracking;
+mod words;
+
+use crate::host::nfnetlink::message::{Attribute, Attributes, Malformed, Message};
+use set::Set;
+
+/// The parts of a chain that say where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// `nfgen_family`: 1 inet, 2 ip, 10 ip6.
+    pub family: u8,
+    /// The table's name.
+    pub table: String,
+    /// The chain's name.
+    pub name: String,
+    /// True for a nat chain at any hook.
+    pub is_nat: bool,
+    /// The priority, for a nat chain at the postrouting hook; `None` for every other chain.
+    pub nat_postrouting_priority: Option<i32>,
+}
+
+/// One rule in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The rule in words; `…` for what is not understood.
+    pub text: String,
+    /// The comment, where it has one.
+    pub comment: Option<String>,
+}
+
+/// What rules name by number, or by a name that says nothing.
+pub trait References {
+    /// The name of an interface.
+    fn interface(&mut self, index: u32) -> Option<String>;
+    /// The name of an ipset.
+    fn ipset(&mut self, index: u16) -> Option<String>;
+    /// A set or map of the rule's table, with its elements if it is anonymous.
+    fn set(&mut self, name: &str) -> Option<&Set>;
+}
+
+/// Nothing that is referred to is known.
+impl References for () {
+    fn interface(&mut self, _index: u32) -> Option<String> {
+        None
+    }
+
+    fn ipset(&mut self, _index: u16) -> Option<String> {
+        None
+    }
+
+    fn set(&mut self, _name: &str) -> Option<&Set> {
+        None
+    }
+}
+
+/// The family of a table for IPv4 and IPv6.
+pub const INET: u8 = libc::NFPROTO_INET as u8;
+const NAT_POSTROUTING: u32 = 4;
+
+/// Reads an NFT_MSG_NEWCHAIN.
+///
+/// # Errors
+/// When it is malformed.
+pub fn chain(message: &Message<'_>) -> Result<Chain, Malformed> {
+    let family = message.payload.first().copied().ok_or(Malformed("a chain without its family"))?;
+    let (mut table, mut name, mut kind, mut hook) = (String::new(), String::new(), String::new(), None);
+    for attribute in message.attributes()? {
+        let attribute = attribute?;
+        match attribute.kind {
+            1 => table = attribute.text(),
+            3 => name = attribute.text(),
+            4 => hook = Some(attribute.nested()),
+            7 => kind = attribute.text(),
+            _ => {}
+        }
+    }
+    let is_nat = kind == "nat" && hook.is_some();
+    let mut priority = None;
+    if let Some(hook) = hook
+        && is_nat
+        && number(&hook, 1)? == Some(NAT_POSTROUTING)
+    {
+        priority = number(&hook, 2)?.map(u32::cast_signed);
+    }
+    Ok(Chain { family, table, name, is_nat, nat_postrouting_priority: priority })
+}
+
+/// Reads an NFT_MSG_NEWRULE.
+///
+/// # Errors
+/// When it is malformed; an expression that is not known is no error.
+pub fn rule(message: &Message<'_>, references: &mut dyn References) -> Result<Rule, Malformed> {
+    let family = message.payload.first().copied().ok_or(Malformed("a rule without its family"))?;
+    let mut words = words::Words::new(family, references);
+    let mut comment = None;
+    for attribute in message.attributes()? {
+        let attribute = attribute?;
+        match attribute.kind {
+            4 => {
+                for element in attribute.nested() {
+                    words.expression(element?.nested())?;
+                }
+            }
+            7 => comment = userdata_comment(attribute.value),
+            _ => {}
+        }
+    }
+    let (text, words_comment) = words.finish();
+    Ok(Rule { text, comment: comment.or(words_comment) })
+}
+
+/// libnftnl's type-length-value userdata: type 0 is the comment.
+fn userdata_comment(mut bytes: &[u8]) -> Option<String> {
+    while let [kind, length, rest @ ..] = bytes {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == 0 {
+            return Some(until_nul(value));
+        }
+        bytes = &rest[usize::from(*length)..];
+    }
+    None
+}
+
+fn until_nul(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+fn number(attributes: &Attributes<'_>, kind: u16) -> Result<Option<u32>, Malformed> {
+    attributes.clone().find(kind)?.map(|attribute| attribute.be32()).transpose()
+}
+
+fn text(attributes: &Attributes<'_>, kind: u16) -> Result<String, Malformed> {
+    Ok(attributes.clone().find(kind)?.map(|attribute| attribute.text()).unwrap_or_default())
+}
+
+/// The bytes of NFTA_DATA_VALUE in the attribute of a kind.
+fn value<'a>(attributes: &Attributes<'a>, kind: u16) -> Result<&'a [u8], Malformed> {
+    attributes.clone().find(kind)?.map_or(Ok(&[][..]), data_value)
+}
+
+fn data_value(data: Attribute<'_>) -> Result<&[u8], Malformed> {
+    Ok(data.nested().find(1)?.map(|value| value.value).unwrap_or_default())
+}
+
+/// NFTA_DATA_VERDICT in words.
+fn verdict(data: &Attributes<'_>) -> Result<Option<String>, Malformed> {
+    let Some(verdict) = data.clone().find(2)? else { return Ok(None) };
+    let chain = text(&verdict.nested(), 2)?;
+    Ok(Some(match number(&verdict.nested(), 1)?.map(u32::cast_signed) {
+        Some(0) => "drop".to_owned(),
+        Some(1) => "accept".to_owned(),
+        Some(-1) => "continue".to_owned(),
+        Some(-3) => format!("jump {chain}"),
+        Some(-4) => format!("goto {chain}"),
+        Some(-5) => "return".to_owned(),
+        _ => "…".to_owned(),
+    }))
+}

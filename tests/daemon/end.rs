@@ -1,0 +1,50 @@
+//! The last that systemd hears: why the service ended, and what became of the rules.
+
+use super::*;
+use service::Service;
+
+/// The last STATUS= of a service that ended.
+fn last_status(service: &mut Service, code: i32) -> String {
+    assert_eq!(service.wait().code(), Some(code), "{:?}", service.log);
+    let unread = service.unread();
+    let last = unread.iter().rev().find_map(|notification| notification.strip_prefix("STATUS="));
+    last.unwrap_or_else(|| panic!("no status: {unread:?}")).to_owned()
+}
+
+#[test]
+fn a_start_that_fails_leaves_its_reason_in_the_status() {
+    let host = host!(BAD);
+    let wrong = format!("{CONFIG}:1:22: nonMasqueradeCIDRs: '10.0.0.0/33': prefix length '33' is not between 0 and 32");
+    assert_eq!(
+        last_status(&mut host.start(), 78),
+        format!("failed: {wrong}; there is no last good configuration to fall back on")
+    );
+    host.node.enter(|| fs::write(format!("{STATE}/last-good"), "")).unwrap();
+    assert_eq!(
+        last_status(&mut host.start(), 78),
+        format!("failed: {wrong}; the last good configuration can't be used either: {STATE}/last-good: is empty")
+    );
+    host.configure(GOOD);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]);
+    command.args([service::BINARY, "run", "--config", CONFIG]);
+    environment(&mut command);
+    let status = last_status(&mut host.start_as(command), 1);
+    assert!(status.starts_with("failed: the IPv4 rules can't be put into the kernel: "), "{status}");
+
+    let first = host.ready();
+    let taken = format!("failed: the service is running already, as process {}", first.child.id());
+    assert_eq!(last_status(&mut host.start(), 1), taken);
+}
+
+#[test]
+fn a_stop_leaves_in_the_status_what_became_of_the_rules() {
+    for (on_stop, said) in
+        [("cleanup", "stopped; the rules are removed"), ("keep", "stopped; the rules stay: onStop is 'keep'")]
+    {
+        let host = host!(&format!("{GOOD}onStop: {on_stop}\n"));
+        let mut service = host.ready();
+        service.signal(Signal::TERM);
+        assert_eq!(last_status(&mut service, 0), said);
+    }
+}

@@ -1,0 +1,125 @@
+//! Rules that carry our mark where the configuration wants none: of an earlier run, or put back by somebody.
+
+use super::*;
+
+/// Each pair of backends: one runs, a ruleset of the other one is restored.
+const PAIRS: [(&str, &str); 6] = [
+    ("nftables", "iptables-nft"),
+    ("nftables", "iptables-legacy"),
+    ("iptables-nft", "nftables"),
+    ("iptables-nft", "iptables-legacy"),
+    ("iptables-legacy", "nftables"),
+    ("iptables-legacy", "iptables-nft"),
+];
+
+/// What the listing programs show of ours, all backends together.
+fn ours(host: &Host) -> String {
+    let mut text = host.node.must("nft", &["list", "ruleset"]);
+    for family in ["iptables-legacy", "ip6tables-legacy"] {
+        let exists = if family.starts_with("ip6") { "ip6_tables_names" } else { "ip_tables_names" };
+        if host.node.enter(|| fs::read_to_string(format!("/proc/thread-self/net/{exists}"))).unwrap().contains("nat") {
+            text += &host.node.must(family, &["-t", "nat", "-S"]);
+        }
+    }
+    text
+}
+
+/// Saves the rules of a service with this configuration as an administrator would.
+fn saved(host: &Host, backend: &str, config: &str) -> Saved {
+    host.configure(&format!("backend: {backend}\n{config}"));
+    let mut service = host.ready();
+    let saved = match backend {
+        "nftables" => vec![("nft", "-f -", host.node.must("nft", &["list", "ruleset"]))],
+        "iptables-nft" => vec![
+            ("iptables-nft-restore", "", host.node.must("iptables-nft-save", &["-t", "nat"])),
+            ("ip6tables-nft-restore", "", host.node.must("ip6tables-nft-save", &["-t", "nat"])),
+        ],
+        _ => vec![
+            ("iptables-legacy-restore", "", host.node.must("iptables-legacy-save", &["-t", "nat"])),
+            ("ip6tables-legacy-restore", "", host.node.must("ip6tables-legacy-save", &["-t", "nat"])),
+        ],
+    };
+    service.stop();
+    Saved(saved)
+}
+
+struct Saved(Vec<(&'static str, &'static str, String)>);
+
+impl Saved {
+    fn restore(&self, host: &Host) {
+        for (program, arguments, text) in &self.0 {
+            let arguments: Vec<&str> = arguments.split_whitespace().collect();
+            let output = host.node.run_with_input(program, &arguments, text);
+            assert!(output.status.success(), "{program}: {}", lab::text(&output.stderr));
+        }
+    }
+}
+
+/// Finding A3: with IPv6 off, a ruleset from when it was on came back and stayed.
+#[test]
+fn ipv6_rules_that_come_back_while_ipv6_is_off_are_removed() {
+    for backend in ["nftables", "iptables-nft", "iptables-legacy"] {
+        let host = host!("");
+        let saved = saved(&host, backend, "enableIPv6: true\nonStop: cleanup\n");
+        // Nothing tells of a change to the legacy table of a family that is not in use: the resync finds it.
+        host.configure(&format!(
+            "backend: {backend}\nresyncInterval: {}\n",
+            if backend == "iptables-legacy" { "1s" } else { "1h" }
+        ));
+        let mut service = host.ready();
+        let rules = ours(&host);
+        saved.restore(&host);
+        let line = service.wait_for_log("IPv6 is not enabled; rules ");
+        assert!(line.starts_with("<5>"), "{line}");
+        host.wait_for(&format!("{backend}: only IPv4 rules"), || {
+            without_empty_tables(&ours(&host)) == without_empty_tables(&rules)
+        });
+        assert_eq!(host.command(&["diff"]).code, Some(0), "{backend}");
+        assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
+        service.stop();
+    }
+}
+
+/// What a restored ruleset leaves of tables and built-in chains without rules is nobody's matter.
+fn without_empty_tables(listing: &str) -> Vec<String> {
+    let ours = |line: &&str| line.contains("ip-masq-agent") || line.contains("IP-MASQ-AGENT");
+    listing
+        .lines()
+        .filter(ours)
+        .map(|line| line.split(" counter packets").next().unwrap_or(line).trim().to_owned())
+        .collect()
+}
+
+/// The exit status of a command to which the service does not answer.
+fn without_service(host: &Host, command: &str) -> Option<i32> {
+    let mut command = host.prepare(&[command]);
+    command.env("RUNTIME_DIRECTORY", "/run/test/nowhere").stdout(Stdio::null());
+    host.node.enter(|| command.status()).unwrap().code()
+}
+
+/// Finding A4: a ruleset that was saved when another backend was used came back and stayed.
+#[test]
+fn rules_of_another_backend_that_come_back_are_removed() {
+    for (runs, other) in PAIRS {
+        let host = host!("");
+        let saved = saved(&host, other, GOOD);
+        // Nothing tells of a change to a legacy table while another backend runs.
+        let interval = if other == "iptables-legacy" || runs == "iptables-legacy" { "1s" } else { "1h" };
+        host.configure(&format!("backend: {runs}\nresyncInterval: {interval}\n{OTHER}"));
+        let mut service = host.ready();
+        let rules = without_empty_tables(&ours(&host));
+        service.signal(Signal::STOP);
+        saved.restore(&host);
+        assert_eq!(without_service(&host, "diff"), Some(1), "{runs}, {other}");
+        service.signal(Signal::CONT);
+        service.wait_for_log(&format!("were removed from {other}: "));
+        host.wait_for(&format!("{runs}: no rules in {other}"), || without_empty_tables(&ours(&host)) == rules);
+        assert_eq!(host.command(&["status"]).code, Some(0), "{runs}, {other}");
+        service.signal(Signal::STOP);
+        saved.restore(&host);
+        service.signal(Signal::TERM);
+        service.signal(Signal::CONT);
+        service.wait();
+        assert_eq!(without_empty_tables(&ours(&host)), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,119 @@
+//! Ten thousand reloads and ten thousand repairs: memory, descriptors and the log stay what they were.
+
+use crate::config::{Config, Ladder};
+use crate::finding::{Finding, finding};
+use crate::gateway::{Gateway, Setup};
+use crate::lab::Lab;
+use crate::listing::Listing;
+use crate::random::Random;
+use crate::report::say;
+use crate::steps::breaks;
+use ip_masq_agent::backend::BackendName;
+use std::time::{Duration, Instant};
+
+/// How much resident memory may grow, in KiB.
+const GROWTH: i64 = 256;
+/// What a reload may write, in bytes; it says what is in force.
+const LOG_OF_A_RELOAD: usize = 1024;
+/// What a repair may write on average once the fight has been reported, and the report itself.
+const LOG_OF_A_REPAIR: usize = 64;
+const LOG_OF_A_FIGHT: usize = 16 << 10;
+/// Before the first measurement.
+const WARM_UP: usize = 50;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a service holds.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    resident: i64,
+    descriptors: usize,
+    logged: usize,
+}
+
+/// Reloads and repairs so often; a line for each, or what was found.
+pub fn endure(backend: BackendName, reloads: usize, repairs: usize) -> Result<(), Finding> {
+    let Some(lab) = Lab::build() else { return Ok(()) };
+    let view = lab.gateway.with_mounts_of_its_own("service").expect("a mount namespace");
+    let config = Config { ladder: Ladder { from: 0, count: 200 }, ..Config::plain(backend) };
+    // A stream would only take the processor away.
+    let setup = Setup { config, flows_per_second: 0, patience: PATIENCE, foreign: true };
+    let mut gateway = Gateway::new(&lab, &view, setup)?;
+    for warm_up in [true, false] {
+        let (reloads, repairs) = if warm_up { (WARM_UP, 5) } else { (reloads, repairs) };
+        let (before, begun) = (held(&mut gateway), Instant::now());
+        (0..reloads).try_for_each(|_| reload(&mut gateway))?;
+        let after = held(&mut gateway);
+        if !warm_up {
+            judge(backend, "reloads", reloads, begun.elapsed(), before, after, reloads * LOG_OF_A_RELOAD)?;
+        }
+        let (before, begun) = (after, Instant::now());
+        (0..repairs).try_for_each(|_| repair(&mut gateway))?;
+        let after = held(&mut gateway);
+        if !warm_up {
+            let log = LOG_OF_A_FIGHT + repairs * LOG_OF_A_REPAIR;
+            judge(backend, "repairs", repairs, begun.elapsed(), before, after, log)?;
+        }
+    }
+    gateway.settle(PATIENCE).map(drop)
+}
+
+fn reload(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
+    let mut config = (*gateway.config).clone();
+    config.ladder.from ^= 1;
+    gateway.config = config.into();
+    gateway.agent.configure(&gateway.config.yaml());
+    gateway.must_reload()
+}
+
+fn repair(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
+    breaks::delete_ours(gateway, &mut Random::new(1))?;
+    let begun = Instant::now();
+    while !Listing::take(&gateway.lab.gateway).problems(Some(&gateway.config)).is_empty() {
+        if begun.elapsed() > PATIENCE {
+            return Err(finding("kernel", format!("not repaired within {PATIENCE:?}\n{}", gateway.life().tail())));
+        }
+    }
+    Ok(())
+}
+
+fn held(gateway: &mut Gateway<'_>) -> Held {
+    let life = gateway.life();
+    life.read_log();
+    // The connection of the last client may not be closed yet.
+    let end = Instant::now() + Duration::from_secs(1);
+    let mut descriptors = life.descriptors();
+    while Instant::now() < end {
+        descriptors = descriptors.min(life.descriptors());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Held { resident: life.resident() as i64, descriptors, logged: life.logged }
+}
+
+fn judge(
+    backend: BackendName,
+    what: &str,
+    times: usize,
+    took: Duration,
+    before: Held,
+    after: Held,
+    log: usize,
+) -> Result<(), Finding> {
+    let growth = after.resident - before.resident;
+    let logged = after.logged - before.logged;
+    let line = format!(
+        "| {backend} | {times} {what} | {:.0} s | {:+} KiB, {} KiB now | {} → {} | {:.1} |",
+        took.as_secs_f64(),
+        growth,
+        after.resident,
+        before.descriptors,
+        after.descriptors,
+        logged as f64 / times.max(1) as f64,
+    );
+    say(&line);
+    match (growth > GROWTH, after.descriptors != before.descriptors, logged > log) {
+        (true, _, _) => Err(finding("memory", line)),
+        (_, true, _) => Err(finding("descriptors", line)),
+        (_, _, true) => Err(finding("log", line)),
+        _ => Ok(()),
+    }
+}

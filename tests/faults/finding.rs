@@ -1,0 +1,22 @@
+//! Something that is not as it was promised.
+
+use std::fmt;
+
+/// What was found wrong, and by which check.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// One word for the promise that was broken. The shrinker looks for the same one again.
+    pub check: &'static str,
+    pub text: String,
+}
+
+/// A finding.
+pub fn finding(check: &'static str, text: impl Into<String>) -> Finding {
+    Finding { check, text: text.into() }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.check, self.text)
+    }
+}

@@ -1,0 +1,178 @@
+//! Reads rules as `iptables-restore` and `ipset restore` would and says what they do to a packet.
+//!
+//! Written from iptables(8), iptables-extensions(8) and ipset(8), not from the renderer: it is the second opinion.
+
+use super::Ranges;
+use ip_masq_agent::policy::{Flow, InterfacePattern, Protocol, Verdict};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// The rules of one family.
+#[derive(Debug, Default)]
+pub struct Rules {
+    chains: HashMap<String, Vec<Vec<String>>>,
+    sets: HashMap<String, Ranges>,
+}
+
+/// Where a rule leaves a packet.
+enum End {
+    Verdict(Verdict),
+    Return,
+    /// Ask the next rule.
+    On,
+}
+
+impl Rules {
+    /// Takes `-A` and `-I` lines of chains and `add` lines of sets out of a text; everything else is passed over.
+    ///
+    /// # Errors
+    /// When a member of a set is no network.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mut rules = Rules::default();
+        for line in text.lines() {
+            let words = words(line);
+            match words.first().map(String::as_str) {
+                Some("-A") | Some("-I") => {
+                    let chain = rules.chains.entry(words[1].clone()).or_default();
+                    let body = if words.get(2).is_some_and(|word| word == "1") { 3 } else { 2 };
+                    chain.push(words[body..].to_vec());
+                }
+                Some("create") => drop(rules.sets.entry(words[1].clone()).or_default()),
+                Some("add") => rules.sets.entry(words[1].clone()).or_default().add_network(&words[2])?,
+                Some(chain) if chain.starts_with(':') => drop(rules.chains.entry(chain[1..].to_owned()).or_default()),
+                _ => {}
+            }
+        }
+        rules.sets.values_mut().for_each(Ranges::sort);
+        Ok(rules)
+    }
+
+    /// What happens to the source of a flow whose destination is not local.
+    ///
+    /// # Errors
+    /// When the rules say something that is not understood here, or refer to what is not there.
+    pub fn verdict(&self, flow: &Flow) -> Result<Verdict, String> {
+        match self.walk("POSTROUTING", flow)? {
+            End::Verdict(verdict) => Ok(verdict),
+            End::Return | End::On => Ok(Verdict::KeepSource),
+        }
+    }
+
+    fn walk(&self, chain: &str, flow: &Flow) -> Result<End, String> {
+        let rules = self.chains.get(chain).ok_or_else(|| format!("a jump to '{chain}', which is not there"))?;
+        for rule in rules {
+            match self.rule(rule, flow)? {
+                End::On => {}
+                end => return Ok(end),
+            }
+        }
+        Ok(End::Return)
+    }
+
+    fn rule(&self, rule: &[String], flow: &Flow) -> Result<End, String> {
+        let mut rest = rule.iter().map(String::as_str);
+        let mut negated = false;
+        let (mut source_local, mut limit_out) = (None, false);
+        let mut target = None;
+        while let Some(word) = rest.next() {
+            let mut value = || rest.next().ok_or_else(|| format!("'{word}' needs a value in {rule:?}"));
+            let matched = match word {
+                "!" => {
+                    negated = true;
+                    continue;
+                }
+                "-m" | "--comment" | "--to-ports" | "--mode" | "--probability" => {
+                    value()?;
+                    true
+                }
+                "--random-fully" => true,
+                "-s" => within(value()?, flow.source)?,
+                "-d" => within(value()?, Some(flow.destination))?,
+                "-o" => {
+                    let pattern: InterfacePattern = value()?.parse().map_err(|error| format!("{rule:?}: {error}"))?;
+                    pattern.matches(flow.out_interface.as_deref().unwrap_or_default())
+                }
+                "-p" => value()?.parse() == Ok(flow.protocol),
+                "--tcp-flags" if (value()?, value()?) == ("FIN,SYN,RST,ACK", "SYN") => {
+                    // Asked behind -p tcp only.
+                    flow.protocol == Protocol::Tcp && flow.opens_connection
+                }
+                "--src-type" if value()? == "LOCAL" => {
+                    source_local = Some(!negated);
+                    true ^ negated
+                }
+                "--dst-type" if value()? == "LOCAL" => false,
+                "--limit-iface-out" => {
+                    limit_out = true;
+                    true
+                }
+                "--match-set" => {
+                    let set = value()?;
+                    let address = if value()? == "src" { flow.source } else { Some(flow.destination) };
+                    let members = self.sets.get(set).ok_or_else(|| format!("no set '{set}'"))?;
+                    address.is_some_and(|address| members.contain(address))
+                }
+                "--physdev-is-bridged" => flow.bridged,
+                "-j" | "-g" => {
+                    target = Some((word, value()?));
+                    true
+                }
+                _ => return Err(format!("'{word}' is not understood in {rule:?}")),
+            };
+            if matched == negated {
+                return Ok(End::On);
+            }
+            negated = false;
+        }
+        let local = if limit_out { flow.source_on_out_interface } else { flow.source_is_local };
+        if source_local.is_some_and(|wanted| wanted != local) {
+            return Ok(End::On);
+        }
+        match target {
+            Some(("-j", "RETURN")) => Ok(End::Return),
+            Some(("-j", "MASQUERADE")) => Ok(End::Verdict(Verdict::Masquerade)),
+            Some(("-j", "ACCEPT")) => Ok(End::Verdict(Verdict::KeepSource)),
+            // A return out of a chain that was jumped to goes on behind the jump.
+            Some(("-j", chain)) => match self.walk(chain, flow)? {
+                End::Return => Ok(End::On),
+                end => Ok(end),
+            },
+            // A return out of a chain that was gone to returns from this one too.
+            Some((_, chain)) => self.walk(chain, flow),
+            None => Ok(End::On),
+        }
+    }
+}
+
+fn within(cidr: &str, address: Option<IpAddr>) -> Result<bool, String> {
+    let mut range = Ranges::default();
+    range.add_network(cidr)?;
+    Ok(address.is_some_and(|address| range.contain(address)))
+}
+
+/// Splits a line into words as iptables-restore does: blanks part, double quotes hold together.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted, mut started) = (Vec::new(), String::new(), false, false);
+    for c in line.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                started = true;
+            }
+            ' ' if !quoted => {
+                if started {
+                    words.push(std::mem::take(&mut word));
+                }
+                started = false;
+            }
+            c => {
+                word.push(c);
+                started = true;
+            }
+        }
+    }
+    if started {
+        words.push(word);
+    }
+    words
+}

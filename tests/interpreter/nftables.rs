@@ -1,0 +1,244 @@
+//! Reads a table as `nft -j list table` prints it and says what it does to a packet.
+//!
+//! Written from nft(8) and libnftables-json(5), not from what compiles our rules: it is the second opinion.
+
+use super::Ranges;
+use ip_masq_agent::policy::{Flow, Protocol, Verdict};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+/// One table.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// The nat chains at the hook, in the order in which the kernel asks them.
+    bases: Vec<(i64, String)>,
+    chains: BTreeMap<String, Vec<Vec<Value>>>,
+    sets: HashMap<String, Ranges>,
+}
+
+/// Where a rule leaves a packet.
+enum End {
+    Verdict(Verdict),
+    /// The end of the chain that it is in, by `return` or for want of rules.
+    Return,
+    On,
+}
+
+type Read<T> = Result<T, String>;
+
+impl Table {
+    /// Reads the listing.
+    ///
+    /// # Errors
+    /// When there is something in it that is not understood here.
+    pub fn read(json: &str) -> Read<Self> {
+        let listing: Value = serde_json::from_str(json).map_err(|error| format!("nft printed no JSON: {error}"))?;
+        let mut table = Table::default();
+        for object in listing["nftables"].as_array().into_iter().flatten() {
+            if let Some(chain) = object.get("chain") {
+                table.add_chain(chain);
+            } else if let Some(set) = object.get("set") {
+                let mut ranges = Ranges::default();
+                set["elem"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|element| add_element(&mut ranges, element))?;
+                ranges.sort();
+                table.sets.insert(name(set), ranges);
+            } else if let Some(rule) = object.get("rule") {
+                let statements = rule["expr"].as_array().cloned().unwrap_or_default();
+                table.chains.entry(text(&rule["chain"])).or_default().push(statements);
+            }
+        }
+        table.bases.sort();
+        Ok(table)
+    }
+
+    fn add_chain(&mut self, chain: &Value) {
+        if chain["hook"] == "postrouting" && chain["type"] == "nat" {
+            self.bases.push((chain["prio"].as_i64().unwrap_or_default(), name(chain)));
+        }
+        self.chains.entry(name(chain)).or_default();
+    }
+
+    /// How many chains of it the kernel asks.
+    pub fn bases(&self) -> usize {
+        self.bases.len()
+    }
+
+    /// Their priorities.
+    pub fn priorities(&self) -> impl Iterator<Item = i64> {
+        self.bases.iter().map(|(priority, _)| *priority)
+    }
+
+    /// Rules that are there twice in one chain.
+    pub fn duplicates(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (chain, rules) in &self.chains {
+            let mut texts: Vec<String> = rules.iter().map(|rule| uncounted(rule)).collect();
+            texts.sort();
+            found
+                .extend(texts.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| format!("{chain}: {}", pair[0])));
+        }
+        found
+    }
+
+    /// What happens to the source of a flow whose destination is not local.
+    ///
+    /// # Errors
+    /// When the rules say something that is not understood here, or refer to what is not there.
+    pub fn verdict(&self, flow: &Flow) -> Read<Verdict> {
+        for (_, base) in &self.bases {
+            // What one nat chain returns from, the next one may still translate.
+            if let End::Verdict(Verdict::Masquerade) = self.walk(base, flow)? {
+                return Ok(Verdict::Masquerade);
+            }
+        }
+        Ok(Verdict::KeepSource)
+    }
+
+    fn walk(&self, chain: &str, flow: &Flow) -> Read<End> {
+        for rule in self.chains.get(chain).ok_or_else(|| format!("a jump to '{chain}', which is not there"))? {
+            match self.rule(rule, flow)? {
+                End::On => {}
+                end => return Ok(end),
+            }
+        }
+        Ok(End::Return)
+    }
+
+    fn rule(&self, rule: &[Value], flow: &Flow) -> Read<End> {
+        for statement in rule {
+            let (kind, body) =
+                statement.as_object().and_then(|object| object.iter().next()).ok_or("an empty statement")?;
+            match kind.as_str() {
+                "counter" => {}
+                "match" if self.matches(body, flow)? => {}
+                "match" => return Ok(End::On),
+                "return" => return Ok(End::Return),
+                "accept" => return Ok(End::Verdict(Verdict::KeepSource)),
+                "masquerade" => return Ok(End::Verdict(Verdict::Masquerade)),
+                // A return out of a chain that was gone to returns from this one too.
+                "goto" => return self.walk(&text(&body["target"]), flow),
+                "jump" => match self.walk(&text(&body["target"]), flow)? {
+                    End::Return => {}
+                    end => return Ok(end),
+                },
+                _ => return Err(format!("'{kind}' is not understood in {statement}")),
+            }
+        }
+        Ok(End::On)
+    }
+
+    fn matches(&self, body: &Value, flow: &Flow) -> Read<bool> {
+        let Some(left) = left(&body["left"], flow)? else { return Ok(false) };
+        let found = self.found(&left, &body["right"])?;
+        match body["op"].as_str() {
+            Some("==" | "in") => Ok(found),
+            Some("!=") => Ok(!found),
+            _ => Err(format!("an operator that is not understood in {body}")),
+        }
+    }
+
+    fn found(&self, left: &Left, right: &Value) -> Read<bool> {
+        if let Some(members) = right.get("set").and_then(Value::as_array) {
+            return members.iter().try_fold(false, |found, member| Ok(found || self.found(left, member)?));
+        }
+        match (left, right) {
+            (Left::Address(address), Value::String(set)) if set.starts_with('@') => {
+                let set = self.sets.get(&set[1..]).ok_or_else(|| format!("no set '{set}'"))?;
+                Ok(set.contain(*address))
+            }
+            (Left::Address(address), element) => {
+                let mut range = Ranges::default();
+                add_element(&mut range, element)?;
+                Ok(range.contain(*address))
+            }
+            (Left::Word(word), Value::String(pattern)) => Ok(match pattern.strip_suffix('*') {
+                Some(prefix) => word.starts_with(prefix),
+                None => word == pattern,
+            }),
+            (Left::Word(word), other) => Ok(other.as_u64().map(|number| number.to_string()).as_ref() == Some(word)),
+        }
+    }
+}
+
+/// What a flow has on the left side of a comparison.
+enum Left {
+    Address(IpAddr),
+    Word(String),
+}
+
+/// `None` where the packet has no such field, so that the rule does not match.
+fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
+    let word = |word: &str| Ok(Some(Left::Word(word.to_owned())));
+    let of_family = |address: Option<IpAddr>, protocol: &Value| {
+        let wanted = if protocol == "ip6" { IpAddr::is_ipv6 } else { IpAddr::is_ipv4 };
+        Ok(address.filter(wanted).map(Left::Address))
+    };
+    let is_tcp = flow.protocol == Protocol::Tcp;
+    if let Some(meta) = left.get("meta") {
+        return match meta["key"].as_str() {
+            Some("nfproto") => word(if flow.destination.is_ipv6() { "ipv6" } else { "ipv4" }),
+            Some("oifname") => word(flow.out_interface.as_deref().unwrap_or_default()),
+            Some("l4proto") => word(&flow.protocol.to_string()),
+            // A frame that is bridged comes in through no interface, packets of the host's own as well.
+            Some("iif") => word(if flow.bridged || flow.source_is_local { "0" } else { "1" }),
+            Some("oifkind") => word(if flow.bridged { "bridge" } else { "veth" }),
+            _ => Err(format!("not understood: {left}")),
+        };
+    }
+    if let Some(payload) = left.get("payload") {
+        return match (&payload["protocol"], payload["field"].as_str()) {
+            (protocol, Some("saddr")) => of_family(flow.source, protocol),
+            (protocol, Some("daddr")) => of_family(Some(flow.destination), protocol),
+            _ => Err(format!("not understood: {left}")),
+        };
+    }
+    if let Some(fib) = left.get("fib").filter(|fib| fib["result"] == "type") {
+        let flags: Vec<String> = fib["flags"].as_array().into_iter().flatten().map(text).collect();
+        let local = match flags.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["daddr"] => false,
+            ["saddr"] => flow.source_is_local,
+            ["saddr", "oif"] => flow.source_on_out_interface,
+            _ => return Err(format!("not understood: {left}")),
+        };
+        return word(if local { "local" } else { "unicast" });
+    }
+    match left.get("&").and_then(|masked| masked.get(0)).map(|field| &field["payload"]) {
+        Some(field) if field["protocol"] == "tcp" && field["field"] == "flags" => {
+            Ok(is_tcp.then(|| Left::Word(if flow.opens_connection { "syn" } else { "ack" }.to_owned())))
+        }
+        _ => Err(format!("not understood: {left}")),
+    }
+}
+
+fn add_element(ranges: &mut Ranges, element: &Value) -> Read<()> {
+    let address = |value: &Value| text(value).parse().map_err(|_| format!("{value} is no address"));
+    if let Some(prefix) = element.get("prefix") {
+        return ranges.add_network(&format!("{}/{}", text(&prefix["addr"]), prefix["len"]));
+    }
+    if let Some(range) = element.get("range") {
+        ranges.add_between(address(&range[0])?, address(&range[1])?);
+        return Ok(());
+    }
+    match element.get("elem") {
+        Some(inner) => add_element(ranges, &inner["val"]),
+        None => ranges.add_network(&text(element)),
+    }
+}
+
+fn uncounted(rule: &[Value]) -> String {
+    let statements = rule.iter().filter(|statement| statement.get("counter").is_none());
+    statements.map(Value::to_string).collect()
+}
+
+fn name(object: &Value) -> String {
+    text(&object["name"])
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

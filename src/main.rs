@@ -4,7 +4,7 @@ use clap::Parser;
 use ip_masq_agent::cli::{Cli, RunArgs, Subcommands};
 use ip_masq_agent::command::{self, Context};
 use ip_masq_agent::config::{Locations, Trust};
-use ip_masq_agent::host::child;
+use ip_masq_agent::sys::child;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 //!
 //! A program may be named `x␊<0>` and an interface may have an escape code in its name. Whatever leaves for a person
 //! passes here: an entry of the journal in [`crate::agent::Entry`], what `status` and `reload` are told in
-//! [`crate::agent::Report`] and [`crate::agent::ReloadAnswer`], STATUS= in [`crate::host::notify`], standard output and
+//! [`crate::agent::Report`] and [`crate::agent::ReloadAnswer`], STATUS= in [`crate::service::notify`], standard output and
 //! standard error in [`crate::command`]. All of them take one line, and lines only from what is made of lines by us.
 
 use std::borrow::Cow;

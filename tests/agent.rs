@@ -2,10 +2,10 @@
 
 use ip_masq_agent::agent::advice::HostView;
 use ip_masq_agent::agent::{
-    Action, AfterStop, Agent, Checked, Chosen, Client, Culprit, Depth, Event, Job, Origin, Outcome, Report, Setup,
+    Action, AfterStop, Agent, ChangedBy, Checked, Chosen, Client, Depth, Event, Job, Origin, Outcome, Report, Setup,
     State,
 };
-use ip_masq_agent::backend::{BackendName, Cleared, Error, ErrorKind};
+use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Removal};
 use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
 use ip_masq_agent::policy::Family;
 use std::collections::VecDeque;
@@ -149,7 +149,7 @@ impl World {
                 let failure = (!self.flushes.is_empty()).then(|| self.flushes.remove(0));
                 let result = failure.map_or(Ok(Vec::new()), |kind| Err(Error::new(kind, "held")));
                 let (backend, family) = (BackendName::IptablesNft, Family::V4);
-                Some(Event::Flushed(vec![Cleared { backend, family, result, notes: Vec::new() }]))
+                Some(Event::Flushed(vec![Removal { backend, family, result, notes: Vec::new() }]))
             }
             Action::RemoveStrays(..) => Some(Event::StraysRemoved(vec![self.clear()], self.cost)),
             other => {
@@ -175,17 +175,18 @@ impl World {
         Checked {
             moved: self.moved || (thorough && self.contents_moved),
             strays: self.strays,
+            by: Vec::new(),
             doubted_until: self.doubted_until,
             cost: Duration::from_micros(200),
         }
     }
 
-    fn clear(&mut self) -> Cleared {
+    fn clear(&mut self) -> Removal {
         self.seen.push("clear".to_owned());
         self.strays = self.leftover;
         let removed = if self.nothing_left { Vec::new() } else { vec!["it".to_owned()] };
         let result = if self.leftover { Err(Error::new(self.in_the_way, "held")) } else { Ok(removed) };
-        Cleared { backend: BackendName::Nftables, family: Family::V4, result, notes: Vec::new() }
+        Removal { backend: BackendName::Nftables, family: Family::V4, result, notes: Vec::new() }
     }
 
     fn read(&self) -> Result<Reading, Diagnostics> {
@@ -262,7 +263,7 @@ impl World {
 }
 
 fn commit(program: &str) -> Event {
-    Event::RulesMoved(vec![Culprit { program: program.to_owned(), pid: Some(812), caller: None }])
+    Event::RulesMoved(vec![ChangedBy { program: program.to_owned(), pid: Some(812), caller: None }])
 }
 
 #[test]
@@ -526,13 +527,13 @@ fn each_program_that_may_have_done_it_is_named() {
     let mut world = World::running(GOOD);
     world.moved = true;
     world.answers.push((Family::V4, Ok(true)));
-    let program = |name: &str| Culprit { program: name.into(), pid: None, caller: None };
+    let program = |name: &str| ChangedBy { program: name.into(), pid: None, caller: None };
     world.happen(Event::RulesMoved(vec![program("nft"), program("iptables"), program("nft")]));
     world.pass(MOMENT);
     world.assert_seen(&["Repaired: IPv4 rules changed by nft or iptables; "]);
     world.moved = true;
     world.answers.push((Family::V4, Ok(true)));
-    let process = |pid| Culprit { program: "nft".into(), pid: Some(pid), caller: Some("sh[7]".into()) };
+    let process = |pid| ChangedBy { program: "nft".into(), pid: Some(pid), caller: Some("sh[7]".into()) };
     world.happen(Event::RulesMoved(vec![process(8), program("iptables"), process(9)]));
     world.assert_seen(&["Repaired: IPv4 rules changed by nft or iptables; "]);
 }

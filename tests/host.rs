@@ -5,16 +5,19 @@ mod lab;
 #[path = "daemon/service.rs"]
 mod service;
 
+use ip_masq_agent::agent::Depth;
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, Plan};
-use ip_masq_agent::config::TableOwner;
-use ip_masq_agent::host::child::PATH;
+use ip_masq_agent::config::{self, Flags, SourceText, TableOwner};
 use ip_masq_agent::policy::{Family, Policy};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
+use ip_masq_agent::service::enforcer::Enforcer;
+use ip_masq_agent::sys::child::PATH;
 use lab::DEADLINE;
 use rustix::process::Signal;
 use service::{Host, Service, host};
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Instant;
 
 /// Takes programs away, in this host only. The others are under `/run/real` too.
@@ -290,6 +293,26 @@ fn one_more_among_ten_thousand_is_one_commit_that_nobody_is_blamed_for() {
         }
         assert_eq!(blamed(&mut service), Vec::<String>::new(), "{backend}");
     }
+}
+
+#[test]
+fn a_look_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_same() {
+    let host = host!("backend: nftables\n");
+    let source = SourceText { path: Path::new("config.yaml").into(), text: "backend: nftables\n".into() };
+    let config = config::parse(&[source], &Flags::default()).unwrap();
+    host.node.enter(|| {
+        let mut kernel = Enforcer::default();
+        kernel.end_by(Instant::now() + DEADLINE);
+        kernel.choose(&config.settings).unwrap();
+        kernel.reconcile(Family::V4, &config).unwrap();
+        kernel.watch(true).unwrap();
+        let flushed = std::process::Command::new("nft").args(["flush", "ruleset"]).env("PATH", PATH).status().unwrap();
+        assert!(flushed.success());
+        let checked = kernel.check(Depth::Rules, &config);
+        let by: Vec<&str> = checked.by.iter().map(|culprit| &*culprit.program).collect();
+        assert_eq!((checked.moved, by), (true, vec!["nft"]));
+        assert_eq!(kernel.moved(), Ok(None), "and it is told once");
+    });
 }
 
 fn members(host: &Host, backend: &str) -> String {

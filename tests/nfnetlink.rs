@@ -2,7 +2,7 @@
 
 mod namespace;
 
-use ip_masq_agent::host::nfnetlink::{Nfnetlink, RuleEvent, RuleEvents};
+use ip_masq_agent::sys::nfnetlink::{Nfnetlink, RuleEvent, RuleEvents};
 use namespace::{nft, run};
 
 #[test]

@@ -7,9 +7,9 @@ use super::lists::List;
 use ip_masq_agent::backend::Backend;
 use ip_masq_agent::backend::select::choose;
 use ip_masq_agent::config::{Config, Flags, SourceText, parse};
-use ip_masq_agent::host::child::Children;
 use ip_masq_agent::policy::Family;
 use ip_masq_agent::ruleset::{HostFacts, Ruleset};
+use ip_masq_agent::sys::child::Children;
 use std::path::Path;
 use std::time::{Duration, Instant};
 

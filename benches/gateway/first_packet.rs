@@ -116,7 +116,7 @@ impl Variant {
             let send = |port| {
                 socket.send_to(b"x", SocketAddr::new(parse(DESTINATION), port)).expect("it is sent");
             };
-            // Neighbours are resolved and caches filled before the clock starts.
+            // ForeignRules are resolved and caches filled before the clock starts.
             (1000..1008).for_each(send);
             let start = Instant::now();
             (10_000..10_000 + self.flows).for_each(send);

@@ -33,7 +33,7 @@ pub struct Cost {
 pub fn run(node: &Namespace, input: &str, command: &[&str]) -> Cost {
     let output = node.enter(|| {
         let this = std::env::current_exe()?;
-        Command::new(this).arg(FLAG).arg(input).args(command).env("PATH", ip_masq_agent::host::child::PATH).output()
+        Command::new(this).arg(FLAG).arg(input).args(command).env("PATH", ip_masq_agent::sys::child::PATH).output()
     });
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -3,7 +3,7 @@
 use super::BINARY;
 use super::figure::Figure;
 use super::lab::{Agent, DEADLINE, Kind, Lab, Probe, parse};
-use ip_masq_agent::host::nfnetlink::RuleEvents;
+use ip_masq_agent::sys::nfnetlink::RuleEvents;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::time::{Duration, Instant};
 

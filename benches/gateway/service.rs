@@ -4,7 +4,7 @@ use super::BINARY;
 use super::figure::Figure;
 use super::lab::{Agent, Lab, Namespace, Service};
 use super::lists::List;
-use ip_masq_agent::host::nfnetlink::Nfnetlink;
+use ip_masq_agent::sys::nfnetlink::Nfnetlink;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 7;

@@ -4,7 +4,7 @@ use super::advice::HostView;
 use super::after_stop::AfterStop;
 use super::entry::Entry;
 use super::report::{ReloadAnswer, Report};
-use crate::backend::{BackendName, Cleared, Error};
+use crate::backend::{BackendName, Error, Removal};
 use crate::config::{Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::policy::Family;
 use std::fmt;
@@ -48,11 +48,11 @@ pub enum Event {
     /// What [`Action::ReadAfterStop`] found.
     AfterStopRead(AfterStop),
     /// What [`Action::Flush`] did.
-    Flushed(Vec<Cleared>),
+    Flushed(Vec<Removal>),
     /// What [`Action::RemoveStrays`] did, and the processor time that it took.
-    StraysRemoved(Vec<Cleared>, Duration),
+    StraysRemoved(Vec<Removal>, Duration),
     /// Commits to the host's rules, and who made them as far as the kernel says; the last one first.
-    RulesMoved(Vec<Culprit>),
+    RulesMoved(Vec<ChangedBy>),
     /// A sysctl that shapes the rules was written.
     HostChanged,
     /// Something stirred where the configuration lies.
@@ -175,12 +175,15 @@ pub enum Search {
 }
 
 /// What a look at the kernel came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     /// Our rules, or what shapes them, are not as when they were last seen to, or the kernel can't be asked.
     pub moved: bool,
     /// Rules that carry our mark show where this configuration wants none.
     pub strays: bool,
+    /// Who committed, of those whom nobody was told of yet: a look that somebody else's timer began may come between a
+    /// commit and its event.
+    pub by: Vec<ChangedBy>,
     /// When sets whose elements were only counted are to be read.
     pub doubted_until: Option<Instant>,
     /// The processor time that it took.
@@ -189,7 +192,7 @@ pub struct Checked {
 
 /// Who committed to the host's rules, as far as the kernel says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Culprit {
+pub struct ChangedBy {
     /// The program.
     pub program: String,
     /// Its process, where the number is one that this host's `/proc` knows.
@@ -198,7 +201,7 @@ pub struct Culprit {
     pub caller: Option<String>,
 }
 
-impl fmt::Display for Culprit {
+impl fmt::Display for ChangedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.program)?;
         self.pid.iter().try_for_each(|pid| write!(f, "[{pid}]"))?;
@@ -242,11 +245,11 @@ mod tests {
 
     #[test]
     fn a_culprit_is_named_with_its_own_process_and_its_callers() {
-        let mut culprit = Culprit { program: "firewalld".into(), pid: Some(812), caller: None };
+        let mut culprit = ChangedBy { program: "firewalld".into(), pid: Some(812), caller: None };
         assert_eq!(culprit.to_string(), "firewalld[812]");
-        culprit = Culprit { program: "iptables-nft".into(), pid: Some(4412), caller: Some("bash[3092]".into()) };
+        culprit = ChangedBy { program: "iptables-nft".into(), pid: Some(4412), caller: Some("bash[3092]".into()) };
         assert_eq!(culprit.to_string(), "iptables-nft[4412], called by bash[3092]");
-        culprit = Culprit { program: "nft".into(), pid: None, caller: None };
+        culprit = ChangedBy { program: "nft".into(), pid: None, caller: None };
         assert_eq!(culprit.to_string(), "nft");
     }
 }

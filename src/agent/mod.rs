@@ -22,12 +22,12 @@ mod watch;
 
 pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
 pub use entry::{Entry, Kind, Priority};
-pub use event::{Action, Checked, Chosen, Client, Culprit, Depth, Event, Job, Notification, Outcome, Search};
+pub use event::{Action, ChangedBy, Checked, Chosen, Client, Depth, Event, Job, Notification, Outcome, Search};
 pub use report::{
     Backend, Configuration, Done, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
 };
 
-use crate::backend::{BackendName, Cleared};
+use crate::backend::{BackendName, Removal};
 use crate::config::{BackendChoice, Diagnostic, Flags, SourceText};
 use crate::policy::Family;
 use advice::{Advice, HostView, harm};
@@ -103,7 +103,7 @@ pub struct Agent {
     /// For those of them that are in the way only for a moment.
     strays_retry: Retry,
     /// Who may have put the rules there that are about to be removed; `None` when they may be of an earlier run.
-    strays_by: Option<Vec<Culprit>>,
+    strays_by: Option<Vec<ChangedBy>>,
     backend: Option<Chosen>,
     watching: bool,
     /// Why events are not to be had, as it was last said.
@@ -111,7 +111,7 @@ pub struct Agent {
     round: Option<Round>,
     families: [FamilyState; 2],
     /// Who committed since our rules were last seen unchanged.
-    changed_by: Vec<Culprit>,
+    changed_by: Vec<ChangedBy>,
     /// For looking at the kernel and repairing because of others.
     budget: Budget,
     retry: Retry,
@@ -331,16 +331,16 @@ impl Agent {
 
     /// Rules that carry our mark where this configuration wants none, of an earlier run or put there by somebody since,
     /// act beside ours and follow no configuration. Those that could not be removed are tried again at each resync.
-    fn strays_removed(&mut self, cleared: Vec<Cleared>, cost: Duration, now: Instant) {
+    fn strays_removed(&mut self, cleared: Vec<Removal>, cost: Duration, now: Instant) {
         self.budget.spend(cost, now);
         let by = std::mem::take(&mut self.strays_by);
         let before = std::mem::take(&mut self.strays_left);
-        let passing = |one: &Cleared| matches!(&one.result, Err(error) if error.is_transient());
+        let passing = |one: &Removal| matches!(&one.result, Err(error) if error.is_transient());
         self.timers.strays = cleared.iter().any(passing).then(|| now + self.strays_retry.failed());
         if self.timers.strays.is_none() {
             self.strays_retry.succeeded();
         }
-        for Cleared { backend, family, result, .. } in cleared {
+        for Removal { backend, family, result, .. } in cleared {
             match result {
                 Ok(removed) if removed.is_empty() => {}
                 Ok(removed) => {
@@ -435,7 +435,7 @@ impl Agent {
 }
 
 /// Those who may have made a change, in words; `None` when nothing is known.
-fn names(programs: &[Culprit]) -> Option<String> {
+fn names(programs: &[ChangedBy]) -> Option<String> {
     let names: Vec<String> = programs.iter().map(ToString::to_string).collect();
     (!names.is_empty()).then(|| names.join(" or "))
 }

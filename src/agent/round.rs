@@ -3,7 +3,7 @@
 use super::judge::{Candidate, Refusal};
 use super::report::{Origin, ReloadOutcome, one_line};
 use super::state::Active;
-use super::{Action, Agent, Culprit, Depth, Entry, Kind, Notification, Outcome, Phase, Search, names};
+use super::{Action, Agent, ChangedBy, Depth, Entry, Kind, Notification, Outcome, Phase, Search, names};
 use crate::backend::{Error, ErrorKind, is_foreign_rule};
 use crate::config::{BackendChoice, Choice, Config};
 use crate::policy::Family;
@@ -22,7 +22,7 @@ pub enum Cause {
     /// The resync interval is over, or what failed is tried again.
     Resync,
     /// The rules moved; who may have done it.
-    Drift(Vec<Culprit>),
+    Drift(Vec<ChangedBy>),
 }
 
 /// A round under way.

@@ -4,7 +4,7 @@ use super::report::one_line;
 use super::schedule::Fight;
 use super::state::Timers;
 use super::{Action, AfterStop, Agent, AtStop, Connections, Entry, Job, Kind, Notification, Phase, ReloadOutcome};
-use crate::backend::{Cleared, Error};
+use crate::backend::{Error, Removal};
 use crate::config::OnStop;
 use crate::policy::Family;
 use std::time::Instant;
@@ -71,12 +71,12 @@ impl Agent {
     }
 
     /// What is in the way only for a moment is waited for: nobody comes back for rules that a stop left.
-    pub(super) fn flushed(&mut self, cleared: Vec<Cleared>, now: Instant) {
+    pub(super) fn flushed(&mut self, cleared: Vec<Removal>, now: Instant) {
         let Phase::Stopping { until } = self.phase else { return };
         let counts = |family, error: &Error| self.wants(family) || !error.is_the_hosts();
         let failures: Vec<(Family, Error)> = cleared
             .into_iter()
-            .filter_map(|Cleared { family, result, .. }| Some((family, result.err()?)))
+            .filter_map(|Removal { family, result, .. }| Some((family, result.err()?)))
             .filter(|(family, error)| counts(*family, error))
             .collect();
         let wait = self.retry.failed();

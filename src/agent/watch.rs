@@ -1,7 +1,7 @@
 //! Noticing that the rules moved, and whether that is any business of ours.
 
 use super::round::Cause;
-use super::{Action, Agent, Checked, Culprit, Depth, Entry, Kind, Phase, Search};
+use super::{Action, Agent, ChangedBy, Checked, Depth, Entry, Kind, Phase, Search};
 use crate::backend::BackendName;
 use crate::config::RuleWatch;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ impl Agent {
     }
 
     /// Commits by others are told as they come; the kernel is looked at as often as the budget allows.
-    pub(super) fn rules_moved(&mut self, commits: Vec<Culprit>, now: Instant) {
+    pub(super) fn rules_moved(&mut self, commits: Vec<ChangedBy>, now: Instant) {
         if self.phase != Phase::Running {
             return;
         }
@@ -59,7 +59,7 @@ impl Agent {
     }
 
     /// Of several processes of one name no number is told: it could be any of them.
-    fn suspect(&mut self, program: Culprit) {
+    fn suspect(&mut self, program: ChangedBy) {
         let room = self.changed_by.len() < MOST_NAMED;
         match self.changed_by.iter_mut().find(|known| known.program == program.program) {
             Some(known) if *known == program => {}
@@ -82,8 +82,9 @@ impl Agent {
     }
 
     pub(super) fn checked(&mut self, depth: Depth, checked: Checked, now: Instant) {
-        let Checked { moved, strays, doubted_until, cost } = checked;
+        let Checked { moved, strays, by, doubted_until, cost } = checked;
         self.budget.spend(cost, now);
+        by.into_iter().for_each(|program| self.suspect(program));
         // A thorough look that finds it expired has the elements read now; where that fails, it is for the retry.
         self.timers.doubt = doubted_until.filter(|at| depth == Depth::Rules || *at > now);
         if !self.watching {

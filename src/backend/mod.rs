@@ -130,7 +130,7 @@ pub struct Counters {
 
 /// What taking everything of ours out of one family of a backend came to.
 #[derive(Debug)]
-pub struct Cleared {
+pub struct Removal {
     /// The backend.
     pub backend: BackendName,
     /// The family.

@@ -5,8 +5,8 @@ use super::iptables::tools::{Tools, Variant, list_or_nothing};
 use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
 use crate::config::{BackendChoice, Settings};
-use crate::host::child::Exec;
 use crate::policy::Family;
+use crate::sys::child::Exec;
 use std::fmt;
 
 /// The backend of a host.
@@ -76,7 +76,7 @@ fn usable(exec: &mut impl Exec) -> Result<Tools, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::child::{ChildError, Invocation, Output};
+    use crate::sys::child::{ChildError, Invocation, Output};
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 

@@ -5,10 +5,10 @@ use super::{Context, exit, refuse, say};
 use crate::agent::advice::{Advice, advice};
 use crate::backend::BackendName;
 use crate::config::Config;
-use crate::host::leftovers::shows_ours;
-use crate::host::nat_hooks::Neighbours;
-use crate::host::view;
 use crate::policy::Family;
+use crate::service::foreign_nat::ForeignRules;
+use crate::service::stale_rules::shows_ours;
+use crate::service::view;
 
 /// Judges the configuration: quiet when it is good, diagnostics on stderr when it is not. With `host` also says
 /// what on this host would make the policy moot or harmful.
@@ -52,7 +52,7 @@ fn rules_before_ours(family: Family) -> Vec<String> {
 }
 
 /// Before the first start every foreign rule is named: who checks then wants to know what ours will meet.
-fn in_the_way(family: Family, found: &Neighbours) -> Vec<String> {
+fn in_the_way(family: Family, found: &ForeignRules) -> Vec<String> {
     let (rules, place) = if found.ours_found {
         (&found.before, format!("asked before our {family} rules"))
     } else {
@@ -67,9 +67,9 @@ mod tests {
 
     #[test]
     fn before_the_first_start_every_foreign_rule_is_named_and_later_those_before_ours() {
-        let found = Neighbours { ours_found: false, before: Vec::new(), after: vec!["masquerade".into()] };
+        let found = ForeignRules { ours_found: false, before: Vec::new(), after: vec!["masquerade".into()] };
         assert_eq!(in_the_way(Family::V4, &found), ["there already, our IPv4 rules are not: masquerade"]);
-        let found = Neighbours { ours_found: true, before: vec!["snat".into()], after: vec!["masquerade".into()] };
+        let found = ForeignRules { ours_found: true, before: vec!["snat".into()], after: vec!["masquerade".into()] };
         assert_eq!(in_the_way(Family::V4, &found), ["asked before our IPv4 rules: snat"]);
     }
 }

@@ -3,12 +3,12 @@
 use crate::agent::{self, advice::Advice};
 use crate::backend::{BackendName, Error, Plan};
 use crate::config::{BackendChoice, Config, Settings};
-use crate::host::control::{self, Request};
-use crate::host::directories;
-use crate::host::kernel::Kernel;
-use crate::host::nat_hooks::{self, Neighbours};
-use crate::host::nfnetlink::Nfnetlink;
 use crate::policy::Family;
+use crate::service::control::{self, Request};
+use crate::service::directories;
+use crate::service::enforcer::Enforcer;
+use crate::service::foreign_nat::{self, ForeignRules};
+use crate::sys::nfnetlink::Nfnetlink;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A kernel that was asked which backend it takes; nothing is written through it.
 #[derive(Debug)]
 pub struct Comparison<'a> {
-    kernel: Kernel,
+    enforcer: Enforcer,
     backend: BackendName,
     config: &'a Config,
 }
@@ -31,10 +31,10 @@ impl<'a> Comparison<'a> {
     /// # Errors
     /// When the host has none.
     pub fn new(config: &'a Config) -> Result<Self, Error> {
-        let mut kernel = Kernel::default();
+        let mut enforcer = Enforcer::default();
         let backend = running_backend().map_or(config.settings.backend, BackendChoice::from);
-        let chosen = kernel.choose(&Settings { backend, ..config.settings.clone() })?;
-        Ok(Comparison { kernel, backend: chosen.name, config })
+        let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() })?;
+        Ok(Comparison { enforcer, backend: chosen.name, config })
     }
 
     /// The backend that was chosen.
@@ -47,12 +47,12 @@ impl<'a> Comparison<'a> {
     /// # Errors
     /// When the kernel can't be read, or what it holds under our name is not ours.
     pub fn plan(&mut self, family: Family) -> Result<Plan, Error> {
-        self.kernel.plan(family, self.config)
+        self.enforcer.plan(family, self.config)
     }
 
     /// Rules that act although the configuration wants none there, a line each.
     pub fn strays(&self) -> Vec<Advice> {
-        let strays = self.kernel.strays(self.config).into_iter();
+        let strays = self.enforcer.strays(self.config).into_iter();
         strays.map(|(backend, family)| Advice::Leftover(backend, family)).collect()
     }
 }
@@ -69,8 +69,8 @@ fn running_backend() -> Option<BackendName> {
 ///
 /// # Errors
 /// When the kernel can't be asked.
-pub fn neighbours(family: Family) -> std::io::Result<Neighbours> {
-    nat_hooks::read(&mut Nfnetlink::open()?, family)
+pub fn neighbours(family: Family) -> std::io::Result<ForeignRules> {
+    foreign_nat::read(&mut Nfnetlink::open()?, family)
 }
 
 /// What the kernel says about the rules of one family.
@@ -114,11 +114,11 @@ pub fn reports(config: &Config, families: BTreeSet<Family>) -> BTreeMap<Family, 
 }
 
 fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Report {
-    let (Neighbours { ours_found: present, before, after }, unseen) = match neighbours(family) {
+    let (ForeignRules { ours_found: present, before, after }, unseen) = match neighbours(family) {
         Ok(neighbours) => (neighbours, None),
         // Nobody is told that nothing is there.
         Err(error) => (
-            Neighbours { ours_found: true, ..Neighbours::default() },
+            ForeignRules { ours_found: true, ..ForeignRules::default() },
             Some(format!("the nat rules around ours can't be read: {error}")),
         ),
     };

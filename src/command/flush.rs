@@ -1,12 +1,12 @@
 //! `flush`: takes everything of ours out of every backend that can be asked.
 
 use super::{Context, exit, say, tell};
-use crate::backend::{BackendName, Cleared};
+use crate::backend::{BackendName, Removal};
 use crate::config::Settings;
-use crate::host::child::Children;
-use crate::host::directories;
-use crate::host::leftovers::clear;
-use crate::host::lock;
+use crate::service::directories;
+use crate::service::lock;
+use crate::service::stale_rules::clear;
+use crate::sys::child::Children;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ impl Outcome {
         self.failures.clear();
         self.passing = false;
         for cleared in BackendName::ALL.into_iter().flat_map(|name| clear(settings, name, &Children)) {
-            let Cleared { backend, family, result, notes } = cleared;
+            let Removal { backend, family, result, notes } = cleared;
             self.notes.extend(notes);
             match result {
                 Ok(names) => {

@@ -2,8 +2,8 @@
 
 use super::{Context, exit, tell, tell_lines};
 use crate::agent::{ReloadAnswer, ReloadOutcome};
-use crate::host::control::{self, Request};
-use crate::host::{directories, journal};
+use crate::service::control::{self, Request};
+use crate::service::{directories, journal};
 use std::time::Duration;
 
 /// Longer than the service takes to put 100,000 ranges into a busy kernel; systemd has a limit of its own.

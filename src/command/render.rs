@@ -6,10 +6,10 @@ use crate::backend::iptables::tools::{Tools, Variant};
 use crate::backend::nftables;
 use crate::backend::{Backend, BackendName};
 use crate::config::{BackendChoice, Config};
-use crate::host::child::Children;
-use crate::host::view;
 use crate::policy::Family;
 use crate::ruleset::{HostFacts, Ruleset};
+use crate::service::view;
+use crate::sys::child::Children;
 
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {

@@ -3,19 +3,19 @@
 use super::{Context, deliver, exit, refuse, say, tell};
 use crate::agent::advice::harm;
 use crate::agent::{Entry, Kind, Notification, Outcome, Search, Setup};
-use crate::backend::Cleared;
+use crate::backend::Removal;
 use crate::cli::RunArgs;
 use crate::config::Config;
-use crate::host::control::Control;
-use crate::host::instance::Instance;
-use crate::host::journal::Journal;
-use crate::host::kernel::Kernel;
-use crate::host::lock;
-use crate::host::notify::Notifier;
-use crate::host::poll::Service;
-use crate::host::signals::Signals;
-use crate::host::{directories, notify, view};
 use crate::policy::Family;
+use crate::service::control::Control;
+use crate::service::enforcer::Enforcer;
+use crate::service::instance::Instance;
+use crate::service::journal::Journal;
+use crate::service::lock;
+use crate::service::notify::Notifier;
+use crate::service::poll::Service;
+use crate::service::{directories, notify, view};
+use crate::sys::signals::Signals;
 use std::fmt;
 
 /// Runs the command; returns its exit status.
@@ -93,9 +93,9 @@ fn once(context: &Context) -> u8 {
 }
 
 /// Once ours are in, and only then: there is no moment without rules.
-fn remove_strays(kernel: &mut Kernel, config: &Config) -> u8 {
+fn remove_strays(kernel: &mut Enforcer, config: &Config) -> u8 {
     let mut status = exit::OK;
-    for Cleared { backend, family, result, .. } in kernel.remove_strays(config, Search::Shown) {
+    for Removal { backend, family, result, .. } in kernel.remove_strays(config, Search::Shown) {
         match result {
             Ok(removed) if removed.is_empty() => {}
             Ok(_) => say(format_args!("{backend}, {family}: rules of an earlier run removed")),
@@ -123,12 +123,12 @@ fn dry_run(context: &Context) -> u8 {
     })
 }
 
-fn with_backend(context: &Context, work: impl FnOnce(&mut Kernel, &Config) -> u8) -> u8 {
+fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config) -> u8) -> u8 {
     let config = match context.load() {
         Ok(config) => config,
         Err(diagnostics) => return refuse(&diagnostics),
     };
-    let mut kernel = Kernel::default();
+    let mut kernel = Enforcer::default();
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
             tell(format_args!("using {}: {}", chosen.name, chosen.reason));

@@ -3,8 +3,8 @@
 use super::{Context, deliver, exit, say};
 use crate::agent::{Report, State};
 use crate::cli::StatusArgs;
-use crate::host::control::{self, Request};
-use crate::host::directories;
+use crate::service::control::{self, Request};
+use crate::service::directories;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,8 +4,8 @@ use crate::gateway::{Gateway, both_variants};
 use ip_masq_agent::backend::iptables::Iptables;
 use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
 use ip_masq_agent::backend::{Backend, Error, ErrorKind};
-use ip_masq_agent::host::child::Children;
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::sys::child::Children;
 use rustix::fs::{FlockOperation, flock};
 
 both_variants! {

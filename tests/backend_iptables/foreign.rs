@@ -3,8 +3,8 @@
 use crate::gateway::{Gateway, both_variants};
 use ip_masq_agent::backend::iptables::tools::Variant;
 use ip_masq_agent::backend::{Backend, ErrorKind, is_foreign_rule};
-use ip_masq_agent::host::go_agent;
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::sys::go_agent;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;

@@ -4,9 +4,9 @@ use crate::lab::Namespace;
 use ip_masq_agent::backend::iptables::Iptables;
 use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
 use ip_masq_agent::backend::{Backend, Counters, Error, Fingerprint, Plan};
-use ip_masq_agent::host::child::Children;
 use ip_masq_agent::policy::{Family, Origin, PRIVATE_RANGES, Policy, PrefixSet};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
+use ip_masq_agent::sys::child::Children;
 use std::process::Output;
 
 /// Makes a test of each variant from one body; the body's module is the variant's name.

@@ -1,8 +1,8 @@
 //! What earlier configurations and the Go agents left is taken away, and nothing else.
 
 use crate::gateway::{Gateway, both_variants};
-use ip_masq_agent::host::leftovers::clear_family;
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::service::stale_rules::clear_family;
 
 /// What the Go agents write, with the two spellings of the jump's comment (plain; in literal quotes: kubernetes-sigs
 /// v2.10.0 to v2.12.1 and Azure v2).

@@ -3,9 +3,9 @@
 use crate::namespace::{self, nft};
 use crate::{apply, apply_policy, backend, default_policy, full_policy, listing, long_list, ruleset};
 use ip_masq_agent::backend::{Backend, ErrorKind};
-use ip_masq_agent::host::nfnetlink::message::Writer;
-use ip_masq_agent::host::nfnetlink::{Batch, Nfnetlink};
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::sys::nfnetlink::message::Writer;
+use ip_masq_agent::sys::nfnetlink::{Batch, Nfnetlink};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 /// Takes CAP_NET_ADMIN from the calling thread for as long as `work` takes.

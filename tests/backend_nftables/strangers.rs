@@ -4,8 +4,8 @@ use crate::namespace::{self, nft};
 use crate::stream::{Kind, Street};
 use crate::{apply, apply_policy, backend, default_policy, full_policy, listing, ruleset};
 use ip_masq_agent::backend::{Backend, ErrorKind};
-use ip_masq_agent::host::nfnetlink::{Batch, Nfnetlink};
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::sys::nfnetlink::{Batch, Nfnetlink};
 
 /// What others may have put into our table, and how it is named when it goes; `…` stands for any words. IPv4 is what the
 /// default policy has.

@@ -1,7 +1,7 @@
 //! A LAN, a gateway and an outside, and a stream of flows through them: what the far end saw of each.
 
 use crate::namespace::Host;
-use ip_masq_agent::host::nfnetlink::RuleEvents;
+use ip_masq_agent::sys::nfnetlink::RuleEvents;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};

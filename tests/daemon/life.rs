@@ -299,5 +299,5 @@ fn children_inherit_no_descriptor_no_signal_mask_and_no_environment() {
     let ours = ["PWD=", "SHLVL=", "_=", "OLDPWD="];
     let environment: Vec<&&str> =
         lines[3..].iter().filter(|line| !ours.iter().any(|own| line.starts_with(own))).collect();
-    assert_eq!(environment, [&"LC_ALL=C", &format!("PATH={}", ip_masq_agent::host::child::PATH).as_str()], "{seen}");
+    assert_eq!(environment, [&"LC_ALL=C", &format!("PATH={}", ip_masq_agent::sys::child::PATH).as_str()], "{seen}");
 }

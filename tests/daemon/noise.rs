@@ -21,7 +21,7 @@ impl Noise {
             pause.as_secs_f64()
         );
         let mut command = Command::new("sh");
-        command.args(["-c", &script]).env("PATH", ip_masq_agent::host::child::PATH);
+        command.args(["-c", &script]).env("PATH", ip_masq_agent::sys::child::PATH);
         let mut child = host
             .node
             .enter(|| command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn())

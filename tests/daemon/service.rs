@@ -5,7 +5,7 @@
 pub use crate::lab::Service;
 
 use crate::lab::{DEADLINE, Namespace};
-use ip_masq_agent::host::nfnetlink::Nfnetlink;
+use ip_masq_agent::sys::nfnetlink::Nfnetlink;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
@@ -101,7 +101,7 @@ impl Host {
 pub fn environment(command: &mut Command) {
     command
         .env_clear()
-        .env("PATH", ip_masq_agent::host::child::PATH)
+        .env("PATH", ip_masq_agent::sys::child::PATH)
         .env("RUNTIME_DIRECTORY", RUNTIME)
         .env("STATE_DIRECTORY", STATE);
 }

@@ -64,7 +64,7 @@ fn the_name_of_who_called_the_program_is_no_better_than_its_own() {
     let shell = copy(&host, "/bin/sh", NAME);
     // It stays at its prompt, so that its parent can still be looked up, until its standard input ends.
     let mut nft = Command::new(shell);
-    nft.args(["-c", "nft -i; :"]).env("PATH", ip_masq_agent::host::child::PATH);
+    nft.args(["-c", "nft -i; :"]).env("PATH", ip_masq_agent::sys::child::PATH);
     nft.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut nft = host.node.enter(|| nft.spawn()).unwrap();
     let mut prompt = nft.stdin.take().unwrap();

@@ -88,7 +88,7 @@ impl<'lab> Agent<'lab> {
             .args(["--config", CONFIG, "--config-dir", CONFIG_D])
             .args(arguments)
             .env_clear()
-            .env("PATH", ip_masq_agent::host::child::PATH)
+            .env("PATH", ip_masq_agent::sys::child::PATH)
             .env("RUNTIME_DIRECTORY", RUNTIME)
             .env("STATE_DIRECTORY", STATE);
         prepared

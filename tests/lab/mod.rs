@@ -66,5 +66,5 @@ pub fn possible() -> bool {
 
 /// True when the program is in one of the directories in which the service looks.
 pub fn is_installed(program: &str) -> bool {
-    ip_masq_agent::host::child::PATH.split(':').any(|directory| std::path::Path::new(directory).join(program).exists())
+    ip_masq_agent::sys::child::PATH.split(':').any(|directory| std::path::Path::new(directory).join(program).exists())
 }

@@ -94,7 +94,7 @@ impl Namespace {
         let run = || -> io::Result<Output> {
             let mut child = Command::new(program)
                 .args(arguments)
-                .env("PATH", ip_masq_agent::host::child::PATH)
+                .env("PATH", ip_masq_agent::sys::child::PATH)
                 .env("LC_ALL", "C")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())

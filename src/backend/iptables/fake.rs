@@ -1,14 +1,14 @@
 //! A host of strings that can refuse: a transaction works on a copy, which takes the place of the original only when
 //! every line was good, every target exists and no jump leads to an empty chain.
 
-use super::kernel::Kernel;
+use super::kernel::HostState;
 use super::parse::Table;
-use super::sets::{Member, SetHeader};
 use super::tools::Variant;
-use crate::host::child::{ChildError, Exec, Invocation, Output};
-use crate::host::go_agent::GoAgent;
 use crate::policy::Family;
 use crate::ruleset::ChainName;
+use crate::sys::child::{ChildError, Exec, Invocation, Output};
+use crate::sys::go_agent::GoAgent;
+use crate::sys::nfnetlink::ipset::{Member, SetHeader};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -176,7 +176,7 @@ impl Exec for FakeHost {
     }
 }
 
-impl Kernel for FakeHost {
+impl HostState for FakeHost {
     fn has_nat(&mut self, _variant: Variant, _family: Family) -> io::Result<bool> {
         Ok(true)
     }

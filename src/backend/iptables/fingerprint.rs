@@ -1,18 +1,18 @@
 //! What moves when the rules or sets of the host move, asked in process.
 
-use super::kernel::Kernel;
+use super::kernel::HostState;
 use super::tools::Variant;
 use super::{IPSET, Iptables, reading};
 use crate::backend::{Error, Fingerprint};
-use crate::host::child::Exec;
 use crate::policy::Family;
+use crate::sys::child::Exec;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 
 /// In the place of a set's size: the set is not there.
 const NO_SET: u64 = u64::MAX;
 
-impl<E: Exec, K: Kernel> Iptables<E, K> {
+impl<E: Exec, K: HostState> Iptables<E, K> {
     pub(super) fn rules_fingerprint(&mut self) -> Result<Fingerprint, Error> {
         let mut numbers = self.rules().map_err(|error| reading("cannot ask whether the rules moved", &error))?;
         numbers.extend(self.set_sizes()?);

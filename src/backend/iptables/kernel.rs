@@ -1,14 +1,13 @@
 //! What the backend asks of the kernel without running a program.
 
-use super::sets::{Member, SetHeader};
 use super::tools::Variant;
-use crate::host::go_agent::{self, GoAgent};
-use crate::host::nfnetlink::ipset::Ipset;
-use crate::host::nfnetlink::message::Writer;
-use crate::host::nfnetlink::{Consistency, Nfnetlink, Request, digest, nfproto};
-use crate::host::xtables::NatTable;
 use crate::policy::Family;
 use crate::ruleset::ChainName;
+use crate::sys::go_agent::{self, GoAgent};
+use crate::sys::nfnetlink::ipset::{Ipset, Member, SetHeader};
+use crate::sys::nfnetlink::message::Writer;
+use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, digest, nfproto};
+use crate::sys::xtables::NatTable;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -22,7 +21,7 @@ const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 
 /// The questions. A seam: unit tests answer them with values.
-pub trait Kernel {
+pub trait HostState {
     /// True when the nat table of the family exists. Listing a legacy one would create it.
     ///
     /// # Errors
@@ -91,12 +90,12 @@ pub trait Kernel {
 
 /// The kernel that we run on. Sockets are opened when first needed and then kept.
 #[derive(Debug, Default)]
-pub struct LiveKernel {
+pub struct LiveHost {
     ipset: Option<Ipset>,
     nft: Option<Nfnetlink>,
 }
 
-impl LiveKernel {
+impl LiveHost {
     fn ask_ipset<T>(&mut self, ask: impl FnOnce(&mut Ipset) -> io::Result<T>) -> io::Result<T> {
         let answer = ask(kept(&mut self.ipset, Ipset::open)?);
         if answer.is_err() {
@@ -153,7 +152,7 @@ fn kept<T>(place: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::R
     Ok(place.insert(there))
 }
 
-impl Kernel for LiveKernel {
+impl HostState for LiveHost {
     fn has_nat(&mut self, variant: Variant, family: Family) -> io::Result<bool> {
         match variant {
             Variant::Nft => self.nft_has(libc::NFT_MSG_GETTABLE, family, |body| body.text(NFTA_TABLE_NAME, NAT)),

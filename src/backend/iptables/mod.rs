@@ -18,18 +18,19 @@ mod tests;
 pub mod tools;
 
 use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan};
-use crate::host::child::{Exec, Invocation};
-use crate::host::go_agent::GoAgent;
-use crate::host::nfnetlink::is_passing;
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Ruleset};
-use kernel::{Kernel, LiveKernel};
+use crate::sys::child::{Exec, Invocation};
+use crate::sys::go_agent::GoAgent;
+use crate::sys::nfnetlink::ipset::SetHeader;
+use crate::sys::nfnetlink::is_passing;
+use kernel::{HostState, LiveHost};
 use ownership::Refusal;
 use parse::{ListedRule, Table};
 use plan::{Comparison, Observed, Steps};
 use render::{Context, JUMP_COMMENT, Rendered, render};
 use rule::Target;
-use sets::{ObservedSet, SetHeader, THRESHOLD, is_our_name};
+use sets::{ObservedSet, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -37,7 +38,7 @@ use tools::{Tools, Variant, list_or_nothing, run};
 
 /// Keeps a ruleset in the nat table of one iptables variant.
 #[derive(Debug)]
-pub struct Iptables<E, K = LiveKernel> {
+pub struct Iptables<E, K = LiveHost> {
     exec: E,
     kernel: K,
     tools: Tools,
@@ -61,17 +62,17 @@ struct Last {
 const IPSET: &str = "ipset";
 
 /// For each of the two programs of a commit: the lock may take five seconds, a very long list two. What they may take
-/// together is for whoever runs the work to say ([`crate::host::child::BoundedChildren`]).
+/// together is for whoever runs the work to say ([`crate::sys::child::BoundedChildren`]).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
 
 impl<E: Exec> Iptables<E> {
     /// A backend for programs that were probed or are assumed.
     pub fn new(exec: E, tools: Tools, chain: ChainName) -> Self {
-        Iptables::with_kernel(exec, LiveKernel::default(), tools, chain)
+        Iptables::with_kernel(exec, LiveHost::default(), tools, chain)
     }
 }
 
-impl<E: Exec, K: Kernel> Iptables<E, K> {
+impl<E: Exec, K: HostState> Iptables<E, K> {
     /// The same on a kernel of the caller's choice.
     pub fn with_kernel(exec: E, kernel: K, tools: Tools, chain: ChainName) -> Self {
         Iptables { exec, kernel, tools, chain, last: BTreeMap::new() }
@@ -329,7 +330,7 @@ fn reading(what: &str, error: &io::Error) -> Error {
     Error::new(kind, format!("{what}: {error}"))
 }
 
-impl<E: Exec, K: Kernel> Backend for Iptables<E, K> {
+impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
     fn name(&self) -> BackendName {
         self.tools.variant.backend()
     }

@@ -149,7 +149,7 @@ fn is_go_shaped(chain: &Chain<'_>) -> bool {
 
 /// Chains of ours that are not desired: another name, a chain behind a gate that is gone, that of a Go agent that is gone.
 #[derive(Debug, Default)]
-pub struct Leftovers {
+pub struct StaleRules {
     /// To be emptied and removed.
     pub whole: Vec<String>,
     /// Another program's with rules of ours in it: those go. Name and verbatim rules.
@@ -158,10 +158,10 @@ pub struct Leftovers {
     pub notes: Vec<String>,
 }
 
-impl Leftovers {
+impl StaleRules {
     /// Finds them.
     pub fn find(ownership: &Ownership<'_>, desired: &[RenderedChain], table: &Table<'_>) -> Self {
-        let mut found = Leftovers::default();
+        let mut found = StaleRules::default();
         let candidates = table.chains.iter().filter(|chain| !chain.built_in && !ownership.is_kept(chain.name));
         for chain in candidates.filter(|chain| desired.iter().all(|wanted| wanted.name != chain.name)) {
             if ownership.is_ours(chain.name) {

@@ -1,12 +1,13 @@
 //! What is desired against what the kernel holds: what differs, and the text that ends the difference. Pure.
 
-use super::ownership::{Leftovers, Ownership, Refusal};
+use super::ownership::{Ownership, Refusal, StaleRules};
 use super::parse::{Chain, ListedRule, Table};
 use super::render::{Rendered, RenderedChain, jump_command};
-use super::sets::{DesiredSet, ObservedSet, SetHeader, is_our_name};
+use super::sets::{DesiredSet, ObservedSet, is_our_name};
 use crate::backend::foreign_rule;
 use crate::policy::Family;
 use crate::ruleset::{ChainName, JumpPosition};
+use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::Write;
 
 /// So many rules of others are named in a chain of ours.
@@ -66,7 +67,7 @@ pub fn compare(
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     let table = &observed.table;
     let ownership = Ownership::new(own, chains, table, kept);
-    let leftovers = Leftovers::find(&ownership, chains, table);
+    let leftovers = StaleRules::find(&ownership, chains, table);
     let mut draft = Draft { surplus: if desired.is_some() { "left-over " } else { "" }, ..Draft::default() };
     draft.jumps(desired, table, &ownership);
     draft.chains(chains, table);
@@ -177,7 +178,7 @@ impl Draft {
         count
     }
 
-    fn leftovers(&mut self, leftovers: &Leftovers, table: &Table<'_>) {
+    fn leftovers(&mut self, leftovers: &StaleRules, table: &Table<'_>) {
         for name in &leftovers.whole {
             table.chain(name).iter().for_each(|chain| _ = self.foreign_rules(chain));
             self.drift.push(format!("{}chain '{name}'", self.surplus));
@@ -270,7 +271,7 @@ fn difference(desired: &RenderedChain, observed: Option<&Chain<'_>>) -> Option<S
 fn describe(
     desired: Option<&Rendered>,
     chains: &[RenderedChain],
-    (leftovers, ownership): (&Leftovers, &Ownership<'_>),
+    (leftovers, ownership): (&StaleRules, &Ownership<'_>),
     table: &Table<'_>,
 ) -> String {
     let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));

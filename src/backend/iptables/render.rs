@@ -1,9 +1,10 @@
 //! A ruleset in the words of iptables. Pure.
 
 use super::rule::{AddressType, Direction, Match, Rule, Target, TcpFlags};
-use super::sets::{DesiredSet, SetHeader, THRESHOLD};
+use super::sets::{DesiredSet, THRESHOLD};
 use crate::policy::{PortRange, Step, Verdict};
 use crate::ruleset::{ChainName, Condition, Group, JumpPosition, Masquerade, Outcome, Ruleset, Statement};
+use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::{self, Write};
 
 /// What a rendering depends on besides the ruleset.

@@ -6,6 +6,7 @@
 
 use crate::policy::{Family, Prefix};
 use crate::ruleset::{ChainName, Group, GroupKind};
+use crate::sys::nfnetlink::ipset::{Member, SetHeader};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -27,34 +28,6 @@ pub struct DesiredSet {
     pub family: Family,
     /// Its members. None has length 0, which `hash:net` would refuse: aggregated, such a prefix is a whole list.
     pub members: Arc<[Prefix]>,
-}
-
-/// What a set of the kernel is, without its members.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SetHeader {
-    /// Its name.
-    pub name: String,
-    /// Its type, as `hash:net`.
-    pub type_name: String,
-    /// The family of its members; `None` for types that have none or both.
-    pub family: Option<Family>,
-    /// How many members it has room for; 0 where the type does not say.
-    pub max_elements: u32,
-    /// How many members it has.
-    pub elements: u32,
-    /// How many rules refer to it.
-    pub references: u32,
-    /// Members leave it after a time.
-    pub has_timeout: bool,
-}
-
-/// A member of a `hash:net` set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Member {
-    /// The prefix.
-    pub prefix: Prefix,
-    /// `nomatch`: the set does not match it although a wider member would.
-    pub is_exception: bool,
 }
 
 /// A set as it is; members only where somebody asked for them.

@@ -1,8 +1,8 @@
 //! The programs of one iptables variant: their names, what their version can do, and what their failures mean.
 
 use crate::backend::{BackendName, Error, ErrorKind};
-use crate::host::child::{ChildError, Exec, Invocation, Output};
 use crate::policy::Family;
+use crate::sys::child::{ChildError, Exec, Invocation, Output};
 use std::fmt;
 
 /// The two programs that call themselves iptables.

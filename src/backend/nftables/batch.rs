@@ -9,8 +9,8 @@ use super::stranger::Stranger;
 use super::table::{Hook, TABLE_COMMENT, TableFlags};
 use super::{translate, userdata};
 use crate::backend::{Error, ErrorKind};
-use crate::host::nfnetlink::message::Writer;
-use crate::host::nfnetlink::{Batch, Refusal};
+use crate::sys::nfnetlink::message::Writer;
+use crate::sys::nfnetlink::{Batch, Refusal};
 
 /// NFPROTO_INET, the family of our table.
 pub const INET: u8 = libc::NFPROTO_INET as u8;

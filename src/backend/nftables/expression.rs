@@ -3,7 +3,7 @@
 //! Numbers: `linux/netfilter/nf_tables.h`, whose enums libc has only in part. Reading keeps what we know and names
 //! what we don't, so that a rule of somebody else's is seen as one.
 
-use crate::host::nfnetlink::message::{Attribute, Attributes, Malformed, Writer};
+use crate::sys::nfnetlink::message::{Attribute, Attributes, Malformed, Writer};
 
 /// `enum nft_list_attributes`: an element of a list.
 pub const LIST_ELEMENT: u16 = 1;

@@ -35,9 +35,9 @@ pub use observe::read_any;
 
 use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::config::TableOwner;
-use crate::host::nfnetlink::{Nfnetlink, digest};
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
+use crate::sys::nfnetlink::{Nfnetlink, digest};
 use change::Transaction;
 use compile::Elements;
 use elements::{Expected, Probe};

@@ -11,9 +11,9 @@ use super::stranger::Stranger;
 use super::table::{Chain, Hook, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
 use super::{translate, userdata};
 use crate::backend::{Error, ErrorKind};
-use crate::host::nat_hooks::decode;
-use crate::host::nfnetlink::message::{Malformed, Message, Writer};
-use crate::host::nfnetlink::{Consistency, Nfnetlink, Request, is_passing, lost};
+use crate::sys::listing;
+use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
+use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, is_passing, lost};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -320,7 +320,7 @@ fn read_rule(message: &Message<'_>) -> Result<(Rule, u64), Malformed> {
     });
     let mut body = translate::to_body(&expressions);
     if let Body::Unknown(words) = &mut body {
-        *words = decode::rule(message, &mut ())?.text;
+        *words = listing::rule(message, &mut ())?.text;
     }
     Ok((Rule { body, comment }, packets.unwrap_or(0)))
 }
@@ -367,7 +367,7 @@ fn read_set(message: &Message<'_>) -> Result<Found<SetHead>, Malformed> {
 /// Reads a message as each kind of answer, for `tests/fuzz`. A rule that is understood must survive being written.
 #[cfg(fuzzing)]
 pub fn read_any(message: &Message<'_>) {
-    use crate::host::nfnetlink::message::{Attributes, MessageHead, Messages};
+    use crate::sys::nfnetlink::message::{Attributes, MessageHead, Messages};
     let _ = (read_chain(message), read_set(message));
     for name in ["exempt4", "exempt6"].into_iter().filter_map(SetName::parse) {
         let list = message.attributes().and_then(|found| found.find(ELEMENTS_LIST)).ok().flatten();

@@ -7,8 +7,8 @@ use super::expression::{Base, Comparison, Expression, Register};
 use super::interval::{self, Interval};
 use super::name::{ChainName, SetName};
 use super::rule::{Action, Body, FibAddress, Match, Rule, Side};
-use crate::host::nfnetlink::nfproto;
 use crate::policy::{Family, PortRange, Prefix, Protocol};
+use crate::sys::nfnetlink::nfproto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// NFTA_FIB_F_* of linux/netfilter/nf_tables.h.

@@ -27,7 +27,7 @@ pub fn state_disk(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
     let text = gateway.expect("an edit without a disk", config).yaml();
     gateway.write(&text);
     let reloaded = gateway.must_reload();
-    gateway.view.must("umount", &[STATE]);
+    unmount(gateway)?;
     reloaded?;
     let resync = Duration::from_secs(gateway.config.resync.into());
     gateway.settle(Duration::ZERO)?;
@@ -40,6 +40,21 @@ pub fn state_disk(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
         pass(Duration::from_millis(20));
     }
     Ok(Duration::ZERO)
+}
+
+/// Not while the service has a file open there.
+fn unmount(gateway: &Gateway<'_>) -> Result<(), Finding> {
+    let end = Instant::now() + gateway.patience;
+    loop {
+        let output = gateway.view.run("umount", &[STATE]);
+        if output.status.success() {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            return Err(finding("state", format!("kept busy: {}", String::from_utf8_lossy(&output.stderr))));
+        }
+        pass(Duration::from_millis(20));
+    }
 }
 
 fn limit(gateway: &mut Gateway<'_>, resource: Resource, current: Option<u64>) -> Rlimit {
@@ -109,7 +124,7 @@ pub fn little_memory(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 impl Gateway<'_> {
     /// So many clients of the control socket that say nothing.
     pub fn connect(&self, count: usize) -> Vec<UnixStream> {
-        let path = format!("/run/lab/runtime/{}", ip_masq_agent::host::control::NAME);
+        let path = format!("/run/lab/runtime/{}", ip_masq_agent::service::control::NAME);
         self.view.enter(|| (0..count).map_while(|_| UnixStream::connect(&path).ok()).collect())
     }
 }

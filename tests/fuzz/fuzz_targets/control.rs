@@ -1,8 +1,8 @@
 //! What a client writes into the control socket: one request, or it is hung up on.
 #![no_main]
 
-use ip_masq_agent::host::control::{Control, NAME};
-use ip_masq_agent::host::lock::Lock;
+use ip_masq_agent::service::control::{Control, NAME};
+use ip_masq_agent::service::lock::Lock;
 use libfuzzer_sys::fuzz_target;
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -2,9 +2,10 @@
 #![no_main]
 
 use ip_masq_agent::backend::nftables;
-use ip_masq_agent::host::nat_hooks::{self, decode};
-use ip_masq_agent::host::nfnetlink::message::{Attributes, Messages};
-use ip_masq_agent::host::nfnetlink::{RuleEvent, ipset};
+use ip_masq_agent::service::foreign_nat;
+use ip_masq_agent::sys::listing;
+use ip_masq_agent::sys::nfnetlink::message::{Attributes, Messages};
+use ip_masq_agent::sys::nfnetlink::{RuleEvent, ipset};
 use libfuzzer_sys::fuzz_target;
 
 fn walk(attributes: Attributes<'_>, depth: u32) {
@@ -23,10 +24,10 @@ fuzz_target!(|datagram: &[u8]| {
         walk(message.attributes().unwrap_or(Attributes(&[])), 4);
         nftables::read_any(&message);
         ipset::read_any(&message);
-        chains.extend(decode::chain(&message));
-        rules.extend(decode::rule(&message, &mut ()));
-        let _ = decode::tracking::user(&message);
-        let _ = (decode::set::header(&message), decode::set::elements(&message));
+        chains.extend(listing::chain(&message));
+        rules.extend(listing::rule(&message, &mut ()));
+        let _ = listing::tracking::user(&message);
+        let _ = (listing::set::header(&message), listing::set::elements(&message));
     }
-    let _ = nat_hooks::neighbours(chains.into_iter().map(|chain| (chain, rules.clone())).collect());
+    let _ = foreign_nat::neighbours(chains.into_iter().map(|chain| (chain, rules.clone())).collect());
 });

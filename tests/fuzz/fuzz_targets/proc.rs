@@ -2,7 +2,7 @@
 #![no_main]
 
 use ip_masq_agent::agent::Job;
-use ip_masq_agent::host::{unit, view};
+use ip_masq_agent::service::{unit, view};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use ip_masq_agent::config::{self, Flags};
-use ip_masq_agent::host::state;
+use ip_masq_agent::service::state;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -1,7 +1,7 @@
 //! The entries of a table of x_tables, as the kernel copies them out.
 #![no_main]
 
-use ip_masq_agent::host::xtables::NatTable;
+use ip_masq_agent::sys::xtables::NatTable;
 use ip_masq_agent::policy::Family;
 use libfuzzer_sys::fuzz_target;
 

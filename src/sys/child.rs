@@ -280,7 +280,7 @@ fn wait_for_any(pipes: &[(Option<rustix::fd::BorrowedFd<'_>>, PollFlags)], left:
 }
 
 /// A wait, as poll(2) takes it.
-pub(super) fn timespec(duration: Duration) -> Timespec {
+pub fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 

@@ -3,15 +3,15 @@
 //! The kernel tells nobody who its users of connection tracking are, so the rules of the network namespace are read for
 //! those that make one. Not seen are users that are no rules: Open vSwitch, IPVS, `nf_conntrack.enable_hooks=1`.
 
-use super::decode::tracking::{self, User};
 use super::{Chain, INET, IPTABLES_TABLE, chains, family_name, is_our_table};
 use crate::agent::{AfterStop, Keepers};
 use crate::backend::BackendName;
-use crate::host::nfnetlink::{Nfnetlink, Request, nfproto};
-use crate::host::view;
-use crate::host::xtables;
 use crate::policy::Family;
 use crate::ruleset::ChainName;
+use crate::service::view;
+use crate::sys::listing::tracking::{self, User};
+use crate::sys::nfnetlink::{Nfnetlink, Request, nfproto};
+use crate::sys::xtables;
 use std::io;
 
 const UNSPECIFIED: u8 = libc::NFPROTO_UNSPEC as u8;

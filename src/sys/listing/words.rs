@@ -3,7 +3,7 @@
 use super::field::{Field, Kind, Order, raw};
 use super::fields::{self, Place};
 use super::{INET, Malformed, References, data_value, extension, nat, number, text, until_nul, value, verdict};
-use crate::host::nfnetlink::message::Attributes;
+use crate::sys::nfnetlink::message::Attributes;
 use std::collections::HashMap;
 
 /// What a register of 32 bits begins to hold.

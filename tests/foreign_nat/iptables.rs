@@ -2,9 +2,9 @@
 //! iptables-save has for it.
 
 use crate::namespace;
-use ip_masq_agent::host::nat_hooks;
-use ip_masq_agent::host::nfnetlink::Nfnetlink;
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::service::foreign_nat;
+use ip_masq_agent::sys::nfnetlink::Nfnetlink;
 
 /// The rule as entered, and our words for it. What nf_tables has expressions for is in nft's words.
 type Rule = (&'static str, &'static str);
@@ -143,7 +143,7 @@ fn check(family: Family, variant: &str, rules: &[Rule]) {
     namespace::run(&format!("{variant}-restore"), &["--noflush"], &table);
     let saved = namespace::run(&format!("{variant}-save"), &["-t", "nat"], "");
     let saved: Vec<&str> = saved.lines().filter(|line| line.starts_with("-A POSTROUTING ")).collect();
-    let found = nat_hooks::read(&mut Nfnetlink::open().unwrap(), family).unwrap().after;
+    let found = foreign_nat::read(&mut Nfnetlink::open().unwrap(), family).unwrap().after;
     assert_eq!((found.len(), saved.len()), (rules.len(), rules.len()), "{found:#?}");
     let mut wrong = Vec::new();
     for (((entered, expected), found), saved) in rules.iter().zip(&found).zip(saved) {

@@ -3,7 +3,7 @@
 //! Anybody may bind an abstract name, so it is not the name that counts but whose the socket is, which the kernel says
 //! (sock_diag(7)): docs/decisions/one-instance.md.
 
-use super::nfnetlink::message::{Attributes, Malformed, Messages};
+use crate::sys::nfnetlink::message::{Attributes, Malformed, Messages};
 use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};

@@ -1,13 +1,13 @@
 //! What a backend holds of ours although it is not the chosen one: an earlier run used it, or a Go agent.
 
-use super::child::Exec;
-use super::nfnetlink::Nfnetlink;
-use super::xtables::NatTable;
-use super::{nat_hooks, view};
+use super::{foreign_nat, view};
 use crate::backend::iptables::render::JUMP_COMMENT;
-use crate::backend::{Backend, BackendName, Cleared, Error, ErrorKind, select};
+use crate::backend::{Backend, BackendName, Error, ErrorKind, Removal, select};
 use crate::config::Settings;
 use crate::policy::Family;
+use crate::sys::child::Exec;
+use crate::sys::nfnetlink::Nfnetlink;
+use crate::sys::xtables::NatTable;
 use std::io;
 
 /// True when rules of an agent show in one family of a backend. The kernel is asked; no program is run.
@@ -16,9 +16,9 @@ use std::io;
 /// When the kernel does not say.
 pub fn shows_ours(settings: &Settings, name: BackendName, family: Family) -> io::Result<bool> {
     match name {
-        BackendName::Nftables => nat_hooks::nftables_shows_ours(&mut Nfnetlink::open()?, family),
+        BackendName::Nftables => foreign_nat::nftables_shows_ours(&mut Nfnetlink::open()?, family),
         BackendName::IptablesNft => {
-            nat_hooks::iptables_shows_ours(&mut Nfnetlink::open()?, family, settings.masq_chain.as_str())
+            foreign_nat::iptables_shows_ours(&mut Nfnetlink::open()?, family, settings.masq_chain.as_str())
         }
         // Asking for a table that is not there would make it.
         BackendName::IptablesLegacy if !view::legacy_nat().contains(&family) => Ok(false),
@@ -27,23 +27,23 @@ pub fn shows_ours(settings: &Settings, name: BackendName, family: Family) -> io:
 }
 
 /// As [`clear`], for a backend that is not in use: where nothing of ours shows, no program is run.
-pub fn clear_unused(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone + 'static)) -> Vec<Cleared> {
+pub fn clear_unused(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone + 'static)) -> Vec<Removal> {
     let shows = Family::ALL.into_iter().any(|family| shows_ours(settings, name, family).unwrap_or(true));
     if shows { clear(settings, name, exec) } else { Vec::new() }
 }
 
 /// Takes everything of ours out of both families of a backend. One that this host does not have is passed over, unless
 /// rules of ours show in it: its programs were taken away, its rules were not.
-pub fn clear(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone + 'static)) -> Vec<Cleared> {
+pub fn clear(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone + 'static)) -> Vec<Removal> {
     let pinned = Settings { backend: name.into(), ..settings.clone() };
     let cleared = match select::choose(&pinned, exec.clone()) {
         Ok(mut choice) => Family::ALL.map(|family| clear_family(choice.backend.as_mut(), family)),
         Err(error) => Family::ALL.map(|family| {
             let result = Err(error.clone());
-            Cleared { backend: name, family, result, notes: Vec::new() }
+            Removal { backend: name, family, result, notes: Vec::new() }
         }),
     };
-    let counts = |one: &Cleared| match &one.result {
+    let counts = |one: &Removal| match &one.result {
         Err(error) if error.is_the_hosts() => shows_ours(settings, name, one.family).unwrap_or(false),
         _ => true,
     };
@@ -51,9 +51,9 @@ pub fn clear(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone +
 }
 
 /// Takes everything of ours out of one family of a backend, and reads it again to see that it is gone.
-pub fn clear_family(backend: &mut dyn Backend, family: Family) -> Cleared {
+pub fn clear_family(backend: &mut dyn Backend, family: Family) -> Removal {
     let result = remove(backend, family);
-    Cleared { backend: backend.name(), family, result, notes: backend.notes() }
+    Removal { backend: backend.name(), family, result, notes: backend.notes() }
 }
 
 fn remove(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, Error> {

@@ -1,15 +1,15 @@
 //! The nat rules of iptables-legacy, which nf_tables does not list: the kernel asks them at the same hook.
 
 use super::IPTABLES_TABLE;
-use super::decode::{Chain, Rule};
 use crate::backend::Error;
 use crate::backend::iptables::parse::{ListedRule, Table};
 use crate::backend::iptables::render::JUMP_COMMENT;
 use crate::backend::iptables::tools::{Tools, Variant, list};
-use crate::host::child::Children;
-use crate::host::nfnetlink::nfproto;
-use crate::host::view;
 use crate::policy::Family;
+use crate::service::view;
+use crate::sys::child::Children;
+use crate::sys::listing::{Chain, Rule};
+use crate::sys::nfnetlink::nfproto;
 
 /// NF_IP_PRI_NAT_SRC and NF_IP6_PRI_NAT_SRC, linux/netfilter_ipv4.h: where x_tables registers POSTROUTING of nat.
 const PRIORITY: i32 = 100;

@@ -1,7 +1,7 @@
 //! What the kernel sends is trusted in nothing.
 
-use ip_masq_agent::host::nat_hooks::decode;
-use ip_masq_agent::host::nfnetlink::message::Messages;
+use ip_masq_agent::sys::listing;
+use ip_masq_agent::sys::nfnetlink::message::Messages;
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -15,8 +15,8 @@ fn seeds() -> Vec<Vec<u8>> {
 
 fn read(datagram: &[u8]) {
     for message in Messages(datagram).flatten() {
-        let _ = (decode::rule(&message, &mut ()), decode::tracking::user(&message));
-        let _ = (decode::set::header(&message), decode::set::elements(&message));
+        let _ = (listing::rule(&message, &mut ()), listing::tracking::user(&message));
+        let _ = (listing::set::header(&message), listing::set::elements(&message));
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the rules of a table refer to, asked of the kernel when the first of them does.
 
-use super::decode::set::{self, Set};
-use super::decode::{Chain, References};
-use crate::host::nfnetlink::ipset::Ipset;
-use crate::host::nfnetlink::{Nfnetlink, Request};
-use crate::host::view;
+use crate::service::view;
+use crate::sys::listing::set::{self, Set};
+use crate::sys::listing::{Chain, References};
+use crate::sys::nfnetlink::ipset::Ipset;
+use crate::sys::nfnetlink::{Nfnetlink, Request};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 

@@ -1,7 +1,7 @@
 //! Which rules need connection tracking: those for which the kernel counts a user of it (`nf_ct_netns_get`).
 
 use super::{Malformed, number, text};
-use crate::host::nfnetlink::message::{Attributes, Message};
+use crate::sys::nfnetlink::message::{Attributes, Message};
 
 /// A rule that needs connection tracking, by where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

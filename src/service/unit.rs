@@ -1,7 +1,7 @@
 //! Whether systemd stops us for good or starts us again afterwards.
 
-use super::child::{Exec, Invocation};
 use crate::agent::Job;
+use crate::sys::child::{Exec, Invocation};
 use std::time::Duration;
 
 /// Asks systemd for the job of our own unit.

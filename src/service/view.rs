@@ -1,9 +1,9 @@
 //! Reads what the host says of itself: sysctls, addresses, default routes. Nothing is written, nothing is loaded.
 
-use super::xtables::NatTable;
 use crate::agent::advice::{HostView, InterfaceAddress};
 use crate::policy::{Family, Prefix};
 use crate::ruleset::HostFacts;
+use crate::sys::xtables::NatTable;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;

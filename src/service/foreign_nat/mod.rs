@@ -3,17 +3,16 @@
 //! The first mapping that a chain sets wins, and a chain's `accept` or `return` does not stop a later nat chain:
 //! so whoever asks why an address is, or is not, rewritten has to see the neighbours too.
 
-pub mod decode;
 pub mod keepers;
 mod legacy;
 mod references;
 
 use crate::backend::iptables::render::JUMP_COMMENT;
 use crate::backend::nftables::TABLE;
-use crate::host::nfnetlink::message::Message;
-use crate::host::nfnetlink::{Nfnetlink, Request, nfproto};
 use crate::policy::Family;
-use decode::{Chain, INET, Rule};
+use crate::sys::listing::{self, Chain, INET, Rule};
+use crate::sys::nfnetlink::message::Message;
+use crate::sys::nfnetlink::{Nfnetlink, Request, nfproto};
 use references::Asked;
 use std::io;
 
@@ -21,7 +20,7 @@ use std::io;
 const IPTABLES_TABLE: &str = "nat";
 /// Foreign rules around ours, in the order in which the kernel asks them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Neighbours {
+pub struct ForeignRules {
     /// True when rules of ours were found at the hook.
     pub ours_found: bool,
     /// Asked before ours.
@@ -34,7 +33,7 @@ pub struct Neighbours {
 ///
 /// # Errors
 /// When the kernel can't be asked.
-pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<Neighbours> {
+pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<ForeignRules> {
     let mut chains = Vec::new();
     for protocol in [INET, nfproto(family)] {
         for chain in nat_chains(netlink, protocol)? {
@@ -85,7 +84,7 @@ fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
         request,
         |_| {},
         |message| {
-            chains.push(decode::chain(message)?);
+            chains.push(listing::chain(message)?);
             Ok(())
         },
     )?;
@@ -110,19 +109,19 @@ fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
     let mut references = Asked::new(netlink, chain);
     let read = |payload: &Vec<u8>| {
         let message = Message { kind: 0, flags: 0, sequence: 0, payload };
-        decode::rule(&message, &mut references).map_err(io::Error::from)
+        listing::rule(&message, &mut references).map_err(io::Error::from)
     };
     messages.iter().map(read).collect()
 }
 
 /// Sorts foreign rules into those before and those after ours. Pure.
-pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> Neighbours {
+pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> ForeignRules {
     chains.sort_by_key(|(chain, _)| chain.nat_postrouting_priority);
     let priority_of_ours = chains
         .iter()
         .find(|(chain, rules)| is_our_table(chain.family, &chain.table) || rules.iter().any(is_our_jump))
         .and_then(|(chain, _)| chain.nat_postrouting_priority);
-    let mut found = Neighbours::default();
+    let mut found = ForeignRules::default();
     for (chain, rules) in &chains {
         if is_our_table(chain.family, &chain.table) {
             found.ours_found = true;

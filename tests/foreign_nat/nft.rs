@@ -2,9 +2,9 @@
 //! again, and make the same rule.
 
 use crate::namespace;
-use ip_masq_agent::host::nat_hooks;
-use ip_masq_agent::host::nfnetlink::Nfnetlink;
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::service::foreign_nat;
+use ip_masq_agent::sys::nfnetlink::Nfnetlink;
 
 /// What the rules refer to.
 const PREAMBLE: &str = "
@@ -184,7 +184,7 @@ fn our_words_for_a_rule_make_the_same_rule_again() {
         let entered: Vec<String> = rules.iter().map(|(entered, _)| (*entered).to_owned()).collect();
         namespace::nft(&table(family, "entered", &entered));
         let prefix = format!("{family} entered post (priority 90): ");
-        let found = nat_hooks::read(&mut Nfnetlink::open().unwrap(), asked).unwrap();
+        let found = foreign_nat::read(&mut Nfnetlink::open().unwrap(), asked).unwrap();
         let found: Vec<String> =
             found.after.iter().map(|line| line.strip_prefix(&prefix).unwrap().to_owned()).collect();
         let expected = rules.iter().map(|(entered, ours)| if ours.is_empty() { *entered } else { *ours });

@@ -7,9 +7,9 @@ mod malformed;
 mod namespace;
 mod nft;
 
-use ip_masq_agent::host::nat_hooks;
-use ip_masq_agent::host::nfnetlink::Nfnetlink;
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::service::foreign_nat;
+use ip_masq_agent::sys::nfnetlink::Nfnetlink;
 
 #[test]
 fn rules_of_nft_and_of_iptables_are_put_into_words() {
@@ -28,7 +28,7 @@ fn rules_of_nft_and_of_iptables_are_put_into_words() {
          destination traffic to our custom IP-MASQ-AGENT chain\" -j IP-MASQ-AGENT\n\
          -A POSTROUTING -m mark --mark 7 -j ACCEPT\nCOMMIT\n",
     );
-    let found = nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();
+    let found = foreign_nat::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();
     assert!(found.ours_found, "{found:?}");
     assert_eq!(
         found.before[..2],
@@ -47,14 +47,14 @@ fn rules_of_nft_and_of_iptables_are_put_into_words() {
     );
     assert_eq!(found.before.len(), 3);
     assert_eq!(found.after.len(), 1, "{:?}", found.after);
-    assert!(nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V6).unwrap().before.is_empty());
+    assert!(foreign_nat::read(&mut Nfnetlink::open().unwrap(), Family::V6).unwrap().before.is_empty());
 }
 
 #[test]
 fn rules_of_iptables_legacy_are_among_them_and_asking_makes_no_table() {
     namespace::enter!();
-    let read = || nat_hooks::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();
-    assert_eq!(read(), nat_hooks::Neighbours::default());
+    let read = || foreign_nat::read(&mut Nfnetlink::open().unwrap(), Family::V4).unwrap();
+    assert_eq!(read(), foreign_nat::ForeignRules::default());
     let names = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
     assert!(!names.contains("nat"), "{names}");
     namespace::nft("table ip early {\n chain post {\n type nat hook postrouting priority 90;\n masquerade\n }\n}\n");

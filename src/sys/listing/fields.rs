@@ -2,7 +2,7 @@
 
 use super::field::{Field, Kind, Names, Order};
 use super::{Malformed, number};
-use crate::host::nfnetlink::message::Attributes;
+use crate::sys::nfnetlink::message::Attributes;
 
 const PROTOCOLS: Names = &[
     (1, "icmp"),

@@ -5,7 +5,6 @@
 use super::message::{Attribute, Attributes, Malformed, Message, MessageHead, Messages, Writer};
 use super::socket::Socket;
 use super::{lost, read_error};
-use crate::backend::iptables::sets::{Member, SetHeader};
 use crate::policy::{Family, Prefix};
 use std::collections::BTreeMap;
 use std::io;
@@ -41,6 +40,34 @@ mod data {
     pub const REFERENCES: u16 = 25;
     pub const IPADDR_IPV4: u16 = 1;
     pub const IPADDR_IPV6: u16 = 2;
+}
+
+/// What a set of the kernel is, without its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetHeader {
+    /// Its name.
+    pub name: String,
+    /// Its type, as `hash:net`.
+    pub type_name: String,
+    /// The family of its members; `None` for types that have none or both.
+    pub family: Option<Family>,
+    /// How many members it has room for; 0 where the type does not say.
+    pub max_elements: u32,
+    /// How many members it has.
+    pub elements: u32,
+    /// How many rules refer to it.
+    pub references: u32,
+    /// Members leave it after a time.
+    pub has_timeout: bool,
+}
+
+/// A member of a `hash:net` set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// `nomatch`: the set does not match it although a wider member would.
+    pub is_exception: bool,
 }
 
 /// A socket that asks for listings.

@@ -12,7 +12,7 @@ pub mod set;
 pub mod tracking;
 mod words;
 
-use crate::host::nfnetlink::message::{Attribute, Attributes, Malformed, Message};
+use crate::sys::nfnetlink::message::{Attribute, Attributes, Malformed, Message};
 use set::Set;
 
 /// The parts of a chain that say where it stands.

@@ -3,7 +3,7 @@
 use super::field::{Field, Kind};
 use super::words::slots;
 use super::{Malformed, References, data_value, number, text, verdict};
-use crate::host::nfnetlink::message::{Attributes, Message};
+use crate::sys::nfnetlink::message::{Attributes, Message};
 
 /// So many elements are written out; how many more there are is said.
 const SHOWN: usize = 16;

@@ -1,15 +1,15 @@
 //! The backend at work: what the agent wants of the kernel is done here, one family at a time.
 
-use super::child::BoundedChildren;
-use super::nat_hooks::keepers::{self, Ours};
-use super::nfnetlink::{RuleEvent, RuleEvents};
-use super::{leftovers, view};
-use crate::agent::{AfterStop, Checked, Chosen, Culprit, Depth, Outcome, Search};
+use super::foreign_nat::keepers::{self, Ours};
+use super::{stale_rules, view};
+use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
-use crate::backend::{Backend, BackendName, Cleared, Counters, Error, ErrorKind, Fingerprint, Plan};
+use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
 use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
+use crate::sys::child::BoundedChildren;
+use crate::sys::nfnetlink::{RuleEvent, RuleEvents};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ const MOST_NAMED: usize = 8;
 
 /// The backend that was chosen, and the listener for what others do to its rules.
 #[derive(Default)]
-pub struct Kernel {
+pub struct Enforcer {
     /// With the settings it was made for: another chain name or owner needs another one.
     backend: Option<(Settings, Box<dyn Backend>)>,
     /// Runs the programs of every backend, those of one piece of work to one end.
@@ -51,14 +51,14 @@ impl Seen {
     }
 }
 
-impl fmt::Debug for Kernel {
+impl fmt::Debug for Enforcer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.backend.as_ref().map(|(_, backend)| backend.name());
-        f.debug_struct("Kernel").field("backend", &name).field("events", &self.events).finish()
+        f.debug_struct("Enforcer").field("backend", &name).field("events", &self.events).finish()
     }
 }
 
-impl Kernel {
+impl Enforcer {
     /// A piece of work begins: the programs that it runs have ended, or are killed, by then.
     pub fn end_by(&self, end: Instant) {
         self.children.end_by(end);
@@ -153,8 +153,9 @@ impl Kernel {
             }
         };
         let strays = (depth == Depth::Contents || !stands) && !self.strays(config).is_empty();
+        let by = if moved || strays { self.heard() } else { Vec::new() };
         let doubted_until = self.chosen().ok().and_then(|backend| backend.doubted_until());
-        Checked { moved, strays, doubted_until, cost: cpu_time().saturating_sub(begun) }
+        Checked { moved, strays, by, doubted_until, cost: cpu_time().saturating_sub(begun) }
     }
 
     /// The families of each backend in which the configuration wants no rules.
@@ -169,14 +170,14 @@ impl Kernel {
 
     /// Where rules that carry our mark show although the configuration wants none there.
     pub fn strays(&self, config: &Config) -> Vec<(BackendName, Family)> {
-        let shows = |name, family| leftovers::shows_ours(&config.settings, name, family).unwrap_or(false);
+        let shows = |name, family| stale_rules::shows_ours(&config.settings, name, family).unwrap_or(false);
         let each = self.unwanted(config).into_iter();
         let each = each.flat_map(|(name, families)| families.into_iter().map(move |family| (name, family)));
         each.filter(|(name, family)| shows(*name, *family)).collect()
     }
 
     /// Takes rules away that carry our mark where the configuration wants none.
-    pub fn remove_strays(&mut self, config: &Config, search: Search) -> Vec<Cleared> {
+    pub fn remove_strays(&mut self, config: &Config, search: Search) -> Vec<Removal> {
         // What others do meanwhile is heard unless there is something to be removed.
         if self.strays(config).is_empty() {
             return self.clear_unwanted(config, search);
@@ -184,19 +185,19 @@ impl Kernel {
         self.unheard(|kernel| kernel.clear_unwanted(config, search))
     }
 
-    fn clear_unwanted(&mut self, config: &Config, search: Search) -> Vec<Cleared> {
+    fn clear_unwanted(&mut self, config: &Config, search: Search) -> Vec<Removal> {
         let mut cleared = Vec::new();
         let children = self.children.clone();
         for (name, families) in self.unwanted(config) {
             let Ok(chosen) = self.chosen() else { break };
             if chosen.name() != name {
-                cleared.extend(leftovers::clear_unused(&config.settings, name, &children));
+                cleared.extend(stale_rules::clear_unused(&config.settings, name, &children));
                 continue;
             }
             for family in families {
-                let shows = || leftovers::shows_ours(&config.settings, name, family).unwrap_or(false);
+                let shows = || stale_rules::shows_ours(&config.settings, name, family).unwrap_or(false);
                 if search == Search::Thorough || shows() {
-                    let done = leftovers::clear_family(chosen, family);
+                    let done = stale_rules::clear_family(chosen, family);
                     // What shows no rule does no harm, whatever is in the way of taking it away.
                     cleared.extend(Some(done).filter(|done| done.result.is_ok() || shows()));
                 }
@@ -220,7 +221,7 @@ impl Kernel {
         result
     }
 
-    /// What [`Kernel::reconcile`] would send, without sending it.
+    /// What [`Enforcer::reconcile`] would send, without sending it.
     ///
     /// # Errors
     /// What the backend said.
@@ -255,15 +256,15 @@ impl Kernel {
 
     /// Takes everything of ours out of the kernel: of the chosen backend, and of another one where rules of ours show. What
     /// a live Go agent keeps there is its own.
-    pub fn flush(&mut self) -> Vec<Cleared> {
+    pub fn flush(&mut self) -> Vec<Removal> {
         let children = self.children.clone();
         let Some((settings, backend)) = &mut self.backend else { return Vec::new() };
         let chosen = backend.name();
-        let mut cleared: Vec<Cleared> =
-            Family::ALL.map(|family| leftovers::clear_family(backend.as_mut(), family)).into();
+        let mut cleared: Vec<Removal> =
+            Family::ALL.map(|family| stale_rules::clear_family(backend.as_mut(), family)).into();
         for other in BackendName::ALL.into_iter().filter(|name| *name != chosen) {
-            let others = leftovers::clear_unused(settings, other, &children).into_iter();
-            let is_foreign = |one: &Cleared| matches!(&one.result, Err(error) if error.kind == ErrorKind::Foreign);
+            let others = stale_rules::clear_unused(settings, other, &children).into_iter();
+            let is_foreign = |one: &Removal| matches!(&one.result, Err(error) if error.kind == ErrorKind::Foreign);
             cleared.extend(others.filter(|one| !is_foreign(one)));
         }
         cleared
@@ -287,16 +288,26 @@ impl Kernel {
         self.events.as_ref().map(AsFd::as_fd)
     }
 
-    /// True when there is a loss to be told by [`Kernel::moved`], for which nothing polls.
+    /// True when there is a loss to be told by [`Enforcer::moved`], for which nothing polls.
     pub fn has_lost_events(&self) -> bool {
         self.lost.is_some()
+    }
+
+    /// [`Enforcer::moved`] for somebody who has no use for a loss: it is told the next time.
+    fn heard(&mut self) -> Vec<ChangedBy> {
+        self.moved()
+            .unwrap_or_else(|why| {
+                self.lost = Some(why);
+                None
+            })
+            .unwrap_or_default()
     }
 
     /// Who committed to the rules of the host since the last time, the last one first; `None` when nobody did.
     ///
     /// # Errors
     /// When the listener is broken; it is gone then.
-    pub fn moved(&mut self) -> Result<Option<Vec<Culprit>>, String> {
+    pub fn moved(&mut self) -> Result<Option<Vec<ChangedBy>>, String> {
         if let Some(why) = self.lost.take() {
             return Err(why);
         }
@@ -334,7 +345,7 @@ fn none_chosen() -> Error {
 }
 
 /// The programs that committed, the last one first; of each name the last two processes at most.
-fn programs(events: Vec<RuleEvent>) -> Vec<Culprit> {
+fn programs(events: Vec<RuleEvent>) -> Vec<ChangedBy> {
     let mut last: Vec<RuleEvent> = Vec::new();
     for event in events.into_iter().rev() {
         let same = last.iter().filter(|known| known.program == event.program);
@@ -347,14 +358,14 @@ fn programs(events: Vec<RuleEvent>) -> Vec<Culprit> {
 
 /// The program that committed. A caller hides behind iptables and nft, which are gone in a moment: where they are
 /// still there, it is their parent that says more.
-fn culprit(event: &RuleEvent) -> Option<Culprit> {
+fn culprit(event: &RuleEvent) -> Option<ChangedBy> {
     let program = event.program.clone()?;
     let pid = event.pid.filter(|_| processes_are_numbered_as_in_the_kernel());
     let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]
         .iter()
         .any(|tool| program.starts_with(tool));
     let caller = if is_tool { pid.and_then(|pid| parent(pid, &program)) } else { None };
-    Some(Culprit { program, pid, caller })
+    Some(ChangedBy { program, pid, caller })
 }
 
 /// Not in a container: rule events number processes as the first namespace does, PROC_PID_INIT_INO of linux/proc_ns.h.

@@ -3,9 +3,9 @@
 
 use crate::namespace;
 use ip_masq_agent::backend::BackendName;
-use ip_masq_agent::host::nat_hooks::keepers::{self, Ours};
 use ip_masq_agent::policy::Family;
 use ip_masq_agent::ruleset::ChainName;
+use ip_masq_agent::service::foreign_nat::keepers::{self, Ours};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// What is in a table of family inet.

@@ -3,7 +3,7 @@
 use super::field::{address, prefix, prefix_between, raw};
 use super::words::{Held, Mapped, slot};
 use super::{INET, Malformed, References, number};
-use crate::host::nfnetlink::message::Attributes;
+use crate::sys::nfnetlink::message::Attributes;
 use std::collections::HashMap;
 
 /// NF_NAT_RANGE_* of linux/netfilter/nf_nat.h.

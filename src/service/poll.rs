@@ -1,15 +1,16 @@
 //! The loop: one thread, one poll set. What happens becomes an event; what the agent decides is done here.
 
 use super::control::{Control, Request};
-use super::inotify::Watcher;
+use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
-use super::kernel::{Kernel, cpu_time};
 use super::notify::Notifier;
-use super::signals::{Signal, Signals};
-use super::{child, state, unit, view};
+use super::{state, unit, view};
 use crate::agent::{Action, Agent, AtStop, Event, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
 use crate::policy::Family;
+use crate::sys::child;
+use crate::sys::inotify::Watcher;
+use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
 use std::io;
@@ -33,7 +34,7 @@ pub struct Service {
     agent: Agent,
     locations: Locations,
     state_directory: PathBuf,
-    kernel: Kernel,
+    enforcer: Enforcer,
     control: Control,
     signals: Signals,
     watcher: Option<Watcher>,
@@ -72,7 +73,7 @@ impl Service {
             sysctls: Watcher::new(view::directories_of_facts()).ok(),
             locations,
             state_directory,
-            kernel: Kernel::default(),
+            enforcer: Enforcer::default(),
             control,
             signals,
             journal: Journal::open(),
@@ -103,9 +104,9 @@ impl Service {
     fn wait(&mut self) -> io::Result<()> {
         let now = Instant::now();
         let next = self.agent.deadline().into_iter().chain(self.control.deadline());
-        let next = next.chain((self.kernel.has_lost_events() || !self.later.is_empty()).then_some(now)).min();
+        let next = next.chain((self.enforcer.has_lost_events() || !self.later.is_empty()).then_some(now)).min();
         let timeout = next.map(|at| child::timespec(at.saturating_duration_since(now)));
-        let events = self.kernel.events_fd().filter(|_| !self.agent.defers_events(now));
+        let events = self.enforcer.events_fd().filter(|_| !self.agent.defers_events(now));
         let watched = [&self.watcher, &self.sysctls].map(|watcher| watcher.as_ref().map(AsFd::as_fd));
         let fixed = [Some(self.signals.as_fd()), events].into_iter().chain(watched);
         let fixed = fixed.flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -126,8 +127,8 @@ impl Service {
             self.happen(event);
         }
         // A loss is told at once: it keeps the loop awake until then.
-        if self.kernel.has_lost_events() || !self.agent.defers_events(Instant::now()) {
-            match self.kernel.moved() {
+        if self.enforcer.has_lost_events() || !self.agent.defers_events(Instant::now()) {
+            match self.enforcer.moved() {
                 Ok(None) => {}
                 Ok(Some(commits)) => self.happen(Event::RulesMoved(commits)),
                 Err(why) => self.happen(Event::Watching(Err(why))),
@@ -209,7 +210,7 @@ impl Service {
     }
 
     fn act(&mut self, action: Action) -> Option<Event> {
-        self.kernel.end_by(self.stop_by.unwrap_or_else(|| Instant::now() + ACTION));
+        self.enforcer.end_by(self.stop_by.unwrap_or_else(|| Instant::now() + ACTION));
         match action {
             Action::ReadLastGood => {
                 return Some(match state::read(&self.state_directory) {
@@ -219,30 +220,30 @@ impl Service {
             }
             Action::ReadConfig => return Some(Event::ConfigRead(config::read(&self.locations))),
             Action::ReadHost => return Some(Event::HostRead(view::view())),
-            Action::ChooseBackend(config) => return Some(Event::BackendChosen(self.kernel.choose(&config.settings))),
+            Action::ChooseBackend(config) => return Some(Event::BackendChosen(self.enforcer.choose(&config.settings))),
             Action::Watch(watch) => {
-                let result = self.kernel.watch(watch == RuleWatch::Events);
+                let result = self.enforcer.watch(watch == RuleWatch::Events);
                 return (watch == RuleWatch::Events).then_some(Event::Watching(result));
             }
             Action::Reconcile(family, config) => {
                 let begun = cpu_time();
-                let result = self.kernel.reconcile(family, &config);
+                let result = self.enforcer.reconcile(family, &config);
                 return Some(Event::Reconciled(family, result, cpu_time().saturating_sub(begun)));
             }
-            Action::Check(depth, config) => return Some(Event::Checked(depth, self.kernel.check(depth, &config))),
+            Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {
                 return Some(Event::LastGoodSaved(state::write(&self.state_directory, &sources)));
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
             Action::RemoveStrays(config, search) => {
                 let begun = cpu_time();
-                let cleared = self.kernel.remove_strays(&config, search);
+                let cleared = self.enforcer.remove_strays(&config, search);
                 return Some(Event::StraysRemoved(cleared, cpu_time().saturating_sub(begun)));
             }
             Action::ReadAfterStop(families) => {
-                return Some(Event::AfterStopRead(self.kernel.after_stop(&families).unwrap_or_default()));
+                return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));
             }
-            Action::Flush => return Some(Event::Flushed(self.kernel.flush())),
+            Action::Flush => return Some(Event::Flushed(self.enforcer.flush())),
             Action::Notify(notification) => self.notifier.send(&notification),
             Action::Log(entry) => self.journal.write(&entry),
             Action::AnswerReload(client, answer) => self.control.answer(client, &answer, Instant::now()),
@@ -257,13 +258,13 @@ impl Service {
 
     fn counted(&mut self, mut report: Report) -> Report {
         report.pid = std::process::id();
-        self.kernel.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
+        self.enforcer.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
         for (family, entry) in Family::ALL.into_iter().zip(&mut report.families) {
-            entry.counters = self.kernel.counters(family);
+            entry.counters = self.enforcer.counters(family);
         }
         if report.at_stop.is_none() {
             let families = &Family::ALL[..report.families.len()];
-            report.at_stop = self.kernel.after_stop(families).as_ref().map(AtStop::removing);
+            report.at_stop = self.enforcer.after_stop(families).as_ref().map(AtStop::removing);
         }
         report
     }

@@ -1,0 +1,15 @@
+//! What carries the agent out on a host: the poll loop, the enforcer, systemd, the journal, the control socket, files.
+
+pub mod control;
+pub mod directories;
+pub mod enforcer;
+pub mod foreign_nat;
+pub mod instance;
+pub mod journal;
+pub mod lock;
+pub mod notify;
+pub mod poll;
+pub mod stale_rules;
+pub mod state;
+pub mod unit;
+pub mod view;

@@ -5,7 +5,7 @@ mod interpreter;
 mod random;
 
 use interpreter::iptables::Rules;
-use ip_masq_agent::backend::iptables::render::{Context, render};
+use ip_masq_agent::backend::iptables::rules::render::{Context, render};
 use ip_masq_agent::policy::{Family, Flow, Policy};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use proptest::prelude::*;

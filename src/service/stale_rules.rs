@@ -1,7 +1,7 @@
 //! What a backend holds of ours although it is not the chosen one: an earlier run used it, or a Go agent.
 
 use super::{foreign_nat, view};
-use crate::backend::iptables::render::JUMP_COMMENT;
+use crate::backend::iptables::rules::render::JUMP_COMMENT;
 use crate::backend::{Backend, BackendName, Error, ErrorKind, Removal, select};
 use crate::config::Settings;
 use crate::policy::Family;

@@ -1,8 +1,8 @@
 //! A host of strings that can refuse: a transaction works on a copy, which takes the place of the original only when
 //! every line was good, every target exists and no jump leads to an empty chain.
 
-use super::kernel::HostState;
-use super::parse::Table;
+use super::host_state::HostState;
+use super::rules::parse::Table;
 use super::tools::Variant;
 use crate::policy::Family;
 use crate::ruleset::ChainName;

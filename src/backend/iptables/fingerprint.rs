@@ -1,6 +1,6 @@
 //! What moves when the rules or sets of the host move, asked in process.
 
-use super::kernel::HostState;
+use super::host_state::HostState;
 use super::tools::Variant;
 use super::{IPSET, Iptables, reading};
 use crate::backend::{Error, Fingerprint};

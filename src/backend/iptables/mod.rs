@@ -1,18 +1,13 @@
 //! The iptables backend, for both variants.
 //!
 //! One `iptables-save` observes a family, one `iptables-restore --noflush` changes chain and jump together. What to
-//! send is decided by pure code: [`render`](mod@render) says a ruleset in rules, [`parse`] reads a listing, [`plan`] compares.
+//! send is decided by pure code in [`rules`].
 
 #[cfg(test)]
 mod fake;
 mod fingerprint;
-pub mod kernel;
-pub mod ownership;
-pub mod parse;
-pub mod plan;
-pub mod render;
-pub mod rule;
-pub mod sets;
+pub mod host_state;
+pub mod rules;
 #[cfg(test)]
 mod tests;
 pub mod tools;
@@ -24,13 +19,14 @@ use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
 use crate::sys::nfnetlink::ipset::SetHeader;
 use crate::sys::nfnetlink::is_passing;
-use kernel::{HostState, LiveHost};
-use ownership::Refusal;
-use parse::{ListedRule, Table};
-use plan::{Comparison, Observed, Steps};
-use render::{Context, JUMP_COMMENT, Rendered, render};
-use rule::Target;
-use sets::{ObservedSet, THRESHOLD, is_our_name};
+use host_state::{HostState, LiveHost};
+use rules::ownership::Refusal;
+use rules::parse::{ListedRule, Table};
+use rules::plan;
+use rules::plan::{Comparison, Observed, Steps};
+use rules::render::{Context, JUMP_COMMENT, Rendered, render};
+use rules::rule::Target;
+use rules::sets::{ObservedSet, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;

@@ -1,12 +1,14 @@
 //! A plan sent: its transactions one after the other, each at the generation that it was made for.
 
-use super::change::{Change, Transaction};
 use super::elements::{Expected, Probe};
-use super::interval;
-use super::name::{SetName, TableName};
 use super::observe::{self, Observation};
-use super::table::Tables;
-use super::{Known, Nftables, batch, plan};
+use super::rules::change::{Change, Transaction};
+use super::rules::interval;
+use super::rules::name::{SetName, TableName};
+use super::rules::plan;
+use super::rules::table::Tables;
+use super::wire::batch;
+use super::{Known, Nftables};
 use crate::backend::{Error, ErrorKind};
 
 use std::mem::discriminant;

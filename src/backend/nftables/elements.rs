@@ -1,12 +1,12 @@
 //! The elements of our sets: read, or where they are known only counted and tried by sample.
 
-use super::batch::attribute::*;
-use super::batch::{INET, element};
-use super::expression::DATA_VALUE;
-use super::interval::{self, Bound, Interval};
-use super::name::{SetName, TABLE};
 use super::observe::{Failure, dump, failed};
-use super::table::{Set, Table};
+use super::rules::interval::{self, Bound, Interval};
+use super::rules::name::{SetName, TABLE};
+use super::rules::table::{Set, Table};
+use super::wire::batch::attribute::*;
+use super::wire::batch::{INET, element};
+use super::wire::expression::DATA_VALUE;
 use crate::backend::Error;
 use crate::sys::nfnetlink::message::{Attribute, Malformed, Writer};
 use crate::sys::nfnetlink::{Nfnetlink, Request};

@@ -10,25 +10,11 @@
 //! committed alone. What the last reading or our own last commit left is remembered together with the generation of
 //! the rule set: while that stands still nobody else can have moved anything, and a plan costs no reading.
 
-mod apply;
-mod batch;
-mod change;
 mod commit;
-mod compile;
-mod drift;
 mod elements;
-mod expression;
-mod interval;
-mod name;
 mod observe;
-mod plan;
-mod rule;
-mod stranger;
-mod table;
-mod target;
-mod text;
-mod translate;
-mod userdata;
+mod rules;
+mod wire;
 
 #[cfg(fuzzing)]
 pub use observe::read_any;
@@ -38,18 +24,19 @@ use crate::config::TableOwner;
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
 use crate::sys::nfnetlink::{Nfnetlink, digest};
-use change::Transaction;
-use compile::Elements;
 use elements::{Expected, Probe};
-use name::SetName;
-pub use name::{STAND_IN, TABLE};
 use observe::Observation;
-use rule::Action;
+use rules::change::Transaction;
+use rules::compile::Elements;
+use rules::name::SetName;
+pub use rules::name::{STAND_IN, TABLE};
+use rules::rule::Action;
+use rules::table::{Table, TableFlags};
+use rules::{change, compile, drift, plan, target, text};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use table::{Table, TableFlags};
 
 /// How long a number of elements may stand for the elements.
 const DOUBT: Duration = Duration::from_secs(30);

@@ -1,15 +1,15 @@
 //! What the kernel holds of ours. Reads the tables of our names and looks into no other.
 
-use super::batch::attribute::*;
-use super::batch::{INET, POSTROUTING, key_type};
 use super::elements::{self, Expected};
-use super::expression::Expression;
-use super::interval::{self, Interval};
-use super::name::{ChainName, SetName, TABLE, TableName};
-use super::rule::{Body, Rule};
-use super::stranger::Stranger;
-use super::table::{Chain, Hook, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
-use super::{translate, userdata};
+use super::rules::interval::{self, Interval};
+use super::rules::name::{ChainName, SetName, TABLE, TableName};
+use super::rules::rule::{Body, Rule};
+use super::rules::stranger::Stranger;
+use super::rules::table::{Chain, Hook, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
+use super::wire::batch::attribute::*;
+use super::wire::batch::{INET, POSTROUTING, key_type};
+use super::wire::expression::Expression;
+use super::wire::{translate, userdata};
 use crate::backend::{Error, ErrorKind};
 use crate::sys::listing;
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};

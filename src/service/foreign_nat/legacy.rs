@@ -2,8 +2,8 @@
 
 use super::IPTABLES_TABLE;
 use crate::backend::Error;
-use crate::backend::iptables::parse::{ListedRule, Table};
-use crate::backend::iptables::render::JUMP_COMMENT;
+use crate::backend::iptables::rules::parse::{ListedRule, Table};
+use crate::backend::iptables::rules::render::JUMP_COMMENT;
 use crate::backend::iptables::tools::{Tools, Variant, list};
 use crate::policy::Family;
 use crate::service::view;

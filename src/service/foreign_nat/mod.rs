@@ -7,7 +7,7 @@ pub mod keepers;
 mod legacy;
 mod references;
 
-use crate::backend::iptables::render::JUMP_COMMENT;
+use crate::backend::iptables::rules::render::JUMP_COMMENT;
 use crate::backend::nftables::TABLE;
 use crate::policy::Family;
 use crate::sys::listing::{self, Chain, INET, Rule};

@@ -1,7 +1,7 @@
 //! A configuration file, in each language. A good one has rules, and the same ones whenever it is read again.
 #![no_main]
 
-use ip_masq_agent::backend::iptables::render::{Context, render};
+use ip_masq_agent::backend::iptables::rules::render::{Context, render};
 use ip_masq_agent::backend::nftables;
 use ip_masq_agent::config::{self, Flags, SourceText};
 use ip_masq_agent::policy::Family;

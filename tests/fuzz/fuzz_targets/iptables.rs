@@ -1,9 +1,9 @@
 //! What iptables-save prints, compared with what we want and with nothing.
 #![no_main]
 
-use ip_masq_agent::backend::iptables::parse::Table;
-use ip_masq_agent::backend::iptables::plan::{Observed, compare};
-use ip_masq_agent::backend::iptables::render::{Context, Rendered, render};
+use ip_masq_agent::backend::iptables::rules::parse::Table;
+use ip_masq_agent::backend::iptables::rules::plan::{Observed, compare};
+use ip_masq_agent::backend::iptables::rules::render::{Context, Rendered, render};
 use ip_masq_agent::policy::{Family, Origin, PRIVATE_RANGES, Policy, PrefixSet};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use libfuzzer_sys::fuzz_target;

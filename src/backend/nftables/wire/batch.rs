@@ -1,13 +1,13 @@
 //! A transaction as the messages of a batch, and what a refusal of one means.
 
-use super::change::{Change, GUARD, RAW, Transaction};
 use super::expression::{DATA_VALUE, LIST_ELEMENT};
-use super::interval::{self, Bound, Interval};
-use super::name::{ChainName, SetName, TableName};
-use super::rule::{Rule, shown};
-use super::stranger::Stranger;
-use super::table::{Hook, TABLE_COMMENT, TableFlags};
 use super::{translate, userdata};
+use crate::backend::nftables::rules::change::{Change, GUARD, RAW, Transaction};
+use crate::backend::nftables::rules::interval::{self, Bound, Interval};
+use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
+use crate::backend::nftables::rules::rule::{Rule, shown};
+use crate::backend::nftables::rules::stranger::Stranger;
+use crate::backend::nftables::rules::table::{Hook, TABLE_COMMENT, TableFlags};
 use crate::backend::{Error, ErrorKind};
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Batch, Refusal};
@@ -307,7 +307,7 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::nftables::rule::Action;
+    use crate::backend::nftables::rules::rule::Action;
     use crate::policy::Family;
     use crate::ruleset::GroupKind;
     use std::io;

@@ -4,9 +4,9 @@
 //! table that was saved and loaded by nft is still the table that we wrote.
 
 use super::expression::{Base, Comparison, Expression, Register};
-use super::interval::{self, Interval};
-use super::name::{ChainName, SetName};
-use super::rule::{Action, Body, FibAddress, Match, Rule, Side};
+use crate::backend::nftables::rules::interval::{self, Interval};
+use crate::backend::nftables::rules::name::{ChainName, SetName};
+use crate::backend::nftables::rules::rule::{Action, Body, FibAddress, Match, Rule, Side};
 use crate::policy::{Family, PortRange, Prefix, Protocol};
 use crate::sys::nfnetlink::nfproto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -292,11 +292,11 @@ impl Filling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::nftables::change::script;
-    use crate::backend::nftables::compile::{Elements, compile};
-    use crate::backend::nftables::drift;
-    use crate::backend::nftables::name::SetName;
-    use crate::backend::nftables::target::target;
+    use crate::backend::nftables::rules::change::script;
+    use crate::backend::nftables::rules::compile::{Elements, compile};
+    use crate::backend::nftables::rules::drift;
+    use crate::backend::nftables::rules::name::SetName;
+    use crate::backend::nftables::rules::target::target;
     use crate::policy::{Family, Origin, Policy, Prefix, PrefixSet};
     use crate::ruleset::{HostFacts, JumpPosition, Ruleset};
     use proptest::prelude::*;

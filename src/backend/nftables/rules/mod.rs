@@ -1,0 +1,14 @@
+//! What a table holds, and what makes one into another: pure.
+
+pub mod apply;
+pub mod change;
+pub mod compile;
+pub mod drift;
+pub mod interval;
+pub mod name;
+pub mod plan;
+pub mod rule;
+pub mod stranger;
+pub mod table;
+pub mod target;
+pub mod text;

@@ -54,7 +54,8 @@ impl Draft {
     /// Adds what the flags say, over the files.
     pub fn add_flags(&mut self, flags: &Flags, problems: &mut Problems) {
         for (key, values) in flags.iter() {
-            let mut reader = Reader { name: key.info().name.into(), source: Source::Flag(key), problems };
+            let mut reader =
+                Reader { name: key.info().name.into(), source: Source::Flag(key.0, &key.info().flag), problems };
             self.set(key, &key.info().kind.flag_node(values), &mut reader);
         }
     }

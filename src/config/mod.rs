@@ -10,6 +10,7 @@ mod duration;
 mod files;
 mod foreign;
 mod keys;
+mod nearest;
 mod record;
 mod settings;
 pub mod trust;

@@ -4,7 +4,7 @@
 use super::diagnostic::{Lines, Place, Problems, TEXT_WIDTH, bounded, quoted, short, visible};
 use super::document::{self, Node, SyntaxError, Value as Found};
 use super::duration::{DurationError, parse_go_duration};
-use super::keys::{Key, nearest};
+use super::nearest::nearest;
 use super::settings::{BackendChoice, Choice, OnStop, RuleWatch, TableOwner};
 use crate::policy::{InterfacePattern, InterfacePatternError, PortRanges, PortRangesError, Prefix, PrefixError};
 use crate::ruleset::{ChainName, JumpPosition};
@@ -29,8 +29,8 @@ pub struct Placed<T> {
 pub enum Source<'p> {
     /// A file, by its number.
     File(u32, &'p Lines<'p>),
-    /// A flag.
-    Flag(Key),
+    /// A flag, by its number and its name.
+    Flag(usize, &'static str),
     /// The program itself.
     Default,
 }
@@ -62,7 +62,7 @@ impl<'p> Reader<'p> {
     pub fn place(&self, offset: u32) -> Place {
         match self.source {
             Source::File(source, _) => Place::File { source, offset },
-            Source::Flag(key) => Place::Flag(key),
+            Source::Flag(number, name) => Place::Flag(number, name),
             Source::Default => Place::Default,
         }
     }
@@ -332,7 +332,7 @@ impl<T: Item> Value for Vec<Placed<T>> {
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
         let Some(items) = reader.items(node) else { return false };
-        if matches!(reader.source, Source::Flag(_)) {
+        if matches!(reader.source, Source::Flag(..)) {
             *slot = None;
         }
         let joined = slot.get_or_insert_default();

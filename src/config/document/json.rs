@@ -1,6 +1,7 @@
 //! JSON, strictly.
 
-use super::{Node, SyntaxError, yaml};
+use super::node::{Node, SyntaxError, too_deep};
+use super::yaml;
 use serde::de::IgnoredAny;
 
 /// serde_json judges the text, and the YAML reader, which reads all JSON, finds the places that serde_json does
@@ -45,7 +46,7 @@ fn message(error: &serde_json::Error, rest: &str) -> String {
         "expected `,` or `}`" => "a ',' or '}' is missing before this",
         "expected `,` or `]`" => "a ',' or ']' is missing before this",
         "expected `:`" => "a ':' is missing before this",
-        "recursion limit exceeded" => return super::too_deep(),
+        "recursion limit exceeded" => return too_deep(),
         _ => what,
     };
     reworded.to_owned()

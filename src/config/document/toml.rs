@@ -1,6 +1,6 @@
 //! TOML, with every error that the parser can recover from.
 
-use super::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, Value, too_deep};
+use super::node::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, Value, too_deep};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;

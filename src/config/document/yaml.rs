@@ -1,6 +1,6 @@
 //! YAML 1.2 with its core schema, less what makes YAML surprising: no tags, no aliases, one document.
 
-use super::{Budget, Entry, MAX_DEPTH, Node, SyntaxError, Value, too_deep};
+use super::node::{Budget, Entry, MAX_DEPTH, Node, SyntaxError, Value, too_deep};
 use crate::config::diagnostic::short;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
 use std::borrow::Cow;

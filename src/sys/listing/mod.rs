@@ -7,6 +7,7 @@
 mod extension;
 mod field;
 mod fields;
+mod held;
 mod nat;
 pub mod set;
 pub mod tracking;

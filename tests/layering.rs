@@ -329,8 +329,8 @@ fn every_import_between_rooms_is_in_the_table() {
         for (module, line) in imports(source, &modules) {
             let there = room(&module).unwrap();
             let name = module.join("::");
-            let allowed = |may: &&str| name == **may || name.starts_with(&format!("{may}::"));
-            if here.name != there.name && !here.may_import.iter().any(|may| allowed(&may)) && !is_part(here, there) {
+            let allowed = |may: &str| name == may || name.starts_with(&format!("{may}::"));
+            if here.name != there.name && !here.may_import.iter().any(|may| allowed(may)) && !is_part(here, there) {
                 wrong.insert(format!("{}:{line}: {} may not import {name}", source.path.display(), here.name));
             }
         }

@@ -221,7 +221,7 @@ fn a_batch_that_the_kernel_refuses_leaves_the_old_rules_and_a_live_loop() {
         let end = Instant::now() + DEADLINE;
         loop {
             let plan: Plan = owner.plan(Family::V4, ruleset.as_ref()).unwrap();
-            match owner.commit(&plan) {
+            match owner.commit(plan) {
                 Ok(()) => break owner,
                 Err(error) => assert!(error.is_transient() && Instant::now() < end, "{error}"),
             }

@@ -111,7 +111,7 @@ fn dry_run(context: &Context) -> u8 {
         for family in Family::ALL {
             match kernel.plan(family, config) {
                 Ok(plan) if !plan.is_in_sync() => {
-                    let _ = deliver(format_args!("# {family}\n{}\n", plan.transaction.trim_end()));
+                    let _ = deliver(format_args!("# {family}\n{}\n", plan.transaction().trim_end()));
                 }
                 Ok(_) if config.policy.enables(family) => say(format_args!("# {family}: nothing to send")),
                 Ok(_) => {}

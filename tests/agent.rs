@@ -417,9 +417,9 @@ fn a_backend_that_has_to_wait_is_warned_of_and_the_way_back_is_not() {
     for (file, warnings) in [("backend: nftables", 1), ("backend: iptables-nft", 1), ("backend: iptables-legacy", 2)] {
         world.file = Some(file);
         world.happen(Event::Hangup);
-        let said = world.seen.iter().filter(|line| line.ends_with("which takes effect at the next restart"));
+        let said = world.seen.iter().filter(|line| line.ends_with("this takes effect at the next restart"));
         assert_eq!(said.count(), warnings, "{file}");
-        let waits = world.warnings().iter().any(|line| line.ends_with("which takes effect at the next restart"));
+        let waits = world.warnings().iter().any(|line| line.ends_with("this takes effect at the next restart"));
         assert_eq!(waits, file != "backend: iptables-nft", "{file}");
     }
 }
@@ -589,13 +589,13 @@ fn a_fight_is_reported_once_repaired_each_time_and_over_after_a_quiet_minute() {
     let report = world.report();
     assert_eq!(
         (report.state, report.degraded.as_slice()),
-        (State::Degraded, &["another program keeps changing our IPv4 rules".to_owned()][..],)
+        (State::Degraded, &["another program keeps changing the IPv4 rules".to_owned()][..],)
     );
     assert!(!report.summary.contains("masquerading"), "{}", report.summary);
     assert_eq!(report.last_repair.unwrap().by.as_deref(), Some("firewalld[812]"));
     world.pass(Duration::from_secs(120));
     assert_eq!(
-        (world.count("FightOver: no program has changed our IPv4 rules for a minute; 300"), world.state()),
+        (world.count("FightOver: no program has changed the IPv4 rules for a minute; repairs until then: 300"), world.state()),
         (1, State::Ready)
     );
 }
@@ -619,13 +619,13 @@ fn rules_that_are_put_where_none_are_wanted_are_removed_and_the_program_is_named
     let mut world = World::running(GOOD);
     world.strays = true;
     world.happen(commit("nft"));
-    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules put there by nft[812] were removed from nftables: it"]);
+    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules added by nft[812] were removed from nftables: it"]);
     world.strays = true;
     world.happen(Event::Hangup);
     world.assert_seen(&["clear", "OthersRemoved: IPv4 rules of an earlier run were removed", "Ready"]);
     world.strays = true;
     world.pass(Duration::from_secs(61));
-    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules put there by another program were removed"]);
+    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules added by another program were removed"]);
 }
 
 #[test]
@@ -826,7 +826,7 @@ fn rules_of_an_earlier_run_that_stay_are_said_once_and_tried_again_at_each_resyn
     world.leftover = true;
     world.happen(Event::Started);
     world.pass(Duration::from_secs(190));
-    let warning = "IPv4 rules of an earlier run or of a Go agent are still in nftables and act beside ours: held";
+    let warning = "IPv4 rules of an earlier run or of Kubernetes' ip-masq-agent are still in nftables and act in addition to the configured ones: held";
     assert_eq!((world.count("clear"), world.count(&format!("Warning: {warning}"))), (4, 1));
     assert_eq!((world.report().degraded, world.state()), (vec![warning.to_owned()], State::Degraded));
     world.leftover = false;

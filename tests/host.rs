@@ -50,7 +50,7 @@ fn without_any_iptables_auto_takes_nftables_and_says_why() {
     let listing = || host.node.must("/run/real/nft", &["list", "ruleset"]);
     let mut service = host.ready();
     let why = format!("auto: no usable iptables (no program 'iptables' in {PATH})");
-    service.wait_for_log(&format!("using nftables: {why}"));
+    service.wait_for_log(&format!("backend nftables ({why}"));
     let backend = &status(&host)["backend"];
     assert_eq!((backend["name"].as_str(), backend["reason"].as_str()), (Some("nftables"), Some(why.as_str())));
     assert!(listing().contains("table inet ip-masq-agent"), "{}", listing());
@@ -74,7 +74,7 @@ fn rules_of_an_iptables_that_was_uninstalled_are_told_and_go_when_it_is_back() {
         host.configure("resyncInterval: 1s\n");
         let mut service = host.ready();
         let warning =
-            format!("IPv4 rules of an earlier run or of a Go agent are still in {variant} and act beside ours");
+            format!("IPv4 rules of an earlier run or of Kubernetes' ip-masq-agent are still in {variant} and act in addition to the configured ones");
         service.wait_for_log(&format!("{warning}: no program"));
         let status = host.command(&["status"]);
         assert!(status.code == Some(1) && status.stdout.contains(&warning), "{status:?}");
@@ -102,7 +102,7 @@ fn flush_without_the_programs_that_it_needs_does_not_call_the_kernel_clean() {
         assert_eq!(flushed.stderr.lines().count(), 1, "IPv6 is no concern: {flushed:?}");
         host.node.must("umount", &["/usr/sbin"]);
         assert_eq!(host.command(&["flush"]).code, Some(0));
-        assert_eq!(host.command(&["flush"]).stdout, "nothing of ours was there\n");
+        assert_eq!(host.command(&["flush"]).stdout, "nothing to remove\n");
     }
 }
 
@@ -112,7 +112,7 @@ fn with_both_variants_auto_takes_the_one_that_is_called_iptables() {
     let mut service = host.ready();
     let version = host.node.must("iptables", &["--version"]);
     let variant = if version.contains("nf_tables") { "iptables-nft" } else { "iptables-legacy" };
-    let why = format!("auto: iptables works, it is {variant} here");
+    let why = format!("auto: iptables is installed, variant {variant} here");
     service.wait_for_log(&format!("using {variant}: {why}"));
     assert_eq!(status(&host)["backend"]["reason"].as_str(), Some(why.as_str()));
     assert_eq!(host.node.must("nft", &["list", "tables", "inet"]), "");
@@ -205,7 +205,7 @@ fn a_table_of_our_name_that_is_not_ours_is_refused_and_the_loop_lives() {
     assert!(refused.code == Some(1) && refused.stderr.contains("is not ip-masq-agent's"), "{refused:?}");
     assert!(table(&host).contains("counter packets 0 bytes 0 accept"), "{}", table(&host));
     nft("delete table inet ip-masq-agent\n");
-    service.wait_for_log("the IPv4 rules are as they should be again");
+    service.wait_for_log("the IPv4 rules are in sync with the configuration again");
     assert_eq!(host.command(&["status"]).code, Some(0));
 }
 
@@ -221,7 +221,7 @@ fn a_batch_that_the_kernel_refuses_leaves_the_old_rules_and_a_live_loop() {
         let end = Instant::now() + DEADLINE;
         loop {
             let plan: Plan = owner.plan(Family::V4, ruleset.as_ref()).unwrap();
-            match owner.commit(&plan) {
+            match owner.commit(plan) {
                 Ok(()) => break owner,
                 Err(error) => assert!(error.is_transient() && Instant::now() < end, "{error}"),
             }

@@ -70,7 +70,7 @@ fn put(backend: &mut dyn Backend, config: &Config) {
     let ruleset = Ruleset::new(&config.policy, Family::V4, position, HostFacts::default()).expect("IPv4 rules");
     let plan = backend.plan(Family::V4, Some(&ruleset)).expect("a plan");
     assert!(!plan.is_in_sync(), "there is something to change");
-    backend.commit(&plan).expect("a commit");
+    backend.commit(plan).expect("a commit");
     assert!(backend.plan(Family::V4, Some(&ruleset)).expect("a plan").is_in_sync(), "it is in the kernel");
 }
 

@@ -74,16 +74,16 @@ impl fmt::Display for Advice {
             }
             Advice::PublicNetwork { interface, network } => write!(
                 f,
-                "'{interface}' has the public network {network} and no scope is set: clients from outside that are forwarded \
-                 into it are masqueraded too; set outInterfaces or sourceCIDRs, or add {network} to nonMasqueradeCIDRs"
+                "'{interface}' has the public network {network} and no scope is set: inbound connections forwarded \
+                 to it will lose their real source address; set outInterfaces or sourceCIDRs, or add {network} to nonMasqueradeCIDRs"
             ),
             Advice::LegacyNat(family) => write!(
                 f,
-                "iptables-legacy has {family} nat rules as well: they act beside ours, in no order that can be relied \
-                 on, and no program lists both; move them to one variant"
+                "iptables-legacy has {family} nat rules too: they and ip-masq-agent's rules act in an undefined order, \
+                 and no program lists both; move all rules to one variant"
             ),
             Advice::Leftover(backend, family) => {
-                write!(f, "{family} rules of an earlier run or of a Go agent are still in {backend} and act beside ours")
+                write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
         }
     }

@@ -130,7 +130,7 @@ impl Agent {
             // Files that the kernel refused were good all the time.
             let message = match refusal.kind {
                 Kind::Degraded | Kind::ForeignRefused => "the configuration files are in force now",
-                _ => "the configuration files are good again, and in force",
+                _ => "the configuration files are valid again, and in force",
             };
             self.log(Entry::new(Kind::Recovered, message));
         }
@@ -148,7 +148,7 @@ impl Agent {
                 self.put(candidate, Cause::Edit);
             }
             (_, Some(Err(diagnostics))) => {
-                let message = format!("nor is the last good configuration usable:\n{diagnostics}");
+                let message = format!("the last good configuration is not usable either:\n{diagnostics}");
                 self.log(Entry::lines(Kind::ConfigRefused, message));
                 self.give_up("the last good configuration is not usable either".to_owned(), CONFIGURATION_ERROR);
             }
@@ -178,9 +178,9 @@ impl Agent {
 
     fn log_refusal(&mut self, refusal: &Refusal) {
         let stays =
-            if self.active.is_some() || self.last_good.is_some() { "the last good configuration stays:\n" } else { "" };
+            if self.active.is_some() || self.last_good.is_some() { "the last good configuration stays in force:\n" } else { "" };
         let message = match refusal.kind {
-            Kind::ConfigMissing => format!("{}; the last good configuration stays", refusal.line),
+            Kind::ConfigMissing => format!("{}; the last good configuration stays in force", refusal.line),
             _ => format!("the configuration is refused; {stays}{}", refusal.text),
         };
         self.log(Entry::lines(refusal.kind, message));
@@ -211,7 +211,7 @@ impl From<Candidate> for Active {
 
 fn refused(diagnostics: &Diagnostics) -> Refusal {
     let line = match diagnostics.0.as_slice() {
-        [] => "the configuration is wrong".to_owned(),
+        [] => "the configuration is invalid".to_owned(),
         [first] => first.headline(),
         [first, rest @ ..] => format!("{} (and {} more)", first.headline(), rest.len()),
     };

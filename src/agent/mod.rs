@@ -291,7 +291,7 @@ impl Agent {
         for index in 0..self.families.len() {
             if let Some(repairs) = self.families[index].fight.settle(now) {
                 let family = self.families[index].family;
-                let message = format!("no program has changed our {family} rules for a minute; {repairs} repairs");
+                let message = format!("no program has changed the {family} rules for a minute; repairs until then: {repairs}");
                 self.log(Entry::new(Kind::FightOver, message).of(family).with("REPAIRS", repairs));
             }
         }
@@ -362,7 +362,7 @@ impl Agent {
             }
         }
         if !before.is_empty() && self.strays_left.is_empty() {
-            self.log(Entry::new(Kind::Recovered, "no rules act beside those of this configuration any more"));
+            self.log(Entry::new(Kind::Recovered, "no other rules act in addition to the configured ones any more"));
         }
         // The listener was left meanwhile.
         if self.watching {
@@ -372,7 +372,7 @@ impl Agent {
 
     fn stray_entry(&self, backend: BackendName, family: Family, removed: &[String], who: Option<&str>) -> Entry {
         let removed = removed.join(", ");
-        let whose = who.map_or("of an earlier run".to_owned(), |who| format!("put there by {who}"));
+        let whose = who.map_or("of an earlier run".to_owned(), |who| format!("added by {who}"));
         if self.backend_name() == Some(backend) {
             let message = format!("{family} is not enabled; rules {whose} were removed: {removed}");
             Entry::new(Kind::LeftoversRemoved, message)

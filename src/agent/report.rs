@@ -186,8 +186,8 @@ impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
             Origin::Files => f.write_str(&self.files.join(", "))?,
-            Origin::LastGood => write!(f, "the last good one of {}", self.files.join(", "))?,
-            Origin::Defaults => f.write_str("built-in defaults, there is no file")?,
+            Origin::LastGood => write!(f, "the last good version of {}", self.files.join(", "))?,
+            Origin::Defaults => f.write_str("built-in defaults, no file found")?,
         }
         write!(f, " (generation {})", self.generation)
     }
@@ -206,7 +206,7 @@ impl fmt::Display for FamilyReport {
         f.write_str(match (self.in_sync, self.held) {
             (true, false) => "in the kernel",
             (true, true) => "in the kernel at the last check; next check within 1 s",
-            (false, _) => "not as it should be",
+            (false, _) => "not in sync with the configuration",
         })?;
         match self.counters {
             Some(counters) => {

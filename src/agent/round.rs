@@ -48,7 +48,7 @@ impl Agent {
         let Some(candidate) = self.pending.take() else { return };
         match result {
             Ok(chosen) => {
-                let message = format!("using {}: {}", chosen.name, chosen.reason);
+                let message = format!("backend {} ({})", chosen.name, chosen.reason);
                 self.log(Entry::new(Kind::BackendChosen, message).by(Some(chosen.name)));
                 self.backend = Some(chosen);
                 self.choice = candidate.config.settings.backend;
@@ -139,7 +139,7 @@ impl Agent {
         let Phase::Starting { until } = self.phase else { return };
         let wait = self.retry.failed();
         if !failure.is_transient() || now + wait > until {
-            let message = format!("the IPv4 rules can't be put into the kernel: {}", failure.message);
+            let message = format!("the IPv4 rules can't be installed: {}", failure.message);
             return self.give_up(message, 1);
         }
         self.waiting_for = Some(one_line(&failure.message));
@@ -166,10 +166,10 @@ impl Agent {
             self.timers.reread = Some(now + self.reread.failed());
         }
         let kind = kind(&failure);
-        let text = format!("the new configuration could not be put into the kernel: {}", failure.message);
+        let text = format!("the new configuration could not be applied: {}", failure.message);
         let refusal = Refusal { kind, line: one_line(&text), text: text.clone() };
         if *cause == Cause::Reload || self.refusal.as_ref() != Some(&refusal) {
-            let message = format!("{text}; the last good configuration stays");
+            let message = format!("{text}; the last good configuration stays in force");
             self.log(Entry::new(kind, message).by(self.backend_name()).of(Family::V4));
         }
         self.refusal = Some(refusal);
@@ -228,7 +228,7 @@ impl Agent {
         // Only now: READY need not wait for it, and there is no moment without rules.
         self.remove_strays(Search::Thorough);
         if self.active.as_ref().is_some_and(|active| active.origin == Origin::Defaults) {
-            self.log(Entry::new(Kind::Defaults, "there is no configuration file; the defaults are enforced"));
+            self.log(Entry::new(Kind::Defaults, "there is no configuration file; the built-in defaults are in force"));
         }
     }
 
@@ -252,7 +252,7 @@ impl Agent {
         let wanted = self.active.as_ref()?.config.settings.backend;
         let runs = self.backend_name().map(BackendChoice::from) == Some(wanted);
         (wanted != self.choice && wanted != BackendChoice::Auto && !runs)
-            .then(|| format!("the key 'backend' is '{}' now, which takes effect at the next restart", wanted.word()))
+            .then(|| format!("'backend' is now '{}'; this takes effect at the next restart", wanted.word()))
     }
 
     /// Nothing new was to be applied; what moved was repaired.
@@ -343,9 +343,9 @@ impl Agent {
             (before, after) if before == after => return,
             (_, Some(failure)) => {
                 let kind = kind(&failure);
-                Entry::new(kind, format!("the {family} rules are not as they should be: {}", failure.message))
+                Entry::new(kind, format!("the {family} rules are not in sync with the configuration: {}", failure.message))
             }
-            (Some(_), None) => Entry::new(Kind::Recovered, format!("the {family} rules are as they should be again")),
+            (Some(_), None) => Entry::new(Kind::Recovered, format!("the {family} rules are in sync with the configuration again")),
         };
         self.log(entry.of(family).by(self.backend_name()));
     }

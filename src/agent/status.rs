@@ -59,13 +59,13 @@ impl Agent {
         let refusal = self.refusal.iter().map(|refusal| refusal.line.clone());
         let failures = self.families.iter().filter_map(|state| {
             let failure = state.failure.as_ref()?;
-            Some(format!("{} rules are not as they should be: {}", state.family, failure.message))
+            Some(format!("the {} rules are not in sync with the configuration: {}", state.family, failure.message))
         });
         let fights = self
             .families
             .iter()
             .filter(|state| state.fight.is_on())
-            .map(|state| format!("another program keeps changing our {} rules", state.family));
+            .map(|state| format!("another program keeps changing the {} rules", state.family));
         let strays = self.strays_left.iter().cloned();
         refusal.chain(failures).chain(fights).chain(strays).map(|reason| one_line(&reason)).collect()
     }

@@ -21,7 +21,7 @@ impl Agent {
             Some(why) => {
                 self.timers.check = Some(now + POLL);
                 if self.deaf.as_ref() != Some(why) {
-                    let message = format!("rule events are not to be had, asking once a second instead: {why}");
+                    let message = format!("rule change events are unavailable, polling once a second instead: {why}");
                     self.log(Entry::new(Kind::WatchLost, message));
                 }
             }

@@ -51,6 +51,8 @@ impl fmt::Display for BackendName {
 }
 
 /// What must be done to make one family of the kernel what it should be.
+///
+/// It owns its change, and a commit takes it: what is sent is what was planned, once.
 #[derive(Debug)]
 pub struct Plan {
     /// The family.
@@ -61,8 +63,27 @@ pub struct Plan {
     pub observed: Listing,
     /// What differs, in words, for the journal; empty when nothing does. Where nothing is desired: what goes, by name.
     pub drift: Vec<String>,
-    /// What would be sent, as a person can read it; empty when nothing would be.
-    pub transaction: String,
+    /// What a commit sends; `None` when the kernel holds what it should.
+    pub change: Option<Change>,
+}
+
+/// What a commit sends, in the form of the backend that planned it. Its text is what a person would type; that of a long
+/// list takes longer to write than to compare, and only `run --dry-run` reads it.
+#[derive(Debug)]
+pub enum Change {
+    /// For the programs of either iptables variant.
+    Iptables(iptables::Sending),
+    /// For the kernel.
+    Nftables(nftables::Sending),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Iptables(sending) => sending.fmt(f),
+            Change::Nftables(sending) => sending.fmt(f),
+        }
+    }
 }
 
 /// A text that is written when somebody reads it: of a hundred thousand elements that takes longer than to compare them,
@@ -73,12 +94,6 @@ impl Listing {
     /// The text that `write` will give.
     pub fn new(write: impl FnOnce() -> String + Send + 'static) -> Self {
         Listing(LazyLock::new(Box::new(write)))
-    }
-}
-
-impl From<String> for Listing {
-    fn from(text: String) -> Self {
-        Listing::new(|| text)
     }
 }
 
@@ -99,7 +114,12 @@ impl fmt::Debug for Listing {
 impl Plan {
     /// True when the kernel holds what it should and nothing would be sent.
     pub fn is_in_sync(&self) -> bool {
-        self.transaction.is_empty()
+        self.change.is_none()
+    }
+
+    /// What would be sent, as a person can read it; empty when nothing would be.
+    pub fn transaction(&self) -> String {
+        self.change.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 }
 
@@ -182,6 +202,11 @@ impl Error {
         matches!(self.kind, ErrorKind::Busy | ErrorKind::Timeout)
     }
 
+    /// A backend was given the plan of another one.
+    fn of_another_backend() -> Self {
+        Error::new(ErrorKind::Other, "the plan to be committed was made by another backend")
+    }
+
     /// True when the host lacks something: no fault of ours where nothing of ours is wanted there.
     pub fn is_the_hosts(&self) -> bool {
         matches!(self.kind, ErrorKind::Unsupported | ErrorKind::MissingTool)
@@ -213,11 +238,11 @@ pub trait Backend {
     /// [`ErrorKind::Foreign`] when the names are somebody else's; others when the kernel can't be read.
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error>;
 
-    /// Sends what the last plan of this family said. A refused transaction leaves the old state whole.
+    /// Sends what a plan of this backend said. A refused transaction leaves the old state whole.
     ///
     /// # Errors
     /// Whatever the tool or the kernel said, sorted into an [`ErrorKind`].
-    fn commit(&mut self, plan: &Plan) -> Result<(), Error>;
+    fn commit(&mut self, plan: Plan) -> Result<(), Error>;
 
     /// Reads what moves when rules move: microseconds, no child process.
     ///

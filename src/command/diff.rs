@@ -16,7 +16,9 @@ pub fn run(context: &Context) -> u8 {
     };
     match compare(&config) {
         Ok((plans, strays)) => {
-            plans.iter().for_each(|plan| _ = deliver(unified(plan)));
+            for plan in plans.iter().filter(|plan| !plan.is_in_sync()) {
+                let _ = deliver(unified(plan.family, &plan.observed, &plan.desired, &plan.drift));
+            }
             strays.iter().for_each(|stray| say(format_args!("# {stray}")));
             if plans.iter().all(Plan::is_in_sync) && strays.is_empty() { exit::OK } else { exit::FAILED }
         }
@@ -33,47 +35,32 @@ fn compare(config: &Config) -> Result<(Vec<Plan>, Vec<Advice>), Error> {
     Ok((plans, comparison.strays()))
 }
 
-/// Empty when nothing would be sent. What would be sent without changing a line of ours (a leftover set, the jump of
-/// an old version) is listed behind the diff.
-fn unified(plan: &Plan) -> String {
-    if plan.is_in_sync() {
-        return String::new();
-    }
-    let header = (format!("{} kernel", plan.family), format!("{} configuration", plan.family));
-    let diff = TextDiff::from_lines(&*plan.observed, &*plan.desired)
+/// What would be sent without changing a line of ours (a leftover set, the jump of an old version) is listed behind the
+/// diff.
+fn unified(family: Family, observed: &str, desired: &str, drift: &[String]) -> String {
+    let diff = TextDiff::from_lines(observed, desired)
         .unified_diff()
         .context_radius(3)
-        .header(&header.0, &header.1)
+        .header(&format!("{family} kernel"), &format!("{family} configuration"))
         .to_string();
     if !diff.is_empty() {
         return diff;
     }
-    plan.drift.iter().map(|drift| format!("# {}: {}\n", plan.family, one_line(drift))).collect()
+    drift.iter().map(|drift| format!("# {family}: {}\n", one_line(drift))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plan(observed: &str, desired: &str, drift: &[&str], transaction: &str) -> Plan {
-        Plan {
-            family: Family::V4,
-            desired: desired.to_owned().into(),
-            observed: observed.to_owned().into(),
-            drift: drift.iter().map(|text| (*text).to_owned()).collect(),
-            transaction: transaction.into(),
-        }
-    }
-
     #[test]
     fn what_is_missing_in_the_kernel_is_a_plus_line() {
-        let text = unified(&plan("a\nc\n", "a\nb\nc\n", &["a rule is missing"], "x"));
+        let text = unified(Family::V4, "a\nc\n", "a\nb\nc\n", &["a rule is missing".to_owned()]);
         assert_eq!(text, "--- IPv4 kernel\n+++ IPv4 configuration\n@@ -1,2 +1,3 @@\n a\n+b\n c\n");
     }
 
     #[test]
     fn a_difference_outside_our_rules_is_said_in_words() {
-        assert_eq!(unified(&plan("a\n", "a\n", &["an old set"], "x")), "# IPv4: an old set\n");
-        assert_eq!(unified(&plan("a\n", "a\n", &[], "")), "");
+        assert_eq!(unified(Family::V4, "a\n", "a\n", &["an old set".to_owned()]), "# IPv4: an old set\n");
     }
 }

@@ -190,7 +190,7 @@ fn print(answers: &[Answer], json: bool) -> Result<String, serde_json::Error> {
 }
 
 fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
-    let verdict = answer.verdict.as_deref().unwrap_or("not our business");
+    let verdict = answer.verdict.as_deref().unwrap_or("not affected");
     writeln!(text, "{}: {verdict}", answer.address)?;
     let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
@@ -270,7 +270,7 @@ mod tests {
         };
         let (absent, present) = (text(false), text(true));
         assert!(
-            absent.ends_with("  kernel   has none of our rules in force (nftables)\n  others   masquerade\n"),
+            absent.ends_with("  kernel   has none of ip-masq-agent's rules in force (nftables)\n  others   masquerade\n"),
             "{absent}"
         );
         assert!(present.ends_with("the difference\n  after    masquerade\n"), "{present}");

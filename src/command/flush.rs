@@ -39,7 +39,7 @@ pub fn run(context: &Context) -> u8 {
     }
     outcome.failures.iter().chain(&outcome.notes).for_each(tell);
     if !outcome.removed && outcome.failures.is_empty() && outcome.notes.is_empty() {
-        say("nothing of ours was there");
+        say("nothing to remove");
     }
     if outcome.failures.is_empty() { exit::OK } else { exit::FAILED }
 }

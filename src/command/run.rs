@@ -49,7 +49,7 @@ fn prepare(context: &Context) -> Result<(Service, Instance), String> {
         Journal::open().write(&Entry::new(Kind::Warning, doubt));
     }
     let control = Control::listen(lock)
-        .map_err(|error| format!("the control socket in '{}' can't be made: {error}", runtime.display()))?;
+        .map_err(|error| format!("the control socket in '{}' can't be created: {error}", runtime.display()))?;
     let setup = Setup {
         flags: context.flags.clone(),
         fragments: context.locations.fragment_directory(),
@@ -111,7 +111,7 @@ fn dry_run(context: &Context) -> u8 {
         for family in Family::ALL {
             match kernel.plan(family, config) {
                 Ok(plan) if !plan.is_in_sync() => {
-                    let _ = deliver(format_args!("# {family}\n{}\n", plan.transaction.trim_end()));
+                    let _ = deliver(format_args!("# {family}\n{}\n", plan.transaction().trim_end()));
                 }
                 Ok(_) if config.policy.enables(family) => say(format_args!("# {family}: nothing to send")),
                 Ok(_) => {}
@@ -131,7 +131,7 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config) -> 
     let mut kernel = Enforcer::default();
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
-            tell(format_args!("using {}: {}", chosen.name, chosen.reason));
+            tell(format_args!("backend {} ({})", chosen.name, chosen.reason));
             harm(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(tell);
             work(&mut kernel, &config)
         }

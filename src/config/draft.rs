@@ -41,7 +41,7 @@ impl Draft {
             Value::Map(entries) => entries,
             Value::Null | Value::Broken => return,
             found => {
-                let hint = if matches!(found, Value::Text(_)) { "; a key needs ': ' behind it" } else { "" };
+                let hint = if matches!(found, Value::Text(_)) { "; a key needs ': ' after it" } else { "" };
                 reader.report(root.offset, format!("expected keys with values, found {}{hint}", found.describe()));
                 return;
             }

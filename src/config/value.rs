@@ -430,7 +430,7 @@ fn prefix_hint(text: &str, error: &PrefixError) -> String {
         return format!("; did you mean {prefix}?");
     }
     match error {
-        PrefixError::LeadingZero => "; octal to some readers, decimal to others".to_owned(),
+        PrefixError::LeadingZero => "; some programs read them as octal".to_owned(),
         _ if text.contains(',') => "; write one CIDR per item".to_owned(),
         PrefixError::Space => match text.trim().parse::<Prefix>() {
             Ok(prefix) => format!("; did you mean {prefix}?"),

@@ -44,7 +44,7 @@ impl FromStr for Protocol {
             _ => text
                 .parse()
                 .map(Protocol::Other)
-                .map_err(|_| format!("'{text}' is no protocol; say tcp, udp, sctp, icmp or a number from 0 to 255")),
+                .map_err(|_| format!("'{text}' is not a valid protocol; use tcp, udp, sctp, icmp or a number from 0 to 255")),
         }
     }
 }

@@ -28,7 +28,7 @@ pub enum InterfacePatternError {
 impl fmt::Display for InterfacePatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            InterfacePatternError::Empty => f.write_str("an interface needs a name"),
+            InterfacePatternError::Empty => f.write_str("an interface name is missing"),
             InterfacePatternError::TooLong(length) => {
                 write!(f, "an interface name has at most 15 characters, this one has {length}")
             }

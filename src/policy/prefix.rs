@@ -43,7 +43,7 @@ pub enum PrefixError {
 impl fmt::Display for PrefixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PrefixError::Empty => f.write_str("an empty text is no CIDR"),
+            PrefixError::Empty => f.write_str("empty text is not a CIDR"),
             PrefixError::Space => f.write_str("white space in a CIDR"),
             PrefixError::NoLength(_) => f.write_str("no prefix length"),
             PrefixError::Netmask(_) => f.write_str("a netmask where a prefix length belongs"),

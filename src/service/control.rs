@@ -221,7 +221,7 @@ impl Control {
         if lock_stays && socket_stays {
             return;
         }
-        let lost = format!("lock or control socket were removed from '{}'", self.lock.directory().display());
+        let lost = format!("the lock or the control socket was removed from '{}'", self.lock.directory().display());
         let made = self.lock.stay().map_err(|error| error.to_string()).and_then(|()| {
             if !socket_stays {
                 self.place = Place::new(self.lock.directory()).map_err(|error| error.to_string())?;
@@ -229,8 +229,8 @@ impl Control {
             Ok(())
         });
         let message = match &made {
-            Ok(()) => format!("{lost}, and are made again"),
-            Err(why) => format!("{lost}, and can't be made again: {why}"),
+            Ok(()) => format!("{lost}; both are there again"),
+            Err(why) => format!("{lost}, and can't be created again: {why}"),
         };
         if made.is_ok() || self.displaced.as_ref() != Some(&message) {
             self.note = Some(Entry::new(Kind::Warning, &message));
@@ -328,12 +328,12 @@ pub fn ask(directory: &Path, request: Request, patience: Duration) -> io::Result
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(io::Error::new(error.kind(), "only root may ask it"));
+            return Err(io::Error::new(error.kind(), "this needs root"));
         }
         Err(error) => return Err(error),
     };
     if !is_trusted(&stream) {
-        return Err(io::Error::new(ErrorKind::PermissionDenied, "another user listens there"));
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "its control socket belongs to another user"));
     }
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;

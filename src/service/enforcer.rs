@@ -106,9 +106,9 @@ impl Enforcer {
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
         let plan = self.chosen()?.plan(family, desired.as_ref())?;
-        let in_sync = plan.is_in_sync();
-        if !in_sync {
-            self.commit(&plan)?;
+        let written = (!plan.is_in_sync()).then(|| plan.drift.clone());
+        if written.is_some() {
+            self.commit(plan)?;
             self.see(family);
             let verified = self.chosen()?.plan(family, desired.as_ref())?;
             if !verified.is_in_sync() {
@@ -117,12 +117,7 @@ impl Enforcer {
                 return Err(Error::new(ErrorKind::Busy, message));
             }
         }
-        Ok(Outcome {
-            written: (!in_sync).then_some(plan.drift),
-            notes: self.chosen()?.notes(),
-            bridged: facts.bridged(family),
-            took: begun.elapsed(),
-        })
+        Ok(Outcome { written, notes: self.chosen()?.notes(), bridged: facts.bridged(family), took: begun.elapsed() })
     }
 
     fn see(&mut self, family: Family) {
@@ -207,7 +202,7 @@ impl Enforcer {
     }
 
     /// The kernel need not tell us what we do ourselves; a listener slows large commits.
-    fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
+    fn commit(&mut self, plan: Plan) -> Result<(), Error> {
         self.unheard(|kernel| kernel.chosen().and_then(|backend| backend.commit(plan)))
     }
 

@@ -61,11 +61,12 @@ fn remove(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, Erro
     if plan.is_in_sync() {
         return Ok(Vec::new());
     }
-    backend.commit(&plan)?;
+    let drift = plan.drift.clone();
+    backend.commit(plan)?;
     let verified = backend.plan(family, None)?;
     if !verified.is_in_sync() {
         let message = format!("the {family} rules are still there: {}", verified.drift.join(", "));
         return Err(Error::new(ErrorKind::Busy, message));
     }
-    Ok(plan.drift)
+    Ok(drift)
 }

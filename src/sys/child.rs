@@ -88,7 +88,7 @@ impl fmt::Display for ChildError {
                 write!(f, "'{invocation}' did not end within {:.1} s and was killed", deadline.as_secs_f64())
             }
             ChildError::NoTimeLeft(invocation) => {
-                write!(f, "'{invocation}' was not run: the programs before it took all the time that there is")
+                write!(f, "'{invocation}' was not run: the programs before it used up the time limit")
             }
         }
     }

@@ -259,7 +259,7 @@ both_variants! {
         let backend = &mut host.backend;
         let verified = host.namespace.enter(|| {
             let plan = backend.plan(Family::V4, None).unwrap();
-            backend.commit(&plan).unwrap();
+            backend.commit(plan).unwrap();
             backend.plan(Family::V4, None)
         });
         assert_eq!(host.save(Family::V4), theirs);

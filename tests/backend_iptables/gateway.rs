@@ -81,36 +81,44 @@ impl Gateway {
         self.try_plan(family).unwrap()
     }
 
-    pub fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
+    pub fn commit(&mut self, plan: Plan) -> Result<(), Error> {
         let backend = &mut self.backend;
         self.namespace.enter(|| backend.commit(plan))
     }
 
     /// Plans and commits one family, as a service does; afterwards nothing may differ.
-    pub fn apply_to(&mut self, family: Family) -> Plan {
+    pub fn apply_to(&mut self, family: Family) -> Written {
         let plan = self.plan(family);
-        self.commit(&plan).unwrap();
+        let written = Written::from(&plan);
+        self.commit(plan).unwrap();
         let again = self.plan(family);
-        assert!(again.is_in_sync(), "after\n{}\nstill {:?}\n{}", plan.transaction, again.drift, again.transaction);
+        assert!(
+            again.is_in_sync(),
+            "after\n{}\nstill {:?}\n{}",
+            written.transaction(),
+            again.drift,
+            again.transaction()
+        );
         let (observed, desired) = (&*again.observed, &*again.desired);
         assert!(observed == desired, "observed\n{observed:.2000}\ndesired\n{desired:.2000}");
         assert!(again.drift.is_empty());
-        plan
+        written
     }
 
-    pub fn apply(&mut self) -> Plan {
+    pub fn apply(&mut self) -> Written {
         self.apply_to(Family::V4)
     }
 
     /// Plans that nothing of ours is there, and commits.
-    pub fn flush(&mut self, family: Family) -> Plan {
+    pub fn flush(&mut self, family: Family) -> Written {
         let backend = &mut self.backend;
         self.namespace.enter(|| {
             let plan = backend.plan(family, None).unwrap();
-            backend.commit(&plan).unwrap();
+            let written = Written::from(&plan);
+            backend.commit(plan).unwrap();
             let again = backend.plan(family, None).unwrap();
-            assert!(again.is_in_sync(), "{}", again.transaction);
-            plan
+            assert!(again.is_in_sync(), "{}", again.transaction());
+            written
         })
     }
 
@@ -182,6 +190,24 @@ impl Gateway {
     /// A prefix list of so many networks, none touching another.
     pub fn exempt(&mut self, count: u32) {
         self.policy.exempt = PrefixSet::from_prefixes(networks(count), &Origin::Default);
+    }
+}
+
+/// A plan that was committed.
+pub struct Written {
+    pub drift: Vec<String>,
+    transaction: String,
+}
+
+impl Written {
+    pub fn transaction(&self) -> &str {
+        &self.transaction
+    }
+}
+
+impl From<&Plan> for Written {
+    fn from(plan: &Plan) -> Self {
+        Written { drift: plan.drift.clone(), transaction: plan.transaction() }
     }
 }
 

@@ -24,7 +24,7 @@ both_variants! {
         let before = host.postrouting();
         let plan = host.apply();
         assert_eq!(host.postrouting(), before);
-        assert!(!plan.transaction.contains("POSTROUTING"), "{}", plan.transaction);
+        assert!(!plan.transaction().contains("POSTROUTING"), "{}", plan.transaction());
     }
 
     fn the_jump_of_a_go_agent_with_the_quoted_spelling_is_replaced(host: Gateway) {
@@ -91,7 +91,7 @@ both_variants! {
         host.apply_to(Family::V6);
         host.policy.enable_ipv6 = false;
         let plan = host.plan(Family::V6);
-        host.commit(&plan).unwrap();
+        host.commit(plan).unwrap();
         assert!(host.plan(Family::V6).is_in_sync());
         assert!(!host.save(Family::V6).contains("IP-MASQ-AGENT"));
     }

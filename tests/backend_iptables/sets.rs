@@ -27,8 +27,8 @@ both_variants! {
         let plan = host.apply();
         assert_ne!(host.sets(), old);
         assert_eq!(host.sets().len(), 1);
-        let (filled, restored) = plan.transaction.split_once("-restore --noflush").unwrap();
-        assert!(filled.contains("create ima4-exempt-") && restored.contains("COMMIT\n# ipset destroy"), "{}", plan.transaction);
+        let (filled, restored) = plan.transaction().split_once("-restore --noflush").unwrap();
+        assert!(filled.contains("create ima4-exempt-") && restored.contains("COMMIT\n# ipset destroy"), "{}", plan.transaction());
     }
 
     fn every_list_of_both_families_can_be_a_set(host: Gateway) {
@@ -59,7 +59,7 @@ both_variants! {
         host.ipset(&format!("flush {set}"));
         assert_ne!(host.fingerprint(), before);
         let plan = host.apply();
-        assert!(!plan.transaction.contains("restore --noflush"), "{}", plan.transaction);
+        assert!(!plan.transaction().contains("restore --noflush"), "{}", plan.transaction());
         assert_eq!(host.fingerprint(), before);
         assert_eq!(host.ipset(&format!("list {set}")).matches("/24").count(), 200);
     }
@@ -74,7 +74,7 @@ both_variants! {
         assert_eq!(host.fingerprint(), count, "the number of members has not changed");
         assert_ne!(host.content_fingerprint(), contents);
         let plan = host.apply();
-        assert!(plan.transaction.contains(&format!("del {set} 203.0.113.0/24\nadd {set} 11.0.0.0/24\n")), "{}", plan.transaction);
+        assert!(plan.transaction().contains(&format!("del {set} 203.0.113.0/24\nadd {set} 11.0.0.0/24\n")), "{}", plan.transaction());
         assert_eq!(host.content_fingerprint(), contents);
     }
 
@@ -108,7 +108,7 @@ both_variants! {
         host.apply();
         host.exempt(150);
         let plan = host.plan(Family::V4);
-        let fill: String = plan.transaction.lines().filter(|line| line.starts_with("create") || line.starts_with("add")).take(50).map(|line| line.to_owned() + "\n").collect();
+        let fill: String = plan.transaction().lines().filter(|line| line.starts_with("create") || line.starts_with("add")).take(50).map(|line| line.to_owned() + "\n").collect();
         let output = host.namespace.run_with_input("ipset", &["restore"], &fill);
         assert!(output.status.success());
         host.restart("IP-MASQ-AGENT");
@@ -116,7 +116,7 @@ both_variants! {
         assert_eq!(host.sets().len(), 1);
         host.exempt(151);
         let plan = host.plan(Family::V4);
-        let fill: String = plan.transaction.lines().filter(|line| line.starts_with("create")).map(|line| line.to_owned() + "\n").collect();
+        let fill: String = plan.transaction().lines().filter(|line| line.starts_with("create")).map(|line| line.to_owned() + "\n").collect();
         assert!(host.namespace.run_with_input("ipset", &["restore"], &fill).status.success());
         host.restart("IP-MASQ-AGENT");
         host.exempt(150);
@@ -140,7 +140,8 @@ both_variants! {
     fn a_set_of_another_type_under_our_name_is_stepped_around(host: Gateway) {
         host.exempt(100);
         let plan = host.plan(Family::V4);
-        let name = plan.transaction.lines().find_map(|line| line.strip_prefix("create ")?.split(' ').next()).unwrap();
+        let script = plan.transaction();
+        let name = script.lines().find_map(|line| line.strip_prefix("create ")?.split(' ').next()).unwrap();
         host.ipset(&format!("create {name} hash:ip"));
         host.apply();
         assert!(host.sets().iter().all(|set| set != name), "an unused set under our kind of name goes");
@@ -154,7 +155,7 @@ both_variants! {
         for script in ["exit 1", "kill -9 $$", "echo 'ipset v7.17: Cannot open session to kernel.' >&2; exit 1"] {
             host.namespace.replace("ipset", script);
             let plan = host.plan(Family::V4);
-            let error = host.commit(&plan).expect_err(script);
+            let error = host.commit(plan).expect_err(script);
             assert!(error.message.contains("ipset"), "{script}: {error}");
             host.namespace.give_back("ipset");
             assert!((host.save(Family::V4), host.ipset("save")) == before, "{script}: rules or sets have changed");
@@ -167,7 +168,7 @@ both_variants! {
         host.exempt(5_000);
         host.namespace.replace("ipset", "exit 1");
         let plan = host.plan(Family::V4);
-        let error = host.commit(&plan).unwrap_err();
+        let error = host.commit(plan).unwrap_err();
         assert!(error.is_transient(), "{error}");
         assert!(!host.save(Family::V4).contains("IP-MASQ-AGENT"));
         host.namespace.give_back("ipset");
@@ -189,10 +190,10 @@ both_variants! {
         let backend = &mut host.backend;
         let (plan, notes) = host.namespace.enter(|| {
             let plan = backend.plan(Family::V4, None).unwrap();
-            backend.commit(&plan).unwrap();
+            backend.commit(plan).unwrap();
             (backend.plan(Family::V4, None).unwrap(), backend.notes())
         });
-        assert!(plan.is_in_sync() && !host.save(Family::V4).contains("IP-MASQ-AGENT"), "{}", plan.transaction);
+        assert!(plan.is_in_sync() && !host.save(Family::V4).contains("IP-MASQ-AGENT"), "{}", plan.transaction());
         assert!(notes.len() == 1 && notes[0].contains(&set) && notes[0].contains("'ipset'"), "{notes:?}");
         host.namespace.give_back("ipset");
         host.flush(Family::V4);

@@ -113,7 +113,7 @@ both_variants! {
         host.apply();
         let (before, contents) = (host.fingerprint(), host.content_fingerprint());
         let plan = host.plan(Family::V4);
-        host.commit(&plan).unwrap();
+        host.commit(plan).unwrap();
         assert_eq!(host.fingerprint(), before);
         assert_eq!(host.content_fingerprint(), contents);
         host.iptables("-A IP-MASQ-AGENT -m comment --comment ip-masq-agent:x -j RETURN");
@@ -166,7 +166,7 @@ both_variants! {
         let text = host.backend.render(&host.ruleset(Family::V4).unwrap());
         host.restore(Family::V4, text.trim_start_matches("*nat\n").trim_end_matches("COMMIT\n"));
         let plan = host.plan(Family::V4);
-        assert!(plan.is_in_sync(), "{}", plan.transaction);
+        assert!(plan.is_in_sync(), "{}", plan.transaction());
         assert_eq!(*plan.desired, *text);
     }
 }

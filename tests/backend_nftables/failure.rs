@@ -31,7 +31,7 @@ fn without_the_capability_the_error_says_so_and_nothing_moves() {
     assert_eq!(error.kind, ErrorKind::Permission, "{error}");
     assert!(error.message.contains("CAP_NET_ADMIN"), "{error}");
     let plan = held.plan(Family::V4, desired.as_ref()).unwrap();
-    let error = without_net_admin(|| held.commit(&plan).unwrap_err());
+    let error = without_net_admin(|| held.commit(plan).unwrap_err());
     assert_eq!(error.kind, ErrorKind::Permission, "{error}");
     assert!(error.message.contains("CAP_NET_ADMIN"), "{error}");
     assert_eq!(listing(), before);
@@ -73,12 +73,12 @@ fn elements_that_overlap_are_refused_whole_and_the_next_plan_knows_better() {
     let deceived = listing();
     let desired = ruleset(&all, Family::V4);
     let plan = backend.plan(Family::V4, desired.as_ref()).unwrap();
-    if plan.transaction.contains("11.6.18.0/24") {
-        let error = backend.commit(&plan).unwrap_err();
+    if plan.transaction().contains("11.6.18.0/24") {
+        let error = backend.commit(plan).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Refused, "{error}");
         assert!(error.message.contains("elements overlap; nothing was changed"), "{error}");
         assert_eq!(listing(), deceived);
     }
     let plan = apply(&mut backend, Family::V4, desired.as_ref());
-    assert_eq!(plan.transaction, format!("add {set} {{\n\t11.0.0.0/24,\n}}\n"));
+    assert_eq!(plan.transaction(), format!("add {set} {{\n\t11.0.0.0/24,\n}}\n"));
 }

@@ -80,7 +80,7 @@ fn a_table_that_others_change_half_way_keeps_its_rules_and_loses_what_was_made()
             }
             nft("add chain inet ip-masq-agent extra\n");
         });
-        let error = agent.commit(&plan).unwrap_err();
+        let error = agent.commit(plan).unwrap_err();
         stranger.join().unwrap();
         error
     });
@@ -162,7 +162,7 @@ fn a_table_of_another_program_in_the_place_of_the_stand_in_is_left_alone() {
     let mut owner =
         ip_masq_agent::backend::nftables::Nftables::new(ip_masq_agent::config::TableOwner::Persist).unwrap();
     let plan = owner.plan(Family::V4, desired.as_ref()).unwrap();
-    let error = owner.commit(&plan).unwrap_err();
+    let error = owner.commit(plan).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Foreign, "{error}");
     assert!(error.message.contains("another program has a table of that name; nothing was changed"), "{error}");
     assert_eq!(listing(), before);

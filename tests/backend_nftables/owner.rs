@@ -55,7 +55,7 @@ fn the_owner_flag_comes_and_goes_with_everything_in_the_table() {
         let mut owner = persistent();
         let plan = owner.plan(family, ruleset(&policy, family).as_ref()).unwrap();
         assert_eq!(plan.drift, ["table inet ip-masq-agent has no flags and should have flags owner, persist"]);
-        owner.commit(&plan).unwrap();
+        owner.commit(plan).unwrap();
         // Both families are in although one was planned.
         assert!(owner.plan(Family::V4, ruleset(&policy, Family::V4).as_ref()).unwrap().is_in_sync());
         assert!(owner.plan(Family::V6, ruleset(&policy, Family::V6).as_ref()).unwrap().is_in_sync());
@@ -63,7 +63,7 @@ fn the_owner_flag_comes_and_goes_with_everything_in_the_table() {
         drop(owner);
 
         let plan = plain.plan(family, ruleset(&policy, family).as_ref()).unwrap();
-        plain.commit(&plan).unwrap();
+        plain.commit(plan).unwrap();
         apply_policy(&mut plain, &policy);
         assert_eq!(sorted_lines(&listing()), sorted_lines(&without_flags));
     }
@@ -80,7 +80,7 @@ fn a_table_that_lives_in_other_hands_is_read_and_not_touched() {
     let full = ruleset(&full_policy(), Family::V4);
     for mut other in [persistent(), backend()] {
         let plan = other.plan(Family::V4, full.as_ref()).unwrap();
-        let error = other.commit(&plan).unwrap_err();
+        let error = other.commit(plan).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Refused, "{error}");
         assert!(error.message.contains("owned by another live process"), "{error}");
         assert_eq!(listing(), before);

@@ -62,7 +62,7 @@ fn what_is_unknown_in_our_table_goes_and_is_named() {
         let (beginning, end) = word.split_once('…').unwrap_or((word, ""));
         let is_it = |said: &String| said.starts_with(beginning) && said.ends_with(end);
         assert!(plan.drift.iter().any(is_it), "{script}: {:?}", plan.drift);
-        assert!(!plan.transaction.contains("transaction 2"), "{script}: {}", plan.transaction);
+        assert!(!plan.transaction().contains("transaction 2"), "{script}: {}", plan.transaction());
         assert_eq!(listing(), whole, "{script}");
     }
 }

@@ -47,7 +47,7 @@ fn an_ordinary_user_is_told_that_only_root_may_ask() {
     // In a user namespace there may be no other user.
     let Ok(asked) = asked else { return lab::skip("there is no ordinary user here") };
     let said = String::from_utf8_lossy(&asked.stdout);
-    assert_eq!((asked.status.code(), &*said), (Some(3), "the service did not answer: only root may ask it\n"));
+    assert_eq!((asked.status.code(), &*said), (Some(3), "the service did not answer: this needs root\n"));
 }
 
 #[test]

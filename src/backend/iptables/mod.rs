@@ -12,7 +12,7 @@ pub mod rules;
 mod tests;
 pub mod tools;
 
-use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan};
+use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Ruleset};
 use crate::sys::child::{Exec, Invocation};
@@ -28,7 +28,9 @@ use rules::render::{Context, JUMP_COMMENT, Rendered, render};
 use rules::rule::Target;
 use rules::sets::{ObservedSet, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tools::{Tools, Variant, list_or_nothing, run};
 
@@ -45,13 +47,33 @@ pub struct Iptables<E, K = LiveHost> {
 
 #[derive(Debug, Default)]
 struct Last {
-    /// What the plan would send, and the text that it was shown as.
-    planned: Option<(String, Steps)>,
     /// The sets that the desired rules refer to.
     sets: Vec<String>,
     /// Sets would be used if they were to be had.
     wants_sets: bool,
     notes: Vec<String>,
+}
+
+/// What a plan sends.
+#[derive(Debug)]
+pub struct Sending {
+    /// At least one.
+    steps: Steps,
+    /// The program that takes the rules, as a person would type it.
+    restore: String,
+}
+
+impl fmt::Display for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Steps { fill, restore, discarded, .. } = &self.steps;
+        if !fill.is_empty() {
+            write!(f, "# ipset restore -exist\n{fill}")?;
+        }
+        if !restore.is_empty() {
+            write!(f, "# {}\n{restore}", self.restore)?;
+        }
+        discarded.iter().try_for_each(|set| writeln!(f, "# ipset destroy {set}"))
+    }
 }
 
 /// The program that writes sets.
@@ -78,12 +100,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         Context { chain: &self.chain, random_fully: self.tools.random_fully, sets }
     }
 
-    fn compare(
-        &mut self,
-        family: Family,
-        desired: Option<&Ruleset>,
-        notes: &mut Vec<String>,
-    ) -> Result<Comparison, Error> {
+    fn compare(&mut self, family: Family, desired: Option<&Ruleset>, notes: &mut Vec<String>) -> Result<Plan, Error> {
         let listing = self.listing(family, desired.is_some(), notes)?;
         let wants_sets = desired.is_some_and(|ruleset| ruleset.groups().any(|group| group.prefixes.len() > THRESHOLD));
         if desired.is_some_and(|ruleset| ruleset.masquerade.random_fully) && !self.tools.random_fully {
@@ -92,31 +109,49 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let (rendered, sets) = self.rendered_with_sets(family, desired, wants_sets, notes)?;
         let observed = Observed { table: Table::parse(&listing), sets };
         self.refuse_half_truth(family, &observed.table)?;
-        let comparison = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
-        let sets = rendered.map(|rendered| rendered.sets.into_iter().map(|set| set.name).collect());
+        let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
+        notes.extend(comparison.notes);
         let last = self.last.entry(family).or_default();
-        last.sets = sets.unwrap_or_default();
+        last.sets = rendered.iter().flat_map(|rendered| &rendered.sets).map(|set| set.name.clone()).collect();
         last.wants_sets = wants_sets;
-        Ok(comparison)
+        let Observed { sets, .. } = observed;
+        let (discarded, own) = (comparison.steps.discarded.clone(), self.chain.clone());
+        let desired = rendered.map(Arc::new);
+        let wanted = desired.clone();
+        Ok(Plan {
+            family,
+            desired: Listing::new(move || wanted.map(|wanted| wanted.to_string()).unwrap_or_default()),
+            observed: Listing::new(move || {
+                let observed = Observed { table: Table::parse(&listing), sets };
+                plan::describe(&own, desired.as_deref(), &observed, &kept, &discarded)
+            }),
+            drift: comparison.drift,
+            change: self.sending(family, comparison.steps).map(Change::Iptables),
+        })
     }
 
-    /// A live Go agent would write its own rules over ours a minute later, and we ours over its.
+    fn sending(&self, family: Family, steps: Steps) -> Option<Sending> {
+        (steps != Steps::default()).then(|| Sending { steps, restore: self.tools.restore(family, "").to_string() })
+    }
+
+    /// The comparison, and the chains of Go agents that live: one would write its own rules over ours a minute later, and
+    /// we ours over its.
     fn compare_observed(
         &mut self,
         family: Family,
         desired: Option<&Rendered>,
         observed: &Observed<'_>,
         notes: &mut Vec<String>,
-    ) -> Result<Comparison, Error> {
+    ) -> Result<(Comparison, Vec<String>), Error> {
         let compare = |kept: &[String]| plan::compare(&self.chain, family, desired, observed, kept);
         let comparison = compare(&[]).map_err(|refusal| self.refused(family, &refusal, &[]))?;
         if comparison.go_shaped.is_empty() {
-            return Ok(comparison);
+            return Ok((comparison, Vec::new()));
         }
         let mut agents = self.kernel.go_agents();
         agents.retain(|agent| comparison.go_shaped.contains(&agent.chain));
         let kept: Vec<String> = agents.iter().map(|agent| agent.chain.clone()).collect();
-        let Some(first) = kept.first() else { return Ok(comparison) };
+        let Some(first) = kept.first() else { return Ok((comparison, kept)) };
         let comparison = plan::compare(&self.chain, family, desired, observed, &kept)
             .map_err(|refusal| self.refused(family, &refusal, &agents))?;
         if desired.is_none() && comparison.steps == Steps::default() {
@@ -124,7 +159,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         }
         let stays = |agent: &GoAgent| format!("chain '{}' stays: {}", agent.chain, runs_here(agent));
         notes.extend(agents.iter().map(stays));
-        Ok(comparison)
+        Ok((comparison, kept))
     }
 
     /// The desired rules, and the sets of ours that are there. Long lists are sets where the kernel has them and they can
@@ -261,21 +296,6 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         Error::new(ErrorKind::Foreign, message)
     }
 
-    /// The steps as a person would type them.
-    fn shown(&self, family: Family, steps: &Steps) -> String {
-        let mut text = String::new();
-        if !steps.fill.is_empty() {
-            text += &format!("# ipset restore -exist\n{}", steps.fill);
-        }
-        if !steps.restore.is_empty() {
-            text += &format!("# {}\n{}", self.tools.restore(family, ""), steps.restore);
-        }
-        for set in &steps.discarded {
-            text += &format!("# ipset destroy {set}\n");
-        }
-        text
-    }
-
     fn send(&mut self, family: Family, steps: &Steps) -> Result<(), Error> {
         let sent = self.fill(steps).and_then(|()| self.restore(family, steps));
         let superfluous = if sent.is_ok() { &steps.discarded } else { &steps.created };
@@ -337,26 +357,16 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let mut notes = Vec::new();
-        let comparison = self.compare(family, desired, &mut notes)?;
-        notes.extend(comparison.notes);
-        let transaction = self.shown(family, &comparison.steps);
-        let last = self.last.entry(family).or_default();
-        last.notes = notes;
-        last.planned = Some((transaction.clone(), comparison.steps));
-        Ok(Plan {
-            family,
-            desired: comparison.desired.into(),
-            observed: comparison.observed.into(),
-            drift: comparison.drift,
-            transaction,
-        })
+        let plan = self.compare(family, desired, &mut notes)?;
+        self.last.entry(family).or_default().notes = notes;
+        Ok(plan)
     }
 
-    fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
-        let planned = self.last.get_mut(&plan.family).and_then(|last| last.planned.take());
-        match planned.filter(|(shown, _)| *shown == plan.transaction) {
-            Some((_, steps)) => self.send(plan.family, &steps),
-            None => Err(Error::new(ErrorKind::Other, format!("the plan for {} is not the last one", plan.family))),
+    fn commit(&mut self, plan: Plan) -> Result<(), Error> {
+        match plan.change {
+            None => Ok(()),
+            Some(Change::Iptables(Sending { steps, .. })) => self.send(plan.family, &steps),
+            Some(Change::Nftables(_)) => Err(Error::of_another_backend()),
         }
     }
 

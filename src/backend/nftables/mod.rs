@@ -19,7 +19,7 @@ mod wire;
 #[cfg(fuzzing)]
 pub use observe::read_any;
 
-use super::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
+use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::config::TableOwner;
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
@@ -33,8 +33,7 @@ pub use rules::name::{STAND_IN, TABLE};
 use rules::rule::Action;
 use rules::table::{Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -51,7 +50,6 @@ pub struct Nftables {
     flags: TableFlags,
     elements: Elements,
     known: Known,
-    pending: HashMap<Family, Pending>,
     /// The kernel has not refused a guard.
     may_guard: bool,
 }
@@ -79,14 +77,19 @@ enum Known {
     },
 }
 
-/// What the last plan would send.
+/// What a plan sends.
 #[derive(Debug)]
-struct Pending {
-    /// Of the plan's transaction: enough to know the plan again, and no second copy of a long text.
-    hash: u64,
+pub struct Sending {
     /// What it was made for.
     observed: Observation,
+    /// At least one.
     transactions: Vec<Transaction>,
+}
+
+impl fmt::Display for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        change::Script(&self.transactions).fmt(f)
+    }
 }
 
 impl Nftables {
@@ -103,7 +106,6 @@ impl Nftables {
             flags: flags(owner),
             elements: Elements::default(),
             known: Known::Nothing,
-            pending: HashMap::new(),
             may_guard: true,
         })
     }
@@ -207,22 +209,17 @@ impl Backend for Nftables {
             let table = table.cloned();
             Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
         };
-        let transaction = change::script(&transactions);
-        let plan =
-            Plan { family, observed: listing(table), desired: listing(target.table.as_ref()), drift, transaction };
-        self.pending.insert(family, Pending { hash: hash(&plan), observed, transactions });
-        Ok(plan)
+        let (there, wanted) = (listing(table), listing(target.table.as_ref()));
+        let change = (!transactions.is_empty()).then_some(Change::Nftables(Sending { observed, transactions }));
+        Ok(Plan { family, observed: there, desired: wanted, drift, change })
     }
 
-    fn commit(&mut self, plan: &Plan) -> Result<(), Error> {
-        let pending = self.pending.remove(&plan.family).filter(|pending| pending.hash == hash(plan));
-        let Some(Pending { observed, transactions, .. }) = pending else {
-            return Err(Error::new(ErrorKind::Other, "a plan was to be committed that is not the last one made"));
-        };
-        if transactions.is_empty() {
-            return Ok(());
+    fn commit(&mut self, plan: Plan) -> Result<(), Error> {
+        match plan.change {
+            None => Ok(()),
+            Some(Change::Nftables(Sending { observed, transactions })) => self.send(&observed, &transactions),
+            Some(Change::Iptables(_)) => Err(Error::of_another_backend()),
         }
-        self.send(&observed, &transactions)
     }
 
     fn doubted_until(&self) -> Option<Instant> {
@@ -280,10 +277,4 @@ impl Backend for Nftables {
         }
         Ok(counters)
     }
-}
-
-fn hash(plan: &Plan) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    plan.transaction.hash(&mut hasher);
-    hasher.finish()
 }

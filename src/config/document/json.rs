@@ -40,7 +40,7 @@ fn message(error: &serde_json::Error, rest: &str) -> String {
         "EOF while parsing a value" => "a value is missing",
         "trailing comma" => TRAILING_COMMA,
         "key must be a string" if rest.starts_with('}') => TRAILING_COMMA,
-        "trailing characters" => "something behind the end of the JSON value",
+        "trailing characters" => "unexpected text after the end of the JSON value",
         "key must be a string" => "a key must be text in double quotes",
         "expected value" | "expected ident" => "neither a number, true, false, null nor text in double quotes",
         "expected `,` or `}`" => "a ',' or '}' is missing before this",
@@ -52,4 +52,4 @@ fn message(error: &serde_json::Error, rest: &str) -> String {
     reworded.to_owned()
 }
 
-const TRAILING_COMMA: &str = "a ',' with nothing behind it, which JSON does not allow";
+const TRAILING_COMMA: &str = "a ',' with nothing after it, which JSON does not allow";

@@ -25,7 +25,7 @@ static DESIRED: LazyLock<Vec<Rendered>> = LazyLock::new(|| {
 fuzz_target!(|listing: &str| {
     for desired in DESIRED.iter().map(Some).chain([None]) {
         let observed = Observed { table: Table::parse(listing), sets: Vec::new() };
-        if let Ok(comparison) = compare(&ChainName::default(), Family::V4, desired, &observed) {
+        if let Ok(comparison) = compare(&ChainName::default(), Family::V4, desired, &observed, &[]) {
             let silent = comparison.drift.is_empty();
             assert!(!silent || comparison.steps.restore.is_empty(), "{comparison:?}");
         }

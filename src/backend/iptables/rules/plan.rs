@@ -38,10 +38,6 @@ pub struct Steps {
 /// What came of the comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// What the kernel should hold of ours.
-    pub desired: String,
-    /// What it holds of ours.
-    pub observed: String,
     /// What differs, in words, as [`crate::backend::Plan::drift`].
     pub drift: Vec<String>,
     /// What to send; all empty when nothing differs.
@@ -85,9 +81,6 @@ pub fn compare(
         refused => refused?,
     }
     Ok(Comparison {
-        desired: desired.map(Rendered::to_string).unwrap_or_default(),
-        observed: describe_sets(desired_sets, &draft.discarded, &observed.sets)
-            + &describe(desired, chains, (&leftovers, &ownership), table),
         go_shaped: if steps == Steps::default() { Vec::new() } else { ownership.go_shaped() },
         steps,
         drift: draft.drift,
@@ -267,13 +260,23 @@ fn difference(desired: &RenderedChain, observed: Option<&Chain<'_>>) -> Option<S
     }
 }
 
-/// What is there of ours, in the form of [`Rendered`]'s text.
-fn describe(
+/// What is there of ours, in the form of [`Rendered`]'s text: with the arguments of [`compare`], and the sets that it
+/// discarded.
+pub fn describe(
+    own: &ChainName,
     desired: Option<&Rendered>,
-    chains: &[RenderedChain],
-    (leftovers, ownership): (&StaleRules, &Ownership<'_>),
-    table: &Table<'_>,
+    observed: &Observed<'_>,
+    kept: &[String],
+    discarded: &[String],
 ) -> String {
+    let sets = desired.map_or(&[][..], |desired| &desired.sets);
+    describe_sets(sets, discarded, &observed.sets) + &describe_rules(own, desired, &observed.table, kept)
+}
+
+fn describe_rules(own: &ChainName, desired: Option<&Rendered>, table: &Table<'_>, kept: &[String]) -> String {
+    let chains = desired.map_or(&[][..], |desired| &desired.chains);
+    let ownership = Ownership::new(own, chains, table, kept);
+    let leftovers = StaleRules::find(&ownership, chains, table);
     let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));
     let others = table.chains.iter().filter(|chain| leftovers.hold(chain.name));
     let listed: Vec<&Chain<'_>> = wanted.chain(others).collect();

@@ -107,10 +107,14 @@ fn write(change: &Change, table: TableName, f: &mut fmt::Formatter<'_>) -> fmt::
 }
 
 /// Transactions as a person reads them: where there are several, each has a number.
-pub fn script(transactions: &[Transaction]) -> String {
-    let numbered = |(number, transaction): (usize, &Transaction)| match transactions.len() {
-        1 => transaction.to_string(),
-        count => format!("# transaction {} of {count}\n{transaction}", number + 1),
-    };
-    transactions.iter().enumerate().map(numbered).collect()
+pub struct Script<'a>(pub &'a [Transaction]);
+
+impl fmt::Display for Script<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        self.0.iter().enumerate().try_for_each(|(number, transaction)| match count {
+            1 => transaction.fmt(f),
+            _ => write!(f, "# transaction {} of {count}\n{transaction}", number + 1),
+        })
+    }
 }

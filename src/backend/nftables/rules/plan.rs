@@ -292,7 +292,7 @@ impl Filling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::nftables::rules::change::script;
+    use crate::backend::nftables::rules::change::Script;
     use crate::backend::nftables::rules::compile::{Elements, compile};
     use crate::backend::nftables::rules::drift;
     use crate::backend::nftables::rules::name::SetName;
@@ -376,16 +376,16 @@ mod tests {
         let (old, new) = (exempt(list(&["10.0.0.0/8"])), exempt(list(&["10.0.0.0/8", "192.0.2.0/24"])));
         let added = "add element inet ip-masq-agent exempt4 {\n\t192.0.2.0/24,\n}\n";
         let (forth, words) = plan(&with(&old), &new);
-        assert_eq!(script(&forth), added);
+        assert_eq!(Script(&forth).to_string(), added);
         assert_eq!(words, ["set exempt4 lacks 1 element"]);
-        assert_eq!(script(&plan(&with(&new), &old).0), added.replace("add", "delete"));
+        assert_eq!(Script(&plan(&with(&new), &old).0).to_string(), added.replace("add", "delete"));
     }
 
     #[test]
     fn a_start_makes_everything_before_the_rule_that_masquerades() {
         let (start, words) = plan(&Tables::default(), &exempt(list(&["10.0.0.0/8"])));
         assert_eq!(kinds(&start), "add table, add set, add element, add chain, add rule | add rule");
-        assert!(script(&start).starts_with("# transaction 1 of 2\nadd table inet ip-masq-agent {"));
+        assert!(Script(&start).to_string().starts_with("# transaction 1 of 2\nadd table inet ip-masq-agent {"));
         assert_eq!(start[1].changes.len(), 1);
         assert_eq!(words, ["table inet ip-masq-agent is missing"]);
         // Nothing that an exception behind it could be masqueraded by comes before it.

@@ -84,12 +84,7 @@ impl std::error::Error for Diagnostics {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A byte of one of the texts.
-    File {
-        /// Which text.
-        source: u32,
-        /// Which byte of it.
-        offset: u32,
-    },
+    File { source: u32, offset: u32 },
     /// The flag of a key.
     Flag(Key),
     /// Nowhere: it is the program's own.
@@ -129,7 +124,6 @@ impl<'t> Lines<'t> {
         &self.path
     }
 
-    /// The whole text.
     pub fn text(&self) -> &'t str {
         self.text
     }

@@ -24,7 +24,6 @@ const MAX_KEYS: usize = 200_000;
 pub struct Node<'t> {
     /// The byte of the text at which it begins.
     pub offset: u32,
-    /// The value.
     pub value: Value<'t>,
 }
 
@@ -41,7 +40,6 @@ pub enum Value<'t> {
     Text(Cow<'t, str>),
     /// A date or time, which only TOML has.
     Date(String),
-    /// A list.
     List(Vec<Node<'t>>),
     /// A map, in the order of the file, duplicates included.
     Map(Vec<Entry<'t>>),
@@ -52,11 +50,9 @@ pub enum Value<'t> {
 /// One entry of a map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry<'t> {
-    /// The key.
     pub key: Cow<'t, str>,
     /// The byte of the text at which the key begins.
     pub offset: u32,
-    /// The value.
     pub value: Node<'t>,
 }
 
@@ -106,7 +102,6 @@ enum Language {
     Yaml,
     /// JSON and nothing more.
     Json,
-    /// TOML 1.0.
     Toml,
 }
 

@@ -24,7 +24,6 @@ pub struct Mapped {
     pub slot: u32,
     /// What it was asked for.
     pub key: Vec<Field>,
-    /// Its name.
     pub map: String,
 }
 

@@ -1,6 +1,8 @@
 //! The command line: types only. Values of configuration keys stay raw text here and are judged by
 //! [`crate::config::parse`], with the same words as the files.
 
+#![forbid(unsafe_code)]
+
 use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
 use crate::policy::{InterfacePattern, InterfacePatternError, Protocol};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
@@ -31,7 +33,6 @@ pub struct Cli {
     pub command: Option<Subcommands>,
 }
 
-/// `--config` and `--config-dir`.
 #[derive(Debug, Clone, Args)]
 pub struct Places {
     /// The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent].
@@ -51,7 +52,6 @@ impl From<Places> for Locations {
     }
 }
 
-/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Subcommands {
     /// Run the service.
@@ -80,7 +80,6 @@ pub enum Subcommands {
     Flush,
 }
 
-/// Arguments of `run`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct RunArgs {
     /// Apply the configuration, verify it, and exit.
@@ -91,7 +90,6 @@ pub struct RunArgs {
     pub dry_run: bool,
 }
 
-/// Arguments of `check`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CheckArgs {
     /// Also report problems on this host that would stop the policy from working.
@@ -99,7 +97,6 @@ pub struct CheckArgs {
     pub host: bool,
 }
 
-/// Arguments of `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
     /// Destination addresses.
@@ -142,7 +139,6 @@ fn interface(text: &str) -> Result<String, String> {
     Ok(pattern.name)
 }
 
-/// Arguments of `status`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct StatusArgs {
     /// Answer in JSON.

@@ -595,7 +595,10 @@ fn a_fight_is_reported_once_repaired_each_time_and_over_after_a_quiet_minute() {
     assert_eq!(report.last_repair.unwrap().by.as_deref(), Some("firewalld[812]"));
     world.pass(Duration::from_secs(120));
     assert_eq!(
-        (world.count("FightOver: no program has changed the IPv4 rules for a minute; repairs until then: 300"), world.state()),
+        (
+            world.count("FightOver: no program has changed the IPv4 rules for a minute; repairs until then: 300"),
+            world.state()
+        ),
         (1, State::Ready)
     );
 }

@@ -73,8 +73,9 @@ fn rules_of_an_iptables_that_was_uninstalled_are_told_and_go_when_it_is_back() {
         hide(&host, "iptables* ip6tables* xtables* ipset");
         host.configure("resyncInterval: 1s\n");
         let mut service = host.ready();
-        let warning =
-            format!("IPv4 rules of an earlier run or of Kubernetes' ip-masq-agent are still in {variant} and act in addition to the configured ones");
+        let warning = format!(
+            "IPv4 rules of an earlier run or of Kubernetes' ip-masq-agent are still in {variant} and act in addition to the configured ones"
+        );
         service.wait_for_log(&format!("{warning}: no program"));
         let status = host.command(&["status"]);
         assert!(status.code == Some(1) && status.stdout.contains(&warning), "{status:?}");

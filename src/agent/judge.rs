@@ -177,8 +177,11 @@ impl Agent {
     }
 
     fn log_refusal(&mut self, refusal: &Refusal) {
-        let stays =
-            if self.active.is_some() || self.last_good.is_some() { "the last good configuration stays in force:\n" } else { "" };
+        let stays = if self.active.is_some() || self.last_good.is_some() {
+            "the last good configuration stays in force:\n"
+        } else {
+            ""
+        };
         let message = match refusal.kind {
             Kind::ConfigMissing => format!("{}; the last good configuration stays in force", refusal.line),
             _ => format!("the configuration is refused; {stays}{}", refusal.text),

@@ -7,6 +7,8 @@
 //!                                     └▶ strays? ─▶ RemoveStrays
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod advice;
 mod after_stop;
 mod entry;
@@ -291,7 +293,8 @@ impl Agent {
         for index in 0..self.families.len() {
             if let Some(repairs) = self.families[index].fight.settle(now) {
                 let family = self.families[index].family;
-                let message = format!("no program has changed the {family} rules for a minute; repairs until then: {repairs}");
+                let message =
+                    format!("no program has changed the {family} rules for a minute; repairs until then: {repairs}");
                 self.log(Entry::new(Kind::FightOver, message).of(family).with("REPAIRS", repairs));
             }
         }

@@ -343,9 +343,14 @@ impl Agent {
             (before, after) if before == after => return,
             (_, Some(failure)) => {
                 let kind = kind(&failure);
-                Entry::new(kind, format!("the {family} rules are not in sync with the configuration: {}", failure.message))
+                Entry::new(
+                    kind,
+                    format!("the {family} rules are not in sync with the configuration: {}", failure.message),
+                )
             }
-            (Some(_), None) => Entry::new(Kind::Recovered, format!("the {family} rules are in sync with the configuration again")),
+            (Some(_), None) => {
+                Entry::new(Kind::Recovered, format!("the {family} rules are in sync with the configuration again"))
+            }
         };
         self.log(entry.of(family).by(self.backend_name()));
     }

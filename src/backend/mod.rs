@@ -2,6 +2,8 @@
 //!
 //! A backend works on one family at a time, so that a failure in one never stops the other.
 
+#![forbid(unsafe_code)]
+
 pub mod iptables;
 pub mod nftables;
 pub mod select;

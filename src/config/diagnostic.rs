@@ -83,12 +83,7 @@ impl std::error::Error for Diagnostics {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A byte of one of the texts.
-    File {
-        /// Which text.
-        source: u32,
-        /// Which byte of it.
-        offset: u32,
-    },
+    File { source: u32, offset: u32 },
     /// A flag, by its number and its name.
     Flag(usize, &'static str),
     /// Nowhere: it is the program's own.
@@ -128,7 +123,6 @@ impl<'t> Lines<'t> {
         &self.path
     }
 
-    /// The whole text.
     pub fn text(&self) -> &'t str {
         self.text
     }

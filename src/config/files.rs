@@ -185,10 +185,10 @@ impl Reader<'_> {
                     let target = chase::follow(&directory, Path::new(name), &mut self.suspicions);
                     self.add(&path, target);
                 }
-                Some(b"yml") => self
-                    .reading
-                    .warnings
-                    .push(Diagnostic::of_file(&path, "ignored; a file in this directory must end in .yaml, .json or .toml")),
+                Some(b"yml") => self.reading.warnings.push(Diagnostic::of_file(
+                    &path,
+                    "ignored; a file in this directory must end in .yaml, .json or .toml",
+                )),
                 _ => {}
             }
         }

@@ -76,7 +76,6 @@ impl Default for Settings {
 /// All that is said about a key.
 #[derive(Debug)]
 pub struct KeyInfo {
-    /// The key.
     pub key: Key,
     /// Its name in files.
     pub name: &'static str,
@@ -103,7 +102,6 @@ pub static KEYS: LazyLock<Vec<KeyInfo>> = LazyLock::new(|| {
     PolicyDraft::FIELDS.iter().chain(SettingsDraft::FIELDS).enumerate().map(info).collect()
 });
 
-/// A configuration key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub(super) usize);
 

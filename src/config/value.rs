@@ -18,7 +18,6 @@ const RESYNC: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Dura
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed<T> {
-    /// The value.
     pub value: T,
     /// Where it was written.
     pub place: Place,
@@ -145,7 +144,6 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// A CIDR.
     pub fn prefix(&mut self, node: &Node) -> Option<Prefix> {
         let text = match &node.value {
             Found::Text(text) => text,
@@ -159,7 +157,6 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// An interface pattern.
     pub fn interface(&mut self, node: &Node) -> Option<InterfacePattern> {
         let text = match &node.value {
             Found::Null => return self.expected(node, "an interface name", "; remove the empty item"),
@@ -221,7 +218,6 @@ impl<'p> Reader<'p> {
         text.parse().map_or_else(|error| self.wrong(node, refusal(text, &error, "")), Some)
     }
 
-    /// Port ranges.
     pub fn ports(&mut self, node: &Node) -> Option<PortRanges> {
         let text = self.text(node, "port ranges such as \"1024-65535\"")?;
         match text.parse() {
@@ -310,7 +306,6 @@ impl Kind {
 
 /// A type of value that a key can have.
 pub trait Value: Default {
-    /// Its kind.
     const KIND: Kind;
 
     /// Adds what a file or flag says to what was said before it. False when that makes no sense, which was reported.

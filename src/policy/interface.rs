@@ -17,7 +17,6 @@ pub struct InterfacePattern {
 /// Why a text is no [`InterfacePattern`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InterfacePatternError {
-    /// No name.
     Empty,
     /// More than 15 characters (IFNAMSIZ - 1, linux/if.h).
     TooLong(usize),

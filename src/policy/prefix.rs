@@ -13,7 +13,6 @@ pub struct Prefix(IpNet);
 /// Why a text is no [`Prefix`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrefixError {
-    /// No text at all.
     Empty,
     /// White space in or around it.
     Space,
@@ -25,7 +24,6 @@ pub enum PrefixError {
     LeadingZero,
     /// The length is no number, or too large for the family.
     Length {
-        /// What was written.
         text: String,
         /// The largest length of the family, in bits.
         max: u8,
@@ -76,7 +74,6 @@ impl Prefix {
         IpNet::new(address, length).ok().map(|net| Prefix(net.trunc()))
     }
 
-    /// The family.
     pub fn family(self) -> Family {
         Family::of(self.0.addr())
     }
@@ -86,7 +83,6 @@ impl Prefix {
         self.0.addr()
     }
 
-    /// The length in bits.
     pub fn length(self) -> u8 {
         self.0.prefix_len()
     }

@@ -37,11 +37,9 @@ pub enum Step {
     LocalSourceOnOutInterface,
     /// A local address on a TCP packet that opens no connection.
     LocalSourceNotOpening,
-    /// A bridged frame.
     Bridged,
     /// The destination is in `masqueradeExceptionCIDRs`.
     Exception,
-    /// The destination is link-local.
     LinkLocal,
     /// The destination is multicast or limited broadcast.
     Multicast,
@@ -78,7 +76,6 @@ impl Step {
         }
     }
 
-    /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "IPv6 is not enabled (enableIPv6)",
@@ -100,7 +97,6 @@ impl Step {
 /// Who decided: the step, and where a list decided, the entry and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance {
-    /// The step that decided.
     pub step: Step,
     /// The prefix that matched, for steps that look in a range.
     pub prefix: Option<Prefix>,

@@ -3,6 +3,8 @@
 //! Pure. A statement is asked for the first packet of a flow whose destination is not local; the first one that
 //! has an outcome for the packet ends it.
 
+#![forbid(unsafe_code)]
+
 mod name;
 
 pub use name::{ChainName, ChainNameError};

@@ -72,12 +72,10 @@ enum Conversation {
 pub enum Request {
     /// Read the configuration and put it into the kernel.
     Reload,
-    /// Say how things are.
     Status,
 }
 
 impl Request {
-    /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
             Request::Reload => "reload",
@@ -101,7 +99,6 @@ impl Control {
         Ok(Control { lock, place, clients, next: 0, rests: None, displaced: None, note: None })
     }
 
-    /// What to poll for.
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let clients = self.clients.values().filter_map(|client| {
             let flags = match client.state {

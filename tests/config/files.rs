@@ -72,7 +72,11 @@ fn the_directory_is_read_in_the_order_of_bytes() {
     let reading = read(&locations).unwrap();
     assert_eq!(names(&reading), ["main.conf", "10.yaml", "9.yaml", "B.toml", "a.json"]);
     assert_eq!(reading.warnings.len(), 1);
-    assert!(reading.warnings[0].to_string().ends_with("/old.yml: ignored; a file in this directory must end in .yaml, .json or .toml"));
+    assert!(
+        reading.warnings[0]
+            .to_string()
+            .ends_with("/old.yml: ignored; a file in this directory must end in .yaml, .json or .toml")
+    );
 }
 
 #[test]

@@ -19,7 +19,6 @@ enum Language {
     Yaml,
     /// JSON and nothing more.
     Json,
-    /// TOML 1.0.
     Toml,
 }
 

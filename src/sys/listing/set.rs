@@ -22,7 +22,6 @@ pub struct Set {
     pub elements: Vec<Element>,
 }
 
-/// An element.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     key: Vec<u8>,

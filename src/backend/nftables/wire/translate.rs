@@ -161,125 +161,84 @@ fn read_rule(expressions: &[Expression]) -> Option<Body> {
     }
 }
 
-/// The match in front, and the expressions behind it.
+/// The match in front, and the expressions behind it: the one that would be written so.
 fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expression])> {
-    use Expression::{Compare, FibType, HostToNetwork, Mask, Meta, Payload, Random};
-    if let Some(rest) = expressions.strip_prefix(&bridged()) {
-        return Some((Match::is(Test::Bridged), rest));
-    }
-    let (test, comparison, rest) = match expressions {
-        [Meta(key), Compare(comparison, value), rest @ ..] if *key == libc::NFT_META_NFPROTO as u32 => {
-            let family = read_family(value)?;
-            match read_address(family, rest).filter(|_| *comparison == Comparison::Equal) {
-                Some(found) => return Some(found),
-                None => (Test::Family(family), comparison, rest),
-            }
-        }
-        [Meta(key), Compare(comparison, value), rest @ ..] if *key == libc::NFT_META_OIFNAME as u32 => {
-            (read_interface(value)?, comparison, rest)
-        }
-        [Meta(key), Compare(comparison, value), rest @ ..] if *key == libc::NFT_META_L4PROTO as u32 => {
-            let &[number] = value.as_slice() else { return None };
-            (Test::Protocol(read_protocol(number)), comparison, rest)
-        }
-        [
-            Payload { base: Base::Transport, offset: TCP_FLAGS_OFFSET, length: 1 },
-            Mask(mask),
-            Compare(comparison, flags),
-            rest @ ..,
-        ] if mask == &[TCP_FLAGS] && flags == &[SYN_ONLY] => (Test::OnlySyn, comparison, rest),
-        [FibType(flags), Compare(comparison, value), rest @ ..] if *value == LOCAL.to_ne_bytes() => {
-            let known = [Address::Daddr, Address::Saddr, Address::SaddrOnOutInterface];
-            let address = known.into_iter().find(|address| fib_flags(*address) == *flags)?;
-            (Test::Local(address), comparison, rest)
-        }
-        [Random(of), HostToNetwork, Compare(Comparison::Less, below), rest @ ..] => {
-            let part = u32::from_be_bytes(below.as_slice().try_into().ok()?);
-            return Some((Match::is(Test::Share { part, of: *of }), rest));
-        }
-        _ => return None,
+    // Behind what looks at an address, the family says nothing more: that comes last.
+    let fixed = [Address::Daddr, Address::Saddr, Address::SaddrOnOutInterface].map(Test::Local);
+    let fixed = fixed.into_iter().chain([Test::OnlySyn, Test::Bridged]).chain(Family::ALL.map(Test::Family));
+    let tests = read_values(expressions).into_iter().chain(fixed);
+    tests.flat_map(|test| [Match::is(test.clone()), Match::is_not(test)]).find_map(|one| {
+        let mut written = Vec::new();
+        write_match(&one, &mut written);
+        expressions.strip_prefix(written.as_slice()).map(|rest| (one, rest))
+    })
+}
+
+/// What a test with the values of these expressions may be.
+fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
+    use Expression::{Compare, Lookup, Mask, Meta, Payload, Random};
+    let either_side = |test: &dyn Fn(Side) -> Test<SetName>| vec![test(Side::Saddr), test(Side::Daddr)];
+    let within = |family: &[u8], value: &[u8], length: usize| {
+        let prefix = read_prefix(family, value, length);
+        prefix.map_or_else(Vec::new, |prefix| either_side(&|side| Test::In(side, prefix)))
     };
-    Some((Match { test, negated: is_negated(*comparison)? }, rest))
-}
-
-fn is_negated(comparison: Comparison) -> Option<bool> {
-    match comparison {
-        Comparison::Equal => Some(false),
-        Comparison::NotEqual => Some(true),
-        Comparison::Less => None,
-    }
-}
-
-/// What looks at an address, behind the match of the family.
-fn read_address(family: Family, expressions: &[Expression]) -> Option<(Match<SetName>, &[Expression])> {
-    use Expression::{Compare, Lookup, Mask, Payload};
-    let [Payload { base: Base::Network, offset, length }, rest @ ..] = expressions else { return None };
-    let side = [Side::Saddr, Side::Daddr].into_iter().find(|side| address_offset(*side, family) == *offset)?;
-    let width = interval::width(family);
-    let length = *length as usize;
-    let (prefix, comparison, rest) = match rest {
-        [Lookup(set, negated), rest @ ..] if length == width => {
-            let set = SetName::parse(set).filter(|set| set.family == family)?;
-            return Some((Match { test: Test::InList(side, set), negated: *negated }, rest));
+    let mut tests = match expressions {
+        [Meta(_), Compare(_, _), Payload { .. }, Lookup(set, _), ..] => {
+            SetName::parse(set).map_or_else(Vec::new, |set| either_side(&|side| Test::InList(side, set)))
         }
-        [Mask(mask), Compare(comparison, value), rest @ ..] if length == width => {
-            let mask = interval::from_bytes(mask, family)?;
-            let host = !mask & interval::largest(family);
-            let whole = host.checked_add(1).is_none_or(u128::is_power_of_two);
-            let prefix = read_prefix(value, width * 8 - host.count_ones() as usize, family).filter(|_| whole)?;
-            (prefix, comparison, rest)
+        [Meta(_), Compare(_, family), Payload { .. }, Compare(_, value), ..] => within(family, value, value.len() * 8),
+        [Meta(_), Compare(_, family), Payload { .. }, Mask(mask), Compare(_, value), ..] => {
+            within(family, value, mask.iter().map(|byte| byte.count_ones() as usize).sum())
         }
-        [Compare(comparison, value), rest @ ..] if length == value.len() && length <= width => {
-            (read_prefix(value, length * 8, family)?, comparison, rest)
+        [Random(of), _, Compare(_, part), ..] => {
+            let part = part.as_slice().try_into().map(u32::from_be_bytes);
+            part.map(|part| Test::Share { part, of: *of }).into_iter().collect()
         }
-        _ => return None,
+        _ => Vec::new(),
     };
-    Some((Match { test: Test::In(side, prefix), negated: is_negated(*comparison)? }, rest))
+    if let [Meta(_), Compare(_, value), ..] = expressions {
+        let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+        let name = str::from_utf8(&value[..end]).ok().filter(|name| !name.is_empty()).map(str::to_owned);
+        tests.extend(name.map(|name| Test::OutInterface { name, prefix: value.len() < NAME_LENGTH }));
+        tests.extend(value.first().map(|number| Test::Protocol(read_protocol(*number))));
+    }
+    tests
 }
 
-/// The prefix of a length whose first bytes these are; `None` when bits behind the length are set.
-fn read_prefix(first: &[u8], length: usize, family: Family) -> Option<Prefix> {
-    let mut bytes = [0; 16];
-    bytes[..first.len().min(16)].copy_from_slice(first.get(..first.len().min(16))?);
+/// The prefix of a length that begins with these bytes.
+fn read_prefix(family: &[u8], first: &[u8], length: usize) -> Option<Prefix> {
+    let family = Family::ALL.into_iter().find(|known| family == [nfproto(*known)])?;
+    let mut bytes = first.to_vec();
+    bytes.resize(interval::width(family), 0);
     let address = match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])),
-        Family::V6 => IpAddr::V6(Ipv6Addr::from(bytes)),
+        Family::V4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
     };
-    Prefix::containing(address, u8::try_from(length).ok()?).filter(|prefix| prefix.address() == address)
+    Prefix::containing(address, u8::try_from(length).ok()?)
 }
 
-fn read_interface(value: &[u8]) -> Option<Test<SetName>> {
-    let prefix = value.len() < NAME_LENGTH;
-    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
-    let name = std::str::from_utf8(&value[..end]).ok()?.to_owned();
-    let nothing_behind = value[end..].iter().all(|byte| *byte == 0) && (!prefix || end == value.len());
-    (!name.is_empty() && nothing_behind).then_some(Test::OutInterface { name, prefix })
-}
-
+/// The effect that would be written so.
 fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
     use Expression::{Load, Masquerade, Verdict};
-    let ports = |first: &[u8], last: &[u8]| {
-        let (first, last) = (first.try_into().ok()?, last.try_into().ok()?);
-        Some(PortRange { first: u16::from_be_bytes(first), last: u16::from_be_bytes(last) })
-    };
-    let (flags, ports) = match expressions {
-        [Verdict(libc::NFT_RETURN, None)] => return Some(Effect::Return),
-        [Verdict(libc::NFT_GOTO, Some(chain))] => return ChainName::parse(chain).map(Effect::Goto),
-        [Verdict(libc::NFT_JUMP, Some(chain))] => return ChainName::parse(chain).map(Effect::Jump),
-        [Masquerade { flags, first: None, last: None }] => (*flags, None),
-        [Load(Register::One, port), Masquerade { flags, first: Some(Register::One), last: None }] => {
-            (*flags, Some(ports(port, port)?))
+    let port = |bytes: &Vec<u8>| bytes.as_slice().try_into().ok().map(u16::from_be_bytes);
+    let then = match expressions {
+        [Verdict(libc::NFT_GOTO, Some(chain))] => Effect::Goto(ChainName::parse(chain)?),
+        [Verdict(libc::NFT_JUMP, Some(chain))] => Effect::Jump(ChainName::parse(chain)?),
+        [Verdict(..)] => Effect::Return,
+        [loads @ .., Masquerade { flags, .. }] => {
+            let ports = match loads {
+                [] => None,
+                [Load(_, first), .., Load(_, last)] => Some(PortRange { first: port(first)?, last: port(last)? }),
+                [Load(_, only), ..] => Some(PortRange { first: port(only)?, last: port(only)? }),
+                _ => return None,
+            };
+            Effect::Masquerade { random_fully: flags & RANGE_RANDOM_FULLY != 0, ports }
         }
-        [
-            Load(Register::One, first),
-            Load(Register::Two, last),
-            Masquerade { flags, first: Some(Register::One), last: Some(Register::Two) },
-        ] => (*flags, Some(ports(first, last)?)),
         _ => return None,
     };
-    let random_fully = flags & RANGE_RANDOM_FULLY != 0;
-    let expected = if ports.is_some() { RANGE_PORTS } else { 0 };
-    (flags & !RANGE_RANDOM_FULLY == expected).then_some(Effect::Masquerade { random_fully, ports })
+    let mut written = Vec::new();
+    write_effect(&then, &mut written);
+    (written == expressions).then_some(then)
 }
 
 fn fib_flags(address: Address) -> u32 {
@@ -309,10 +268,6 @@ fn padded(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(NAME_LENGTH, 0);
     bytes
-}
-
-fn read_family(value: &[u8]) -> Option<Family> {
-    Family::ALL.into_iter().find(|family| value == [nfproto(*family)])
 }
 
 fn protocol_number(protocol: Protocol) -> u8 {

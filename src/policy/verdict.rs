@@ -36,7 +36,7 @@ pub enum Step {
     /// The source is an address of the outgoing interface itself.
     LocalSourceOnOutInterface,
     /// A local address on a TCP packet that opens no connection.
-    LocalSourceNotOpening,
+    MidStream,
     Bridged,
     /// The destination is in `masqueradeExceptionCIDRs`.
     Exception,
@@ -66,7 +66,7 @@ impl Step {
             Step::Source => "source",
             Step::ExcludedSource => "excluded-source",
             Step::LocalSourceOnOutInterface => "local-source-on-out-interface",
-            Step::LocalSourceNotOpening => "local-source-not-opening",
+            Step::MidStream => "local-source-not-opening",
             Step::Bridged => "bridged",
             Step::Exception => "exception",
             Step::LinkLocal => "link-local",
@@ -83,7 +83,7 @@ impl Step {
             Step::Source => "the source is not in sourceCIDRs",
             Step::ExcludedSource => "the source is in excludeSourceCIDRs",
             Step::LocalSourceOnOutInterface => "the source is an address of the outgoing interface itself",
-            Step::LocalSourceNotOpening => "a TCP packet of this host that does not open a connection",
+            Step::MidStream => "a TCP packet of this host that does not open a connection",
             Step::Bridged => "a bridged frame",
             Step::Exception => "the destination is in masqueradeExceptionCIDRs",
             Step::LinkLocal => "the destination is link-local",
@@ -168,7 +168,7 @@ impl Policy {
         let step = if flow.source_on_out_interface {
             Step::LocalSourceOnOutInterface
         } else if flow.source_is_local && flow.protocol == Protocol::Tcp && !flow.opens_connection {
-            Step::LocalSourceNotOpening
+            Step::MidStream
         } else if flow.bridged {
             Step::Bridged
         } else {

@@ -1,15 +1,21 @@
-//! The policy of one family as an ordered list of statements that both backends can say in their own words.
+//! The policy of one family as ordered statements, and what becomes of them in chains of rules.
 //!
-//! Pure. A statement is asked for the first packet of a flow whose destination is not local; the first one that
-//! has an outcome for the packet ends it.
+//! Pure. A statement is asked for the first packet of a flow; the first one that has an outcome for the packet ends it.
+//! [`lower()`] makes of the statements what both backends hold; they only put it into their words.
 
 #![forbid(unsafe_code)]
 
+mod id;
+mod lower;
+mod matches;
 mod name;
 
+pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
+pub use lower::{Chain, Chains, Dialect, Entry, Rule, lower};
+pub use matches::{Address, Effect, Match, Side, Test};
 pub use name::{ChainName, ChainNameError};
 
-use crate::policy::{Family, InterfacePattern, Policy, PortRanges, Prefix, PrefixSet, Step, Verdict};
+use crate::policy::{Family, InterfacePattern, Listed, Policy, PortRanges, Prefix, PrefixSet, Protocol, Step, Verdict};
 use std::sync::Arc;
 
 /// Where our chain sits among the other nat postrouting chains or rules of the host (`jumpPosition`).
@@ -49,63 +55,41 @@ impl HostFacts {
     }
 }
 
-/// The prefixes of one list in one family, aggregated. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Which list: becomes the name of a set.
-    pub kind: GroupKind,
-    /// The prefixes in the order in which they were written; none touches another.
-    pub prefixes: Arc<[Prefix]>,
-}
-
-/// The lists that a policy can have.
+/// A place in the packet path where our rules are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GroupKind {
-    /// `sourceCIDRs`.
-    Sources,
-    /// `excludeSourceCIDRs`.
-    ExcludedSources,
-    /// `masqueradeExceptionCIDRs`.
-    Exceptions,
-    /// `nonMasqueradeCIDRs`.
-    Exempt,
+pub enum Hook {
+    /// The nat table behind routing: whose source is rewritten.
+    Postrouting,
 }
 
-impl GroupKind {
-    /// Every kind, in the order in which they are asked.
-    pub const ALL: [GroupKind; 4] =
-        [GroupKind::Sources, GroupKind::ExcludedSources, GroupKind::Exceptions, GroupKind::Exempt];
+impl Hook {
+    /// Every place, in the order of the path.
+    pub const ALL: [Hook; 1] = [Hook::Postrouting];
 
-    /// The word for it in set names.
-    pub fn name(self) -> &'static str {
+    /// The packets for which the rules are asked.
+    pub fn when<List>(self) -> Vec<Match<List>> {
         match self {
-            GroupKind::Sources => "sources",
-            GroupKind::ExcludedSources => "excluded-sources",
-            GroupKind::Exceptions => "exceptions",
-            GroupKind::Exempt => "exempt",
+            Hook::Postrouting => vec![Match::is_not(Test::Local(Address::Daddr))],
         }
     }
 }
 
-/// What a statement looks at.
+/// The prefixes of one list in one family, aggregated. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CidrList {
+    /// Which list it is.
+    pub id: ListId,
+    /// The prefixes in the order in which they were written; none touches another.
+    pub prefixes: Arc<[Prefix]>,
+}
+
+/// When a statement holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// The outgoing interface matches one of these; the patterns are positive, whatever their `negated` says.
-    OutInterface(Vec<InterfacePattern>),
-    /// The source address is in the group.
-    Source(Group),
-    /// The destination address is in the group.
-    Destination(Group),
-    /// The destination address is in a fixed range.
-    Range(Prefix),
-    /// The source is an address of the outgoing interface.
-    LocalSourceOnOutInterface,
-    /// The source is local and the packet is TCP without being a lone SYN.
-    LocalSourceNotOpening,
-    /// The frame was bridged.
-    Bridged,
-    /// Always.
-    Always,
+    /// An address is in the list.
+    List(Side, CidrList),
+    /// All matches of one of the rows hold.
+    AnyOf(Vec<Vec<Match>>),
 }
 
 /// What follows from a condition.
@@ -114,7 +98,7 @@ pub enum Outcome {
     /// Where the condition holds, this verdict; else ask on.
     When(Verdict),
     /// Where the condition does *not* hold, keep the source; else ask on. A gate.
-    KeepUnless,
+    ReturnUnless,
 }
 
 /// One statement: a step of the policy in one family.
@@ -137,17 +121,35 @@ pub struct Masquerade {
     pub to_ports: Option<PortRanges>,
 }
 
+/// The statements of one part of the policy, and how it rewrites sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SectionRules {
+    /// The part.
+    pub section: Section,
+    /// The statements, in order; the last one masquerades always.
+    pub statements: Vec<Statement>,
+    /// How the masquerade verdict is carried out.
+    pub masquerade: Masquerade,
+}
+
+/// What is asked at one place in the packet path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookRules {
+    /// The place.
+    pub hook: Hook,
+    /// Where ours is among those of others.
+    pub position: JumpPosition,
+    /// The parts of the policy that are asked there, in order.
+    pub sections: Vec<SectionRules>,
+}
+
 /// All that one family of the kernel should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
     /// The family.
     pub family: Family,
-    /// Where our place is among others.
-    pub position: JumpPosition,
-    /// The statements, in order; the last one is `Always` and masquerades.
-    pub statements: Vec<Statement>,
-    /// How the masquerade verdict is carried out.
-    pub masquerade: Masquerade,
+    /// What is asked, by its place.
+    pub hooks: Vec<HookRules>,
 }
 
 impl Ruleset {
@@ -161,34 +163,43 @@ impl Ruleset {
         guards(policy, family, host, &mut statements);
         destinations(policy, family, &mut statements);
         let masquerade = Masquerade { random_fully: policy.random_fully, to_ports: policy.to_ports.clone() };
-        Some(Ruleset { family, position, statements, masquerade })
+        let sections = vec![SectionRules { section: Section::Top, statements, masquerade }];
+        Some(Ruleset { family, hooks: vec![HookRules { hook: Hook::Postrouting, position, sections }] })
     }
 
-    /// The groups that the statements name, in their order.
-    pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        self.statements.iter().filter_map(|statement| match &statement.condition {
-            Condition::Source(group) | Condition::Destination(group) => Some(group),
-            _ => None,
+    fn sections(&self) -> impl Iterator<Item = &SectionRules> {
+        self.hooks.iter().flat_map(|hook| &hook.sections)
+    }
+
+    /// The lists that the statements look into, in their order.
+    pub fn lists(&self) -> impl Iterator<Item = &CidrList> {
+        self.sections().flat_map(|section| &section.statements).filter_map(|statement| match &statement.condition {
+            Condition::List(_, list) => Some(list),
+            Condition::AnyOf(_) => None,
         })
+    }
+
+    /// True when the kernel is to choose source ports at random.
+    pub fn chooses_ports_at_random(&self) -> bool {
+        self.sections().any(|section| section.masquerade.random_fully)
     }
 }
 
 fn scope(policy: &Policy, family: Family, statements: &mut Vec<Statement>) {
-    let (negated, positive): (Vec<_>, Vec<_>) =
-        policy.out_interfaces.iter().map(|entry| entry.value.clone()).partition(|pattern| pattern.negated);
+    let (negated, positive): (Vec<_>, Vec<_>) = policy.out_interfaces.iter().partition(|entry| entry.value.negated);
     if !negated.is_empty() {
-        statements.push(keep_when(Step::OutInterface, Condition::OutInterface(negated)));
+        statements.push(return_when(Step::OutInterface, out_interfaces(&negated)));
     }
     if !positive.is_empty() {
-        statements.push(keep_unless(Step::OutInterface, Condition::OutInterface(positive)));
+        statements.push(return_unless(Step::OutInterface, out_interfaces(&positive)));
     }
     if !policy.sources.is_empty() {
-        let group = group(GroupKind::Sources, &policy.sources, family);
-        statements.push(keep_unless(Step::Source, Condition::Source(group)));
+        let sources = list(Side::Saddr, ListKey::Sources, &policy.sources, family);
+        statements.push(return_unless(Step::Source, sources));
     }
     if policy.excluded_sources.len(family) > 0 {
-        let group = group(GroupKind::ExcludedSources, &policy.excluded_sources, family);
-        statements.push(keep_when(Step::ExcludedSource, Condition::Source(group)));
+        let excluded = list(Side::Saddr, ListKey::ExcludedSources, &policy.excluded_sources, family);
+        statements.push(return_when(Step::ExcludedSource, excluded));
     }
 }
 
@@ -196,45 +207,57 @@ fn guards(policy: &Policy, family: Family, host: HostFacts, statements: &mut Vec
     if policy.masq_local_source {
         return;
     }
-    statements.push(keep_when(Step::LocalSourceOnOutInterface, Condition::LocalSourceOnOutInterface));
-    statements.push(keep_when(Step::LocalSourceNotOpening, Condition::LocalSourceNotOpening));
+    let on_out_interface = Match::is(Test::Local(Address::SaddrOnOutInterface));
+    statements.push(return_when(Step::LocalSourceOnOutInterface, all(vec![on_out_interface])));
+    let tcp = Match::is(Test::Protocol(Protocol::Tcp));
+    let local = Match::is(Test::Local(Address::Saddr));
+    statements.push(return_when(Step::MidStream, all(vec![tcp, Match::is_not(Test::OnlySyn), local])));
     if host.bridged(family) {
-        statements.push(keep_when(Step::Bridged, Condition::Bridged));
+        statements.push(return_when(Step::Bridged, all(vec![Match::is(Test::Bridged)])));
     }
 }
 
 fn destinations(policy: &Policy, family: Family, statements: &mut Vec<Statement>) {
     if policy.exceptions.len(family) > 0 {
-        let group = group(GroupKind::Exceptions, &policy.exceptions, family);
-        statements.push(Statement {
-            step: Step::Exception,
-            condition: Condition::Destination(group),
-            outcome: Outcome::When(Verdict::Masquerade),
-        });
+        let exceptions = list(Side::Daddr, ListKey::Exceptions, &policy.exceptions, family);
+        statements.push(masquerade_when(Step::Exception, exceptions));
     }
     let link_local = policy.link_local(family).map(|range| (Step::LinkLocal, range));
     let multicast = policy.multicast(family).iter().map(|range| (Step::Multicast, *range));
-    statements
-        .extend(link_local.into_iter().chain(multicast).map(|(step, range)| keep_when(step, Condition::Range(range))));
+    let range = |(step, range)| return_when(step, all(vec![Match::is(Test::In(Side::Daddr, range))]));
+    statements.extend(link_local.into_iter().chain(multicast).map(range));
     if policy.exempt.len(family) > 0 {
-        let group = group(GroupKind::Exempt, &policy.exempt, family);
-        statements.push(keep_when(Step::Exempt, Condition::Destination(group)));
+        statements.push(return_when(Step::Exempt, list(Side::Daddr, ListKey::Exempt, &policy.exempt, family)));
     }
-    statements.push(Statement {
-        step: Step::Otherwise,
-        condition: Condition::Always,
-        outcome: Outcome::When(Verdict::Masquerade),
-    });
+    statements.push(masquerade_when(Step::Otherwise, all(Vec::new())));
 }
 
-fn group(kind: GroupKind, set: &PrefixSet, family: Family) -> Group {
-    Group { kind, prefixes: set.written_order(family).into() }
+fn list(side: Side, key: ListKey, set: &PrefixSet, family: Family) -> Condition {
+    let id = ListId { section: Section::Top, key };
+    Condition::List(side, CidrList { id, prefixes: set.written_order(family).into() })
 }
 
-fn keep_when(step: Step, condition: Condition) -> Statement {
+/// The patterns are positive, whatever their `negated` says.
+fn out_interfaces(patterns: &[&Listed<InterfacePattern>]) -> Condition {
+    let row = |entry: &&Listed<InterfacePattern>| {
+        let InterfacePattern { name, prefix, negated: _ } = entry.value.clone();
+        vec![Match::is(Test::OutInterface { name, prefix })]
+    };
+    Condition::AnyOf(patterns.iter().map(row).collect())
+}
+
+fn all(matches: Vec<Match>) -> Condition {
+    Condition::AnyOf(vec![matches])
+}
+
+fn return_when(step: Step, condition: Condition) -> Statement {
     Statement { step, condition, outcome: Outcome::When(Verdict::KeepSource) }
 }
 
-fn keep_unless(step: Step, condition: Condition) -> Statement {
-    Statement { step, condition, outcome: Outcome::KeepUnless }
+fn return_unless(step: Step, condition: Condition) -> Statement {
+    Statement { step, condition, outcome: Outcome::ReturnUnless }
+}
+
+fn masquerade_when(step: Step, condition: Condition) -> Statement {
+    Statement { step, condition, outcome: Outcome::When(Verdict::Masquerade) }
 }

@@ -1,7 +1,7 @@
 //! nf_tables over netlink: the table `inet ip-masq-agent`, written and read in process, with no `nft` binary.
 //!
 //! ```text
-//! Ruleset ─compile─▶ Part ─target─▶ Table (wanted) ─┐
+//! Ruleset ─compile─▶ FamilyTable ─target─▶ Table (wanted) ─┐
 //!                                                   ├─plan─▶ Transactions ─batch─▶ kernel
 //! kernel ─observe─▶ Tables (there) ─────────────────┘             └─▶ text of Plan
 //! ```
@@ -22,15 +22,14 @@ pub use observe::read_any;
 use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::config::TableOwner;
 use crate::policy::Family;
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Effect, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
 use observe::Observation;
 use rules::change::Transaction;
-use rules::compile::Elements;
+use rules::compile::IntervalCache;
 use rules::name::SetName;
 pub use rules::name::{STAND_IN, TABLE};
-use rules::rule::Action;
 use rules::table::{Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
 use std::fmt;
@@ -48,7 +47,7 @@ const DOUBT: Duration = Duration::from_secs(30);
 pub struct Nftables {
     netlink: Nfnetlink,
     flags: TableFlags,
-    elements: Elements,
+    elements: IntervalCache,
     known: Known,
     /// The kernel has not refused a guard.
     may_guard: bool,
@@ -104,7 +103,7 @@ impl Nftables {
         Ok(Nftables {
             netlink,
             flags: flags(owner),
-            elements: Elements::default(),
+            elements: IntervalCache::default(),
             known: Known::Nothing,
             may_guard: true,
         })
@@ -177,11 +176,11 @@ fn flags(owner: TableOwner) -> TableFlags {
 
 /// The text of a ruleset as [`Backend::render`] gives it, for those who have no socket: no privileges, no IO.
 pub fn render(desired: &Ruleset, owner: TableOwner) -> String {
-    alone(desired, flags(owner))
+    standalone(desired, flags(owner))
 }
 
-fn alone(desired: &Ruleset, flags: TableFlags) -> String {
-    text::table(&compile::compile(desired, &mut Elements::default()).alone(flags), desired.family)
+fn standalone(desired: &Ruleset, flags: TableFlags) -> String {
+    text::table(&compile::compile(desired, &mut IntervalCache::default()).standalone(flags), desired.family)
 }
 
 impl Backend for Nftables {
@@ -190,7 +189,7 @@ impl Backend for Nftables {
     }
 
     fn render(&self, desired: &Ruleset) -> String {
-        alone(desired, self.flags)
+        standalone(desired, self.flags)
     }
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
@@ -269,10 +268,10 @@ impl Backend for Nftables {
             if chain.family() != Some(family) {
                 continue;
             }
-            match rule.action() {
-                Some(Action::Return) => counters.kept += packets,
-                Some(Action::Masquerade { .. }) => counters.masqueraded += packets,
-                Some(Action::Goto(_)) | None => {}
+            match rule.effect() {
+                Some(Effect::Return) => counters.kept += packets,
+                Some(Effect::Masquerade { .. }) => counters.masqueraded += packets,
+                Some(Effect::Goto(_) | Effect::Jump(_)) | None => {}
             }
         }
         Ok(counters)

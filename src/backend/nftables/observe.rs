@@ -254,7 +254,7 @@ fn read_chain(message: &Message<'_>) -> Result<Found<Chain>, Malformed> {
         }
     };
     Ok(match ChainName::parse(&text) {
-        Some(name) if hook.is_some() == (name == ChainName::Postrouting) => {
+        Some(name) if hook.is_some() == matches!(name, ChainName::Base(_)) => {
             Found::Ours(Chain { name, hook, rules: Vec::new() })
         }
         _ => Found::Stranger(Stranger::Chain(text)),
@@ -381,7 +381,7 @@ pub fn read_any(message: &Message<'_>) {
     }
     let Ok((rule, _)) = read_rule(message) else { return };
     let _ = rule.to_string();
-    if rule.action().is_some() {
+    if rule.effect().is_some() {
         let expressions = translate::to_expressions(&rule);
         let mut writer = Writer::new();
         writer.message(MessageHead::default(), |writer| {

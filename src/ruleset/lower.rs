@@ -1,9 +1,8 @@
 //! What becomes of statements in chains of rules: decided here, once, for both backends.
 
-use super::{
-    ChainId, CidrList, Condition, Effect, Hook, JumpPosition, Masquerade, Match, Outcome, Place, RuleId, RuleStep,
-    Ruleset, SectionRules, Side, Statement, Test,
-};
+use super::build::{CidrList, Condition, Hook, JumpPosition, Masquerade, Outcome, Ruleset, SectionRules, Statement};
+use super::id::{ChainId, Place, RuleId, RuleStep};
+use super::matches::{Effect, Match, Side, Test};
 use crate::policy::{Family, Prefix, Protocol, Step, Verdict};
 use std::ops::ControlFlow;
 

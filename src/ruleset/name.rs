@@ -1,6 +1,6 @@
 //! The name of our chain.
 
-use super::{ChainId, Place, Section};
+use super::id::{ChainId, Place, Section};
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,6 +1,6 @@
 //! The elements of our sets: read, or where they are known only counted and tried by sample.
 
-use super::observe::{Failure, dump, failed};
+use super::ask::{Failure, dump, failed};
 use super::rules::interval::{self, Bound, Interval};
 use super::rules::name::{SetName, TABLE};
 use super::rules::table::{Set, Table};

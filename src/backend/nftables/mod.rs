@@ -10,6 +10,7 @@
 //! committed alone. What the last reading or our own last commit left is remembered together with the generation of
 //! the rule set: while that stands still nobody else can have moved anything, and a plan costs no reading.
 
+mod ask;
 mod commit;
 mod elements;
 mod observe;

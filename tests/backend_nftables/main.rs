@@ -9,6 +9,7 @@ mod neighbours;
 mod owner;
 mod strangers;
 mod stream;
+mod upgrade;
 
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, Counters, ErrorKind, Plan};

@@ -1,8 +1,8 @@
 //! What the program, its manual pages, its default configuration and its packages say about each other.
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Command, CommandFactory};
 use ip_masq_agent::cli::Cli;
-use ip_masq_agent::config::{self, Config, Flags, KEYS, SourceText};
+use ip_masq_agent::config::{self, Config, Flags, KEYS, Kind, SourceText};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,17 +25,19 @@ fn every_command_and_flag_is_in_the_manual_and_in_help() {
         check_flags(sub, &page, &mut missing);
     }
     assert!(missing.is_empty(), "{missing:#?}");
+    assert!(!words_follow("Fl -config-dir", "Fl", "-config"), "a flag is not in the manual because a longer one is");
 }
 
+/// In the manual, and with a word of what it does.
 fn check_flags(command: &Command, page: &str, missing: &mut Vec<String>) {
-    let help = command.clone().render_long_help().to_string();
-    for flag in command.get_arguments().filter_map(Arg::get_long) {
+    for argument in command.get_arguments() {
+        let Some(flag) = argument.get_long() else { continue };
         // mdoc: '.Fl -name' is shown as '--name'.
         if !words_follow(page, "Fl", &format!("-{flag}")) {
             missing.push(format!("{PROGRAM_PAGE}: --{flag}"));
         }
-        if !help.contains(&format!("--{flag}")) {
-            missing.push(format!("{} --help: --{flag}", command.get_name()));
+        if argument.get_help().is_none_or(|help| help.to_string().len() < 10) {
+            missing.push(format!("{}: what --{flag} does", command.get_name()));
         }
     }
 }
@@ -52,10 +54,28 @@ fn every_key_has_type_default_example_and_effect_in_the_manual() {
         let entry = entry(&page, info.name);
         let default = if info.default.is_empty() { "unset" } else { info.default };
         let (facts, effect) = entry.split_once(".Pp\n").unwrap_or_else(|| panic!("{}: no effect", info.name));
-        assert!(flat(facts).contains("Default: "), "{}: no default", info.name);
+        let (kind, _) = facts.split_once("Default:").unwrap_or_else(|| panic!("{}: no default", info.name));
+        let missing: Vec<_> = words_for(info.kind).into_iter().filter(|word| !flat(kind).contains(word)).collect();
+        assert!(missing.is_empty(), "{}: the type is '{}', without {missing:?}", info.name, flat(kind));
         assert!(after(facts, "Default:").contains(default), "{}: not the default {default}:\n{facts}", info.name);
         assert!(after(facts, "Example:").contains(info.name), "{}: no example", info.name);
         assert!(flat(effect).len() > 20, "{}: no effect", info.name);
+    }
+}
+
+/// How the manual says the type of a key.
+fn words_for(kind: Kind) -> Vec<&'static str> {
+    match kind {
+        Kind::Cidrs => vec!["List of CIDR."],
+        Kind::Interfaces => vec!["List of interface names."],
+        Kind::Maps => vec!["List of maps."],
+        Kind::Switch => vec!["Boolean."],
+        Kind::Duration => vec!["Duration, as Go writes it."],
+        Kind::Count => vec!["Number."],
+        Kind::Chain => vec!["Name."],
+        Kind::Ports => vec!["Port ranges."],
+        Kind::Text => vec!["Text."],
+        Kind::Choice(words) => words(),
     }
 }
 

@@ -22,7 +22,11 @@ const ROOMS: &[Room] = &[
         pure: true,
     },
     Room { name: "backend::nftables::rules", may_import: &["policy", "ruleset"], pure: true },
-    Room { name: "backend::nftables::wire", may_import: &["backend", "policy", "ruleset", "sys::nfnetlink"], pure: true },
+    Room {
+        name: "backend::nftables::wire",
+        may_import: &["backend", "policy", "ruleset", "sys::nfnetlink"],
+        pure: true,
+    },
     Room { name: "agent", may_import: &["backend", "config", "policy", "ruleset", "text"], pure: true },
     Room {
         name: "service",

@@ -1,5 +1,9 @@
 //! The unit files, judged by systemd's own tools without a running systemd.
 
+use clap::Parser;
+use ip_masq_agent::cli::Cli;
+use ip_masq_agent::config::Locations;
+use ip_masq_agent::service::directories;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -68,24 +72,27 @@ fn each_tenth_of_the_exposure_is_explained() {
     assert_eq!(found.collect::<BTreeMap<_, u32>>(), explained.collect());
 }
 
+/// The commands, the exit status that no restart mends, and the directories: what the unit says the program does.
 #[test]
-fn every_promise_of_the_unit_is_in_its_text() {
-    let text = std::fs::read_to_string(UNIT).unwrap();
-    for line in [
-        "Type=notify",
-        "NotifyAccess=main",
-        "ExecStart=/usr/sbin/ip-masq-agent run",
-        "ExecReload=/usr/sbin/ip-masq-agent reload",
-        "Restart=on-failure",
-        "RestartPreventExitStatus=78",
-        "Wants=network-pre.target",
-        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW",
-        "StateDirectory=ip-masq-agent",
-        "RuntimeDirectory=ip-masq-agent",
-        "ConfigurationDirectory=ip-masq-agent",
-        "WantedBy=multi-user.target",
+fn what_the_unit_says_of_the_program_is_true() {
+    for key in ["ExecStart", "ExecReload"] {
+        let words = values(key);
+        assert_eq!(words[0], "/usr/sbin/ip-masq-agent");
+        Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+    let wrong = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(wrong.path(), "nobody: knows this\n").unwrap();
+    let check =
+        Command::new(env!("CARGO_BIN_EXE_ip-masq-agent")).args(["check", "--config"]).arg(wrong.path()).output();
+    assert_eq!(values("RestartPreventExitStatus"), [check.unwrap().status.code().unwrap().to_string()]);
+    let fragments = Locations::default().fragment_directory().unwrap();
+    for (key, root, directory) in [
+        ("RuntimeDirectory", "/run", directories::runtime()),
+        ("StateDirectory", "/var/lib", directories::state()),
+        ("ConfigurationDirectory", "/etc", fragments.parent().unwrap().to_owned()),
     ] {
-        assert!(text.lines().any(|found| found == line), "no line '{line}' in {UNIT}");
+        let [name] = values(key).try_into().unwrap();
+        assert_eq!(Path::new(root).join(name), directory, "{key}");
     }
 }
 

@@ -130,6 +130,11 @@ pub fn foreign_rule(chain: &str, rule: &str) -> String {
     format!("chain '{chain}' holds {FOREIGN_RULE}: '{rule}'")
 }
 
+/// The same where the chain goes too, as [`Plan::drift`] says it of what is removed.
+pub fn removed_foreign_rule(chain: &str, rule: &str) -> String {
+    format!("rule '{rule}' of chain '{chain}', which is not ip-masq-agent's")
+}
+
 /// True for words of [`foreign_rule`].
 pub fn is_foreign_rule(words: &str) -> bool {
     words.contains(FOREIGN_RULE)

@@ -40,24 +40,10 @@ both_variants! {
         });
     }
 
-    fn a_rule_too_many_goes(host: Gateway) {
-        repaired(&mut host, "has 10 rules instead of 9", |host| {
-            host.restore(Family::V4, "-A IP-MASQ-AGENT -m comment --comment \"ip-masq-agent: one more\" -j RETURN");
-        });
-    }
-
     fn a_rule_that_is_not_understood_goes(host: Gateway) {
         repaired(&mut host, "rule 1 of chain", |host| {
             host.restore(Family::V4, "-I IP-MASQ-AGENT -m mark --mark 0x1 -m comment --comment \"ip-masq-agent: marked\" -j RETURN");
         });
-    }
-
-    fn a_flushed_chain_is_filled(host: Gateway) {
-        repaired(&mut host, "chain 'IP-MASQ-AGENT' is empty", |host| host.iptables("-F IP-MASQ-AGENT"));
-    }
-
-    fn a_deleted_jump_comes_back(host: Gateway) {
-        repaired(&mut host, "the jump to 'IP-MASQ-AGENT' is missing", |host| host.iptables("-F POSTROUTING"));
     }
 
     fn a_doubled_jump_goes(host: Gateway) {
@@ -90,26 +76,6 @@ both_variants! {
             let jump = host.postrouting().remove(0);
             host.restore(Family::V4, &format!("-A POSTROUTING {jump}"));
         });
-    }
-
-    fn a_flushed_table_is_made_again(host: Gateway) {
-        repaired(&mut host, "is missing", |host| host.restore(Family::V4, "-F\n-X"));
-    }
-
-    fn foreign_rules_stay_as_they_are_through_apply_repair_and_flush(host: Gateway) {
-        host.restore(Family::V4, FOREIGN);
-        let foreign = host.save(Family::V4);
-        host.apply();
-        let without_ours = |listing: String| {
-            let ours = |line: &&str| !line.contains("IP-MASQ-AGENT");
-            listing.lines().filter(ours).map(|line| line.to_owned() + "\n").collect::<String>()
-        };
-        assert_eq!(without_ours(host.save(Family::V4)), foreign);
-        host.iptables("-F IP-MASQ-AGENT");
-        host.apply();
-        assert_eq!(without_ours(host.save(Family::V4)), foreign);
-        host.flush(Family::V4);
-        assert_eq!(host.save(Family::V4), foreign);
     }
 }
 

@@ -1,11 +1,9 @@
 //! What goes wrong is named, and the old state stays whole.
 
 use crate::gateway::{Gateway, both_variants};
-use ip_masq_agent::backend::iptables::Iptables;
-use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
+use ip_masq_agent::backend::iptables::tools::Variant;
 use ip_masq_agent::backend::{Backend, Error, ErrorKind};
 use ip_masq_agent::policy::Family;
-use ip_masq_agent::sys::child::Children;
 use rustix::fs::{FlockOperation, flock};
 
 both_variants! {
@@ -142,18 +140,6 @@ both_variants! {
             assert!(error.message.contains(&program), "{error}");
         }
     }
-
-    fn without_the_capability_the_error_says_so(host: Gateway) {
-        let variant = host.variant;
-        let ruleset = host.ruleset(Family::V4);
-        let error: Error = host.namespace.enter(move || {
-            drop_net_admin();
-            let mut backend = Iptables::new(Children, Tools::probe(&mut Children, variant).unwrap(), "IP-MASQ-AGENT".parse().unwrap());
-            backend.plan(Family::V4, ruleset.as_ref()).unwrap_err()
-        });
-        assert_eq!(error.kind, ErrorKind::Permission, "{error}");
-        assert!(error.message.contains("Permission denied"), "{error}");
-    }
 }
 
 /// Only the legacy variant has a lock.
@@ -189,15 +175,4 @@ fn infix(variant: Variant) -> &'static str {
         Variant::Nft => "nft",
         Variant::Legacy => "legacy",
     }
-}
-
-/// Takes CAP_NET_ADMIN from the calling thread and the programs it will start.
-fn drop_net_admin() {
-    use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities};
-    remove_capability_from_bounding_set(CapabilitySet::NET_ADMIN).unwrap();
-    let mut sets = capabilities(None).unwrap();
-    sets.effective -= CapabilitySet::NET_ADMIN;
-    sets.permitted -= CapabilitySet::NET_ADMIN;
-    sets.inheritable -= CapabilitySet::NET_ADMIN;
-    set_capabilities(None, sets).unwrap();
 }

@@ -86,16 +86,6 @@ both_variants! {
         assert!(!host.save(Family::V4).contains("IP-MASQ-AGENT-"));
     }
 
-    fn ipv6_rules_go_when_ipv6_is_switched_off(host: Gateway) {
-        host.policy.enable_ipv6 = true;
-        host.apply_to(Family::V6);
-        host.policy.enable_ipv6 = false;
-        let plan = host.plan(Family::V6);
-        host.commit(plan).unwrap();
-        assert!(host.plan(Family::V6).is_in_sync());
-        assert!(!host.save(Family::V6).contains("IP-MASQ-AGENT"));
-    }
-
     fn a_chain_of_ours_that_others_use_stays_and_is_told(host: Gateway) {
         use ip_masq_agent::backend::Backend;
         host.restore(Family::V4, &go_agent("OTHER", ""));

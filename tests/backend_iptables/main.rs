@@ -9,8 +9,5 @@ mod failure;
 mod foreign;
 mod gateway;
 mod leftovers;
-#[path = "../random/mod.rs"]
-mod random;
 mod sets;
 mod shape;
-mod walk;

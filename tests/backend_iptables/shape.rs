@@ -109,17 +109,6 @@ both_variants! {
         assert!(!listing.contains("10.0.0.0"));
     }
 
-    fn a_second_plan_writes_nothing_and_the_fingerprint_stands_still(host: Gateway) {
-        host.apply();
-        let (before, contents) = (host.fingerprint(), host.content_fingerprint());
-        let plan = host.plan(Family::V4);
-        host.commit(plan).unwrap();
-        assert_eq!(host.fingerprint(), before);
-        assert_eq!(host.content_fingerprint(), contents);
-        host.iptables("-A IP-MASQ-AGENT -m comment --comment ip-masq-agent:x -j RETURN");
-        assert_ne!(host.fingerprint(), before);
-    }
-
     fn counters_count_flows_and_survive_a_repair_of_the_jump(host: Gateway) {
         host.namespace.ip("link add wan0 type veth peer name far0\nlink set wan0 up\nlink set far0 up\n\
             addr add 192.0.2.1/24 dev wan0\naddr add 10.0.0.1/32 dev lo\nroute add default via 192.0.2.2\n\
@@ -159,14 +148,5 @@ both_variants! {
         assert!(host.postrouting()[0].ends_with("-j IP-MASQ-AGENT"));
         host.position = JumpPosition::Last;
         assert!(host.plan(Family::V4).is_in_sync());
-    }
-
-    fn what_render_says_can_be_loaded_into_an_empty_kernel(host: Gateway) {
-        use ip_masq_agent::backend::Backend;
-        let text = host.backend.render(&host.ruleset(Family::V4).unwrap());
-        host.restore(Family::V4, text.trim_start_matches("*nat\n").trim_end_matches("COMMIT\n"));
-        let plan = host.plan(Family::V4);
-        assert!(plan.is_in_sync(), "{}", plan.transaction());
-        assert_eq!(*plan.desired, *text);
     }
 }

@@ -21,12 +21,12 @@ fn with(list: &PrefixSet, more: &[&str]) -> PrefixSet {
     PrefixSet::new([list.entries(), prefixes(more).entries()].concat())
 }
 
-fn policy(count: u32) -> Policy {
+pub fn policy(count: u32) -> Policy {
     Policy { exempt: list(count, 0x2000_0000), ..default_policy() }
 }
 
 /// Nothing was wrong from the first packet to the last.
-fn assert_right(flows: &Flows) {
+pub fn assert_right(flows: &Flows) {
     assert!(flows.count(Kind::Exempt) > 100 && flows.count(Kind::Other) > 100, "too few flows");
     assert_eq!(flows.masqueraded(Kind::Exempt), 0, "masqueraded of {} exempt flows", flows.count(Kind::Exempt));
     assert_eq!(flows.kept_again(), 0, "not masqueraded of {} other flows", flows.count(Kind::Other));

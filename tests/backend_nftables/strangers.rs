@@ -14,7 +14,7 @@ const STRANGERS: [(&str, &str); 13] = [
     ("add chain inet T extra { type filter hook forward priority 7; }", "chain 'extra' is not of this version"),
     (
         "add chain inet T one\nadd chain inet T two\nadd rule inet T one jump two\nadd rule inet T ipv4 jump one",
-        "chain ipv4 holds a foreign rule: 'jump one'",
+        "chain 'ipv4' holds a rule that is not ip-masq-agent's: 'jump one'",
     ),
     ("add chain inet T ipv6 { type nat hook postrouting priority 1; }", "chain 'ipv6' is not of this version"),
     ("add set inet T near4 { type ipv4_addr; elements = { 192.0.2.1 }; }", "set 'near4' is not of this version"),
@@ -29,18 +29,18 @@ const STRANGERS: [(&str, &str); 13] = [
         "counter 'seen' is not of this version",
     ),
     ("add quota inet T much { over 10 mbytes }", "quota 'much' is not of this version"),
-    ("add rule inet T ipv4 accept", "chain ipv4 holds a foreign rule: 'accept'"),
+    ("add rule inet T ipv4 accept", "chain 'ipv4' holds a rule that is not ip-masq-agent's: 'accept'"),
     (
         "add rule inet T ipv4 counter return comment \"mine\"",
-        "chain ipv4 holds a foreign rule: 'counter return comment \"mine\"'",
+        "chain 'ipv4' holds a rule that is not ip-masq-agent's: 'counter return comment \"mine\"'",
     ),
     (
         "insert rule inet T ipv4 tcp dport { 22, 80 } counter accept comment \"keep source: ports\"",
-        "chain ipv4 holds a foreign rule: … accept comment \"keep source: ports\"'",
+        "chain 'ipv4' holds a rule that is not ip-masq-agent's: … accept comment \"keep source: ports\"'",
     ),
     (
         "add set inet T near4 { type ipv4_addr; }\ninsert rule inet T ipv4 ip daddr @near4 return",
-        "chain ipv4 holds a foreign rule: … @near4 return'",
+        "chain 'ipv4' holds a rule that is not ip-masq-agent's: … @near4 return'",
     ),
 ];
 
@@ -118,7 +118,7 @@ fn what_rules_of_the_other_family_may_refer_to_waits_for_the_plan_of_that_family
     ));
     nft(&in_our_table("add rule inet T ipv4 accept"));
     let plan = apply(&mut agent, Family::V4, ruleset(&policy, Family::V4).as_ref());
-    assert_eq!(plan.drift, ["chain ipv4 holds a foreign rule: 'accept'"]);
+    assert_eq!(plan.drift, ["chain 'ipv4' holds a rule that is not ip-masq-agent's: 'accept'"]);
     assert!(listing().contains("@near6 counter"), "{}", listing());
     let plan = apply(&mut agent, Family::V6, ruleset(&policy, Family::V6).as_ref());
     assert_eq!(plan.drift.len(), 3, "{:?}", plan.drift);

@@ -8,10 +8,23 @@ use ip_masq_agent::policy::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 /// Interfaces that flows leave through.
 pub const INTERFACES: [&str; 4] = ["wan0", "wan1", "lan0", "wg0"];
+
+/// The random numbers of `SEED`, else fresh ones; a test that fails names the seed that it is given with them.
+pub fn runner() -> (u64, TestRunner) {
+    let fresh = || RandomState::new().hash_one(()) >> 32;
+    let given = std::env::var("SEED").ok().filter(|text| !text.is_empty());
+    let seed = given.map_or_else(fresh, |text| text.parse().unwrap_or_else(|_| panic!("SEED: '{text}' is no number")));
+    eprintln!("SEED={seed}");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    (seed, TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)))
+}
 
 /// A prefix out of the pool: nested, adjacent and disjoint ones, and the whole address space.
 fn prefix(family: Family) -> BoxedStrategy<Prefix> {

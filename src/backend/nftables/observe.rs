@@ -6,7 +6,7 @@ use super::rules::interval::{self, Interval};
 use super::rules::name::{ChainName, SetName, TABLE, TableName};
 use super::rules::rule::{Body, Rule};
 use super::rules::stranger::Stranger;
-use super::rules::table::{Chain, Hook, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
+use super::rules::table::{Chain, FIRST_FORMAT, Hook, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
 use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, POSTROUTING, key_type};
 use super::wire::expression::Expression;
@@ -26,6 +26,9 @@ const LARGE: usize = 4096;
 const GETFLOWTABLE: i32 = 23;
 /// NFTA_SET_COUNT, Linux 6.17: half of the elements, which come in pairs (nft_set_rbtree.c).
 const SET_COUNT: u16 = 20;
+/// NFTA_SET_EXPR and, Linux 5.11, NFTA_SET_EXPRESSIONS: what each element does besides, such as a limit. Not in libc.
+const SET_EXPRESSION: u16 = 17;
+const SET_EXPRESSIONS: u16 = 18;
 /// NFT_CHAIN_BINDING, Linux 5.9; not in libc. Such a chain is part of a rule, as an anonymous set is.
 const CHAIN_BINDING: u32 = 4;
 
@@ -91,7 +94,7 @@ fn read_tables(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Resul
     let main = match head(netlink, TableName::Main)? {
         None => Main::Absent,
         Some(head) => {
-            let table = read_table(netlink, head.flags, expected)?;
+            let table = read_table(netlink, &head, expected)?;
             match (head.is_ours, inhabitant(&table)) {
                 (true, _) => Main::Ours(table),
                 (false, None) => Main::Blank,
@@ -109,8 +112,8 @@ fn inhabitant(table: &Table) -> Option<String> {
     chain.or(set).or_else(|| table.strangers.first().map(ToString::to_string))
 }
 
-fn read_table(netlink: &mut Nfnetlink, flags: TableFlags, expected: Option<Expected<'_>>) -> Result<Table, Failure> {
-    let mut table = Table::empty(flags);
+fn read_table(netlink: &mut Nfnetlink, head: &Head, expected: Option<Expected<'_>>) -> Result<Table, Failure> {
+    let mut table = Table { format: head.format, ..Table::empty(head.flags) };
     for found in chains(netlink)? {
         match found {
             Found::Ours(chain) => table.chains.push(chain),
@@ -138,11 +141,12 @@ fn read_table(netlink: &mut Nfnetlink, flags: TableFlags, expected: Option<Expec
 /// A table without what is in it.
 struct Head {
     flags: TableFlags,
+    format: u32,
     is_ours: bool,
 }
 
 fn head(netlink: &mut Nfnetlink, table: TableName) -> Result<Option<Head>, Error> {
-    let (mut answered, mut flags, mut comment) = (false, TableFlags::default(), None);
+    let (mut answered, mut flags, mut format, mut comment) = (false, TableFlags::default(), FIRST_FORMAT, None);
     let request = Request { message: libc::NFT_MSG_GETTABLE, family: INET };
     let answer = netlink.get(
         request,
@@ -153,7 +157,10 @@ fn head(netlink: &mut Nfnetlink, table: TableName) -> Result<Option<Head>, Error
                 let attribute = attribute?;
                 match attribute.kind {
                     TABLE_FLAGS => flags = TableFlags(attribute.be32()?),
-                    TABLE_USERDATA => comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value),
+                    TABLE_USERDATA => {
+                        comment = userdata::read_comment(userdata::TABLE_COMMENT, attribute.value);
+                        format = userdata::read_format(attribute.value).unwrap_or(FIRST_FORMAT);
+                    }
                     _ => {}
                 }
             }
@@ -165,7 +172,7 @@ fn head(netlink: &mut Nfnetlink, table: TableName) -> Result<Option<Head>, Error
         Err(error) => Err(failed(&format!("table inet {table}"), &error)),
         // Nobody is to be told to delete a table because its answer was lost.
         Ok(()) if !answered => Err(failed(&format!("table inet {table}"), &lost("to a question for it"))),
-        Ok(()) => Ok(Some(Head { flags, is_ours: comment.as_deref() == Some(TABLE_COMMENT) })),
+        Ok(()) => Ok(Some(Head { flags, format, is_ours: comment.as_deref() == Some(TABLE_COMMENT) })),
     }
 }
 
@@ -340,6 +347,8 @@ fn read_set(message: &Message<'_>) -> Result<Found<SetHead>, Malformed> {
     let is_as_ours = |name: SetName| -> Result<bool, Malformed> {
         Ok(flags == libc::NFT_SET_INTERVAL as u32
             && find_number(message, SET_KEY_TYPE)? == Some(key_type(name))
+            && message.attributes()?.find(SET_EXPRESSION)?.is_none()
+            && message.attributes()?.find(SET_EXPRESSIONS)?.is_none()
             && find_number(message, SET_KEY_LENGTH)? == Some(interval::width(name.family) as u32))
     };
     Ok(match SetName::parse(&text) {

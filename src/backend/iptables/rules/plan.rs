@@ -4,7 +4,7 @@ use super::ownership::{Ownership, Refusal, StaleRules};
 use super::parse::{Chain, ListedRule, Table};
 use super::render::{Rendered, RenderedChain, built_in, jump_command};
 use super::sets::{DesiredSet, ObservedSet, is_our_name};
-use crate::backend::foreign_rule;
+use crate::backend::{foreign_rule, removed_foreign_rule};
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Hook, JumpPosition};
 use crate::sys::nfnetlink::ipset::SetHeader;
@@ -167,7 +167,7 @@ impl Draft {
         let count = foreign.clone().count();
         let is_flush = self.surplus.is_empty();
         let say = |rule: &ListedRule<'_>| match is_flush {
-            true => format!("rule '{}' of chain '{}', which is not ip-masq-agent's", rule.spec, chain.name),
+            true => removed_foreign_rule(chain.name, rule.spec),
             false => foreign_rule(chain.name, rule.spec),
         };
         self.drift.extend(foreign.take(MOST_NAMED).map(say));

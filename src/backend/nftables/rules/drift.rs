@@ -4,20 +4,33 @@ use super::change::{Change, Transaction};
 use super::interval::Difference;
 use super::name::{TABLE, TableName};
 use super::rule::Rule;
-use super::table::{Chain, Main, Table, TableFlags, Tables};
+use super::table::{Chain, FORMAT, Main, Table, TableFlags, Tables};
 use super::target::{Target, needs_new_table};
+use crate::backend::{foreign_rule, removed_foreign_rule};
 
 /// So many rules of others are named with their text; of more only the number is said.
 const NAMED: usize = 5;
 
 /// What of a table is not in another one, by name.
 pub fn surplus(observed: &Table, target: Option<&Table>) -> Vec<String> {
-    let Some(target) = target else { return vec![format!("table inet {TABLE}")] };
+    let table = format!("table inet {TABLE}");
+    let foreign = foreign_rules(observed, target).take(NAMED);
+    let Some(target) = target else { return foreign.chain([table]).collect() };
     let chains = observed.chains.iter().map(|chain| chain.name).filter(|name| target.chain(*name).is_none());
     let sets = observed.sets.iter().map(|set| set.name).filter(|name| target.set(*name).is_none());
     let strangers = observed.strangers.iter().filter(|one| !target.strangers.contains(one));
     let ours = chains.map(|name| format!("chain {name}")).chain(sets.map(|name| format!("set {name}")));
-    ours.chain(strangers.map(ToString::to_string)).collect()
+    foreign.chain(ours).chain(strangers.map(ToString::to_string)).collect()
+}
+
+/// The rules of others that go with chains of ours. What another version wrote is no other program's.
+fn foreign_rules<'a>(observed: &'a Table, target: Option<&'a Table>) -> impl Iterator<Item = String> + 'a {
+    let kept = move |chain: &Chain, rule: &Rule| {
+        target.and_then(|target| target.chain(chain.name)).is_some_and(|chain| chain.rules.contains(rule))
+    };
+    let gone = move |chain: &'a Chain| chain.rules.iter().filter(move |rule| !rule.is_ours() && !kept(chain, rule));
+    let chains = observed.chains.iter().filter(|_| observed.format == FORMAT);
+    chains.flat_map(move |chain| gone(chain).map(|rule| removed_foreign_rule(&chain.name.to_string(), &rule.words())))
 }
 
 /// What differs, as the transactions tell it.
@@ -41,6 +54,9 @@ fn anew(there: &Table, target: &Table) -> Vec<String> {
         let word = |flags: TableFlags| if flags.0 == 0 { "no flags".to_owned() } else { format!("flags {flags}") };
         return vec![format!("table inet {TABLE} has {} and should have {}", word(there.flags), word(target.flags))];
     }
+    if there.format != target.format {
+        return vec![format!("table inet {TABLE} has format {} of another version", there.format)];
+    }
     there.strangers.iter().map(|one| format!("{one} is not as this version makes it")).collect()
 }
 
@@ -52,7 +68,7 @@ fn amended(transactions: &[Transaction], there: &Table, target: &Table) -> Vec<S
         let found = match change {
             Change::FlushChain(name) => {
                 let both = there.chain(*name).zip(target.chain(*name));
-                both.map_or(Vec::new(), |(there, target)| emptied(there, target))
+                both.map_or(Vec::new(), |(old, new)| emptied(old, new, there.format))
             }
             _ => word(change, &changes, there, target).into_iter().collect(),
         };
@@ -62,15 +78,16 @@ fn amended(transactions: &[Transaction], there: &Table, target: &Table) -> Vec<S
 }
 
 /// Why the rules of a chain have to be written again: those that have to go by their text.
-fn emptied(there: &Chain, target: &Chain) -> Vec<String> {
+fn emptied(there: &Chain, target: &Chain, format: u32) -> Vec<String> {
     let name = there.name;
     let gone: Vec<&Rule> = there.rules.iter().filter(|rule| !target.rules.contains(rule)).collect();
     if gone.is_empty() {
         return vec![format!("the rules of chain {name} are not as they should be")];
     }
-    let word = |rule: &&Rule| {
-        let kind = if rule.is_ours() { "rule too many" } else { "foreign rule" };
-        format!("chain {name} holds a {kind}: '{}'", rule.words())
+    let word = |rule: &&Rule| match rule.words() {
+        words if format != FORMAT => format!("chain {name} holds a rule of another version: '{words}'"),
+        words if rule.is_ours() => format!("chain {name} holds a rule too many: '{words}'"),
+        words => foreign_rule(&name.to_string(), &words),
     };
     let more = gone.len().saturating_sub(NAMED);
     let named = gone.iter().take(NAMED).map(word);

@@ -10,6 +10,12 @@ use std::sync::Arc;
 /// The comment by which the table is known as ours. It survives `nft list ruleset` and `nft -f`.
 pub const TABLE_COMMENT: &str = "managed by ip-masq-agent";
 
+/// How the table is built, as a number beside the comment: objects of our names that bear another number may mean what
+/// this version can't see.
+pub const FORMAT: u32 = FIRST_FORMAT;
+/// The format of tables that bear no number.
+pub const FIRST_FORMAT: u32 = 1;
+
 /// What the kernel holds under our names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -60,6 +66,8 @@ pub enum Main {
 pub struct Table {
     /// What NFTA_TABLE_FLAGS says.
     pub flags: TableFlags,
+    /// The format that it was made in; the kernel can't change it.
+    pub format: u32,
     /// The chains; the base chain first.
     pub chains: Vec<Chain>,
     /// The sets.
@@ -71,7 +79,7 @@ pub struct Table {
 impl Table {
     /// A table with nothing in it.
     pub fn empty(flags: TableFlags) -> Self {
-        Table { flags, chains: Vec::new(), sets: Vec::new(), strangers: Vec::new() }
+        Table { flags, format: FORMAT, chains: Vec::new(), sets: Vec::new(), strangers: Vec::new() }
     }
 
     /// The chain of a name.

@@ -5,7 +5,7 @@ use super::interval::{Difference, Interval};
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::stranger::Stranger;
-use super::table::{self, Chain, Set, Table, TableFlags, rename};
+use super::table::{self, Chain, FORMAT, Set, Table, TableFlags, rename};
 use crate::policy::Family;
 use crate::ruleset::Hook;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ pub fn target(observed: Option<&Table>, family: Family, part: Option<FamilyTable
     }
     // What is going to be taken away need not have other flags first.
     let flags = if part.is_some() { flags } else { there.flags };
+    let mut format = there.format;
     let mut anew = observed.is_some() && needs_new_table(there.flags, flags);
     let wanted = part.is_some();
     let mut remains = Remains::default();
@@ -50,6 +51,8 @@ pub fn target(observed: Option<&Table>, family: Family, part: Option<FamilyTable
             });
             if unseen {
                 remains = Remains::of(there, &part);
+            } else {
+                anew |= there.format != FORMAT;
             }
             part
         }
@@ -63,11 +66,12 @@ pub fn target(observed: Option<&Table>, family: Family, part: Option<FamilyTable
     anew |= wanted && remains.strangers.is_empty() && there.strangers.iter().any(Stranger::is_nameless);
     if anew {
         kept.drop_what_we_never_write();
+        format = FORMAT;
         remains = Remains::default();
     }
     let chains = bases.into_iter().chain(kept.chains).chain(part.chains).chain(remains.chains).collect();
     let sets = kept.sets.into_iter().chain(part.sets).chain(remains.sets).collect();
-    let table = Table { flags, chains, sets, strangers: remains.strangers };
+    let table = Table { flags, format, chains, sets, strangers: remains.strangers };
     match at_once(there, &table) {
         _ if anew => Target { table: Some(table), via: None, anew },
         None => Target { table: Some(table), via: None, anew },

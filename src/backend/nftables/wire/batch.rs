@@ -7,7 +7,7 @@ use crate::backend::nftables::rules::interval::{self, Bound, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
 use crate::backend::nftables::rules::rule::{Rule, shown};
 use crate::backend::nftables::rules::stranger::Stranger;
-use crate::backend::nftables::rules::table::{Hook, TABLE_COMMENT, TableFlags};
+use crate::backend::nftables::rules::table::{FORMAT, Hook, TABLE_COMMENT, TableFlags};
 use crate::backend::{Error, ErrorKind};
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Batch, Refusal};
@@ -153,7 +153,7 @@ fn write_change(table: TableName, change: &Change, number: usize, batch: &mut Ba
 
 fn table_body(writer: &mut Writer, flags: TableFlags) {
     writer.be32(TABLE_FLAGS, flags.0);
-    writer.raw(TABLE_USERDATA, &userdata::comment(userdata::TABLE_COMMENT, TABLE_COMMENT));
+    writer.raw(TABLE_USERDATA, &userdata::table(TABLE_COMMENT, FORMAT));
 }
 
 fn rule(writer: &mut Writer, rule: &Rule) {

@@ -3,6 +3,8 @@
 
 /// NFTNL_UDATA_TABLE_COMMENT.
 pub const TABLE_COMMENT: u8 = 0;
+/// Our own: the format of the table. nft passes by what it does not know, and has no number above 2 (its version).
+const TABLE_FORMAT: u8 = 128;
 /// NFTNL_UDATA_CHAIN_COMMENT.
 pub const CHAIN_COMMENT: u8 = 0;
 /// NFTNL_UDATA_RULE_COMMENT.
@@ -21,6 +23,18 @@ pub fn comment(kind: u8, comment: &str) -> Vec<u8> {
     out
 }
 
+/// What is stored beside our table.
+pub fn table(text: &str, format: u32) -> Vec<u8> {
+    let mut out = comment(TABLE_COMMENT, text);
+    push(TABLE_FORMAT, &format.to_be_bytes(), &mut out);
+    out
+}
+
+/// The format in the user data of a table.
+pub fn read_format(data: &[u8]) -> Option<u32> {
+    find(TABLE_FORMAT, data)?.try_into().ok().map(u32::from_be_bytes)
+}
+
 /// What nft stores beside a set of addresses with a comment.
 pub fn set(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
@@ -37,14 +51,19 @@ fn push(kind: u8, value: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The comment of a kind in the user data of an object.
-pub fn read_comment(kind: u8, mut data: &[u8]) -> Option<String> {
+pub fn read_comment(kind: u8, data: &[u8]) -> Option<String> {
+    let value = find(kind, data)?;
+    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+    Some(String::from_utf8_lossy(&value[..end]).into_owned())
+}
+
+fn find(kind: u8, mut data: &[u8]) -> Option<&[u8]> {
     while let [found, length, rest @ ..] = data {
         let value = rest.get(..usize::from(*length))?;
         if *found == kind {
-            let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
-            return Some(String::from_utf8_lossy(&value[..end]).into_owned());
+            return Some(value);
         }
-        data = &rest[usize::from(*length)..];
+        data = &rest[value.len()..];
     }
     None
 }
@@ -61,10 +80,18 @@ mod tests {
         assert_eq!(read_comment(RULE_COMMENT, &[]), None);
     }
 
+    #[test]
+    fn the_format_stands_beside_the_comment_and_either_is_read_alone() {
+        let both = table("ours", 7);
+        assert_eq!((read_comment(TABLE_COMMENT, &both), read_format(&both)), (Some("ours".into()), Some(7)));
+        assert_eq!(read_format(&comment(TABLE_COMMENT, "ours")), None);
+        assert_eq!(read_format(&[TABLE_FORMAT, 2, 0, 7]), None, "of another length");
+    }
+
     proptest! {
         #[test]
         fn random_user_data_ends_without_a_panic(data: Vec<u8>, kind: u8) {
-            let _ = read_comment(kind, &data);
+            let _ = (read_comment(kind, &data), read_format(&data));
         }
     }
 }

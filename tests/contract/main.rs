@@ -1,0 +1,15 @@
+//! What every backend promises, asked of each in a namespace of its own: the same words, whatever is behind them.
+//!
+//! What only one of them does stands in `backend_iptables` and `backend_nftables`.
+
+mod drift;
+mod host;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod ownership;
+mod plan;
+#[path = "../random/mod.rs"]
+mod random;
+mod refusal;
+mod view;
+mod walk;

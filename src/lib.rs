@@ -16,7 +16,8 @@
 //! | [`config`] | files and flags → policy and settings, with errors as `file:line:column` | reads files |
 //! | [`backend`] | a ruleset rendered, planned against what the kernel holds, committed | yes |
 //! | [`agent`] | what to do when something happens, and when to do the next thing | no |
-//! | [`host`] | the edge: poll loop, child processes, systemd, journal, control socket, state files | yes |
+//! | [`sys`] | what backends stand on: child processes, netlink, inotify, signals | yes |
+//! | [`service`] | what stands on the agent: poll loop, systemd, journal, control socket, state files | yes |
 //! | [`command`] | one subcommand each | yes |
 //! | [`text`] | what others named, as it may be shown | no |
 //!

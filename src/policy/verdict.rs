@@ -83,7 +83,7 @@ impl Step {
             Step::Source => "the source is not in sourceCIDRs",
             Step::ExcludedSource => "the source is in excludeSourceCIDRs",
             Step::LocalSourceOnOutInterface => "the source is an address of the outgoing interface itself",
-            Step::LocalSourceNotOpening => "a TCP packet of this host that does not open a connection",
+            Step::LocalSourceNotOpening => "a TCP packet of the host's own that opens no connection",
             Step::Bridged => "a bridged frame",
             Step::Exception => "the destination is in masqueradeExceptionCIDRs",
             Step::LinkLocal => "the destination is link-local",

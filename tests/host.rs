@@ -113,8 +113,8 @@ fn with_both_variants_auto_takes_the_one_that_is_called_iptables() {
     let mut service = host.ready();
     let version = host.node.must("iptables", &["--version"]);
     let variant = if version.contains("nf_tables") { "iptables-nft" } else { "iptables-legacy" };
-    let why = format!("auto: iptables is installed, variant {variant} here");
-    service.wait_for_log(&format!("using {variant}: {why}"));
+    let why = format!("auto: iptables is installed, variant {variant}");
+    service.wait_for_log(&format!("backend {variant} ({why}"));
     assert_eq!(status(&host)["backend"]["reason"].as_str(), Some(why.as_str()));
     assert_eq!(host.node.must("nft", &["list", "tables", "inet"]), "");
 }
@@ -131,7 +131,7 @@ fn nat_rules_in_a_second_variant_are_warned_about() {
         let said = advised.stdout + &advised.stderr;
         let status = host.command(&["status"]).stdout;
         service.stop();
-        let warning = "iptables-legacy has IPv4 nat rules as well";
+        let warning = "iptables-legacy has IPv4 nat rules too";
         let warned = service.log.iter().any(|line| line.contains(warning));
         assert_eq!(warned, backend != "iptables-legacy", "{backend}: {:#?}", service.log);
         assert_eq!(said.contains(warning), warned, "{backend}: {said}");

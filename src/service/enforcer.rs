@@ -72,7 +72,7 @@ impl Enforcer {
         let Choice { backend, reason } = select::choose(settings, self.children.clone())?;
         let name = backend.name();
         self.backend = Some((settings.clone(), backend));
-        Ok(Chosen { name, reason })
+        Ok(Chosen { name, setting: settings.backend, reason })
     }
 
     fn chosen(&mut self) -> Result<&mut dyn Backend, Error> {

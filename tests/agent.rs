@@ -453,6 +453,57 @@ fn an_edit_during_a_start_that_waits_is_not_undone_by_the_older_text() {
 }
 
 #[test]
+fn a_reload_while_the_start_waits_reads_the_files_again_once_it_is_done() {
+    for (event, answers) in [(Event::Sighup, 0), (Event::ReloadRequested(Client(4)), 1)] {
+        let mut world = World::new(Some(GOOD));
+        world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 2];
+        world.happen(Event::Started);
+        // Nobody tells of the edit: the file is the target of a link.
+        world.file = Some(OTHER);
+        world.happen(event);
+        assert_eq!(world.count("answer"), 0);
+        world.pass(Duration::from_secs(10));
+        assert_eq!(world.count("answer Applied"), answers);
+        world.assert_seen(&["Applied", "Ready", "Reloading", "Reloaded", "Ready"]);
+        assert_eq!(world.last_good.unwrap()[0].text, OTHER);
+    }
+}
+
+#[test]
+fn who_waits_for_a_reload_while_the_start_fails_is_told() {
+    let mut world = World::new(Some(GOOD));
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 1000];
+    world.happen(Event::Started);
+    world.happen(Event::ReloadRequested(Client(4)));
+    world.pass(Duration::from_secs(61));
+    assert_eq!((world.count("answer Refused"), world.exit), (1, Some(1)));
+}
+
+#[test]
+fn a_tool_that_is_missing_for_a_moment_is_not_missed_until_the_next_resync() {
+    let mut world = World::running("resyncInterval: 24h");
+    world.answers = vec![(Family::V4, Err(ErrorKind::MissingTool)); 3];
+    world.moved = true;
+    world.happen(commit("nft"));
+    assert_eq!(world.state(), State::Degraded);
+    world.answers.push((Family::V4, Ok(true)));
+    world.pass(Duration::from_secs(2));
+    world.assert_seen(&["Degraded", "Recovered: the IPv4 rules are as they should be again"]);
+    assert_eq!((world.state(), world.writes), (State::Ready, 1));
+}
+
+#[test]
+fn a_tool_that_never_was_there_is_looked_for_at_each_resync_and_no_oftener() {
+    let mut world = World::running(GOOD);
+    world.file = Some(BOTH);
+    world.answers = vec![(Family::V6, Err(ErrorKind::MissingTool)); 1000];
+    world.happen(Event::Sighup);
+    let reconciled = world.reconciled;
+    world.pass(Duration::from_secs(59));
+    assert_eq!((world.reconciled - reconciled, world.state()), (0, State::Degraded));
+}
+
+#[test]
 fn an_unchanged_resync_looks_at_the_kernel_and_does_nothing_else() {
     let mut world = World::running(GOOD);
     let (reconciled, checks) = (world.reconciled, world.checks);
@@ -581,6 +632,18 @@ fn a_program_that_changes_its_own_rules_delays_no_repair_and_costs_a_fiftieth_of
     world.meddle("firewalld");
     world.pass(Duration::from_millis(20));
     assert_eq!(world.count("Repaired"), 1, "in time all the same");
+}
+
+#[test]
+fn a_sysctl_that_is_written_all_the_while_costs_no_more_than_commits_do() {
+    let mut world = World::running(GOOD);
+    let checks = world.checks;
+    for _ in 0..10_000 {
+        world.happen(Event::HostChanged);
+        world.pass(Duration::from_millis(1));
+    }
+    let cost = Duration::from_micros(200) * (world.checks - checks) as u32;
+    assert!((90..=310).contains(&cost.as_millis()), "{cost:?}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Agent {
         let until = now + START_TIMEOUT;
         Agent {
             setup,
-            phase: Phase::Starting(Start { until, candidate: None, waiting_for: None }),
+            phase: Phase::Starting(Start { until, candidate: None, waiting_for: None, reload: false }),
             desired: Desired { last_good: Ok(None), active: None, refusal: Standing::default() },
             backend: None,
             families: Family::ALL.map(FamilyState::new),
@@ -133,7 +133,7 @@ impl Agent {
             }
             Event::FilesChanged => self.timers.edit.changed(now),
             Event::RulesMoved(commits) => self.rules_moved(commits, now),
-            Event::HostChanged => self.check(Depth::Rules),
+            Event::HostChanged => self.rules_moved(Vec::new(), now),
             Event::Checked(depth, checked) => self.checked(depth, checked, now),
         }
         self.tell_status();
@@ -231,12 +231,13 @@ impl Agent {
 
     fn reload(&mut self, client: Option<Client>) {
         self.clients.extend(client);
-        match self.phase {
+        match &mut self.phase {
+            // Once it is done: what was read before may be older than the edit that is meant.
+            Phase::Starting(start) => start.reload = true,
             Phase::Running => {
                 self.act(Action::Notify(Notification::Reloading));
                 self.act(Action::ReadConfig(Why::Reload));
             }
-            Phase::Starting(_) => self.answer(ReloadOutcome::Refused, "the service is still starting"),
             Phase::Stopping { .. } | Phase::Ended(_) => self.answer(ReloadOutcome::Refused, "the service is stopping"),
         }
     }

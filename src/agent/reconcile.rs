@@ -3,7 +3,7 @@
 use super::question::{Loaded, Results};
 use super::report::one_line;
 use super::standing::Changes;
-use super::state::{Phase, Refusal, kind};
+use super::state::{Phase, Refusal, Start, kind};
 use super::{
     Action, Agent, ChangedBy, Chosen, Depth, Entry, Kind, Notification, Origin, Outcome, Reconciliation, ReloadOutcome,
     Search, Why,
@@ -74,7 +74,7 @@ impl Agent {
             (Some(candidate), None) => self.activate(candidate, &why, results, now),
             (Some(_), Some(failure)) if self.desired.active.is_none() => return self.start_failed(failure, now),
             (Some(_), Some(failure)) => {
-                if failure.is_transient() {
+                if self.families[Family::V4 as usize].may_pass(&failure) {
                     // A held lock is no reason to wait for the next resync.
                     self.timers.reread.failed(now);
                 }
@@ -147,18 +147,20 @@ impl Agent {
         }
         let kind = if before.is_none() { Kind::Applied } else { Kind::Reloaded };
         self.log(Entry::new(kind, &message).by(self.backend_name()));
-        if before.is_none() {
-            self.up();
-        } else {
-            self.reconciled_for(why, refused, &message);
+        let phase = std::mem::replace(&mut self.phase, Phase::Running);
+        match &phase {
+            Phase::Starting(_) => self.up(),
+            _ => self.reconciled_for(why, refused, &message),
         }
         self.save();
         self.act(Action::ReadHost);
+        if matches!(phase, Phase::Starting(Start { reload: true, .. })) {
+            self.reload(None);
+        }
     }
 
     /// The first configuration is in the kernel.
     fn up(&mut self) {
-        self.phase = Phase::Running;
         self.act(Action::Notify(Notification::Ready));
         // Only now: READY need not wait for it, and there is no moment without rules.
         self.remove_strays(Search::Thorough, None);
@@ -237,10 +239,10 @@ impl Agent {
     fn record(&mut self, results: Results, now: Instant) -> Option<String> {
         let mut refused = None;
         for (family, result) in results {
-            if let Ok(outcome) = &result {
-                self.families[family as usize].bridged = Some(outcome.bridged);
-            }
             let wanted = self.desired.wants(family);
+            if let Ok(outcome) = &result {
+                self.families[family as usize].bridged = wanted.then_some(outcome.bridged);
+            }
             let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
             // A host without IPv6 is degraded at most; without IPv4 nothing works.
             let counts = |failure: &&Error| family == Family::V4 || !failure.is_the_hosts();
@@ -249,7 +251,7 @@ impl Agent {
             }
             self.log_failure(family, failure);
         }
-        if self.families.iter().flat_map(|state| state.failure.iter()).any(Error::is_transient) {
+        if self.families.iter().any(|state| state.failure.iter().any(|failure| state.may_pass(failure))) {
             self.timers.retry.failed(now);
         } else {
             self.timers.retry.succeeded();

@@ -37,6 +37,8 @@ pub struct Start {
     pub candidate: Option<Loaded>,
     /// Why it has not succeeded.
     pub waiting_for: Option<String>,
+    /// Somebody asked for the files to be read again.
+    pub reload: bool,
 }
 
 /// What is to be in the kernel.
@@ -119,13 +121,19 @@ pub struct FamilyState {
     /// Why it is not as it should be.
     pub failure: Standing<Error>,
     pub fight: Fight,
-    /// [`super::Outcome::bridged`] of the last success.
+    /// [`super::Outcome::bridged`] of the last success; `None` while nothing is wanted.
     pub bridged: Option<bool>,
 }
 
 impl FamilyState {
     pub fn new(family: Family) -> Self {
         FamilyState { family, failure: Standing::default(), fight: Fight::default(), bridged: None }
+    }
+
+    /// True when trying again soon may well work: an upgrade takes a tool away for a moment only.
+    pub fn may_pass(&self, failure: &Error) -> bool {
+        let was_there = self.bridged.is_some();
+        failure.is_transient() || (failure.kind == ErrorKind::MissingTool && was_there)
     }
 }
 

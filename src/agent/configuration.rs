@@ -1,8 +1,9 @@
 //! What the configuration files say, and what follows from it.
 
-use super::state::{Desired, Phase, Refusal};
+use super::state::{Phase, Refusal};
 use super::{Action, Agent, Depth, Entry, Kind, Loaded, Origin, ReloadOutcome, Search, Why};
 use crate::config::{self, Diagnostics, Reading, SourceText};
+use crate::policy::Family;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,10 +35,10 @@ impl Agent {
             }
             Err(diagnostics) => Assessment::Refused(Refusal::Wrong(diagnostics)),
         };
-        match (assessment, why) {
-            (Assessment::New(candidate), why) => self.enforce(candidate, why),
-            (Assessment::Same, why) => self.same(why),
-            (Assessment::Refused(refusal), why) => {
+        match assessment {
+            Assessment::New(candidate) => self.enforce(candidate, why),
+            Assessment::Same => self.same(why),
+            Assessment::Refused(refusal) => {
                 self.refuse(refusal, &why);
                 match why {
                     Why::Start => self.fall_back(),
@@ -70,8 +71,7 @@ impl Agent {
 
     /// The main file that was there when all was well and is not there now.
     fn vanished(&self, sources: &[SourceText]) -> Option<Arc<Path>> {
-        let Desired { active, .. } = &self.desired;
-        let known = active.as_ref().map(|active| &active.sources).or(self.desired.last_good())?;
+        let known = self.desired.active.as_ref().map(|active| &active.sources).or(self.desired.last_good())?;
         let main = |sources: &[SourceText]| {
             let is_main = |source: &&SourceText| source.path.parent() != self.setup.fragments.as_deref();
             sources.iter().find(is_main).map(|source| source.path.clone())
@@ -111,26 +111,23 @@ impl Agent {
             self.log(entry);
         }
         if *why == Why::Reload {
-            let outcome = match refusal {
-                Refusal::Kernel(_) => ReloadOutcome::Refused,
-                Refusal::Wrong(_) | Refusal::Gone(_) => ReloadOutcome::Configuration,
-            };
+            let is_the_kernels = matches!(refusal, Refusal::Kernel(_));
+            let outcome = if is_the_kernels { ReloadOutcome::Refused } else { ReloadOutcome::Configuration };
             self.reload_done(outcome, &refusal.to_string());
         }
     }
 
     fn refusal_entry(&self, refusal: &Refusal) -> Entry {
         let stays = "the last good configuration stays";
+        let has_one = self.desired.active.is_some() || self.desired.last_good().is_some();
+        let message = match refusal {
+            Refusal::Wrong(_) if has_one => format!("the configuration is refused; {stays}:\n{refusal}"),
+            Refusal::Wrong(_) => format!("the configuration is refused; {refusal}"),
+            Refusal::Gone(_) | Refusal::Kernel(_) => format!("{refusal}; {stays}"),
+        };
         match refusal {
-            Refusal::Wrong(_) if self.desired.active.is_some() || self.desired.last_good().is_some() => {
-                Entry::lines(refusal.kind(), format!("the configuration is refused; {stays}:\n{refusal}"))
-            }
-            Refusal::Wrong(_) => Entry::lines(refusal.kind(), format!("the configuration is refused; {refusal}")),
-            Refusal::Gone(_) => Entry::new(refusal.kind(), format!("{refusal}; {stays}")),
-            Refusal::Kernel(_) => {
-                let entry = Entry::new(refusal.kind(), format!("{refusal}; {stays}"));
-                entry.by(self.backend_name()).of(crate::policy::Family::V4)
-            }
+            Refusal::Kernel(_) => Entry::new(refusal.kind(), message).by(self.backend_name()).of(Family::V4),
+            Refusal::Wrong(_) | Refusal::Gone(_) => Entry::lines(refusal.kind(), message),
         }
     }
 

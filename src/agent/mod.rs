@@ -178,7 +178,7 @@ impl Agent {
 
     /// Says that the service can't begin or go on, and ends it.
     fn give_up(&mut self, message: String, status: u8) {
-        let refused = self.desired.refusal.get().map(|refusal| format!("{}; ", refusal.line())).unwrap_or_default();
+        let refused = self.desired.refusal.first().map(|refusal| format!("{}; ", refusal.line())).unwrap_or_default();
         self.phase = Phase::Ended(format!("failed: {refused}{message}"));
         self.answer(ReloadOutcome::Refused, &message);
         let entry = Entry::new(Kind::Failed, message).by(self.backend_name());

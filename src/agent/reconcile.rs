@@ -72,7 +72,7 @@ impl Agent {
         match (candidate, v4_failure(&results)) {
             (None, _) => self.verified(why, results, now),
             (Some(candidate), None) => self.activate(candidate, &why, results, now),
-            (Some(_), Some(failure)) if self.desired.active.is_none() => return self.start_failed(failure, now),
+            (Some(_), Some(failure)) if self.desired.active.is_none() => self.start_failed(failure, now),
             (Some(_), Some(failure)) => {
                 if self.families[Family::V4 as usize].may_pass(&failure) {
                     // A held lock is no reason to wait for the next resync.
@@ -260,16 +260,13 @@ impl Agent {
     }
 
     fn log_failure(&mut self, family: Family, failure: Option<Error>) {
-        let is_over = failure.is_none();
+        let is_well = failure.is_none();
         let Changes { begun, ended } = self.families[family as usize].failure.update(failure);
-        let begun = begun.into_iter().map(|failure| {
-            Entry::new(kind(&failure), format!("the {family} rules are not as they should be: {}", failure.message))
+        let failed = begun.iter().map(|failure| {
+            Entry::new(kind(failure), format!("the {family} rules are not as they should be: {}", failure.message))
         });
-        let ended = ended
-            .first()
-            .filter(|_| is_over)
-            .map(|_| Entry::new(Kind::Recovered, format!("the {family} rules are as they should be again")));
-        for entry in begun.chain(ended) {
+        let well = || Entry::new(Kind::Recovered, format!("the {family} rules are as they should be again"));
+        for entry in failed.chain((is_well && !ended.is_empty()).then(well)) {
             self.log(entry.of(family).by(self.backend_name()));
         }
     }

@@ -1,5 +1,7 @@
 //! "Say it once while it lasts".
 
+use std::ops::Deref;
+
 /// What holds at present, each thing once.
 #[derive(Debug)]
 pub struct Standing<K>(Vec<K>);
@@ -33,20 +35,14 @@ impl<K: Clone + PartialEq> Standing<K> {
             ended: before.into_iter().filter(|one| !self.0.contains(one)).collect(),
         }
     }
+}
 
-    /// What holds, in the order in which it was found.
-    pub fn iter(&self) -> std::slice::Iter<'_, K> {
-        self.0.iter()
-    }
+/// In the order in which it was found.
+impl<K> Deref for Standing<K> {
+    type Target = [K];
 
-    /// What holds, of a thing that is one at most.
-    pub fn get(&self) -> Option<&K> {
-        self.0.first()
-    }
-
-    /// True while nothing holds.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    fn deref(&self) -> &[K] {
+        &self.0
     }
 }
 

@@ -213,13 +213,13 @@ impl Performer for Service {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         self.enforcer.end_by(self.stop_by.unwrap_or_else(|| Instant::now() + ACTION));
-        Some(match action {
-            Action::ReadLastGood => Event::LastGoodRead(state::read(&self.state_directory)),
-            Action::ReadConfig(why) => Event::ConfigRead(why, config::read(&self.locations)),
-            Action::ReadHost => Event::HostRead(view::view()),
+        match action {
+            Action::ReadLastGood => return Some(Event::LastGoodRead(state::read(&self.state_directory))),
+            Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
+            Action::ReadHost => return Some(Event::HostRead(view::view())),
             Action::ChooseBackend(candidate) => {
                 let chosen = self.enforcer.choose(&candidate.config.settings);
-                Event::BackendChosen(candidate, chosen)
+                return Some(Event::BackendChosen(candidate, chosen));
             }
             Action::Watch(watch) => {
                 let result = self.enforcer.watch(watch == RuleWatch::Events);
@@ -228,42 +228,33 @@ impl Performer for Service {
             Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
                 let result = self.enforcer.reconcile(family, &reconciliation.config);
-                Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun))
+                return Some(Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun)));
             }
-            Action::Check(depth, config) => Event::Checked(depth, self.enforcer.check(depth, &config)),
+            Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {
                 let result = state::write(&self.state_directory, &sources);
-                Event::LastGoodSaved(sources, result)
+                return Some(Event::LastGoodSaved(sources, result));
             }
-            Action::ReadJob => Event::JobRead(unit::job(&mut child::Children)),
+            Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
             Action::RemoveStrays(config, search, by) => {
                 let begun = cpu_time();
                 let removals = self.enforcer.remove_strays(&config, search);
-                Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun))
+                return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
             }
             Action::ReadAfterStop(families) => {
-                Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default())
+                return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));
             }
-            Action::Flush => Event::Flushed(self.enforcer.flush()),
-            Action::Notify(notification) => {
-                self.notifier.send(&notification);
-                return None;
-            }
-            Action::Log(entry) => {
-                self.journal.write(&entry);
-                return None;
-            }
-            Action::AnswerReload(client, answer) => {
-                self.control.answer(client, &answer, Instant::now());
-                return None;
-            }
+            Action::Flush => return Some(Event::Flushed(self.enforcer.flush())),
+            Action::Notify(notification) => self.notifier.send(&notification),
+            Action::Log(entry) => self.journal.write(&entry),
+            Action::AnswerReload(client, answer) => self.control.answer(client, &answer, Instant::now()),
             Action::AnswerStatus(client, report) => {
                 let report = self.counted(*report);
                 self.control.answer(client, &report, Instant::now());
-                return None;
             }
-            // The end of the drive.
-            Action::Exit(_) => return None,
-        })
+            // The last that there is; nothing is to be done for it.
+            Action::Exit(_) => {}
+        }
+        None
     }
 }

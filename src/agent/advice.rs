@@ -98,17 +98,17 @@ pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) ->
     if policy.enables(Family::V6) && view.forwarding_ipv6 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V6));
     }
-    advice.extend(harm(policy, view, backend));
+    advice.extend(warnings(policy, view, backend));
     advice
 }
 
 /// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
-pub fn harm(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
-    let mut harm = public_networks(policy, view);
+pub fn warnings(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+    let mut warnings = public_networks(policy, view);
     if backend != Some(BackendName::IptablesLegacy) {
-        harm.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
+        warnings.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
     }
-    harm
+    warnings
 }
 
 /// The public networks whose visitors an unscoped policy would rewrite.
@@ -200,6 +200,6 @@ mod tests {
         }
         let legacy = Some(BackendName::IptablesLegacy);
         assert_eq!(advice(&policy(), &view, legacy), [Advice::ForwardingOff(Family::V4)]);
-        assert_eq!(harm(&policy(), &view, legacy), []);
+        assert_eq!(warnings(&policy(), &view, legacy), []);
     }
 }

@@ -17,7 +17,8 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 /// A backend that really exists on a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BackendName {
     /// nf_tables over netlink, own table.
     Nftables,

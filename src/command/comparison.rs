@@ -61,8 +61,7 @@ impl<'a> Comparison<'a> {
 fn running_backend() -> Option<BackendName> {
     let answer = control::ask(&directories::runtime(), Request::Status, PATIENCE).ok()??;
     let report: agent::Report = serde_json::from_slice(&answer).ok()?;
-    let name = report.backend?.name;
-    BackendName::ALL.into_iter().find(|backend| backend.to_string() == name)
+    Some(report.backend?.name)
 }
 
 /// Foreign nat rules around ours.

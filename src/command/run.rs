@@ -1,7 +1,7 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
 use super::{Context, deliver, exit, refuse, say, tell};
-use crate::agent::advice::harm;
+use crate::agent::advice::warnings;
 use crate::agent::{Entry, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::Removal;
 use crate::cli::RunArgs;
@@ -132,7 +132,7 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config) -> 
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
             tell(format_args!("backend {} ({})", chosen.name, chosen.reason));
-            harm(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(tell);
+            warnings(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(tell);
             work(&mut kernel, &config)
         }
         Err(error) => complain(&error),

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub const NAME: &str = "control.sock";
 const MOST_CLIENTS: usize = 16;
 const LONGEST_REQUEST: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long nobody is accepted when there is no descriptor or no memory for it: whoever waits would wake the loop at
 /// once, again and again.
 const REST: Duration = Duration::from_secs(1);
@@ -169,7 +169,7 @@ impl Control {
         connection.answer = serde_json::to_vec(answer).unwrap_or_default();
         connection.answer.push(b'\n');
         connection.state = Conversation::Answered;
-        connection.deadline = now + PATIENCE;
+        connection.deadline = now + CLIENT_TIMEOUT;
         if !connection.write() {
             self.clients.remove(&client.0);
         }
@@ -201,7 +201,7 @@ impl Control {
                 request: Vec::new(),
                 answer: Vec::new(),
                 state: Conversation::Asking,
-                deadline: now + PATIENCE,
+                deadline: now + CLIENT_TIMEOUT,
             };
             self.clients.insert(self.next, connection);
             self.next += 1;
@@ -370,10 +370,10 @@ mod tests {
         let mut late = connect();
         late.write_all(b"status\n").unwrap();
         assert_eq!(control.serve(now), []);
-        assert_eq!(control.deadline(), Some(now + PATIENCE), "somebody will go");
-        let requests = control.serve(now + PATIENCE);
+        assert_eq!(control.deadline(), Some(now + CLIENT_TIMEOUT), "somebody will go");
+        let requests = control.serve(now + CLIENT_TIMEOUT);
         let [(client, Request::Status)] = requests[..] else { panic!("{requests:?}") };
-        control.answer(client, &"well", now + PATIENCE);
+        control.answer(client, &"well", now + CLIENT_TIMEOUT);
         let mut answer = String::new();
         late.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "\"well\"\n");
@@ -406,11 +406,11 @@ mod tests {
         let mut client = connect();
         assert_eq!(control.serve(now), []);
         client.write_all(b"reload\n").unwrap();
-        assert!(matches!(control.serve(now + 2 * PATIENCE)[..], [(_, Request::Reload)]));
+        assert!(matches!(control.serve(now + 2 * CLIENT_TIMEOUT)[..], [(_, Request::Reload)]));
         let mut half = connect();
         half.write_all(b"rel").unwrap();
         assert_eq!(control.serve(now), []);
-        assert_eq!(control.serve(now + PATIENCE), []);
+        assert_eq!(control.serve(now + CLIENT_TIMEOUT), []);
         assert_eq!(half.read(&mut [0; 8]).unwrap(), 0, "half a word is no question");
     }
 

@@ -18,13 +18,13 @@ const ROOMS: &[Room] = &[
     Room { name: "backend", may_import: &["config", "policy", "ruleset", "sys"], pure: false },
     Room {
         name: "backend::iptables::rules",
-        may_import: &["backend", "policy", "ruleset", "sys::nfnetlink::ipset"],
+        may_import: &["backend::drift", "policy", "ruleset", "sys::nfnetlink::ipset"],
         pure: true,
     },
-    Room { name: "backend::nftables::rules", may_import: &["policy", "ruleset"], pure: true },
+    Room { name: "backend::nftables::rules", may_import: &["backend::drift", "policy", "ruleset"], pure: true },
     Room {
         name: "backend::nftables::wire",
-        may_import: &["backend", "policy", "ruleset", "sys::nfnetlink"],
+        may_import: &["backend::error", "backend::nftables::rules", "policy", "ruleset", "sys::nfnetlink"],
         pure: true,
     },
     Room { name: "agent", may_import: &["backend", "config", "policy", "ruleset", "text"], pure: true },

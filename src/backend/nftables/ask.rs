@@ -2,7 +2,7 @@
 
 use super::rules::name::TABLE;
 use super::wire::batch::INET;
-use crate::backend::{Error, ErrorKind};
+use crate::backend::error::{Error, ErrorKind};
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
 use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, is_passing};
 use std::io;

@@ -7,7 +7,7 @@ use super::rules::table::{Set, Table};
 use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, element};
 use super::wire::expression::DATA_VALUE;
-use crate::backend::Error;
+use crate::backend::error::Error;
 use crate::sys::nfnetlink::message::{Attribute, Malformed, Writer};
 use crate::sys::nfnetlink::{Nfnetlink, Request};
 use std::hash::{DefaultHasher, Hash, Hasher};

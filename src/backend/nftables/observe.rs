@@ -11,7 +11,7 @@ use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, POSTROUTING, key_type};
 use super::wire::expression::Expression;
 use super::wire::{translate, userdata};
-use crate::backend::{Error, ErrorKind};
+use crate::backend::error::{Error, ErrorKind};
 use crate::sys::listing;
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
 use crate::sys::nfnetlink::{Nfnetlink, Request, lost};

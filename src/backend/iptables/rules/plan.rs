@@ -4,7 +4,7 @@ use super::ownership::{Ownership, Refusal, StaleRules};
 use super::parse::{Chain, ListedRule, Table};
 use super::render::{Rendered, RenderedChain, built_in, jump_command};
 use super::sets::{DesiredSet, ObservedSet, is_our_name};
-use crate::backend::{foreign_rule, removed_foreign_rule};
+use crate::backend::drift::{foreign_rule, removed_foreign_rule};
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Hook, JumpPosition};
 use crate::sys::nfnetlink::ipset::SetHeader;

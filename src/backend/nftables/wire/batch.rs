@@ -2,13 +2,13 @@
 
 use super::expression::{DATA_VALUE, LIST_ELEMENT};
 use super::{translate, userdata};
+use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::change::{Change, GUARD, RAW, Transaction};
 use crate::backend::nftables::rules::interval::{self, Bound, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
 use crate::backend::nftables::rules::rule::{Rule, shown};
 use crate::backend::nftables::rules::stranger::Stranger;
 use crate::backend::nftables::rules::table::{FORMAT, Hook, TABLE_COMMENT, TableFlags};
-use crate::backend::{Error, ErrorKind};
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Batch, Refusal};
 

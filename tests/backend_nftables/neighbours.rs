@@ -174,8 +174,7 @@ fn a_table_of_another_program_in_the_place_of_the_stand_in_is_left_alone() {
     apply(&mut backend(), Family::V4, desired.as_ref());
     nft("add table inet ip-masq-agent-standin\n");
     let before = listing();
-    let mut owner =
-        ip_masq_agent::backend::nftables::Nftables::new(ip_masq_agent::config::TableOwner::Persist).unwrap();
+    let mut owner = Nftables::new(ip_masq_agent::config::TableOwner::Persist).unwrap();
     let plan = owner.plan(Family::V4, desired.as_ref()).unwrap();
     let error = owner.commit(plan).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Foreign, "{error}");

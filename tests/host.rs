@@ -114,7 +114,7 @@ fn with_both_variants_auto_takes_the_one_that_is_called_iptables() {
     let version = host.node.must("iptables", &["--version"]);
     let variant = if version.contains("nf_tables") { "iptables-nft" } else { "iptables-legacy" };
     let why = format!("auto: iptables is installed, variant {variant}");
-    service.wait_for_log(&format!("using {variant}: {why}"));
+    service.wait_for_log(&format!("backend {variant} ({why}"));
     assert_eq!(status(&host)["backend"]["reason"].as_str(), Some(why.as_str()));
     assert_eq!(host.node.must("nft", &["list", "tables", "inet"]), "");
 }

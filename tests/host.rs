@@ -131,7 +131,7 @@ fn nat_rules_in_a_second_variant_are_warned_about() {
         let said = advised.stdout + &advised.stderr;
         let status = host.command(&["status"]).stdout;
         service.stop();
-        let warning = "iptables-legacy has IPv4 nat rules as well";
+        let warning = "iptables-legacy has IPv4 nat rules too";
         let warned = service.log.iter().any(|line| line.contains(warning));
         assert_eq!(warned, backend != "iptables-legacy", "{backend}: {:#?}", service.log);
         assert_eq!(said.contains(warning), warned, "{backend}: {said}");

@@ -391,7 +391,7 @@ impl Agent {
         let begins = state.fight.repaired(now);
         let entry = if begins {
             let message = format!(
-                "{who} keeps changing our {family} rules; they are repaired each time, which is not logged again until \
+                "{who} keeps changing the {family} rules; they are repaired each time, which is not logged again until \
                  they were left alone for a minute"
             );
             Entry::new(Kind::Fight, message).by(self.backend_name())

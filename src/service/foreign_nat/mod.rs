@@ -216,7 +216,10 @@ mod tests {
             (chain(1, TABLE, "postrouting", 150), Vec::new()),
             (chain(1, "other", "post", 150), vec![rule("masquerade", None)]),
         ]);
-        assert!(found.ours_found && found.after[0].ends_with("(same priority as ip-masq-agent's: which runs first is undefined)"));
+        assert!(
+            found.ours_found
+                && found.after[0].ends_with("(same priority as ip-masq-agent's: which runs first is undefined)")
+        );
     }
 
     #[test]

@@ -52,6 +52,8 @@ struct World {
     nothing_left: bool,
     /// What happens after the next family was made right, and cannot wait until all are.
     between: Option<Event>,
+    /// What comes while rules are looked for where none are wanted.
+    between_strays: Option<Event>,
     /// That family was made right.
     urgent: Vec<Event>,
     report: Option<Report>,
@@ -87,6 +89,7 @@ impl World {
             in_the_way: ErrorKind::MissingTool,
             nothing_left: false,
             between: None,
+            between_strays: None,
             urgent: Vec::new(),
             report: None,
             seen: Vec::new(),
@@ -258,7 +261,10 @@ impl Performer for World {
                 let (backend, family) = (BackendName::IptablesNft, Family::V4);
                 Some(Event::Flushed(vec![Removal { backend, family, result, notes: Vec::new() }]))
             }
-            Action::RemoveStrays(_, _, by) => Some(Event::StraysRemoved(by, vec![self.clear()], self.cost)),
+            Action::RemoveStrays(_, _, by) => {
+                self.urgent.extend(self.between_strays.take());
+                Some(Event::StraysRemoved(by, vec![self.clear()], self.cost))
+            }
             other => {
                 self.note(other);
                 None
@@ -286,6 +292,14 @@ fn a_stop_between_the_families_of_the_start_removes_what_is_in() {
     world.happen(Event::Started);
     world.assert_seen(&["Stopping", "flush", "Stopped: stopped; the rules are removed"]);
     assert_eq!((world.exit, world.reconciled), (Some(0), 1));
+}
+
+#[test]
+fn a_stop_right_after_the_start_loses_no_last_good_configuration() {
+    let mut world = World::new(Some(GOOD));
+    world.between_strays = Some(Event::Sigterm(world.now + Duration::from_secs(20)));
+    world.happen(Event::Started);
+    assert_eq!((world.saved, world.exit), (1, Some(0)));
 }
 
 #[test]

@@ -41,8 +41,8 @@ pub fn drive(performer: &mut impl Performer, event: Event) -> Option<u8> {
     None
 }
 
-/// What follows from the event is done before what was to be done; of that, a stop leaves what others wait for: nothing is
-/// written for the stop to remove again.
+/// What follows from the event is done before what was to be done. A stop leaves of that what others wait for, and comes
+/// after it: nothing is written for the stop to remove again, and nothing is lost for the next start.
 fn tell(performer: &mut impl Performer, event: Event, queue: &mut VecDeque<Action>) {
     let now = performer.now();
     let agent = performer.agent();
@@ -50,6 +50,8 @@ fn tell(performer: &mut impl Performer, event: Event, queue: &mut VecDeque<Actio
     let follow = agent.handle(event, now);
     if !was_ending && agent.is_ending() {
         queue.retain(Action::survives_a_stop);
+        queue.extend(follow);
+    } else {
+        follow.into_iter().rev().for_each(|action| queue.push_front(action));
     }
-    follow.into_iter().rev().for_each(|action| queue.push_front(action));
 }

@@ -4,7 +4,7 @@ use super::interval::Interval;
 use super::name::{ChainName, SetName, TableName};
 use super::rule::{Rule, shown};
 use super::stranger::Stranger;
-use super::table::{Hook, TABLE_COMMENT, TableFlags};
+use super::table::{HookSpec, TABLE_COMMENT, TableFlags};
 use super::text;
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub enum Change {
     /// Takes elements out of a set.
     DeleteElements(SetName, Arc<[Interval]>),
     /// Makes an empty chain, or gives an existing one back its policy.
-    PutChain(ChainName, Option<Hook>),
+    PutChain(ChainName, Option<HookSpec>),
     /// Takes all rules out of a chain.
     FlushChain(ChainName),
     /// Takes a chain away.

@@ -8,7 +8,7 @@ use crate::backend::nftables::rules::interval::{self, Bound, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
 use crate::backend::nftables::rules::rule::{Rule, shown};
 use crate::backend::nftables::rules::stranger::Stranger;
-use crate::backend::nftables::rules::table::{FORMAT, Hook, TABLE_COMMENT, TableFlags};
+use crate::backend::nftables::rules::table::{FORMAT, HookSpec, TABLE_COMMENT, TableFlags};
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Batch, Refusal};
 
@@ -165,7 +165,7 @@ fn rule(writer: &mut Writer, rule: &Rule) {
     }
 }
 
-fn chain(writer: &mut Writer, name: ChainName, hook: Option<Hook>) {
+fn chain(writer: &mut Writer, name: ChainName, hook: Option<HookSpec>) {
     writer.text(CHAIN_NAME, &name.to_string());
     if let Some(hook) = hook {
         base_chain(writer, "nat", POSTROUTING, hook.priority);
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_object_and_its_kind() {
         let rule = Rule::new(Vec::new(), Effect::Return, "a reason");
-        let hook = Some(Hook { priority: 150, accepts: true });
+        let hook = Some(HookSpec { priority: 150, accepts: true });
         let changes = [
             Change::PutTable(TableFlags::PERSISTENT),
             Change::PutChain(ChainName::POSTROUTING, hook),

@@ -84,9 +84,15 @@ pub enum Condition {
 pub enum Outcome {
     /// Where the condition holds, this verdict; else ask on.
     When(Verdict),
-    /// Where the condition does *not* hold, keep the source; else ask on. A gate.
+    /// Where the condition holds, the flow is none of the section's: the next one is asked, behind the last one it keeps
+    /// its source. A gate.
+    ReturnWhen,
+    /// The same where the condition does *not* hold.
     ReturnUnless,
 }
+
+const KEEP: Outcome = Outcome::When(Verdict::KeepSource);
+const MASQUERADE: Outcome = Outcome::When(Verdict::Masquerade);
 
 /// One statement: a step of the policy in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,18 +181,18 @@ impl Ruleset {
 fn scope(policy: &Policy, family: Family, statements: &mut Vec<Statement>) {
     let (negated, positive): (Vec<_>, Vec<_>) = policy.out_interfaces.iter().partition(|entry| entry.value.negated);
     if !negated.is_empty() {
-        statements.push(return_when(Step::OutInterface, out_interfaces(&negated)));
+        statements.push(statement(Step::OutInterface, out_interfaces(&negated), Outcome::ReturnWhen));
     }
     if !positive.is_empty() {
-        statements.push(return_unless(Step::OutInterface, out_interfaces(&positive)));
+        statements.push(statement(Step::OutInterface, out_interfaces(&positive), Outcome::ReturnUnless));
     }
     if !policy.sources.is_empty() {
         let sources = list(Side::Saddr, ListKey::Sources, &policy.sources, family);
-        statements.push(return_unless(Step::Source, sources));
+        statements.push(statement(Step::Source, sources, Outcome::ReturnUnless));
     }
     if policy.excluded_sources.len(family) > 0 {
         let excluded = list(Side::Saddr, ListKey::ExcludedSources, &policy.excluded_sources, family);
-        statements.push(return_when(Step::ExcludedSource, excluded));
+        statements.push(statement(Step::ExcludedSource, excluded, Outcome::ReturnWhen));
     }
 }
 
@@ -195,28 +201,28 @@ fn guards(policy: &Policy, family: Family, host: HostFacts, statements: &mut Vec
         return;
     }
     let on_out_interface = Match::is(Test::Local(Address::SaddrOnOutInterface));
-    statements.push(return_when(Step::LocalSourceOnOutInterface, all(vec![on_out_interface])));
+    statements.push(statement(Step::LocalSourceOnOutInterface, all(vec![on_out_interface]), KEEP));
     let tcp = Match::is(Test::Protocol(Protocol::Tcp));
     let local = Match::is(Test::Local(Address::Saddr));
-    statements.push(return_when(Step::MidStream, all(vec![tcp, Match::is_not(Test::OnlySyn), local])));
+    statements.push(statement(Step::MidStream, all(vec![tcp, Match::is_not(Test::OnlySyn), local]), KEEP));
     if host.bridged(family) {
-        statements.push(return_when(Step::Bridged, all(vec![Match::is(Test::Bridged)])));
+        statements.push(statement(Step::Bridged, all(vec![Match::is(Test::Bridged)]), KEEP));
     }
 }
 
 fn destinations(policy: &Policy, family: Family, statements: &mut Vec<Statement>) {
     if policy.exceptions.len(family) > 0 {
         let exceptions = list(Side::Daddr, ListKey::Exceptions, &policy.exceptions, family);
-        statements.push(masquerade_when(Step::Exception, exceptions));
+        statements.push(statement(Step::Exception, exceptions, MASQUERADE));
     }
     let link_local = policy.link_local(family).map(|range| (Step::LinkLocal, range));
     let multicast = policy.multicast(family).iter().map(|range| (Step::Multicast, *range));
-    let range = |(step, range)| return_when(step, all(vec![Match::is(Test::In(Side::Daddr, range))]));
+    let range = |(step, range)| statement(step, all(vec![Match::is(Test::In(Side::Daddr, range))]), KEEP);
     statements.extend(link_local.into_iter().chain(multicast).map(range));
     if policy.exempt.len(family) > 0 {
-        statements.push(return_when(Step::Exempt, list(Side::Daddr, ListKey::Exempt, &policy.exempt, family)));
+        statements.push(statement(Step::Exempt, list(Side::Daddr, ListKey::Exempt, &policy.exempt, family), KEEP));
     }
-    statements.push(masquerade_when(Step::Otherwise, all(Vec::new())));
+    statements.push(statement(Step::Otherwise, all(Vec::new()), MASQUERADE));
 }
 
 fn list(side: Side, key: ListKey, set: &PrefixSet, family: Family) -> Condition {
@@ -237,14 +243,6 @@ fn all(matches: Vec<Match>) -> Condition {
     Condition::AnyOf(vec![matches])
 }
 
-fn return_when(step: Step, condition: Condition) -> Statement {
-    Statement { step, condition, outcome: Outcome::When(Verdict::KeepSource) }
-}
-
-fn return_unless(step: Step, condition: Condition) -> Statement {
-    Statement { step, condition, outcome: Outcome::ReturnUnless }
-}
-
-fn masquerade_when(step: Step, condition: Condition) -> Statement {
-    Statement { step, condition, outcome: Outcome::When(Verdict::Masquerade) }
+fn statement(step: Step, condition: Condition, outcome: Outcome) -> Statement {
+    Statement { step, condition, outcome }
 }

@@ -25,7 +25,7 @@ pub struct Chains {
     /// What leads to the chains.
     pub entries: Vec<Entry>,
     /// The chains, those of an entry behind each other.
-    pub chains: Vec<Chain>,
+    pub chains: Vec<LoweredChain>,
     /// The lists that rules look into.
     pub lists: Vec<CidrList>,
 }
@@ -43,16 +43,16 @@ pub struct Entry {
 
 /// A chain and its rules, never none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
+pub struct LoweredChain {
     /// What it is known by.
     pub id: ChainId,
     /// Its rules, in order.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<LoweredRule>,
 }
 
 /// A rule: where all of the matches hold, the effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct LoweredRule {
     /// What it is known by.
     pub id: RuleId,
     /// What it looks at.
@@ -69,8 +69,10 @@ pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
             let to = ChainId { section: first.section, place: Place::Part(1) };
             all.entries.push(Entry { hook: hook.hook, position: hook.position, to });
         }
-        for section in &hook.sections {
-            Lowering { section, dialect, chains: Vec::new(), lists: &mut all.lists }.add_to(&mut all.chains);
+        for (place, section) in hook.sections.iter().enumerate() {
+            let first = |next: &SectionRules| ChainId { section: next.section, place: Place::Part(1) };
+            let leave = hook.sections.get(place + 1).map_or(Effect::Return, |next| Effect::Goto(first(next)));
+            Lowering { section, leave, dialect, chains: Vec::new(), lists: &mut all.lists }.add_to(&mut all.chains);
         }
     }
     all
@@ -79,22 +81,24 @@ pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
 /// The chains of one section in the making.
 struct Lowering<'a> {
     section: &'a SectionRules,
+    /// What becomes of flows that are not the section's.
+    leave: Effect,
     dialect: Dialect,
     /// Those of its statements; the last one is being filled.
-    chains: Vec<Chain>,
+    chains: Vec<LoweredChain>,
     lists: &'a mut Vec<CidrList>,
 }
 
 impl Lowering<'_> {
-    fn add_to(mut self, chains: &mut Vec<Chain>) {
+    fn add_to(mut self, chains: &mut Vec<LoweredChain>) {
         self.open(self.next());
         let mut statements = self.section.statements.iter();
         let _ = statements.try_for_each(|statement| self.add(statement));
         let masquerade = self.id(Place::Masquerade);
-        let leads_there = |rule: &Rule| rule.then == Effect::Goto(masquerade);
+        let leads_there = |rule: &LoweredRule| rule.then == Effect::Goto(masquerade);
         if self.chains.iter().flat_map(|chain| &chain.rules).any(leads_there) {
             let rules = self.masquerades();
-            self.chains.push(Chain { id: masquerade, rules });
+            self.chains.push(LoweredChain { id: masquerade, rules });
         }
         chains.append(&mut self.chains);
     }
@@ -108,39 +112,41 @@ impl Lowering<'_> {
     }
 
     fn open(&mut self, id: ChainId) {
-        self.chains.push(Chain { id, rules: Vec::new() });
+        self.chains.push(LoweredChain { id, rules: Vec::new() });
     }
 
-    fn rule(&self, step: RuleStep, when: Vec<Match>, then: Effect) -> Rule {
-        Rule { id: RuleId { section: self.section.section, step }, when, then }
+    fn rule(&self, step: RuleStep, when: Vec<Match>, then: Effect) -> LoweredRule {
+        LoweredRule { id: RuleId { section: self.section.section, step }, when, then }
     }
 
-    fn push(&mut self, rule: Rule) {
+    fn push(&mut self, rule: LoweredRule) {
         self.chains.last_mut().into_iter().for_each(|chain| chain.rules.push(rule.clone()));
     }
 
     /// Breaks where nothing behind the statement is ever asked.
     fn add(&mut self, statement: &Statement) -> ControlFlow<()> {
         let rows = self.rows(&statement.condition);
+        let decide = RuleStep::Decide(statement.step);
         let then = match statement.outcome {
             Outcome::ReturnUnless => return self.gate(rows, statement.step),
+            Outcome::ReturnWhen => self.leave.clone(),
             Outcome::When(Verdict::KeepSource) => Effect::Return,
             Outcome::When(Verdict::Masquerade) => match self.masquerades().as_slice() {
                 [only] => only.then.clone(),
                 several if statement.step == Step::Otherwise && !self.dialect.masquerade_chain => {
-                    several.iter().for_each(|rule| self.push(rule.clone()));
+                    several.iter().cloned().for_each(|rule| self.push(self.rule(decide, rule.when, rule.then)));
                     return ControlFlow::Break(());
                 }
                 _ => Effect::Goto(self.id(Place::Masquerade)),
             },
         };
         for when in rows {
-            self.push(self.rule(RuleStep::Decide(statement.step), when, then.clone()));
+            self.push(self.rule(decide, when, then.clone()));
         }
         ControlFlow::Continue(())
     }
 
-    /// Lets on only what one of the rows matches. What falls through keeps its source.
+    /// Lets on only what one of the rows matches. What falls through is not the section's.
     fn gate(&mut self, rows: Vec<Vec<Match>>, step: Step) -> ControlFlow<()> {
         if rows.iter().any(Vec::is_empty) {
             return ControlFlow::Continue(());
@@ -150,7 +156,7 @@ impl Lowering<'_> {
             && let [one] = row.as_slice()
             && let Some(inverse) = one.inverse()
         {
-            self.push(self.rule(decide, vec![inverse], Effect::Return));
+            self.push(self.rule(decide, vec![inverse], self.leave.clone()));
             return ControlFlow::Continue(());
         }
         let next = self.next();
@@ -158,7 +164,7 @@ impl Lowering<'_> {
         for when in rows {
             self.push(self.rule(RuleStep::Pass(step), when, Effect::Goto(next)));
         }
-        self.push(self.rule(decide, Vec::new(), Effect::Return));
+        self.push(self.rule(decide, Vec::new(), self.leave.clone()));
         if is_closed {
             return ControlFlow::Break(());
         }
@@ -183,7 +189,7 @@ impl Lowering<'_> {
 
     /// What masquerades whatever reaches it: one rule, or with `toPorts` one per protocol with ports and range, chosen
     /// so that every port is equally likely.
-    fn masquerades(&self) -> Vec<Rule> {
+    fn masquerades(&self) -> Vec<LoweredRule> {
         let Masquerade { random_fully, to_ports } = &self.section.masquerade;
         let random_fully = *random_fully && self.dialect.random_fully;
         let ranges = to_ports.as_ref().map(|ports| ports.with_remaining()).unwrap_or_default();
@@ -249,7 +255,7 @@ mod tests {
             Place::Part(part) => part.to_string(),
             Place::Masquerade => "m".to_owned(),
         };
-        let line = |chain: ChainId, rule: &Rule| {
+        let line = |chain: ChainId, rule: &LoweredRule| {
             let matches: String = rule.when.iter().map(|one| if one.negated { '!' } else { '+' }).collect();
             let effect = match &rule.then {
                 Effect::Return => "return".to_owned(),
@@ -313,16 +319,38 @@ mod tests {
         let exception = || masquerade(Step::Exception, list(ListKey::Exceptions, &["10.1.0.0/16"]));
         let single = lines(vec![exception(), always()], None, IPTABLES);
         assert_eq!(single, ["1 egress2-exception [+] masquerade", "1 egress2-otherwise [] masquerade"]);
-        let shares = |place: &str| {
-            let ports = format!("{place} egress2-to-ports [+] masquerade");
-            [ports.clone(), ports.clone(), ports, format!("{place} egress2-to-ports/no-ports [] masquerade")]
+        let shares = |place: &str, step: [&str; 2]| {
+            let ports = format!("{place} egress2-{} [+] masquerade", step[0]);
+            [ports.clone(), ports.clone(), ports, format!("{place} egress2-{} [] masquerade", step[1])]
         };
+        let inline = shares("1", ["otherwise"; 2]);
+        let chain = shares("m", ["to-ports", "to-ports/no-ports"]);
         let to_chain = "1 egress2-exception [+] m".to_owned();
         let iptables = lines(vec![exception(), always()], Some("1-9"), IPTABLES);
-        assert_eq!(iptables, [&[to_chain.clone()][..], &shares("1"), &shares("m")].concat());
-        assert_eq!(lines(vec![always()], Some("1-9"), IPTABLES), shares("1"));
+        assert_eq!(iptables, [&[to_chain.clone()][..], &inline, &chain].concat());
+        assert_eq!(lines(vec![always()], Some("1-9"), IPTABLES), inline);
         let nftables = lines(vec![exception(), always()], Some("1-9"), NFTABLES);
-        assert_eq!(nftables, [&[to_chain, "1 egress2-otherwise [] m".to_owned()][..], &shares("m")].concat());
+        assert_eq!(nftables, [&[to_chain, "1 egress2-otherwise [] m".to_owned()][..], &chain].concat());
+    }
+
+    #[test]
+    fn what_is_not_the_first_section_s_is_asked_of_the_next_one() {
+        let masquerade = Masquerade { random_fully: true, to_ports: None };
+        let source = list(ListKey::Sources, &["10.0.0.0/8"]);
+        let excluded = list(ListKey::ExcludedSources, &["10.1.0.0/16"]);
+        let excluded = Statement { step: Step::ExcludedSource, condition: excluded, outcome: Outcome::ReturnWhen };
+        let section = |section, statements| SectionRules { section, statements, masquerade: masquerade.clone() };
+        let gates = vec![gate(Step::Source, source.clone()), excluded.clone(), always()];
+        let sections = vec![section(Section::Egress(2), gates.clone()), section(Section::Top, gates)];
+        let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
+        let lowered = lower(&Ruleset { family: Family::V4, hooks }, NFTABLES);
+        let first = |section| ChainId { section, place: Place::Part(1) };
+        assert_eq!(lowered.entries[0].to, first(Section::Egress(2)));
+        let masquerades = Effect::Masquerade { random_fully: true, ports: None };
+        let effects = |chain: &LoweredChain| chain.rules.iter().map(|rule| rule.then.clone()).collect::<Vec<_>>();
+        let next = Effect::Goto(first(Section::Top));
+        assert_eq!(effects(&lowered.chains[0]), [next.clone(), next, masquerades.clone()]);
+        assert_eq!(effects(&lowered.chains[1]), [Effect::Return, Effect::Return, masquerades]);
     }
 
     #[test]

@@ -16,6 +16,6 @@ pub use build::{
     Statement,
 };
 pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
-pub use lower::{Chain, Chains, Dialect, Entry, Rule, lower};
+pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
 pub use matches::{Address, Effect, Match, Side, Test};
 pub use name::{ChainName, ChainNameError};

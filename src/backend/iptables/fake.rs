@@ -2,7 +2,7 @@
 //! every line was good, every target exists and no jump leads to an empty chain.
 
 use super::host_state::HostState;
-use super::rules::parse::Table;
+use super::rules::parse::ListedTable;
 use super::tools::Variant;
 use crate::policy::Family;
 use crate::ruleset::ChainName;
@@ -102,7 +102,7 @@ impl State {
 
     fn is_sound(&self) -> bool {
         let listing = self.listing();
-        let table = Table::parse(&listing);
+        let table = ListedTable::parse(&listing);
         let leads_somewhere = |target: &str| {
             matches!(target, "RETURN" | "MASQUERADE" | "ACCEPT")
                 || table.chain(target).is_some_and(|chain| !chain.rules.is_empty())

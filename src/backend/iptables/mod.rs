@@ -21,7 +21,7 @@ use crate::sys::nfnetlink::ipset::SetHeader;
 use crate::sys::nfnetlink::is_passing;
 use host_state::{HostState, LiveHost};
 use rules::ownership::Refusal;
-use rules::parse::{ListedRule, Table};
+use rules::parse::{ListedRule, ListedTable};
 use rules::plan;
 use rules::plan::{Comparison, Observed, Steps};
 use rules::render::{Context, JUMP_COMMENT, Rendered, render};
@@ -106,7 +106,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             notes.push("this iptables is older than 1.6.2 and can't choose source ports at random".to_owned());
         }
         let (rendered, sets) = self.rendered_with_sets(family, desired, wants_sets, notes)?;
-        let observed = Observed { table: Table::parse(&listing), sets };
+        let observed = Observed { table: ListedTable::parse(&listing), sets };
         self.refuse_half_truth(family, &observed.table)?;
         let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
         notes.extend(comparison.notes);
@@ -121,7 +121,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             family,
             desired: Listing::new(move || wanted.map(|wanted| wanted.to_string()).unwrap_or_default()),
             observed: Listing::new(move || {
-                let observed = Observed { table: Table::parse(&listing), sets };
+                let observed = Observed { table: ListedTable::parse(&listing), sets };
                 plan::describe(&own, desired.as_deref(), &observed, &kept, &discarded)
             }),
             drift: comparison.drift,
@@ -246,7 +246,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
     }
 
     /// Whoever believed a listing without the jump that the kernel has would add one each time, or call the table clean.
-    fn refuse_half_truth(&mut self, family: Family, table: &Table<'_>) -> Result<(), Error> {
+    fn refuse_half_truth(&mut self, family: Family, table: &ListedTable<'_>) -> Result<(), Error> {
         let counted =
             |(chain, _): &(&str, &ListedRule<'_>)| self.tools.variant == Variant::Legacy || *chain == "POSTROUTING";
         let listed: usize =
@@ -387,15 +387,15 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
 
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
         let listing = self.save(family, true)?;
-        Ok(count(&Table::parse(&listing), &self.chain))
+        Ok(count(&ListedTable::parse(&listing), &self.chain))
     }
 }
 
 /// Where a flow's verdict was given it was counted once; a rule that only leads on gives none.
-fn count(table: &Table<'_>, own: &ChainName) -> Counters {
+fn count(table: &ListedTable<'_>, own: &ChainName) -> Counters {
     let mut counters = Counters::default();
     for (_, listed) in table.rules().filter(|(chain, _)| own.has_part(chain)) {
-        match listed.rule.as_ref().map(|rule| rule.then()) {
+        match listed.rule.as_ref().map(|rule| &rule.then) {
             Some(Effect::Return) => counters.kept += listed.packets,
             Some(Effect::Masquerade { .. }) => counters.masqueraded += listed.packets,
             _ => {}

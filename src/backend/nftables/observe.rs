@@ -6,7 +6,7 @@ use super::rules::interval::{self, Interval};
 use super::rules::name::{ChainName, SetName, TABLE, TableName};
 use super::rules::rule::{Body, Rule};
 use super::rules::stranger::Stranger;
-use super::rules::table::{Chain, FIRST_FORMAT, Hook, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
+use super::rules::table::{Chain, FIRST_FORMAT, HookSpec, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
 use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, POSTROUTING, key_type};
 use super::wire::expression::Expression;
@@ -241,7 +241,7 @@ fn read_chain(message: &Message<'_>) -> Result<Found<Chain>, Malformed> {
                 return Ok(Found::Stranger(Stranger::Chain(text)));
             }
             let accepts = policy == Some(libc::NF_ACCEPT as u32);
-            Some(Hook { priority: priority.unwrap_or_default() as i32, accepts })
+            Some(HookSpec { priority: priority.unwrap_or_default() as i32, accepts })
         }
     };
     Ok(match ChainName::parse(&text) {

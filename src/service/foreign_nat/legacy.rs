@@ -2,7 +2,7 @@
 
 use super::IPTABLES_TABLE;
 use crate::backend::Error;
-use crate::backend::iptables::rules::parse::{ListedRule, Table};
+use crate::backend::iptables::rules::parse::{ListedRule, ListedTable};
 use crate::backend::iptables::rules::render::JUMP_COMMENT;
 use crate::backend::iptables::tools::{Tools, Variant, list};
 use crate::policy::Family;
@@ -24,7 +24,7 @@ pub fn postrouting(family: Family) -> Result<Option<(Chain, Vec<Rule>)>, Error> 
     }
     let tools = Tools::probe(&mut Children, Variant::Legacy)?;
     let listing = list(&mut Children, &tools, family, false)?;
-    let table = Table::parse(&listing);
+    let table = ListedTable::parse(&listing);
     let chain = Chain {
         family: nfproto(family),
         table: IPTABLES_TABLE.to_owned(),

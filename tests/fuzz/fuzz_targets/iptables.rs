@@ -1,7 +1,7 @@
 //! What iptables-save prints, compared with what we want and with nothing.
 #![no_main]
 
-use ip_masq_agent::backend::iptables::rules::parse::Table;
+use ip_masq_agent::backend::iptables::rules::parse::ListedTable;
 use ip_masq_agent::backend::iptables::rules::plan::{Observed, compare};
 use ip_masq_agent::backend::iptables::rules::render::{Context, Rendered, render};
 use ip_masq_agent::policy::{Family, Origin, PRIVATE_RANGES, Policy, PrefixSet};
@@ -24,7 +24,7 @@ static DESIRED: LazyLock<Vec<Rendered>> = LazyLock::new(|| {
 
 fuzz_target!(|listing: &str| {
     for desired in DESIRED.iter().map(Some).chain([None]) {
-        let observed = Observed { table: Table::parse(listing), sets: Vec::new() };
+        let observed = Observed { table: ListedTable::parse(listing), sets: Vec::new() };
         if let Ok(comparison) = compare(&ChainName::default(), Family::V4, desired, &observed, &[]) {
             let silent = comparison.drift.is_empty();
             assert!(!silent || comparison.steps.restore.is_empty(), "{comparison:?}");

@@ -3,7 +3,7 @@
 //! A chain is told by its rules. Ours, and those of Kubernetes' ip-masq-agent (the Go agent), have a comment that says so;
 //! what else stands in a chain of ours goes with the next repair.
 
-use super::parse::{Chain, ListedRule, Table};
+use super::parse::{ListedChain, ListedRule, ListedTable};
 use super::render::{JUMP_COMMENT, KEEP_COMMENT, MASQUERADE_COMMENT, RenderedChain};
 use super::rule::COMMENT_PREFIX;
 use crate::ruleset::{ChainName, Effect, Side, Test};
@@ -40,9 +40,9 @@ pub struct Ownership<'a> {
 
 impl<'a> Ownership<'a> {
     /// Sorts the chains of a table. `own` is the configured name of our chain, `kept` the chains of Go agents that live.
-    pub fn new(own: &ChainName, desired: &[RenderedChain], table: &Table<'a>, kept: &[String]) -> Self {
+    pub fn new(own: &ChainName, desired: &[RenderedChain], table: &ListedTable<'a>, kept: &[String]) -> Self {
         let chains = || table.chains.iter().filter(|chain| !chain.built_in);
-        let names = |wanted: &dyn Fn(&Chain<'a>) -> bool| {
+        let names = |wanted: &dyn Fn(&ListedChain<'a>) -> bool| {
             chains().filter(|chain| wanted(chain)).map(|chain| chain.name).collect::<BTreeSet<&'a str>>()
         };
         let go_shaped = names(&is_go_shaped);
@@ -78,7 +78,7 @@ impl<'a> Ownership<'a> {
     }
 
     /// A rule of another program that leads to a chain. One in a chain of ours goes anyway.
-    fn user<'t>(&self, chain: &str, table: &'t Table<'a>) -> Option<(&'a str, &'t ListedRule<'a>)> {
+    fn user<'t>(&self, chain: &str, table: &'t ListedTable<'a>) -> Option<(&'a str, &'t ListedRule<'a>)> {
         let is_user = |(from, rule): &(&str, &ListedRule<'_>)| {
             leads_to(rule, chain) && !rule.has_our_comment() && !self.is_ours(from)
         };
@@ -87,7 +87,7 @@ impl<'a> Ownership<'a> {
 
     /// # Errors
     /// When a desired chain is there and another program's, or used by one, or a Go agent's that lives.
-    pub fn refuse(&self, desired: &[RenderedChain], table: &Table<'a>) -> Result<(), Refusal> {
+    pub fn refuse(&self, desired: &[RenderedChain], table: &ListedTable<'a>) -> Result<(), Refusal> {
         for RenderedChain { name, .. } in desired {
             if self.is_kept(name) {
                 return Err(Refusal::Kept(name.clone()));
@@ -111,13 +111,13 @@ impl<'a> Ownership<'a> {
 }
 
 /// True for a chain with rules of which none is ours.
-fn is_foreign(chain: &Chain<'_>) -> bool {
+fn is_foreign(chain: &ListedChain<'_>) -> bool {
     !chain.rules.is_empty() && chain.rules.iter().all(|rule| !rule.has_our_comment())
 }
 
 /// True for a chain with nothing but rules of ours, or some of them and our name. An empty chain can't tell by its rules
 /// whose it is, so its name does, or a rule of ours that leads to it.
-fn is_ours(own: &ChainName, chain: &Chain<'_>, table: &Table<'_>) -> bool {
+fn is_ours(own: &ChainName, chain: &ListedChain<'_>, table: &ListedTable<'_>) -> bool {
     let count = chain.rules.iter().filter(|rule| rule.has_our_comment()).count();
     let bears_our_name = || {
         own.has_part(chain.name) || table.rules().any(|(_, rule)| rule.has_our_comment() && leads_to(rule, chain.name))
@@ -130,7 +130,7 @@ fn is_ours(own: &ChainName, chain: &Chain<'_>, table: &Table<'_>) -> bool {
 
 /// True for a chain that a Go agent may have written as it is: prefixes that return and a last rule that masquerades, each
 /// with the comment that it gives. Ours has others besides, unless it is configured to be the same.
-fn is_go_shaped(chain: &Chain<'_>) -> bool {
+fn is_go_shaped(chain: &ListedChain<'_>) -> bool {
     let says = |rule: &ListedRule<'_>, comment: &str| {
         rule.comment.as_deref().and_then(|text| text.strip_prefix(COMMENT_PREFIX)) == Some(comment)
     };
@@ -138,8 +138,8 @@ fn is_go_shaped(chain: &Chain<'_>) -> bool {
         let Some(value) = &rule.rule else { return false };
         let is_the_agents =
             |test: &Test<String>| matches!(test, Test::In(Side::Daddr, _) | Test::Protocol(_) | Test::Share { .. });
-        value.when().iter().all(|one| is_the_agents(&one.test))
-            && match value.then() {
+        value.when.iter().all(|one| is_the_agents(&one.test))
+            && match &value.then {
                 Effect::Return => says(rule, KEEP_COMMENT),
                 Effect::Masquerade { .. } => says(rule, MASQUERADE_COMMENT),
                 Effect::Jump(_) | Effect::Goto(_) => false,
@@ -161,7 +161,7 @@ pub struct StaleRules {
 
 impl StaleRules {
     /// Finds them.
-    pub fn find(ownership: &Ownership<'_>, desired: &[RenderedChain], table: &Table<'_>) -> Self {
+    pub fn find(ownership: &Ownership<'_>, desired: &[RenderedChain], table: &ListedTable<'_>) -> Self {
         let mut found = StaleRules::default();
         let candidates = table.chains.iter().filter(|chain| !chain.built_in && !ownership.is_kept(chain.name));
         for chain in candidates.filter(|chain| desired.iter().all(|wanted| wanted.name != chain.name)) {

@@ -1,7 +1,7 @@
 //! What is desired against what the kernel holds: what differs, and the text that ends the difference. Pure.
 
 use super::ownership::{Ownership, Refusal, StaleRules};
-use super::parse::{Chain, ListedRule, Table};
+use super::parse::{ListedChain, ListedRule, ListedTable};
 use super::render::{Rendered, RenderedChain, built_in, jump_command};
 use super::sets::{DesiredSet, ObservedSet, is_our_name};
 use crate::backend::drift::{foreign_rule, removed_foreign_rule};
@@ -17,7 +17,7 @@ const MOST_NAMED: usize = 8;
 #[derive(Debug)]
 pub struct Observed<'a> {
     /// The nat table.
-    pub table: Table<'a>,
+    pub table: ListedTable<'a>,
     /// The sets under our kind of name; members only of those that are desired.
     pub sets: Vec<ObservedSet>,
 }
@@ -106,11 +106,11 @@ struct Draft {
 }
 
 impl Draft {
-    fn jumps(&mut self, desired: Option<&Rendered>, table: &Table<'_>, ownership: &Ownership<'_>) {
+    fn jumps(&mut self, desired: Option<&Rendered>, table: &ListedTable<'_>, ownership: &Ownership<'_>) {
         Hook::ALL.into_iter().for_each(|hook| self.jumps_at(hook, desired, table, ownership));
     }
 
-    fn jumps_at(&mut self, hook: Hook, desired: Option<&Rendered>, table: &Table<'_>, ownership: &Ownership<'_>) {
+    fn jumps_at(&mut self, hook: Hook, desired: Option<&Rendered>, table: &ListedTable<'_>, ownership: &Ownership<'_>) {
         let chain = built_in(hook);
         let desired = desired.and_then(|desired| desired.jumps.iter().find(|jump| jump.hook == hook));
         let listed = table.chain(chain).map_or(&[][..], |chain| &chain.rules);
@@ -147,7 +147,7 @@ impl Draft {
         let _ = writeln!(self.deleted, "-D {chain} {spec}");
     }
 
-    fn chains(&mut self, desired: &[RenderedChain], table: &Table<'_>) {
+    fn chains(&mut self, desired: &[RenderedChain], table: &ListedTable<'_>) {
         for chain in desired {
             let observed = table.chain(&chain.name);
             let foreign = observed.map(|observed| self.foreign_rules(observed)).unwrap_or_default();
@@ -162,7 +162,7 @@ impl Draft {
     }
 
     /// Says which rules of others a chain of ours holds, and returns how many they are.
-    fn foreign_rules(&mut self, chain: &Chain<'_>) -> usize {
+    fn foreign_rules(&mut self, chain: &ListedChain<'_>) -> usize {
         let foreign = chain.rules.iter().filter(|rule| !rule.has_our_comment());
         let count = foreign.clone().count();
         let is_flush = self.surplus.is_empty();
@@ -177,7 +177,7 @@ impl Draft {
         count
     }
 
-    fn leftovers(&mut self, leftovers: &StaleRules, table: &Table<'_>) {
+    fn leftovers(&mut self, leftovers: &StaleRules, table: &ListedTable<'_>) {
         for name in &leftovers.whole {
             table.chain(name).iter().for_each(|chain| _ = self.foreign_rules(chain));
             self.drift.push(format!("{}chain '{name}'", self.surplus));
@@ -245,11 +245,11 @@ impl Draft {
 }
 
 fn refers_to(rule: &ListedRule<'_>, set: &str) -> bool {
-    rule.rule.iter().flat_map(|rule| rule.when()).any(|one| one.list().is_some_and(|found| found == set))
+    rule.rule.iter().flat_map(|rule| &rule.when).any(|one| one.list().is_some_and(|found| found == set))
 }
 
 /// The first way in which a chain is not what it should be, rules of others left out.
-fn difference(desired: &RenderedChain, observed: Option<&Chain<'_>>) -> Option<String> {
+fn difference(desired: &RenderedChain, observed: Option<&ListedChain<'_>>) -> Option<String> {
     let name = &desired.name;
     let Some(observed) = observed else { return Some(format!("chain '{name}' is missing")) };
     if observed.rules.is_empty() {
@@ -279,13 +279,13 @@ pub fn describe(
     describe_sets(sets, discarded, &observed.sets) + &describe_rules(own, desired, &observed.table, kept)
 }
 
-fn describe_rules(own: &ChainName, desired: Option<&Rendered>, table: &Table<'_>, kept: &[String]) -> String {
+fn describe_rules(own: &ChainName, desired: Option<&Rendered>, table: &ListedTable<'_>, kept: &[String]) -> String {
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     let ownership = Ownership::new(own, chains, table, kept);
     let leftovers = StaleRules::find(&ownership, chains, table);
     let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));
     let others = table.chains.iter().filter(|chain| leftovers.hold(chain.name));
-    let listed: Vec<&Chain<'_>> = wanted.chain(others).collect();
+    let listed: Vec<&ListedChain<'_>> = wanted.chain(others).collect();
     let mut rules = String::new();
     for chain in &listed {
         let _ = writeln!(rules, ":{} - [0:0]", chain.name);

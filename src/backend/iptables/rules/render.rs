@@ -4,8 +4,8 @@ use super::rule::{COMMENT_PREFIX, RuleSpec};
 use super::sets::{DesiredSet, THRESHOLD};
 use crate::policy::Step;
 use crate::ruleset::{
-    Chain, ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, Place, Rule, RuleStep, Ruleset,
-    lower,
+    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Place, RuleStep,
+    Ruleset, lower,
 };
 use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::{self, Write};
@@ -75,15 +75,18 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
         named.map_or_else(String::new, |(_, set)| set.name.clone())
     };
     let chain_name = |id: ChainId| {
-        let is_part = |chain: &&Chain| chain.id.section == id.section && matches!(chain.id.place, Place::Part(_));
+        let is_part =
+            |chain: &&LoweredChain| chain.id.section == id.section && matches!(chain.id.place, Place::Part(_));
         context.chain.of(id, lowered.chains.iter().filter(is_part).count() + 1)
     };
-    let spec = |Rule { id, when, then }: &Rule| {
+    let spec = |LoweredRule { id, when, then }: &LoweredRule| {
         let when = when.iter().cloned().map(|one| one.rename(set_name)).collect();
         RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}{}", comment(id.step))), then.clone().rename(chain_name))
     };
-    let chain =
-        |chain: &Chain| RenderedChain { name: chain_name(chain.id), rules: chain.rules.iter().map(spec).collect() };
+    let chain = |chain: &LoweredChain| RenderedChain {
+        name: chain_name(chain.id),
+        rules: chain.rules.iter().map(spec).collect(),
+    };
     Rendered {
         chains: lowered.chains.iter().map(chain).collect(),
         jumps: lowered.entries.iter().map(|entry| jump(entry, chain_name(entry.to))).collect(),

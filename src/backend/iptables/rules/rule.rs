@@ -17,9 +17,12 @@ pub const SYN_ONLY: (&str, &str) = ("FIN,SYN,RST,ACK", "SYN");
 /// What is behind the name of a chain in `-A CHAIN`: iptables(8) calls it a rule-specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSpec {
-    when: Vec<Match<String>>,
-    comment: Option<String>,
-    then: Effect<String>,
+    /// What it looks at, in the order of a listing.
+    pub when: Vec<Match<String>>,
+    /// Its comment, prefix and all.
+    pub comment: Option<String>,
+    /// What it does.
+    pub then: Effect<String>,
 }
 
 impl RuleSpec {
@@ -33,16 +36,6 @@ impl RuleSpec {
         }
         when.sort_by_key(place);
         RuleSpec { when, comment, then }
-    }
-
-    /// What it looks at.
-    pub fn when(&self) -> &[Match<String>] {
-        &self.when
-    }
-
-    /// What it does.
-    pub fn then(&self) -> &Effect<String> {
-        &self.then
     }
 }
 

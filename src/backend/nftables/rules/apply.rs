@@ -13,11 +13,11 @@ impl Tables {
     pub fn apply(&mut self, transaction: &Transaction) {
         for change in &transaction.changes {
             match (transaction.table, change) {
-                (TableName::StandIn, Change::PutTable(_)) => self.stand_in = true,
+                (TableName::StandIn, Change::AddTable(_)) => self.stand_in = true,
                 (TableName::StandIn, Change::DeleteTable) => self.stand_in = false,
                 (TableName::StandIn, _) => {}
                 (TableName::Main, Change::DeleteTable) => self.main = Main::Absent,
-                (TableName::Main, Change::PutTable(flags)) => match &mut self.main {
+                (TableName::Main, Change::AddTable(flags)) => match &mut self.main {
                     Main::Ours(table) => table.flags = *flags,
                     Main::Absent | Main::Blank => self.main = Main::Ours(Table::empty(*flags)),
                 },
@@ -41,7 +41,7 @@ impl Table {
                     set.elements = Some(changed(set.elements.as_deref().unwrap_or_default(), change));
                 }
             }
-            Change::PutChain(name, hook) => match self.chain_mut(*name) {
+            Change::AddChain(name, hook) => match self.chain_mut(*name) {
                 Some(chain) => chain.hook = *hook,
                 None => self.chains.push(Chain { name: *name, hook: *hook, rules: Vec::new() }),
             },
@@ -53,7 +53,7 @@ impl Table {
             Change::DeleteStranger(gone) => self.strangers.retain(|one| one != gone),
             Change::PutGuard => self.strangers.extend(guard()),
             Change::DeleteGuard => self.strangers.retain(|one| guard().all(|chain| chain != *one)),
-            Change::PutTable(_) | Change::DeleteTable | Change::FlushStranger(_) => {}
+            Change::AddTable(_) | Change::DeleteTable | Change::FlushStranger(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use super::interval::Interval;
 use super::name::{ChainName, SetName, TableName};
 use super::rule::{Rule, shown};
 use super::stranger::Stranger;
-use super::table::{Hook, TABLE_COMMENT, TableFlags};
+use super::table::{HookSpec, TABLE_COMMENT, TableFlags};
 use super::text;
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Makes the table, or takes an existing one over: sets its flags and its owner.
-    PutTable(TableFlags),
+    AddTable(TableFlags),
     /// Takes the table and all that is in it away.
     DeleteTable,
     /// Makes an empty set.
@@ -27,7 +27,7 @@ pub enum Change {
     /// Takes elements out of a set.
     DeleteElements(SetName, Arc<[Interval]>),
     /// Makes an empty chain, or gives an existing one back its policy.
-    PutChain(ChainName, Option<Hook>),
+    AddChain(ChainName, Option<HookSpec>),
     /// Takes all rules out of a chain.
     FlushChain(ChainName),
     /// Takes a chain away.
@@ -72,7 +72,7 @@ fn write(change: &Change, table: TableName, f: &mut fmt::Formatter<'_>) -> fmt::
         writeln!(f, "{verb} element inet {table} {name} {{\n{lines}}}")
     };
     match change {
-        Change::PutTable(flags) => {
+        Change::AddTable(flags) => {
             let flags = if flags.0 == 0 { String::new() } else { format!("flags {flags}; ") };
             writeln!(f, "add table inet {table} {{ {flags}comment \"{TABLE_COMMENT}\"; }}")
         }
@@ -87,7 +87,7 @@ fn write(change: &Change, table: TableName, f: &mut fmt::Formatter<'_>) -> fmt::
         Change::DeleteSet(name) => writeln!(f, "delete set inet {table} {name}"),
         Change::AddElements(name, list) => elements(f, "add", name, list),
         Change::DeleteElements(name, list) => elements(f, "delete", name, list),
-        Change::PutChain(name, hook) => {
+        Change::AddChain(name, hook) => {
             let hook = hook.map_or(String::new(), |hook| {
                 format!("type nat hook postrouting priority {}; policy accept; ", hook.priority)
             });

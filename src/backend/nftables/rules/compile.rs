@@ -3,9 +3,12 @@
 use super::interval::Interval;
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
-use super::table::{Chain, Hook, Set, Table, TableFlags};
+use super::table::{Chain, HookSpec, Set, Table, TableFlags};
 use crate::policy::{Family, Prefix};
-use crate::ruleset::{self, CidrList, Dialect, Effect, JumpPosition, Match, RuleStep, Ruleset, Test, lower};
+use crate::ruleset::{
+    Chains, CidrList, Dialect, Effect, Hook, JumpPosition, LoweredChain, LoweredRule, Match, RuleStep, Ruleset, Test,
+    lower,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -18,7 +21,7 @@ pub struct FamilyTable {
     /// The family.
     pub family: Family,
     /// Where base chains lead to it, and their priorities.
-    pub hooks: Vec<(ruleset::Hook, i32)>,
+    pub hooks: Vec<(Hook, i32)>,
     /// The chains, without base chains.
     pub chains: Vec<Chain>,
     /// The sets.
@@ -28,9 +31,9 @@ pub struct FamilyTable {
 impl FamilyTable {
     /// A table that holds this and nothing else.
     pub fn standalone(self, flags: TableFlags) -> Table {
-        let base = |(hook, priority): &(ruleset::Hook, i32)| Chain {
+        let base = |(hook, priority): &(Hook, i32)| Chain {
             name: ChainName::Base(*hook),
-            hook: Some(Hook { priority: *priority, accepts: true }),
+            hook: Some(HookSpec { priority: *priority, accepts: true }),
             rules: vec![dispatch(*hook, self.family)],
         };
         let chains = self.hooks.iter().map(base).chain(self.chains.iter().cloned()).collect();
@@ -65,7 +68,7 @@ impl IntervalCache {
 }
 
 /// The rule of a base chain that sends a family to its own chain.
-pub fn dispatch(hook: ruleset::Hook, family: Family) -> Rule {
+pub fn dispatch(hook: Hook, family: Family) -> Rule {
     let matches = std::iter::once(Match::is(Test::Family(family))).chain(hook.when());
     Rule::new(matches.collect(), Effect::Goto(ChainName::first(family)), &format!("{family} that leaves the host"))
 }
@@ -80,8 +83,8 @@ fn priority(position: JumpPosition) -> i32 {
 
 /// The objects that a ruleset asks for.
 pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
-    let ruleset::Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
-    let chain = |chain: ruleset::Chain| Chain {
+    let Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
+    let chain = |chain: LoweredChain| Chain {
         name: ChainName::Of(family, chain.id),
         hook: None,
         rules: chain.rules.into_iter().map(|rule| translate(rule, family)).collect(),
@@ -98,7 +101,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     }
 }
 
-fn translate(rule: ruleset::Rule, family: Family) -> Rule {
+fn translate(rule: LoweredRule, family: Family) -> Rule {
     let when = rule.when.into_iter().map(|one| one.rename(|list| SetName::new(list, family)));
     Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id.step))
 }

@@ -97,10 +97,10 @@ fn emptied(there: &Chain, target: &Chain, format: u32) -> Vec<String> {
 /// What was wrong, so that this change is needed; `None` when another change tells it.
 fn word(change: &Change, changes: &[&Change], there: &Table, target: &Table) -> Option<String> {
     Some(match change {
-        Change::PutTable(flags) if flags.has(TableFlags::OWNER) && !there.flags.has(TableFlags::OWNER) => {
+        Change::AddTable(flags) if flags.has(TableFlags::OWNER) && !there.flags.has(TableFlags::OWNER) => {
             format!("table inet {TABLE} has no owner")
         }
-        Change::PutTable(_) => format!("table inet {TABLE} is dormant"),
+        Change::AddTable(_) => format!("table inet {TABLE} is dormant"),
         Change::AddSet(name) => {
             match name.both().into_iter().find(|name| there.uses(*name) && there.set(*name).is_some()) {
                 Some(old) => {
@@ -122,7 +122,7 @@ fn word(change: &Change, changes: &[&Change], there: &Table, target: &Table) -> 
             there.set(*name)?.elements.as_ref()?;
             format!("set {name} lacks {}", count(elements.len(), "element"))
         }
-        Change::PutChain(name, hook) => match (there.chain(*name).and_then(|chain| chain.hook), hook) {
+        Change::AddChain(name, hook) => match (there.chain(*name).and_then(|chain| chain.hook), hook) {
             (Some(old), Some(new)) if old.priority != new.priority => {
                 format!("chain {name} has priority {} and should have {}", old.priority, new.priority)
             }
@@ -134,7 +134,7 @@ fn word(change: &Change, changes: &[&Change], there: &Table, target: &Table) -> 
         Change::DeleteStranger(one) => format!("{one} is not of this version"),
         Change::AddRule(name, _) => {
             let told = |change: &&Change| match change {
-                Change::FlushChain(other) | Change::PutChain(other, _) => other == name,
+                Change::FlushChain(other) | Change::AddChain(other, _) => other == name,
                 _ => false,
             };
             if changes.iter().any(told) {

@@ -50,8 +50,8 @@ pub fn undo(observed: &Tables, done: &[Transaction], rest: &[Transaction]) -> Ve
     let has = |transactions: &[Transaction], table: TableName, wanted: fn(&Change) -> bool| {
         transactions.iter().filter(|one| one.table == table).flat_map(|one| &one.changes).any(wanted)
     };
-    let judges = |change: &Change| matches!(change, Change::PutChain(..) | Change::FlushChain(_) | Change::AddRule(..));
-    let puts = |change: &Change| matches!(change, Change::PutTable(_));
+    let judges = |change: &Change| matches!(change, Change::AddChain(..) | Change::FlushChain(_) | Change::AddRule(..));
+    let puts = |change: &Change| matches!(change, Change::AddTable(_));
     let guards = |change: &Change| *change == Change::PutGuard;
     let unguard = || only(TableName::Main, Change::DeleteGuard);
     if !has(rest, TableName::Main, judges) {
@@ -87,7 +87,7 @@ fn only(table: TableName, change: Change) -> Transaction {
 /// A table from nothing; `first` is what has to go in the same moment.
 fn build(table: TableName, target: &Table, first: Vec<Change>, guarded: bool) -> Vec<Transaction> {
     let mut filling = Filling::new(table, first);
-    filling.push(Change::PutTable(target.flags));
+    filling.push(Change::AddTable(target.flags));
     target.sets.iter().for_each(|set| filling.set(None, set));
     filling.come_into_force(rules_and_chains(&Table::empty(target.flags), target), guarded)
 }
@@ -117,7 +117,7 @@ fn amend(there: &Table, target: &Table, guarded: bool) -> Vec<Transaction> {
     let mut plan = Vec::new();
     if awake(there.flags) != awake(target.flags) {
         let flags = TableFlags(target.flags.0 | there.flags.0 & TableFlags::DORMANT);
-        plan.push(only(TableName::Main, Change::PutTable(flags)));
+        plan.push(only(TableName::Main, Change::AddTable(flags)));
     }
     let mut filling = Filling::new(TableName::Main, Vec::new());
     let mut in_use = Filling::new(TableName::Main, Vec::new());
@@ -128,7 +128,7 @@ fn amend(there: &Table, target: &Table, guarded: bool) -> Vec<Transaction> {
     }
     if !there.is_in_force() {
         plan.extend(filling.come_into_force(rules_and_chains(there, target), guarded && !sleeps));
-        plan.extend(sleeps.then(|| only(TableName::Main, Change::PutTable(target.flags))));
+        plan.extend(sleeps.then(|| only(TableName::Main, Change::AddTable(target.flags))));
         return plan;
     }
     plan.extend(filling.finish());
@@ -152,10 +152,10 @@ fn rules_and_chains(there: &Table, target: &Table) -> Vec<Change> {
         match old {
             Some(old) if needs_new_chain(old, chain) => {
                 deleted.push(Change::DeleteChain(chain.name));
-                put.push(Change::PutChain(chain.name, chain.hook));
+                put.push(Change::AddChain(chain.name, chain.hook));
             }
             Some(old) if old.hook == chain.hook => {}
-            _ => put.push(Change::PutChain(chain.name, chain.hook)),
+            _ => put.push(Change::AddChain(chain.name, chain.hook)),
         }
         let kept = old.filter(|old| !needs_new_chain(old, chain)).map_or(&[][..], |old| &old.rules);
         let missing = chain.rules.strip_prefix(kept).unwrap_or_else(|| {
@@ -492,7 +492,7 @@ mod tests {
         let mut there = with(&policy);
         ours(&mut there).flags = TableFlags(TableFlags::PERSIST);
         let adopted = transactions(&there, &wanted(&policy, &there, TableFlags::PERSISTENT), true);
-        assert_eq!(adopted, [only(TableName::Main, Change::PutTable(TableFlags::PERSISTENT))]);
+        assert_eq!(adopted, [only(TableName::Main, Change::AddTable(TableFlags::PERSISTENT))]);
         let anew = transactions(&there, &wanted(&policy, &there, PLAIN), true);
         let tables: Vec<_> = anew.iter().map(|transaction| transaction.table).collect();
         let (main, stand_in) = (TableName::Main, TableName::StandIn);

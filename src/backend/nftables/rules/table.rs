@@ -157,14 +157,14 @@ pub struct Chain {
     /// Its name.
     pub name: ChainName,
     /// Its place in the packet path; base chains have one.
-    pub hook: Option<Hook>,
+    pub hook: Option<HookSpec>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
 
 /// The place of the base chain: type nat, hook postrouting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hook {
+pub struct HookSpec {
     /// Lower runs first.
     pub priority: i32,
     /// The policy is accept, not drop.

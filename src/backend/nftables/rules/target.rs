@@ -5,7 +5,7 @@ use super::interval::{Difference, Interval};
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::stranger::Stranger;
-use super::table::{self, Chain, FORMAT, Set, Table, TableFlags, rename};
+use super::table::{Chain, FORMAT, HookSpec, Set, Table, TableFlags, rename};
 use crate::policy::Family;
 use crate::ruleset::Hook;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ fn base_chain(hook: Hook, there: &Table, part: Option<&FamilyTable>, kept: &Kept
             rules.push(rule.clone());
         }
     }
-    Some(Chain { name, hook: Some(table::Hook { priority, accepts: true }), rules })
+    Some(Chain { name, hook: Some(HookSpec { priority, accepts: true }), rules })
 }
 
 /// What there is of the family that is not planned for.

@@ -8,7 +8,7 @@ use crate::backend::nftables::rules::interval::{self, Bound, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
 use crate::backend::nftables::rules::rule::{Rule, shown};
 use crate::backend::nftables::rules::stranger::Stranger;
-use crate::backend::nftables::rules::table::{FORMAT, Hook, TABLE_COMMENT, TableFlags};
+use crate::backend::nftables::rules::table::{FORMAT, HookSpec, TABLE_COMMENT, TableFlags};
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Batch, Refusal};
 
@@ -87,7 +87,7 @@ fn write_change(table: TableName, change: &Change, number: usize, batch: &mut Ba
         });
     };
     match change {
-        Change::PutTable(flags) => {
+        Change::AddTable(flags) => {
             // A stand-in is made and never taken over.
             let exclusive = if table == TableName::StandIn { libc::NLM_F_EXCL } else { 0 };
             push(libc::NFT_MSG_NEWTABLE, create | exclusive, &|writer| table_body(writer, *flags));
@@ -105,7 +105,7 @@ fn write_change(table: TableName, change: &Change, number: usize, batch: &mut Ba
         Change::DeleteElements(name, list) => {
             return elements(batch, libc::NFT_MSG_DELSETELEM, 0, table, *name, list);
         }
-        Change::PutChain(name, hook) => push(libc::NFT_MSG_NEWCHAIN, create, &|writer| chain(writer, *name, *hook)),
+        Change::AddChain(name, hook) => push(libc::NFT_MSG_NEWCHAIN, create, &|writer| chain(writer, *name, *hook)),
         Change::FlushChain(name) => {
             push(libc::NFT_MSG_DELRULE, 0, &|writer| writer.text(RULE_CHAIN, &name.to_string()))
         }
@@ -165,7 +165,7 @@ fn rule(writer: &mut Writer, rule: &Rule) {
     }
 }
 
-fn chain(writer: &mut Writer, name: ChainName, hook: Option<Hook>) {
+fn chain(writer: &mut Writer, name: ChainName, hook: Option<HookSpec>) {
     writer.text(CHAIN_NAME, &name.to_string());
     if let Some(hook) = hook {
         base_chain(writer, "nat", POSTROUTING, hook.priority);
@@ -258,14 +258,14 @@ pub fn is_late(refusal: &Refusal) -> bool {
 /// A change in few words, however many elements it has.
 fn describe(change: &Change) -> String {
     match change {
-        Change::PutTable(_) => "to make the table".to_owned(),
+        Change::AddTable(_) => "to make the table".to_owned(),
         Change::DeleteTable => "to delete the table".to_owned(),
         Change::AddSet(name) => format!("set {name}"),
         Change::FlushSet(name) => format!("to empty set {name}"),
         Change::DeleteSet(name) => format!("to delete set {name}"),
         Change::AddElements(name, list) => format!("{} new elements of set {name}", list.len()),
         Change::DeleteElements(name, list) => format!("to delete {} elements of set {name}", list.len()),
-        Change::PutChain(name, _) => format!("chain {name}"),
+        Change::AddChain(name, _) => format!("chain {name}"),
         Change::FlushChain(name) => format!("to empty chain {name}"),
         Change::DeleteChain(name) => format!("to delete chain {name}"),
         Change::AddRule(name, rule) => format!("the rule '{rule}' of chain {name}"),
@@ -283,10 +283,10 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
         (Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOBUFS), _) => (ErrorKind::Busy, None),
         (Some(libc::EPERM), None) => (ErrorKind::Permission, Some("CAP_NET_ADMIN is missing")),
         (Some(libc::EPERM), Some(_)) => (ErrorKind::Refused, Some("the table is owned by another live process")),
-        (Some(libc::EOPNOTSUPP | libc::EINVAL), Some(Change::PutTable(flags))) if flags.0 != 0 => {
+        (Some(libc::EOPNOTSUPP | libc::EINVAL), Some(Change::AddTable(flags))) if flags.0 != 0 => {
             (ErrorKind::Unsupported, Some("tableOwner: persist needs Linux 6.9"))
         }
-        (Some(libc::ENOENT | libc::EOPNOTSUPP), Some(Change::PutChain(_, Some(_)))) => {
+        (Some(libc::ENOENT | libc::EOPNOTSUPP), Some(Change::AddChain(_, Some(_)))) => {
             (ErrorKind::Unsupported, Some("nat chains of the inet family need Linux 5.2 and the module nft_chain_nat"))
         }
         (Some(libc::ENOENT | libc::EOPNOTSUPP), Some(Change::AddRule(..))) => {
@@ -296,7 +296,7 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
             (ErrorKind::Unsupported, Some("this kernel has no interval sets"))
         }
         (Some(libc::EINVAL), None) => (ErrorKind::Unsupported, Some("this kernel has no nf_tables")),
-        (Some(libc::EEXIST), Some(Change::PutTable(_))) => {
+        (Some(libc::EEXIST), Some(Change::AddTable(_))) => {
             (ErrorKind::Foreign, Some("another program has a table of that name"))
         }
         (Some(libc::EEXIST), Some(Change::AddElements(..))) => (ErrorKind::Refused, Some("elements overlap")),
@@ -332,10 +332,10 @@ mod tests {
     #[test]
     fn a_refusal_names_the_object_and_its_kind() {
         let rule = Rule::new(Vec::new(), Effect::Return, "a reason");
-        let hook = Some(Hook { priority: 150, accepts: true });
+        let hook = Some(HookSpec { priority: 150, accepts: true });
         let changes = [
-            Change::PutTable(TableFlags::PERSISTENT),
-            Change::PutChain(ChainName::POSTROUTING, hook),
+            Change::AddTable(TableFlags::PERSISTENT),
+            Change::AddChain(ChainName::POSTROUTING, hook),
             Change::AddRule(ChainName::first(Family::V4), rule),
             Change::AddElements(SET, [Interval { first: 1, last: 2 }].into()),
         ];

@@ -147,67 +147,60 @@ impl Expression {
         });
     }
 
-    fn write_data(&self, writer: &mut Writer) {
+    /// Its attributes that are numbers: what is read must have them all.
+    fn numbers(&self) -> Vec<(u16, u32)> {
         let register = Register::One.number();
         match self {
-            Expression::Meta(key) => write_numbers(writer, &[(meta::KEY, *key), (meta::DREG, register)]),
-            Expression::Payload { base, offset, length } => write_numbers(
-                writer,
-                &[
-                    (payload::DREG, register),
-                    (payload::BASE, base.number()),
-                    (payload::OFFSET, *offset),
-                    (payload::LENGTH, *length),
-                ],
-            ),
+            Expression::Meta(key) => vec![(meta::KEY, *key), (meta::DREG, register)],
+            Expression::Payload { base, offset, length } => vec![
+                (payload::DREG, register),
+                (payload::BASE, base.number()),
+                (payload::OFFSET, *offset),
+                (payload::LENGTH, *length),
+            ],
             Expression::FibType(flags) => {
-                write_numbers(writer, &[(fib::FLAGS, *flags), (fib::RESULT, fib::ADDRTYPE), (fib::DREG, register)]);
+                vec![(fib::FLAGS, *flags), (fib::RESULT, fib::ADDRTYPE), (fib::DREG, register)]
             }
-            Expression::Random(below) => write_numbers(
-                writer,
-                &[
-                    (numgen::DREG, register),
-                    (numgen::MODULUS, *below),
-                    (numgen::TYPE, libc::NFT_NG_RANDOM as u32),
-                    (numgen::OFFSET, 0),
-                ],
-            ),
-            Expression::HostToNetwork => write_numbers(
-                writer,
-                &[
-                    (byteorder::SREG, register),
-                    (byteorder::DREG, register),
-                    (byteorder::OPERATION, libc::NFT_BYTEORDER_HTON as u32),
-                    (byteorder::LENGTH, 4),
-                    (byteorder::SIZE, 4),
-                ],
-            ),
+            Expression::Random(below) => vec![
+                (numgen::DREG, register),
+                (numgen::MODULUS, *below),
+                (numgen::TYPE, libc::NFT_NG_RANDOM as u32),
+                (numgen::OFFSET, 0),
+            ],
+            Expression::HostToNetwork => vec![
+                (byteorder::SREG, register),
+                (byteorder::DREG, register),
+                (byteorder::OPERATION, libc::NFT_BYTEORDER_HTON as u32),
+                (byteorder::LENGTH, 4),
+                (byteorder::SIZE, 4),
+            ],
             Expression::Mask(mask) => {
-                let length = mask.len() as u32;
-                write_numbers(
-                    writer,
-                    &[(bitwise::SREG, register), (bitwise::DREG, register), (bitwise::LENGTH, length)],
-                );
+                vec![(bitwise::SREG, register), (bitwise::DREG, register), (bitwise::LENGTH, mask.len() as u32)]
+            }
+            Expression::Compare(comparison, _) => vec![(cmp::SREG, register), (cmp::OPERATION, comparison.number())],
+            Expression::Lookup(..) => vec![(lookup::SREG, register)],
+            Expression::Load(into, _) => vec![(immediate::DREG, into.number())],
+            Expression::Verdict(..) => vec![(immediate::DREG, libc::NFT_REG_VERDICT as u32)],
+            Expression::Masquerade { .. } | Expression::Counter(_) | Expression::Unknown(_) => Vec::new(),
+        }
+    }
+
+    fn write_data(&self, writer: &mut Writer) {
+        self.numbers().into_iter().for_each(|(kind, number)| writer.be32(kind, number));
+        match self {
+            Expression::Mask(mask) => {
                 write_value(writer, bitwise::MASK, mask);
                 write_value(writer, bitwise::XOR, &vec![0; mask.len()]);
             }
-            Expression::Compare(comparison, value) => {
-                write_numbers(writer, &[(cmp::SREG, register), (cmp::OPERATION, comparison.number())]);
-                write_value(writer, cmp::DATA, value);
-            }
+            Expression::Compare(_, value) => write_value(writer, cmp::DATA, value),
             Expression::Lookup(set, inverted) => {
                 writer.text(lookup::SET, set);
-                writer.be32(lookup::SREG, register);
                 if *inverted {
                     writer.be32(lookup::FLAGS, libc::NFT_LOOKUP_F_INV as u32);
                 }
             }
-            Expression::Load(into, value) => {
-                writer.be32(immediate::DREG, into.number());
-                write_value(writer, immediate::DATA, value);
-            }
+            Expression::Load(_, value) => write_value(writer, immediate::DATA, value),
             Expression::Verdict(code, chain) => {
-                writer.be32(immediate::DREG, libc::NFT_REG_VERDICT as u32);
                 writer.nest(immediate::DATA, |writer| {
                     writer.nest(DATA_VERDICT, |writer| {
                         writer.be32(verdict::CODE, *code as u32);
@@ -228,7 +221,13 @@ impl Expression {
                     }
                 }
             }
-            Expression::Counter(_) | Expression::Unknown(_) => {}
+            Expression::Meta(_)
+            | Expression::Payload { .. }
+            | Expression::FibType(_)
+            | Expression::Random(_)
+            | Expression::HostToNetwork
+            | Expression::Counter(_)
+            | Expression::Unknown(_) => {}
         }
     }
 
@@ -244,12 +243,6 @@ impl Expression {
             None => Fields::default(),
         };
         Ok(read_known(&name, &data)?.unwrap_or(Expression::Unknown(name)))
-    }
-}
-
-fn write_numbers(writer: &mut Writer, numbers: &[(u16, u32)]) {
-    for (kind, number) in numbers {
-        writer.be32(*kind, *number);
     }
 }
 
@@ -301,35 +294,20 @@ impl<'a> Fields<'a> {
 
 /// Reads an expression of a kind that we write; `None` when it is not as we would write it.
 fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
-    let register = Register::One.number();
-    Ok(match name {
-        "meta" if data.say(&[(meta::DREG, register)])? => data.number(meta::KEY)?.map(Expression::Meta),
-        "payload" if data.say(&[(payload::DREG, register)])? => read_payload(data)?,
-        "fib" if data.say(&[(fib::DREG, register), (fib::RESULT, fib::ADDRTYPE)])? => {
-            data.number(fib::FLAGS)?.map(Expression::FibType)
-        }
-        "numgen" if data.say(&[(numgen::DREG, register), (numgen::TYPE, libc::NFT_NG_RANDOM as u32)])? => {
-            let from_zero = data.number(numgen::OFFSET)?.unwrap_or(0) == 0;
-            data.number(numgen::MODULUS)?.filter(|_| from_zero).map(Expression::Random)
-        }
-        "byteorder" => {
-            let wanted = [
-                (byteorder::SREG, register),
-                (byteorder::DREG, register),
-                (byteorder::OPERATION, libc::NFT_BYTEORDER_HTON as u32),
-                (byteorder::LENGTH, 4),
-                (byteorder::SIZE, 4),
-            ];
-            data.say(&wanted)?.then_some(Expression::HostToNetwork)
-        }
-        "bitwise" if data.say(&[(bitwise::SREG, register), (bitwise::DREG, register)])? => read_mask(data)?,
-        "cmp" if data.say(&[(cmp::SREG, register)])? => {
+    let known = match name {
+        "meta" => data.number(meta::KEY)?.map(Expression::Meta),
+        "payload" => read_payload(data)?,
+        "fib" => data.number(fib::FLAGS)?.map(Expression::FibType),
+        "numgen" => data.number(numgen::MODULUS)?.map(Expression::Random),
+        "byteorder" => Some(Expression::HostToNetwork),
+        "bitwise" => read_mask(data)?,
+        "cmp" => {
             let operation = data.number(cmp::OPERATION)?;
             let known = [Comparison::Equal, Comparison::NotEqual, Comparison::Less];
             let comparison = known.into_iter().find(|known| Some(known.number()) == operation);
             comparison.zip(data.value(cmp::DATA)?).map(|(comparison, value)| Expression::Compare(comparison, value))
         }
-        "lookup" if data.say(&[(lookup::SREG, register)])? => {
+        "lookup" => {
             let inverted = data.number(lookup::FLAGS)?.unwrap_or(0) == libc::NFT_LOOKUP_F_INV as u32;
             data.get(lookup::SET).map(|set| Expression::Lookup(set.text(), inverted))
         }
@@ -340,7 +318,11 @@ fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malfo
         }
         "masq" => read_masquerade(data)?,
         _ => None,
-    })
+    };
+    match known {
+        Some(known) if data.say(&known.numbers())? => Ok(Some(known)),
+        _ => Ok(None),
+    }
 }
 
 fn read_payload(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {

@@ -1,6 +1,8 @@
 //! The command line: types only. Values of configuration keys stay raw text here and are judged by
 //! [`crate::config::parse`], with the same words as the files.
 
+#![forbid(unsafe_code)]
+
 use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
 use crate::policy::{InterfacePattern, InterfacePatternError, Protocol};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
@@ -31,13 +33,12 @@ pub struct Cli {
     pub command: Option<Subcommands>,
 }
 
-/// `--config` and `--config-dir`.
 #[derive(Debug, Clone, Args)]
 pub struct Places {
     /// The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent].
     ///
-    /// YAML, JSON or TOML, by its extension, or by its text where that says nothing. With a file named here, no directory of further files is read unless
-    /// --config-dir names one or the file is one of the two default ones.
+    /// YAML, JSON or TOML, by its extension, or by its content if the extension says nothing. With a file named here, config.d is not read unless
+    /// --config-dir is given or the file is one of the two default ones.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d].
@@ -51,36 +52,34 @@ impl From<Places> for Locations {
     }
 }
 
-/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Subcommands {
     /// Run the service.
     #[command(after_help = "Example: ip-masq-agent run --once --config ./config.yaml")]
     Run(RunArgs),
-    /// Judge the configuration: quiet and exit status 0 when it is good, diagnostics and 78 when not.
+    /// Validate the configuration. Prints nothing and exits 0 if it is valid, otherwise prints every error and exits 78.
     #[command(after_help = "Example: ip-masq-agent check --host")]
     Check(CheckArgs),
-    /// Ask the running service to read its configuration again, and wait for its answer.
+    /// Make the running service re-read its configuration, and wait until it is applied or refused.
     #[command(after_help = "Example: systemctl reload ip-masq-agent, which calls this")]
     Reload,
     /// Print the rules of the configuration as text. Needs no privileges.
     #[command(after_help = "Example: ip-masq-agent render --backend nftables")]
     Render,
-    /// Compare the rules of the configuration with the kernel's: exit status 0 equal, 1 different, 3 can't tell.
+    /// Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can't tell.
     #[command(after_help = "Example: ip-masq-agent diff && echo in sync")]
     Diff,
-    /// Say what happens to traffic to an address, which step decides, and which line put it there.
+    /// Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from.
     #[command(after_help = "Example: ip-masq-agent explain 10.1.2.3 198.51.100.7 --from 192.168.1.20 --out eth0")]
     Explain(ExplainArgs),
-    /// Say how the running service is doing: exit status 0 healthy, 1 degraded, 3 not running.
+    /// Show the state of the running service. Exits 0 if it is healthy, 1 if degraded, 3 if it is not running.
     #[command(after_help = "Example: ip-masq-agent status --json")]
     Status(StatusArgs),
-    /// Remove every rule of ours, of every backend and of the Go agents. Refused while the service is running.
+    /// Remove every rule of ip-masq-agent, also of Kubernetes' ip-masq-agent, from every backend. Refused while the service is running.
     #[command(after_help = "Example: systemctl stop ip-masq-agent && ip-masq-agent flush")]
     Flush,
 }
 
-/// Arguments of `run`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct RunArgs {
     /// Apply the configuration, verify it, and exit.
@@ -91,15 +90,13 @@ pub struct RunArgs {
     pub dry_run: bool,
 }
 
-/// Arguments of `check`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct CheckArgs {
-    /// Also say what on this host would make the policy moot or harmful.
+    /// Also report problems on this host that would stop the policy from working.
     #[arg(long)]
     pub host: bool,
 }
 
-/// Arguments of `explain`.
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
     /// Destination addresses.
@@ -123,13 +120,13 @@ pub struct ExplainArgs {
 fn address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_: AddrParseError| match text.split_once('/') {
         Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
-            format!("an address, not a network; write '{address}'")
+            format!("expected an address, not a network; write '{address}'")
         }
         _ => "not an IPv4 or IPv6 address".to_owned(),
     })?;
     match address.to_canonical() {
         canonical if canonical == address => Ok(address),
-        canonical => Err(format!("no packet has an IPv4 address written as IPv6; write '{canonical}'")),
+        canonical => Err(format!("this is an IPv4 address written as IPv6; write '{canonical}'")),
     }
 }
 
@@ -137,12 +134,11 @@ fn address(text: &str) -> Result<IpAddr, String> {
 fn interface(text: &str) -> Result<String, String> {
     let pattern: InterfacePattern = text.parse().map_err(|error: InterfacePatternError| error.to_string())?;
     if pattern.negated || pattern.prefix {
-        return Err("a flow leaves through one interface; name it".to_owned());
+        return Err("expected the name of one interface, without '!' or '+'".to_owned());
     }
     Ok(pattern.name)
 }
 
-/// Arguments of `status`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct StatusArgs {
     /// Answer in JSON.
@@ -194,7 +190,7 @@ fn key_flag(info: &'static KeyInfo) -> Arg {
         .long(&*info.flag)
         .value_name(info.kind.placeholder())
         .help(format!("{}{words}{default}", info.help))
-        .help_heading("Configuration keys (a flag beats the files; lists repeat or take commas)")
+        .help_heading("Configuration keys (a flag overrides the files; repeat the flag of a list, or use commas)")
         .hide_short_help(true)
         .global(true);
     match info.kind {

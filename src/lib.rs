@@ -9,16 +9,17 @@
 //!         Agent: is the kernel what we want?  ◀──────────────  observed state
 //! ```
 //!
-//! | room | what is in it | may it do IO? |
-//! |---|---|---|
-//! | [`policy`] | what happens to a flow, and which line of which file says so | no |
-//! | [`ruleset`] | the policy of one family as an ordered list of statements, no backend's words in it | no |
-//! | [`config`] | files and flags → policy and settings, with errors as `file:line:column` | reads files |
-//! | [`backend`] | a ruleset rendered, planned against what the kernel holds, committed | yes |
-//! | [`agent`] | what to do when something happens, and when to do the next thing | no |
-//! | [`host`] | the edge: poll loop, child processes, systemd, journal, control socket, state files | yes |
-//! | [`command`] | one subcommand each | yes |
-//! | [`text`] | what others named, as it may be shown | no |
+//! | room | what is in it | imports | may it do IO? |
+//! |---|---|---|---|
+//! | [`text`] | what others named, as it may be shown | | no |
+//! | [`policy`] | what happens to a flow, and which line of which file says so | | no |
+//! | [`ruleset`] | the policy of one family as rules, no backend's words in it | policy | no |
+//! | [`sys`] | what backends stand on: netlink, x_tables, child processes, inotify, signals | policy | yes |
+//! | [`config`] | files and flags → policy and settings, with errors as `file:line:column` | policy, ruleset, text | reads files |
+//! | [`backend`] | a ruleset rendered, planned against what the kernel holds, committed | config, policy, ruleset, sys | yes |
+//! | [`agent`] | what to do when something happens, and when to do the next thing | backend, config, policy, ruleset, text | no |
+//! | [`service`] | what carries the agent out: poll loop, enforcer, systemd, journal, control socket, state files | all above | yes |
+//! | [`command`], [`cli`] | one subcommand each, and how it is typed | all above | yes |
 //!
 //! The arrows point one way; `tests/layering.rs` holds them there.
 

@@ -6,6 +6,8 @@
 //! [`crate::agent::Report`] and [`crate::agent::ReloadAnswer`], STATUS= in [`crate::service::notify`], standard output and
 //! standard error in [`crate::command`]. All of them take one line, and lines only from what is made of lines by us.
 
+#![forbid(unsafe_code)]
+
 use std::borrow::Cow;
 
 /// A character that is seen where it stands. What moves the cursor, changes a terminal's colour or the direction of

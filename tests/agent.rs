@@ -2,13 +2,12 @@
 
 use ip_masq_agent::agent::advice::HostView;
 use ip_masq_agent::agent::{
-    Action, AfterStop, Agent, ChangedBy, Checked, Chosen, Client, Depth, Event, Job, Origin, Outcome, Report, Setup,
-    State,
+    Action, AfterStop, Agent, ChangedBy, Checked, Chosen, Client, Depth, Event, Job, Origin, Outcome, Performer,
+    Report, Setup, State, drive,
 };
 use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Removal};
 use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
 use ip_masq_agent::policy::Family;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +52,9 @@ struct World {
     nothing_left: bool,
     /// What happens after the next family was made right, and cannot wait until all are.
     between: Option<Event>,
+    /// That family was made right.
+    urgent: Vec<Event>,
+    report: Option<Report>,
     /// What was seen, in words.
     seen: Vec<String>,
     reconciled: usize,
@@ -85,6 +87,8 @@ impl World {
             in_the_way: ErrorKind::MissingTool,
             nothing_left: false,
             between: None,
+            urgent: Vec::new(),
+            report: None,
             seen: Vec::new(),
             reconciled: 0,
             writes: 0,
@@ -102,60 +106,8 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        let mut actions: VecDeque<Action> = self.agent.handle(event, self.now).into();
-        while let Some(action) = actions.pop_front() {
-            if self.exit.is_some() {
-                return;
-            }
-            let is_work = matches!(action, Action::Reconcile(..));
-            let result = self.act(action);
-            for event in result.into_iter().chain(self.between.take_if(|_| is_work)) {
-                if matches!(event, Event::Terminate(_)) {
-                    actions.retain(Action::survives_a_stop);
-                }
-                self.agent.handle(event, self.now).into_iter().rev().for_each(|action| actions.push_front(action));
-            }
-        }
-    }
-
-    fn act(&mut self, action: Action) -> Option<Event> {
-        match action {
-            Action::ReadLastGood => Some(Event::LastGoodRead(self.last_good.clone())),
-            Action::ReadConfig => Some(Event::ConfigRead(self.read())),
-            Action::ReadHost => Some(Event::HostRead(HostView::default())),
-            Action::ChooseBackend(_) => {
-                Some(Event::BackendChosen(Ok(Chosen { name: BackendName::IptablesNft, reason: "it works".to_owned() })))
-            }
-            Action::Watch(RuleWatch::Events) => {
-                Some(Event::Watching(if self.watchable { Ok(()) } else { Err("no".to_owned()) }))
-            }
-            Action::Reconcile(family, _) => {
-                self.reconciled += 1;
-                Some(Event::Reconciled(family, self.reconcile(family), self.cost))
-            }
-            Action::Check(depth, _) => Some(Event::Checked(depth, self.check(depth))),
-            Action::SaveLastGood(sources) => {
-                self.saved += 1;
-                self.last_good = Some(sources.to_vec());
-                Some(Event::LastGoodSaved(if self.saveable { Ok(()) } else { Err("full".to_owned()) }))
-            }
-            Action::ReadJob => Some(Event::JobRead(self.job)),
-            Action::ReadAfterStop(families) => {
-                self.seen.push(format!("read after stop {families:?}"));
-                Some(Event::AfterStopRead(AfterStop(Vec::new())))
-            }
-            Action::Flush => {
-                self.seen.push("flush".to_owned());
-                let failure = (!self.flushes.is_empty()).then(|| self.flushes.remove(0));
-                let result = failure.map_or(Ok(Vec::new()), |kind| Err(Error::new(kind, "held")));
-                let (backend, family) = (BackendName::IptablesNft, Family::V4);
-                Some(Event::Flushed(vec![Removal { backend, family, result, notes: Vec::new() }]))
-            }
-            Action::RemoveStrays(..) => Some(Event::StraysRemoved(vec![self.clear()], self.cost)),
-            other => {
-                self.note(other);
-                None
-            }
+        if self.exit.is_none() {
+            self.exit = drive(self, event);
         }
     }
 
@@ -164,7 +116,7 @@ impl World {
             Action::Notify(notification) => self.seen.push(format!("{notification:?}")),
             Action::Log(entry) => self.seen.push(format!("{:?}: {}", entry.kind, entry.message)),
             Action::AnswerReload(_, answer) => self.seen.push(format!("answer {:?}", answer.outcome)),
-            Action::Exit(status) => self.exit = Some(status),
+            Action::AnswerStatus(_, report) => self.report = Some(*report),
             _ => {}
         }
     }
@@ -218,7 +170,7 @@ impl World {
     }
 
     fn stop(&mut self) {
-        self.happen(Event::Terminate(self.now + Duration::from_secs(20)));
+        self.happen(Event::Sigterm(self.now + Duration::from_secs(20)));
     }
 
     /// Lets time pass, with a tick at each deadline.
@@ -245,12 +197,8 @@ impl World {
     }
 
     fn report(&mut self) -> Report {
-        let actions = self.agent.handle(Event::StatusRequested(Client(0)), self.now);
-        let report = actions.into_iter().find_map(|action| match action {
-            Action::AnswerStatus(_, report) => Some(*report),
-            _ => None,
-        });
-        report.unwrap()
+        self.happen(Event::StatusRequested(Client(0)));
+        self.report.take().unwrap()
     }
 
     fn state(&mut self) -> State {
@@ -259,6 +207,63 @@ impl World {
 
     fn warnings(&mut self) -> Vec<String> {
         self.report().warnings
+    }
+}
+
+impl Performer for World {
+    fn agent(&mut self) -> &mut Agent {
+        &mut self.agent
+    }
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn urgent(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.urgent)
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::ReadLastGood => Some(Event::LastGoodRead(Ok(self.last_good.clone()))),
+            Action::ReadConfig(why) => Some(Event::ConfigRead(why, self.read())),
+            Action::ReadHost => Some(Event::HostRead(HostView::default())),
+            Action::ChooseBackend(candidate) => {
+                let (name, setting) = (BackendName::IptablesNft, candidate.config.settings.backend);
+                Some(Event::BackendChosen(candidate, Ok(Chosen { name, setting, reason: "it works".to_owned() })))
+            }
+            Action::Watch(RuleWatch::Events) => {
+                Some(Event::Watching(if self.watchable { Ok(()) } else { Err("no".to_owned()) }))
+            }
+            Action::Reconcile(family, reconciliation) => {
+                self.reconciled += 1;
+                self.urgent.extend(self.between.take());
+                Some(Event::Reconciled(family, reconciliation, self.reconcile(family), self.cost))
+            }
+            Action::Check(depth, _) => Some(Event::Checked(depth, self.check(depth))),
+            Action::SaveLastGood(sources) => {
+                self.saved += 1;
+                self.last_good = Some(sources.to_vec());
+                Some(Event::LastGoodSaved(sources, if self.saveable { Ok(()) } else { Err("full".to_owned()) }))
+            }
+            Action::ReadJob => Some(Event::JobRead(self.job)),
+            Action::ReadAfterStop(families) => {
+                self.seen.push(format!("read after stop {families:?}"));
+                Some(Event::AfterStopRead(AfterStop(Vec::new())))
+            }
+            Action::Flush => {
+                self.seen.push("flush".to_owned());
+                let failure = (!self.flushes.is_empty()).then(|| self.flushes.remove(0));
+                let result = failure.map_or(Ok(Vec::new()), |kind| Err(Error::new(kind, "held")));
+                let (backend, family) = (BackendName::IptablesNft, Family::V4);
+                Some(Event::Flushed(vec![Removal { backend, family, result, notes: Vec::new() }]))
+            }
+            Action::RemoveStrays(_, _, by) => Some(Event::StraysRemoved(by, vec![self.clear()], self.cost)),
+            other => {
+                self.note(other);
+                None
+            }
+        }
     }
 }
 
@@ -277,7 +282,7 @@ fn a_start_says_ready_after_the_kernel_agreed_and_saves_what_it_agreed_to() {
 #[test]
 fn a_stop_between_the_families_of_the_start_removes_what_is_in() {
     let mut world = World::new(Some(BOTH));
-    world.between = Some(Event::Terminate(world.now + Duration::from_secs(20)));
+    world.between = Some(Event::Sigterm(world.now + Duration::from_secs(20)));
     world.happen(Event::Started);
     world.assert_seen(&["Stopping", "flush", "Stopped: stopped; the rules are removed"]);
     assert_eq!((world.exit, world.reconciled), (Some(0), 1));
@@ -286,7 +291,7 @@ fn a_stop_between_the_families_of_the_start_removes_what_is_in() {
 #[test]
 fn a_stop_between_the_families_of_a_reload_answers_who_waits_for_that() {
     let mut world = World::running(BOTH);
-    world.between = Some(Event::Terminate(world.now + Duration::from_secs(20)));
+    world.between = Some(Event::Sigterm(world.now + Duration::from_secs(20)));
     world.happen(Event::ReloadRequested(Client(7)));
     world.assert_seen(&["Reloading", "Stopping", "answer Refused", "flush"]);
     assert_eq!((world.exit, world.count("Ready")), (Some(0), 0));
@@ -392,7 +397,7 @@ fn a_lock_that_was_held_at_a_reload_is_not_waited_for_until_the_next_resync() {
     let mut world = World::running(GOOD);
     world.file = Some(OTHER);
     world.answers = vec![(Family::V4, Err(ErrorKind::Busy)), (Family::V4, Ok(false)), (Family::V4, Ok(true))];
-    world.happen(Event::Hangup);
+    world.happen(Event::Sighup);
     assert_eq!(world.state(), State::Degraded);
     world.pass(Duration::from_secs(2));
     assert_eq!((world.count("Reloaded"), world.state()), (1, State::Ready));
@@ -404,7 +409,7 @@ fn a_configuration_for_which_the_kernel_stays_too_busy_is_tried_less_and_less_of
     world.file = Some(OTHER);
     // What is in force can be verified all the while.
     world.answers = [(Family::V4, Err(ErrorKind::Busy)), (Family::V4, Ok(false))].repeat(1000);
-    world.happen(Event::Hangup);
+    world.happen(Event::Sighup);
     let reconciled = world.reconciled;
     world.pass(Duration::from_secs(50));
     let tries = (world.reconciled - reconciled) / 2;
@@ -416,10 +421,10 @@ fn a_backend_that_has_to_wait_is_warned_of_and_the_way_back_is_not() {
     let mut world = World::running("backend: auto");
     for (file, warnings) in [("backend: nftables", 1), ("backend: iptables-nft", 1), ("backend: iptables-legacy", 2)] {
         world.file = Some(file);
-        world.happen(Event::Hangup);
-        let said = world.seen.iter().filter(|line| line.ends_with("which takes effect at the next restart"));
+        world.happen(Event::Sighup);
+        let said = world.seen.iter().filter(|line| line.ends_with("this takes effect at the next restart"));
         assert_eq!(said.count(), warnings, "{file}");
-        let waits = world.warnings().iter().any(|line| line.ends_with("which takes effect at the next restart"));
+        let waits = world.warnings().iter().any(|line| line.ends_with("this takes effect at the next restart"));
         assert_eq!(waits, file != "backend: iptables-nft", "{file}");
     }
 }
@@ -445,6 +450,57 @@ fn an_edit_during_a_start_that_waits_is_not_undone_by_the_older_text() {
     world.pass(Duration::from_secs(10));
     assert_eq!((world.count("Ready"), world.count("Reloaded"), world.saved), (1, 0, 1));
     assert_eq!(world.last_good.unwrap()[0].text, OTHER);
+}
+
+#[test]
+fn a_reload_while_the_start_waits_reads_the_files_again_once_it_is_done() {
+    for (event, answers) in [(Event::Sighup, 0), (Event::ReloadRequested(Client(4)), 1)] {
+        let mut world = World::new(Some(GOOD));
+        world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 2];
+        world.happen(Event::Started);
+        // Nobody tells of the edit: the file is the target of a link.
+        world.file = Some(OTHER);
+        world.happen(event);
+        assert_eq!(world.count("answer"), 0);
+        world.pass(Duration::from_secs(10));
+        assert_eq!(world.count("answer Applied"), answers);
+        world.assert_seen(&["Applied", "Ready", "Reloading", "Reloaded", "Ready"]);
+        assert_eq!(world.last_good.unwrap()[0].text, OTHER);
+    }
+}
+
+#[test]
+fn who_waits_for_a_reload_while_the_start_fails_is_told() {
+    let mut world = World::new(Some(GOOD));
+    world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 1000];
+    world.happen(Event::Started);
+    world.happen(Event::ReloadRequested(Client(4)));
+    world.pass(Duration::from_secs(61));
+    assert_eq!((world.count("answer Refused"), world.exit), (1, Some(1)));
+}
+
+#[test]
+fn a_tool_that_is_missing_for_a_moment_is_not_missed_until_the_next_resync() {
+    let mut world = World::running("resyncInterval: 24h");
+    world.answers = vec![(Family::V4, Err(ErrorKind::MissingTool)); 3];
+    world.moved = true;
+    world.happen(commit("nft"));
+    assert_eq!(world.state(), State::Degraded);
+    world.answers.push((Family::V4, Ok(true)));
+    world.pass(Duration::from_secs(2));
+    world.assert_seen(&["Degraded", "Recovered: the IPv4 rules are in sync with the configuration again"]);
+    assert_eq!((world.state(), world.writes), (State::Ready, 1));
+}
+
+#[test]
+fn a_tool_that_never_was_there_is_looked_for_at_each_resync_and_no_oftener() {
+    let mut world = World::running(GOOD);
+    world.file = Some(BOTH);
+    world.answers = vec![(Family::V6, Err(ErrorKind::MissingTool)); 1000];
+    world.happen(Event::Sighup);
+    let reconciled = world.reconciled;
+    world.pass(Duration::from_secs(59));
+    assert_eq!((world.reconciled - reconciled, world.state()), (0, State::Degraded));
 }
 
 #[test]
@@ -579,6 +635,18 @@ fn a_program_that_changes_its_own_rules_delays_no_repair_and_costs_a_fiftieth_of
 }
 
 #[test]
+fn a_sysctl_that_is_written_all_the_while_costs_no_more_than_commits_do() {
+    let mut world = World::running(GOOD);
+    let checks = world.checks;
+    for _ in 0..10_000 {
+        world.happen(Event::HostChanged);
+        world.pass(Duration::from_millis(1));
+    }
+    let cost = Duration::from_micros(200) * (world.checks - checks) as u32;
+    assert!((90..=310).contains(&cost.as_millis()), "{cost:?}");
+}
+
+#[test]
 fn a_fight_is_reported_once_repaired_each_time_and_over_after_a_quiet_minute() {
     let mut world = World::running(GOOD);
     for _ in 0..300 {
@@ -589,13 +657,16 @@ fn a_fight_is_reported_once_repaired_each_time_and_over_after_a_quiet_minute() {
     let report = world.report();
     assert_eq!(
         (report.state, report.degraded.as_slice()),
-        (State::Degraded, &["another program keeps changing our IPv4 rules".to_owned()][..],)
+        (State::Degraded, &["another program keeps changing the IPv4 rules".to_owned()][..],)
     );
     assert!(!report.summary.contains("masquerading"), "{}", report.summary);
     assert_eq!(report.last_repair.unwrap().by.as_deref(), Some("firewalld[812]"));
     world.pass(Duration::from_secs(120));
     assert_eq!(
-        (world.count("FightOver: no program has changed our IPv4 rules for a minute; 300"), world.state()),
+        (
+            world.count("FightOver: no program has changed the IPv4 rules for a minute; repairs until then: 300"),
+            world.state()
+        ),
         (1, State::Ready)
     );
 }
@@ -619,13 +690,13 @@ fn rules_that_are_put_where_none_are_wanted_are_removed_and_the_program_is_named
     let mut world = World::running(GOOD);
     world.strays = true;
     world.happen(commit("nft"));
-    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules put there by nft[812] were removed from nftables: it"]);
+    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules added by nft[812] were removed from nftables: it"]);
     world.strays = true;
-    world.happen(Event::Hangup);
+    world.happen(Event::Sighup);
     world.assert_seen(&["clear", "OthersRemoved: IPv4 rules of an earlier run were removed", "Ready"]);
     world.strays = true;
     world.pass(Duration::from_secs(61));
-    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules put there by another program were removed"]);
+    world.assert_seen(&["clear", "OthersRemoved: IPv4 rules added by another program were removed"]);
 }
 
 #[test]
@@ -661,12 +732,12 @@ fn a_stop_waits_for_what_is_in_the_way_and_no_longer_than_systemd_does() {
 fn a_stop_that_has_to_wait_does_and_begins_nothing_else() {
     let mut world = World::new(Some(BOTH));
     world.flushes = vec![ErrorKind::Busy; 3];
-    world.between = Some(Event::Terminate(world.now + Duration::from_secs(20)));
+    world.between = Some(Event::Sigterm(world.now + Duration::from_secs(20)));
     world.happen(Event::Started);
     let told: [Event; 5] = [
         Event::FilesChanged,
         Event::HostChanged,
-        Event::Hangup,
+        Event::Sighup,
         commit("nft"),
         Event::Watching(Err("reading rule events failed".to_owned())),
     ];
@@ -809,7 +880,7 @@ fn a_configuration_that_could_not_be_saved_is_mentioned_once_and_saved_when_that
     world.saveable = false;
     world.happen(Event::Started);
     world.file = Some(OTHER);
-    world.happen(Event::Hangup);
+    world.happen(Event::Sighup);
     world.pass(Duration::from_secs(90));
     assert_eq!((world.saved, world.count("StateNotSaved"), world.state()), (3, 1, State::Ready));
     assert_eq!(world.warnings(), ["the last good configuration could not be saved: full"]);
@@ -826,7 +897,7 @@ fn rules_of_an_earlier_run_that_stay_are_said_once_and_tried_again_at_each_resyn
     world.leftover = true;
     world.happen(Event::Started);
     world.pass(Duration::from_secs(190));
-    let warning = "IPv4 rules of an earlier run or of a Go agent are still in nftables and act beside ours: held";
+    let warning = "IPv4 rules of an earlier run or of Kubernetes' ip-masq-agent are still in nftables and act in addition to the configured ones: held";
     assert_eq!((world.count("clear"), world.count(&format!("Warning: {warning}"))), (4, 1));
     assert_eq!((world.report().degraded, world.state()), (vec![warning.to_owned()], State::Degraded));
     world.leftover = false;

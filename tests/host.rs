@@ -50,7 +50,7 @@ fn without_any_iptables_auto_takes_nftables_and_says_why() {
     let listing = || host.node.must("/run/real/nft", &["list", "ruleset"]);
     let mut service = host.ready();
     let why = format!("auto: no usable iptables (no program 'iptables' in {PATH})");
-    service.wait_for_log(&format!("using nftables: {why}"));
+    service.wait_for_log(&format!("backend nftables ({why}"));
     let backend = &status(&host)["backend"];
     assert_eq!((backend["name"].as_str(), backend["reason"].as_str()), (Some("nftables"), Some(why.as_str())));
     assert!(listing().contains("table inet ip-masq-agent"), "{}", listing());
@@ -73,8 +73,9 @@ fn rules_of_an_iptables_that_was_uninstalled_are_told_and_go_when_it_is_back() {
         hide(&host, "iptables* ip6tables* xtables* ipset");
         host.configure("resyncInterval: 1s\n");
         let mut service = host.ready();
-        let warning =
-            format!("IPv4 rules of an earlier run or of a Go agent are still in {variant} and act beside ours");
+        let warning = format!(
+            "IPv4 rules of an earlier run or of Kubernetes' ip-masq-agent are still in {variant} and act in addition to the configured ones"
+        );
         service.wait_for_log(&format!("{warning}: no program"));
         let status = host.command(&["status"]);
         assert!(status.code == Some(1) && status.stdout.contains(&warning), "{status:?}");
@@ -102,7 +103,7 @@ fn flush_without_the_programs_that_it_needs_does_not_call_the_kernel_clean() {
         assert_eq!(flushed.stderr.lines().count(), 1, "IPv6 is no concern: {flushed:?}");
         host.node.must("umount", &["/usr/sbin"]);
         assert_eq!(host.command(&["flush"]).code, Some(0));
-        assert_eq!(host.command(&["flush"]).stdout, "nothing of ours was there\n");
+        assert_eq!(host.command(&["flush"]).stdout, "nothing to remove\n");
     }
 }
 
@@ -112,8 +113,8 @@ fn with_both_variants_auto_takes_the_one_that_is_called_iptables() {
     let mut service = host.ready();
     let version = host.node.must("iptables", &["--version"]);
     let variant = if version.contains("nf_tables") { "iptables-nft" } else { "iptables-legacy" };
-    let why = format!("auto: iptables works, it is {variant} here");
-    service.wait_for_log(&format!("using {variant}: {why}"));
+    let why = format!("auto: iptables is installed, variant {variant}");
+    service.wait_for_log(&format!("backend {variant} ({why}"));
     assert_eq!(status(&host)["backend"]["reason"].as_str(), Some(why.as_str()));
     assert_eq!(host.node.must("nft", &["list", "tables", "inet"]), "");
 }
@@ -130,7 +131,7 @@ fn nat_rules_in_a_second_variant_are_warned_about() {
         let said = advised.stdout + &advised.stderr;
         let status = host.command(&["status"]).stdout;
         service.stop();
-        let warning = "iptables-legacy has IPv4 nat rules as well";
+        let warning = "iptables-legacy has IPv4 nat rules too";
         let warned = service.log.iter().any(|line| line.contains(warning));
         assert_eq!(warned, backend != "iptables-legacy", "{backend}: {:#?}", service.log);
         assert_eq!(said.contains(warning), warned, "{backend}: {said}");
@@ -205,7 +206,7 @@ fn a_table_of_our_name_that_is_not_ours_is_refused_and_the_loop_lives() {
     assert!(refused.code == Some(1) && refused.stderr.contains("is not ip-masq-agent's"), "{refused:?}");
     assert!(table(&host).contains("counter packets 0 bytes 0 accept"), "{}", table(&host));
     nft("delete table inet ip-masq-agent\n");
-    service.wait_for_log("the IPv4 rules are as they should be again");
+    service.wait_for_log("the IPv4 rules are in sync with the configuration again");
     assert_eq!(host.command(&["status"]).code, Some(0));
 }
 

@@ -1,96 +1,402 @@
-//! The arrows between the rooms point one way.
+//! The arrows between the rooms point one way. What is read here are the imports and paths of every line of the product,
+//! as the compiler's own grammar has them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use syn::visit::{self, Visit};
 
-fn sources(room: &str) -> Vec<(PathBuf, String)> {
+/// Every room of `src`, and what it may import. A folder inside a room has a row of its own where it may do less.
+const ROOMS: &[Room] = &[
+    Room { name: "text", may_import: &[], pure: true },
+    Room { name: "policy", may_import: &[], pure: true },
+    Room { name: "ruleset", may_import: &["policy"], pure: true },
+    Room { name: "sys", may_import: &["policy"], pure: false },
+    Room { name: "sys::listing", may_import: &["sys::nfnetlink::message"], pure: true },
+    Room { name: "config", may_import: &["policy", "ruleset", "text"], pure: false },
+    Room { name: "backend", may_import: &["config", "policy", "ruleset", "sys"], pure: false },
+    Room {
+        name: "backend::iptables::rules",
+        may_import: &["backend::drift", "policy", "ruleset", "sys::nfnetlink::ipset"],
+        pure: true,
+    },
+    Room { name: "backend::nftables::rules", may_import: &["backend::drift", "policy", "ruleset"], pure: true },
+    Room {
+        name: "backend::nftables::wire",
+        may_import: &["backend::error", "backend::nftables::rules", "policy", "ruleset", "sys::nfnetlink"],
+        pure: true,
+    },
+    Room { name: "agent", may_import: &["backend", "config", "policy", "ruleset", "text"], pure: true },
+    Room {
+        name: "service",
+        may_import: &["agent", "backend", "config", "policy", "ruleset", "sys", "text"],
+        pure: false,
+    },
+    Room { name: "cli", may_import: &["config", "policy"], pure: false },
+    Room {
+        name: "command",
+        may_import: &["agent", "backend", "cli", "config", "policy", "ruleset", "service", "sys", "text"],
+        pure: false,
+    },
+    Room { name: "main", may_import: &["cli", "command", "config", "sys::child"], pure: false },
+    Room { name: "lib", may_import: &[], pure: true },
+];
+
+struct Room {
+    name: &'static str,
+    may_import: &'static [&'static str],
+    /// Decides and does nothing: none of [`DOING`].
+    pure: bool,
+}
+
+/// What reads or changes the world.
+const DOING: &[&str] = &[
+    "libc::getpid",
+    "libc::syscall",
+    "nix",
+    "rustix",
+    "signal_hook",
+    "socket2",
+    "std::env",
+    "std::fs",
+    "std::io::stderr",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::os",
+    "std::process",
+    "std::thread",
+    "std::time::Instant::now",
+    "Instant::now",
+    "std::time::SystemTime",
+    "eprint!",
+    "eprintln!",
+    "print!",
+    "println!",
+];
+
+/// What nobody does on purpose.
+const PANICS: &[&str] = &["panic!", "todo!", "unimplemented!", "unreachable!", ".expect"];
+
+/// A path that a file names, and the line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    path: Vec<String>,
+    line: usize,
+}
+
+/// Collects what a file names; what is compiled for tests only is passed over.
+#[derive(Default)]
+struct Reader {
+    /// The module in which the visitor is.
+    here: Vec<String>,
+    named: Vec<Named>,
+}
+
+fn only_for_tests(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.parse_args::<syn::Meta>().is_ok_and(|meta| meta.path().is_ident("test"))
+    })
+}
+
+impl Reader {
+    /// The path from the crate's root, where it is one of ours; as it is written where it is another crate's.
+    fn absolute(&self, mut path: Vec<String>) -> Vec<String> {
+        let mut from = match path.first().map(String::as_str) {
+            Some("crate" | "ip_masq_agent") => Vec::new(),
+            Some("self" | "super") => self.here.clone(),
+            _ => return path,
+        };
+        while let Some(first) =
+            path.first().filter(|word| ["crate", "ip_masq_agent", "self", "super"].contains(&word.as_str()))
+        {
+            if first == "super" {
+                from.pop();
+            }
+            path.remove(0);
+        }
+        ["crate".to_owned()].into_iter().chain(from).chain(path).collect()
+    }
+
+    fn name(&mut self, path: Vec<String>, line: usize) {
+        let path = self.absolute(path);
+        self.named.push(Named { path, line });
+    }
+
+    fn tree(&mut self, before: &[String], tree: &syn::UseTree) {
+        let with = |ident: &syn::Ident| before.iter().cloned().chain([ident.to_string()]).collect::<Vec<_>>();
+        match tree {
+            syn::UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
+            syn::UseTree::Name(name) if name.ident == "self" => {
+                self.name(before.to_vec(), name.ident.span().start().line)
+            }
+            syn::UseTree::Name(name) => self.name(with(&name.ident), name.ident.span().start().line),
+            syn::UseTree::Rename(rename) => self.name(with(&rename.ident), rename.ident.span().start().line),
+            syn::UseTree::Glob(glob) => self.name(before.to_vec(), glob.star_token.spans[0].start().line),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(before, tree)),
+        }
+    }
+
+    /// A macro's tokens are no syntax tree: every path in them counts.
+    fn tokens(&mut self, tokens: proc_macro2::TokenStream) {
+        let (mut path, mut line) = (Vec::new(), 0);
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                proc_macro2::TokenTree::Ident(ident) => {
+                    if colons != 2 {
+                        self.flush(&mut path, line);
+                    }
+                    (line, colons) = (ident.span().start().line, 0);
+                    path.push(ident.to_string());
+                }
+                proc_macro2::TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                proc_macro2::TokenTree::Punct(punct) if punct.as_char() == '$' => {}
+                proc_macro2::TokenTree::Group(group) => {
+                    self.flush(&mut path, line);
+                    self.tokens(group.stream());
+                    colons = 0;
+                }
+                _ => {
+                    self.flush(&mut path, line);
+                    colons = 0;
+                }
+            }
+        }
+        self.flush(&mut path, line);
+    }
+
+    fn flush(&mut self, path: &mut Vec<String>, line: usize) {
+        if path.len() > 1 {
+            self.name(std::mem::take(path), line);
+        }
+        path.clear();
+    }
+}
+
+impl<'a> Visit<'a> for Reader {
+    fn visit_item(&mut self, item: &'a syn::Item) {
+        let attributes = match item {
+            syn::Item::Mod(item) => &item.attrs,
+            syn::Item::Fn(item) => &item.attrs,
+            syn::Item::Use(item) => &item.attrs,
+            syn::Item::Impl(item) => &item.attrs,
+            syn::Item::Struct(item) => &item.attrs,
+            syn::Item::Enum(item) => &item.attrs,
+            syn::Item::Const(item) => &item.attrs,
+            _ => return visit::visit_item(self, item),
+        };
+        if !only_for_tests(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, module: &'a syn::ItemMod) {
+        self.here.push(module.ident.to_string());
+        visit::visit_item_mod(self, module);
+        self.here.pop();
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'a syn::ImplItemFn) {
+        if !only_for_tests(&function.attrs) {
+            visit::visit_impl_item_fn(self, function);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
+        self.tree(&[], &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'a syn::Path) {
+        let words = path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>();
+        if let Some(first) = path.segments.first() {
+            self.name(words, first.ident.span().start().line);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, one: &'a syn::Macro) {
+        if let Some(last) = one.path.segments.last() {
+            self.name(vec![format!("{}!", last.ident)], last.ident.span().start().line);
+        }
+        self.tokens(one.tokens.clone());
+        visit::visit_macro(self, one);
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'a syn::ExprMethodCall) {
+        self.name(vec![format!(".{}", call.method)], call.method.span().start().line);
+        visit::visit_expr_method_call(self, call);
+    }
+}
+
+/// A file of the product.
+struct Source {
+    path: PathBuf,
+    /// The module that it is, without `crate`.
+    module: Vec<String>,
+    named: Vec<Named>,
+    /// The modules that it declares with `#[cfg(test)]`.
+    for_tests: Vec<Vec<String>>,
+}
+
+static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room)];
+    let mut open = vec![root.clone()];
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            // What stands in a test module may do as it likes.
-            let product = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-            found.push((path, product));
+            found.push(source(&root, &path));
         }
     }
-    assert!(!found.is_empty(), "no sources in {room}");
+    let for_tests: Vec<Vec<String>> = found.iter().flat_map(|source| source.for_tests.clone()).collect();
+    found.retain(|source| !for_tests.contains(&source.module));
     found
+});
+
+fn source(root: &Path, path: &Path) -> Source {
+    let relative = path.strip_prefix(root).unwrap().with_extension("");
+    let mut module: Vec<String> = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+    if module.last().is_some_and(|last| last == "mod") {
+        module.pop();
+    }
+    let file = syn::parse_file(&fs::read_to_string(path).unwrap())
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let here = if module == ["lib"] || module == ["main"] { Vec::new() } else { module.clone() };
+    let mut reader = Reader { here, named: Vec::new() };
+    reader.visit_file(&file);
+    let declared = file.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(item) if item.content.is_none() => Some(item),
+        _ => None,
+    });
+    let for_tests = declared.clone().filter(|item| only_for_tests(&item.attrs));
+    let for_tests = for_tests.map(|item| module.iter().cloned().chain([item.ident.to_string()]).collect()).collect();
+    // `use child::x` of a module that is declared here.
+    let children: Vec<String> = declared.map(|item| item.ident.to_string()).collect();
+    for named in &mut reader.named {
+        if named.path.first().is_some_and(|first| children.contains(first)) {
+            let before = ["crate".to_owned()].into_iter().chain(reader.here.iter().cloned());
+            named.path = before.chain(named.path.drain(..)).collect();
+        }
+    }
+    Source { path: path.to_owned(), module, named: reader.named, for_tests }
 }
 
-fn forbid(room: &str, words: &[&str]) {
-    for (path, text) in sources(room) {
-        for word in words {
-            let code = |line: &&str| !line.trim_start().starts_with("//") && line.contains(word);
-            if let Some(line) = text.lines().find(code) {
-                panic!("{}: '{word}' has no business here: {}", path.display(), line.trim());
+/// The room that a module is in: the row with the longest name that it begins with.
+fn room(module: &[String]) -> Option<&'static Room> {
+    let is_in = |room: &&Room| {
+        let name: Vec<&str> = room.name.split("::").collect();
+        module.len() >= name.len() && name.iter().zip(module).all(|(a, b)| a == b)
+    };
+    ROOMS.iter().filter(is_in).max_by_key(|room| room.name.len())
+}
+
+/// What of ours a file names, as module and line: the longest module that is there.
+fn imports<'a>(source: &'a Source, modules: &'a BTreeMap<Vec<String>, usize>) -> Vec<(Vec<String>, usize)> {
+    let ours = source.named.iter().filter(|named| named.path.first().is_some_and(|first| first == "crate"));
+    ours.filter_map(|named| {
+        let path = &named.path[1..];
+        let longest = (1..=path.len()).rev().find(|length| modules.contains_key(&path[..*length]))?;
+        Some((path[..longest].to_vec(), named.line))
+    })
+    .filter(|(module, _)| *module != source.module)
+    .collect()
+}
+
+fn modules(sources: &[Source]) -> BTreeMap<Vec<String>, usize> {
+    sources.iter().enumerate().map(|(number, source)| (source.module.clone(), number)).collect()
+}
+
+#[test]
+fn every_file_is_in_a_room_and_every_room_has_a_file() {
+    let sources = &*SOURCES;
+    for source in sources {
+        assert!(room(&source.module).is_some(), "{} is in no room of the table", source.path.display());
+    }
+    for row in ROOMS {
+        let used = sources.iter().any(|source| room(&source.module).is_some_and(|room| room.name == row.name));
+        assert!(used, "there is no room '{}'", row.name);
+    }
+}
+
+#[test]
+fn every_import_between_rooms_is_in_the_table() {
+    let sources = &*SOURCES;
+    let modules = modules(sources);
+    let mut wrong = BTreeSet::new();
+    for source in sources {
+        let here = room(&source.module).unwrap();
+        for (module, line) in imports(source, &modules) {
+            let there = room(&module).unwrap();
+            let name = module.join("::");
+            let allowed = |may: &str| name == may || name.starts_with(&format!("{may}::"));
+            if here.name != there.name && !here.may_import.iter().any(|may| allowed(may)) && !is_part(here, there) {
+                wrong.insert(format!("{}:{line}: {} may not import {name}", source.path.display(), here.name));
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
 }
 
-const IO: [&str; 11] = [
-    "std::fs",
-    "std::process",
-    "std::os",
-    "std::env",
-    "Instant::now",
-    "SystemTime",
-    "rustix::",
-    "libc::",
-    "println!",
-    "eprintln!",
-    "std::thread",
-];
-
-#[test]
-fn the_policy_imports_nothing_of_ours_and_does_no_io() {
-    forbid("policy", &IO);
-    forbid(
-        "policy",
-        &["crate::ruleset", "crate::config", "crate::backend", "crate::agent", "crate::host", "crate::command"],
-    );
+/// A room may use the folders inside it that have a row of their own.
+fn is_part(room: &Room, part: &Room) -> bool {
+    part.name.starts_with(&format!("{}::", room.name))
 }
 
 #[test]
-fn the_ruleset_imports_the_policy_alone_and_does_no_io() {
-    forbid("ruleset", &IO);
-    forbid("ruleset", &["crate::config", "crate::backend", "crate::agent", "crate::host", "crate::command"]);
-}
-
-#[test]
-fn the_renderers_do_no_io() {
-    let iptables =
-        ["render", "rule", "parse", "plan", "ownership", "sets"].map(|name| format!("backend/iptables/{name}.rs"));
-    let nftables = [
-        "apply", "change", "compile", "drift", "interval", "name", "plan", "rule", "stranger", "table", "target",
-        "text",
-    ]
-    .map(|name| format!("backend/nftables/{name}.rs"));
-    for renderer in iptables.iter().chain(&nftables) {
-        forbid(renderer, &IO);
-        forbid(renderer, &["crate::config", "crate::agent", "crate::host", "crate::command"]);
+fn the_pure_rooms_do_nothing() {
+    let mut wrong = BTreeSet::new();
+    for source in SOURCES.iter().filter(|source| room(&source.module).is_some_and(|room| room.pure)) {
+        for named in &source.named {
+            let name = named.path.join("::");
+            let does = |word: &&&str| name == **word || name.starts_with(&format!("{word}::"));
+            if let Some(word) = DOING.iter().find(does) {
+                wrong.insert(format!("{}:{}: {word}", source.path.display(), named.line));
+            }
+        }
     }
-}
-
-#[test]
-fn the_agent_decides_and_does_not_do() {
-    forbid("agent", &IO);
-    forbid("agent", &["crate::host", "crate::command"]);
-}
-
-#[test]
-fn only_the_edge_knows_the_commands() {
-    for room in ["config", "backend", "host"] {
-        forbid(room, &["crate::command", "crate::cli"]);
-    }
+    assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
 }
 
 #[test]
 fn nobody_panics_on_purpose() {
-    for room in ["policy", "ruleset", "config", "backend", "agent", "host", "command"] {
-        forbid(room, &["panic!(", "unimplemented!(", "todo!(", ".expect("]);
+    let mut wrong = BTreeSet::new();
+    for source in &*SOURCES {
+        for named in source.named.iter().filter(|named| PANICS.contains(&named.path.join("::").as_str())) {
+            wrong.insert(format!("{}:{}: {}", source.path.display(), named.line, named.path.join("::")));
+        }
     }
+    assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
+}
+
+/// A folder's `mod.rs` and the files in it are one: what they share stands in it. Between all others there is no way back.
+#[test]
+fn no_two_files_import_each_other_however_many_are_in_between() {
+    let sources = &*SOURCES;
+    let modules = modules(sources);
+    let mut arrows: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for (number, source) in sources.iter().enumerate() {
+        for (module, _) in imports(source, &modules) {
+            let is_parent = |a: &[String], b: &[String]| b.len() == a.len() + 1 && b.starts_with(a);
+            if !is_parent(&module, &source.module) && module != ["lib"] {
+                arrows.entry(number).or_default().insert(modules[&module]);
+            }
+        }
+    }
+    let reach = |from: usize| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+        while let Some(one) = open.pop() {
+            open.extend(arrows.get(&one).into_iter().flatten().filter(|next| seen.insert(**next)));
+        }
+        seen
+    };
+    let circles: Vec<String> = (0..sources.len())
+        .filter(|number| reach(*number).contains(number))
+        .map(|number| sources[number].module.join("::"))
+        .collect();
+    assert!(circles.is_empty(), "these are in a circle:\n{}", circles.join("\n"));
 }

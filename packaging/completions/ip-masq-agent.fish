@@ -28,7 +28,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config -d '
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -37,7 +37,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-link-l
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -45,39 +45,39 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l enable-ipv6
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -s V -l version -d 'Print version'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "run" -d 'Run the service'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "check" -d 'Judge the configuration: quiet and exit status 0 when it is good, diagnostics and 78 when not'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "reload" -d 'Ask the running service to read its configuration again, and wait for its answer'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "check" -d 'Validate the configuration. Prints nothing and exits 0 if it is valid, otherwise prints every error and exits 78'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "reload" -d 'Make the running service re-read its configuration, and wait until it is applied or refused'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "render" -d 'Print the rules of the configuration as text. Needs no privileges'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "diff" -d 'Compare the rules of the configuration with the kernel\'s: exit status 0 equal, 1 different, 3 can\'t tell'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "explain" -d 'Say what happens to traffic to an address, which step decides, and which line put it there'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "status" -d 'Say how the running service is doing: exit status 0 healthy, 1 degraded, 3 not running'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "flush" -d 'Remove every rule of ours, of every backend and of the Go agents. Refused while the service is running'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "diff" -d 'Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can\'t tell'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "explain" -d 'Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "status" -d 'Show the state of the running service. Exits 0 if it is healthy, 1 if degraded, 3 if it is not running'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "flush" -d 'Remove every rule of ip-masq-agent, also of Kubernetes\' ip-masq-agent, from every backend. Refused while the service is running'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -86,7 +86,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -94,22 +94,22 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l enab
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l once -d 'Apply the configuration, verify it, and exit'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l dry-run -d 'Print what would be sent to the kernel now, and change nothing'
@@ -118,7 +118,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l co
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -127,7 +127,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l ma
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -135,30 +135,30 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l en
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l host -d 'Also say what on this host would make the policy moot or harmful'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l host -d 'Also report problems on this host that would stop the policy from working'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -167,7 +167,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l m
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -175,29 +175,29 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l e
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -206,7 +206,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l m
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -214,29 +214,29 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l e
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -245,7 +245,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l mas
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -253,22 +253,22 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l ena
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
@@ -278,7 +278,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -287,7 +287,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -295,22 +295,22 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -318,7 +318,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l c
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -327,7 +327,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l m
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -335,22 +335,22 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l e
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -358,7 +358,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l co
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -367,7 +367,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l ma
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-local-source -d 'Masquerade the host\'s own addresses even where that can only harm, as the Go agent does [default: false]' -r -f -a "true\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
 false\t''"
@@ -375,30 +375,30 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l en
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l to-ports -d 'Source ports to use for masqueraded TCP, UDP and SCTP, ascending' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l cidr-limit -d 'Refuse more nonMasqueradeCIDRs than this' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l resync-interval -d 'How often configuration and kernel are compared without a reason, 1s to 24h [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l backend -d 'What keeps the rules; auto is iptables where it works, else nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
 iptables-nft\t''
 iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-chain -d 'The name of the chain (iptables) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l jump-position -d 'Where the rules stand among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l rule-watch -d 'How changes made by other programs are noticed [one of: events, poll] [default: events]' -r -f -a "events\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-stop -d 'What becomes of the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "run" -d 'Run the service'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "check" -d 'Judge the configuration: quiet and exit status 0 when it is good, diagnostics and 78 when not'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "reload" -d 'Ask the running service to read its configuration again, and wait for its answer'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "check" -d 'Validate the configuration. Prints nothing and exits 0 if it is valid, otherwise prints every error and exits 78'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "reload" -d 'Make the running service re-read its configuration, and wait until it is applied or refused'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "render" -d 'Print the rules of the configuration as text. Needs no privileges'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "diff" -d 'Compare the rules of the configuration with the kernel\'s: exit status 0 equal, 1 different, 3 can\'t tell'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "explain" -d 'Say what happens to traffic to an address, which step decides, and which line put it there'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "status" -d 'Say how the running service is doing: exit status 0 healthy, 1 degraded, 3 not running'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "flush" -d 'Remove every rule of ours, of every backend and of the Go agents. Refused while the service is running'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "diff" -d 'Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can\'t tell'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "explain" -d 'Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "status" -d 'Show the state of the running service. Exits 0 if it is healthy, 1 if degraded, 3 if it is not running'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "flush" -d 'Remove every rule of ip-masq-agent, also of Kubernetes\' ip-masq-agent, from every backend. Refused while the service is running'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload render diff explain status flush help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -74,16 +74,16 @@ impl fmt::Display for Advice {
             }
             Advice::PublicNetwork { interface, network } => write!(
                 f,
-                "'{interface}' has the public network {network} and no scope is set: clients from outside that are forwarded \
-                 into it are masqueraded too; set outInterfaces or sourceCIDRs, or add {network} to nonMasqueradeCIDRs"
+                "'{interface}' has the public network {network} and no scope is set: inbound connections forwarded \
+                 to it will lose their real source address; set outInterfaces or sourceCIDRs, or add {network} to nonMasqueradeCIDRs"
             ),
             Advice::LegacyNat(family) => write!(
                 f,
-                "iptables-legacy has {family} nat rules as well: they act beside ours, in no order that can be relied \
-                 on, and no program lists both; move them to one variant"
+                "iptables-legacy has {family} nat rules too: they and ip-masq-agent's rules act in an undefined order, \
+                 and no program lists both; move all rules to one variant"
             ),
             Advice::Leftover(backend, family) => {
-                write!(f, "{family} rules of an earlier run or of a Go agent are still in {backend} and act beside ours")
+                write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
         }
     }
@@ -98,17 +98,17 @@ pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) ->
     if policy.enables(Family::V6) && view.forwarding_ipv6 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V6));
     }
-    advice.extend(harm(policy, view, backend));
+    advice.extend(warnings(policy, view, backend));
     advice
 }
 
 /// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
-pub fn harm(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
-    let mut harm = public_networks(policy, view);
+pub fn warnings(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+    let mut warnings = public_networks(policy, view);
     if backend != Some(BackendName::IptablesLegacy) {
-        harm.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
+        warnings.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
     }
-    harm
+    warnings
 }
 
 /// The public networks whose visitors an unscoped policy would rewrite.
@@ -200,6 +200,6 @@ mod tests {
         }
         let legacy = Some(BackendName::IptablesLegacy);
         assert_eq!(advice(&policy(), &view, legacy), [Advice::ForwardingOff(Family::V4)]);
-        assert_eq!(harm(&policy(), &view, legacy), []);
+        assert_eq!(warnings(&policy(), &view, legacy), []);
     }
 }

@@ -33,7 +33,7 @@ pub struct AtStop {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FamilyAtStop {
     /// `IPv4` or `IPv6`.
-    pub family: String,
+    pub family: Family,
     /// What becomes of them.
     pub connections: Connections,
     /// Why, in words.
@@ -71,7 +71,7 @@ impl AtStop {
     /// A stop that removes the rules.
     pub fn removing(after: &AfterStop) -> Self {
         let families = after.0.iter().map(|(family, found)| FamilyAtStop {
-            family: family.to_string(),
+            family: *family,
             connections: fate(found),
             because: reason(found),
         });

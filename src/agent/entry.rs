@@ -61,7 +61,7 @@ kinds! {
     ConfigRefused = "680f1ca559394933a72ec755122c0391", Error;
     /// The configuration file is gone; the last good one stays.
     ConfigMissing = "e68f3c7fc03c41a49da78b783e0493b2", Error;
-    /// There is no configuration; the defaults are enforced.
+    /// There is no configuration; the built-in defaults are in force.
     Defaults = "6b6463739824451ab9b65e483bad4815", Notice;
     /// A setting has to wait for a restart, or the host makes the policy moot or harmful.
     Warning = "3b6933aeaea148f2851175f624bafb38", Warning;

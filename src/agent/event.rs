@@ -3,11 +3,11 @@
 use super::advice::HostView;
 use super::after_stop::AfterStop;
 use super::entry::Entry;
+use super::question::{ChangedBy, Loaded, Outcome, Reconciliation, Why};
 use super::report::{ReloadAnswer, Report};
 use crate::backend::{BackendName, Error, Removal};
-use crate::config::{Config, Diagnostics, Reading, RuleWatch, SourceText};
+use crate::config::{BackendChoice, Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::policy::Family;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,30 +19,28 @@ pub enum Event {
     /// Nothing but time went by; deadlines may be due.
     Tick,
     /// An action took its time, and others are still to be done: the watchdog may be due. With this one,
-    /// [`Event::StatusRequested`] and [`Event::Terminate`] may come between two actions.
+    /// [`Event::StatusRequested`] and [`Event::Sigterm`] may come between two actions.
     Working,
-    /// SIGHUP.
-    Hangup,
+    /// SIGHUP
+    Sighup,
     /// SIGTERM or SIGINT; until when a stop may keep trying to remove the rules.
-    Terminate(Instant),
-    /// What [`Action::ReadLastGood`] found.
-    LastGoodRead(Option<Vec<SourceText>>),
-    /// The same when it found one that can't be used, and why.
-    LastGoodUnusable(String),
+    Sigterm(Instant),
+    /// What [`Action::ReadLastGood`] found; an error says why that can't be used.
+    LastGoodRead(Result<Option<Vec<SourceText>>, String>),
     /// What [`Action::ReadConfig`] found.
-    ConfigRead(Result<Reading, Diagnostics>),
+    ConfigRead(Why, Result<Reading, Diagnostics>),
     /// What [`Action::ReadHost`] saw.
     HostRead(HostView),
     /// What [`Action::ChooseBackend`] chose.
-    BackendChosen(Result<Chosen, Error>),
+    BackendChosen(Loaded, Result<Chosen, Error>),
     /// What [`Action::Watch`] came to; an error means that events are not to be had, and why.
     Watching(Result<(), String>),
     /// What [`Action::Reconcile`] did, and the processor time that it took, that of child processes included.
-    Reconciled(Family, Result<Outcome, Error>, Duration),
+    Reconciled(Family, Reconciliation, Result<Outcome, Error>, Duration),
     /// What [`Action::Check`] saw.
     Checked(Depth, Checked),
     /// What [`Action::SaveLastGood`] came to.
-    LastGoodSaved(Result<(), String>),
+    LastGoodSaved(Arc<[SourceText]>, Result<(), String>),
     /// What [`Action::ReadJob`] learned.
     JobRead(Job),
     /// What [`Action::ReadAfterStop`] found.
@@ -50,12 +48,12 @@ pub enum Event {
     /// What [`Action::Flush`] did.
     Flushed(Vec<Removal>),
     /// What [`Action::RemoveStrays`] did, and the processor time that it took.
-    StraysRemoved(Vec<Removal>, Duration),
+    StraysRemoved(Option<Vec<ChangedBy>>, Vec<Removal>, Duration),
     /// Commits to the host's rules, and who made them as far as the kernel says; the last one first.
     RulesMoved(Vec<ChangedBy>),
     /// A sysctl that shapes the rules was written.
     HostChanged,
-    /// Something stirred where the configuration lies.
+    /// Something changed in a directory of the configuration.
     FilesChanged,
     /// Somebody asks for a reload over the control socket.
     ReloadRequested(Client),
@@ -74,7 +72,7 @@ impl Event {
                 | JobRead(_)
                 | AfterStopRead(_)
                 | Flushed(_)
-                | LastGoodSaved(_)
+                | LastGoodSaved(..)
                 | ReloadRequested(_)
                 | StatusRequested(_)
         )
@@ -87,15 +85,15 @@ pub enum Action {
     /// Read the last good configuration.
     ReadLastGood,
     /// Read the configuration files.
-    ReadConfig,
+    ReadConfig(Why),
     /// Look at the host as far as advice needs it.
     ReadHost,
-    /// Choose a backend for these settings.
-    ChooseBackend(Arc<Config>),
+    /// Choose a backend for this configuration.
+    ChooseBackend(Loaded),
     /// Listen to rule events, or stop listening.
     Watch(RuleWatch),
     /// Make one family of the kernel what the configuration says, and see that it is.
-    Reconcile(Family, Arc<Config>),
+    Reconcile(Family, Reconciliation),
     /// See whether the kernel is still as it was when it was last made right.
     Check(Depth, Arc<Config>),
     /// Keep the texts as the last good configuration.
@@ -103,8 +101,9 @@ pub enum Action {
     /// Ask systemd whether we are being stopped or restarted.
     ReadJob,
     /// Take away rules that carry our mark where this configuration wants none. At the start every family that is not
-    /// wanted is searched; later only those in which rules show.
-    RemoveStrays(Arc<Config>, Search),
+    /// wanted is searched; later only those in which rules show. With those who may have put them there; `None` when they
+    /// may be of an earlier run.
+    RemoveStrays(Arc<Config>, Search, Option<Vec<ChangedBy>>),
     /// Ask what becomes of the masqueraded connections of these families when our rules go.
     ReadAfterStop(Vec<Family>),
     /// Take everything of ours out of the kernel.
@@ -138,21 +137,10 @@ pub struct Client(pub u64);
 pub struct Chosen {
     /// Which one.
     pub name: BackendName,
+    /// The value of the key `backend` by which it was chosen.
+    pub setting: BackendChoice,
     /// Why.
     pub reason: String,
-}
-
-/// What making a family right came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// What differed, in words, before it was written; `None` when nothing was written.
-    pub written: Option<Vec<String>>,
-    /// What the administrator should know although nothing failed.
-    pub notes: Vec<String>,
-    /// Whether bridged frames reach the rules, as [`crate::ruleset::HostFacts::bridged`]; the rules follow it.
-    pub bridged: bool,
-    /// How long it took.
-    pub took: Duration,
 }
 
 /// How thoroughly the kernel is looked at.
@@ -190,25 +178,6 @@ pub struct Checked {
     pub cost: Duration,
 }
 
-/// Who committed to the host's rules, as far as the kernel says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangedBy {
-    /// The program.
-    pub program: String,
-    /// Its process, where the number is one that this host's `/proc` knows.
-    pub pid: Option<u32>,
-    /// For a tool like iptables: who called it, as `NAME[PID]`.
-    pub caller: Option<String>,
-}
-
-impl fmt::Display for ChangedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.program)?;
-        self.pid.iter().try_for_each(|pid| write!(f, "[{pid}]"))?;
-        self.caller.iter().try_for_each(|caller| write!(f, ", called by {caller}"))
-    }
-}
-
 /// What systemd is doing with our unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
@@ -237,19 +206,4 @@ pub enum Notification {
     Watchdog,
     /// EXTEND_TIMEOUT_USEC=
     ExtendTimeout(Duration),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_culprit_is_named_with_its_own_process_and_its_callers() {
-        let mut culprit = ChangedBy { program: "firewalld".into(), pid: Some(812), caller: None };
-        assert_eq!(culprit.to_string(), "firewalld[812]");
-        culprit = ChangedBy { program: "iptables-nft".into(), pid: Some(4412), caller: Some("bash[3092]".into()) };
-        assert_eq!(culprit.to_string(), "iptables-nft[4412], called by bash[3092]");
-        culprit = ChangedBy { program: "nft".into(), pid: None, caller: None };
-        assert_eq!(culprit.to_string(), "nft");
-    }
 }

@@ -1,7 +1,8 @@
 //! What `status` and `reload` are told: the agent's answers, as they travel over the control socket.
 
 use super::after_stop::AtStop;
-use crate::backend::Counters;
+use crate::backend::{BackendName, Counters};
+use crate::policy::Family;
 pub use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -55,9 +56,9 @@ pub struct Report {
     /// Which backend, once one is chosen.
     pub backend: Option<Backend>,
     /// When a configuration was last put into the kernel.
-    pub last_apply: Option<Done>,
+    pub last_apply: Option<EventRecord>,
     /// When somebody's change was last repaired.
-    pub last_repair: Option<Done>,
+    pub last_repair: Option<EventRecord>,
     /// Per family.
     pub families: Vec<FamilyReport>,
     /// What a stop would do to rules and connections, where that is known.
@@ -123,14 +124,14 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     /// Its name.
-    pub name: String,
+    pub name: BackendName,
     /// Why it was chosen.
     pub reason: String,
 }
 
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub struct EventRecord {
     /// How many seconds ago.
     pub seconds_ago: f64,
     /// How many milliseconds it took.
@@ -144,7 +145,7 @@ pub struct Done {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FamilyReport {
     /// `IPv4` or `IPv6`.
-    pub family: String,
+    pub family: Family,
     /// True when our rules were in the kernel as they should be when they were last looked at.
     pub in_sync: bool,
     /// True when other programs commit so often that the next look at the rules has to wait, a second at most.
@@ -168,7 +169,7 @@ impl fmt::Display for Report {
             }
         }
         for family in &self.families {
-            writeln!(f, "{:>14}: {family}", family.family)?;
+            writeln!(f, "{:>14}: {family}", family.family.to_string())?;
         }
         if let Some(at_stop) = &self.at_stop {
             writeln!(f, "{:>14}: {at_stop}", "at stop")?;
@@ -186,14 +187,14 @@ impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
             Origin::Files => f.write_str(&self.files.join(", "))?,
-            Origin::LastGood => write!(f, "the last good one of {}", self.files.join(", "))?,
-            Origin::Defaults => f.write_str("built-in defaults, there is no file")?,
+            Origin::LastGood => write!(f, "the last good version of {}", self.files.join(", "))?,
+            Origin::Defaults => f.write_str("built-in defaults, no file found")?,
         }
         write!(f, " (generation {})", self.generation)
     }
 }
 
-impl fmt::Display for Done {
+impl fmt::Display for EventRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ago = Duration::from_secs(self.seconds_ago.max(0.0) as u64);
         write!(f, "{} ago, took {:.1} ms", humantime::format_duration(ago), self.milliseconds)?;
@@ -206,7 +207,7 @@ impl fmt::Display for FamilyReport {
         f.write_str(match (self.in_sync, self.held) {
             (true, false) => "in the kernel",
             (true, true) => "in the kernel at the last check; next check within 1 s",
-            (false, _) => "not as it should be",
+            (false, _) => "not in sync with the configuration",
         })?;
         match self.counters {
             Some(counters) => {
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn times_are_for_people() {
-        let done = Done { seconds_ago: 125.7, milliseconds: 3.04, by: Some("firewalld[812]".into()) };
+        let done = EventRecord { seconds_ago: 125.7, milliseconds: 3.04, by: Some("firewalld[812]".into()) };
         assert_eq!(done.to_string(), "2m 5s ago, took 3.0 ms, changed by firewalld[812]");
     }
 }

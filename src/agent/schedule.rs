@@ -2,26 +2,37 @@
 
 use std::time::{Duration, Instant};
 
-/// The waits between tries of something that keeps failing: 100 ms, doubled each time, 5 s at most.
+/// When something that keeps failing is tried again: after 100 ms, doubled each time, 5 s at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retry {
     failures: u32,
+    at: Option<Instant>,
 }
 
 impl Retry {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(5);
 
-    /// Counts a failure and says how long to wait before the next try.
-    pub fn failed(&mut self) -> Duration {
-        let wait = doubled(Self::FIRST, self.failures, Self::LONGEST);
+    /// Counts a failure and says when the next try is.
+    pub fn failed(&mut self, now: Instant) -> Instant {
+        let factor = 2u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
-        wait
+        *self.at.insert(now + Self::FIRST.saturating_mul(factor).min(Self::LONGEST))
     }
 
-    /// Begins from the shortest wait again.
+    /// When the next try is.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// True when it is to be tried now; it counts as tried then.
+    pub fn take(&mut self, now: Instant) -> bool {
+        self.at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Nothing is to be tried; the next failure waits shortest again.
     pub fn succeeded(&mut self) {
-        self.failures = 0;
+        *self = Retry::default();
     }
 }
 
@@ -136,10 +147,6 @@ impl Debounce {
     }
 }
 
-fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
-    2u32.checked_pow(times).and_then(|factor| first.checked_mul(factor)).map_or(longest, |wait| wait.min(longest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,11 +157,15 @@ mod tests {
 
     #[test]
     fn a_failing_thing_is_tried_less_and_less_often() {
+        let now = Instant::now();
         let mut retry = Retry::default();
-        let waits: Vec<u128> = (0..8).map(|_| retry.failed().as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        let waits: Vec<u128> = (0..40).map(|_| (retry.failed(now) - now).as_millis()).collect();
+        assert_eq!(waits[..8], [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!((waits[39], retry.take(now + seconds(4)), retry.take(now + seconds(5))), (5000, false, true));
+        assert_eq!(retry.due_at(), None, "and once");
+        retry.failed(now);
         retry.succeeded();
-        assert_eq!(retry.failed().as_millis(), 100);
+        assert_eq!((retry.due_at(), retry.failed(now)), (None, now + Duration::from_millis(100)));
     }
 
     #[test]

@@ -1,25 +1,117 @@
-//! What the agent remembers.
+//! What the agent remembers, by what it is about.
 
-use super::report::Origin;
-use super::schedule::{Debounce, Fight};
-use crate::backend::Error;
-use crate::config::{Config, SourceText};
+use super::question::{ChangedBy, Loaded};
+use super::report::one_line;
+use super::schedule::{Budget, Debounce, Fight, Retry};
+use super::standing::Standing;
+use super::{Entry, Kind};
+use crate::backend::{Error, ErrorKind};
+use crate::config::{Diagnostics, SourceText};
 use crate::policy::Family;
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The configuration that is enforced.
-#[derive(Debug, Clone)]
-pub struct Active {
-    pub config: Arc<Config>,
-    pub sources: Arc<[SourceText]>,
-    pub origin: Origin,
+/// Of so many programs that committed before a change of our rules was seen, each is named.
+const MOST_NAMED: usize = 4;
+
+#[derive(Debug)]
+pub enum Phase {
+    Starting(Start),
+    Running,
+    Stopping {
+        until: Instant,
+        /// Why the rules are still there.
+        waiting_for: Option<String>,
+    },
+    /// Nothing but the exit is left; the last that the service manager hears.
+    Ended(String),
 }
 
-impl Active {
-    pub fn wants(&self, family: Family) -> bool {
-        self.config.policy.enables(family)
+/// A start that has not succeeded yet.
+#[derive(Debug)]
+pub struct Start {
+    pub until: Instant,
+    /// What is tried again when it fails.
+    pub candidate: Option<Loaded>,
+    /// Why it has not succeeded.
+    pub waiting_for: Option<String>,
+    /// Somebody asked for the files to be read again.
+    pub reload: bool,
+}
+
+/// What is to be in the kernel.
+#[derive(Debug)]
+pub struct Desired {
+    /// What the state directory holds; an error says why that is not used.
+    pub last_good: Result<Option<Arc<[SourceText]>>, String>,
+    /// What is enforced.
+    pub active: Option<Loaded>,
+    /// Why the configuration files are not what is enforced.
+    pub refusal: Standing<Refusal>,
+}
+
+impl Desired {
+    pub fn last_good(&self) -> Option<&Arc<[SourceText]>> {
+        self.last_good.as_ref().ok()?.as_ref()
     }
+
+    /// True when the configuration that is enforced, or the default, asks something of the family.
+    pub fn wants(&self, family: Family) -> bool {
+        self.active.as_ref().map_or(family == Family::V4, |active| active.config.policy.enables(family))
+    }
+}
+
+/// Why the configuration files are not what is enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// They are wrong.
+    Wrong(Diagnostics),
+    /// The main one was there when all was well.
+    Gone(Arc<Path>),
+    /// The kernel or its tool did not take what they say.
+    Kernel(Error),
+}
+
+impl Refusal {
+    /// How the journal calls it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Refusal::Wrong(_) => Kind::ConfigRefused,
+            Refusal::Gone(_) => Kind::ConfigMissing,
+            Refusal::Kernel(error) => kind(error),
+        }
+    }
+
+    /// The first of it, for one line.
+    pub fn line(&self) -> String {
+        one_line(&match self {
+            Refusal::Wrong(Diagnostics(all)) => match all.as_slice() {
+                [] => "the configuration is invalid".to_owned(),
+                [first] => first.headline(),
+                [first, rest @ ..] => format!("{} (and {} more)", first.headline(), rest.len()),
+            },
+            Refusal::Gone(_) | Refusal::Kernel(_) => self.to_string(),
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Wrong(diagnostics) => diagnostics.fmt(f),
+            Refusal::Gone(path) => write!(f, "configuration file '{}' is gone", path.display()),
+            Refusal::Kernel(error) => {
+                write!(f, "the new configuration could not be applied: {}", error.message)
+            }
+        }
+    }
+}
+
+/// How the journal calls a failure of the kernel or its tool.
+pub fn kind(failure: &Error) -> Kind {
+    if failure.kind == ErrorKind::Foreign { Kind::ForeignRefused } else { Kind::Degraded }
 }
 
 /// One family.
@@ -27,16 +119,67 @@ impl Active {
 pub struct FamilyState {
     pub family: Family,
     /// Why it is not as it should be.
-    pub failure: Option<Error>,
+    pub failure: Standing<Error>,
     pub fight: Fight,
-    /// [`super::Outcome::bridged`] of the last success.
+    /// [`super::Outcome::bridged`] of the last success; `None` while nothing is wanted.
     pub bridged: Option<bool>,
 }
 
 impl FamilyState {
     pub fn new(family: Family) -> Self {
-        FamilyState { family, failure: None, fight: Fight::default(), bridged: None }
+        FamilyState { family, failure: Standing::default(), fight: Fight::default(), bridged: None }
     }
+
+    /// True when trying again soon may well work: an upgrade takes a tool away for a moment only.
+    pub fn may_pass(&self, failure: &Error) -> bool {
+        let was_there = self.bridged.is_some();
+        failure.is_transient() || (failure.kind == ErrorKind::MissingTool && was_there)
+    }
+}
+
+/// How the kernel is watched.
+#[derive(Debug)]
+pub struct Watch {
+    /// Rule events tell of changes; else the kernel is asked again and again.
+    pub listening: bool,
+    /// Who committed since our rules were last seen unchanged.
+    pub changed_by: Vec<ChangedBy>,
+    /// For looking at the kernel and repairing because of others.
+    pub budget: Budget,
+}
+
+impl Watch {
+    /// Of several processes of one name no number is told: it could be any of them.
+    pub fn suspect(&mut self, programs: Vec<ChangedBy>) {
+        for program in programs {
+            let room = self.changed_by.len() < MOST_NAMED;
+            match self.changed_by.iter_mut().find(|known| known.program == program.program) {
+                Some(known) if *known == program => {}
+                Some(known) => (known.pid, known.caller) = (None, None),
+                None if room => self.changed_by.push(program),
+                None => {}
+            }
+        }
+    }
+}
+
+/// What is said once while it lasts, by what it is about.
+#[derive(Debug, Default)]
+pub struct Reported {
+    /// What is suspicious about the files.
+    pub files: Standing<Entry>,
+    /// What about the host makes the policy harmful.
+    pub host: Standing<Entry>,
+    /// What the backend noted.
+    pub notes: Standing<Entry>,
+    /// The last good configuration could not be saved.
+    pub unsaved: Standing<Entry>,
+    /// Rules where none are wanted could not be removed.
+    pub strays: Standing<Entry>,
+    /// Rule events are unavailable.
+    pub events_unavailable: Standing<Entry>,
+    /// The line that the service manager was told last.
+    pub status: Standing<String>,
 }
 
 /// The next deadlines.
@@ -47,32 +190,29 @@ pub struct Timers {
     /// The files were edited.
     pub edit: Debounce,
     /// The files are to be read again although nobody edited them: the kernel was busy when they were last.
-    pub reread: Option<Instant>,
+    pub reread: Retry,
     /// The kernel is to be looked at.
     pub check: Option<Instant>,
     /// Elements that were only counted are to be read.
     pub doubt: Option<Instant>,
     /// What failed is to be tried again.
-    pub retry: Option<Instant>,
+    pub retry: Retry,
     /// Rules that could not be removed where none are wanted are to be tried again.
-    pub strays: Option<Instant>,
+    pub strays: Retry,
 }
 
 impl Timers {
     pub fn all(&self) -> [Option<Instant>; 8] {
-        [self.watchdog, self.resync, self.edit.due_at(), self.reread, self.check, self.doubt, self.retry, self.strays]
+        let (reread, retry, strays) = (self.reread.due_at(), self.retry.due_at(), self.strays.due_at());
+        [self.watchdog, self.resync, self.edit.due_at(), reread, self.check, self.doubt, retry, strays]
     }
 }
 
 /// What was done.
 #[derive(Debug, Default)]
-pub struct Past {
+pub struct History {
     /// How many configurations were put into the kernel.
     pub generation: u64,
     pub apply: Option<(Instant, Duration)>,
     pub repair: Option<(Instant, Duration, Option<String>)>,
-    /// Why the last good configuration that an earlier run saved is not used.
-    pub unusable: Option<String>,
-    /// Why the last good configuration could not be saved.
-    pub unsaved: Option<String>,
 }

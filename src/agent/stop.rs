@@ -2,8 +2,8 @@
 
 use super::report::one_line;
 use super::schedule::Fight;
-use super::state::Timers;
-use super::{Action, AfterStop, Agent, AtStop, Connections, Entry, Job, Kind, Notification, Phase, ReloadOutcome};
+use super::state::{Phase, Timers};
+use super::{Action, AfterStop, Agent, AtStop, Connections, Entry, Job, Kind, Notification, ReloadOutcome};
 use crate::backend::{Error, Removal};
 use crate::config::OnStop;
 use crate::policy::Family;
@@ -11,23 +11,19 @@ use std::time::Instant;
 
 impl Agent {
     pub(super) fn stop(&mut self, until: Instant) {
-        if matches!(self.phase, Phase::Stopping { .. }) {
-            return;
-        }
-        self.phase = Phase::Stopping { until };
+        let config = match &self.phase {
+            Phase::Starting(start) => start.candidate.as_ref(),
+            _ => self.desired.active.as_ref(),
+        };
+        let on_stop = config.map(|loaded| loaded.config.settings.on_stop);
+        self.phase = Phase::Stopping { until, waiting_for: None };
         // Nothing else is due any more.
         self.timers = Timers { watchdog: self.timers.watchdog, ..Timers::default() };
         self.families.iter_mut().for_each(|state| state.fight = Fight::default());
-        self.retry.succeeded();
-        self.waiting_for = None;
         self.act(Action::Notify(Notification::Stopping));
         // In the middle of a reload.
-        self.answer(ReloadOutcome::Refused, "the service is stopping".to_owned());
-        let config = self.active.as_ref().map(|active| &active.config);
-        let config = config.or(self.pending.as_ref().map(|candidate| &candidate.config));
-        // Between the families of the first round the candidate is in the round's hands.
-        let config = config.or(self.round.as_ref().map(|round| round.config()));
-        match config.map(|config| config.settings.on_stop) {
+        self.answer(ReloadOutcome::Refused, "the service is stopping");
+        match on_stop {
             // What an earlier run left is ours as well, even if this one never got so far.
             Some(OnStop::Cleanup) if self.backend.is_some() => self.act(Action::ReadJob),
             Some(OnStop::Keep) => self.stopped_keeping("onStop is 'keep'"),
@@ -38,7 +34,7 @@ impl Agent {
     pub(super) fn job_read(&mut self, job: Job) {
         match job {
             Job::Stop | Job::NoSystemd => {
-                let families = Family::ALL.into_iter().filter(|family| self.wants(*family));
+                let families = Family::ALL.into_iter().filter(|family| self.desired.wants(*family));
                 self.act(Action::ReadAfterStop(families.collect()));
             }
             Job::Restart => self.stopped_keeping("the unit is being restarted"),
@@ -66,25 +62,23 @@ impl Agent {
 
     fn stopped(&mut self, message: String, rules: &str, status: u8) {
         self.log(Entry::new(Kind::Stopped, &message).with("RULES", rules));
-        self.ended = Some(message);
+        self.phase = Phase::Ended(message);
         self.act(Action::Exit(status));
     }
 
     /// What is in the way only for a moment is waited for: nobody comes back for rules that a stop left.
     pub(super) fn flushed(&mut self, cleared: Vec<Removal>, now: Instant) {
-        let Phase::Stopping { until } = self.phase else { return };
-        let counts = |family, error: &Error| self.wants(family) || !error.is_the_hosts();
+        let Phase::Stopping { until, waiting_for } = &mut self.phase else { return };
+        let counts = |family, error: &Error| self.desired.wants(family) || !error.is_the_hosts();
         let failures: Vec<(Family, Error)> = cleared
             .into_iter()
             .filter_map(|Removal { family, result, .. }| Some((family, result.err()?)))
             .filter(|(family, error)| counts(*family, error))
             .collect();
-        let wait = self.retry.failed();
         if let Some((_, error)) = failures.iter().find(|(_, error)| error.is_transient())
-            && now + wait <= until
+            && self.timers.retry.failed(now) <= *until
         {
-            self.waiting_for = Some(one_line(&error.message));
-            self.timers.retry = Some(now + wait);
+            *waiting_for = Some(one_line(&error.message));
             return;
         }
         for (family, error) in &failures {

@@ -2,53 +2,27 @@
 //!
 //! A backend works on one family at a time, so that a failure in one never stops the other.
 
+#![forbid(unsafe_code)]
+
+mod drift;
+mod error;
+mod fingerprint;
 pub mod iptables;
+mod name;
 pub mod nftables;
 pub mod select;
 
-use crate::config::BackendChoice;
+pub use drift::is_foreign_rule;
+pub use error::{Error, ErrorKind};
+pub use fingerprint::Fingerprint;
+pub use name::BackendName;
+
 use crate::policy::Family;
 use crate::ruleset::Ruleset;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::LazyLock;
 use std::time::Instant;
-
-/// A backend that really exists on a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BackendName {
-    /// nf_tables over netlink, own table.
-    Nftables,
-    /// `iptables-nft-restore` and its IPv6 twin.
-    IptablesNft,
-    /// `iptables-legacy-restore` and its IPv6 twin.
-    IptablesLegacy,
-}
-
-impl BackendName {
-    /// Every one there is.
-    pub const ALL: [BackendName; 3] = [BackendName::IptablesNft, BackendName::IptablesLegacy, BackendName::Nftables];
-}
-
-impl From<BackendName> for BackendChoice {
-    fn from(name: BackendName) -> Self {
-        match name {
-            BackendName::Nftables => BackendChoice::Nftables,
-            BackendName::IptablesNft => BackendChoice::IptablesNft,
-            BackendName::IptablesLegacy => BackendChoice::IptablesLegacy,
-        }
-    }
-}
-
-impl fmt::Display for BackendName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BackendName::Nftables => "nftables",
-            BackendName::IptablesNft => "iptables-nft",
-            BackendName::IptablesLegacy => "iptables-legacy",
-        })
-    }
-}
 
 /// What must be done to make one family of the kernel what it should be.
 ///
@@ -123,27 +97,6 @@ impl Plan {
     }
 }
 
-/// Words of [`Plan::drift`] for a rule of another program in a chain of ours. It goes; both backends say so alike.
-pub fn foreign_rule(chain: &str, rule: &str) -> String {
-    format!("chain '{chain}' holds {FOREIGN_RULE}: '{rule}'")
-}
-
-/// The same where the chain goes too, as [`Plan::drift`] says it of what is removed.
-pub fn removed_foreign_rule(chain: &str, rule: &str) -> String {
-    format!("rule '{rule}' of chain '{chain}', which is not ip-masq-agent's")
-}
-
-/// True for words of [`foreign_rule`].
-pub fn is_foreign_rule(words: &str) -> bool {
-    words.contains(FOREIGN_RULE)
-}
-
-const FOREIGN_RULE: &str = "a rule that is not ip-masq-agent's";
-
-/// Something that moves when the rules of the host move. Equal fingerprints mean: nothing to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fingerprint(pub Vec<u64>);
-
 /// New flows counted by our rules since they were written (nat counters count flows, not packets).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
@@ -165,66 +118,6 @@ pub struct Removal {
     /// What stays although it carries our name, and why; as [`Backend::notes`].
     pub notes: Vec<String>,
 }
-
-/// Why a backend could not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    /// What was tried, on what, and why it failed; lower case, no full stop.
-    pub message: String,
-    /// What kind of failure it is.
-    pub kind: ErrorKind,
-}
-
-/// The kinds of failure that callers tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Somebody holds a lock, or moved the rules while we wrote; worth trying again at once.
-    Busy,
-    /// A needed program is not there.
-    MissingTool,
-    /// CAP_NET_ADMIN or CAP_NET_RAW is missing.
-    Permission,
-    /// The kernel can't do it (no such family, table, expression or match).
-    Unsupported,
-    /// Rules under our name that are not ours, or a live Go agent; nothing was written.
-    Foreign,
-    /// The kernel or the tool refused the transaction; nothing was written.
-    Refused,
-    /// A deadline passed.
-    Timeout,
-    /// Anything else.
-    Other,
-}
-
-impl Error {
-    /// An error of a kind, in words.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into() }
-    }
-
-    /// True when trying the same again soon may well work.
-    pub fn is_transient(&self) -> bool {
-        matches!(self.kind, ErrorKind::Busy | ErrorKind::Timeout)
-    }
-
-    /// A backend was given the plan of another one.
-    fn of_another_backend() -> Self {
-        Error::new(ErrorKind::Other, "the plan to be committed was made by another backend")
-    }
-
-    /// True when the host lacks something: no fault of ours where nothing of ours is wanted there.
-    pub fn is_the_hosts(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unsupported | ErrorKind::MissingTool)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// A way to keep a [`Ruleset`] in the kernel.
 ///

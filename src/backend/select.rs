@@ -41,13 +41,13 @@ pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choi
         }
         BackendChoice::Iptables => {
             let tools = Tools::of_host(&mut exec)?;
-            let reason = format!("configured: iptables, which is {} here", tools.variant);
+            let reason = format!("configured: iptables, variant {}", tools.variant);
             iptables(settings, exec, tools, reason)
         }
         // Asked twice before it is called unusable: a program may fail once, and the answer holds until a restart.
         BackendChoice::Auto => match usable(&mut exec).or_else(|_| usable(&mut exec)) {
             Ok(tools) => {
-                let reason = format!("auto: iptables works, it is {} here", tools.variant);
+                let reason = format!("auto: iptables is installed, variant {}", tools.variant);
                 iptables(settings, exec, tools, reason)
             }
             Err(error) => nftables(settings, format!("auto: no usable iptables ({error})"))?,
@@ -114,7 +114,7 @@ mod tests {
         let host = Host(&[NFT, ("iptables-nft-restore", 0, "", ""), ("iptables-nft-save -t nat", 0, TABLE, "")]);
         let (name, reason) = choice(BackendChoice::Auto, host).unwrap();
         assert_eq!(name, BackendName::IptablesNft);
-        assert_eq!(reason, "auto: iptables works, it is iptables-nft here");
+        assert_eq!(reason, "auto: iptables is installed, variant iptables-nft");
     }
 
     /// A host whose first run of a program fails.

@@ -47,16 +47,16 @@ fn leftovers(config: &Config, used: BackendName) -> Vec<Advice> {
 fn rules_before_ours(family: Family) -> Vec<String> {
     match comparison::neighbours(family) {
         Ok(found) => in_the_way(family, &found),
-        Err(error) => vec![format!("the {family} nat rules of others can't be read: {error}")],
+        Err(error) => vec![format!("the {family} nat rules of other programs can't be read: {error}")],
     }
 }
 
 /// Before the first start every foreign rule is named: who checks then wants to know what ours will meet.
 fn in_the_way(family: Family, found: &ForeignRules) -> Vec<String> {
     let (rules, place) = if found.ours_found {
-        (&found.before, format!("asked before our {family} rules"))
+        (&found.before, format!("runs before our {family} rules and wins"))
     } else {
-        (&found.after, format!("there already, our {family} rules are not"))
+        (&found.after, format!("already there, our {family} rules are not"))
     };
     rules.iter().map(|rule| format!("{place}: {rule}")).collect()
 }
@@ -68,8 +68,8 @@ mod tests {
     #[test]
     fn before_the_first_start_every_foreign_rule_is_named_and_later_those_before_ours() {
         let found = ForeignRules { ours_found: false, before: Vec::new(), after: vec!["masquerade".into()] };
-        assert_eq!(in_the_way(Family::V4, &found), ["there already, our IPv4 rules are not: masquerade"]);
+        assert_eq!(in_the_way(Family::V4, &found), ["already there, our IPv4 rules are not: masquerade"]);
         let found = ForeignRules { ours_found: true, before: vec!["snat".into()], after: vec!["masquerade".into()] };
-        assert_eq!(in_the_way(Family::V4, &found), ["asked before our IPv4 rules: snat"]);
+        assert_eq!(in_the_way(Family::V4, &found), ["runs before our IPv4 rules and wins: snat"]);
     }
 }

@@ -61,8 +61,7 @@ impl<'a> Comparison<'a> {
 fn running_backend() -> Option<BackendName> {
     let answer = control::ask(&directories::runtime(), Request::Status, PATIENCE).ok()??;
     let report: agent::Report = serde_json::from_slice(&answer).ok()?;
-    let name = report.backend?.name;
-    BackendName::ALL.into_iter().find(|backend| backend.to_string() == name)
+    Some(report.backend?.name)
 }
 
 /// Foreign nat rules around ours.
@@ -96,7 +95,7 @@ impl fmt::Display for Report {
         let problem = self.problem.as_deref();
         match self.agrees {
             Some(true) => write!(f, "holds exactly these rules ({backend})")?,
-            Some(false) if !self.present => write!(f, "has none of our rules in force ({backend})")?,
+            Some(false) if !self.present => write!(f, "has none of ip-masq-agent's rules in force ({backend})")?,
             Some(false) => write!(f, "holds other rules ({backend}); 'ip-masq-agent diff' shows the difference")?,
             None => return write!(f, "can't tell: {}", problem.unwrap_or("it was not asked")),
         }
@@ -119,7 +118,7 @@ fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Rep
         // Nobody is told that nothing is there.
         Err(error) => (
             ForeignRules { ours_found: true, ..ForeignRules::default() },
-            Some(format!("the nat rules around ours can't be read: {error}")),
+            Some(format!("the nat rules of other programs can't be read: {error}")),
         ),
     };
     let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());

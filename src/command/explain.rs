@@ -16,13 +16,11 @@ use std::net::IpAddr;
 /// What happens to one destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// The destination.
     pub address: IpAddr,
     /// `masquerade` or `keep source`; unset for an address of the host itself, which never gets as far as our rules.
     pub verdict: Option<String>,
     /// The step that decided, by its stable name.
     pub step: Option<&'static str>,
-    /// The reason in words.
     pub reason: String,
     /// The prefix or interface pattern that matched.
     pub matched: Option<String>,
@@ -41,7 +39,6 @@ const UDP_LITE: Protocol = Protocol::Other(136);
 const VALID_UDP_LITE: &str = "that connection tracking takes UDP-Lite for valid, which it may not do while \
                               net.netfilter.nf_conntrack_checksum is 1; an invalid packet keeps its source";
 
-/// Runs the command.
 pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     let config = match context.load() {
         Ok(config) => config,
@@ -190,7 +187,7 @@ fn print(answers: &[Answer], json: bool) -> Result<String, serde_json::Error> {
 }
 
 fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
-    let verdict = answer.verdict.as_deref().unwrap_or("not our business");
+    let verdict = answer.verdict.as_deref().unwrap_or("not affected");
     writeln!(text, "{}: {verdict}", answer.address)?;
     let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
@@ -270,7 +267,8 @@ mod tests {
         };
         let (absent, present) = (text(false), text(true));
         assert!(
-            absent.ends_with("  kernel   has none of our rules in force (nftables)\n  others   masquerade\n"),
+            absent
+                .ends_with("  kernel   has none of ip-masq-agent's rules in force (nftables)\n  others   masquerade\n"),
             "{absent}"
         );
         assert!(present.ends_with("the difference\n  after    masquerade\n"), "{present}");

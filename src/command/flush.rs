@@ -4,10 +4,11 @@ use super::{Context, exit, say, tell};
 use crate::backend::{BackendName, Removal};
 use crate::config::Settings;
 use crate::service::directories;
-use crate::service::lock;
+use crate::service::lock::{self, LockError};
 use crate::service::stale_rules::clear;
 use crate::sys::child::Children;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 /// How long rules that can't be removed because another program is at work are tried again.
@@ -22,6 +23,10 @@ pub fn run(context: &Context) -> u8 {
             tell(format_args!(
                 "{error}, and would put the rules back; 'systemctl stop ip-masq-agent' stops it and removes them"
             ));
+            return exit::FAILED;
+        }
+        Err(LockError::Io(_, error)) if error.kind() == ErrorKind::PermissionDenied => {
+            tell("flush needs root");
             return exit::FAILED;
         }
         Err(error) => {
@@ -39,7 +44,7 @@ pub fn run(context: &Context) -> u8 {
     }
     outcome.failures.iter().chain(&outcome.notes).for_each(tell);
     if !outcome.removed && outcome.failures.is_empty() && outcome.notes.is_empty() {
-        say("nothing of ours was there");
+        say("nothing to remove");
     }
     if outcome.failures.is_empty() { exit::OK } else { exit::FAILED }
 }

@@ -1,5 +1,7 @@
 //! One subcommand each.
 
+#![forbid(unsafe_code)]
+
 pub mod check;
 pub mod comparison;
 pub mod diff;
@@ -18,7 +20,6 @@ use std::io::{self, Write};
 /// What every command is told: where the configuration lies, and the flags that beat it.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Where the files are.
     pub locations: Locations,
     /// The keys given as flags.
     pub flags: Flags,

@@ -1,7 +1,7 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
 use super::{Context, deliver, exit, refuse, say, tell};
-use crate::agent::advice::harm;
+use crate::agent::advice::warnings;
 use crate::agent::{Entry, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::Removal;
 use crate::cli::RunArgs;
@@ -49,7 +49,7 @@ fn prepare(context: &Context) -> Result<(Service, Instance), String> {
         Journal::open().write(&Entry::new(Kind::Warning, doubt));
     }
     let control = Control::listen(lock)
-        .map_err(|error| format!("the control socket in '{}' can't be made: {error}", runtime.display()))?;
+        .map_err(|error| format!("the control socket in '{}' can't be created: {error}", runtime.display()))?;
     let setup = Setup {
         flags: context.flags.clone(),
         fragments: context.locations.fragment_directory(),
@@ -131,8 +131,8 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config) -> 
     let mut kernel = Enforcer::default();
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
-            tell(format_args!("using {}: {}", chosen.name, chosen.reason));
-            harm(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(tell);
+            tell(format_args!("backend {} ({})", chosen.name, chosen.reason));
+            warnings(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(tell);
             work(&mut kernel, &config)
         }
         Err(error) => complain(&error),

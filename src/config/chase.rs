@@ -26,7 +26,6 @@ const MAX_REPLACEMENTS: usize = 16;
 pub struct Suspicion {
     /// The directory, all links followed.
     pub directory: PathBuf,
-    /// Why.
     pub doubt: Doubt,
 }
 
@@ -41,7 +40,6 @@ pub struct Directory {
 /// What a path leads to.
 #[derive(Debug)]
 pub enum Target {
-    /// A directory.
     Directory(Directory),
     /// A regular file, open for reading, as it was when it was opened.
     File(File, Metadata),

@@ -1,6 +1,5 @@
 //! What is wrong and where, in the form `path:line:column: key: what is wrong; what was probably meant`.
 
-use super::keys::Key;
 use crate::policy::Origin;
 use crate::text::shown;
 use std::collections::BTreeSet;
@@ -84,14 +83,9 @@ impl std::error::Error for Diagnostics {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A byte of one of the texts.
-    File {
-        /// Which text.
-        source: u32,
-        /// Which byte of it.
-        offset: u32,
-    },
-    /// The flag of a key.
-    Flag(Key),
+    File { source: u32, offset: u32 },
+    /// A flag, by its number and its name.
+    Flag(usize, &'static str),
     /// Nowhere: it is the program's own.
     Default,
 }
@@ -129,7 +123,6 @@ impl<'t> Lines<'t> {
         &self.path
     }
 
-    /// The whole text.
     pub fn text(&self) -> &'t str {
         self.text
     }
@@ -251,7 +244,7 @@ impl Problems {
             return;
         }
         let message = match place {
-            Place::Flag(key) => format!("--{}: {message}", key.info().flag),
+            Place::Flag(_, name) => format!("--{name}: {message}"),
             Place::File { .. } | Place::Default if subject.is_empty() => message.to_string(),
             Place::File { .. } | Place::Default => format!("{}: {message}", short(subject)),
         };
@@ -277,7 +270,7 @@ impl Problems {
                 diagnostic.excerpt.take_if(|_| self.unquoted.contains(&source));
                 diagnostic
             }
-            Place::Flag(_) | Place::Default => Diagnostic { path: None, place: None, message: text, excerpt: None },
+            Place::Flag(..) | Place::Default => Diagnostic { path: None, place: None, message: text, excerpt: None },
         });
         let mut all: Vec<Diagnostic> = located.collect();
         if more > 0 {
@@ -291,7 +284,7 @@ impl Place {
     /// The same place as the policy remembers it.
     pub fn origin(self, sources: &[Lines<'_>]) -> Origin {
         match self {
-            Place::Flag(key) => Origin::Flag(&key.info().flag),
+            Place::Flag(_, name) => Origin::Flag(name),
             Place::Default => Origin::Default,
             Place::File { source, offset } => {
                 let lines = &sources[source as usize];

@@ -41,7 +41,7 @@ impl Draft {
             Value::Map(entries) => entries,
             Value::Null | Value::Broken => return,
             found => {
-                let hint = if matches!(found, Value::Text(_)) { "; a key needs ': ' behind it" } else { "" };
+                let hint = if matches!(found, Value::Text(_)) { "; a key needs ': ' after it" } else { "" };
                 reader.report(root.offset, format!("expected keys with values, found {}{hint}", found.describe()));
                 return;
             }
@@ -54,7 +54,8 @@ impl Draft {
     /// Adds what the flags say, over the files.
     pub fn add_flags(&mut self, flags: &Flags, problems: &mut Problems) {
         for (key, values) in flags.iter() {
-            let mut reader = Reader { name: key.info().name.into(), source: Source::Flag(key), problems };
+            let mut reader =
+                Reader { name: key.info().name.into(), source: Source::Flag(key.0, &key.info().flag), problems };
             self.set(key, &key.info().kind.flag_node(values), &mut reader);
         }
     }

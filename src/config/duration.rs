@@ -24,7 +24,7 @@ impl fmt::Display for DurationError {
             DurationError::Invalid => f.write_str("not a duration"),
             DurationError::MissingUnit => f.write_str("a number without a unit (h, m, s, ms, us, ns)"),
             DurationError::UnknownUnit(unit) => write!(f, "unknown unit '{unit}', not one of h, m, s, ms, us, ns"),
-            DurationError::Overflow => f.write_str("too long a duration"),
+            DurationError::Overflow => f.write_str("the duration is too long"),
         }
     }
 }

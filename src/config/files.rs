@@ -149,11 +149,11 @@ impl Reader<'_> {
             match fs::symlink_metadata(&path) {
                 Ok(_) => present.push(path),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => self.refuse(&path, format!("can't be looked at: {error}")),
+                Err(error) => self.refuse(&path, format!("can't be examined: {error}")),
             }
         }
         if let [first, second] = &present[..] {
-            self.refuse(second, format!("{} is there too; keep one of them", first.display()));
+            self.refuse(second, format!("{} exists too; keep only one of them", first.display()));
         }
         present.into_iter().next()
     }
@@ -185,10 +185,10 @@ impl Reader<'_> {
                     let target = chase::follow(&directory, Path::new(name), &mut self.suspicions);
                     self.add(&path, target);
                 }
-                Some(b"yml") => self
-                    .reading
-                    .warnings
-                    .push(Diagnostic::of_file(&path, "not read; its name would have to end in .yaml")),
+                Some(b"yml") => self.reading.warnings.push(Diagnostic::of_file(
+                    &path,
+                    "ignored; a file in this directory must end in .yaml, .json or .toml",
+                )),
                 _ => {}
             }
         }
@@ -248,7 +248,7 @@ fn cant_open(path: &Path, error: &io::Error) -> String {
         true if path.starts_with("/dev") || path.starts_with("/proc") => {
             format!("can't be opened by this name; --config {STANDARD_INPUT} reads standard input")
         }
-        true => "is a link to nothing".to_owned(),
+        true => "is a dangling symbolic link".to_owned(),
         false => format!("can't be opened: {error}"),
     }
 }

@@ -3,7 +3,8 @@
 
 use super::diagnostic::{Place, Problems};
 use super::document::{Entry, Node, SyntaxError, Value};
-use super::keys::{KEYS, Key, nearest};
+use super::keys::{KEYS, Key};
+use super::nearest::nearest;
 
 /// How many keys or words are compared with ours, which takes milliseconds. A file of ours has one of them before that.
 const COMPARED: usize = 2000;

@@ -21,7 +21,7 @@ record! {
         masquerade_exception_cidrs: Vec<Placed<Prefix>>, "masqueradeExceptionCIDRs" = "[]",
             "Destinations that are masqueraded although another range exempts them";
         out_interfaces: Vec<Placed<InterfacePattern>>, "outInterfaces" = "[]",
-            "Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but)";
+            "Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)";
         source_cidrs: Vec<Placed<Prefix>>, "sourceCIDRs" = "[]",
             "Masquerade only what comes from these sources";
         exclude_source_cidrs: Vec<Placed<Prefix>>, "excludeSourceCIDRs" = "[]",
@@ -33,7 +33,7 @@ record! {
         masq_multicast: bool, "masqMulticast" = "false",
             "Masquerade multicast and limited broadcast too";
         masq_local_source: bool, "masqLocalSource" = "false",
-            "Masquerade the host's own addresses even where that can only harm, as the Go agent does";
+            "Masquerade the host's own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes' ip-masq-agent does";
         nomasq_all_reserved_ranges: bool, "nomasqAllReservedRanges" = "false",
             "Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones";
         enable_ipv6: bool, "enableIPv6" = "false",
@@ -41,9 +41,9 @@ record! {
         random_fully: bool, "randomFully" = "true",
             "Let the kernel choose source ports at random";
         to_ports: Option<PortRanges>, "toPorts",
-            "Source ports to use for masqueraded TCP, UDP and SCTP, ascending";
+            "Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order";
         cidr_limit: Option<Placed<u64>>, "cidrLimit",
-            "Refuse more nonMasqueradeCIDRs than this";
+            "Maximum number of nonMasqueradeCIDRs; more are an error";
     }
 }
 
@@ -51,19 +51,19 @@ record! {
     /// How the service behaves, as opposed to what the policy is.
     Settings, SettingsDraft {
         resync_interval: Duration, "resyncInterval" = "60s",
-            "How often configuration and kernel are compared without a reason, 1s to 24h";
+            "How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h)";
         backend: BackendChoice, "backend" = "auto",
-            "What keeps the rules; auto is iptables where it works, else nftables";
+            "What writes the rules; auto is iptables if it works, otherwise nftables";
         masq_chain: ChainName, "masqChain" = "IP-MASQ-AGENT",
-            "The name of the chain (iptables)";
+            "Name of the chain (iptables backends)";
         jump_position: JumpPosition, "jumpPosition" = "last",
-            "Where the rules stand among the host's other nat rules";
+            "Position of the rules among the host's other nat rules";
         rule_watch: RuleWatch, "ruleWatch" = "events",
-            "How changes made by other programs are noticed";
+            "How changes by other programs are detected";
         table_owner: TableOwner, "tableOwner" = "never",
             "Own the nftables table, so that other programs can't flush it (kernel 6.9 or later)";
         on_stop: OnStop, "onStop" = "cleanup",
-            "What becomes of the rules when the service stops";
+            "What happens to the rules when the service stops";
     }
 }
 
@@ -76,7 +76,6 @@ impl Default for Settings {
 /// All that is said about a key.
 #[derive(Debug)]
 pub struct KeyInfo {
-    /// The key.
     pub key: Key,
     /// Its name in files.
     pub name: &'static str,
@@ -103,7 +102,6 @@ pub static KEYS: LazyLock<Vec<KeyInfo>> = LazyLock::new(|| {
     PolicyDraft::FIELDS.iter().chain(SettingsDraft::FIELDS).enumerate().map(info).collect()
 });
 
-/// A configuration key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub(super) usize);
 
@@ -125,26 +123,9 @@ impl fmt::Display for Key {
     }
 }
 
-/// The known word that was probably meant, if any is near: at most a third of its letters apart, case aside, or
-/// with the same beginning.
-pub fn nearest(word: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
-    // No known word is long; comparing with a very long one would only cost time.
-    if word.len() > 64 {
-        return None;
-    }
-    let word = word.to_lowercase();
-    let distance = |name: &str| {
-        let name = name.to_lowercase();
-        let apart = strsim::damerau_levenshtein(&word, &name);
-        let same_beginning = name.starts_with(&word) || word.starts_with(&name);
-        if same_beginning && word.len() * 2 >= name.len() { apart.min(2) } else { apart }
-    };
-    let (apart, name) = known.into_iter().map(|name| (distance(name), name)).min_by_key(|(apart, _)| *apart)?;
-    (apart * 3 <= name.len()).then_some(name)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::nearest::nearest;
     use super::*;
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Two steps: [`read`] does the IO and judges the files as files; [`parse`] is pure and judges what they say.
 
+#![forbid(unsafe_code)]
+
 mod chase;
 mod diagnostic;
 mod document;
@@ -10,6 +12,7 @@ mod duration;
 mod files;
 mod foreign;
 mod keys;
+mod nearest;
 mod record;
 mod settings;
 pub mod trust;
@@ -33,9 +36,7 @@ use std::sync::Arc;
 /// Everything that was decided from the files and the flags.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Which flows are masqueraded.
     pub policy: Policy,
-    /// How the service behaves.
     pub settings: Settings,
 }
 
@@ -44,7 +45,6 @@ pub struct Config {
 pub struct SourceText {
     /// The path, as it was opened.
     pub path: Arc<Path>,
-    /// The whole text.
     pub text: String,
 }
 

@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Problems, SHOWN};
 use super::document::{self, Entry, Node, SyntaxError, Value};
-use super::keys::nearest;
+use super::nearest::nearest;
 use super::value::{Kind, Reader, Source};
 use std::collections::BTreeMap;
 

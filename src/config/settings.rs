@@ -39,7 +39,6 @@ impl Choice for OnStop {
     const ALL: &'static [(&'static str, Self)] = &[("cleanup", OnStop::Cleanup), ("keep", OnStop::Keep)];
 }
 
-/// `backend`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendChoice {
     /// iptables when it works, else nftables.
@@ -55,7 +54,6 @@ pub enum BackendChoice {
     IptablesLegacy,
 }
 
-/// `ruleWatch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RuleWatch {
     /// nf_tables notifications.
@@ -65,7 +63,6 @@ pub enum RuleWatch {
     Poll,
 }
 
-/// `tableOwner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TableOwner {
     /// The table is like any other.
@@ -75,7 +72,6 @@ pub enum TableOwner {
     Persist,
 }
 
-/// `onStop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnStop {
     /// A stop takes our rules out.

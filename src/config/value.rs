@@ -4,7 +4,7 @@
 use super::diagnostic::{Lines, Place, Problems, TEXT_WIDTH, bounded, quoted, short, visible};
 use super::document::{self, Node, SyntaxError, Value as Found};
 use super::duration::{DurationError, parse_go_duration};
-use super::keys::{Key, nearest};
+use super::nearest::nearest;
 use super::settings::{BackendChoice, Choice, OnStop, RuleWatch, TableOwner};
 use crate::policy::{InterfacePattern, InterfacePatternError, PortRanges, PortRangesError, Prefix, PrefixError};
 use crate::ruleset::{ChainName, JumpPosition};
@@ -18,7 +18,6 @@ const RESYNC: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Dura
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed<T> {
-    /// The value.
     pub value: T,
     /// Where it was written.
     pub place: Place,
@@ -29,8 +28,8 @@ pub struct Placed<T> {
 pub enum Source<'p> {
     /// A file, by its number.
     File(u32, &'p Lines<'p>),
-    /// A flag.
-    Flag(Key),
+    /// A flag, by its number and its name.
+    Flag(usize, &'static str),
     /// The program itself.
     Default,
 }
@@ -62,7 +61,7 @@ impl<'p> Reader<'p> {
     pub fn place(&self, offset: u32) -> Place {
         match self.source {
             Source::File(source, _) => Place::File { source, offset },
-            Source::Flag(key) => Place::Flag(key),
+            Source::Flag(number, name) => Place::Flag(number, name),
             Source::Default => Place::Default,
         }
     }
@@ -145,7 +144,6 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// A CIDR.
     pub fn prefix(&mut self, node: &Node) -> Option<Prefix> {
         let text = match &node.value {
             Found::Text(text) => text,
@@ -159,7 +157,6 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// An interface pattern.
     pub fn interface(&mut self, node: &Node) -> Option<InterfacePattern> {
         let text = match &node.value {
             Found::Null => return self.expected(node, "an interface name", "; remove the empty item"),
@@ -221,7 +218,6 @@ impl<'p> Reader<'p> {
         text.parse().map_or_else(|error| self.wrong(node, refusal(text, &error, "")), Some)
     }
 
-    /// Port ranges.
     pub fn ports(&mut self, node: &Node) -> Option<PortRanges> {
         let text = self.text(node, "port ranges such as \"1024-65535\"")?;
         match text.parse() {
@@ -310,7 +306,6 @@ impl Kind {
 
 /// A type of value that a key can have.
 pub trait Value: Default {
-    /// Its kind.
     const KIND: Kind;
 
     /// Adds what a file or flag says to what was said before it. False when that makes no sense, which was reported.
@@ -332,7 +327,7 @@ impl<T: Item> Value for Vec<Placed<T>> {
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
         let Some(items) = reader.items(node) else { return false };
-        if matches!(reader.source, Source::Flag(_)) {
+        if matches!(reader.source, Source::Flag(..)) {
             *slot = None;
         }
         let joined = slot.get_or_insert_default();
@@ -430,7 +425,7 @@ fn prefix_hint(text: &str, error: &PrefixError) -> String {
         return format!("; did you mean {prefix}?");
     }
     match error {
-        PrefixError::LeadingZero => "; octal to some readers, decimal to others".to_owned(),
+        PrefixError::LeadingZero => "; some programs read them as octal".to_owned(),
         _ if text.contains(',') => "; write one CIDR per item".to_owned(),
         PrefixError::Space => match text.trim().parse::<Prefix>() {
             Ok(prefix) => format!("; did you mean {prefix}?"),

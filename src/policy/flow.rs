@@ -4,14 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
-    /// SCTP.
     Sctp,
     /// ICMP or ICMPv6, whichever belongs to the address.
     Icmp,
@@ -41,10 +37,9 @@ impl FromStr for Protocol {
             "udp" | "17" => Ok(Protocol::Udp),
             "sctp" | "132" => Ok(Protocol::Sctp),
             "icmp" | "icmpv6" | "1" | "58" => Ok(Protocol::Icmp),
-            _ => text
-                .parse()
-                .map(Protocol::Other)
-                .map_err(|_| format!("'{text}' is no protocol; say tcp, udp, sctp, icmp or a number from 0 to 255")),
+            _ => text.parse().map(Protocol::Other).map_err(|_| {
+                format!("'{text}' is not a valid protocol; use tcp, udp, sctp, icmp or a number from 0 to 255")
+            }),
         }
     }
 }
@@ -62,9 +57,7 @@ pub struct Flow {
     pub source_on_out_interface: bool,
     /// The name of the outgoing interface.
     pub out_interface: Option<String>,
-    /// The destination address.
     pub destination: IpAddr,
-    /// The transport protocol.
     pub protocol: Protocol,
     /// For TCP: of SYN, RST, ACK and FIN only SYN is set. Meaningless for other protocols.
     pub opens_connection: bool,

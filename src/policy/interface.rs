@@ -17,7 +17,6 @@ pub struct InterfacePattern {
 /// Why a text is no [`InterfacePattern`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InterfacePatternError {
-    /// No name.
     Empty,
     /// More than 15 characters (IFNAMSIZ - 1, linux/if.h).
     TooLong(usize),
@@ -28,7 +27,7 @@ pub enum InterfacePatternError {
 impl fmt::Display for InterfacePatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            InterfacePatternError::Empty => f.write_str("an interface needs a name"),
+            InterfacePatternError::Empty => f.write_str("an interface name is missing"),
             InterfacePatternError::TooLong(length) => {
                 write!(f, "an interface name has at most 15 characters, this one has {length}")
             }

@@ -2,6 +2,8 @@
 //!
 //! A [`Policy`] is the one value that `explain`, the renderers and the tests share.
 
+#![forbid(unsafe_code)]
+
 mod flow;
 mod interface;
 mod ports;
@@ -20,11 +22,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// An address family. Everything that reaches the kernel is per family, so that one can fail without the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Family {
-    /// IPv4.
+    #[serde(rename = "IPv4")]
     V4,
-    /// IPv6.
+    #[serde(rename = "IPv6")]
     V6,
 }
 
@@ -50,7 +52,6 @@ impl fmt::Display for Family {
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The built-in default.
     Default,
     /// A command-line flag, without the dashes: `non-masquerade-cidrs`.
     Flag(&'static str),
@@ -76,7 +77,6 @@ impl fmt::Display for Origin {
 /// A value with the place it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed<T> {
-    /// The value.
     pub value: T,
     /// Where it was written.
     pub origin: Origin,

@@ -46,11 +46,11 @@ impl fmt::Display for PortRangesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PortRangesError::Empty => f.write_str("a port range is missing"),
-            PortRangesError::Port(text) => write!(f, "'{text}' is no port from 1 to 65535"),
+            PortRangesError::Port(text) => write!(f, "'{text}' is not a port from 1 to 65535"),
             PortRangesError::Backwards(range) => {
                 write!(f, "{}-{} runs backwards", range.last, range.first)
             }
-            PortRangesError::Order(range) => write!(f, "{range} does not lie behind the range before it"),
+            PortRangesError::Order(range) => write!(f, "{range} must start after the previous range"),
         }
     }
 }

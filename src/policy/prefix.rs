@@ -13,7 +13,6 @@ pub struct Prefix(IpNet);
 /// Why a text is no [`Prefix`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrefixError {
-    /// No text at all.
     Empty,
     /// White space in or around it.
     Space,
@@ -25,7 +24,6 @@ pub enum PrefixError {
     LeadingZero,
     /// The length is no number, or too large for the family.
     Length {
-        /// What was written.
         text: String,
         /// The largest length of the family, in bits.
         max: u8,
@@ -43,7 +41,7 @@ pub enum PrefixError {
 impl fmt::Display for PrefixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PrefixError::Empty => f.write_str("an empty text is no CIDR"),
+            PrefixError::Empty => f.write_str("empty text is not a CIDR"),
             PrefixError::Space => f.write_str("white space in a CIDR"),
             PrefixError::NoLength(_) => f.write_str("no prefix length"),
             PrefixError::Netmask(_) => f.write_str("a netmask where a prefix length belongs"),
@@ -76,7 +74,6 @@ impl Prefix {
         IpNet::new(address, length).ok().map(|net| Prefix(net.trunc()))
     }
 
-    /// The family.
     pub fn family(self) -> Family {
         Family::of(self.0.addr())
     }
@@ -86,7 +83,6 @@ impl Prefix {
         self.0.addr()
     }
 
-    /// The length in bits.
     pub fn length(self) -> u8 {
         self.0.prefix_len()
     }

@@ -36,12 +36,10 @@ pub enum Step {
     /// The source is an address of the outgoing interface itself.
     LocalSourceOnOutInterface,
     /// A local address on a TCP packet that opens no connection.
-    LocalSourceNotOpening,
-    /// A bridged frame.
+    MidStream,
     Bridged,
     /// The destination is in `masqueradeExceptionCIDRs`.
     Exception,
-    /// The destination is link-local.
     LinkLocal,
     /// The destination is multicast or limited broadcast.
     Multicast,
@@ -68,7 +66,7 @@ impl Step {
             Step::Source => "source",
             Step::ExcludedSource => "excluded-source",
             Step::LocalSourceOnOutInterface => "local-source-on-out-interface",
-            Step::LocalSourceNotOpening => "local-source-not-opening",
+            Step::MidStream => "local-source-not-opening",
             Step::Bridged => "bridged",
             Step::Exception => "exception",
             Step::LinkLocal => "link-local",
@@ -78,7 +76,6 @@ impl Step {
         }
     }
 
-    /// The reason in words.
     pub fn reason(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "IPv6 is not enabled (enableIPv6)",
@@ -86,7 +83,7 @@ impl Step {
             Step::Source => "the source is not in sourceCIDRs",
             Step::ExcludedSource => "the source is in excludeSourceCIDRs",
             Step::LocalSourceOnOutInterface => "the source is an address of the outgoing interface itself",
-            Step::LocalSourceNotOpening => "a TCP packet of the host's own that opens no connection",
+            Step::MidStream => "a TCP packet of the host's own that opens no connection",
             Step::Bridged => "a bridged frame",
             Step::Exception => "the destination is in masqueradeExceptionCIDRs",
             Step::LinkLocal => "the destination is link-local",
@@ -100,7 +97,6 @@ impl Step {
 /// Who decided: the step, and where a list decided, the entry and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance {
-    /// The step that decided.
     pub step: Step,
     /// The prefix that matched, for steps that look in a range.
     pub prefix: Option<Prefix>,
@@ -172,7 +168,7 @@ impl Policy {
         let step = if flow.source_on_out_interface {
             Step::LocalSourceOnOutInterface
         } else if flow.source_is_local && flow.protocol == Protocol::Tcp && !flow.opens_connection {
-            Step::LocalSourceNotOpening
+            Step::MidStream
         } else if flow.bridged {
             Step::Bridged
         } else {

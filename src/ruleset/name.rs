@@ -1,5 +1,6 @@
 //! The name of our chain.
 
+use super::id::{ChainId, Place, Section};
 use std::fmt;
 use std::str::FromStr;
 
@@ -65,21 +66,34 @@ impl ChainName {
         &self.0
     }
 
-    /// The chain that follows the `n`th gate: the name itself for 1, `NAME-2` and so on behind it. Made to fit
-    /// into 28 characters by shortening the name.
-    pub fn part(&self, n: usize) -> String {
-        if n <= 1 {
-            return self.0.clone();
-        }
-        let suffix = format!("-{n}");
+    /// The name of a chain: the parts of the top level are the name itself, `NAME-2` and so on, where a chain that is
+    /// no part is `other`. Made to fit into 28 characters by shortening the name.
+    pub fn of(&self, id: ChainId, other: usize) -> String {
+        let number = match id.place {
+            Place::Part(number) => usize::from(number),
+            Place::Masquerade => other,
+        };
+        self.numbered(id.section, number)
+    }
+
+    fn numbered(&self, section: Section, number: usize) -> String {
+        let suffix = match (section, number) {
+            (Section::Top, 0 | 1) => String::new(),
+            (Section::Top, number) => format!("-{number}"),
+            (Section::Egress(entry), number) => format!("-e{entry}-{number}"),
+        };
         let kept = self.0.len().min(28 - suffix.len());
         format!("{}{suffix}", &self.0[..kept])
     }
 
-    /// True for the name of a [`part`](Self::part) that a policy can need: it has at most two gates, and one chain of
-    /// masquerade rules.
+    /// True for a name that [`Self::of`] gives to a chain.
     pub fn has_part(&self, chain: &str) -> bool {
-        (1..=4).any(|n| self.part(n) == chain)
+        let (front, number) = chain.rsplit_once('-').unwrap_or((chain, ""));
+        let entry = front.rsplit_once("-e").and_then(|(_, entry)| entry.parse().ok());
+        let sections = [Some(Section::Top), entry.map(Section::Egress)];
+        let number = || number.parse::<u8>().ok().map(usize::from);
+        let is_of = |section: Section| number().is_some_and(|number| self.numbered(section, number) == chain);
+        chain == self.0 || sections.into_iter().flatten().any(is_of)
     }
 }
 
@@ -139,7 +153,22 @@ mod tests {
     #[test]
     fn a_chain_behind_a_gate_fits_too() {
         let long: ChainName = "a234567890123456789012345678".parse().unwrap();
-        assert_eq!(long.part(1).len(), 28);
-        assert_eq!(long.part(2), "a2345678901234567890123456-2");
+        let part = |section, number| long.of(ChainId { section, place: Place::Part(number) }, 3);
+        assert_eq!(part(Section::Top, 1).len(), 28);
+        assert_eq!(part(Section::Top, 2), "a2345678901234567890123456-2");
+        assert_eq!(part(Section::Egress(64), 1), "a234567890123456789012-e64-1");
+        let masquerade = ChainId { section: Section::Top, place: Place::Masquerade };
+        assert_eq!(long.of(masquerade, 3), "a2345678901234567890123456-3");
+    }
+
+    #[test]
+    fn our_names_are_known_again_and_no_others() {
+        let name: ChainName = "M".parse().unwrap();
+        for ours in ["M", "M-2", "M-17", "M-e1-1", "M-e64-3"] {
+            assert!(name.has_part(ours), "{ours}");
+        }
+        for other in ["", "N", "M-", "M-1", "M-0", "M-02", "M-x", "M-e1", "M-e01-1", "MM-2", "M-2-2"] {
+            assert!(!name.has_part(other), "{other}");
+        }
     }
 }

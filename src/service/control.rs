@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub const NAME: &str = "control.sock";
 const MOST_CLIENTS: usize = 16;
 const LONGEST_REQUEST: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long nobody is accepted when there is no descriptor or no memory for it: whoever waits would wake the loop at
 /// once, again and again.
 const REST: Duration = Duration::from_secs(1);
@@ -72,12 +72,10 @@ enum Conversation {
 pub enum Request {
     /// Read the configuration and put it into the kernel.
     Reload,
-    /// Say how things are.
     Status,
 }
 
 impl Request {
-    /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
             Request::Reload => "reload",
@@ -101,7 +99,6 @@ impl Control {
         Ok(Control { lock, place, clients, next: 0, rests: None, displaced: None, note: None })
     }
 
-    /// What to poll for.
     pub fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let clients = self.clients.values().filter_map(|client| {
             let flags = match client.state {
@@ -172,7 +169,7 @@ impl Control {
         connection.answer = serde_json::to_vec(answer).unwrap_or_default();
         connection.answer.push(b'\n');
         connection.state = Conversation::Answered;
-        connection.deadline = now + PATIENCE;
+        connection.deadline = now + CLIENT_TIMEOUT;
         if !connection.write() {
             self.clients.remove(&client.0);
         }
@@ -204,7 +201,7 @@ impl Control {
                 request: Vec::new(),
                 answer: Vec::new(),
                 state: Conversation::Asking,
-                deadline: now + PATIENCE,
+                deadline: now + CLIENT_TIMEOUT,
             };
             self.clients.insert(self.next, connection);
             self.next += 1;
@@ -221,7 +218,7 @@ impl Control {
         if lock_stays && socket_stays {
             return;
         }
-        let lost = format!("lock or control socket were removed from '{}'", self.lock.directory().display());
+        let lost = format!("the lock or the control socket was removed from '{}'", self.lock.directory().display());
         let made = self.lock.stay().map_err(|error| error.to_string()).and_then(|()| {
             if !socket_stays {
                 self.place = Place::new(self.lock.directory()).map_err(|error| error.to_string())?;
@@ -229,8 +226,8 @@ impl Control {
             Ok(())
         });
         let message = match &made {
-            Ok(()) => format!("{lost}, and are made again"),
-            Err(why) => format!("{lost}, and can't be made again: {why}"),
+            Ok(()) => format!("{lost}; both are there again"),
+            Err(why) => format!("{lost}, and can't be created again: {why}"),
         };
         if made.is_ok() || self.displaced.as_ref() != Some(&message) {
             self.note = Some(Entry::new(Kind::Warning, &message));
@@ -328,12 +325,12 @@ pub fn ask(directory: &Path, request: Request, patience: Duration) -> io::Result
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(io::Error::new(error.kind(), "only root may ask it"));
+            return Err(io::Error::new(error.kind(), "this needs root"));
         }
         Err(error) => return Err(error),
     };
     if !is_trusted(&stream) {
-        return Err(io::Error::new(ErrorKind::PermissionDenied, "another user listens there"));
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "its control socket belongs to another user"));
     }
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
@@ -373,10 +370,10 @@ mod tests {
         let mut late = connect();
         late.write_all(b"status\n").unwrap();
         assert_eq!(control.serve(now), []);
-        assert_eq!(control.deadline(), Some(now + PATIENCE), "somebody will go");
-        let requests = control.serve(now + PATIENCE);
+        assert_eq!(control.deadline(), Some(now + CLIENT_TIMEOUT), "somebody will go");
+        let requests = control.serve(now + CLIENT_TIMEOUT);
         let [(client, Request::Status)] = requests[..] else { panic!("{requests:?}") };
-        control.answer(client, &"well", now + PATIENCE);
+        control.answer(client, &"well", now + CLIENT_TIMEOUT);
         let mut answer = String::new();
         late.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "\"well\"\n");
@@ -409,11 +406,11 @@ mod tests {
         let mut client = connect();
         assert_eq!(control.serve(now), []);
         client.write_all(b"reload\n").unwrap();
-        assert!(matches!(control.serve(now + 2 * PATIENCE)[..], [(_, Request::Reload)]));
+        assert!(matches!(control.serve(now + 2 * CLIENT_TIMEOUT)[..], [(_, Request::Reload)]));
         let mut half = connect();
         half.write_all(b"rel").unwrap();
         assert_eq!(control.serve(now), []);
-        assert_eq!(control.serve(now + PATIENCE), []);
+        assert_eq!(control.serve(now + CLIENT_TIMEOUT), []);
         assert_eq!(half.read(&mut [0; 8]).unwrap(), 0, "half a word is no question");
     }
 

@@ -72,7 +72,7 @@ impl Enforcer {
         let Choice { backend, reason } = select::choose(settings, self.children.clone())?;
         let name = backend.name();
         self.backend = Some((settings.clone(), backend));
-        Ok(Chosen { name, reason })
+        Ok(Chosen { name, setting: settings.backend, reason })
     }
 
     fn chosen(&mut self) -> Result<&mut dyn Backend, Error> {
@@ -177,7 +177,7 @@ impl Enforcer {
         if self.strays(config).is_empty() {
             return self.clear_unwanted(config, search);
         }
-        self.unheard(|kernel| kernel.clear_unwanted(config, search))
+        self.without_events(|enforcer| enforcer.clear_unwanted(config, search))
     }
 
     fn clear_unwanted(&mut self, config: &Config, search: Search) -> Vec<Removal> {
@@ -203,10 +203,10 @@ impl Enforcer {
 
     /// The kernel need not tell us what we do ourselves; a listener slows large commits.
     fn commit(&mut self, plan: Plan) -> Result<(), Error> {
-        self.unheard(|kernel| kernel.chosen().and_then(|backend| backend.commit(plan)))
+        self.without_events(|enforcer| enforcer.chosen().and_then(|backend| backend.commit(plan)))
     }
 
-    fn unheard<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+    fn without_events<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let left = self.events.as_mut().is_some_and(|events| events.leave().is_ok());
         let result = work(self);
         if left && let Some(Err(error)) = self.events.as_mut().map(RuleEvents::join) {
@@ -348,12 +348,12 @@ fn programs(events: Vec<RuleEvent>) -> Vec<ChangedBy> {
             last.push(event);
         }
     }
-    last.iter().filter_map(culprit).collect()
+    last.iter().filter_map(changed_by).collect()
 }
 
 /// The program that committed. A caller hides behind iptables and nft, which are gone in a moment: where they are
 /// still there, it is their parent that says more.
-fn culprit(event: &RuleEvent) -> Option<ChangedBy> {
+fn changed_by(event: &RuleEvent) -> Option<ChangedBy> {
     let program = event.program.clone()?;
     let pid = event.pid.filter(|_| processes_are_numbered_as_in_the_kernel());
     let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]

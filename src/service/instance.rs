@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const PREFIX: &str = "ip-masq-agent/instance/";
 
 /// A child between fork and exec holds the sockets of a service that was just killed, for as long as that takes.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Nobody tells when a socket is closed.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
@@ -45,7 +45,7 @@ impl Instance {
             Ok(bound) => bound,
             Err(error) => return Ok(Instance { _socket: None, doubt: Some(error) }),
         };
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + RELEASE_TIMEOUT;
         loop {
             match others(&name).map(|others| others.first().copied()) {
                 Ok(None) => return Ok(Instance { _socket: Some(socket), doubt: None }),

@@ -78,7 +78,6 @@ impl Lock {
         Ok(Lock { directory: directory.to_owned(), file: locked_file(directory)? })
     }
 
-    /// The runtime directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }

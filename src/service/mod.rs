@@ -1,5 +1,7 @@
 //! What carries the agent out on a host: the poll loop, the enforcer, systemd, the journal, the control socket, files.
 
+#![forbid(unsafe_code)]
+
 pub mod control;
 pub mod directories;
 pub mod enforcer;

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// More than can be on their way while systemd reads at all.
 const MOST_PENDING: usize = 64;
 /// How long the last words may take.
-const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const SEND_TIMEOUT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// How often systemd wants to hear WATCHDOG=1; `None` when it does not, or when WATCHDOG_PID is another process.
 pub fn watchdog() -> Option<Duration> {
@@ -76,7 +76,7 @@ impl Drop for Notifier {
     fn drop(&mut self) {
         while let Some(fd) = self.pending_fd() {
             let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-            if !matches!(poll(&mut fds, Some(&PATIENCE)), Ok(1..)) {
+            if !matches!(poll(&mut fds, Some(&SEND_TIMEOUT)), Ok(1..)) {
                 return;
             }
             self.flush();

@@ -5,9 +5,8 @@ use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
 use super::notify::Notifier;
 use super::{state, unit, view};
-use crate::agent::{Action, Agent, AtStop, Event, Report, Setup};
+use crate::agent::{self, Action, Agent, AtStop, Event, Performer, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
-use crate::policy::Family;
 use crate::sys::child;
 use crate::sys::inotify::Watcher;
 use crate::sys::signals::{Signal, Signals};
@@ -45,8 +44,8 @@ pub struct Service {
     notifier: Notifier,
     /// What came while something else was being done, and can wait until that is done.
     later: VecDeque<Event>,
-    /// When signals and clients were last looked at.
-    looked: Instant,
+    /// When signals and clients were last read.
+    urgent_read: Instant,
     /// When a status must be counted by.
     counted_by: Instant,
     /// When the stop that was asked for has to be over.
@@ -79,7 +78,7 @@ impl Service {
             journal: Journal::open(),
             notifier: Notifier::open(),
             later: VecDeque::new(),
-            looked: now,
+            urgent_read: now,
             counted_by: now,
             stop_by: None,
             exit: None,
@@ -91,13 +90,13 @@ impl Service {
     /// # Errors
     /// When the kernel refuses to poll.
     pub fn run(mut self) -> io::Result<u8> {
-        self.happen(Event::Started);
+        self.dispatch(Event::Started);
         loop {
             if let Some(status) = self.exit {
                 return Ok(status);
             }
             self.wait()?;
-            self.look();
+            self.read_sources();
         }
     }
 
@@ -114,7 +113,7 @@ impl Service {
         let mut fds: Vec<PollFd<'_>> = fixed.chain(unsent).chain(self.control.poll_fds()).collect();
         let result = poll(&mut fds, timeout.as_ref());
         // A signal that came before would have ended the wait.
-        self.looked = Instant::now();
+        self.urgent_read = Instant::now();
         match result {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -122,48 +121,48 @@ impl Service {
     }
 
     /// Nothing here waits: every source is asked, whoever woke us.
-    fn look(&mut self) {
-        for event in self.urgent() {
-            self.happen(event);
+    fn read_sources(&mut self) {
+        for event in self.read_urgent() {
+            self.dispatch(event);
         }
         // A loss is told at once: it keeps the loop awake until then.
         if self.enforcer.has_lost_events() || !self.agent.defers_events(Instant::now()) {
             match self.enforcer.moved() {
                 Ok(None) => {}
-                Ok(Some(commits)) => self.happen(Event::RulesMoved(commits)),
-                Err(why) => self.happen(Event::Watching(Err(why))),
+                Ok(Some(commits)) => self.dispatch(Event::RulesMoved(commits)),
+                Err(why) => self.dispatch(Event::Watching(Err(why))),
             }
         }
         if self.sysctls.as_mut().is_some_and(Watcher::take) {
-            self.happen(Event::HostChanged);
+            self.dispatch(Event::HostChanged);
         }
         if self.watcher.as_mut().is_some_and(Watcher::take) {
-            self.happen(Event::FilesChanged);
+            self.dispatch(Event::FilesChanged);
         }
         if let Some(entry) = self.control.note() {
             self.journal.write(&entry);
         }
         // What comes while these are dealt with is for the next pass.
         for event in std::mem::take(&mut self.later) {
-            self.happen(event);
+            self.dispatch(event);
         }
-        self.happen(Event::Tick);
+        self.dispatch(Event::Tick);
     }
 
     /// A stop, and clients that only want to know how things are. What else came is kept.
-    fn urgent(&mut self) -> Vec<Event> {
+    fn read_urgent(&mut self) -> Vec<Event> {
         self.notifier.flush();
         let now = Instant::now();
-        let looked = std::mem::replace(&mut self.looked, now);
+        let before = std::mem::replace(&mut self.urgent_read, now);
         let mut urgent = Vec::new();
         for signal in self.signals.take() {
             match signal {
-                // It may have come right after the last look.
-                Signal::Terminate => {
-                    let until = *self.stop_by.get_or_insert(looked + STOP);
-                    urgent.push(Event::Terminate(until));
+                // It may have come right after the last time.
+                Signal::Sigterm => {
+                    let until = *self.stop_by.get_or_insert(before + STOP);
+                    urgent.push(Event::Sigterm(until));
                 }
-                Signal::Hangup => self.later.push_back(Event::Hangup),
+                Signal::Sighup => self.later.push_back(Event::Sighup),
             }
         }
         self.counted_by = now + COUNTING;
@@ -176,69 +175,71 @@ impl Service {
         urgent
     }
 
-    /// Tells the agent, does what it says, and tells it the result of each before the next is done. Between two actions
-    /// that take their time, it hears of what can't wait.
-    fn happen(&mut self, event: Event) {
-        let mut actions: VecDeque<Action> = self.agent.handle(event, Instant::now()).into();
-        while let Some(action) = actions.pop_front() {
-            if self.exit.is_some() {
-                return;
-            }
-            // Not after an answer: clients that keep asking would keep the work from going on.
-            let is_work = !matches!(action, Action::AnswerStatus(..));
-            let result = self.act(action);
-            self.tell(result, &mut actions);
-            if is_work && self.looked.elapsed() > SHORT {
-                self.tell([Event::Working], &mut actions);
-                let was_stopping = self.stop_by.is_some();
-                let urgent = self.urgent();
-                if !was_stopping && self.stop_by.is_some() {
-                    // Nothing is written for the stop to remove again.
-                    actions.retain(Action::survives_a_stop);
-                }
-                self.tell(urgent, &mut actions);
-            }
+    fn dispatch(&mut self, event: Event) {
+        if self.exit.is_none() {
+            self.exit = agent::drive(self, event);
         }
     }
 
-    /// What follows from the events is done before what was to be done.
-    fn tell(&mut self, events: impl IntoIterator<Item = Event>, actions: &mut VecDeque<Action>) {
-        for event in events {
-            let follow = self.agent.handle(event, Instant::now());
-            follow.into_iter().rev().for_each(|action| actions.push_front(action));
+    fn counted(&mut self, mut report: Report) -> Report {
+        report.pid = std::process::id();
+        self.enforcer.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
+        for entry in &mut report.families {
+            entry.counters = self.enforcer.counters(entry.family);
         }
+        if report.at_stop.is_none() {
+            let families: Vec<_> = report.families.iter().map(|entry| entry.family).collect();
+            report.at_stop = self.enforcer.after_stop(&families).as_ref().map(AtStop::removing);
+        }
+        report
+    }
+}
+
+impl Performer for Service {
+    fn agent(&mut self) -> &mut Agent {
+        &mut self.agent
     }
 
-    fn act(&mut self, action: Action) -> Option<Event> {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn urgent(&mut self) -> Vec<Event> {
+        if self.urgent_read.elapsed() <= SHORT {
+            return Vec::new();
+        }
+        std::iter::once(Event::Working).chain(self.read_urgent()).collect()
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
         self.enforcer.end_by(self.stop_by.unwrap_or_else(|| Instant::now() + ACTION));
         match action {
-            Action::ReadLastGood => {
-                return Some(match state::read(&self.state_directory) {
-                    Ok(sources) => Event::LastGoodRead(sources),
-                    Err(why) => Event::LastGoodUnusable(why),
-                });
-            }
-            Action::ReadConfig => return Some(Event::ConfigRead(config::read(&self.locations))),
+            Action::ReadLastGood => return Some(Event::LastGoodRead(state::read(&self.state_directory))),
+            Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
             Action::ReadHost => return Some(Event::HostRead(view::view())),
-            Action::ChooseBackend(config) => return Some(Event::BackendChosen(self.enforcer.choose(&config.settings))),
+            Action::ChooseBackend(candidate) => {
+                let chosen = self.enforcer.choose(&candidate.config.settings);
+                return Some(Event::BackendChosen(candidate, chosen));
+            }
             Action::Watch(watch) => {
                 let result = self.enforcer.watch(watch == RuleWatch::Events);
                 return (watch == RuleWatch::Events).then_some(Event::Watching(result));
             }
-            Action::Reconcile(family, config) => {
+            Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
-                let result = self.enforcer.reconcile(family, &config);
-                return Some(Event::Reconciled(family, result, cpu_time().saturating_sub(begun)));
+                let result = self.enforcer.reconcile(family, &reconciliation.config);
+                return Some(Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun)));
             }
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {
-                return Some(Event::LastGoodSaved(state::write(&self.state_directory, &sources)));
+                let result = state::write(&self.state_directory, &sources);
+                return Some(Event::LastGoodSaved(sources, result));
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
-            Action::RemoveStrays(config, search) => {
+            Action::RemoveStrays(config, search, by) => {
                 let begun = cpu_time();
-                let cleared = self.enforcer.remove_strays(&config, search);
-                return Some(Event::StraysRemoved(cleared, cpu_time().saturating_sub(begun)));
+                let removals = self.enforcer.remove_strays(&config, search);
+                return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
             }
             Action::ReadAfterStop(families) => {
                 return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));
@@ -251,21 +252,9 @@ impl Service {
                 let report = self.counted(*report);
                 self.control.answer(client, &report, Instant::now());
             }
-            Action::Exit(status) => self.exit = Some(status),
+            // The last that there is; nothing is to be done for it.
+            Action::Exit(_) => {}
         }
         None
-    }
-
-    fn counted(&mut self, mut report: Report) -> Report {
-        report.pid = std::process::id();
-        self.enforcer.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
-        for (family, entry) in Family::ALL.into_iter().zip(&mut report.families) {
-            entry.counters = self.enforcer.counters(family);
-        }
-        if report.at_stop.is_none() {
-            let families = &Family::ALL[..report.families.len()];
-            report.at_stop = self.enforcer.after_stop(families).as_ref().map(AtStop::removing);
-        }
-        report
     }
 }

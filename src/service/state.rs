@@ -43,12 +43,12 @@ pub fn read(directory: &Path) -> Result<Option<Vec<SourceText>>, String> {
 }
 
 fn judge(file: &File) -> Result<(), String> {
-    let metadata = file.metadata().map_err(|error| format!("can't be looked at: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("can't be examined: {error}"))?;
     directories::distrusted(&metadata).map_or(Ok(()), Err)
 }
 
 fn text(file: File) -> Result<String, String> {
-    let metadata = file.metadata().map_err(|error| format!("can't be looked at: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("can't be examined: {error}"))?;
     if !metadata.is_file() {
         return Err("is not a regular file".to_owned());
     }
@@ -77,14 +77,14 @@ pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), String> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .map_err(|error| failed("make the directory", directory, error))?;
+        .map_err(|error| failed("create the directory", directory, error))?;
     let opened = File::open(directory).map_err(|error| failed("open", directory, error))?;
     // It would not be read again.
     judge(&opened).map_err(|why| format!("{}: the directory {why}", directory.display()))?;
     let (new, path) = (directory.join(format!("{NAME}.new")), directory.join(NAME));
     let written = write_synced(&new, text.as_bytes())
         .map_err(|error| failed("write", &new, error))
-        .and_then(|()| fs::rename(&new, &path).map_err(|error| failed("put in place", &path, error)));
+        .and_then(|()| fs::rename(&new, &path).map_err(|error| failed("move into place", &path, error)));
     if written.is_err() {
         // Half a file on a full disk helps nobody; when it can't be removed either, it is overwritten next time.
         let _ = fs::remove_file(&new);
@@ -125,7 +125,7 @@ pub fn decode(text: &str) -> Result<Vec<SourceText>, &'static str> {
     if text.is_empty() {
         return Err("is empty");
     }
-    let version = text.strip_prefix(MAGIC).ok_or("is nothing that ip-masq-agent saved")?;
+    let version = text.strip_prefix(MAGIC).ok_or("was not saved by ip-masq-agent")?;
     let (version, mut rest) = version.split_once('\n').ok_or(CUT_SHORT)?;
     // The first version, of 0.1, did not say how many there are.
     let count: Option<usize> = match version.split_once(' ') {

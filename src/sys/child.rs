@@ -22,7 +22,6 @@ const LONGEST_OUTPUT: usize = 256 << 20;
 pub struct Invocation {
     /// The program's name, looked up in [`PATH`].
     pub program: String,
-    /// Its arguments.
     pub arguments: Vec<String>,
     /// What it reads on standard input.
     pub input: Vec<u8>,
@@ -58,7 +57,6 @@ impl fmt::Display for Invocation {
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// How it ended.
     pub status: ExitStatus,
     /// What it wrote on standard output.
     pub stdout: Vec<u8>,
@@ -88,7 +86,7 @@ impl fmt::Display for ChildError {
                 write!(f, "'{invocation}' did not end within {:.1} s and was killed", deadline.as_secs_f64())
             }
             ChildError::NoTimeLeft(invocation) => {
-                write!(f, "'{invocation}' was not run: the programs before it took all the time that there is")
+                write!(f, "'{invocation}' was not run: the programs before it used up the time limit")
             }
         }
     }

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 /// A Go agent that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoAgent {
-    /// Its process.
     pub pid: u32,
-    /// Its command line.
     pub command: String,
     /// The chain that it keeps.
     pub chain: String,

@@ -22,9 +22,9 @@ pub struct Signals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// SIGHUP
-    Hangup,
+    Sighup,
     /// SIGTERM or SIGINT
-    Terminate,
+    Sigterm,
 }
 
 impl Signals {
@@ -50,10 +50,10 @@ impl Signals {
         while matches!(rustix::io::read(&self.readable, &mut buffer), Ok(1..)) {}
         let mut signals = Vec::new();
         if self.terminate.swap(false, Ordering::SeqCst) {
-            signals.push(Signal::Terminate);
+            signals.push(Signal::Sigterm);
         }
         if self.hangup.swap(false, Ordering::SeqCst) {
-            signals.push(Signal::Hangup);
+            signals.push(Signal::Sighup);
         }
         signals
     }

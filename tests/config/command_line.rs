@@ -159,7 +159,7 @@ fn check_is_quiet_when_good_and_78_with_diagnostics_when_not() {
 #[test]
 fn what_is_given_wrongly_is_told_in_words_of_its_own() {
     let cases: [(&[&str], i32, &str); 13] = [
-        (&["explain", "10.0.0.1/8"], 2, "an address, not a network; write '10.0.0.1'"),
+        (&["explain", "10.0.0.1/8"], 2, "expected an address, not a network; write '10.0.0.1'"),
         (&["explain", "010.0.0.1"], 2, "not an IPv4 or IPv6 address"),
         (&["explain", "167772161"], 2, "not an IPv4 or IPv6 address"),
         (&["explain", "fe80::1%eth0"], 2, "not an IPv4 or IPv6 address"),

@@ -72,7 +72,11 @@ fn the_directory_is_read_in_the_order_of_bytes() {
     let reading = read(&locations).unwrap();
     assert_eq!(names(&reading), ["main.conf", "10.yaml", "9.yaml", "B.toml", "a.json"]);
     assert_eq!(reading.warnings.len(), 1);
-    assert!(reading.warnings[0].to_string().ends_with("/old.yml: not read; its name would have to end in .yaml"));
+    assert!(
+        reading.warnings[0]
+            .to_string()
+            .ends_with("/old.yml: ignored; a file in this directory must end in .yaml, .json or .toml")
+    );
 }
 
 #[test]
@@ -91,7 +95,7 @@ fn a_file_that_was_named_must_exist_and_be_a_file() {
     fs::create_dir(etc.path("directory")).unwrap();
     assert_eq!(etc.refusal("directory"), "directory: is a directory, not a regular file");
     symlink("nowhere", etc.path("dangling")).unwrap();
-    assert_eq!(etc.refusal("dangling"), "dangling: is a link to nothing");
+    assert_eq!(etc.refusal("dangling"), "dangling: is a dangling symbolic link");
     symlink("loop", etc.path("loop")).unwrap();
     assert!(etc.refusal("loop").starts_with("loop: can't be opened: "));
     let _listener = UnixListener::bind(etc.path("socket")).unwrap();
@@ -475,9 +479,9 @@ fn the_usual_places_are_read_when_no_file_is_named() {
         (
             "touch config.yaml config.toml",
             Some(78),
-            "/etc/ip-masq-agent/config.toml: /etc/ip-masq-agent/config.yaml is there too; keep one of them\n",
+            "/etc/ip-masq-agent/config.toml: /etc/ip-masq-agent/config.yaml exists too; keep only one of them\n",
         ),
-        ("ln -s nowhere config.yaml", Some(78), "/etc/ip-masq-agent/config.yaml: is a link to nothing\n"),
+        ("ln -s nowhere config.yaml", Some(78), "/etc/ip-masq-agent/config.yaml: is a dangling symbolic link\n"),
         ("mkdir config.d/a.yaml", Some(78), "/etc/ip-masq-agent/config.d/a.yaml: is a directory, not a regular file\n"),
         (
             "chmod 777 config.d",

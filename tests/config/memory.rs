@@ -97,7 +97,7 @@ fn hostile_json_and_toml() -> Vec<(&'static str, String, &'static str)> {
         ("signs.toml", filled("", "=", ""), keys),
         ("values.toml", filled("nonMasqueradeCIDRs=[", "1,", "1]"), "expected a CIDR, found the number 1"),
         ("commas.toml", filled("nonMasqueradeCIDRs=[", ",", "]"), "extra comma in array"),
-        ("words.toml", filled("", "a ", ""), "a key without a '=' behind it"),
+        ("words.toml", filled("", "a ", ""), "a key without a '=' after it"),
         ("key.toml", filled("", "x", "=1"), "unknown key"),
     ]
 }

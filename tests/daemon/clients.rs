@@ -37,17 +37,23 @@ fn nobody_at_the_control_socket_can_hurt_the_service() {
 fn an_ordinary_user_is_told_that_only_root_may_ask() {
     let host = host!(GOOD);
     let _service = host.ready();
-    let asked = host.node.enter(|| {
-        // Where it was built an ordinary user may not look.
-        fs::copy(service::BINARY, "/run/test/binary").unwrap();
-        let mut status = Command::new("/run/test/binary");
-        environment(&mut status);
-        status.args(["status"]).uid(65534).gid(65534).output()
-    });
-    // In a user namespace there may be no other user.
-    let Ok(asked) = asked else { return lab::skip("there is no ordinary user here") };
-    let said = String::from_utf8_lossy(&asked.stdout);
-    assert_eq!((asked.status.code(), &*said), (Some(3), "the service did not answer: only root may ask it\n"));
+    let ask = |command: &str| {
+        host.node.enter(|| {
+            // Where it was built an ordinary user may not look.
+            fs::copy(service::BINARY, "/run/test/binary").unwrap();
+            let mut asking = Command::new("/run/test/binary");
+            environment(&mut asking);
+            asking.arg(command).uid(65534).gid(65534).output()
+        })
+    };
+    for (command, status, expected) in
+        [("status", 3, "the service did not answer: this needs root\n"), ("flush", 1, "flush needs root\n")]
+    {
+        // In a user namespace there may be no other user.
+        let Ok(asked) = ask(command) else { return lab::skip("there is no ordinary user here") };
+        let said = String::from_utf8_lossy(if command == "flush" { &asked.stderr } else { &asked.stdout });
+        assert_eq!((asked.status.code(), &*said), (Some(status), expected));
+    }
 }
 
 #[test]

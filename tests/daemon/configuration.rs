@@ -75,7 +75,7 @@ fn a_bad_file_at_the_start_falls_back_to_the_last_good_one_and_is_healed_by_an_e
     host.node.must("iptables-nft", &["-t", "nat", "-F"]);
     service.wait_for_log("repaired in");
     host.configure(OTHER);
-    service.wait_for_log("good again");
+    service.wait_for_log("valid again");
     service.wait_for("STATUS=masquerading");
     assert!(host.rules().contains("-d 192.168.0.0/16"));
 }

@@ -62,7 +62,7 @@ fn a_fight_is_reported_once_and_the_rules_are_repaired_each_time() {
         service.wait_for_log("repaired in");
     }
     flush();
-    let line = service.wait_for_log("keeps changing our IPv4 rules");
+    let line = service.wait_for_log("keeps changing the IPv4 rules");
     assert!(line.starts_with("<4>"), "{line}");
     for _ in 0..5 {
         flush();

@@ -30,7 +30,7 @@ fn a_start_that_fails_leaves_its_reason_in_the_status() {
     command.args([service::BINARY, "run", "--config", CONFIG]);
     environment(&mut command);
     let status = last_status(&mut host.start_as(command), 1);
-    assert!(status.starts_with("failed: the IPv4 rules can't be put into the kernel: "), "{status}");
+    assert!(status.starts_with("failed: the IPv4 rules can't be installed: "), "{status}");
 
     let first = host.ready();
     let taken = format!("failed: the service is running already, as process {}", first.child.id());

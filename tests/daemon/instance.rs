@@ -6,7 +6,7 @@ use service::Service;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-const AGAIN: &str = "are made again";
+const AGAIN: &str = "both are there again";
 
 /// Panics unless every way to a second instance is barred, and every question is answered by the first.
 fn assert_alone(host: &Host, service: &Service) {
@@ -127,7 +127,10 @@ fn a_runtime_directory_of_an_ordinary_user_is_not_used_and_what_listens_there_no
     for command in ["status", "reload"] {
         let refused = host.command(&[command]);
         let said = refused.stdout + &refused.stderr;
-        assert_eq!((refused.code, &*said), (Some(3), "the service did not answer: another user listens there\n"));
+        assert_eq!(
+            (refused.code, &*said),
+            (Some(3), "the service did not answer: its control socket belongs to another user\n")
+        );
     }
     let mut service = host.start();
     assert_eq!(service.wait().code(), Some(1), "{:?}", service.log);

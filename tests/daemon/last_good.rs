@@ -45,7 +45,7 @@ fn six_thousand_fragments_are_there_after_a_bad_edit_and_a_restart() {
     let mut service = start();
     assert_eq!(listed(), 6000);
     let status = host.command(&["status"]);
-    assert!(status.code == Some(1) && status.stdout.contains("the last good one of"), "{:.2000}", status.stdout);
+    assert!(status.code == Some(1) && status.stdout.contains("the last good version of"), "{:.2000}", status.stdout);
     service.stop();
 }
 
@@ -104,7 +104,7 @@ fn a_saved_configuration_that_is_not_whole_is_told_from_none() {
         (first_line.to_owned(), "is cut short"),
         (saved[..saved.len() - 1].to_owned(), "is cut short"),
         (format!("{saved}x\n"), "is damaged"),
-        ("garbage\n".to_owned(), "is nothing that ip-masq-agent saved"),
+        ("garbage\n".to_owned(), "was not saved by ip-masq-agent"),
         (saved.replacen("last good 2", "last good 77", 1), "was saved by another version"),
     ];
     for (text, why) in cases {

@@ -59,7 +59,7 @@ fn a_stop_keeps_the_rules_when_told_to_and_flush_removes_them() {
     assert_eq!((flushed.code, &*flushed.stdout), (Some(0), removed));
     assert!(!host.rules().contains("IP-MASQ-AGENT"));
     let again = host.command(&["flush"]);
-    assert_eq!((again.code, &*again.stdout), (Some(0), "nothing of ours was there\n"));
+    assert_eq!((again.code, &*again.stdout), (Some(0), "nothing to remove\n"));
 }
 
 #[test]

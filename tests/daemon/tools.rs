@@ -88,7 +88,7 @@ fn an_iptables_that_hangs_is_none_for_auto_and_the_policy_is_in_force_all_the_sa
     let mut service = host.start();
     service.notify.set_read_timeout(Some(PATIENCE)).unwrap();
     service.wait_for("READY=1");
-    service.wait_for_log("using nftables: auto: no usable iptables ('iptables --version' did not end within");
+    service.wait_for_log("backend nftables (auto: no usable iptables ('iptables --version' did not end within");
     assert!(host.node.must("nft", &["list", "table", "inet", "ip-masq-agent"]).contains("10.0.0.0/8"));
 }
 

@@ -3,7 +3,8 @@
 use super::host_state::HostState;
 use super::tools::Variant;
 use super::{IPSET, Iptables, reading};
-use crate::backend::{Error, Fingerprint};
+use crate::backend::error::Error;
+use crate::backend::fingerprint::Fingerprint;
 use crate::policy::Family;
 use crate::sys::child::Exec;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -14,7 +14,7 @@ pub mod tools;
 
 use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::policy::Family;
-use crate::ruleset::{ChainName, Ruleset};
+use crate::ruleset::{ChainName, Effect, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
 use crate::sys::nfnetlink::ipset::SetHeader;
@@ -25,7 +25,6 @@ use rules::parse::{ListedRule, Table};
 use rules::plan;
 use rules::plan::{Comparison, Observed, Steps};
 use rules::render::{Context, JUMP_COMMENT, Rendered, render};
-use rules::rule::Target;
 use rules::sets::{ObservedSet, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -102,8 +101,8 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
 
     fn compare(&mut self, family: Family, desired: Option<&Ruleset>, notes: &mut Vec<String>) -> Result<Plan, Error> {
         let listing = self.listing(family, desired.is_some(), notes)?;
-        let wants_sets = desired.is_some_and(|ruleset| ruleset.groups().any(|group| group.prefixes.len() > THRESHOLD));
-        if desired.is_some_and(|ruleset| ruleset.masquerade.random_fully) && !self.tools.random_fully {
+        let wants_sets = desired.is_some_and(|ruleset| ruleset.lists().any(|list| list.prefixes.len() > THRESHOLD));
+        if !self.tools.random_fully && desired.is_some_and(Ruleset::chooses_ports_at_random) {
             notes.push("this iptables is older than 1.6.2 and can't choose source ports at random".to_owned());
         }
         let (rendered, sets) = self.rendered_with_sets(family, desired, wants_sets, notes)?;
@@ -396,9 +395,9 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
 fn count(table: &Table<'_>, own: &ChainName) -> Counters {
     let mut counters = Counters::default();
     for (_, listed) in table.rules().filter(|(chain, _)| own.has_part(chain)) {
-        match listed.rule.as_ref().map(|rule| &rule.target) {
-            Some(Target::Return) => counters.kept += listed.packets,
-            Some(Target::Masquerade { .. }) => counters.masqueraded += listed.packets,
+        match listed.rule.as_ref().map(|rule| rule.then()) {
+            Some(Effect::Return) => counters.kept += listed.packets,
+            Some(Effect::Masquerade { .. }) => counters.masqueraded += listed.packets,
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 //! The programs of one iptables variant: their names, what their version can do, and what their failures mean.
 
-use crate::backend::{BackendName, Error, ErrorKind};
+use crate::backend::error::{Error, ErrorKind};
+use crate::backend::name::BackendName;
 use crate::policy::Family;
 use crate::sys::child::{ChildError, Exec, Invocation, Output};
 use std::fmt;

@@ -10,7 +10,7 @@ use super::rules::plan;
 use super::rules::table::Tables;
 use super::wire::batch;
 use super::{Known, Nftables};
-use crate::backend::{Error, ErrorKind};
+use crate::backend::error::{Error, ErrorKind};
 
 use std::mem::discriminant;
 use std::time::Instant;

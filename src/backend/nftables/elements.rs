@@ -1,13 +1,13 @@
 //! The elements of our sets: read, or where they are known only counted and tried by sample.
 
-use super::observe::{Failure, dump, failed};
+use super::ask::{Failure, dump, failed};
 use super::rules::interval::{self, Bound, Interval};
 use super::rules::name::{SetName, TABLE};
 use super::rules::table::{Set, Table};
 use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, element};
 use super::wire::expression::DATA_VALUE;
-use crate::backend::Error;
+use crate::backend::error::Error;
 use crate::sys::nfnetlink::message::{Attribute, Malformed, Writer};
 use crate::sys::nfnetlink::{Nfnetlink, Request};
 use std::hash::{DefaultHasher, Hash, Hasher};

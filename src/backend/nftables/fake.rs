@@ -6,7 +6,7 @@ use super::observe::Observation;
 use super::rules::change::{Change, Transaction};
 use super::rules::table::Tables;
 use super::wire::batch;
-use crate::backend::Error;
+use crate::backend::error::Error;
 use crate::sys::nfnetlink::{Batch, Refusal};
 use std::cell::RefCell;
 use std::collections::VecDeque;

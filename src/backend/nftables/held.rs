@@ -3,7 +3,7 @@
 use super::elements::Expected;
 use super::observe::{self, Observation};
 use super::rules::change::Transaction;
-use crate::backend::Error;
+use crate::backend::error::Error;
 use crate::sys::nfnetlink::{Batch, Nfnetlink, Refusal};
 use std::path::Path;
 

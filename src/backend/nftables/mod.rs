@@ -1,7 +1,7 @@
 //! nf_tables over netlink: the table `inet ip-masq-agent`, written and read in process, with no `nft` binary.
 //!
 //! ```text
-//! Ruleset ─compile─▶ Part ─target─▶ Table (wanted) ─┐
+//! Ruleset ─compile─▶ FamilyTable ─target─▶ Table (wanted) ─┐
 //!                                                   ├─plan─▶ Transactions ─batch─▶ kernel
 //! kernel ─observe─▶ Tables (there) ─────────────────┘             └─▶ text of Plan
 //! ```
@@ -10,6 +10,7 @@
 //! committed alone. What the last reading or our own last commit left is remembered together with the generation of
 //! the rule set: while that stands still nobody else can have moved anything, and a plan costs no reading.
 
+mod ask;
 mod commit;
 mod elements;
 #[cfg(test)]
@@ -27,16 +28,15 @@ pub use observe::read_any;
 use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::config::TableOwner;
 use crate::policy::Family;
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Effect, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
 use held::Held;
 use observe::Observation;
 use rules::change::Transaction;
-use rules::compile::Elements;
+use rules::compile::IntervalCache;
 use rules::name::SetName;
 pub use rules::name::{STAND_IN, TABLE};
-use rules::rule::Action;
 use rules::table::{Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
 use std::fmt;
@@ -53,7 +53,7 @@ const DOUBT: Duration = Duration::from_secs(30);
 pub struct Nftables<K = Nfnetlink> {
     netlink: K,
     flags: TableFlags,
-    elements: Elements,
+    elements: IntervalCache,
     known: Known,
     /// The kernel has not refused a guard.
     may_guard: bool,
@@ -113,7 +113,7 @@ impl Nftables {
 impl<K: Held> Nftables<K> {
     /// A backend for tables that are held by somebody.
     fn on(netlink: K, owner: TableOwner) -> Self {
-        let (elements, known) = (Elements::default(), Known::Nothing);
+        let (elements, known) = (IntervalCache::default(), Known::Nothing);
         Nftables { netlink, flags: flags(owner), elements, known, may_guard: true }
     }
 
@@ -205,11 +205,11 @@ fn flags(owner: TableOwner) -> TableFlags {
 
 /// The text of a ruleset as [`Backend::render`] gives it, for those who have no socket: no privileges, no IO.
 pub fn render(desired: &Ruleset, owner: TableOwner) -> String {
-    alone(desired, flags(owner))
+    standalone(desired, flags(owner))
 }
 
-fn alone(desired: &Ruleset, flags: TableFlags) -> String {
-    text::table(&compile::compile(desired, &mut Elements::default()).alone(flags), desired.family)
+fn standalone(desired: &Ruleset, flags: TableFlags) -> String {
+    text::table(&compile::compile(desired, &mut IntervalCache::default()).standalone(flags), desired.family)
 }
 
 impl Backend for Nftables {
@@ -218,7 +218,7 @@ impl Backend for Nftables {
     }
 
     fn render(&self, desired: &Ruleset) -> String {
-        alone(desired, self.flags)
+        standalone(desired, self.flags)
     }
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
@@ -276,10 +276,10 @@ impl Backend for Nftables {
             if chain.family() != Some(family) {
                 continue;
             }
-            match rule.action() {
-                Some(Action::Return) => counters.kept += packets,
-                Some(Action::Masquerade { .. }) => counters.masqueraded += packets,
-                Some(Action::Goto(_)) | None => {}
+            match rule.effect() {
+                Some(Effect::Return) => counters.kept += packets,
+                Some(Effect::Masquerade { .. }) => counters.masqueraded += packets,
+                Some(Effect::Goto(_) | Effect::Jump(_)) | None => {}
             }
         }
         Ok(counters)

@@ -1,5 +1,6 @@
 //! What the kernel holds of ours. Reads the tables of our names and looks into no other.
 
+use super::ask::{Failure, dump, failed};
 use super::elements::{self, Expected};
 use super::rules::interval::{self, Interval};
 use super::rules::name::{ChainName, SetName, TABLE, TableName};
@@ -10,11 +11,10 @@ use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, POSTROUTING, key_type};
 use super::wire::expression::Expression;
 use super::wire::{translate, userdata};
-use crate::backend::{Error, ErrorKind};
+use crate::backend::error::{Error, ErrorKind};
 use crate::sys::listing;
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
-use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, is_passing, lost};
-use std::io;
+use crate::sys::nfnetlink::{Nfnetlink, Request, lost};
 use std::time::{Duration, Instant};
 
 /// How often a reading that another program's commit spoiled is tried again at least, and for how long.
@@ -46,22 +46,6 @@ impl Observation {
     pub fn is_large(&self) -> bool {
         let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
         sets.filter_map(|set| set.elements.as_deref()).map(<[Interval]>::len).sum::<usize>() > LARGE
-    }
-}
-
-/// Why an attempt to read the table ended.
-pub enum Failure {
-    /// Another program committed meanwhile: look again.
-    Moved,
-    /// An element that was expected was not there: look again, at everything.
-    Unexpected,
-    /// The error for the caller.
-    Error(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::Error(error)
     }
 }
 
@@ -261,7 +245,7 @@ fn read_chain(message: &Message<'_>) -> Result<Found<Chain>, Malformed> {
         }
     };
     Ok(match ChainName::parse(&text) {
-        Some(name) if hook.is_some() == (name == ChainName::Postrouting) => {
+        Some(name) if hook.is_some() == matches!(name, ChainName::Base(_)) => {
             Found::Ours(Chain { name, hook, rules: Vec::new() })
         }
         _ => Found::Stranger(Stranger::Chain(text)),
@@ -390,7 +374,7 @@ pub fn read_any(message: &Message<'_>) {
     }
     let Ok((rule, _)) = read_rule(message) else { return };
     let _ = rule.to_string();
-    if rule.action().is_some() {
+    if rule.effect().is_some() {
         let expressions = translate::to_expressions(&rule);
         let mut writer = Writer::new();
         writer.message(MessageHead::default(), |writer| {
@@ -409,71 +393,10 @@ fn find_text(message: &Message<'_>, kind: u16) -> Result<Option<String>, Malform
     Ok(message.attributes()?.find(kind)?.map(|attribute| attribute.text()))
 }
 
-pub fn dump(
-    netlink: &mut Nfnetlink,
-    message: i32,
-    what: &str,
-    body: impl FnOnce(&mut Writer),
-    each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
-) -> Result<(), Failure> {
-    match netlink.dump(Request { message, family: INET }, body, each) {
-        Ok(Consistency::Whole) => Ok(()),
-        Ok(Consistency::Interrupted) => Err(Failure::Moved),
-        // The table or the set went away since its name was read.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Failure::Moved),
-        Err(error) => Err(failed(&format!("{what} of table inet {TABLE}"), &error).into()),
-    }
-}
-
 fn foreign(object: &str) -> Error {
     let message = format!(
         "table inet {TABLE} is not ip-masq-agent's: it has no comment '{TABLE_COMMENT}' and holds {object}; \
          'nft delete table inet {TABLE}' makes room"
     );
     Error::new(ErrorKind::Foreign, message)
-}
-
-/// An error of reading, sorted.
-pub fn failed(what: &str, error: &io::Error) -> Error {
-    let (kind, why) = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => (ErrorKind::Permission, ": CAP_NET_ADMIN is missing"),
-        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
-            (ErrorKind::Unsupported, ": this kernel has no nf_tables")
-        }
-        _ if is_passing(error) => (ErrorKind::Busy, ""),
-        _ => (ErrorKind::Other, ""),
-    };
-    Error::new(kind, format!("reading {what}: {error}{why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_kernel_says_to_a_question_is_sorted() {
-        let cases = [
-            (libc::EPERM, ErrorKind::Permission, "CAP_NET_ADMIN is missing"),
-            (libc::EINVAL, ErrorKind::Unsupported, "this kernel has no nf_tables"),
-            (libc::EOPNOTSUPP, ErrorKind::Unsupported, "this kernel has no nf_tables"),
-            (libc::EBUSY, ErrorKind::Busy, "reading the sets"),
-            (libc::ENOBUFS, ErrorKind::Busy, "reading the sets"),
-            (libc::ENOMEM, ErrorKind::Other, "reading the sets"),
-        ];
-        for (errno, kind, words) in cases {
-            let error = failed("the sets", &io::Error::from_raw_os_error(errno));
-            assert_eq!(error.kind, kind, "{error}");
-            assert!(error.message.contains(words), "{error}");
-        }
-    }
-
-    /// A start waits for what may come, and ends at once, with the reason, where waiting is in vain.
-    #[test]
-    fn an_answer_that_is_missing_may_come_and_one_without_sense_will_not() {
-        let missing = failed("the sets", &lost("to a dump"));
-        assert_eq!(missing.message, "reading the sets: the kernel's answer to a dump is missing");
-        let malformed = failed("the sets", &Malformed("an attribute is cut short").into());
-        assert_eq!(malformed.message, "reading the sets: malformed netlink message: an attribute is cut short");
-        assert_eq!([missing.is_transient(), malformed.is_transient()], [true, false]);
-    }
 }

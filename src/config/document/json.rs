@@ -1,6 +1,7 @@
 //! JSON, strictly.
 
-use super::{Node, SyntaxError, yaml};
+use super::node::{Node, SyntaxError, too_deep};
+use super::yaml;
 use serde::de::IgnoredAny;
 
 /// serde_json judges the text, and the YAML reader, which reads all JSON, finds the places that serde_json does
@@ -39,16 +40,16 @@ fn message(error: &serde_json::Error, rest: &str) -> String {
         "EOF while parsing a value" => "a value is missing",
         "trailing comma" => TRAILING_COMMA,
         "key must be a string" if rest.starts_with('}') => TRAILING_COMMA,
-        "trailing characters" => "something behind the end of the JSON value",
+        "trailing characters" => "unexpected text after the end of the JSON value",
         "key must be a string" => "a key must be text in double quotes",
         "expected value" | "expected ident" => "neither a number, true, false, null nor text in double quotes",
         "expected `,` or `}`" => "a ',' or '}' is missing before this",
         "expected `,` or `]`" => "a ',' or ']' is missing before this",
         "expected `:`" => "a ':' is missing before this",
-        "recursion limit exceeded" => return super::too_deep(),
+        "recursion limit exceeded" => return too_deep(),
         _ => what,
     };
     reworded.to_owned()
 }
 
-const TRAILING_COMMA: &str = "a ',' with nothing behind it, which JSON does not allow";
+const TRAILING_COMMA: &str = "a ',' with nothing after it, which JSON does not allow";

@@ -4,100 +4,13 @@
 //! whole ([`super::draft`]).
 
 mod json;
+mod node;
 mod toml;
 mod yaml;
 
-use super::diagnostic::{quoted, short};
-use std::borrow::Cow;
+pub use node::{Entry, Node, SyntaxError, Value};
+
 use std::path::Path;
-
-/// How deep lists and maps may be nested. Nothing that we read needs more than two levels.
-const MAX_DEPTH: usize = 32;
-/// How many values a file may have: more than the Internet has routes, and a bound on the memory of a useless file.
-const MAX_VALUES: usize = 2_000_000;
-/// How many of them may be more than an item of a list: keys, maps, lists, anchors. A list of CIDRs has none of them,
-/// and each costs several times what an item does.
-const MAX_KEYS: usize = 200_000;
-
-/// A value and where it begins.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Node<'t> {
-    /// The byte of the text at which it begins.
-    pub offset: u32,
-    /// The value.
-    pub value: Value<'t>,
-}
-
-/// What a file can say.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value<'t> {
-    /// `null`, `~` or nothing.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// Any number, as it was written.
-    Number(Cow<'t, str>),
-    /// Text, quoted or not.
-    Text(Cow<'t, str>),
-    /// A date or time, which only TOML has.
-    Date(String),
-    /// A list.
-    List(Vec<Node<'t>>),
-    /// A map, in the order of the file, duplicates included.
-    Map(Vec<Entry<'t>>),
-    /// Something that was already reported.
-    Broken,
-}
-
-/// One entry of a map.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry<'t> {
-    /// The key.
-    pub key: Cow<'t, str>,
-    /// The byte of the text at which the key begins.
-    pub offset: u32,
-    /// The value.
-    pub value: Node<'t>,
-}
-
-impl Value<'_> {
-    /// The value in a message: what was found.
-    pub fn describe(&self) -> String {
-        match self {
-            Value::Null | Value::Broken => "nothing".to_owned(),
-            Value::Bool(value) => value.to_string(),
-            Value::Number(text) => format!("the number {}", short(text)),
-            Value::Text(text) => format!("the text {}", quoted(text)),
-            Value::Date(text) => format!("the date {text}"),
-            Value::List(_) => "a list".to_owned(),
-            Value::Map(_) => "a map".to_owned(),
-        }
-    }
-}
-
-/// Something wrong with the text itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyntaxError {
-    /// The byte of the text.
-    pub offset: usize,
-    /// The key that it is about, where that is known.
-    pub key: String,
-    /// What is wrong; what was probably meant.
-    pub message: String,
-    /// For a key that is there twice: where it was first.
-    pub first: Option<usize>,
-}
-
-impl SyntaxError {
-    fn new(offset: usize, message: impl Into<String>) -> Self {
-        SyntaxError { offset, key: String::new(), message: message.into(), first: None }
-    }
-
-    /// A key that is there twice.
-    pub fn duplicate(offset: usize, key: &str, first: Option<usize>) -> Self {
-        SyntaxError { offset, key: key.to_owned(), message: "written twice".to_owned(), first }
-    }
-}
 
 /// The languages of configuration files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +19,6 @@ enum Language {
     Yaml,
     /// JSON and nothing more.
     Json,
-    /// TOML 1.0.
     Toml,
 }
 
@@ -149,32 +61,6 @@ pub fn plain(text: &str) -> Value<'_> {
 /// A value of our own, written as in YAML.
 pub fn value(text: &str) -> Node<'_> {
     yaml::parse(text).0.unwrap_or(Node { offset: 0, value: Value::Null })
-}
-
-/// Counts what a file is made of while it is read, before anything is made of it.
-#[derive(Debug, Default)]
-struct Budget {
-    values: usize,
-    keys: usize,
-}
-
-impl Budget {
-    /// One more value.
-    fn value(&mut self) -> Result<(), String> {
-        self.values += 1;
-        if self.values > MAX_VALUES { Err(format!("more than {MAX_VALUES} values in one file")) } else { Ok(()) }
-    }
-
-    /// One more key, map, list or anchor.
-    fn key(&mut self) -> Result<(), String> {
-        self.keys += 1;
-        let message = || format!("more than {MAX_KEYS} keys, maps and lists in one file");
-        if self.keys > MAX_KEYS { Err(message()) } else { Ok(()) }
-    }
-}
-
-fn too_deep() -> String {
-    format!("nested deeper than {MAX_DEPTH} levels")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! TOML, with every error that the parser can recover from.
 
-use super::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, Value, too_deep};
+use super::node::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, Value, too_deep};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;
@@ -133,9 +133,9 @@ fn message(message: &str, written: &str) -> String {
         "string values must be quoted" | "invalid float" => {
             "neither true, false, a number nor quoted text; put text in quotes"
         }
-        "key with no value" => "a key without a '=' behind it",
-        "invalid unquoted key" if written.starts_with(':') => "a ':' where TOML wants '='",
-        "unexpected key or value" => "something behind the value; every key wants a line of its own",
+        "key with no value" => "a key without a '=' after it",
+        "invalid unquoted key" if written.starts_with(':') => "a ':' where TOML requires '='",
+        "unexpected key or value" => "unexpected text after the value; every key needs a line of its own",
         "unexpected leading zero" => "a number with a leading zero",
         "missing comma between array elements" => "a ',' is missing before this",
         "unclosed array" => "the list is not closed; a ']' is missing",

@@ -1,6 +1,6 @@
 //! YAML 1.2 with its core schema, less what makes YAML surprising: no tags, no aliases, one document.
 
-use super::{Budget, Entry, MAX_DEPTH, Node, SyntaxError, Value, too_deep};
+use super::node::{Budget, Entry, MAX_DEPTH, Node, SyntaxError, Value, too_deep};
 use crate::config::diagnostic::short;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
 use std::borrow::Cow;
@@ -60,7 +60,7 @@ impl<'t> Reader<'t> {
             match event {
                 Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
                 Event::DocumentStart(..) if root.is_some() => {
-                    let message = "a second YAML document; a file holds one";
+                    let message = "a second YAML document; a file may hold only one";
                     return Err(SyntaxError::new(self.offset(&span), message));
                 }
                 Event::DocumentStart(..) => {}
@@ -246,15 +246,15 @@ fn message(error: &ScanError, rest: &str) -> String {
     let text = match error.kind() {
         ErrorKind::RecursionLimitExceeded => return too_deep(),
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
-            "a tab in the indentation; YAML wants spaces"
+            "a tab in the indentation; YAML requires spaces"
         }
         ErrorKind::MappingValueNotAllowed => {
-            "a ':' where no key can stand; wrong indentation, no ':' in the line before, or missing quotes?"
+            "a ':' where a key is not allowed; wrong indentation, no ':' in the line before, or missing quotes?"
         }
         ErrorKind::ExpectedBlockMappingKey => "neither a key of this map nor its end; is the indentation wrong?",
         ErrorKind::ExpectedBlockSequenceEntry => "neither an item of this list nor its end; is the indentation wrong?",
-        ErrorKind::BlockSequenceEntryNotAllowed => "a list item can't stand here; is the indentation wrong?",
-        ErrorKind::SimpleKeyExpected => "a key without a ':' behind it",
+        ErrorKind::BlockSequenceEntryNotAllowed => "a list item is not allowed here; is the indentation wrong?",
+        ErrorKind::SimpleKeyExpected => "a key without a ':' after it",
         ErrorKind::InvalidIndentation => "wrong indentation",
         ErrorKind::InvalidColonPlacement => "a ':' inside a list in brackets; is a ']' missing before it?",
         ErrorKind::UnclosedFlowCollection { open: '[' } => "the list is not closed; a ']' is missing",
@@ -266,9 +266,9 @@ fn message(error: &ScanError, rest: &str) -> String {
             "a ',' with nothing before it"
         }
         ErrorKind::MisplacedFlowCollectionEnd => "a closing bracket without its opening one",
-        ErrorKind::UnknownQuotedScalarEscape => "an unknown escape in double quotes; single quotes know no escapes",
+        ErrorKind::UnknownQuotedScalarEscape => "an unknown escape in double quotes; single quotes have no escapes",
         ErrorKind::MissingLowSurrogate | ErrorKind::UnpairedLowSurrogate | ErrorKind::InvalidLowSurrogate => {
-            "half of a surrogate pair is no character"
+            "half of a surrogate pair is not a character"
         }
         ErrorKind::UnclosedQuotedScalar => "the quoted text is not closed",
         ErrorKind::InvalidQuotedScalarIndent => {

@@ -40,7 +40,6 @@ pub fn read(ours: Ours<'_>, families: &[Family]) -> AfterStop {
 /// What nf_tables has besides our rules.
 #[derive(Debug, Default)]
 struct NfTables {
-    /// The nat chains.
     chains: Vec<Chain>,
     /// Of each family of tables the first rule that needs connection tracking.
     users: Vec<User>,

@@ -167,7 +167,7 @@ fn line(chain: &Chain, rule: &Rule, unordered: bool) -> String {
     let family = family_name(chain.family);
     let priority = chain.nat_postrouting_priority.unwrap_or_default();
     let comment = rule.comment.as_ref().map(|comment| format!(" comment \"{comment}\"")).unwrap_or_default();
-    let order = if unordered { " (same priority as ours: which runs first is not known)" } else { "" };
+    let order = if unordered { " (same priority as ip-masq-agent's: which runs first is undefined)" } else { "" };
     let line = format!("{family} {} {} (priority {priority}): {}{comment}{order}", chain.table, chain.name, rule.text);
     // Names and comments are whatever another program made of them.
     line.replace(char::is_control, "\u{fffd}")
@@ -216,7 +216,10 @@ mod tests {
             (chain(1, TABLE, "postrouting", 150), Vec::new()),
             (chain(1, "other", "post", 150), vec![rule("masquerade", None)]),
         ]);
-        assert!(found.ours_found && found.after[0].ends_with("(same priority as ours: which runs first is not known)"));
+        assert!(
+            found.ours_found
+                && found.after[0].ends_with("(same priority as ip-masq-agent's: which runs first is undefined)")
+        );
     }
 
     #[test]

@@ -9,9 +9,7 @@ pub type Names = &'static [(u64, &'static str)];
 /// How a value is read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A decimal number.
     Number,
-    /// A hexadecimal number.
     Hexadecimal,
     /// One of some numbers that have names.
     One(Names),

@@ -7,6 +7,7 @@
 mod extension;
 mod field;
 mod fields;
+mod held;
 mod nat;
 pub mod set;
 pub mod tracking;
@@ -20,9 +21,7 @@ use set::Set;
 pub struct Chain {
     /// `nfgen_family`: 1 inet, 2 ip, 10 ip6.
     pub family: u8,
-    /// The table's name.
     pub table: String,
-    /// The chain's name.
     pub name: String,
     /// True for a nat chain at any hook.
     pub is_nat: bool,

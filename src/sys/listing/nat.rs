@@ -1,7 +1,7 @@
 //! What a packet's address is translated to: `snat`, `dnat`, `masquerade` and `redirect` with all that belongs to them.
 
 use super::field::{address, prefix, prefix_between, raw};
-use super::words::{Held, Mapped, slot};
+use super::held::{Held, Mapped, slot};
 use super::{INET, Malformed, References, number};
 use crate::sys::nfnetlink::message::Attributes;
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Sets and maps of nf_tables, as far as rules are told by them: an anonymous one is written out where it is used.
 
 use super::field::{Field, Kind};
-use super::words::slots;
+use super::held::slots;
 use super::{Malformed, References, data_value, number, text, verdict};
 use crate::sys::nfnetlink::message::{Attributes, Message};
 
@@ -22,7 +22,6 @@ pub struct Set {
     pub elements: Vec<Element>,
 }
 
-/// An element.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     key: Vec<u8>,

@@ -8,9 +8,7 @@ use crate::sys::nfnetlink::message::{Attributes, Message};
 pub struct User {
     /// `nfgen_family` of its table.
     pub family: u8,
-    /// The table's name.
     pub table: String,
-    /// The chain's name.
     pub chain: String,
 }
 

@@ -67,7 +67,6 @@ impl Batch {
 pub struct Refusal {
     /// The number of the refused message, as [`Batch::push`] gave it; `None` when the batch as a whole was refused.
     pub message: Option<usize>,
-    /// The kernel's reason.
     pub error: io::Error,
     /// The size of a batch that was too large to send.
     pub bytes: Option<usize>,

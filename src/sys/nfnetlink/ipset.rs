@@ -45,7 +45,6 @@ mod data {
 /// What a set of the kernel is, without its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetHeader {
-    /// Its name.
     pub name: String,
     /// Its type, as `hash:net`.
     pub type_name: String,
@@ -64,7 +63,6 @@ pub struct SetHeader {
 /// A member of a `hash:net` set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member {
-    /// The prefix.
     pub prefix: Prefix,
     /// `nomatch`: the set does not match it although a wider member would.
     pub is_exception: bool,

@@ -82,12 +82,10 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// One attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute<'a> {
     /// `nla_type` without its flags.
     pub kind: u16,
-    /// The value.
     pub value: &'a [u8],
 }
 
@@ -167,12 +165,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty one.
     pub fn new() -> Self {
         Writer::default()
     }
 
-    /// What was written.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -82,7 +82,7 @@ runtime_directory_returns() {
     wait_until 10 inside ip-masq-agent status
     inside systemctl reload ip-masq-agent
     fails inside ip-masq-agent run --once
-    contains "$(journal)" 'are made again'
+    contains "$(journal)" 'both are there again'
     equals 'the mode of the runtime directory' "$(inside stat --format %a /run/ip-masq-agent)" 700
     inside systemctl stop ip-masq-agent
     inside rm -r /run/gone

@@ -5,8 +5,8 @@
 
 use super::parse::{Chain, ListedRule, Table};
 use super::render::{JUMP_COMMENT, KEEP_COMMENT, MASQUERADE_COMMENT, RenderedChain};
-use super::rule::{COMMENT_PREFIX, Target};
-use crate::ruleset::ChainName;
+use super::rule::COMMENT_PREFIX;
+use crate::ruleset::{ChainName, Effect, Side, Test};
 use std::collections::BTreeSet;
 
 /// Why nothing may be written.
@@ -136,12 +136,13 @@ fn is_go_shaped(chain: &Chain<'_>) -> bool {
     };
     let is_the_agents = |rule: &ListedRule<'_>| {
         let Some(value) = &rule.rule else { return false };
-        let is_plain = value.source.is_none() && value.out_interface.is_none() && value.set.is_none();
-        is_plain
-            && match value.target {
-                Target::Return => says(rule, KEEP_COMMENT),
-                Target::Masquerade { .. } => says(rule, MASQUERADE_COMMENT),
-                Target::Jump(_) | Target::Goto(_) => false,
+        let is_the_agents =
+            |test: &Test<String>| matches!(test, Test::In(Side::Daddr, _) | Test::Protocol(_) | Test::Share { .. });
+        value.when().iter().all(|one| is_the_agents(&one.test))
+            && match value.then() {
+                Effect::Return => says(rule, KEEP_COMMENT),
+                Effect::Masquerade { .. } => says(rule, MASQUERADE_COMMENT),
+                Effect::Jump(_) | Effect::Goto(_) => false,
             }
     };
     chain.rules.last().is_some_and(|rule| says(rule, MASQUERADE_COMMENT)) && chain.rules.iter().all(is_the_agents)

@@ -3,8 +3,9 @@
 //! Tolerant: rules of others stay text, and a rule of ours that is not understood differs from every rule that we
 //! could want.
 
-use super::rule::{AddressType, COMMENT_PREFIX, Direction, Match, Rule, Target, TcpFlags};
-use crate::policy::{PortRange, Prefix};
+use super::rule::{CERTAIN, COMMENT_PREFIX, RuleSpec, SYN_ONLY, fraction};
+use crate::policy::{Family, InterfacePattern, PortRange};
+use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -36,7 +37,7 @@ pub struct ListedRule<'a> {
     /// What stands behind `-j` or `-g`.
     pub target: Option<Cow<'a, str>>,
     /// The rule as a value, where it has our comment and is understood.
-    pub rule: Option<Rule>,
+    pub rule: Option<RuleSpec>,
     /// Packets counted, where the listing has counters.
     pub packets: u64,
 }
@@ -174,9 +175,9 @@ fn quoted_word(inside: &str) -> (Word<'_>, &str) {
 }
 
 /// `None` for anything that is not understood.
-fn parse_rule(words: &[Word<'_>]) -> Option<Rule> {
-    let mut rule = Rule::new(Target::Return);
-    let (mut targeted, mut negated) = (false, false);
+fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
+    let (mut when, mut comment, mut then) = (Vec::new(), None, None);
+    let mut negated = false;
     let mut words = words.iter().map(|word| &*word.text);
     while let Some(option) = words.next() {
         if option == "!" {
@@ -185,97 +186,102 @@ fn parse_rule(words: &[Word<'_>]) -> Option<Rule> {
         }
         let not = std::mem::take(&mut negated);
         let mut argument = || words.next();
-        match option {
-            "-s" => rule.source = prefix(argument()?, not)?,
-            "-d" => rule.destination = prefix(argument()?, not)?,
-            "-o" => rule.out_interface = Some(Match { negated: not, value: argument()?.to_owned() }),
-            "-p" if !not => rule.protocol = Some(protocol(argument()?)),
+        let test = match option {
             "-m" if !not => match argument()? {
-                "addrtype" => rule.address_type = Some(AddressType::default()),
-                "comment" | "tcp" | "set" | "physdev" | "statistic" => {}
+                "addrtype" | "comment" | "tcp" | "set" | "physdev" | "statistic" => continue,
                 _ => return None,
             },
-            "--comment" => rule.comment = Some(argument()?.to_owned()),
-            "--src-type" => {
-                rule.address_type.as_mut()?.source = Some(Match { negated: not, value: argument()?.to_owned() });
+            "--mode" if !not && argument()? == "random" => continue,
+            "--comment" => {
+                comment = Some(argument()?.to_owned());
+                continue;
             }
-            "--dst-type" => {
-                rule.address_type.as_mut()?.destination = Some(Match { negated: not, value: argument()?.to_owned() });
+            "-j" | "-g" | "--to-ports" | "--random-fully" => {
+                effect(option, &mut then, argument)?;
+                continue;
             }
-            "--limit-iface-out" if !not => rule.address_type.as_mut()?.limit_iface_out = true,
-            "--tcp-flags" => {
-                let value = TcpFlags { mask: flags(argument()?)?, set: flags(argument()?)? };
-                rule.tcp_flags = Some(Match { negated: not, value });
+            "--limit-iface-out" if !not => {
+                let Match { test: Test::Local(address @ Address::Saddr), .. } = when.last_mut()? else { return None };
+                *address = Address::SaddrOnOutInterface;
+                continue;
             }
-            "--syn" => rule.tcp_flags = Some(Match { negated: not, value: TcpFlags::OPENING }),
+            "-4" => Test::Family(Family::V4),
+            "-6" => Test::Family(Family::V6),
+            "-s" | "-d" => match prefix(option, argument()?)? {
+                // The same as none; negated it would match nothing, which no rule of ours says.
+                Test::In(_, prefix) if prefix.length() == 0 && !not => continue,
+                Test::In(_, prefix) if prefix.length() == 0 => return None,
+                test => test,
+            },
+            "-o" => {
+                let InterfacePattern { name, prefix, .. } = argument()?.parse().ok()?;
+                Test::OutInterface { name, prefix }
+            }
+            "-p" => Test::Protocol(argument()?.parse().ok()?),
+            "--src-type" if argument()? == "LOCAL" => Test::Local(Address::Saddr),
+            "--dst-type" if argument()? == "LOCAL" => Test::Local(Address::Daddr),
+            "--tcp-flags" if same_flags(argument()?, SYN_ONLY.0) && argument()? == SYN_ONLY.1 => Test::OnlySyn,
+            "--syn" => Test::OnlySyn,
             "--match-set" => {
-                let name = argument()?.to_owned();
-                rule.set = Some(Match { negated: not, value: (name, direction(argument()?)?) });
+                let set = argument()?.to_owned();
+                Test::InList(side(argument()?)?, set)
             }
-            "--physdev-is-bridged" if !not => rule.bridged = true,
-            "--mode" if !not && argument()? == "random" => {}
-            "--probability" if !not => rule.probability = Some(probability(argument()?)?),
-            "-j" | "-g" if !targeted => {
-                targeted = true;
-                rule.target = target(option, argument()?);
-            }
-            "--to-ports" => match &mut rule.target {
-                Target::Masquerade { to_ports, .. } => *to_ports = Some(ports(argument()?)?),
-                _ => return None,
-            },
-            "--random-fully" => match &mut rule.target {
-                Target::Masquerade { random_fully, .. } => *random_fully = true,
-                _ => return None,
-            },
+            "--physdev-is-bridged" => Test::Bridged,
+            "--probability" => Test::Share { part: probability(argument()?)?, of: CERTAIN },
             _ => return None,
+        };
+        when.push(Match { test, negated: not });
+    }
+    Some(RuleSpec::new(when, comment, then?))
+}
+
+/// What `-j` and what is behind it say; the target comes first, and once.
+fn effect<'a>(
+    option: &str,
+    then: &mut Option<Effect<String>>,
+    mut argument: impl FnMut() -> Option<&'a str>,
+) -> Option<()> {
+    match (option, then) {
+        ("--to-ports", Some(Effect::Masquerade { ports: to_ports, .. })) => *to_ports = Some(ports(argument()?)?),
+        ("--random-fully", Some(Effect::Masquerade { random_fully, .. })) => *random_fully = true,
+        ("-g", then @ None) => *then = Some(Effect::Goto(argument()?.to_owned())),
+        ("-j", then @ None) => {
+            *then = Some(match argument()? {
+                "RETURN" => Effect::Return,
+                "MASQUERADE" => Effect::Masquerade { random_fully: false, ports: None },
+                other => Effect::Jump(other.to_owned()),
+            });
         }
+        _ => return None,
     }
-    targeted.then_some(rule)
+    Some(())
 }
 
-/// A prefix of length 0 is the same as none; negated it would match nothing, which no rule of ours says.
-fn prefix(text: &str, negated: bool) -> Option<Option<Match<Prefix>>> {
-    let prefix: Prefix = text.parse().ok()?;
-    match (prefix.length(), negated) {
-        (0, true) => None,
-        (0, false) => Some(None),
-        _ => Some(Some(Match { negated, value: prefix })),
-    }
+fn prefix(option: &str, text: &str) -> Option<Test<String>> {
+    let side = if option == "-s" { Side::Saddr } else { Side::Daddr };
+    Some(Test::In(side, text.parse().ok()?))
 }
 
-/// By name, also where the listing has a number.
-fn protocol(text: &str) -> String {
-    let name = match text {
-        "6" => "tcp",
-        "17" => "udp",
-        "132" => "sctp",
-        other => other,
+fn same_flags(text: &str, wanted: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut flags: Vec<_> = text.split(',').map(str::to_owned).collect();
+        flags.sort_unstable();
+        flags
     };
-    name.to_owned()
+    sorted(text) == sorted(wanted)
 }
 
-fn flags(text: &str) -> Option<u8> {
+fn side(text: &str) -> Option<Side> {
     match text {
-        "NONE" => return Some(0),
-        "ALL" => return Some(TcpFlags::NAMES.iter().map(|(_, bit)| bit).sum()),
-        _ => {}
-    }
-    text.split(',')
-        .try_fold(0, |bits, word| TcpFlags::NAMES.iter().find(|(name, _)| *name == word).map(|(_, bit)| bits | bit))
-}
-
-fn direction(text: &str) -> Option<Direction> {
-    match text {
-        "src" => Some(Direction::Source),
-        "dst" => Some(Direction::Destination),
+        "src" => Some(Side::Saddr),
+        "dst" => Some(Side::Daddr),
         _ => None,
     }
 }
 
-/// libxt_statistic rounds to units of 2^-31 in the same way.
 fn probability(text: &str) -> Option<u32> {
-    let fraction: f64 = text.parse().ok()?;
-    (0.0..=1.0).contains(&fraction).then(|| (fraction * f64::from(1u32 << 31)).round() as u32)
+    let probability: f64 = text.parse().ok()?;
+    (0.0..=1.0).contains(&probability).then(|| fraction(probability))
 }
 
 fn ports(text: &str) -> Option<PortRange> {
@@ -283,20 +289,12 @@ fn ports(text: &str) -> Option<PortRange> {
     Some(PortRange { first: first.parse().ok()?, last: last.parse().ok()? })
 }
 
-fn target(option: &str, name: &str) -> Target {
-    match (option, name) {
-        ("-g", chain) => Target::Goto(chain.to_owned()),
-        (_, "RETURN") => Target::Return,
-        (_, "MASQUERADE") => Target::Masquerade { to_ports: None, random_fully: false },
-        (_, other) => Target::Jump(other.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Protocol;
 
-    fn only_rule(line: &str) -> Option<Rule> {
+    fn only_rule(line: &str) -> Option<RuleSpec> {
         let listing = format!("*nat\n:A - [0:0]\n{line}\nCOMMIT\n");
         Table::parse(&listing).chains.remove(0).rules.remove(0).rule
     }
@@ -392,22 +390,23 @@ mod tests {
 
     #[test]
     fn what_we_write_is_what_we_read() {
-        let mut rule =
-            Rule::new(Target::Masquerade { to_ports: Some(PortRange { first: 1, last: 9 }), random_fully: true });
-        rule.source = Some(Match::is_not("10.0.0.0/8".parse().unwrap()));
-        rule.destination = Some(Match::is("192.0.2.0/24".parse().unwrap()));
-        rule.out_interface = Some(Match::is_not("eth+".into()));
-        rule.protocol = Some("tcp".into());
-        rule.tcp_flags = Some(Match::is_not(TcpFlags::OPENING));
-        rule.address_type = Some(AddressType {
-            source: Some(Match::is("LOCAL".into())),
-            destination: Some(Match::is_not("LOCAL".into())),
-            limit_iface_out: true,
-        });
-        rule.set = Some(Match::is_not(("ima4-sources-00000000".into(), Direction::Source)));
-        rule.bridged = true;
-        rule.probability = Some(1_007_799_110);
-        let rule = rule.commented("with \"quotes\" and \\");
+        let negated = [
+            Test::In(Side::Saddr, "10.0.0.0/8".parse().unwrap()),
+            Test::OutInterface { name: "eth".into(), prefix: true },
+            Test::OnlySyn,
+            Test::InList(Side::Saddr, "ima4-sources-00000000".into()),
+            Test::Local(Address::Daddr),
+        ];
+        let positive = [
+            Test::In(Side::Daddr, "192.0.2.0/24".parse().unwrap()),
+            Test::Protocol(Protocol::Tcp),
+            Test::Local(Address::SaddrOnOutInterface),
+            Test::Bridged,
+            Test::Share { part: 3079, of: 6561 },
+        ];
+        let when = negated.map(Match::is_not).into_iter().chain(positive.map(Match::is)).collect();
+        let then = Effect::Masquerade { ports: Some(PortRange { first: 1, last: 9 }), random_fully: true };
+        let rule = RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}with \"quotes\" and \\")), then);
         assert_eq!(only_rule(&format!("-A A {rule}")), Some(rule));
     }
 }

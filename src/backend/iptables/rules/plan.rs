@@ -2,11 +2,11 @@
 
 use super::ownership::{Ownership, Refusal, StaleRules};
 use super::parse::{Chain, ListedRule, Table};
-use super::render::{Rendered, RenderedChain, jump_command};
+use super::render::{Rendered, RenderedChain, built_in, jump_command};
 use super::sets::{DesiredSet, ObservedSet, is_our_name};
-use crate::backend::{foreign_rule, removed_foreign_rule};
+use crate::backend::drift::{foreign_rule, removed_foreign_rule};
 use crate::policy::Family;
-use crate::ruleset::{ChainName, JumpPosition};
+use crate::ruleset::{ChainName, Hook, JumpPosition};
 use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::Write;
 
@@ -107,22 +107,28 @@ struct Draft {
 
 impl Draft {
     fn jumps(&mut self, desired: Option<&Rendered>, table: &Table<'_>, ownership: &Ownership<'_>) {
-        let listed = table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules);
+        Hook::ALL.into_iter().for_each(|hook| self.jumps_at(hook, desired, table, ownership));
+    }
+
+    fn jumps_at(&mut self, hook: Hook, desired: Option<&Rendered>, table: &Table<'_>, ownership: &Ownership<'_>) {
+        let chain = built_in(hook);
+        let desired = desired.and_then(|desired| desired.jumps.iter().find(|jump| jump.hook == hook));
+        let listed = table.chain(chain).map_or(&[][..], |chain| &chain.rules);
         let ours: Vec<_> = listed.iter().enumerate().filter(|(_, rule)| ownership.has_jump(rule)).collect();
-        let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|desired| rule.rule.as_ref() == Some(&desired.jump));
+        let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|jump| rule.rule.as_ref() == Some(&jump.rule));
         let right: Vec<_> = ours.iter().filter(|(_, rule)| is_right(rule)).collect();
         for (_, rule) in ours.iter().filter(|(_, rule)| !is_right(rule)) {
             self.drift.push(match desired {
                 Some(_) => format!("left-over jump '{}'", rule.spec),
                 None => format!("jump to '{}'", rule.target.as_deref().unwrap_or_default()),
             });
-            self.delete("POSTROUTING", rule.spec);
+            self.delete(chain, rule.spec);
         }
         let Some(desired) = desired else { return };
         let misplaced = desired.position == JumpPosition::First && right.first().is_some_and(|(place, _)| *place > 0);
         match right.len() {
-            0 => self.drift.push(format!("the jump to '{}' is missing", desired.chains[0].name)),
-            1 if misplaced => self.drift.push("the jump is not the first rule of POSTROUTING".to_owned()),
+            0 => self.drift.push(format!("the jump to '{}' is missing", desired.to)),
+            1 if misplaced => self.drift.push(format!("the jump is not the first rule of {chain}")),
             1 => return,
             count => self.drift.push(format!("the jump is there {count} times")),
         }
@@ -130,10 +136,10 @@ impl Draft {
         // that belongs in front of all others.
         let stays = desired.position == JumpPosition::Last && !right.is_empty();
         for (_, rule) in right.iter().skip(usize::from(stays)) {
-            self.delete("POSTROUTING", rule.spec);
+            self.delete(chain, rule.spec);
         }
         if !stays {
-            let _ = writeln!(self.jump, "{} {}", jump_command(desired.position, true), desired.jump);
+            let _ = writeln!(self.jump, "{} {}", jump_command(hook, desired.position, true), desired.rule);
         }
     }
 
@@ -239,7 +245,7 @@ impl Draft {
 }
 
 fn refers_to(rule: &ListedRule<'_>, set: &str) -> bool {
-    rule.rule.as_ref().and_then(|rule| rule.set.as_ref()).is_some_and(|found| found.value.0 == set)
+    rule.rule.iter().flat_map(|rule| rule.when()).any(|one| one.list().is_some_and(|found| found == set))
 }
 
 /// The first way in which a chain is not what it should be, rules of others left out.
@@ -284,10 +290,12 @@ fn describe_rules(own: &ChainName, desired: Option<&Rendered>, table: &Table<'_>
     for chain in &listed {
         let _ = writeln!(rules, ":{} - [0:0]", chain.name);
     }
-    for (place, rule) in table.chain("POSTROUTING").map_or(&[][..], |chain| &chain.rules).iter().enumerate() {
-        if ownership.has_jump(rule) {
-            let position = desired.map(|desired| desired.position).unwrap_or_default();
-            let _ = writeln!(rules, "{} {}", jump_command(position, place == 0), canonical(rule));
+    for hook in Hook::ALL {
+        let listed = table.chain(built_in(hook)).map_or(&[][..], |chain| &chain.rules);
+        let wanted = desired.and_then(|desired| desired.jumps.iter().find(|jump| jump.hook == hook));
+        let position = wanted.map(|jump| jump.position).unwrap_or_default();
+        for (place, rule) in listed.iter().enumerate().filter(|(_, rule)| ownership.has_jump(rule)) {
+            let _ = writeln!(rules, "{} {}", jump_command(hook, position, place == 0), canonical(rule));
         }
     }
     for chain in &listed {

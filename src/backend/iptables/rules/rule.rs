@@ -3,237 +3,121 @@
 //! Two listings of one rule may differ in the order of matches, in how a number is written, and between iptables
 //! versions and variants. As values they are equal.
 
-use crate::policy::{PortRange, Prefix};
+use crate::policy::Family;
+use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::fmt;
 
 /// Every rule of ours, and of the Go agents, has a comment that begins with this.
 pub const COMMENT_PREFIX: &str = "ip-masq-agent: ";
+/// The kernel keeps a probability in so many parts (libxt_statistic).
+pub const CERTAIN: u32 = 1 << 31;
+/// The flags that `--syn` looks at, and the one of them that is set.
+pub const SYN_ONLY: (&str, &str) = ("FIN,SYN,RST,ACK", "SYN");
 
-/// A value that must match, or must not.
+/// What is behind the name of a chain in `-A CHAIN`: iptables(8) calls it a rule-specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Match<T> {
-    /// True for `!`.
-    pub negated: bool,
-    /// What is looked for.
-    pub value: T,
+pub struct RuleSpec {
+    when: Vec<Match<String>>,
+    comment: Option<String>,
+    then: Effect<String>,
 }
 
-impl<T> Match<T> {
-    /// Must match.
-    pub fn is(value: T) -> Self {
-        Match { negated: false, value }
+impl RuleSpec {
+    /// A rule with a comment, prefix and all; lists are named as their sets. A jump may lead to a chain or to a target
+    /// that we don't know.
+    pub fn new(mut when: Vec<Match<String>>, comment: Option<String>, then: Effect<String>) -> Self {
+        for one in &mut when {
+            if let Test::Share { part, of } = &mut one.test {
+                (*part, *of) = (fraction(f64::from(*part) / f64::from(*of)), CERTAIN);
+            }
+        }
+        when.sort_by_key(place);
+        RuleSpec { when, comment, then }
     }
 
-    /// Must not match.
-    pub fn is_not(value: T) -> Self {
-        Match { negated: true, value }
+    /// What it looks at.
+    pub fn when(&self) -> &[Match<String>] {
+        &self.when
     }
 
-    /// The opposite.
-    pub fn inverse(self) -> Self {
-        Match { negated: !self.negated, value: self.value }
-    }
-
-    fn bang(&self) -> &'static str {
-        if self.negated { "! " } else { "" }
+    /// What it does.
+    pub fn then(&self) -> &Effect<String> {
+        &self.then
     }
 }
 
-/// What we say of an `addrtype` match; iptables-extensions(8).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AddressType {
-    /// `--src-type`.
-    pub source: Option<Match<String>>,
-    /// `--dst-type`.
-    pub destination: Option<Match<String>>,
-    /// `--limit-iface-out`.
-    pub limit_iface_out: bool,
+/// A probability in the units of the kernel, rounded as libxt_statistic does.
+pub fn fraction(probability: f64) -> u32 {
+    (probability * f64::from(CERTAIN)).round() as u32
 }
 
-/// `--tcp-flags`, as bits of the TCP header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpFlags {
-    /// The flags that are looked at.
-    pub mask: u8,
-    /// Those of them that are set.
-    pub set: u8,
+/// The order in which iptables-save lists matches; the comment is behind those of which it says so.
+fn place(one: &Match<String>) -> u8 {
+    match &one.test {
+        Test::Family(_) => 0,
+        Test::In(Side::Saddr, _) => 1,
+        Test::In(Side::Daddr, _) => 2,
+        Test::OutInterface { .. } => 3,
+        Test::Protocol(_) => 4,
+        Test::OnlySyn => 5,
+        Test::InList(..) => BEFORE_COMMENT,
+        Test::Local(_) => 7,
+        Test::Bridged => 8,
+        Test::Share { .. } => 9,
+    }
 }
 
-impl TcpFlags {
-    /// The flags with the names that iptables lists them by; RFC 9293, 3.1.
-    pub const NAMES: [(&'static str, u8); 6] =
-        [("FIN", 0x01), ("SYN", 0x02), ("RST", 0x04), ("PSH", 0x08), ("ACK", 0x10), ("URG", 0x20)];
+const BEFORE_COMMENT: u8 = 6;
 
-    /// A packet that opens a connection.
-    pub const OPENING: TcpFlags = TcpFlags { mask: 0x01 | 0x02 | 0x04 | 0x10, set: 0x02 };
-}
-
-impl fmt::Display for TcpFlags {
+impl fmt::Display for RuleSpec {
+    /// In the order in which iptables-save lists the Go agent's rules.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |bits: u8| {
-            let names: Vec<_> =
-                TcpFlags::NAMES.iter().filter(|(_, bit)| bits & bit != 0).map(|(name, _)| *name).collect();
-            if names.is_empty() { "NONE".to_owned() } else { names.join(",") }
-        };
-        write!(f, "{} {}", names(self.mask), names(self.set))
-    }
-}
-
-/// Which address is looked up in a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// The source.
-    Source,
-    /// The destination.
-    Destination,
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Direction::Source => "src",
-            Direction::Destination => "dst",
-        })
-    }
-}
-
-/// What happens to a packet that matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// Leave the chain; the source is kept.
-    Return,
-    /// Masquerade.
-    Masquerade {
-        /// `--to-ports`.
-        to_ports: Option<PortRange>,
-        /// `--random-fully`.
-        random_fully: bool,
-    },
-    /// `-j` to a chain, or to a verdict that is none of the above.
-    Jump(String),
-    /// `-g` to a chain.
-    Goto(String),
-}
-
-/// A rule without its chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// `-s`; unset also for a prefix of length 0.
-    pub source: Option<Match<Prefix>>,
-    /// `-d`; unset also for a prefix of length 0.
-    pub destination: Option<Match<Prefix>>,
-    /// `-o`, with `+` at the end for a prefix.
-    pub out_interface: Option<Match<String>>,
-    /// `-p`, by name.
-    pub protocol: Option<String>,
-    /// `-m tcp --tcp-flags`.
-    pub tcp_flags: Option<Match<TcpFlags>>,
-    /// `-m comment --comment`.
-    pub comment: Option<String>,
-    /// `-m addrtype`.
-    pub address_type: Option<AddressType>,
-    /// `-m set --match-set`.
-    pub set: Option<Match<(String, Direction)>>,
-    /// `-m physdev --physdev-is-bridged`.
-    pub bridged: bool,
-    /// `-m statistic --mode random --probability`, in units of 2^-31 as the kernel keeps it.
-    pub probability: Option<u32>,
-    /// `-j` or `-g`.
-    pub target: Target,
-}
-
-impl Rule {
-    /// A rule that matches everything.
-    pub fn new(target: Target) -> Self {
-        Rule {
-            source: None,
-            destination: None,
-            out_interface: None,
-            protocol: None,
-            tcp_flags: None,
-            comment: None,
-            address_type: None,
-            set: None,
-            bridged: false,
-            probability: None,
-            target,
-        }
-    }
-
-    /// The same with a comment; the prefix is put in front of it.
-    pub fn commented(mut self, comment: &str) -> Self {
-        self.comment = Some(format!("{COMMENT_PREFIX}{comment}"));
-        self
-    }
-}
-
-impl fmt::Display for Rule {
-    /// Writes what stands behind `-A CHAIN`, in the order in which iptables-save lists the Go agent's rules.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(source) = &self.source {
-            write!(f, "{}-s {} ", source.bang(), source.value)?;
-        }
-        if let Some(destination) = &self.destination {
-            write!(f, "{}-d {} ", destination.bang(), destination.value)?;
-        }
-        if let Some(interface) = &self.out_interface {
-            write!(f, "{}-o {} ", interface.bang(), interface.value)?;
-        }
-        if let Some(protocol) = &self.protocol {
-            write!(f, "-p {protocol} ")?;
-        }
-        if let Some(flags) = &self.tcp_flags {
-            write!(f, "-m tcp {}--tcp-flags {} ", flags.bang(), flags.value)?;
-        }
-        if let Some(set) = &self.set {
-            write!(f, "-m set {}--match-set {} {} ", set.bang(), set.value.0, set.value.1)?;
-        }
+        let (front, back) = self.when.split_at(self.when.partition_point(|one| place(one) <= BEFORE_COMMENT));
+        front.iter().try_for_each(|one| write_match(one, f))?;
         if let Some(comment) = &self.comment {
             write!(f, "-m comment --comment {} ", Quoted(comment))?;
         }
-        if let Some(types) = &self.address_type {
-            write!(f, "{types} ")?;
-        }
-        if self.bridged {
-            f.write_str("-m physdev --physdev-is-bridged ")?;
-        }
-        if let Some(probability) = self.probability {
-            let fraction = f64::from(probability) / f64::from(1u32 << 31);
-            write!(f, "-m statistic --mode random --probability {fraction:.11} ")?;
-        }
-        self.target.fmt(f)
+        back.iter().try_for_each(|one| write_match(one, f))?;
+        write_effect(&self.then, f)
     }
 }
 
-impl fmt::Display for AddressType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("-m addrtype")?;
-        if let Some(source) = &self.source {
-            write!(f, " {}--src-type {}", source.bang(), source.value)?;
+fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let not = if one.negated { "! " } else { "" };
+    match &one.test {
+        Test::Family(Family::V4) => write!(f, "{not}-4 "),
+        Test::Family(Family::V6) => write!(f, "{not}-6 "),
+        Test::In(Side::Saddr, prefix) => write!(f, "{not}-s {prefix} "),
+        Test::In(Side::Daddr, prefix) => write!(f, "{not}-d {prefix} "),
+        Test::OutInterface { name, prefix } => write!(f, "{not}-o {name}{} ", if *prefix { "+" } else { "" }),
+        Test::Protocol(protocol) => write!(f, "{not}-p {protocol} "),
+        Test::OnlySyn => write!(f, "-m tcp {not}--tcp-flags {} {} ", SYN_ONLY.0, SYN_ONLY.1),
+        Test::InList(Side::Saddr, set) => write!(f, "-m set {not}--match-set {set} src "),
+        Test::InList(Side::Daddr, set) => write!(f, "-m set {not}--match-set {set} dst "),
+        Test::Local(Address::Saddr) => write!(f, "-m addrtype {not}--src-type LOCAL "),
+        Test::Local(Address::SaddrOnOutInterface) => {
+            write!(f, "-m addrtype {not}--src-type LOCAL --limit-iface-out ")
         }
-        if let Some(destination) = &self.destination {
-            write!(f, " {}--dst-type {}", destination.bang(), destination.value)?;
+        Test::Local(Address::Daddr) => write!(f, "-m addrtype {not}--dst-type LOCAL "),
+        Test::Bridged => write!(f, "-m physdev {not}--physdev-is-bridged "),
+        Test::Share { part, of } => {
+            let probability = f64::from(*part) / f64::from(*of);
+            write!(f, "-m statistic --mode random {not}--probability {probability:.11} ")
         }
-        if self.limit_iface_out {
-            f.write_str(" --limit-iface-out")?;
-        }
-        Ok(())
     }
 }
 
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Return => f.write_str("-j RETURN"),
-            Target::Masquerade { to_ports, random_fully } => {
-                f.write_str("-j MASQUERADE")?;
-                if let Some(ports) = to_ports {
-                    write!(f, " --to-ports {ports}")?;
-                }
-                f.write_str(if *random_fully { " --random-fully" } else { "" })
+fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match then {
+        Effect::Return => f.write_str("-j RETURN"),
+        Effect::Goto(chain) => write!(f, "-g {chain}"),
+        Effect::Jump(chain) => write!(f, "-j {chain}"),
+        Effect::Masquerade { random_fully, ports } => {
+            f.write_str("-j MASQUERADE")?;
+            if let Some(ports) = ports {
+                write!(f, " --to-ports {ports}")?;
             }
-            Target::Jump(chain) => write!(f, "-j {chain}"),
-            Target::Goto(chain) => write!(f, "-g {chain}"),
+            f.write_str(if *random_fully { " --random-fully" } else { "" })
         }
     }
 }
@@ -260,18 +144,17 @@ mod tests {
 
     #[test]
     fn a_rule_is_written_as_iptables_lists_the_go_agents() {
-        let mut rule = Rule::new(Target::Return).commented("local traffic is not subject to MASQUERADE");
-        rule.destination = Some(Match::is("10.0.0.0/8".parse().unwrap()));
+        let when = vec![Match::is(Test::In(Side::Daddr, "10.0.0.0/8".parse().unwrap()))];
+        let comment = format!("{COMMENT_PREFIX}local traffic is not subject to MASQUERADE");
         assert_eq!(
-            rule.to_string(),
+            RuleSpec::new(when, Some(comment), Effect::Return).to_string(),
             "-d 10.0.0.0/8 -m comment --comment \"ip-masq-agent: local traffic is not subject to MASQUERADE\" -j RETURN"
         );
     }
 
     #[test]
     fn quotes_in_a_comment_are_escaped() {
-        let mut rule = Rule::new(Target::Jump("X".into()));
-        rule.comment = Some("\"a\\b\"".into());
+        let rule = RuleSpec::new(Vec::new(), Some("\"a\\b\"".into()), Effect::Jump("X".into()));
         assert_eq!(rule.to_string(), r#"-m comment --comment "\"a\\b\"" -j X"#);
     }
 }

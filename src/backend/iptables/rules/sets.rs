@@ -5,7 +5,7 @@
 //! refers to never changes its meaning: the new one is filled, one restore refers to it, the old one is destroyed.
 
 use crate::policy::{Family, Prefix};
-use crate::ruleset::{ChainName, Group, GroupKind};
+use crate::ruleset::{ChainName, CidrList, ListKey};
 use crate::sys::nfnetlink::ipset::{Member, SetHeader};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -40,12 +40,12 @@ pub struct ObservedSet {
 }
 
 impl DesiredSet {
-    /// The set for a group: the one that is there already under one of its names, or else under the first name that
+    /// The set for a list: the one that is there already under one of its names, or else under the first name that
     /// nothing in the kernel has.
-    pub fn new(chain: &ChainName, group: &Group, family: Family, existing: &[SetHeader]) -> Self {
-        let mut set = DesiredSet { name: String::new(), family, members: group.prefixes.clone() };
+    pub fn new(chain: &ChainName, list: &CidrList, family: Family, existing: &[SetHeader]) -> Self {
+        let mut set = DesiredSet { name: String::new(), family, members: list.prefixes.clone() };
         let names: Vec<String> =
-            (0..ATTEMPTS).map(|attempt| name(chain, group.kind, family, &set.members, attempt)).collect();
+            (0..ATTEMPTS).map(|attempt| name(chain, list.id.key, family, &set.members, attempt)).collect();
         let holder = |name: &String| existing.iter().find(|header| header.name == *name);
         let there = names.iter().find(|name| holder(name).is_some_and(|header| set.can_live_in(header)));
         let free = names.iter().find(|name| holder(name).is_none());
@@ -108,7 +108,7 @@ fn sorted(prefixes: impl Iterator<Item = Prefix>) -> Vec<Prefix> {
 pub fn is_our_name(name: &str, family: Family) -> bool {
     let Some(rest) = name.strip_prefix(prefix_of(family)) else { return false };
     let Some((kind, digest)) = rest.rsplit_once('-') else { return false };
-    GroupKind::ALL.iter().any(|known| known.name() == kind)
+    ListKey::ALL.iter().any(|known| known.name() == kind)
         && digest.len() == 8
         && digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -121,7 +121,7 @@ fn prefix_of(family: Family) -> &'static str {
 }
 
 /// At most 30 characters; the kernel takes 31 (IPSET_MAXNAMELEN, linux/netfilter/ipset/ip_set.h).
-fn name(chain: &ChainName, kind: GroupKind, family: Family, members: &[Prefix], attempt: u32) -> String {
+fn name(chain: &ChainName, key: ListKey, family: Family, members: &[Prefix], attempt: u32) -> String {
     let mut digest = Digest::new();
     digest.add(chain.as_str().as_bytes());
     digest.add(&attempt.to_be_bytes());
@@ -132,7 +132,7 @@ fn name(chain: &ChainName, kind: GroupKind, family: Family, members: &[Prefix], 
         }
         digest.add(&[member.length()]);
     }
-    format!("{}{}-{:08x}", prefix_of(family), kind.name(), digest.folded())
+    format!("{}{}-{:08x}", prefix_of(family), key.name(), digest.folded())
 }
 
 /// FNV-1a, 64 bits: the same in every build, because a later build must recognise the sets of this one.
@@ -157,9 +157,11 @@ impl Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ruleset::{ListId, Section};
 
-    fn group(kind: GroupKind, prefixes: &[&str]) -> Group {
-        Group { kind, prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect() }
+    fn list(key: ListKey, prefixes: &[&str]) -> CidrList {
+        let id = ListId { section: Section::Top, key };
+        CidrList { id, prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect() }
     }
 
     fn header(set: &DesiredSet) -> SetHeader {
@@ -178,17 +180,17 @@ mod tests {
     fn a_name_says_which_list_it_is_and_changes_with_chain_and_content() {
         let chain = ChainName::default();
         let other: ChainName = "OTHER".parse().unwrap();
-        let one = DesiredSet::new(&chain, &group(GroupKind::Exempt, &["10.0.0.0/8"]), Family::V4, &[]);
+        let one = DesiredSet::new(&chain, &list(ListKey::Exempt, &["10.0.0.0/8"]), Family::V4, &[]);
         assert!(one.name.starts_with("ima4-exempt-") && is_our_name(&one.name, Family::V4), "{}", one.name);
         assert!(!is_our_name(&one.name, Family::V6));
         for different in [
-            DesiredSet::new(&other, &group(GroupKind::Exempt, &["10.0.0.0/8"]), Family::V4, &[]),
-            DesiredSet::new(&chain, &group(GroupKind::Exempt, &["10.0.0.0/9"]), Family::V4, &[]),
-            DesiredSet::new(&chain, &group(GroupKind::Sources, &["10.0.0.0/8"]), Family::V4, &[]),
+            DesiredSet::new(&other, &list(ListKey::Exempt, &["10.0.0.0/8"]), Family::V4, &[]),
+            DesiredSet::new(&chain, &list(ListKey::Exempt, &["10.0.0.0/9"]), Family::V4, &[]),
+            DesiredSet::new(&chain, &list(ListKey::Sources, &["10.0.0.0/8"]), Family::V4, &[]),
         ] {
             assert_ne!(one.name, different.name);
         }
-        let longest = DesiredSet::new(&chain, &group(GroupKind::ExcludedSources, &["fc00::/7"]), Family::V6, &[]);
+        let longest = DesiredSet::new(&chain, &list(ListKey::ExcludedSources, &["fc00::/7"]), Family::V6, &[]);
         assert!(longest.name.len() <= 31, "{}", longest.name);
     }
 
@@ -202,19 +204,19 @@ mod tests {
     #[test]
     fn a_set_of_the_wrong_kind_under_our_name_is_stepped_around() {
         let chain = ChainName::default();
-        let group = group(GroupKind::Exempt, &["10.0.0.0/8"]);
-        let first = DesiredSet::new(&chain, &group, Family::V4, &[]);
+        let list = list(ListKey::Exempt, &["10.0.0.0/8"]);
+        let first = DesiredSet::new(&chain, &list, Family::V4, &[]);
         let right = header(&first);
         let wrong = SetHeader { type_name: "hash:ip".into(), ..right.clone() };
-        assert_eq!(DesiredSet::new(&chain, &group, Family::V4, &[right]), first);
-        assert_ne!(DesiredSet::new(&chain, &group, Family::V4, &[wrong]).name, first.name);
+        assert_eq!(DesiredSet::new(&chain, &list, Family::V4, &[right]), first);
+        assert_ne!(DesiredSet::new(&chain, &list, Family::V4, &[wrong]).name, first.name);
     }
 
     #[test]
     fn only_what_differs_is_written() {
         let set = DesiredSet::new(
             &ChainName::default(),
-            &group(GroupKind::Exempt, &["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12"]),
+            &list(ListKey::Exempt, &["10.0.0.0/8", "192.168.0.0/16", "172.16.0.0/12"]),
             Family::V4,
             &[],
         );

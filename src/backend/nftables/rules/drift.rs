@@ -6,7 +6,7 @@ use super::name::{TABLE, TableName};
 use super::rule::Rule;
 use super::table::{Chain, FORMAT, Main, Table, TableFlags, Tables};
 use super::target::{Target, needs_new_table};
-use crate::backend::{foreign_rule, removed_foreign_rule};
+use crate::backend::drift::{foreign_rule, removed_foreign_rule};
 
 /// So many rules of others are named with their text; of more only the number is said.
 const NAMED: usize = 5;

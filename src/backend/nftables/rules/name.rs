@@ -1,7 +1,7 @@
 //! What our objects are called.
 
 use crate::policy::Family;
-use crate::ruleset::GroupKind;
+use crate::ruleset::{ChainId, Hook, ListId, ListKey, Place, Section};
 use std::fmt;
 
 /// The name of our table, in the inet family.
@@ -31,60 +31,74 @@ impl fmt::Display for TableName {
 /// The names of our chains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainName {
-    /// The base chain; sends each family to its own.
-    Postrouting,
-    /// The statements of a family: part 1, and the part that follows each gate.
-    Part(Family, u8),
-    /// The ways to masquerade of a family, when there are several (`toPorts`).
-    Masquerade(Family),
+    /// The base chain of a hook; sends each family to its own.
+    Base(Hook),
+    /// A chain of a family.
+    Of(Family, ChainId),
 }
 
 impl ChainName {
+    /// The base chain that is there today.
+    pub const POSTROUTING: ChainName = ChainName::Base(Hook::Postrouting);
+
+    /// The chain of a family that the base chain leads to.
+    pub const fn first(family: Family) -> Self {
+        ChainName::Of(family, ChainId { section: Section::Top, place: Place::Part(1) })
+    }
+
     /// The family that it belongs to; `None` for the base chain.
     pub fn family(self) -> Option<Family> {
         match self {
-            ChainName::Postrouting => None,
-            ChainName::Part(family, _) | ChainName::Masquerade(family) => Some(family),
+            ChainName::Base(_) => None,
+            ChainName::Of(family, _) => Some(family),
         }
     }
 
     /// The chain of a name; `None` when we have none of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        if name == "postrouting" {
-            return Some(ChainName::Postrouting);
+        if name == ChainName::POSTROUTING.to_string() {
+            return Some(ChainName::POSTROUTING);
         }
-        let (family, rest) = match (name.strip_prefix("ipv4"), name.strip_prefix("ipv6")) {
+        let (section, name_there) = Section::of_name(name);
+        let (family, rest) = match (name_there.strip_prefix("ipv4"), name_there.strip_prefix("ipv6")) {
             (Some(rest), _) => (Family::V4, rest),
             (_, Some(rest)) => (Family::V6, rest),
             _ => return None,
         };
-        let found = match rest {
-            "" => ChainName::Part(family, 1),
-            "-masquerade" => ChainName::Masquerade(family),
-            part => ChainName::Part(family, part.strip_prefix('-')?.parse().ok()?),
+        let place = match rest {
+            "" => Place::Part(1),
+            "-masquerade" => Place::Masquerade,
+            part => Place::Part(part.strip_prefix('-')?.parse().ok()?),
         };
+        let found = ChainName::Of(family, ChainId { section, place });
         (found.to_string() == name).then_some(found)
     }
 
     /// What the chain is for, as its comment says it.
     pub fn comment(self) -> &'static str {
         match self {
-            ChainName::Postrouting => "source address translation for flows that leave the host",
-            ChainName::Part(Family::V4, 1) => "which IPv4 flows are masqueraded",
-            ChainName::Part(Family::V6, 1) => "which IPv6 flows are masqueraded",
-            ChainName::Part(_, _) => "what follows for flows in scope",
-            ChainName::Masquerade(_) => "masquerade with the source ports of toPorts",
+            ChainName::Base(Hook::Postrouting) => "source address translation for flows that leave the host",
+            ChainName::Of(family, ChainId { place, .. }) => match (place, family) {
+                (Place::Part(1), Family::V4) => "which IPv4 flows are masqueraded",
+                (Place::Part(1), Family::V6) => "which IPv6 flows are masqueraded",
+                (Place::Part(_), _) => "what follows for flows in scope",
+                (Place::Masquerade, _) => "masquerade with the source ports of toPorts",
+            },
         }
     }
 }
 
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ChainName::Postrouting => f.write_str("postrouting"),
-            ChainName::Part(family, part) if *part <= 1 => f.write_str(family_word(*family)),
-            ChainName::Part(family, part) => write!(f, "{}-{part}", family_word(*family)),
-            ChainName::Masquerade(family) => write!(f, "{}-masquerade", family_word(*family)),
+        let (family, ChainId { section, place }) = match self {
+            ChainName::Base(Hook::Postrouting) => return f.write_str("postrouting"),
+            ChainName::Of(family, id) => (family_word(*family), *id),
+        };
+        let section = section.prefix();
+        match place {
+            Place::Part(0 | 1) => write!(f, "{section}{family}"),
+            Place::Part(part) => write!(f, "{section}{family}-{part}"),
+            Place::Masquerade => write!(f, "{section}{family}-masquerade"),
         }
     }
 }
@@ -101,7 +115,7 @@ pub fn family_word(family: Family) -> &'static str {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName {
     /// The list whose prefixes it holds.
-    pub kind: GroupKind,
+    pub list: ListId,
     /// The family of its addresses.
     pub family: Family,
     /// A set that can't be changed at once is followed by one of the other name.
@@ -110,8 +124,8 @@ pub struct SetName {
 
 impl SetName {
     /// The name that a list has unless it is taken.
-    pub const fn new(kind: GroupKind, family: Family) -> Self {
-        SetName { kind, family, second: false }
+    pub const fn new(list: ListId, family: Family) -> Self {
+        SetName { list, family, second: false }
     }
 
     /// Both names of a list, the usual one first.
@@ -125,23 +139,19 @@ impl SetName {
             Some(first) => (first, true),
             None => (name, false),
         };
-        let (kind, family) = match (first.strip_suffix('4'), first.strip_suffix('6')) {
-            (Some(kind), _) => (kind, Family::V4),
-            (_, Some(kind)) => (kind, Family::V6),
+        let (section, first) = Section::of_name(first);
+        let (key, family) = match (first.strip_suffix('4'), first.strip_suffix('6')) {
+            (Some(key), _) => (key, Family::V4),
+            (_, Some(key)) => (key, Family::V6),
             _ => return None,
         };
-        let kind = GroupKind::ALL.into_iter().find(|known| known.name() == kind)?;
-        Some(SetName { kind, family, second })
+        let key = ListKey::ALL.into_iter().find(|known| known.name() == key)?;
+        Some(SetName { list: ListId { section, key }, family, second })
     }
 
     /// The configuration key whose list it holds, as its comment says it.
     pub fn comment(self) -> &'static str {
-        match self.kind {
-            GroupKind::Sources => "sourceCIDRs",
-            GroupKind::ExcludedSources => "excludeSourceCIDRs",
-            GroupKind::Exceptions => "masqueradeExceptionCIDRs",
-            GroupKind::Exempt => "nonMasqueradeCIDRs",
-        }
+        self.list.key.key()
     }
 
     /// The type of its elements, in nft's words.
@@ -156,7 +166,8 @@ impl SetName {
 impl fmt::Display for SetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = if self.family == Family::V4 { 4 } else { 6 };
-        write!(f, "{}{family}{}", self.kind.name(), if self.second { "-2" } else { "" })
+        let ListId { section, key } = self.list;
+        write!(f, "{}{}{family}{}", section.prefix(), key.name(), if self.second { "-2" } else { "" })
     }
 }
 
@@ -166,20 +177,37 @@ mod tests {
 
     #[test]
     fn our_names_are_read_back_and_no_others() {
-        for family in Family::ALL {
-            for name in [ChainName::Postrouting, ChainName::Part(family, 1), ChainName::Part(family, 12)] {
-                assert_eq!(ChainName::parse(&name.to_string()), Some(name));
-            }
-            for kind in GroupKind::ALL {
-                for name in SetName::new(kind, family).both() {
-                    assert_eq!(SetName::parse(&name.to_string()), Some(name));
+        assert_eq!(ChainName::parse("postrouting"), Some(ChainName::POSTROUTING));
+        for section in [Section::Top, Section::Egress(1), Section::Egress(64)] {
+            for family in Family::ALL {
+                for place in [Place::Part(1), Place::Part(12), Place::Masquerade] {
+                    let name = ChainName::Of(family, ChainId { section, place });
+                    assert_eq!(ChainName::parse(&name.to_string()), Some(name));
+                }
+                for key in ListKey::ALL {
+                    for name in SetName::new(ListId { section, key }, family).both() {
+                        assert_eq!(SetName::parse(&name.to_string()), Some(name));
+                    }
                 }
             }
         }
-        for name in ["", "ipv", "ipv4-", "ipv4-1", "ipv4-02", "ipv6-300", "ipv4masquerade", "Postrouting"] {
+        for name in [
+            "",
+            "ipv",
+            "ipv4-",
+            "ipv4-1",
+            "ipv4-02",
+            "ipv6-300",
+            "ipv4masquerade",
+            "Postrouting",
+            "egress-ipv4",
+            "egress01-ipv4",
+        ] {
             assert_eq!(ChainName::parse(name), None, "{name}");
         }
-        for name in ["", "4", "exempt", "exempt5", "exempts4", "exempt-2", "exempt4-1", "exempt4-2-2"] {
+        for name in
+            ["", "4", "exempt", "exempt5", "exempts4", "exempt-2", "exempt4-1", "exempt4-2-2", "egress300-exempt4"]
+        {
             assert_eq!(SetName::parse(name), None, "{name}");
         }
     }

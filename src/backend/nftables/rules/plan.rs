@@ -167,7 +167,7 @@ fn rules_and_chains(there: &Table, target: &Table) -> Vec<Change> {
             &chain.rules
         });
         // A rule that we never write can't be written again either; the plan of its own family throws it out.
-        let known = missing.iter().filter(|rule| rule.action().is_some());
+        let known = missing.iter().filter(|rule| rule.effect().is_some());
         rules.extend(known.map(|rule| Change::AddRule(chain.name, Rule::clone(rule))));
     }
     for chain in there.chains.iter().filter(|chain| target.chain(chain.name).is_none()) {
@@ -297,7 +297,7 @@ impl Filling {
 mod tests {
     use super::*;
     use crate::backend::nftables::rules::change::Script;
-    use crate::backend::nftables::rules::compile::{Elements, compile};
+    use crate::backend::nftables::rules::compile::{IntervalCache, compile};
     use crate::backend::nftables::rules::drift;
     use crate::backend::nftables::rules::name::SetName;
     use crate::backend::nftables::rules::target::target;
@@ -325,7 +325,7 @@ mod tests {
 
     fn wanted(policy: &Policy, there: &Tables, flags: TableFlags) -> Target {
         let ruleset = Ruleset::new(policy, Family::V4, JumpPosition::Last, HostFacts::default());
-        let part = ruleset.map(|ruleset| compile(&ruleset, &mut Elements::default()));
+        let part = ruleset.map(|ruleset| compile(&ruleset, &mut IntervalCache::default()));
         target(there.table(), Family::V4, part, flags)
     }
 

@@ -1,7 +1,8 @@
 //! A rule of ours, in as many words as our rules need.
 
 use super::name::{self, ChainName, SetName};
-use crate::policy::{Family, PortRange, Prefix, Protocol};
+use crate::policy::{Family, Protocol};
+use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::fmt;
 
 /// A rule. Every one counts what it matches.
@@ -16,89 +17,10 @@ pub struct Rule {
 /// What a rule says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// A rule in our words: all of the matches, then the action.
-    Known(Vec<Match>, Action),
+    /// A rule in our words: all of the matches, then the effect.
+    Known(Vec<Match<SetName>>, Effect<ChainName>),
     /// A rule that we never write; as much of it as could be put into words.
     Unknown(String),
-}
-
-/// A condition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Match {
-    /// The packet is of the family.
-    Family(Family),
-    /// What the routing table says about an address: local to the host, or with `false` not.
-    Local(FibAddress, bool),
-    /// The name of the outgoing interface.
-    OutInterface {
-        /// The name, or its beginning.
-        name: String,
-        /// Only the beginning was named.
-        prefix: bool,
-        /// It must not match.
-        negated: bool,
-    },
-    /// An address is in a set, or with `false` not.
-    InSet(Side, SetName, bool),
-    /// An address is in a prefix.
-    InPrefix(Side, Prefix),
-    /// The transport protocol.
-    Protocol(Protocol),
-    /// TCP, and of SYN, RST, ACK and FIN not only SYN is set.
-    NotOpening,
-    /// The packet came in through no interface and leaves through a bridge.
-    ///
-    /// br_netfilter runs POSTROUTING without an input device for frames that it bridges (br_nf_post_routing); a
-    /// routed packet has one (Linux 5.5).
-    ToBridge,
-    /// The packet has the header of a frame, and a destination in it.
-    ///
-    /// A frame that is bridged has the one it arrived with. A packet of the host's own gets one only after POSTROUTING:
-    /// an expression that looks at what is not there ends its rule (nft_payload_eval).
-    InFrame,
-    /// A random number below `of` is below `below`.
-    Chance {
-        /// How many numbers there are.
-        of: u32,
-        /// How many of them match.
-        below: u32,
-    },
-}
-
-/// Which address is asked for in the routing table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FibAddress {
-    /// The destination.
-    Destination,
-    /// The source.
-    Source,
-    /// The source, and only as an address of the outgoing interface.
-    SourceOnOutInterface,
-}
-
-/// Which address of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The source.
-    Source,
-    /// The destination.
-    Destination,
-}
-
-/// What a rule does with what it matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Leaves our chains; the source stays.
-    Return,
-    /// Goes on in another chain.
-    Goto(ChainName),
-    /// Rewrites the source.
-    Masquerade {
-        /// The kernel chooses ports at random.
-        random_fully: bool,
-        /// The ports to choose from.
-        ports: Option<PortRange>,
-    },
 }
 
 /// How the comments of our rules begin, which they keep in every version: by that they are known as ours.
@@ -110,19 +32,19 @@ pub fn is_our_comment(comment: &str) -> bool {
 }
 
 impl Rule {
-    /// A rule in our words. The comment is the action in words, and the reason.
-    pub fn new(matches: Vec<Match>, action: Action, reason: &str) -> Self {
-        let beginning = match action {
-            Action::Return => COMMENTS[0],
-            Action::Masquerade { .. } => COMMENTS[1],
-            Action::Goto(_) => COMMENTS[2],
+    /// A rule in our words. The comment is the effect in words, and the reason.
+    pub fn new(when: Vec<Match<SetName>>, then: Effect<ChainName>, reason: &str) -> Self {
+        let beginning = match then {
+            Effect::Return => COMMENTS[0],
+            Effect::Masquerade { .. } => COMMENTS[1],
+            Effect::Goto(_) | Effect::Jump(_) => COMMENTS[2],
         };
-        Rule { body: Body::Known(matches, action), comment: Some(format!("{beginning}{reason}")) }
+        Rule { body: Body::Known(when, then), comment: Some(format!("{beginning}{reason}")) }
     }
 
     /// True when this version may have written it.
     pub fn is_ours(&self) -> bool {
-        self.action().is_some() && self.comment.as_deref().is_some_and(is_our_comment)
+        self.effect().is_some() && self.comment.as_deref().is_some_and(is_our_comment)
     }
 
     /// As much of it as there are words for, on one line: what is not understood is not said to be a comment of nft's.
@@ -137,31 +59,27 @@ impl Rule {
     /// True when it looks into a set.
     pub fn looks_into(&self, name: SetName) -> bool {
         match &self.body {
-            Body::Known(matches, _) => matches.iter().any(|one| matches!(one, Match::InSet(_, set, _) if *set == name)),
+            Body::Known(when, _) => when.iter().any(|one| one.list() == Some(&name)),
             Body::Unknown(_) => false,
         }
     }
 
     /// Makes it look into another set than one.
     pub fn rename(&mut self, from: SetName, to: SetName) {
-        let Body::Known(matches, _) = &mut self.body else { return };
-        for one in matches {
-            match one {
-                Match::InSet(_, set, _) if *set == from => *set = to,
-                _ => {}
-            }
-        }
+        let Body::Known(when, _) = &mut self.body else { return };
+        let renamed = |one: &Match<SetName>| one.clone().rename(|set| if set == from { to } else { set });
+        *when = when.iter().map(renamed).collect();
     }
 
     /// True when it rewrites sources.
     pub fn masquerades(&self) -> bool {
-        matches!(self.action(), Some(Action::Masquerade { .. }))
+        matches!(self.effect(), Some(Effect::Masquerade { .. }))
     }
 
     /// What it does; `None` for a rule that we never write.
-    pub fn action(&self) -> Option<&Action> {
+    pub fn effect(&self) -> Option<&Effect<ChainName>> {
         match &self.body {
-            Body::Known(_, action) => Some(action),
+            Body::Known(_, then) => Some(then),
             Body::Unknown(_) => None,
         }
     }
@@ -171,9 +89,15 @@ impl fmt::Display for Rule {
     /// As a line of nft's language; a rule that we never write becomes a comment of that language.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.body {
-            Body::Known(matches, action) => {
-                matches.iter().try_for_each(|one| write!(f, "{one} "))?;
-                write!(f, "counter {action}")?;
+            Body::Known(when, then) => {
+                for (place, one) in when.iter().enumerate() {
+                    if !is_implied(one, when.get(place + 1)) {
+                        write_match(one, f)?;
+                        f.write_str(" ")?;
+                    }
+                }
+                f.write_str("counter ")?;
+                write_effect(then, f)?;
             }
             Body::Unknown(words) => write!(f, "# a rule that ip-masq-agent never writes: {}", shown(words))?,
         }
@@ -189,61 +113,55 @@ pub fn shown(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { char::REPLACEMENT_CHARACTER } else { one }).collect()
 }
 
-impl fmt::Display for Match {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Match::Family(family) => write!(f, "meta nfproto {}", name::family_word(*family)),
-            Match::Local(address, local) => {
-                let address = match address {
-                    FibAddress::Destination => "daddr",
-                    FibAddress::Source => "saddr",
-                    FibAddress::SourceOnOutInterface => "saddr . oif",
-                };
-                write!(f, "fib {address} type {}local", unequal(!local))
-            }
-            Match::OutInterface { name, prefix, negated } => {
-                write!(f, "oifname {}\"{name}{}\"", unequal(*negated), if *prefix { "*" } else { "" })
-            }
-            Match::InSet(side, set, inside) => {
-                write!(f, "{} {}@{set}", address_word(*side, set.family), unequal(!inside))
-            }
-            Match::InPrefix(side, prefix) => write!(f, "{} {prefix}", address_word(*side, prefix.family())),
-            Match::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
-            Match::NotOpening => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
-            Match::ToBridge => f.write_str("iif 0 meta oifkind \"bridge\""),
-            Match::InFrame => f.write_str("@ll,0,48 != 0x0"),
-            Match::Chance { of, below } => write!(f, "numgen random mod {of} < {below}"),
-        }
-    }
+/// What nft leaves out because the match behind it says it, too.
+fn is_implied(one: &Match<SetName>, next: Option<&Match<SetName>>) -> bool {
+    *one == Match::is(Test::Protocol(Protocol::Tcp)) && next.is_some_and(|next| next.test == Test::OnlySyn)
 }
 
-fn unequal(negated: bool) -> &'static str {
-    if negated { "!= " } else { "" }
+fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let not = if one.negated { "!= " } else { "" };
+    match &one.test {
+        Test::Family(family) => write!(f, "meta nfproto {not}{}", name::family_word(*family)),
+        Test::Local(Address::Daddr) => write!(f, "fib daddr type {not}local"),
+        Test::Local(Address::Saddr) => write!(f, "fib saddr type {not}local"),
+        Test::Local(Address::SaddrOnOutInterface) => write!(f, "fib saddr . oif type {not}local"),
+        Test::OutInterface { name, prefix } => {
+            write!(f, "oifname {not}\"{name}{}\"", if *prefix { "*" } else { "" })
+        }
+        Test::InList(side, set) => write!(f, "{} {not}@{set}", address_word(*side, set.family)),
+        Test::In(side, prefix) => write!(f, "{} {not}{prefix}", address_word(*side, prefix.family())),
+        Test::Protocol(protocol) => write!(f, "meta l4proto {not}{protocol}"),
+        Test::OnlySyn => {
+            write!(f, "tcp flags & (fin | syn | rst | ack) {} syn", if one.negated { "!=" } else { "==" })
+        }
+        // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
+        Test::Bridged => f.write_str("iif 0 meta oifkind \"bridge\" @ll,0,48 != 0x0 fib saddr type != local"),
+        Test::Share { part, of } => write!(f, "numgen random mod {of} < {part}"),
+    }
 }
 
 fn address_word(side: Side, family: Family) -> &'static str {
     match (family, side) {
-        (Family::V4, Side::Source) => "ip saddr",
-        (Family::V4, Side::Destination) => "ip daddr",
-        (Family::V6, Side::Source) => "ip6 saddr",
-        (Family::V6, Side::Destination) => "ip6 daddr",
+        (Family::V4, Side::Saddr) => "ip saddr",
+        (Family::V4, Side::Daddr) => "ip daddr",
+        (Family::V6, Side::Saddr) => "ip6 saddr",
+        (Family::V6, Side::Daddr) => "ip6 daddr",
     }
 }
 
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Action::Return => f.write_str("return"),
-            Action::Goto(chain) => write!(f, "goto {chain}"),
-            Action::Masquerade { random_fully, ports } => {
-                f.write_str("masquerade")?;
-                match ports {
-                    Some(range) if range.first == range.last => write!(f, " to :{}", range.first)?,
-                    Some(range) => write!(f, " to :{range}")?,
-                    None => {}
-                }
-                f.write_str(if *random_fully { " fully-random" } else { "" })
+fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match then {
+        Effect::Return => f.write_str("return"),
+        Effect::Goto(chain) => write!(f, "goto {chain}"),
+        Effect::Jump(chain) => write!(f, "jump {chain}"),
+        Effect::Masquerade { random_fully, ports } => {
+            f.write_str("masquerade")?;
+            match ports {
+                Some(range) if range.first == range.last => write!(f, " to :{}", range.first)?,
+                Some(range) => write!(f, " to :{range}")?,
+                None => {}
             }
+            f.write_str(if *random_fully { " fully-random" } else { "" })
         }
     }
 }

@@ -100,7 +100,7 @@ impl Table {
     /// True when packets may come through it.
     pub fn is_in_force(&self) -> bool {
         let chain = |one: &Stranger| matches!(one, Stranger::Chain(_));
-        let has_base = self.chain(ChainName::Postrouting).is_some() || self.strangers.iter().any(chain);
+        let has_base = self.chains.iter().any(|chain| chain.hook.is_some()) || self.strangers.iter().any(chain);
         has_base && !self.flags.has(TableFlags::DORMANT)
     }
 

@@ -1,12 +1,13 @@
 //! What our table should be, given what it is: the part of one family as desired, that of the other one as it is. Pure.
 
-use super::compile::{self, Part};
+use super::compile::{self, FamilyTable};
 use super::interval::{Difference, Interval};
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::stranger::Stranger;
-use super::table::{Chain, FORMAT, Hook, Set, Table, TableFlags, rename};
+use super::table::{self, Chain, FORMAT, Set, Table, TableFlags, rename};
 use crate::policy::Family;
+use crate::ruleset::Hook;
 use std::sync::Arc;
 
 /// With more changed elements than this a set that rules look into is not changed but followed by another one. So many
@@ -26,17 +27,15 @@ pub struct Target {
 }
 
 /// The target of a plan for one family, for which nothing is desired where there is no `part`.
-pub fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flags: TableFlags) -> Target {
+pub fn target(observed: Option<&Table>, family: Family, part: Option<FamilyTable>, flags: TableFlags) -> Target {
     let nothing = Table::empty(flags);
     let there = observed.unwrap_or(&nothing);
     let mut kept = Kept::of(there, family);
-    let base = there.chain(ChainName::Postrouting);
-    let (Some(priority), true) = (
-        part.as_ref().map(|part| part.priority).or_else(|| Some(base?.hook?.priority)),
-        part.is_some() || !kept.chains.is_empty(),
-    ) else {
+    let bases: Vec<_> =
+        Hook::ALL.into_iter().filter_map(|hook| base_chain(hook, there, part.as_ref(), &kept)).collect();
+    if bases.is_empty() || part.is_none() && kept.chains.is_empty() {
         return Target { table: None, via: None, anew: false };
-    };
+    }
     // What is going to be taken away need not have other flags first.
     let flags = if part.is_some() { flags } else { there.flags };
     let mut format = there.format;
@@ -59,11 +58,10 @@ pub fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flag
         }
         None => {
             kept.drop_foreign_rules();
-            Part { family, priority, chains: Vec::new(), sets: Vec::new() }
+            FamilyTable { family, hooks: Vec::new(), chains: Vec::new(), sets: Vec::new() }
         }
     };
-    let base = base_chain(base, priority, &part, &kept);
-    let needed = std::iter::once(&base).chain(&kept.chains).chain(&part.chains);
+    let needed = bases.iter().chain(&kept.chains).chain(&part.chains);
     anew |= needed.map(|chain| chain.name.to_string()).any(|name| there.strangers.contains(&Stranger::Chain(name)));
     anew |= wanted && remains.strangers.is_empty() && there.strangers.iter().any(Stranger::is_nameless);
     if anew {
@@ -71,7 +69,7 @@ pub fn target(observed: Option<&Table>, family: Family, part: Option<Part>, flag
         format = FORMAT;
         remains = Remains::default();
     }
-    let chains = std::iter::once(base).chain(kept.chains).chain(part.chains).chain(remains.chains).collect();
+    let chains = bases.into_iter().chain(kept.chains).chain(part.chains).chain(remains.chains).collect();
     let sets = kept.sets.into_iter().chain(part.sets).chain(remains.sets).collect();
     let table = Table { flags, format, chains, sets, strangers: remains.strangers };
     match at_once(there, &table) {
@@ -118,20 +116,25 @@ pub fn needs_new_table(observed: TableFlags, target: TableFlags) -> bool {
         || observed.has(TableFlags::OWNER) && !target.has(TableFlags::OWNER)
 }
 
-/// The dispatches that are there stay in their order: no flow sees both.
-fn base_chain(observed: Option<&Chain>, priority: i32, part: &Part, kept: &Kept) -> Chain {
-    let is_there = |family| {
-        let first = ChainName::Part(family, 1);
-        part.chains.iter().chain(&kept.chains).any(|chain| chain.name == first)
+/// The base chain of a hook, where one is needed. The dispatches that are there stay in their order: no flow sees both.
+fn base_chain(hook: Hook, there: &Table, part: Option<&FamilyTable>, kept: &Kept) -> Option<Chain> {
+    let name = ChainName::Base(hook);
+    let observed = there.chain(name);
+    let asked = part.and_then(|part| part.hooks.iter().find(|(one, _)| *one == hook));
+    let priority = asked.map(|(_, priority)| *priority).or_else(|| Some(observed?.hook?.priority))?;
+    let is_there = |family: &Family| {
+        let chains = part.into_iter().flat_map(|part| &part.chains).chain(&kept.chains);
+        chains.into_iter().any(|chain| chain.name == ChainName::first(*family))
     };
-    let wanted: Vec<_> = Family::ALL.into_iter().filter(|family| is_there(*family)).map(compile::dispatch).collect();
+    let dispatch = |family| compile::dispatch(hook, family);
+    let wanted: Vec<_> = Family::ALL.into_iter().filter(is_there).map(dispatch).collect();
     let mut rules: Vec<Rule> = Vec::new();
     for rule in observed.iter().flat_map(|base| &base.rules).chain(&wanted) {
         if wanted.contains(rule) && !rules.contains(rule) {
             rules.push(rule.clone());
         }
     }
-    Chain { name: ChainName::Postrouting, hook: Some(Hook { priority, accepts: true }), rules }
+    Some(Chain { name, hook: Some(table::Hook { priority, accepts: true }), rules })
 }
 
 /// What there is of the family that is not planned for.
@@ -176,7 +179,7 @@ struct Remains {
 }
 
 impl Remains {
-    fn of(there: &Table, part: &Part) -> Self {
+    fn of(there: &Table, part: &FamilyTable) -> Self {
         let gone =
             |name: ChainName| name.family() == Some(part.family) && part.chains.iter().all(|chain| chain.name != name);
         let unused = |name: SetName| name.family == part.family && part.sets.iter().all(|set| set.name != name);
@@ -193,7 +196,7 @@ impl Remains {
 ///
 /// # Errors
 /// The part as it is, when a set has none.
-fn named(mut part: Part, there: &Table) -> Result<Part, Part> {
+fn named(mut part: FamilyTable, there: &Table) -> Result<FamilyTable, FamilyTable> {
     let mut names = Vec::with_capacity(part.sets.len());
     let mut room = PIECE;
     for set in &part.sets {

@@ -1,10 +1,11 @@
 //! Our table in nft's language, as far as one family is concerned.
 
 use super::interval::Interval;
-use super::name::{ChainName, TABLE};
-use super::rule::{Action, Rule};
+use super::name::TABLE;
+use super::rule::Rule;
 use super::table::{Chain, Set, TABLE_COMMENT, Table};
 use crate::policy::Family;
+use crate::ruleset::Effect;
 use std::fmt::Write;
 
 /// What the table holds for a family, as `nft -f` reads it; empty when it holds nothing for it.
@@ -14,9 +15,8 @@ pub fn table(table: &Table, family: Family) -> String {
     // The kernel keeps them in the order of their making, which does not matter.
     chains.sort_by_key(|chain| chain.name);
     sets.sort_by_key(|set| set.name);
-    let base = table.chain(ChainName::Postrouting);
-    let dispatches: Vec<_> = base.iter().flat_map(|base| &base.rules).filter(|rule| concerns(rule, family)).collect();
-    if chains.is_empty() && sets.is_empty() && dispatches.is_empty() {
+    let bases = || table.chains.iter().filter(|chain| chain.name.family().is_none());
+    if chains.is_empty() && sets.is_empty() && bases().all(|base| dispatches(base, family).is_empty()) {
         return String::new();
     }
     let mut text = format!("table inet {TABLE} {{\n\tcomment \"{TABLE_COMMENT}\"\n");
@@ -27,8 +27,8 @@ pub fn table(table: &Table, family: Family) -> String {
     for stranger in &table.strangers {
         let _ = writeln!(text, "\n\t# {stranger}: not of this version");
     }
-    if let Some(base) = base {
-        write_chain(base, &dispatches, &mut text);
+    for base in bases() {
+        write_chain(base, &dispatches(base, family), &mut text);
     }
     for chain in chains {
         write_chain(chain, &chain.rules.iter().collect::<Vec<_>>(), &mut text);
@@ -37,10 +37,14 @@ pub fn table(table: &Table, family: Family) -> String {
     text
 }
 
+fn dispatches(base: &Chain, family: Family) -> Vec<&Rule> {
+    base.rules.iter().filter(|rule| concerns(rule, family)).collect()
+}
+
 /// True unless the rule sends flows of the other family on.
 fn concerns(rule: &Rule, family: Family) -> bool {
-    match rule.action() {
-        Some(Action::Goto(chain)) => chain.family() == Some(family),
+    match rule.effect() {
+        Some(Effect::Goto(chain)) => chain.family() == Some(family),
         _ => true,
     }
 }

@@ -2,13 +2,13 @@
 
 use super::expression::{DATA_VALUE, LIST_ELEMENT};
 use super::{translate, userdata};
+use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::change::{Change, GUARD, RAW, Transaction};
 use crate::backend::nftables::rules::interval::{self, Bound, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
 use crate::backend::nftables::rules::rule::{Rule, shown};
 use crate::backend::nftables::rules::stranger::Stranger;
 use crate::backend::nftables::rules::table::{FORMAT, Hook, TABLE_COMMENT, TableFlags};
-use crate::backend::{Error, ErrorKind};
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Batch, Refusal};
 
@@ -307,12 +307,11 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::nftables::rules::rule::Action;
     use crate::policy::Family;
-    use crate::ruleset::GroupKind;
+    use crate::ruleset::{Effect, ListId, ListKey, Section};
     use std::io;
 
-    const SET: SetName = SetName::new(GroupKind::Exempt, Family::V6);
+    const SET: SetName = SetName::new(ListId { section: Section::Top, key: ListKey::Exempt }, Family::V6);
 
     fn transaction(changes: Vec<Change>) -> Transaction {
         Transaction { table: TableName::Main, changes }
@@ -332,12 +331,12 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_object_and_its_kind() {
-        let rule = Rule::new(Vec::new(), Action::Return, "a reason");
+        let rule = Rule::new(Vec::new(), Effect::Return, "a reason");
         let hook = Some(Hook { priority: 150, accepts: true });
         let changes = [
             Change::PutTable(TableFlags::PERSISTENT),
-            Change::PutChain(ChainName::Postrouting, hook),
-            Change::AddRule(ChainName::Part(Family::V4, 1), rule),
+            Change::PutChain(ChainName::POSTROUTING, hook),
+            Change::AddRule(ChainName::first(Family::V4), rule),
             Change::AddElements(SET, [Interval { first: 1, last: 2 }].into()),
         ];
         let (transaction, owners) = (transaction(changes.into()), [0, 1, 2, 3]);

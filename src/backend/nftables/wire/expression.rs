@@ -39,7 +39,7 @@ pub enum Comparison {
     /// NFT_CMP_EQ.
     Equal,
     /// NFT_CMP_NEQ.
-    Unequal,
+    NotEqual,
     /// NFT_CMP_LT.
     Less,
 }
@@ -48,7 +48,7 @@ impl Comparison {
     fn number(self) -> u32 {
         match self {
             Comparison::Equal => libc::NFT_CMP_EQ as u32,
-            Comparison::Unequal => libc::NFT_CMP_NEQ as u32,
+            Comparison::NotEqual => libc::NFT_CMP_NEQ as u32,
             Comparison::Less => libc::NFT_CMP_LT as u32,
         }
     }
@@ -325,7 +325,7 @@ fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malfo
         "bitwise" if data.say(&[(bitwise::SREG, register), (bitwise::DREG, register)])? => read_mask(data)?,
         "cmp" if data.say(&[(cmp::SREG, register)])? => {
             let operation = data.number(cmp::OPERATION)?;
-            let known = [Comparison::Equal, Comparison::Unequal, Comparison::Less];
+            let known = [Comparison::Equal, Comparison::NotEqual, Comparison::Less];
             let comparison = known.into_iter().find(|known| Some(known.number()) == operation);
             comparison.zip(data.value(cmp::DATA)?).map(|(comparison, value)| Expression::Compare(comparison, value))
         }
@@ -470,7 +470,7 @@ mod tests {
     fn any_expression() -> impl Strategy<Value = Expression> {
         let bytes = || vec(any::<u8>(), 1..=16);
         let register = || prop_oneof![Just(Register::One), Just(Register::Two)];
-        let comparison = prop_oneof![Just(Comparison::Equal), Just(Comparison::Unequal), Just(Comparison::Less)];
+        let comparison = prop_oneof![Just(Comparison::Equal), Just(Comparison::NotEqual), Just(Comparison::Less)];
         prop_oneof![
             any::<u32>().prop_map(Expression::Meta),
             (proptest::sample::select(vec![Base::Link, Base::Network, Base::Transport]), any::<u32>(), any::<u32>())

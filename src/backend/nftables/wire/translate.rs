@@ -6,8 +6,9 @@
 use super::expression::{Base, Comparison, Expression, Register};
 use crate::backend::nftables::rules::interval::{self, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName};
-use crate::backend::nftables::rules::rule::{Action, Body, FibAddress, Match, Rule, Side};
+use crate::backend::nftables::rules::rule::{Body, Rule};
 use crate::policy::{Family, PortRange, Prefix, Protocol};
+use crate::ruleset::{Address, Effect, Match, Side, Test};
 use crate::sys::nfnetlink::nfproto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,22 +23,22 @@ const LOCAL: u32 = 2;
 /// NF_NAT_RANGE_PROTO_SPECIFIED and NF_NAT_RANGE_PROTO_RANDOM_FULLY of linux/netfilter/nf_nat.h.
 const RANGE_PORTS: u32 = 1 << 1;
 const RANGE_RANDOM_FULLY: u32 = 1 << 4;
-/// FIN, SYN, RST and ACK in byte 13 of a TCP header (RFC 9293 §3.1), and SYN alone.
 /// ETH_ALEN: with the destination the header of a frame begins.
 const MAC_ADDRESS: usize = 6;
+/// FIN, SYN, RST and ACK in byte 13 of a TCP header (RFC 9293 §3.1), and SYN alone.
 const TCP_FLAGS: u8 = 0x17;
-const TCP_SYN: u8 = 0x02;
+const SYN_ONLY: u8 = 0x02;
 const TCP_FLAGS_OFFSET: u32 = 13;
 /// Length of an interface name or kind in a register (IFNAMSIZ).
 const NAME_LENGTH: usize = 16;
 
 /// The expressions of a rule; none for a rule that we never write.
 pub fn to_expressions(rule: &Rule) -> Vec<Expression> {
-    let Body::Known(matches, action) = &rule.body else { return Vec::new() };
+    let Body::Known(when, then) = &rule.body else { return Vec::new() };
     let mut out = Vec::new();
-    matches.iter().for_each(|one| write_match(one, &mut out));
+    when.iter().for_each(|one| write_match(one, &mut out));
     out.push(Expression::Counter(0));
-    write_action(action, &mut out);
+    write_effect(then, &mut out);
     out
 }
 
@@ -47,84 +48,91 @@ pub fn to_body(expressions: &[Expression]) -> Body {
         .unwrap_or_else(|| Body::Unknown(expressions.iter().map(Expression::name).collect::<Vec<_>>().join(" ")))
 }
 
-fn write_match(one: &Match, out: &mut Vec<Expression>) {
-    match one {
-        Match::Family(family) => write_family(*family, out),
-        Match::Local(address, local) => {
-            let comparison = if *local { Comparison::Equal } else { Comparison::Unequal };
-            out.push(Expression::FibType(fib_flags(*address)));
-            out.push(Expression::Compare(comparison, LOCAL.to_ne_bytes().to_vec()));
+fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
+    use Expression::{Compare, FibType, HostToNetwork, Lookup, Mask, Meta, Payload, Random};
+    let comparison = if one.negated { Comparison::NotEqual } else { Comparison::Equal };
+    match &one.test {
+        Test::Family(family) => out.extend(of_family(*family, comparison)),
+        Test::Local(address) => {
+            out.extend([FibType(fib_flags(*address)), Compare(comparison, LOCAL.to_ne_bytes().to_vec())]);
         }
-        Match::OutInterface { name, prefix, negated } => {
-            let comparison = if *negated { Comparison::Unequal } else { Comparison::Equal };
+        Test::OutInterface { name, prefix } => {
             let value = if *prefix { name.as_bytes().to_vec() } else { padded(name) };
-            out.push(Expression::Meta(libc::NFT_META_OIFNAME as u32));
-            out.push(Expression::Compare(comparison, value));
+            out.extend([Meta(libc::NFT_META_OIFNAME as u32), Compare(comparison, value)]);
         }
-        Match::InSet(side, set, inside) => {
-            write_family(set.family, out);
+        Test::InList(side, set) => {
+            out.extend(of_family(set.family, Comparison::Equal));
             out.push(load_address(*side, set.family, interval::width(set.family)));
-            out.push(Expression::Lookup(set.to_string(), !inside));
+            out.push(Lookup(set.to_string(), one.negated));
         }
-        Match::InPrefix(side, prefix) => write_prefix(*side, *prefix, out),
-        Match::Protocol(protocol) => write_protocol(*protocol, out),
-        Match::NotOpening => {
-            write_protocol(Protocol::Tcp, out);
-            out.push(Expression::Payload { base: Base::Transport, offset: TCP_FLAGS_OFFSET, length: 1 });
-            out.push(Expression::Mask(vec![TCP_FLAGS]));
-            out.push(Expression::Compare(Comparison::Unequal, vec![TCP_SYN]));
+        Test::In(side, prefix) => write_prefix(*side, *prefix, comparison, out),
+        Test::Protocol(protocol) => {
+            out.extend([Meta(libc::NFT_META_L4PROTO as u32), Compare(comparison, vec![protocol_number(*protocol)])]);
         }
-        Match::ToBridge => {
-            out.push(Expression::Meta(libc::NFT_META_IIF as u32));
-            out.push(Expression::Compare(Comparison::Equal, vec![0; 4]));
-            out.push(Expression::Meta(META_OIFKIND));
-            out.push(Expression::Compare(Comparison::Equal, padded("bridge")));
-        }
-        Match::InFrame => {
-            out.push(Expression::Payload { base: Base::Link, offset: 0, length: MAC_ADDRESS as u32 });
-            out.push(Expression::Compare(Comparison::Unequal, vec![0; MAC_ADDRESS]));
-        }
-        Match::Chance { of, below } => {
-            out.push(Expression::Random(*of));
-            out.push(Expression::HostToNetwork);
-            out.push(Expression::Compare(Comparison::Less, below.to_be_bytes().to_vec()));
+        Test::OnlySyn => out.extend([
+            Payload { base: Base::Transport, offset: TCP_FLAGS_OFFSET, length: 1 },
+            Mask(vec![TCP_FLAGS]),
+            Compare(comparison, vec![SYN_ONLY]),
+        ]),
+        Test::Bridged => out.extend(bridged()),
+        Test::Share { part, of } => {
+            let below = Compare(Comparison::Less, part.to_be_bytes().to_vec());
+            out.extend([Random(*of), HostToNetwork, below]);
         }
     }
 }
 
-fn write_family(family: Family, out: &mut Vec<Expression>) {
-    out.push(Expression::Meta(libc::NFT_META_NFPROTO as u32));
-    out.push(Expression::Compare(Comparison::Equal, vec![nfproto(family)]));
+/// A frame that is bridged.
+///
+/// It came in through no interface and leaves through a bridge: br_netfilter runs POSTROUTING without an input device
+/// (br_nf_post_routing); a routed packet has one (Linux 5.5). It has the header that it arrived with, and a destination
+/// in it: a packet of the host's own gets one only after POSTROUTING, and an expression that looks at what is not there
+/// ends its rule (nft_payload_eval). A packet of the host's own that left through a tunnel has had the header of a
+/// frame, too; its source is local.
+fn bridged() -> [Expression; 8] {
+    use Comparison::{Equal, NotEqual};
+    use Expression::{Compare, FibType, Meta, Payload};
+    [
+        Meta(libc::NFT_META_IIF as u32),
+        Compare(Equal, vec![0; 4]),
+        Meta(META_OIFKIND),
+        Compare(Equal, padded("bridge")),
+        Payload { base: Base::Link, offset: 0, length: MAC_ADDRESS as u32 },
+        Compare(NotEqual, vec![0; MAC_ADDRESS]),
+        FibType(fib_flags(Address::Saddr)),
+        Compare(NotEqual, LOCAL.to_ne_bytes().to_vec()),
+    ]
 }
 
-fn write_protocol(protocol: Protocol, out: &mut Vec<Expression>) {
-    out.push(Expression::Meta(libc::NFT_META_L4PROTO as u32));
-    out.push(Expression::Compare(Comparison::Equal, vec![protocol_number(protocol)]));
+fn of_family(family: Family, comparison: Comparison) -> [Expression; 2] {
+    let number = vec![nfproto(family)];
+    [Expression::Meta(libc::NFT_META_NFPROTO as u32), Expression::Compare(comparison, number)]
 }
 
 /// A prefix of whole bytes is so many bytes; another one is the whole address under a mask.
-fn write_prefix(side: Side, prefix: Prefix, out: &mut Vec<Expression>) {
+fn write_prefix(side: Side, prefix: Prefix, comparison: Comparison, out: &mut Vec<Expression>) {
     let (family, length) = (prefix.family(), usize::from(prefix.length()));
     let width = interval::width(family);
     let interval = Interval::of(prefix);
     let first = &interval.first.to_be_bytes()[16 - width..];
-    write_family(family, out);
+    out.extend(of_family(family, Comparison::Equal));
     if length > 0 && length.is_multiple_of(8) {
         out.push(load_address(side, family, length / 8));
-        out.push(Expression::Compare(Comparison::Equal, first[..length / 8].to_vec()));
+        out.push(Expression::Compare(comparison, first[..length / 8].to_vec()));
     } else {
         let mask = !(interval.first ^ interval.last);
         out.push(load_address(side, family, width));
         out.push(Expression::Mask(mask.to_be_bytes()[16 - width..].to_vec()));
-        out.push(Expression::Compare(Comparison::Equal, first.to_vec()));
+        out.push(Expression::Compare(comparison, first.to_vec()));
     }
 }
 
-fn write_action(action: &Action, out: &mut Vec<Expression>) {
-    match action {
-        Action::Return => out.push(Expression::Verdict(libc::NFT_RETURN, None)),
-        Action::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
-        Action::Masquerade { random_fully, ports } => {
+fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
+    match then {
+        Effect::Return => out.push(Expression::Verdict(libc::NFT_RETURN, None)),
+        Effect::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
+        Effect::Jump(chain) => out.push(Expression::Verdict(libc::NFT_JUMP, Some(chain.to_string()))),
+        Effect::Masquerade { random_fully, ports } => {
             let random = if *random_fully { RANGE_RANDOM_FULLY } else { 0 };
             let Some(range) = ports else {
                 out.push(Expression::Masquerade { flags: random, first: None, last: None });
@@ -142,162 +150,112 @@ fn write_action(action: &Action, out: &mut Vec<Expression>) {
 }
 
 fn read_rule(expressions: &[Expression]) -> Option<Body> {
-    let (mut matches, mut rest) = (Vec::new(), expressions);
+    let (mut when, mut rest) = (Vec::new(), expressions);
     loop {
-        if let [Expression::Counter(_), action @ ..] = rest {
-            return read_action(action).map(|action| Body::Known(matches, action));
+        if let [Expression::Counter(_), effect @ ..] = rest {
+            return read_effect(effect).map(|then| Body::Known(when, then));
         }
         let (one, behind) = read_match(rest)?;
-        matches.push(one);
+        when.push(one);
         rest = behind;
     }
 }
 
-/// The match in front, and the expressions behind it.
-fn read_match(expressions: &[Expression]) -> Option<(Match, &[Expression])> {
-    use Comparison::{Equal, Less, Unequal};
-    use Expression::{Compare, FibType, HostToNetwork, Mask, Meta, Payload, Random};
-    Some(match expressions {
-        [Meta(key), Compare(Equal, value), rest @ ..] if *key == libc::NFT_META_NFPROTO as u32 => {
-            let family = read_family(value)?;
-            match read_address(family, rest) {
-                Some(found) => found,
-                None => (Match::Family(family), rest),
-            }
-        }
-        [Meta(key), Compare(comparison, value), rest @ ..] if *key == libc::NFT_META_OIFNAME as u32 => {
-            (read_interface(*comparison, value)?, rest)
-        }
-        [Meta(iif), Compare(Equal, none), Meta(META_OIFKIND), Compare(Equal, kind), rest @ ..]
-            if *iif == libc::NFT_META_IIF as u32 && none == &[0; 4] && *kind == padded("bridge") =>
-        {
-            (Match::ToBridge, rest)
-        }
-        [Payload { base: Base::Link, offset: 0, length }, Compare(Unequal, none), rest @ ..]
-            if *length == MAC_ADDRESS as u32 && none == &[0; MAC_ADDRESS] =>
-        {
-            (Match::InFrame, rest)
-        }
-        [Meta(key), Compare(Equal, value), rest @ ..] if *key == libc::NFT_META_L4PROTO as u32 => {
-            let &[number] = value.as_slice() else { return None };
-            let protocol = read_protocol(number);
-            match rest {
-                [
-                    Payload { base: Base::Transport, offset: TCP_FLAGS_OFFSET, length: 1 },
-                    Mask(mask),
-                    Compare(Unequal, flags),
-                    rest @ ..,
-                ] if protocol == Protocol::Tcp && mask == &[TCP_FLAGS] && flags == &[TCP_SYN] => {
-                    (Match::NotOpening, rest)
-                }
-                _ => (Match::Protocol(protocol), rest),
-            }
-        }
-        [FibType(flags), Compare(comparison @ (Equal | Unequal), value), rest @ ..]
-            if *value == LOCAL.to_ne_bytes() =>
-        {
-            let known = [FibAddress::Destination, FibAddress::Source, FibAddress::SourceOnOutInterface];
-            let address = known.into_iter().find(|address| fib_flags(*address) == *flags)?;
-            (Match::Local(address, *comparison == Equal), rest)
-        }
-        [Random(of), HostToNetwork, Compare(Less, below), rest @ ..] => {
-            let below = u32::from_be_bytes(below.as_slice().try_into().ok()?);
-            (Match::Chance { of: *of, below }, rest)
-        }
-        _ => return None,
+/// The match in front, and the expressions behind it: the one that would be written so.
+fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expression])> {
+    // Behind what looks at an address, the family says nothing more: that comes last.
+    let fixed = [Address::Daddr, Address::Saddr, Address::SaddrOnOutInterface].map(Test::Local);
+    let fixed = fixed.into_iter().chain([Test::OnlySyn, Test::Bridged]).chain(Family::ALL.map(Test::Family));
+    let tests = read_values(expressions).into_iter().chain(fixed);
+    tests.flat_map(|test| [Match::is(test.clone()), Match::is_not(test)]).find_map(|one| {
+        let mut written = Vec::new();
+        write_match(&one, &mut written);
+        expressions.strip_prefix(written.as_slice()).map(|rest| (one, rest))
     })
 }
 
-/// What looks at an address, behind the match of the family.
-fn read_address(family: Family, expressions: &[Expression]) -> Option<(Match, &[Expression])> {
-    use Expression::{Compare, Lookup, Mask, Payload};
-    let [Payload { base: Base::Network, offset, length }, rest @ ..] = expressions else { return None };
-    let side = [Side::Source, Side::Destination].into_iter().find(|side| address_offset(*side, family) == *offset)?;
-    let width = interval::width(family);
-    let length = *length as usize;
-    Some(match rest {
-        [Lookup(set, inverted), rest @ ..] if length == width => {
-            let set = SetName::parse(set).filter(|set| set.family == family)?;
-            (Match::InSet(side, set, !inverted), rest)
+/// What a test with the values of these expressions may be.
+fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
+    use Expression::{Compare, Lookup, Mask, Meta, Payload, Random};
+    let either_side = |test: &dyn Fn(Side) -> Test<SetName>| vec![test(Side::Saddr), test(Side::Daddr)];
+    let within = |family: &[u8], value: &[u8], length: usize| {
+        let prefix = read_prefix(family, value, length);
+        prefix.map_or_else(Vec::new, |prefix| either_side(&|side| Test::In(side, prefix)))
+    };
+    let mut tests = match expressions {
+        [Meta(_), Compare(_, _), Payload { .. }, Lookup(set, _), ..] => {
+            SetName::parse(set).map_or_else(Vec::new, |set| either_side(&|side| Test::InList(side, set)))
         }
-        [Mask(mask), Compare(Comparison::Equal, value), rest @ ..] if length == width => {
-            let mask = interval::from_bytes(mask, family)?;
-            let host = !mask & interval::largest(family);
-            let whole = host.checked_add(1).is_none_or(u128::is_power_of_two);
-            let prefix = read_prefix(value, width * 8 - host.count_ones() as usize, family).filter(|_| whole)?;
-            (Match::InPrefix(side, prefix), rest)
+        [Meta(_), Compare(_, family), Payload { .. }, Compare(_, value), ..] => within(family, value, value.len() * 8),
+        [Meta(_), Compare(_, family), Payload { .. }, Mask(mask), Compare(_, value), ..] => {
+            within(family, value, mask.iter().map(|byte| byte.count_ones() as usize).sum())
         }
-        [Compare(Comparison::Equal, value), rest @ ..] if length == value.len() && length <= width => {
-            (Match::InPrefix(side, read_prefix(value, length * 8, family)?), rest)
+        [Random(of), _, Compare(_, part), ..] => {
+            let part = part.as_slice().try_into().map(u32::from_be_bytes);
+            part.map(|part| Test::Share { part, of: *of }).into_iter().collect()
         }
-        _ => return None,
-    })
+        _ => Vec::new(),
+    };
+    if let [Meta(_), Compare(_, value), ..] = expressions {
+        let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+        let name = str::from_utf8(&value[..end]).ok().filter(|name| !name.is_empty()).map(str::to_owned);
+        tests.extend(name.map(|name| Test::OutInterface { name, prefix: value.len() < NAME_LENGTH }));
+        tests.extend(value.first().map(|number| Test::Protocol(read_protocol(*number))));
+    }
+    tests
 }
 
-/// The prefix of a length whose first bytes these are; `None` when bits behind the length are set.
-fn read_prefix(first: &[u8], length: usize, family: Family) -> Option<Prefix> {
-    let mut bytes = [0; 16];
-    bytes[..first.len().min(16)].copy_from_slice(first.get(..first.len().min(16))?);
+/// The prefix of a length that begins with these bytes.
+fn read_prefix(family: &[u8], first: &[u8], length: usize) -> Option<Prefix> {
+    let family = Family::ALL.into_iter().find(|known| family == [nfproto(*known)])?;
+    let mut bytes = first.to_vec();
+    bytes.resize(interval::width(family), 0);
     let address = match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])),
-        Family::V6 => IpAddr::V6(Ipv6Addr::from(bytes)),
+        Family::V4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
     };
-    Prefix::containing(address, u8::try_from(length).ok()?).filter(|prefix| prefix.address() == address)
+    Prefix::containing(address, u8::try_from(length).ok()?)
 }
 
-fn read_interface(comparison: Comparison, value: &[u8]) -> Option<Match> {
-    let negated = match comparison {
-        Comparison::Equal => false,
-        Comparison::Unequal => true,
-        Comparison::Less => return None,
-    };
-    let prefix = value.len() < NAME_LENGTH;
-    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
-    let name = std::str::from_utf8(&value[..end]).ok()?.to_owned();
-    let nothing_behind = value[end..].iter().all(|byte| *byte == 0) && (!prefix || end == value.len());
-    (!name.is_empty() && nothing_behind).then_some(Match::OutInterface { name, prefix, negated })
-}
-
-fn read_action(expressions: &[Expression]) -> Option<Action> {
+/// The effect that would be written so.
+fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
     use Expression::{Load, Masquerade, Verdict};
-    let ports = |first: &[u8], last: &[u8]| {
-        let (first, last) = (first.try_into().ok()?, last.try_into().ok()?);
-        Some(PortRange { first: u16::from_be_bytes(first), last: u16::from_be_bytes(last) })
-    };
-    let (flags, ports) = match expressions {
-        [Verdict(libc::NFT_RETURN, None)] => return Some(Action::Return),
-        [Verdict(libc::NFT_GOTO, Some(chain))] => return ChainName::parse(chain).map(Action::Goto),
-        [Masquerade { flags, first: None, last: None }] => (*flags, None),
-        [Load(Register::One, port), Masquerade { flags, first: Some(Register::One), last: None }] => {
-            (*flags, Some(ports(port, port)?))
+    let port = |bytes: &Vec<u8>| bytes.as_slice().try_into().ok().map(u16::from_be_bytes);
+    let then = match expressions {
+        [Verdict(libc::NFT_GOTO, Some(chain))] => Effect::Goto(ChainName::parse(chain)?),
+        [Verdict(libc::NFT_JUMP, Some(chain))] => Effect::Jump(ChainName::parse(chain)?),
+        [Verdict(..)] => Effect::Return,
+        [loads @ .., Masquerade { flags, .. }] => {
+            let ports = match loads {
+                [] => None,
+                [Load(_, first), .., Load(_, last)] => Some(PortRange { first: port(first)?, last: port(last)? }),
+                [Load(_, only), ..] => Some(PortRange { first: port(only)?, last: port(only)? }),
+                _ => return None,
+            };
+            Effect::Masquerade { random_fully: flags & RANGE_RANDOM_FULLY != 0, ports }
         }
-        [
-            Load(Register::One, first),
-            Load(Register::Two, last),
-            Masquerade { flags, first: Some(Register::One), last: Some(Register::Two) },
-        ] => (*flags, Some(ports(first, last)?)),
         _ => return None,
     };
-    let random_fully = flags & RANGE_RANDOM_FULLY != 0;
-    let expected = if ports.is_some() { RANGE_PORTS } else { 0 };
-    (flags & !RANGE_RANDOM_FULLY == expected).then_some(Action::Masquerade { random_fully, ports })
+    let mut written = Vec::new();
+    write_effect(&then, &mut written);
+    (written == expressions).then_some(then)
 }
 
-fn fib_flags(address: FibAddress) -> u32 {
+fn fib_flags(address: Address) -> u32 {
     match address {
-        FibAddress::Destination => FIB_DADDR,
-        FibAddress::Source => FIB_SADDR,
-        FibAddress::SourceOnOutInterface => FIB_SADDR | FIB_OIF,
+        Address::Daddr => FIB_DADDR,
+        Address::Saddr => FIB_SADDR,
+        Address::SaddrOnOutInterface => FIB_SADDR | FIB_OIF,
     }
 }
 
 /// `saddr` and `daddr` of the IPv4 and IPv6 headers (RFC 791, RFC 8200).
 fn address_offset(side: Side, family: Family) -> u32 {
     match (family, side) {
-        (Family::V4, Side::Source) => 12,
-        (Family::V4, Side::Destination) => 16,
-        (Family::V6, Side::Source) => 8,
-        (Family::V6, Side::Destination) => 24,
+        (Family::V4, Side::Saddr) => 12,
+        (Family::V4, Side::Daddr) => 16,
+        (Family::V6, Side::Saddr) => 8,
+        (Family::V6, Side::Daddr) => 24,
     }
 }
 
@@ -310,10 +268,6 @@ fn padded(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(NAME_LENGTH, 0);
     bytes
-}
-
-fn read_family(value: &[u8]) -> Option<Family> {
-    Family::ALL.into_iter().find(|family| value == [nfproto(*family)])
 }
 
 fn protocol_number(protocol: Protocol) -> u8 {
@@ -334,70 +288,84 @@ fn read_protocol(number: u8) -> Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::GroupKind;
+    use crate::ruleset::{ChainId, ListId, ListKey, Place, Section};
     use proptest::prelude::*;
 
     fn any_family() -> impl Strategy<Value = Family> {
         prop_oneof![Just(Family::V4), Just(Family::V6)]
     }
 
-    fn any_match() -> impl Strategy<Value = Match> {
-        let side = || prop_oneof![Just(Side::Source), Just(Side::Destination)];
-        let address = prop_oneof![
-            Just(FibAddress::Destination),
-            Just(FibAddress::Source),
-            Just(FibAddress::SourceOnOutInterface)
-        ];
+    fn any_section() -> impl Strategy<Value = Section> {
+        prop_oneof![Just(Section::Top), (1_u8..=64).prop_map(Section::Egress)]
+    }
+
+    /// A test, and whether one match can say the opposite.
+    fn any_test() -> impl Strategy<Value = (Test<SetName>, bool)> {
+        let side = || prop_oneof![Just(Side::Saddr), Just(Side::Daddr)];
+        let address = prop_oneof![Just(Address::Daddr), Just(Address::Saddr), Just(Address::SaddrOnOutInterface)];
         let protocol =
             prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp), Just(Protocol::Other(47))];
         let prefix = (any::<u128>(), any_family(), 0_u8..=128).prop_map(|(bits, family, length)| match family {
             Family::V4 => Prefix::containing(Ipv4Addr::from_bits(bits as u32).into(), length % 33).unwrap(),
             Family::V6 => Prefix::containing(Ipv6Addr::from_bits(bits).into(), length).unwrap(),
         });
-        prop_oneof![
-            any_family().prop_map(Match::Family),
-            (address, any::<bool>()).prop_map(|(address, local)| Match::Local(address, local)),
-            ("[a-z0-9.@-]{1,15}", any::<bool>(), any::<bool>())
-                .prop_map(|(name, prefix, negated)| Match::OutInterface { name, prefix, negated }),
-            (side(), proptest::sample::select(GroupKind::ALL.to_vec()), any_family(), any::<[bool; 2]>()).prop_map(
-                |(side, kind, family, [second, inside])| Match::InSet(side, SetName { kind, family, second }, inside)
-            ),
-            (side(), prefix).prop_map(|(side, prefix)| Match::InPrefix(side, prefix)),
-            protocol.prop_map(Match::Protocol),
-            Just(Match::NotOpening),
-            Just(Match::ToBridge),
-            Just(Match::InFrame),
-            (1_u32..=65535, any::<u32>()).prop_map(|(of, below)| Match::Chance { of, below }),
-        ]
+        let list = (any_section(), proptest::sample::select(ListKey::ALL.to_vec()))
+            .prop_map(|(section, key)| ListId { section, key });
+        let set =
+            (list, any_family(), any::<bool>()).prop_map(|(list, family, second)| SetName { list, family, second });
+        let negatable = prop_oneof![
+            any_family().prop_map(Test::Family),
+            address.prop_map(Test::Local),
+            ("[a-z0-9.@-]{1,15}", any::<bool>()).prop_map(|(name, prefix)| Test::OutInterface { name, prefix }),
+            (side(), set).prop_map(|(side, set)| Test::InList(side, set)),
+            (side(), prefix).prop_map(|(side, prefix)| Test::In(side, prefix)),
+            protocol.prop_map(Test::Protocol),
+            Just(Test::OnlySyn),
+        ];
+        let positive = prop_oneof![
+            Just(Test::Bridged),
+            (1_u32..=65535, any::<u32>()).prop_map(|(of, part)| Test::Share { part, of }),
+        ];
+        prop_oneof![7 => negatable.prop_map(|test| (test, true)), 2 => positive.prop_map(|test| (test, false))]
     }
 
-    fn any_action() -> impl Strategy<Value = Action> {
+    fn any_match() -> impl Strategy<Value = Match<SetName>> {
+        (any_test(), any::<bool>())
+            .prop_map(|((test, negatable), negated)| Match { test, negated: negatable && negated })
+    }
+
+    fn any_effect() -> impl Strategy<Value = Effect<ChainName>> {
         let ports =
             proptest::option::of((any::<u16>(), any::<u16>()).prop_map(|(first, last)| PortRange { first, last }));
+        let place = || prop_oneof![(1_u8..9).prop_map(Place::Part), Just(Place::Masquerade)];
+        let chain = || {
+            (any_family(), any_section(), place())
+                .prop_map(|(family, section, place)| ChainName::Of(family, ChainId { section, place }))
+        };
         prop_oneof![
-            Just(Action::Return),
-            (any_family(), 1_u8..9).prop_map(|(family, part)| Action::Goto(ChainName::Part(family, part))),
-            any_family().prop_map(|family| Action::Goto(ChainName::Masquerade(family))),
-            (any::<bool>(), ports).prop_map(|(random_fully, ports)| Action::Masquerade { random_fully, ports }),
+            Just(Effect::Return),
+            chain().prop_map(Effect::Goto),
+            chain().prop_map(Effect::Jump),
+            (any::<bool>(), ports).prop_map(|(random_fully, ports)| Effect::Masquerade { random_fully, ports }),
         ]
     }
 
     proptest! {
         #[test]
         fn a_rule_survives_its_expressions(
-            matches in proptest::collection::vec(any_match(), 0..4), action in any_action(),
+            matches in proptest::collection::vec(any_match(), 0..4), then in any_effect(),
         ) {
-            let rule = Rule::new(matches, action, "reason");
+            let rule = Rule::new(matches, then, "reason");
             prop_assert_eq!(to_body(&to_expressions(&rule)), rule.body);
         }
 
         #[test]
         fn a_row_of_expressions_with_one_left_out_is_another_rule(
             matches in proptest::collection::vec(any_match(), 1..4),
-            action in any_action(),
+            then in any_effect(),
             place in any::<prop::sample::Index>(),
         ) {
-            let rule = Rule::new(matches, action, "reason");
+            let rule = Rule::new(matches, then, "reason");
             let mut expressions = to_expressions(&rule);
             expressions.remove(place.index(expressions.len()));
             prop_assert_ne!(to_body(&expressions), rule.body);
@@ -413,12 +381,12 @@ mod tests {
             vec![Counter(0)],
             vec![returned()],
             vec![Counter(0), returned(), returned()],
-            vec![Counter(0), Verdict(libc::NFT_JUMP, Some("ipv4".into()))],
+            vec![Counter(0), Verdict(libc::NFT_JUMP, Some("elsewhere".into()))],
             vec![Counter(0), Verdict(libc::NFT_GOTO, Some("elsewhere".into()))],
             vec![Meta(libc::NFT_META_MARK as u32), Compare(Comparison::Equal, vec![0; 4]), Counter(0), returned()],
             vec![
                 Meta(libc::NFT_META_NFPROTO as u32),
-                Compare(Comparison::Unequal, vec![libc::NFPROTO_IPV4 as u8]),
+                Compare(Comparison::Less, vec![libc::NFPROTO_IPV4 as u8]),
                 Counter(0),
                 returned(),
             ],

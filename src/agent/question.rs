@@ -1,0 +1,106 @@
+//! What a question carries and what comes back with its answer: nobody has to remember why it was asked.
+
+use super::report::Origin;
+use crate::backend::Error;
+use crate::config::{Config, SourceText};
+use crate::policy::Family;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why the files are read, or the rules made right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The service begins.
+    Start,
+    /// SIGHUP or a client's request: somebody waits for it.
+    Reload,
+    /// The files changed, or the kernel was too busy to take them.
+    Edit,
+    /// The resync interval is over, or what failed is tried again.
+    Periodic,
+    /// The rules moved; who may have done it.
+    Drift(Vec<ChangedBy>),
+}
+
+/// A configuration with the texts that it was read from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the texts say.
+    pub config: Arc<Config>,
+    /// The texts, in the order in which they were merged.
+    pub sources: Arc<[SourceText]>,
+    /// Where the texts were.
+    pub origin: Origin,
+}
+
+/// Making the families right, one after the other; the consequences are drawn once all have answered.
+#[derive(Debug)]
+pub struct Reconciliation {
+    /// What the kernel is to hold.
+    pub config: Arc<Config>,
+    pub(super) why: Why,
+    /// The configuration that becomes the active one when the kernel takes it; `None` when that is the active one.
+    pub(super) candidate: Option<Loaded>,
+    /// The family after this one.
+    pub(super) then: Option<Family>,
+    pub(super) results: Results,
+}
+
+/// What the families came to so far.
+pub(super) type Results = Vec<(Family, Result<Outcome, Error>)>;
+
+/// What making a family right came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What differed, in words, before it was written; `None` when nothing was written.
+    pub written: Option<Vec<String>>,
+    /// What the administrator should know although nothing failed.
+    pub notes: Vec<String>,
+    /// Whether bridged frames reach the rules, as [`crate::ruleset::HostFacts::bridged`]; the rules follow it.
+    pub bridged: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Who committed to the host's rules, as far as the kernel says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedBy {
+    /// The program.
+    pub program: String,
+    /// Its process, where the number is one that this host's `/proc` knows.
+    pub pid: Option<u32>,
+    /// For a tool like iptables: who called it, as `NAME[PID]`.
+    pub caller: Option<String>,
+}
+
+impl ChangedBy {
+    /// Those who may have made a change, in words; `None` when nothing is known.
+    pub(super) fn names(programs: &[ChangedBy]) -> Option<String> {
+        let names: Vec<String> = programs.iter().map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| names.join(" or "))
+    }
+}
+
+impl fmt::Display for ChangedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.program)?;
+        self.pid.iter().try_for_each(|pid| write!(f, "[{pid}]"))?;
+        self.caller.iter().try_for_each(|caller| write!(f, ", called by {caller}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_named_with_its_own_process_and_its_callers() {
+        let mut program = ChangedBy { program: "firewalld".into(), pid: Some(812), caller: None };
+        assert_eq!(program.to_string(), "firewalld[812]");
+        program = ChangedBy { program: "iptables-nft".into(), pid: Some(4412), caller: Some("bash[3092]".into()) };
+        assert_eq!(program.to_string(), "iptables-nft[4412], called by bash[3092]");
+        program = ChangedBy { program: "nft".into(), pid: None, caller: None };
+        assert_eq!(program.to_string(), "nft");
+    }
+}

@@ -1,0 +1,286 @@
+//! Making the families right, one after the other, and what follows once all have answered.
+
+use super::question::{Loaded, Results};
+use super::report::one_line;
+use super::standing::Changes;
+use super::state::{Phase, Refusal, Start, kind};
+use super::{
+    Action, Agent, ChangedBy, Chosen, Depth, Entry, Kind, Notification, Origin, Outcome, Reconciliation, ReloadOutcome,
+    Search, Why,
+};
+use crate::backend::{Error, is_foreign_rule};
+use crate::config::{BackendChoice, Choice};
+use crate::policy::Family;
+use crate::ruleset::HostFacts;
+use std::time::{Duration, Instant};
+
+/// How much time each try of a start is given by the service manager.
+const START_EXTENSION: Duration = Duration::from_secs(30);
+
+impl Agent {
+    pub(super) fn backend_chosen(&mut self, candidate: Loaded, result: Result<Chosen, Error>, now: Instant) {
+        match result {
+            Ok(chosen) => {
+                let message = format!("backend {} ({})", chosen.name, chosen.reason);
+                self.log(Entry::new(Kind::BackendChosen, message).by(Some(chosen.name)));
+                self.backend = Some(chosen);
+                // Before READY: whoever acts on that must not go unnoticed.
+                self.watch(candidate.config.settings.rule_watch, now);
+                self.reconcile(Why::Start, Some(candidate));
+            }
+            Err(error) => self.start_failed(error, now),
+        }
+    }
+
+    /// Makes the kernel right: for a candidate, or for what is enforced already.
+    pub(super) fn reconcile(&mut self, why: Why, candidate: Option<Loaded>) {
+        let Some(Loaded { config, .. }) = candidate.as_ref().or(self.desired.active.as_ref()) else { return };
+        let config = config.clone();
+        // A reload that turns IPv6 off waits until its rules are gone.
+        let changes = candidate.is_some() && self.desired.active.is_some();
+        let failed = !self.families[Family::V6 as usize].failure.is_empty();
+        let also_ipv6 = config.policy.enables(Family::V6) || changes || failed;
+        let then = also_ipv6.then_some(Family::V6);
+        self.act(Action::Reconcile(Family::V4, Reconciliation { config, why, candidate, then, results: Vec::new() }));
+    }
+
+    pub(super) fn reconciled(
+        &mut self,
+        family: Family,
+        mut reconciliation: Reconciliation,
+        result: Result<Outcome, Error>,
+        cost: Duration,
+        now: Instant,
+    ) {
+        if matches!(reconciliation.why, Why::Drift(_)) {
+            self.watch.budget.spend(cost, now);
+        }
+        let give_up_early = reconciliation.candidate.is_some() && result.is_err() && family == Family::V4;
+        reconciliation.results.push((family, result));
+        match reconciliation.then.take().filter(|_| !give_up_early) {
+            Some(next) => self.act(Action::Reconcile(next, reconciliation)),
+            None => self.finish(reconciliation, now),
+        }
+    }
+
+    fn finish(&mut self, reconciliation: Reconciliation, now: Instant) {
+        let Reconciliation { why, candidate, results, .. } = reconciliation;
+        self.note(&results);
+        // The listener is left while a family is written; the first one was verified before that.
+        let wrote = |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
+        let missed = results.iter().skip(1).any(|(_, result)| wrote(result));
+        match (candidate, v4_failure(&results)) {
+            (None, _) => self.verified(why, results, now),
+            (Some(candidate), None) => self.activate(candidate, &why, results, now),
+            (Some(_), Some(failure)) if self.desired.active.is_none() => self.start_failed(failure, now),
+            (Some(_), Some(failure)) => {
+                if self.families[Family::V4 as usize].may_pass(&failure) {
+                    // A held lock is no reason to wait for the next resync.
+                    self.timers.reread.failed(now);
+                }
+                self.refuse(Refusal::Kernel(failure), &why);
+                // What stays in force is looked after all the same.
+                self.reconcile(Why::Periodic, None);
+            }
+        }
+        if let Some(active) = &self.desired.active {
+            self.watch(active.config.settings.rule_watch, now);
+        }
+        if missed && self.watch.listening {
+            self.check(Depth::Rules);
+        }
+    }
+
+    /// Says what the backend notes, once for as long as it does. Where every family failed it noted nothing.
+    fn note(&mut self, results: &Results) {
+        let outcomes: Vec<&Outcome> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
+        if !outcomes.is_empty() {
+            let notes = outcomes.into_iter().flat_map(|outcome| &outcome.notes);
+            self.log_standing(|reported| &mut reported.notes, notes.map(|note| Entry::new(Kind::Warning, note)));
+        }
+    }
+
+    /// The kernel did not take the first configuration of this service.
+    fn start_failed(&mut self, failure: Error, now: Instant) {
+        let Phase::Starting(start) = &mut self.phase else { return };
+        let again = self.timers.retry.failed(now);
+        if !failure.is_transient() || again > start.until {
+            let message = format!("the IPv4 rules can't be installed: {}", failure.message);
+            return self.give_up(message, 1);
+        }
+        start.waiting_for = Some(one_line(&failure.message));
+        self.act(Action::Notify(Notification::ExtendTimeout(START_EXTENSION)));
+    }
+
+    pub(super) fn try_again(&mut self) {
+        match &self.phase {
+            Phase::Starting(start) => {
+                if let Some(candidate) = start.candidate.clone() {
+                    self.enforce(candidate, Why::Start);
+                }
+            }
+            _ => self.reconcile(Why::Periodic, None),
+        }
+    }
+
+    fn activate(&mut self, candidate: Loaded, why: &Why, results: Results, now: Instant) {
+        let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
+        self.history.generation += 1;
+        self.history.apply = Some((now, took));
+        if candidate.origin != Origin::LastGood {
+            self.accept();
+        }
+        let interval = |active: &Loaded| active.config.settings.resync_interval;
+        let before = self.desired.active.as_ref().map(interval);
+        let active = self.desired.active.insert(candidate);
+        if before != Some(interval(active)) {
+            self.timers.resync = self.resync_at(now);
+        }
+        for (family, result) in &results {
+            let drift = result.as_ref().ok().and_then(|outcome| outcome.written.as_deref());
+            self.log_foreign_rules(*family, drift.unwrap_or_default());
+        }
+        let refused = self.record(results, now);
+        let mut message = self.applied_message(took);
+        if let Some(waits) = self.waits_for_restart() {
+            message += &format!("; {waits}");
+        }
+        let kind = if before.is_none() { Kind::Applied } else { Kind::Reloaded };
+        self.log(Entry::new(kind, &message).by(self.backend_name()));
+        let phase = std::mem::replace(&mut self.phase, Phase::Running);
+        match &phase {
+            Phase::Starting(_) => self.up(),
+            _ => self.reconciled_for(why, refused, &message),
+        }
+        self.save();
+        self.act(Action::ReadHost);
+        if matches!(phase, Phase::Starting(Start { reload: true, .. })) {
+            self.reload(None);
+        }
+    }
+
+    /// The first configuration is in the kernel.
+    fn up(&mut self) {
+        self.act(Action::Notify(Notification::Ready));
+        // Only now: READY need not wait for it, and there is no moment without rules.
+        self.remove_strays(Search::Thorough, None);
+        if self.desired.active.as_ref().is_some_and(|active| active.origin == Origin::Defaults) {
+            self.log(Entry::new(Kind::Defaults, "there is no configuration file; the built-in defaults are in force"));
+        }
+    }
+
+    /// Answers a reload, if that is what it was for.
+    fn reconciled_for(&mut self, why: &Why, refused: Option<String>, message: &str) {
+        match refused {
+            _ if *why != Why::Reload => {}
+            Some(refused) => self.reload_done(ReloadOutcome::Refused, &refused),
+            None => self.reload_done(ReloadOutcome::Applied, message),
+        }
+    }
+
+    /// The backend is never switched while running.
+    pub(super) fn waits_for_restart(&self) -> Option<String> {
+        let wanted = self.desired.active.as_ref()?.config.settings.backend;
+        let chosen = self.backend.as_ref()?;
+        let in_use = [BackendChoice::Auto, chosen.setting, chosen.name.into()];
+        (!in_use.contains(&wanted))
+            .then(|| format!("'backend' is now '{}'; this takes effect at the next restart", wanted.word()))
+    }
+
+    /// Nothing new was to be applied; what moved was repaired.
+    fn verified(&mut self, why: Why, results: Results, now: Instant) {
+        let by = match &why {
+            Why::Drift(programs) => ChangedBy::names(programs),
+            _ => None,
+        };
+        for (family, result) in &results {
+            let Ok(Outcome { written: Some(drift), took, bridged, .. }) = result else { continue };
+            let state = &self.families[*family as usize];
+            if state.bridged.is_some_and(|before| before != *bridged) {
+                self.adapted(*family, *bridged, drift, *took);
+            } else if state.failure.is_empty() {
+                // A failure that ends is a recovery, not a repair of somebody's change.
+                self.repaired(*family, drift, *took, by.as_deref(), now);
+            } else {
+                self.log_foreign_rules(*family, drift);
+            }
+        }
+        let refused = self.record(results, now);
+        self.reconciled_for(&why, refused, "nothing has changed; the rules are in the kernel");
+    }
+
+    /// Where no repair is logged, with all that was found.
+    fn log_foreign_rules(&mut self, family: Family, drift: &[String]) {
+        for words in drift.iter().filter(|words| is_foreign_rule(words)) {
+            let entry = Entry::new(Kind::Warning, format!("{words}; it is removed"));
+            self.log(entry.of(family).by(self.backend_name()));
+        }
+    }
+
+    /// Nobody changed our rules; it is the host that wants other ones now.
+    fn adapted(&mut self, family: Family, bridged: bool, drift: &[String], took: Duration) {
+        let (sysctl, value, took) = (HostFacts::sysctl(family), u8::from(bridged), milliseconds(took));
+        let message =
+            format!("{family} rules follow {sysctl}, which is {value} now; written in {took} ms: {}", drift.join(", "));
+        let entry = Entry::new(Kind::Adapted, message).with("DURATION_MS", took);
+        self.log(entry.of(family).by(self.backend_name()));
+    }
+
+    fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&str>, now: Instant) {
+        let who = by.unwrap_or("another program");
+        self.history.repair = Some((now, took, by.map(str::to_owned)));
+        let took = milliseconds(took);
+        let message = format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", "));
+        let entry = Entry::new(Kind::Repaired, message).with("DURATION_MS", took).by(self.backend_name());
+        self.log_undone(entry, family, who, now);
+    }
+
+    /// Writes down how the families are and logs what changed in that. Returns why a reload must be called refused.
+    fn record(&mut self, results: Results, now: Instant) -> Option<String> {
+        let mut refused = None;
+        for (family, result) in results {
+            let wanted = self.desired.wants(family);
+            if let Ok(outcome) = &result {
+                self.families[family as usize].bridged = wanted.then_some(outcome.bridged);
+            }
+            let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
+            // A host without IPv6 is degraded at most; without IPv4 nothing works.
+            let counts = |failure: &&Error| family == Family::V4 || !failure.is_the_hosts();
+            if let Some(failure) = failure.as_ref().filter(counts) {
+                refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
+            }
+            self.log_failure(family, failure);
+        }
+        if self.families.iter().any(|state| state.failure.iter().any(|failure| state.may_pass(failure))) {
+            self.timers.retry.failed(now);
+        } else {
+            self.timers.retry.succeeded();
+        }
+        refused
+    }
+
+    fn log_failure(&mut self, family: Family, failure: Option<Error>) {
+        let is_well = failure.is_none();
+        let Changes { begun, ended } = self.families[family as usize].failure.update(failure);
+        let failed = begun.iter().map(|failure| {
+            Entry::new(
+                kind(failure),
+                format!("the {family} rules are not in sync with the configuration: {}", failure.message),
+            )
+        });
+        let well =
+            || Entry::new(Kind::Recovered, format!("the {family} rules are in sync with the configuration again"));
+        for entry in failed.chain((is_well && !ended.is_empty()).then(well)) {
+            self.log(entry.of(family).by(self.backend_name()));
+        }
+    }
+}
+
+fn v4_failure(results: &Results) -> Option<Error> {
+    results.iter().find(|(family, _)| *family == Family::V4).and_then(|(_, result)| result.as_ref().err().cloned())
+}
+
+/// Milliseconds with one decimal.
+pub fn milliseconds(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,97 @@
+//! Rules that carry our mark where this configuration wants none, of an earlier run or put there by somebody since: they
+//! act beside ours and follow no configuration.
+
+use super::advice::Advice;
+use super::{Action, Agent, ChangedBy, Depth, Entry, Kind, Search};
+use crate::backend::{BackendName, Removal};
+use crate::policy::Family;
+use std::time::{Duration, Instant};
+
+impl Agent {
+    pub(super) fn remove_strays(&mut self, search: Search, by: Option<Vec<ChangedBy>>) {
+        if let Some(active) = &self.desired.active {
+            self.act(Action::RemoveStrays(active.config.clone(), search, by));
+        }
+    }
+
+    /// Those that could not be removed are tried again at each resync.
+    pub(super) fn strays_removed(
+        &mut self,
+        by: Option<Vec<ChangedBy>>,
+        removals: Vec<Removal>,
+        cost: Duration,
+        now: Instant,
+    ) {
+        self.watch.budget.spend(cost, now);
+        if removals.iter().any(|one| matches!(&one.result, Err(error) if error.is_transient())) {
+            self.timers.strays.failed(now);
+        } else {
+            self.timers.strays.succeeded();
+        }
+        let who = by.map(|by| ChangedBy::names(&by).unwrap_or_else(|| "another program".to_owned()));
+        let mut left = Vec::new();
+        for Removal { backend, family, result, .. } in removals {
+            match result {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => {
+                    let entry = self.stray_entry(backend, family, &removed, who.as_deref());
+                    match &who {
+                        Some(who) => self.log_undone(entry, family, who, now),
+                        None => self.log(entry.of(family)),
+                    }
+                }
+                Err(error) if error.is_the_hosts() && !self.desired.wants(family) => {}
+                Err(error) => {
+                    let message = format!("{}: {error}", Advice::Leftover(backend, family));
+                    left.push(Entry::new(Kind::Warning, message).of(family).by(Some(backend)));
+                }
+            }
+        }
+        if self.log_standing(|reported| &mut reported.strays, left) {
+            self.log(Entry::new(Kind::Recovered, "no other rules act in addition to the configured ones any more"));
+        }
+        // The listener was left meanwhile.
+        if self.watch.listening {
+            self.check(Depth::Rules);
+        }
+    }
+
+    fn stray_entry(&self, backend: BackendName, family: Family, removed: &[String], who: Option<&str>) -> Entry {
+        let removed = removed.join(", ");
+        let whose = who.map_or("of an earlier run".to_owned(), |who| format!("added by {who}"));
+        let (kind, message) = if self.backend_name() == Some(backend) {
+            (Kind::LeftoversRemoved, format!("{family} is not enabled; rules {whose} were removed: {removed}"))
+        } else {
+            (Kind::OthersRemoved, format!("{family} rules {whose} were removed from {backend}: {removed}"))
+        };
+        Entry::new(kind, message).by(Some(backend))
+    }
+
+    /// Logs that another program's change was undone: each time, unless it is a fight, which is said once.
+    pub(super) fn log_undone(&mut self, entry: Entry, family: Family, who: &str, now: Instant) {
+        let fight = &mut self.families[family as usize].fight;
+        let entry = if fight.repaired(now) {
+            let message = format!(
+                "{who} keeps changing the {family} rules; they are repaired each time, which is not logged again until \
+                 they were left alone for a minute"
+            );
+            Entry::new(Kind::Fight, message).by(self.backend_name())
+        } else if fight.is_on() {
+            return;
+        } else {
+            entry
+        };
+        self.log(entry.of(family).with("CHANGED_BY", who));
+    }
+
+    /// Ends the fights that nobody continues.
+    pub(super) fn end_fights(&mut self, now: Instant) {
+        for family in Family::ALL {
+            if let Some(repairs) = self.families[family as usize].fight.settle(now) {
+                let message =
+                    format!("no program has changed the {family} rules for a minute; repairs until then: {repairs}");
+                self.log(Entry::new(Kind::FightOver, message).of(family).with("REPAIRS", repairs));
+            }
+        }
+    }
+}

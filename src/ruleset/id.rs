@@ -1,0 +1,133 @@
+//! What rules, chains and lists are known by, whichever backend they are in.
+
+use crate::policy::Step;
+use std::fmt;
+
+/// A part of the policy with lists and a source rewrite of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Section {
+    /// The keys of the top level.
+    Top,
+    /// An entry of `egress`, from 1.
+    Egress(u8),
+}
+
+/// What a rule is known by: its comment, the group that its counter belongs to, and who decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId {
+    /// The part of the policy.
+    pub section: Section,
+    /// Its step there.
+    pub step: RuleStep,
+}
+
+/// What a rule is there for: a step of the policy, or a part of how it is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleStep {
+    /// The step decides.
+    Decide(Step),
+    /// What a gate lets through goes on.
+    Pass(Step),
+    /// A share of the ports of `toPorts`.
+    Ports,
+    /// A protocol without ports, beside those.
+    Portless,
+}
+
+/// A chain of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId {
+    /// The part of the policy.
+    pub section: Section,
+    /// Its place there.
+    pub place: Place,
+}
+
+/// The chains of a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The first one is 1, and behind each gate that takes a chain of its own begins the next.
+    Part(u8),
+    /// The ways to masquerade, where there are several.
+    Masquerade,
+}
+
+/// A list of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListId {
+    /// The part of the policy.
+    pub section: Section,
+    /// The list.
+    pub key: ListKey,
+}
+
+/// The lists that a section can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ListKey {
+    /// `sourceCIDRs`.
+    Sources,
+    /// `excludeSourceCIDRs`.
+    ExcludedSources,
+    /// `masqueradeExceptionCIDRs`.
+    Exceptions,
+    /// `nonMasqueradeCIDRs`.
+    Exempt,
+}
+
+impl ListKey {
+    /// Every list, in the order in which they are asked.
+    pub const ALL: [ListKey; 4] = [ListKey::Sources, ListKey::ExcludedSources, ListKey::Exceptions, ListKey::Exempt];
+
+    /// The word for it in set names.
+    pub fn name(self) -> &'static str {
+        match self {
+            ListKey::Sources => "sources",
+            ListKey::ExcludedSources => "excluded-sources",
+            ListKey::Exceptions => "exceptions",
+            ListKey::Exempt => "exempt",
+        }
+    }
+
+    /// The key of the configuration.
+    pub fn key(self) -> &'static str {
+        match self {
+            ListKey::Sources => "sourceCIDRs",
+            ListKey::ExcludedSources => "excludeSourceCIDRs",
+            ListKey::Exceptions => "masqueradeExceptionCIDRs",
+            ListKey::Exempt => "nonMasqueradeCIDRs",
+        }
+    }
+}
+
+impl Section {
+    /// What is in front of names of the section: nothing at the top level.
+    pub fn prefix(self) -> String {
+        match self {
+            Section::Top => String::new(),
+            Section::Egress(number) => format!("egress{number}-"),
+        }
+    }
+
+    /// The section that a name belongs to, and the rest of the name.
+    pub fn of_name(name: &str) -> (Self, &str) {
+        let egress = || {
+            let (number, rest) = name.strip_prefix("egress")?.split_once('-')?;
+            let section = Section::Egress(number.parse().ok()?);
+            name.starts_with(&section.prefix()).then_some((section, rest))
+        };
+        egress().unwrap_or((Section::Top, name))
+    }
+}
+
+impl fmt::Display for RuleId {
+    /// A stable text: `exempt`, `egress2-out-interface/in-scope`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.section.prefix())?;
+        match self.step {
+            RuleStep::Decide(step) => f.write_str(step.name()),
+            RuleStep::Pass(step) => write!(f, "{}/in-scope", step.name()),
+            RuleStep::Ports => f.write_str("to-ports"),
+            RuleStep::Portless => f.write_str("to-ports/no-ports"),
+        }
+    }
+}

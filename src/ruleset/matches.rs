@@ -1,0 +1,153 @@
+//! What a rule looks at and what it does: one vocabulary, which each backend puts into its words.
+//!
+//! A list and a chain are whatever names them: a [`ListId`] and a [`ChainId`] in what is desired, the names of a backend
+//! in what it writes and reads. Every `match` on a [`Test`] names them all: a new one does not compile until each backend
+//! can say it.
+
+use super::id::{ChainId, ListId};
+use crate::policy::{Family, PortRange, Prefix, Protocol};
+
+/// Which address of a packet; nft's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The source.
+    Saddr,
+    /// The destination.
+    Daddr,
+}
+
+/// Which address is looked for among those of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// The destination, among all of them.
+    Daddr,
+    /// The source, among all of them.
+    Saddr,
+    /// The source, among those of the outgoing interface.
+    SaddrOnOutInterface,
+}
+
+/// A test that must hold, or must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match<List = ListId> {
+    /// What is asked.
+    pub test: Test<List>,
+    /// It must not hold.
+    pub negated: bool,
+}
+
+/// What can be asked of the first packet of a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Test<List = ListId> {
+    /// It is of the family.
+    Family(Family),
+    /// An address is in a prefix.
+    In(Side, Prefix),
+    /// An address is in a list.
+    InList(Side, List),
+    /// The name of the outgoing interface.
+    OutInterface {
+        /// The name, or its beginning.
+        name: String,
+        /// Only the beginning was named.
+        prefix: bool,
+    },
+    /// The transport protocol.
+    Protocol(Protocol),
+    /// Of SYN, RST, ACK and FIN only SYN is set; asked behind [`Test::Protocol`] of TCP alone.
+    OnlySyn,
+    /// The address is one of the host's own.
+    Local(Address),
+    /// The frame was bridged.
+    Bridged,
+    /// By chance, in `part` of `of` cases.
+    Share {
+        /// How many cases.
+        part: u32,
+        /// Of how many.
+        of: u32,
+    },
+}
+
+/// What happens to a packet that a rule matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect<Chain = ChainId> {
+    /// Our rules leave its source alone.
+    Return,
+    /// Another chain goes on, and nothing comes back.
+    Goto(Chain),
+    /// Another chain is asked first.
+    Jump(Chain),
+    /// Its source becomes the address of the outgoing interface.
+    Masquerade {
+        /// The kernel chooses ports at random.
+        random_fully: bool,
+        /// The ports to choose from.
+        ports: Option<PortRange>,
+    },
+}
+
+impl<List> Match<List> {
+    /// Must hold.
+    pub fn is(test: Test<List>) -> Self {
+        Match { test, negated: false }
+    }
+
+    /// Must not hold.
+    pub fn is_not(test: Test<List>) -> Self {
+        Match { test, negated: true }
+    }
+
+    /// The list that is looked into.
+    pub fn list(&self) -> Option<&List> {
+        match &self.test {
+            Test::InList(_, list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The same with the list under another name.
+    pub fn rename<Name>(self, name: impl FnOnce(List) -> Name) -> Match<Name> {
+        let test = match self.test {
+            Test::InList(side, list) => Test::InList(side, name(list)),
+            Test::Family(family) => Test::Family(family),
+            Test::In(side, prefix) => Test::In(side, prefix),
+            Test::OutInterface { name, prefix } => Test::OutInterface { name, prefix },
+            Test::Protocol(protocol) => Test::Protocol(protocol),
+            Test::OnlySyn => Test::OnlySyn,
+            Test::Local(address) => Test::Local(address),
+            Test::Bridged => Test::Bridged,
+            Test::Share { part, of } => Test::Share { part, of },
+        };
+        Match { test, negated: self.negated }
+    }
+}
+
+impl Match {
+    /// The one match that holds where this one does not; `None` where not every backend has one.
+    pub fn inverse(&self) -> Option<Self> {
+        let negated = !self.negated;
+        match &self.test {
+            Test::Bridged | Test::Share { .. } => None,
+            Test::Family(_)
+            | Test::In(..)
+            | Test::InList(..)
+            | Test::OutInterface { .. }
+            | Test::Protocol(_)
+            | Test::OnlySyn
+            | Test::Local(_) => Some(Match { test: self.test.clone(), negated }),
+        }
+    }
+}
+
+impl<Chain> Effect<Chain> {
+    /// The same with the chain under another name.
+    pub fn rename<Name>(self, name: impl FnOnce(Chain) -> Name) -> Effect<Name> {
+        match self {
+            Effect::Return => Effect::Return,
+            Effect::Goto(chain) => Effect::Goto(name(chain)),
+            Effect::Jump(chain) => Effect::Jump(name(chain)),
+            Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
+        }
+    }
+}

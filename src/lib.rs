@@ -21,7 +21,7 @@
 //! | [`service`] | what carries the agent out: poll loop, enforcer, systemd, journal, control socket, state files | all above | yes |
 //! | [`command`], [`cli`] | one subcommand each, and how it is typed | all above | yes |
 //!
-//! The arrows point one way; `tests/layering.rs` holds them there.
+//! The arrows point one way; `tests/pure/layering.rs` holds them there.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 

@@ -1,7 +1,8 @@
 //! A plan sent: its transactions one after the other, each at the generation that it was made for.
 
 use super::elements::{Expected, Probe};
-use super::observe::{self, Observation};
+use super::held::Held;
+use super::observe::Observation;
 use super::rules::change::{Change, Transaction};
 use super::rules::interval;
 use super::rules::name::{SetName, TableName};
@@ -43,7 +44,7 @@ struct Stop {
     silent: bool,
 }
 
-impl Nftables {
+impl<K: Held> Nftables<K> {
     /// Sends a plan that was made for what was observed. Where it can't be brought to its end, what the first
     /// transactions made goes again; the rules that were there are still there.
     pub(super) fn send(&mut self, observed: &Observation, transactions: &[Transaction]) -> Result<(), Error> {
@@ -82,7 +83,7 @@ impl Nftables {
         let mut expected = None;
         let (batch, owners) = batch::write(transaction, progress.generation);
         for _ in 0..ATTEMPTS {
-            let refusal = match self.netlink.commit(batch.clone().at(progress.generation)) {
+            let refusal = match self.netlink.send(batch.clone().at(progress.generation), transaction) {
                 Ok(()) => {
                     progress.generation = next(progress.generation);
                     return Ok(());
@@ -119,7 +120,7 @@ impl Nftables {
     /// What is ours now; elements are counted where the kernel counts them.
     fn look_again(&mut self, expected: &Tables) -> Result<Observation, Error> {
         let expected = expected.table().map(|table| Expected { table, probes: &[], counted: false });
-        observe::observe(&mut self.netlink, expected).map(|(observation, _)| observation)
+        self.netlink.observe(expected).map(|(observation, _)| observation)
     }
 
     /// Takes back what was made for rules that don't come.
@@ -134,10 +135,17 @@ impl Nftables {
         if silent {
             return error;
         }
-        let mut undo = plan::undo(observed, done, rest).into_iter();
+        let undo = plan::undo(observed, done, rest);
+        let mut left = after(observed, done);
+        undo.iter().for_each(|transaction| left.apply(transaction));
+        let mut undo = undo.iter();
         let failed =
-            undo.any(|transaction| self.send_one(observed, Condition::Ours, &transaction, &mut progress).is_err());
-        let end = if failed { "what was made before it is removed by the next look" } else { "nothing was changed" };
+            undo.any(|transaction| self.send_one(observed, Condition::Ours, transaction, &mut progress).is_err());
+        let end = match failed {
+            true => "what was made before it is removed by the next look",
+            false if left.agrees(observed) => "nothing was changed",
+            false => "the next look goes on from what was made before it",
+        };
         error.message.push_str("; ");
         error.message.push_str(end);
         error

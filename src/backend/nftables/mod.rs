@@ -13,8 +13,13 @@
 mod ask;
 mod commit;
 mod elements;
+#[cfg(test)]
+mod fake;
+mod held;
 mod observe;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 #[cfg(fuzzing)]
@@ -26,6 +31,7 @@ use crate::policy::Family;
 use crate::ruleset::{Effect, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
+use held::Held;
 use observe::Observation;
 use rules::change::Transaction;
 use rules::compile::IntervalCache;
@@ -34,7 +40,6 @@ pub use rules::name::{STAND_IN, TABLE};
 use rules::table::{Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
 use std::fmt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a number of elements may stand for the elements.
@@ -45,8 +50,8 @@ const DOUBT: Duration = Duration::from_secs(30);
 /// With [`TableOwner::Persist`] the table is owned by this value's socket: other programs can't change it while the
 /// value lives.
 #[derive(Debug)]
-pub struct Nftables {
-    netlink: Nfnetlink,
+pub struct Nftables<K = Nfnetlink> {
+    netlink: K,
     flags: TableFlags,
     elements: IntervalCache,
     known: Known,
@@ -101,18 +106,20 @@ impl Nftables {
         let netlink = Nfnetlink::open().map_err(|error| {
             Error::new(ErrorKind::Unsupported, format!("opening a netlink socket to nf_tables: {error}"))
         })?;
-        Ok(Nftables {
-            netlink,
-            flags: flags(owner),
-            elements: IntervalCache::default(),
-            known: Known::Nothing,
-            may_guard: true,
-        })
+        Ok(Nftables::on(netlink, owner))
+    }
+}
+
+impl<K: Held> Nftables<K> {
+    /// A backend for tables that are held by somebody.
+    fn on(netlink: K, owner: TableOwner) -> Self {
+        let (elements, known) = (IntervalCache::default(), Known::Nothing);
+        Nftables { netlink, flags: flags(owner), elements, known, may_guard: true }
     }
 
     /// What is ours as it is now, read only as far as it may have moved. Elements that nobody wants are not read again.
     fn observe(&mut self, counted: bool) -> Result<&Observation, Error> {
-        let generation = observe::generation(&mut self.netlink)?;
+        let generation = self.netlink.generation()?;
         let known = std::mem::replace(&mut self.known, Known::Nothing);
         self.known = match known {
             Known::Read { observation, doubted } if observation.generation == generation && !expired(doubted) => {
@@ -136,7 +143,7 @@ impl Nftables {
     }
 
     fn read_whole(&mut self) -> Result<Known, Error> {
-        let (observation, _) = observe::observe(&mut self.netlink, None)?;
+        let (observation, _) = self.netlink.observe(None)?;
         Ok(Known::Read { observation, doubted: None })
     }
 
@@ -149,23 +156,44 @@ impl Nftables {
         doubted: Option<Instant>,
     ) -> Result<Known, Error> {
         let expected = known.tables.table().map(|table| Expected { table, probes, counted });
-        let (observation, confirmed) = observe::observe(&mut self.netlink, expected)?;
+        let (observation, confirmed) = self.netlink.observe(expected)?;
         Ok(Known::Read { observation, doubted: doubted.filter(|_| confirmed) })
+    }
+
+    fn plan_for(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
+        let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
+        let flags = self.flags;
+        let observed = self.observe(desired.is_some())?.clone();
+        let table = observed.tables.table();
+        let target = target::target(table, family, part, flags);
+        let transactions =
+            plan::transactions(&observed.tables, &target, self.may_guard && self.netlink.tracks_nothing());
+        let unwanted = table.filter(|_| desired.is_none());
+        let mut drift = unwanted.map_or(Vec::new(), |there| drift::surplus(there, target.table.as_ref()));
+        if drift.is_empty() {
+            drift = drift::words(&transactions, &observed.tables, &target);
+        }
+        let listing = |table: Option<&Table>| {
+            let table = table.cloned();
+            Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
+        };
+        let (there, wanted) = (listing(table), listing(target.table.as_ref()));
+        let change = (!transactions.is_empty()).then_some(Change::Nftables(Sending { observed, transactions }));
+        Ok(Plan { family, observed: there, desired: wanted, drift, change })
+    }
+
+    fn commit_plan(&mut self, plan: Plan) -> Result<(), Error> {
+        match plan.change {
+            None => Ok(()),
+            Some(Change::Nftables(Sending { observed, transactions })) => self.send(&observed, &transactions),
+            Some(Change::Iptables(_)) => Err(Error::of_another_backend()),
+        }
     }
 }
 
 /// True when elements have been counted for so long that they must be read.
 fn expired(doubted: Option<Instant>) -> bool {
     doubted.is_some_and(|since| since.elapsed() >= DOUBT)
-}
-
-/// True when connection tracking has no flow in this network namespace: nobody needs it, or nothing has been sent yet.
-fn nothing_is_tracked() -> bool {
-    match std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count") {
-        Ok(count) => count.trim() == "0",
-        // The kernel has not loaded it, where it shows what it has at all.
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound && Path::new("/proc/sys/net/core").exists(),
-    }
 }
 
 fn flags(owner: TableOwner) -> TableFlags {
@@ -194,32 +222,11 @@ impl Backend for Nftables {
     }
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
-        let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
-        let flags = self.flags;
-        let observed = self.observe(desired.is_some())?.clone();
-        let table = observed.tables.table();
-        let target = target::target(table, family, part, flags);
-        let transactions = plan::transactions(&observed.tables, &target, self.may_guard && nothing_is_tracked());
-        let unwanted = table.filter(|_| desired.is_none());
-        let mut drift = unwanted.map_or(Vec::new(), |there| drift::surplus(there, target.table.as_ref()));
-        if drift.is_empty() {
-            drift = drift::words(&transactions, &observed.tables, &target);
-        }
-        let listing = |table: Option<&Table>| {
-            let table = table.cloned();
-            Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
-        };
-        let (there, wanted) = (listing(table), listing(target.table.as_ref()));
-        let change = (!transactions.is_empty()).then_some(Change::Nftables(Sending { observed, transactions }));
-        Ok(Plan { family, observed: there, desired: wanted, drift, change })
+        self.plan_for(family, desired)
     }
 
     fn commit(&mut self, plan: Plan) -> Result<(), Error> {
-        match plan.change {
-            None => Ok(()),
-            Some(Change::Nftables(Sending { observed, transactions })) => self.send(&observed, &transactions),
-            Some(Change::Iptables(_)) => Err(Error::of_another_backend()),
-        }
+        self.commit_plan(plan)
     }
 
     fn doubted_until(&self) -> Option<Instant> {

@@ -65,8 +65,12 @@ pub fn undo(observed: &Tables, done: &[Transaction], rest: &[Transaction]) -> Ve
         (Main::Ours(_), false) => {
             undo.extend(has(done, TableName::StandIn, puts).then(|| only(TableName::StandIn, Change::DeleteTable)));
             let main = done.iter().filter(|one| one.table == TableName::Main).flat_map(|one| &one.changes);
+            let mut now = observed.clone();
+            done.iter().for_each(|transaction| now.apply(transaction));
             let made = main.filter_map(|change| match change {
-                Change::AddSet(name) => Some(Change::DeleteSet(*name)),
+                Change::AddSet(name) if !now.table().is_some_and(|table| table.uses(*name)) => {
+                    Some(Change::DeleteSet(*name))
+                }
                 _ => None,
             });
             let changes: Vec<_> = made.collect();

@@ -1,10 +1,7 @@
 //! Aggregation and rendering never change a verdict: the rules that we write, read by an interpreter that knows
 //! iptables and not us, say what the policy says.
 
-mod interpreter;
-mod random;
-
-use interpreter::iptables::Rules;
+use crate::interpreter::iptables::Rules;
 use ip_masq_agent::backend::iptables::rules::render::{Context, render};
 use ip_masq_agent::policy::{Family, Flow, Policy};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
@@ -28,8 +25,8 @@ proptest! {
 
     #[test]
     fn rendered_ipv4_rules_agree_with_the_policy(
-        policy in random::policy(Family::V4),
-        flows in proptest::collection::vec(random::flow(Family::V4), 60),
+        policy in crate::random::policy(Family::V4),
+        flows in proptest::collection::vec(crate::random::flow(Family::V4), 60),
         has_ipset: bool,
     ) {
         agree(&policy, Family::V4, JumpPosition::Last, &flows, has_ipset);
@@ -37,8 +34,8 @@ proptest! {
 
     #[test]
     fn rendered_ipv6_rules_agree_with_the_policy(
-        policy in random::policy(Family::V6),
-        flows in proptest::collection::vec(random::flow(Family::V6), 60),
+        policy in crate::random::policy(Family::V6),
+        flows in proptest::collection::vec(crate::random::flow(Family::V6), 60),
         has_ipset: bool,
     ) {
         agree(&policy, Family::V6, JumpPosition::First, &flows, has_ipset);

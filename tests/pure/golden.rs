@@ -1,6 +1,6 @@
 //! A configuration file in, the rules out: `tests/golden/NAME.yaml` renders to `NAME.iptables` and `NAME.nftables`.
 //!
-//! `UPDATE=1 cargo test --test golden` writes the files anew; read the difference before you commit it.
+//! `UPDATE=1 cargo test --test pure golden` writes the files anew; read the difference before you commit it.
 
 use ip_masq_agent::command::render::text;
 use ip_masq_agent::config::{self, Flags, Key, Locations, Trust};

@@ -1,7 +1,7 @@
 //! The shell completions in the tree are those of the command line as it is.
 //!
 //! They are kept in the tree, so that the program does not carry their generator. After a change of the command line:
-//! `BLESS=1 cargo test --test completions` writes them anew.
+//! `BLESS=1 cargo test --test pure completions` writes them anew.
 
 use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, ValueHint};
@@ -71,7 +71,7 @@ fn compare(shell: Shell, file: &str) {
         std::fs::write(&path, &wanted).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == wanted, "{} is not up to date: BLESS=1 cargo test --test completions", path.display());
+    assert!(found == wanted, "{} is not up to date: BLESS=1 cargo test --test pure completions", path.display());
 }
 
 /// The command line with what the program judges by itself, in the words of the files: the values of the keys.

@@ -1,0 +1,16 @@
+//! What needs no kernel: the decisions, the texts, the documents, and what holds for the source itself.
+
+mod agent;
+mod completions;
+mod diagnostics;
+mod docs;
+mod golden;
+mod install;
+#[path = "../interpreter/mod.rs"]
+mod interpreter;
+mod layering;
+#[path = "../random/mod.rs"]
+mod random;
+mod rendering;
+mod security;
+mod unit;

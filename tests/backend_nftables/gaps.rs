@@ -3,6 +3,7 @@
 use crate::namespace::{self, nft};
 use crate::stream::{Flows, Kind, Street};
 use crate::{apply, apply_policy, backend, default_policy, prefixes, ruleset};
+use ip_masq_agent::backend::Backend;
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::config::TableOwner;
 use ip_masq_agent::policy::{Family, Origin, Policy, Prefix, PrefixSet};
@@ -78,7 +79,7 @@ fn a_repair_after_our_table_was_deleted_masquerades_no_exempt_flow() {
 
 #[test]
 fn sources_in_scope_for_the_first_time_stay_masqueraded() {
-    let before = policy(100);
+    let before = policy(1000);
     let sources = with(&list(30_000, 0x2000_0000), &["10.7.0.0/24"]);
     let after = Policy { sources, ..before.clone() };
     right_all_the_while(&before, |backend| {
@@ -106,6 +107,21 @@ fn an_owner_comes_and_goes_without_a_gap() {
         for owner in [TableOwner::Persist, TableOwner::Never, TableOwner::Persist] {
             apply_policy(&mut Nftables::new(owner).unwrap(), &policy);
         }
+    });
+}
+
+/// What is read of a table says that it is owned, and a moment later nobody is there.
+#[test]
+fn an_owner_that_goes_between_plan_and_commit_leaves_no_gap() {
+    let policy = policy(5000);
+    let desired = ruleset(&policy, Family::V4);
+    right_all_the_while(&policy.clone(), |_| {
+        let mut owner = Nftables::new(TableOwner::Persist).unwrap();
+        apply(&mut owner, Family::V4, desired.as_ref());
+        let mut next = Nftables::new(TableOwner::Never).unwrap();
+        let plan = next.plan(Family::V4, desired.as_ref()).unwrap();
+        drop(owner);
+        next.commit(plan).unwrap();
     });
 }
 

@@ -17,12 +17,14 @@ use super::name::{ChainName, TableName};
 use super::rule::Rule;
 use super::stranger::Stranger;
 use super::table::{Chain, Main, Set, Table, TableFlags, Tables};
-use super::target::{PIECE, Target, needs_new_table};
+use super::target::{PIECE, Target};
 use std::sync::Arc;
 
 /// The transactions that make `observed` what `target` is; with a guard where it may be had and something comes into
 /// force.
 pub fn transactions(observed: &Tables, target: &Target, guarded: bool) -> Vec<Transaction> {
+    // A stand-in that was left over masquerades.
+    let guarded = guarded && !observed.stand_in;
     let mut plan = Vec::new();
     match (&observed.main, &target.table) {
         (Main::Ours(_), None) => plan.push(only(TableName::Main, Change::DeleteTable)),
@@ -98,9 +100,8 @@ fn build(table: TableName, target: &Table, first: Vec<Change>, guarded: bool) ->
 
 /// Another table of the same name, whose work a stand-in does meanwhile.
 fn replace(there: &Table, target: &Table, stand_in: bool) -> Vec<Transaction> {
-    // Somebody who lives owns it: the first transaction is refused, and nothing has moved.
-    let is_anothers = there.flags.has(TableFlags::OWNER) && needs_new_table(there.flags, target.flags);
-    let needed = there.is_in_force() && !is_anothers;
+    // Also where another process owns it, and the kernel will refuse to delete it: that one may be gone until then.
+    let needed = there.is_in_force();
     let mut plan = Vec::new();
     if needed {
         let first = if stand_in { vec![Change::DeleteTable] } else { Vec::new() };
@@ -503,10 +504,9 @@ mod tests {
         assert_eq!(tables, [stand_in, stand_in, main, main, stand_in]);
         assert_eq!(anew[2].changes[0], Change::DeleteTable);
         assert_eq!(anew[4].changes, [Change::DeleteTable]);
-        // Another live process owns it: nothing is made before the kernel refuses.
+        // Another process owned it when it was read.
         ours(&mut there).flags = TableFlags::PERSISTENT;
-        let refused = transactions(&there, &wanted(&policy, &there, PLAIN), true);
-        assert_eq!(refused[0].changes[0], Change::DeleteTable);
+        assert_eq!(transactions(&there, &wanted(&policy, &there, PLAIN), true), anew);
     }
 
     #[test]

@@ -19,14 +19,16 @@ use std::time::{Duration, Instant};
 const TABLE: u16 = 1;
 const INET: u8 = libc::NFPROTO_INET as u8;
 
-/// Does `work` while another program makes and deletes a table of its own, about 2,000 commits a second.
+/// Does `work` while another program makes and deletes a table of its own, about 2,000 commits a second, for half a
+/// minute at most: on a machine that is busy with other things too it may always be the faster one.
 fn under_commits<T>(work: impl FnOnce() -> T) -> T {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let noise = scope.spawn(|| {
             let mut netlink = Nfnetlink::open().unwrap();
             let mut commits = 0;
-            while !done.load(Ordering::Relaxed) {
+            let end = Instant::now() + Duration::from_secs(30);
+            while !done.load(Ordering::Relaxed) && Instant::now() < end {
                 let message = if commits % 2 == 0 { libc::NFT_MSG_NEWTABLE } else { libc::NFT_MSG_DELTABLE };
                 let mut batch = Batch::new(netlink.generation().unwrap());
                 batch.push(message, libc::NLM_F_CREATE, INET, |writer: &mut Writer| writer.text(TABLE, "noise"));

@@ -57,7 +57,7 @@ impl<K: Held> Nftables<K> {
             let (done, rest) = transactions.split_at(number);
             let condition = Condition::After(done);
             if let Err(stop) = self.send_one(&observed.tables, condition, transaction, &mut progress) {
-                return Err(self.take_back(&observed.tables, [done, rest], stop, progress));
+                return Err(self.take_back(&observed.tables, [done, rest], stop, progress, doubted));
             }
         }
         let tables = after(&observed.tables, transactions);
@@ -130,6 +130,7 @@ impl<K: Held> Nftables<K> {
         [done, rest]: [&[Transaction]; 2],
         stop: Stop,
         mut progress: Progress,
+        doubted: Option<Instant>,
     ) -> Error {
         let Stop { mut error, silent } = stop;
         if silent {
@@ -141,6 +142,12 @@ impl<K: Held> Nftables<K> {
         let mut undo = undo.iter();
         let failed =
             undo.any(|transaction| self.send_one(observed, Condition::Ours, transaction, &mut progress).is_err());
+        if !failed && error.kind == ErrorKind::Busy {
+            // Others were faster, and what was known still holds. Beside programs that commit all the time a long list
+            // could not be read whole again.
+            let observation = Observation { generation: 0, tables: left.clone() };
+            self.known = Known::Read { observation, doubted: Some(doubted.unwrap_or_else(Instant::now)) };
+        }
         let end = match failed {
             true => "what was made before it is removed by the next look",
             false if left.agrees(observed) => "nothing was changed",

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Steps of an episode. A gateway and a service live as long as that.
 const LENGTH: usize = 15;
+/// How many times the same steps are tried again before a finding is called one that can't be repeated.
+const REPEATS: usize = 3;
 /// How many times a shorter sequence is tried.
 const TRIES: usize = 40;
 /// And for how long.
@@ -58,7 +60,7 @@ pub fn campaign(backend: BackendName, seed: u64, until: Until) -> Vec<String> {
         };
         done += length;
         if let Some(found) = run(backend, &steps, deadline, &mut tally) {
-            findings.push(explain(backend, seed, &steps, &found));
+            findings.extend(explain(backend, seed, &steps, &found));
         }
         seed = random.next() >> 32;
     }
@@ -71,10 +73,18 @@ pub fn replay(backend: BackendName, steps: &[Step], tally: &mut Tally) -> Option
     run(backend, steps, None, tally).map(|found| format!("{backend}: {}", found.finding))
 }
 
-/// Makes a finding as short as it can be made.
-fn explain(backend: BackendName, seed: u64, steps: &[Step], found: &Found) -> String {
+/// Makes a finding as short as it can be made. With `REPEATABLE` it counts only when the same steps find it again.
+fn explain(backend: BackendName, seed: u64, steps: &[Step], found: &Found) -> Option<String> {
     say(&format!("{backend}: FOUND {}", found.finding));
     let failing = &steps[..(found.index + 1).min(steps.len())];
+    let is_seen_again = |_| {
+        run(backend, failing, None, &mut Tally::default())
+            .is_some_and(|again| again.finding.check == found.finding.check)
+    };
+    if settings::read::<u32>("REPEATABLE").is_some() && !(0..REPEATS).any(is_seen_again) {
+        say(&format!("{backend}: SEED={seed}: not seen again in {REPEATS} runs of these steps: {}", words(failing)));
+        return None;
+    }
     let mut last = found.finding.clone();
     let tries = settings::read("TRIES").unwrap_or(TRIES);
     let begun = Instant::now();
@@ -93,7 +103,7 @@ fn explain(backend: BackendName, seed: u64, steps: &[Step], found: &Found) -> St
     let shortest = words(&shortest);
     let line = format!("{backend}: SEED={seed}: {last}\n  again: make soak BACKEND={backend} REPLAY='{shortest}'");
     say(&format!("{backend}: SHORTEST {line}"));
-    line
+    Some(line)
 }
 
 /// Steps as `REPLAY` takes them.

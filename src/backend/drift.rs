@@ -10,7 +10,7 @@ pub fn removed_foreign_rule(chain: &str, rule: &str) -> String {
     format!("rule '{rule}' of chain '{chain}', which is not ip-masq-agent's")
 }
 
-/// True for words of [`foreign_rule`].
+/// True for the words for a rule of another program in a chain of ours.
 pub fn is_foreign_rule(words: &str) -> bool {
     words.contains(FOREIGN_RULE)
 }

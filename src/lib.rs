@@ -3,11 +3,30 @@
 //! One idea carries the design: text in, text out.
 //!
 //! ```text
-//! config files ─▶ Document ─▶ Policy ─▶ Ruleset ─▶ transaction ─▶ kernel
-//!    text          serde       value     value      text/bytes      │
-//!      check stops here ─┘   render, explain stop here ─┘           ▼
-//!         Agent: is the kernel what we want?  ◀──────────────  observed state
+//! config files ─▶ Config: Policy, Settings ─▶ Ruleset ─▶ Chains ─▶ Plan ────▶ kernel
+//!    text                 values               value     value     text/bytes  │
+//!      check, explain stop here ─┘      render stops here ─┘                   ▼
+//!         Agent: is the kernel what we want?  ◀─────────────────────────  observed state
 //! ```
+//!
+//! Two walks, file by file. A key of the policy to the kernel:
+//!
+//! ```text
+//! config/keys.rs, its row ─▶ config/draft.rs, `policy()` ─▶ policy/mod.rs ─▶ ruleset/build.rs, a statement
+//!   ─▶ ruleset/lower.rs, rules in chains ─▶ backend/*/mod.rs, a plan
+//!     iptables: rules/render.rs ─▶ rules/rule.rs, as text (read by parse.rs) ─▶ rules/plan.rs ─▶ mod.rs, `send`
+//!     nftables: rules/compile.rs ─▶ rules/plan.rs ─▶ wire/batch.rs, wire/translate.rs (which also reads) ─▶ commit.rs
+//! ```
+//!
+//! Another program's commit to the journal:
+//!
+//! ```text
+//! sys/nfnetlink/events.rs ─▶ service/enforcer.rs, `read_events` ─▶ service/poll.rs ─▶ agent/watch.rs, `rules_moved`
+//!   ─▶ service/enforcer.rs, `check` ─▶ agent/watch.rs, `checked` ─▶ service/enforcer.rs, `reconcile`
+//!   ─▶ agent/reconcile.rs, `verified` ─▶ agent/fight.rs, `log_undone` ─▶ service/journal.rs
+//! ```
+//!
+//! From `agent` to `service` and back means: an action, and the event with its result (`agent/drive.rs`).
 //!
 //! | room | what is in it | imports | may it do IO? |
 //! |---|---|---|---|

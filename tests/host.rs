@@ -92,6 +92,20 @@ fn rules_of_an_iptables_that_was_uninstalled_are_told_and_go_when_it_is_back() {
 }
 
 #[test]
+fn rules_of_a_family_that_is_not_enabled_are_named_by_the_check_of_the_host_and_by_diff() {
+    for backend in ["iptables-nft", "nftables"] {
+        let host = host!(&format!("backend: {backend}\nenableIPv6: true\n"));
+        assert_eq!(host.command(&["run", "--once"]).code, Some(0));
+        host.configure(&format!("backend: {backend}\n"));
+        let warning = format!("IPv6 rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} ");
+        for command in [&["check", "--host"][..], &["diff"]] {
+            let said = host.command(command);
+            assert!(said.code == Some(1) && said.stdout.contains(&warning), "{said:?}");
+        }
+    }
+}
+
+#[test]
 fn flush_without_the_programs_that_it_needs_does_not_call_the_kernel_clean() {
     for variant in ["iptables-nft", "iptables-legacy"] {
         let host = host!(&format!("backend: {variant}\n"));
@@ -297,22 +311,22 @@ fn one_more_among_ten_thousand_is_one_commit_that_nobody_is_blamed_for() {
 }
 
 #[test]
-fn a_look_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_same() {
+fn a_check_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_same() {
     let host = host!("backend: nftables\n");
     let source = SourceText { path: Path::new("config.yaml").into(), text: "backend: nftables\n".into() };
     let config = config::parse(&[source], &Flags::default()).unwrap();
     host.node.enter(|| {
-        let mut kernel = Enforcer::default();
-        kernel.end_by(Instant::now() + DEADLINE);
-        kernel.choose(&config.settings).unwrap();
-        kernel.reconcile(Family::V4, &config).unwrap();
-        kernel.watch(true).unwrap();
+        let mut enforcer = Enforcer::default();
+        enforcer.end_by(Instant::now() + DEADLINE);
+        enforcer.choose(&config.settings).unwrap();
+        enforcer.reconcile(Family::V4, &config).unwrap();
+        enforcer.watch(true).unwrap();
         let flushed = std::process::Command::new("nft").args(["flush", "ruleset"]).env("PATH", PATH).status().unwrap();
         assert!(flushed.success());
-        let checked = kernel.check(Depth::Rules, &config);
-        let by: Vec<&str> = checked.by.iter().map(|culprit| &*culprit.program).collect();
+        let checked = enforcer.check(Depth::Rules, &config);
+        let by: Vec<&str> = checked.by.iter().map(|changed_by| &*changed_by.program).collect();
         assert_eq!((checked.moved, by), (true, vec!["nft"]));
-        assert_eq!(kernel.moved(), Ok(None), "and it is told once");
+        assert_eq!(enforcer.read_events(), Ok(None), "and it is told once");
     });
 }
 

@@ -63,29 +63,29 @@ kinds! {
     ConfigMissing = "e68f3c7fc03c41a49da78b783e0493b2", Error;
     /// There is no configuration; the built-in defaults are in force.
     Defaults = "6b6463739824451ab9b65e483bad4815", Notice;
-    /// A setting has to wait for a restart, or the host makes the policy moot or harmful.
+    /// A setting has to wait for a restart, or something on the host stops the policy from working.
     Warning = "3b6933aeaea148f2851175f624bafb38", Warning;
-    /// The host has public addresses behind it and no scope is set.
+    /// The host forwards for public addresses and no scope is set.
     Unscoped = "605b0651ad3d436faf4c2543f7befd6e", Warning;
-    /// Somebody changed our rules; they are as they were.
+    /// Another program changed our rules; they are as they were.
     Repaired = "e9a7ca51863d47eb8f0062aa0ad68f02", Notice;
     /// The host changed what the rules have to be.
     Adapted = "1905c6ba2eb47736bcf0b65492f81afc", Notice;
     /// Rules of an earlier run in a family that is not enabled were removed.
     LeftoversRemoved = "762767368f1241ebabd1da3527f1f31e", Notice;
-    /// Somebody keeps changing our rules.
+    /// Another program keeps changing our rules.
     Fight = "d8b697d025a6412b828f5d627e895c54", Warning;
     /// Nobody has changed our rules for a minute.
     FightOver = "dd01bb30b1dd4cb8956ae99761a02541", Info;
     /// One family is not what it should be.
     Degraded = "1e0651b026de485b852133235bc012bf", Error;
-    /// A name of ours is somebody else's in the kernel.
+    /// A name of ours is another program's in the kernel.
     ForeignRefused = "a3a409eca62747a3baa08032077b6ae0", Error;
-    /// What was degraded is well again.
+    /// A degraded family is in sync again.
     Recovered = "dd11690bcc214ccaa86d970e5d525b42", Info;
     /// The last good configuration could not be kept in the state directory.
     StateNotSaved = "a375d0ad18a1445fa887c3a90b57dc08", Warning;
-    /// Rule events are not to be had; the generation is polled.
+    /// Rule change events are unavailable; the rules are polled.
     WatchLost = "cc7adbf63151495888f908c1953baf38", Warning;
     /// Entries were lost because the journal did not read.
     Dropped = "786df45fbfdc463cba982dd7df552147", Warning;

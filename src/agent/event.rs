@@ -33,7 +33,7 @@ pub enum Event {
     HostRead(HostView),
     /// What [`Action::ChooseBackend`] chose.
     BackendChosen(Loaded, Result<Chosen, Error>),
-    /// What [`Action::Watch`] came to; an error means that events are not to be had, and why.
+    /// What [`Action::Watch`] came to; an error means that events are unavailable, and why.
     Watching(Result<(), String>),
     /// What [`Action::Reconcile`] did, and the processor time that it took, that of child processes included.
     Reconciled(Family, Reconciliation, Result<Outcome, Error>, Duration),

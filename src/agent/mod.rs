@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! LastGoodRead, ConfigRead ─▶ assess ─▶ BackendChosen ─▶ Reconciled: IPv4, then IPv6 ─▶ activate or keep
-//! RulesMoved, poll, resync ─▶ Checked ─▶ moved? ─▶ Reconciled
-//!                                     └▶ strays? ─▶ StraysRemoved
+//! RulesMoved, poll, resync ─▶ Checked ─▶ moved? ─▶ Reconciled ─▶ verified ─▶ repaired or adapted: Log
+//!                                     └▶ strays? ─▶ StraysRemoved ─▶ Log
 //! ```
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod configuration;
 mod drive;
 mod entry;
 mod event;
+mod fight;
 mod question;
 mod reconcile;
 mod report;

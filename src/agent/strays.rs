@@ -66,32 +66,4 @@ impl Agent {
         };
         Entry::new(kind, message).by(Some(backend))
     }
-
-    /// Logs that another program's change was undone: each time, unless it is a fight, which is said once.
-    pub(super) fn log_undone(&mut self, entry: Entry, family: Family, who: &str, now: Instant) {
-        let fight = &mut self.families[family as usize].fight;
-        let entry = if fight.repaired(now) {
-            let message = format!(
-                "{who} keeps changing the {family} rules; they are repaired each time, which is not logged again until \
-                 they were left alone for a minute"
-            );
-            Entry::new(Kind::Fight, message).by(self.backend_name())
-        } else if fight.is_on() {
-            return;
-        } else {
-            entry
-        };
-        self.log(entry.of(family).with("CHANGED_BY", who));
-    }
-
-    /// Ends the fights that nobody continues.
-    pub(super) fn end_fights(&mut self, now: Instant) {
-        for family in Family::ALL {
-            if let Some(repairs) = self.families[family as usize].fight.settle(now) {
-                let message =
-                    format!("no program has changed the {family} rules for a minute; repairs until then: {repairs}");
-                self.log(Entry::new(Kind::FightOver, message).of(family).with("REPAIRS", repairs));
-            }
-        }
-    }
 }

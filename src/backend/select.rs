@@ -26,7 +26,7 @@ impl fmt::Debug for Choice {
 /// Picks the backend that the settings name; with `auto` iptables where it works, else nftables.
 ///
 /// # Errors
-/// When the backend that is named is not to be had, or with `auto` none is.
+/// When the backend that is named does not work here, or with `auto` none does.
 pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choice, Error> {
     let configured = |name: BackendName| format!("configured: {name}");
     Ok(match settings.backend {

@@ -2,16 +2,14 @@
 
 use super::comparison::{self, Comparison};
 use super::{Context, exit, refuse, say};
-use crate::agent::advice::{Advice, advice};
-use crate::backend::BackendName;
+use crate::agent::advice::advice;
 use crate::config::Config;
 use crate::policy::Family;
 use crate::service::foreign_nat::ForeignRules;
-use crate::service::stale_rules::shows_ours;
 use crate::service::view;
 
-/// Judges the configuration: quiet when it is good, diagnostics on stderr when it is not. With `host` also says
-/// what on this host would make the policy moot or harmful.
+/// Validates the configuration: prints nothing if it is valid, otherwise every error on stderr. With `host` also prints
+/// problems on this host that would stop the policy from working.
 pub fn run(context: &Context, host: bool) -> u8 {
     match context.load() {
         Err(diagnostics) => refuse(&diagnostics),
@@ -21,12 +19,10 @@ pub fn run(context: &Context, host: bool) -> u8 {
 }
 
 fn judge_host(config: &Config) -> u8 {
-    let backend = Comparison::new(config).map(|comparison| comparison.backend());
-    let mut advice = advice(&config.policy, &view::view(), backend.as_ref().ok().copied());
-    if let Ok(used) = backend {
-        advice.extend(leftovers(config, used));
-    }
-    let mut findings: Vec<String> = backend.err().iter().map(ToString::to_string).collect();
+    let comparison = Comparison::new(config);
+    let mut advice = advice(&config.policy, &view::view(), comparison.as_ref().ok().map(Comparison::backend));
+    advice.extend(comparison.iter().flat_map(Comparison::strays));
+    let mut findings: Vec<String> = comparison.err().iter().map(ToString::to_string).collect();
     findings.extend(advice.iter().map(ToString::to_string));
     let enabled = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
     findings.extend(enabled.flat_map(rules_before_ours));
@@ -34,18 +30,9 @@ fn judge_host(config: &Config) -> u8 {
     if findings.is_empty() { exit::OK } else { exit::FAILED }
 }
 
-/// What the service takes out when it can; what is still there masquerades by rules that nobody sees.
-fn leftovers(config: &Config, used: BackendName) -> Vec<Advice> {
-    let unused = BackendName::ALL.into_iter().filter(|name| *name != used);
-    let held = unused.flat_map(|name| Family::ALL.map(|family| (name, family)));
-    held.filter(|(name, family)| shows_ours(&config.settings, *name, *family).unwrap_or(false))
-        .map(|(name, family)| Advice::Leftover(name, family))
-        .collect()
-}
-
 /// Foreign nat rules that are asked first: what they map, our rules never see.
 fn rules_before_ours(family: Family) -> Vec<String> {
-    match comparison::neighbours(family) {
+    match comparison::foreign_rules(family) {
         Ok(found) => in_the_way(family, &found),
         Err(error) => vec![format!("the {family} nat rules of other programs can't be read: {error}")],
     }

@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How long a running service may take to say which backend it uses.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A kernel that was asked which backend it takes; nothing is written through it.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl<'a> Comparison<'a> {
         self.enforcer.plan(family, self.config)
     }
 
-    /// Rules that act although the configuration wants none there, a line each.
+    /// Rules that act although the configuration wants none there. The service takes them out when it can.
     pub fn strays(&self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();
         strays.map(|(backend, family)| Advice::Leftover(backend, family)).collect()
@@ -59,7 +59,7 @@ impl<'a> Comparison<'a> {
 
 /// The backend of the running service; `None` when none runs, or none that answers us.
 fn running_backend() -> Option<BackendName> {
-    let answer = control::ask(&directories::runtime(), Request::Status, PATIENCE).ok()??;
+    let answer = control::ask(&directories::runtime(), Request::Status, STATUS_TIMEOUT).ok()??;
     let report: agent::Report = serde_json::from_slice(&answer).ok()?;
     Some(report.backend?.name)
 }
@@ -68,7 +68,7 @@ fn running_backend() -> Option<BackendName> {
 ///
 /// # Errors
 /// When the kernel can't be asked.
-pub fn neighbours(family: Family) -> std::io::Result<ForeignRules> {
+pub fn foreign_rules(family: Family) -> std::io::Result<ForeignRules> {
     foreign_nat::read(&mut Nfnetlink::open()?, family)
 }
 
@@ -113,8 +113,8 @@ pub fn reports(config: &Config, families: BTreeSet<Family>) -> BTreeMap<Family, 
 }
 
 fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Report {
-    let (ForeignRules { ours_found: present, before, after }, unseen) = match neighbours(family) {
-        Ok(neighbours) => (neighbours, None),
+    let (ForeignRules { ours_found: present, before, after }, unseen) = match foreign_rules(family) {
+        Ok(found) => (found, None),
         // Nobody is told that nothing is there.
         Err(error) => (
             ForeignRules { ours_found: true, ..ForeignRules::default() },

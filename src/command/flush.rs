@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 /// How long rules that can't be removed because another program is at work are tried again.
-const PATIENCE: Duration = Duration::from_secs(20);
+const RETRY_FOR: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs the command; returns its exit status.
@@ -63,7 +63,7 @@ struct Outcome {
 impl Outcome {
     /// Waits for what is in the way for a moment, as a stop of the service does; no event tells of its end.
     fn clear_patiently(&mut self, settings: &Settings) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + RETRY_FOR;
         self.clear(settings);
         while self.passing && Instant::now() < end {
             std::thread::sleep(PAUSE);

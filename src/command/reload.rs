@@ -7,11 +7,11 @@ use crate::service::{directories, journal};
 use std::time::Duration;
 
 /// Longer than the service takes to put 100,000 ranges into a busy kernel; systemd has a limit of its own.
-const PATIENCE: Duration = Duration::from_secs(120);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context) -> u8 {
-    let answer = match control::ask(&directories::runtime(), Request::Reload, PATIENCE) {
+    let answer = match control::ask(&directories::runtime(), Request::Reload, RELOAD_TIMEOUT) {
         Ok(Some(answer)) => answer,
         Ok(None) => {
             tell("the service is not running");

@@ -8,7 +8,7 @@ use crate::backend::{Backend, BackendName};
 use crate::config::{BackendChoice, Config};
 use crate::policy::Family;
 use crate::ruleset::{HostFacts, Ruleset};
-use crate::service::view;
+use crate::service::{enforcer, view};
 use crate::sys::child::Children;
 
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
@@ -24,7 +24,7 @@ pub fn text(config: &Config, facts: HostFacts) -> String {
     let backend = backend(config.settings.backend);
     Family::ALL
         .into_iter()
-        .filter_map(|family| Ruleset::new(&config.policy, family, config.settings.jump_position, facts))
+        .filter_map(|family| enforcer::desired(config, family, facts))
         .map(|ruleset| format!("# {}, {backend}\n{}", ruleset.family, rules(config, backend, &ruleset)))
         .collect()
 }

@@ -1,4 +1,7 @@
 //! The backend at work: what the agent wants of the kernel is done here, one family at a time.
+//!
+//! [`Enforcer::reconcile`] makes the kernel right, [`Enforcer::check`] sees whether that is still so, and
+//! [`Enforcer::read_events`] is told of commits by others.
 
 use super::foreign_nat::keepers::{self, Ours};
 use super::{stale_rules, view};
@@ -7,7 +10,7 @@ use crate::backend::select::{self, Choice};
 use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
 use crate::config::{Config, Settings};
 use crate::policy::Family;
-use crate::ruleset::Ruleset;
+use crate::ruleset::{HostFacts, Ruleset};
 use crate::sys::child::BoundedChildren;
 use crate::sys::nfnetlink::{RuleEvent, RuleEvents};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -101,7 +104,7 @@ impl Enforcer {
     pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let facts = view::facts();
-        let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, facts);
+        let desired = desired(config, family, facts);
         self.backend(&config.settings)?;
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
@@ -221,7 +224,7 @@ impl Enforcer {
     /// # Errors
     /// What the backend said.
     pub fn plan(&mut self, family: Family, config: &Config) -> Result<Plan, Error> {
-        let desired = Ruleset::new(&config.policy, family, config.settings.jump_position, view::facts());
+        let desired = desired(config, family, view::facts());
         self.backend(&config.settings)?.plan(family, desired.as_ref())
     }
 
@@ -268,7 +271,7 @@ impl Enforcer {
     /// Listens to what others do to the rules, or stops listening.
     ///
     /// # Errors
-    /// Why that is not to be had.
+    /// Why events are unavailable.
     pub fn watch(&mut self, wanted: bool) -> Result<(), String> {
         (self.events, self.lost) = (None, None);
         if wanted {
@@ -283,14 +286,14 @@ impl Enforcer {
         self.events.as_ref().map(AsFd::as_fd)
     }
 
-    /// True when there is a loss to be told by [`Enforcer::moved`], for which nothing polls.
+    /// True when there is a loss to be told by [`Enforcer::read_events`], for which nothing polls.
     pub fn has_lost_events(&self) -> bool {
         self.lost.is_some()
     }
 
-    /// [`Enforcer::moved`] for somebody who has no use for a loss: it is told the next time.
+    /// [`Enforcer::read_events`] for somebody who has no use for a loss: it is told the next time.
     fn heard(&mut self) -> Vec<ChangedBy> {
-        self.moved()
+        self.read_events()
             .unwrap_or_else(|why| {
                 self.lost = Some(why);
                 None
@@ -302,7 +305,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// When the listener is broken; it is gone then.
-    pub fn moved(&mut self) -> Result<Option<Vec<ChangedBy>>, String> {
+    pub fn read_events(&mut self) -> Result<Option<Vec<ChangedBy>>, String> {
         if let Some(why) = self.lost.take() {
             return Err(why);
         }
@@ -316,6 +319,11 @@ impl Enforcer {
             }
         }
     }
+}
+
+/// What one family of the kernel should hold; `None` where that is nothing.
+pub fn desired(config: &Config, family: Family, facts: HostFacts) -> Option<Ruleset> {
+    Ruleset::new(&config.policy, family, config.settings.jump_position, facts)
 }
 
 /// The processor time that this process and the children that it waited for have used.

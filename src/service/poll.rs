@@ -127,7 +127,7 @@ impl Service {
         }
         // A loss is told at once: it keeps the loop awake until then.
         if self.enforcer.has_lost_events() || !self.agent.defers_events(Instant::now()) {
-            match self.enforcer.moved() {
+            match self.enforcer.read_events() {
                 Ok(None) => {}
                 Ok(Some(commits)) => self.dispatch(Event::RulesMoved(commits)),
                 Err(why) => self.dispatch(Event::Watching(Err(why))),

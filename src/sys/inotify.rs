@@ -1,4 +1,4 @@
-//! Notices that something stirred where the configuration lies.
+//! Notices changes in directories and to the directories themselves: those of the configuration, and of sysctls.
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ impl Watcher {
     /// Watches these directories, whether they are there or not.
     ///
     /// # Errors
-    /// When there is no inotify to be had.
+    /// When the kernel gives no inotify instance.
     pub fn new(directories: Vec<PathBuf>) -> io::Result<Self> {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let mut watcher = Watcher { queue, directories, watches: HashMap::new() };
@@ -36,11 +36,11 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// True when something stirred since the last time.
+    /// True when something changed since the last time.
     pub fn take(&mut self) -> bool {
         let mut buffer = [const { MaybeUninit::uninit() }; 4096];
         let mut reader = Reader::new(&self.queue, &mut buffer);
-        let (mut stirred, mut replaced) = (false, false);
+        let (mut changed, mut replaced) = (false, false);
         while let Ok(event) = reader.next() {
             let flags = event.events();
             if flags.contains(ReadFlags::IGNORED) {
@@ -48,7 +48,7 @@ impl Watcher {
                 continue;
             }
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                (stirred, replaced) = (true, true);
+                (changed, replaced) = (true, true);
                 continue;
             }
             let name = event.file_name().map(|name| OsString::from_vec(name.to_bytes().to_vec()));
@@ -58,15 +58,15 @@ impl Watcher {
             match (self.watches.get(&event.wd()), name) {
                 (Some(Names::Only(names)), Some(name)) if !names.contains(&name) => {}
                 (None, _) => {}
-                (Some(Names::Only(_)), _) => (stirred, replaced) = (true, true),
-                (Some(Names::Every), _) => stirred = true,
+                (Some(Names::Only(_)), _) => (changed, replaced) = (true, true),
+                (Some(Names::Every), _) => changed = true,
             }
             replaced |= flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::ISDIR);
         }
         if replaced {
             self.watch_again();
         }
-        stirred
+        changed
     }
 
     /// Adds what is there by now; a directory that is watched already keeps its watch (inotify_add_watch(2)).
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_stirs_nothing() {
+    fn reading_changes_nothing() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("config.yaml"), "x").unwrap();
         let mut watcher = Watcher::new(vec![root.path().to_owned()]).unwrap();

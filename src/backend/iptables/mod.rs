@@ -1,7 +1,13 @@
 //! The iptables backend, for both variants.
 //!
 //! One `iptables-save` observes a family, one `iptables-restore --noflush` changes chain and jump together. What to
-//! send is decided by pure code in [`rules`].
+//! send is decided by pure code in [`rules`]; the programs are in [`tools`], what is asked without one in [`host_state`].
+//!
+//! ```text
+//! Ruleset ─render─▶ Rendered ────────────────┐
+//!                                            ├─plan::compare─▶ Steps ─send─▶ ipset restore, iptables-restore
+//! iptables-save ─parse─▶ ListedTable, sets ──┘                   └─▶ text of Plan
+//! ```
 
 #[cfg(test)]
 mod fake;

@@ -149,9 +149,9 @@ impl<K: Held> Nftables<K> {
             self.known = Known::Read { observation, doubted: Some(doubted.unwrap_or_else(Instant::now)) };
         }
         let end = match failed {
-            true => "what was made before it is removed by the next look",
+            true => "what was made before it is removed at the next check",
             false if left.agrees(observed) => "nothing was changed",
-            false => "the next look goes on from what was made before it",
+            false => "the next check goes on from what was made before it",
         };
         error.message.push_str("; ");
         error.message.push_str(end);

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! Ruleset ─compile─▶ FamilyTable ─target─▶ Table (wanted) ─┐
-//!                                                   ├─plan─▶ Transactions ─batch─▶ kernel
-//! kernel ─observe─▶ Tables (there) ─────────────────┘             └─▶ text of Plan
+//!                                                          ├─plan─▶ Transactions ─batch─▶ kernel
+//! kernel ─observe─▶ Tables (there) ────────────────────────┘             └─▶ text of Plan
 //! ```
 //!
-//! The table has one base chain, which sends each family to a chain of its own, so that a family is planned and
+//! Pure are `rules`, what a table holds, and `wire`, the same as messages; `wire/translate.rs` makes expressions of a rule,
+//! and a rule of expressions. The table has one base chain, which sends each family to a chain of its own, so that a family is planned and
 //! committed alone. What the last reading or our own last commit left is remembered together with the generation of
 //! the rule set: while that stands still nobody else can have moved anything, and a plan costs no reading.
 
@@ -68,7 +69,7 @@ enum Known {
     Read {
         /// It.
         observation: Observation,
-        /// Since when elements have only been counted after somebody else's commit.
+        /// Since when elements have only been counted after another program's commit.
         doubted: Option<Instant>,
     },
     /// What our commit made of it; to be confirmed.
@@ -264,7 +265,7 @@ impl Backend for Nftables {
         if let Known::Read { doubted, .. } | Known::Committed { doubted, .. } = &self.known
             && expired(*doubted)
         {
-            let message = "the elements of a long set were only counted since somebody else committed";
+            let message = "the elements of a long set were only counted since another program committed";
             return Err(Error::new(ErrorKind::Other, message));
         }
         self.fingerprint()

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// How often a reading that another program's commit spoiled is tried again at least, and for how long.
 const ATTEMPTS: usize = 16;
-const PATIENCE: Duration = Duration::from_millis(500);
+const ATTEMPT_FOR: Duration = Duration::from_millis(500);
 /// With more elements than this the sets are not read whole each time that somebody commits.
 const LARGE: usize = 4096;
 /// NFT_MSG_GETFLOWTABLE, Linux 4.16; not in libc.
@@ -57,7 +57,7 @@ impl Observation {
 pub fn observe(netlink: &mut Nfnetlink, mut expected: Option<Expected<'_>>) -> Result<(Observation, bool), Error> {
     let begun = Instant::now();
     let mut attempts = 0;
-    while attempts < ATTEMPTS || begun.elapsed() < PATIENCE {
+    while attempts < ATTEMPTS || begun.elapsed() < ATTEMPT_FOR {
         attempts += 1;
         match read_at_one_generation(netlink, expected) {
             Ok(observation) => return Ok((observation, expected.is_some())),

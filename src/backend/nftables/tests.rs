@@ -41,7 +41,7 @@ fn an_answer_that_is_lost_is_busy_and_the_next_plan_looks() {
     apply(&mut agent, Some(&list(0))).unwrap();
     held.0.borrow_mut().fates.push_back(Fate::Silent);
     let error = apply(&mut agent, Some(&list(9))).unwrap_err();
-    assert!(error.is_transient() && error.message.contains("the next look shows"), "{error}");
+    assert!(error.is_transient() && error.message.contains("the next check shows"), "{error}");
     assert!(plan(&mut agent, Some(&list(9))).is_in_sync());
 }
 

@@ -1,7 +1,7 @@
 //! Who else has nat rules at the postrouting hook, before and after ours. Read only.
 //!
 //! The first mapping that a chain sets wins, and a chain's `accept` or `return` does not stop a later nat chain:
-//! so whoever asks why an address is, or is not, rewritten has to see the neighbours too.
+//! so a question why an address is, or is not, rewritten takes these rules too.
 
 pub mod keepers;
 mod legacy;
@@ -42,7 +42,7 @@ pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<ForeignRules>
         }
     }
     chains.extend(legacy::postrouting(family).map_err(io::Error::other)?);
-    Ok(neighbours(chains))
+    Ok(around_ours(chains))
 }
 
 /// True when the nat table of iptables-nft has a jump of ours, or a chain of this name.
@@ -115,7 +115,7 @@ fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
 }
 
 /// Sorts foreign rules into those before and those after ours. Pure.
-pub fn neighbours(mut chains: Vec<(Chain, Vec<Rule>)>) -> ForeignRules {
+pub fn around_ours(mut chains: Vec<(Chain, Vec<Rule>)>) -> ForeignRules {
     chains.sort_by_key(|(chain, _)| chain.nat_postrouting_priority);
     let priority_of_ours = chains
         .iter()
@@ -187,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn rules_of_our_own_chain_part_the_neighbours() {
-        let found = neighbours(vec![
+    fn rules_of_our_own_chain_part_those_before_and_after_it() {
+        let found = around_ours(vec![
             (
                 chain(2, "nat", "POSTROUTING", 100),
                 vec![
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn equal_priorities_are_said_to_be_unordered() {
-        let found = neighbours(vec![
+        let found = around_ours(vec![
             (chain(1, TABLE, "postrouting", 150), Vec::new()),
             (chain(1, "other", "post", 150), vec![rule("masquerade", None)]),
         ]);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn without_rules_of_ours_everything_is_listed_once() {
-        let found = neighbours(vec![(chain(2, "nat", "POSTROUTING", 100), vec![rule("masquerade", None)])]);
+        let found = around_ours(vec![(chain(2, "nat", "POSTROUTING", 100), vec![rule("masquerade", None)])]);
         assert_eq!((found.ours_found, found.before.len(), found.after.len()), (false, 0, 1));
     }
 }

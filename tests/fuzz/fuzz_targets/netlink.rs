@@ -29,5 +29,5 @@ fuzz_target!(|datagram: &[u8]| {
         let _ = listing::tracking::user(&message);
         let _ = (listing::set::header(&message), listing::set::elements(&message));
     }
-    let _ = foreign_nat::neighbours(chains.into_iter().map(|chain| (chain, rules.clone())).collect());
+    let _ = foreign_nat::around_ours(chains.into_iter().map(|chain| (chain, rules.clone())).collect());
 });

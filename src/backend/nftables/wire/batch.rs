@@ -22,7 +22,6 @@ pub const POSTROUTING: u32 = 4;
 
 /// `enum nft_*_attributes` of linux/netfilter/nf_tables.h, as far as we use them.
 pub mod attribute {
-    #![allow(missing_docs, reason = "the names are the kernel's")]
     pub const TABLE_NAME: u16 = 1;
     pub const TABLE_FLAGS: u16 = 2;
     pub const TABLE_USERDATA: u16 = 6;
@@ -233,7 +232,7 @@ pub fn explain(refusal: &Refusal, transaction: &Transaction, owners: &[usize]) -
     let table = transaction.table;
     if refusal.is_silence() {
         let message =
-            format!("no answer to a change of table inet {table}: {refusal}; the next look shows whether it was made");
+            format!("no answer to a change of table inet {table}: {refusal}; the next check shows whether it was made");
         return Error::new(ErrorKind::Busy, message);
     }
     let owner = refused(refusal, transaction, owners);

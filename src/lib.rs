@@ -38,7 +38,8 @@
 //! | [`backend`] | a ruleset rendered, planned against what the kernel holds, committed | config, policy, ruleset, sys | yes |
 //! | [`agent`] | what to do when something happens, and when to do the next thing | backend, config, policy, ruleset, text | no |
 //! | [`service`] | what carries the agent out: poll loop, enforcer, systemd, journal, control socket, state files | all above | yes |
-//! | [`command`], [`cli`] | one subcommand each, and how it is typed | all above | yes |
+//! | [`cli`] | how each subcommand is typed | config, policy | no |
+//! | [`command`] | one subcommand each | all above | yes |
 //!
 //! The arrows point one way; `tests/pure/layering.rs` holds them there.
 

@@ -91,13 +91,13 @@ const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
 impl<E: Exec> Iptables<E> {
     /// A backend for programs that were probed or are assumed.
     pub fn new(exec: E, tools: Tools, chain: ChainName) -> Self {
-        Iptables::with_kernel(exec, LiveHost::default(), tools, chain)
+        Iptables::with_host_state(exec, LiveHost::default(), tools, chain)
     }
 }
 
 impl<E: Exec, K: HostState> Iptables<E, K> {
-    /// The same on a kernel of the caller's choice.
-    pub fn with_kernel(exec: E, kernel: K, tools: Tools, chain: ChainName) -> Self {
+    /// The same on what the caller takes for the kernel.
+    pub fn with_host_state(exec: E, kernel: K, tools: Tools, chain: ChainName) -> Self {
         Iptables { exec, kernel, tools, chain, last: BTreeMap::new() }
     }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 type FakeBackend = Iptables<FakeHost, FakeHost>;
 
 fn backend(host: &FakeHost, chain: &str) -> FakeBackend {
-    Iptables::with_kernel(host.clone(), host.clone(), Tools::assumed(Variant::Nft), chain.parse().unwrap())
+    Iptables::with_host_state(host.clone(), host.clone(), Tools::assumed(Variant::Nft), chain.parse().unwrap())
 }
 
 fn prefixes(first: u8, count: usize) -> PrefixSet {

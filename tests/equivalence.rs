@@ -68,7 +68,7 @@ impl Sent {
                 Kind::Raw(number) => Protocol::Other(number),
             },
             opens_connection: true,
-            bridged: false,
+            ..Flow::forwarded_to(self.destination)
         }
     }
 
@@ -76,6 +76,8 @@ impl Sent {
     fn expected(&self, policy: &Policy) -> IpAddr {
         match policy.verdict(&self.flow()).0 {
             Verdict::KeepSource => self.source,
+            Verdict::Snat(to) if to.is_one() => to.first(),
+            Verdict::Snat(to) => panic!("no policy of these has several addresses: {to}"),
             Verdict::Masquerade => Uplink::towards(self.destination).masquerade_address(self.destination),
         }
     }

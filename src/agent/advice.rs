@@ -1,7 +1,7 @@
 //! What on this host would make the policy moot or harmful. Pure.
 
 use crate::backend::BackendName;
-use crate::policy::{Family, Policy, Prefix};
+use crate::policy::{Family, Policy, Prefix, Snat};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -113,7 +113,8 @@ pub fn warnings(policy: &Policy, view: &HostView, backend: Option<BackendName>) 
 
 /// The public networks whose visitors an unscoped policy would rewrite.
 fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
-    if !policy.is_unscoped() || view.default_route_interfaces.is_empty() {
+    let translates = policy.snat.value != Snat::Nothing;
+    if !policy.is_unscoped() || !translates || view.default_route_interfaces.is_empty() {
         return Vec::new();
     }
     let harmed = |own: &&InterfaceAddress| {

@@ -397,7 +397,7 @@ fn count(table: &ListedTable<'_>, own: &ChainName) -> Counters {
     for (_, listed) in table.rules().filter(|(chain, _)| own.has_part(chain)) {
         match listed.rule.as_ref().map(|rule| &rule.then) {
             Some(Effect::Return) => counters.kept += listed.packets,
-            Some(Effect::Masquerade { .. }) => counters.masqueraded += listed.packets,
+            Some(Effect::Masquerade { .. } | Effect::Snat { .. }) => counters.masqueraded += listed.packets,
             _ => {}
         }
     }

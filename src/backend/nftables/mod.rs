@@ -278,7 +278,7 @@ impl Backend for Nftables {
             }
             match rule.effect() {
                 Some(Effect::Return) => counters.kept += packets,
-                Some(Effect::Masquerade { .. }) => counters.masqueraded += packets,
+                Some(Effect::Masquerade { .. } | Effect::Snat { .. }) => counters.masqueraded += packets,
                 Some(Effect::Goto(_) | Effect::Jump(_)) | None => {}
             }
         }

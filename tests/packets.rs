@@ -135,8 +135,8 @@ fn a_marked_packet_keeps_its_source_whatever_its_entry_says() {
     on_every_backend(|gateway| {
         gateway.lab.gateway.must(
             "nft",
-            &["add table inet marks; add chain inet marks fwd { type filter hook forward priority 0; }; \
-               add rule inet marks fwd udp dport 1-65535 meta mark set 0x1ff"],
+            &["add table inet marks; add chain inet marks marked { type filter hook forward priority 0; }; \
+               add rule inet marks marked udp dport 1-65535 meta mark set 0x1ff"],
         );
         gateway.apply("exemptMarks: [0x4000, 0x100/0xff00]\nexemptIpsec: true\negress: [{outInterfaces: [wan0], snat: 203.0.113.66}]");
         gateway.check(

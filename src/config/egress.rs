@@ -44,8 +44,9 @@ pub fn judge(entries: &[Placed<EgressKeys>], enables_ipv6: bool, sources: &[Line
         } else if !scope.is_reachable(&[], &classes) {
             "can never match: its own lists leave nothing in its scope".to_owned()
         } else if !scope.is_reachable(&scopes[..number], &classes) {
+            let takes_all = |before: &usize| !scope.is_reachable(&scopes[*before..=*before], &classes);
             let takes = |before: &usize| scopes[*before].takes_from(scope, &classes);
-            let by: Vec<_> = (0..number).filter(takes).collect();
+            let by = (0..number).find(takes_all).map_or_else(|| (0..number).filter(takes).collect(), |one| vec![one]);
             let named = by.iter().take(NAMED).map(|before| name((*before, entries[*before].place)));
             let more = by.len().saturating_sub(NAMED);
             let named: Vec<_> = named.chain((more > 0).then(|| format!("{more} more"))).collect();

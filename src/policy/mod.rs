@@ -14,6 +14,7 @@ mod mark;
 mod ports;
 mod prefix;
 mod snat;
+mod summary;
 mod verdict;
 
 pub use address_range::{AddressRange, AddressRangeError};

@@ -91,15 +91,23 @@ impl ChainName {
 
     /// True for a name that [`Self::of`] gives to a chain.
     pub fn has_part(&self, chain: &str) -> bool {
-        let (front, number) = chain.rsplit_once('-').unwrap_or((chain, ""));
+        self.section(chain).is_some()
+    }
+
+    /// The section whose chain has a name that [`Self::of`] gives.
+    pub fn section(&self, chain: &str) -> Option<Section> {
+        if chain == self.0 {
+            return Some(Section::Top);
+        }
+        let (front, number) = chain.rsplit_once('-')?;
         if let Some(branch) = number.strip_prefix('o') {
-            return branch.parse::<u16>().is_ok_and(|branch| branch > 0 && self.with(&format!("-o{branch}")) == chain);
+            let branch = branch.parse::<u16>().ok().filter(|branch| *branch > 0)?;
+            return (self.with(&format!("-o{branch}")) == chain).then_some(Section::Top);
         }
         let entry = front.rsplit_once("-e").and_then(|(_, entry)| entry.parse().ok());
-        let sections = [Some(Section::Top), entry.map(Section::Egress)];
-        let number = || number.parse::<u8>().ok().map(usize::from);
-        let is_of = |section: Section| number().is_some_and(|number| self.numbered(section, number) == chain);
-        chain == self.0 || sections.into_iter().flatten().any(is_of)
+        let number = usize::from(number.parse::<u8>().ok()?);
+        let mut sections = [Some(Section::Top), entry.map(Section::Egress)].into_iter().flatten();
+        sections.find(|section| self.numbered(*section, number) == chain)
     }
 }
 

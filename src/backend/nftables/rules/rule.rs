@@ -167,9 +167,8 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::Jump(chain) => write!(f, "jump {chain}"),
         Effect::Masquerade { random_fully, ports } => {
             f.write_str("masquerade")?;
-            match ports {
-                Some(range) => write!(f, " to {}", port_words(*range))?,
-                None => {}
+            if let Some(range) = ports {
+                write!(f, " to {}", port_words(*range))?;
             }
             f.write_str(if *random_fully { " fully-random" } else { "" })
         }

@@ -28,7 +28,7 @@ pub struct Chains {
     pub entries: Vec<Entry>,
     /// The chains, those of an entry behind each other.
     pub chains: Vec<LoweredChain>,
-    /// The lists that rules look into.
+    /// The lists that rules look into, in the order of their names.
     pub lists: Vec<CidrList>,
 }
 
@@ -76,6 +76,7 @@ pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
                 .add_to(&mut all.chains);
         }
     }
+    all.lists.sort_by_key(|list| list.id);
     all
 }
 

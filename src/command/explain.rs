@@ -198,7 +198,7 @@ fn explained(address: IpAddr, verdict: Verdict, by: &Provenance, assumptions: Ve
         entry_origin: entry.map(|entry| entry.origin.to_string()),
         snat: snat.map(|snat| snat.value.to_string()),
         snat_origin: snat.map(|snat| snat.origin.to_string()),
-        assumptions: if by.step == Step::FamilyDisabled { Vec::new() } else { assumptions },
+        assumptions: if matches!(by.step, Step::FamilyDisabled | Step::ExemptMark) { Vec::new() } else { assumptions },
         kernel: None,
     }
 }

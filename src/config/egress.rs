@@ -6,7 +6,7 @@ use super::value::Placed;
 use crate::policy::{
     Egress, Family, InterfaceClass, Listed, MAX_ENTRIES, MAX_INTERFACES, Origin, Prefix, PrefixSet, sources_in_scope,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many entries are named that leave nothing to another one.
 const NAMED: usize = 3;
@@ -41,16 +41,14 @@ pub fn judge(entries: &[Placed<EgressKeys>], enables_ipv6: bool, sources: &[Line
             let next = entries.get(number + 1).map(|next| name((number + 1, next.place)));
             let next = next.map_or("the top level".to_owned(), |next| format!("{next} and the top level"));
             format!("has no scope, so {next} would never be asked; set outInterfaces or sourceCIDRs")
-        } else if !scope.is_reachable(&[], &classes) {
-            "can never match: its own lists leave nothing in its scope".to_owned()
-        } else if !scope.is_reachable(&scopes[..number], &classes) {
-            let takes_all = |before: &usize| !scope.is_reachable(&scopes[*before..=*before], &classes);
-            let takes = |before: &usize| scopes[*before].takes_from(scope, &classes);
-            let by = (0..number).find(takes_all).map_or_else(|| (0..number).filter(takes).collect(), |one| vec![one]);
-            let named = by.iter().take(NAMED).map(|before| name((*before, entries[*before].place)));
-            let more = by.len().saturating_sub(NAMED);
+        } else if let Some(takers) = scope.takers(&scopes[..number], &classes) {
+            let named = takers.iter().take(NAMED).map(|before| name((*before, entries[*before].place)));
+            let more = takers.len().saturating_sub(NAMED);
             let named: Vec<_> = named.chain((more > 0).then(|| format!("{more} more"))).collect();
-            format!("can never match: all of its scope is taken by {}", named.join(" and "))
+            match named.as_slice() {
+                [] => "can never match: its own lists leave nothing in its scope".to_owned(),
+                named => format!("can never match: all of its scope is taken by {}", named.join(" and ")),
+            }
         } else {
             continue;
         };
@@ -100,17 +98,26 @@ impl<'k> Scope<'k> {
         !self.is_unset() && class.is_in(self.keys.out_interfaces.iter().map(|pattern| &pattern.value))
     }
 
-    /// True when something is left of it behind the others.
-    fn is_reachable(&self, before: &[Self], classes: &[InterfaceClass<'k>]) -> bool {
-        classes.iter().filter(|class| self.is_in(**class)).any(|class| {
-            let others = before.iter().filter(|other| other.is_in(*class));
-            !others.fold(self.enabled.clone(), |left, other| other.sources.cut_out_of(left)).is_empty()
-        })
-    }
-
-    fn takes_from(&self, other: &Self, classes: &[InterfaceClass<'k>]) -> bool {
-        classes.iter().any(|class| self.is_in(*class) && other.is_in(*class))
-            && self.sources.cut_out_of(other.enabled.clone()) != other.enabled
+    /// Those of the entries before it that leave nothing of it; `None` when something is left.
+    fn takers(&self, before: &[Self], classes: &[InterfaceClass<'k>]) -> Option<BTreeSet<usize>> {
+        let mut takers = BTreeSet::new();
+        for class in classes.iter().copied().filter(|class| self.is_in(*class)) {
+            let mut left = self.enabled.clone();
+            for (number, other) in before.iter().enumerate().filter(|(_, other)| other.is_in(class)) {
+                let rest = other.sources.cut_out_of(left.clone());
+                if rest != left {
+                    takers.insert(number);
+                }
+                left = rest;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            if !left.is_empty() {
+                return None;
+            }
+        }
+        Some(takers)
     }
 }
 

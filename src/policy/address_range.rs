@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// The most addresses that a range can have.
-pub const MAX_ADDRESSES: u128 = 65_536;
+const MAX_ADDRESSES: u128 = 65_536;
 
 /// Addresses of one family from `first` to `last`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,7 @@ pub enum AddressRangeError {
     Families,
     /// From a higher address to a lower one; carries the range that was probably meant.
     Backwards(AddressRange),
-    /// More than [`MAX_ADDRESSES`].
+    /// More than 65,536.
     TooMany(u128),
 }
 

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
-use crate::policy::{InterfacePattern, InterfacePatternError, Protocol};
+use crate::policy::{InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError, Protocol};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 use std::net::{AddrParseError, IpAddr};
 use std::path::PathBuf;
@@ -111,9 +111,18 @@ pub struct ExplainArgs {
     /// The protocol: tcp, udp, sctp, icmp or a number [default: tcp].
     #[arg(long, value_name = "PROTOCOL")]
     pub proto: Option<Protocol>,
+    /// The packet mark behind routing, as 256 or 0x100 [default: 0].
+    #[arg(long, value_name = "MARK", value_parser = mark)]
+    pub mark: Option<u32>,
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A mark, no mask.
+fn mark(text: &str) -> Result<u32, String> {
+    let mark: MaskedMark = text.parse().map_err(|error: MaskedMarkError| error.to_string())?;
+    if text.contains('/') { Err("a packet has one mark; leave out the mask".to_owned()) } else { Ok(mark.value) }
 }
 
 /// An address as it stands in a packet.

@@ -68,7 +68,7 @@ impl Sent {
                 Kind::Raw(number) => Protocol::Other(number),
             },
             opens_connection: true,
-            bridged: false,
+            ..Flow::forwarded_to(self.destination)
         }
     }
 
@@ -76,6 +76,8 @@ impl Sent {
     fn expected(&self, policy: &Policy) -> IpAddr {
         match policy.verdict(&self.flow()).0 {
             Verdict::KeepSource => self.source,
+            Verdict::Snat(to) if to.is_one() => to.first(),
+            Verdict::Snat(to) => panic!("no policy of these has several addresses: {to}"),
             Verdict::Masquerade => Uplink::towards(self.destination).masquerade_address(self.destination),
         }
     }
@@ -123,6 +125,31 @@ fn every_second(number: u16) -> [String; 4] {
 
 const SOURCES: &[&str] = &["192.168.77.2", "192.168.78.2", "203.0.113.77", "fd00:77::2", "fd00:78::2"];
 
+fn any_snat() -> impl Strategy<Value = String> {
+    let words = vec!["masquerade", "none", "203.0.113.66", "['2001:db8:113::66', 198.51.100.66]"];
+    select(words).prop_map(str::to_owned)
+}
+
+/// Entries that leave something to each other: by interface, by source, and by both.
+fn any_egress() -> impl Strategy<Value = String> {
+    let scopes = vec![
+        "outInterfaces: [wan1], sourceCIDRs: [192.168.78.0/24, 'fd00:78::/64']",
+        "sourceCIDRs: [203.0.113.77/32, 192.168.77.2/31]",
+        "outInterfaces: ['!wan1'], excludeSourceCIDRs: [192.168.77.0/24, 'fd00:77::/64']",
+        "outInterfaces: ['wan+']",
+        "excludeSourceCIDRs: [192.168.77.1/32]",
+    ];
+    let entry = (any_snat(), proptest::option::of(any_cidrs(&DESTINATIONS)));
+    (subsequence(scopes, 0..=5), prop::collection::vec(entry, 5)).prop_map(|(scopes, entries)| {
+        let entry = |(scope, (snat, exempt)): (&str, (String, Option<String>))| {
+            let exempt = exempt.map_or(String::new(), |list| format!(", nonMasqueradeCIDRs: {list}"));
+            format!("{{{scope}, snat: {snat}{exempt}}}")
+        };
+        let entries: Vec<_> = scopes.into_iter().zip(entries).map(entry).collect();
+        format!("egress: [{}]", entries.join(", "))
+    })
+}
+
 /// Some keys of a configuration file, each in a line of its own.
 fn any_keys() -> impl Strategy<Value = String> {
     let interfaces = vec!["wan0", "wan1", "wan+", "'!wan0'", "'!wan1'", "absent+"];
@@ -135,10 +162,12 @@ fn any_keys() -> impl Strategy<Value = String> {
         any::<bool>().prop_map(|on| format!("masqLinkLocal: {on}")),
         any::<bool>().prop_map(|on| format!("masqLocalSource: {on}")),
         any::<bool>().prop_map(|on| format!("randomFully: {on}")),
+        any_snat().prop_map(|snat| format!("snat: {snat}")),
+        any_egress(),
     );
     keys.prop_flat_map(|keys| {
-        let all = vec![keys.0, keys.1, keys.2, keys.3, keys.4, keys.5, keys.6, keys.7];
-        subsequence(all, 0..=8).prop_map(|some| some.join("\n"))
+        let all = vec![keys.0, keys.1, keys.2, keys.3, keys.4, keys.5, keys.6, keys.7, keys.8, keys.9];
+        subsequence(all, 0..=10).prop_map(|some| some.join("\n"))
     })
 }
 

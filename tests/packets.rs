@@ -88,6 +88,92 @@ fn a_connection_works_in_both_directions_under_the_source_it_was_given() {
 }
 
 #[test]
+fn the_first_entry_whose_scope_holds_a_flow_decides_and_the_top_level_is_the_last() {
+    on_every_backend(|gateway| {
+        gateway.apply(
+            "nonMasqueradeCIDRs: [10.0.0.0/8, 'fd20::/16']
+masqueradeExceptionCIDRs: [10.20.0.0/24]
+egress:
+- {name: guests, outInterfaces: [wan0], sourceCIDRs: [192.168.78.0/24, 'fd00:78::/64'], snat: [203.0.113.66, '2001:db8:113::66'], randomFully: false}
+- {name: pool, outInterfaces: ['wan+', '!wan1'], sourceCIDRs: [192.168.0.0/16], snat: 203.0.113.40-203.0.113.43, nonMasqueradeCIDRs: []}
+- {name: second, outInterfaces: [wan1], excludeSourceCIDRs: [192.168.78.0/24], snat: 198.51.100.88, toPorts: '2000-2100'}
+- {name: rest, sourceCIDRs: [192.168.78.0/24], snat: none}",
+        );
+        gateway.check(
+            "egress",
+            "lan      192.168.78.2  tcp   203.0.113.200  203.0.113.66
+             lan      192.168.78.2  udp   203.0.113.200  203.0.113.66
+             lan      192.168.78.2  icmp  203.0.113.200  203.0.113.66
+             lan      192.168.78.2  udp   10.21.0.5      same
+             lan      192.168.78.2  udp   10.20.0.5      203.0.113.66
+             lan      fd00:78::2    tcp   2001:db8:5::5  2001:db8:113::66
+             lan      fd00:78::2    udp   fd20::5        same
+             lan      192.168.78.2  tcp   192.0.2.5      same
+             lan      192.168.77.2  tcp   192.0.2.5      198.51.100.88
+             lan      192.168.77.2  udp   172.16.0.5     198.51.100.88
+             lan      192.168.77.2  icmp  192.0.2.5      198.51.100.88
+             lan      fd00:77::2    tcp   2001:db8:2::5  2001:db8:100::1
+             lan      fd00:77::2    tcp   2001:db8:5::5  2001:db8:113::1
+             gateway  192.168.77.1  udp   192.0.2.5      198.51.100.88
+             gateway  203.0.113.1   udp   203.0.113.200  same",
+        );
+        // Which of its addresses it is the kernel says; for one client it is always the same.
+        let seen = |destination: &str| {
+            let probe = Probe::new(Kind::Udp, parse(destination)).from(parse("192.168.77.2"));
+            probe.source_seen(&gateway.lab.lan, &gateway.lab.observer).expect("it arrives")
+        };
+        let first = seen("203.0.113.200");
+        assert!((parse("203.0.113.40")..=parse("203.0.113.43")).contains(&first), "{first}");
+        for destination in ["10.21.0.5", "11.0.0.1", "100.64.0.1", "100.64.0.2", "100.64.0.3"] {
+            assert_eq!(seen(destination), first, "{destination}");
+        }
+    });
+}
+
+#[test]
+fn a_marked_packet_keeps_its_source_whatever_its_entry_says() {
+    on_every_backend(|gateway| {
+        gateway.lab.gateway.must(
+            "nft",
+            &["add table inet marks; add chain inet marks marked { type filter hook forward priority 0; }; \
+               add rule inet marks marked udp dport 1-65535 meta mark set 0x1ff"],
+        );
+        gateway.apply("exemptMarks: [0x4000, 0x100/0xff00]\nexemptIpsec: true\negress: [{outInterfaces: [wan0], snat: 203.0.113.66}]");
+        gateway.check(
+            "exemptMarks",
+            "lan  192.168.77.2  udp  203.0.113.200  same
+             lan  192.168.77.2  tcp  203.0.113.200  203.0.113.66
+             lan  fd00:77::2    udp  2001:db8:5::5  same
+             lan  fd00:77::2    tcp  2001:db8:5::5  2001:db8:113::1",
+        );
+        gateway.apply("exemptMarks: [0x100/0xffff]");
+        gateway.check("another mark", "lan  192.168.77.2  udp  11.0.0.1  203.0.113.1");
+    });
+}
+
+#[test]
+fn the_longest_prefix_decides_at_any_depth() {
+    on_every_backend(|gateway| {
+        gateway.apply(
+            "evaluation: longest-prefix
+nonMasqueradeCIDRs: [10.0.0.0/8, 10.20.0.0/24, 'fd20::/16']
+masqueradeExceptionCIDRs: [10.20.0.0/16, 10.20.0.5/32, 169.254.7.0/24, 'fd20:1::/32']",
+        );
+        gateway.check(
+            "longest-prefix",
+            "lan  192.168.77.2  udp  10.20.0.5      203.0.113.1
+             lan  192.168.77.2  udp  10.20.0.6      same
+             lan  192.168.77.2  udp  10.20.128.5    203.0.113.1
+             lan  192.168.77.2  udp  10.21.0.5      same
+             lan  192.168.77.2  udp  169.254.7.7    203.0.113.1
+             lan  192.168.77.2  udp  169.254.8.7    same
+             lan  fd00:77::2    udp  fd20::5        same
+             lan  fd00:77::2    udp  fd20:1::5      2001:db8:113::1",
+        );
+    });
+}
+
+#[test]
 fn without_enable_ipv6_its_sources_stay_themselves() {
     on_every_backend(|gateway| {
         gateway.apply("");

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -46,6 +46,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -95,6 +102,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -136,6 +150,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -176,6 +197,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -215,6 +243,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -254,6 +289,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -274,6 +316,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l proto -d 'The protocol: tcp, udp, sctp, icmp or a number [default: tcp]' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l mark -d 'The packet mark behind routing, as 256 or 0x100 [default: 0]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
@@ -296,6 +339,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -336,6 +386,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
@@ -376,6 +433,13 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''

@@ -1,7 +1,7 @@
 //! What on this host would make the policy moot or harmful. Pure.
 
 use crate::backend::BackendName;
-use crate::policy::{Family, Policy, Prefix};
+use crate::policy::{AddressRange, Family, Origin, Policy, Prefix, Snat};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -59,6 +59,10 @@ pub enum Advice {
     },
     /// The nat table of iptables-legacy holds rules although another backend keeps ours.
     LegacyNat(Family),
+    /// No address of these is on an interface: replies come back only where they are routed to this host.
+    UnownedAddress(AddressRange, Origin),
+    /// `snat` has addresses of the other family alone.
+    NoAddressOf(Family, Origin),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     Leftover(BackendName, Family),
 }
@@ -82,6 +86,13 @@ impl fmt::Display for Advice {
                 "iptables-legacy has {family} nat rules too: they and ip-masq-agent's rules act in an undefined order, \
                  and no program lists both; move all rules to one variant"
             ),
+            Advice::UnownedAddress(range, origin) => write!(
+                f,
+                "snat {range} ({origin}) is on no interface: replies are lost unless they are routed to this host"
+            ),
+            Advice::NoAddressOf(family, origin) => {
+                write!(f, "snat ({origin}) has no {family} address: {family} sources are masqueraded")
+            }
             Advice::Leftover(backend, family) => {
                 write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
@@ -98,8 +109,28 @@ pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) ->
     if policy.enables(Family::V6) && view.forwarding_ipv6 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V6));
     }
+    advice.extend(addresses(policy, view));
     advice.extend(warnings(policy, view, backend));
     advice
+}
+
+/// What is to be known of the addresses of `snat`. The service does not warn of it: one may come later (VRRP).
+fn addresses(policy: &Policy, view: &HostView) -> Vec<Advice> {
+    let mut found: Vec<Advice> = Vec::new();
+    for snat in policy.sections().map(|section| section.snat) {
+        let Snat::To(addresses) = snat.value else { continue };
+        for family in Family::ALL.into_iter().filter(|family| policy.enables(*family)) {
+            let advice = match addresses.of(family) {
+                Some(range) if view.addresses.iter().any(|own| range.contains(own.address)) => continue,
+                Some(range) => Advice::UnownedAddress(range, snat.origin.clone()),
+                None => Advice::NoAddressOf(family, snat.origin.clone()),
+            };
+            if !found.contains(&advice) {
+                found.push(advice);
+            }
+        }
+    }
+    found
 }
 
 /// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
@@ -113,7 +144,8 @@ pub fn warnings(policy: &Policy, view: &HostView, backend: Option<BackendName>) 
 
 /// The public networks whose visitors an unscoped policy would rewrite.
 fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
-    if !policy.is_unscoped() || view.default_route_interfaces.is_empty() {
+    let translates = policy.snat.value != Snat::Nothing;
+    if !policy.is_unscoped() || !translates || view.default_route_interfaces.is_empty() {
         return Vec::new();
     }
     let harmed = |own: &&InterfaceAddress| {
@@ -150,7 +182,7 @@ fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Origin, PRIVATE_RANGES, PrefixSet};
+    use crate::policy::{Listed, PRIVATE_RANGES, PrefixSet, SnatAddresses};
 
     fn view(addresses: &[(&str, &str)]) -> HostView {
         let addresses = addresses
@@ -189,6 +221,25 @@ mod tests {
         assert_eq!(advice(&policy(), &view, None), []);
         let enabled = Policy { enable_ipv6: true, ..policy() };
         assert_eq!(advice(&enabled, &view, None).len(), 2);
+    }
+
+    #[test]
+    fn an_address_on_no_interface_is_named_and_a_family_without_one() {
+        let range = |text: &str| text.parse::<AddressRange>().unwrap();
+        let to = |v4: &str| Snat::To(SnatAddresses { v4: Some(range(v4)), v6: None });
+        let snat = |v4| Listed { value: to(v4), origin: Origin::Flag("snat") };
+        let view = view(&[("wan0", "198.51.100.2/24")]);
+        let found = |policy: &Policy| advice(policy, &view, None);
+        let owned = Policy { snat: snat("198.51.100.1-198.51.100.9"), ..policy() };
+        assert_eq!(found(&owned), []);
+        let unowned = Policy { snat: snat("198.51.100.9"), enable_ipv6: true, ..policy() };
+        assert_eq!(
+            found(&unowned).iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "snat 198.51.100.9 (flag --snat) is on no interface: replies are lost unless they are routed to this host",
+                "snat (flag --snat) has no IPv6 address: IPv6 sources are masqueraded"
+            ]
+        );
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub struct Report {
     pub version: String,
     /// What is enforced.
     pub configuration: Configuration,
+    /// What the policy is, in a line.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// The entries of `egress`, in their order.
+    #[serde(default)]
+    pub egress: Vec<EgressReport>,
     /// Which backend, once one is chosen.
     pub backend: Option<Backend>,
     /// When a configuration was last put into the kernel.
@@ -129,6 +135,15 @@ pub struct Backend {
     pub reason: String,
 }
 
+/// An entry of `egress`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressReport {
+    /// Its name, or its number.
+    pub name: String,
+    /// What sources become, as `snat` says it.
+    pub snat: String,
+}
+
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
@@ -160,6 +175,9 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.summary)?;
         writeln!(f, "{:>14}: {} (pid {}, version {})", "state", self.state, self.pid, self.version)?;
         writeln!(f, "{:>14}: {}", "configuration", self.configuration)?;
+        if let Some(policy) = &self.policy {
+            writeln!(f, "{:>14}: {policy}", "policy")?;
+        }
         if let Some(backend) = &self.backend {
             writeln!(f, "{:>14}: {} ({})", "backend", backend.name, backend.reason)?;
         }
@@ -170,6 +188,14 @@ impl fmt::Display for Report {
         }
         for family in &self.families {
             writeln!(f, "{:>14}: {family}", family.family.to_string())?;
+        }
+        for (number, entry) in (1..).zip(&self.egress) {
+            let flows = |family: &FamilyReport| {
+                let counters = family.counters.as_ref()?;
+                Some(format!("; {} new flows: {}", family.family, counters.egress.get(&number).unwrap_or(&0)))
+            };
+            let flows: String = self.families.iter().filter_map(flows).collect();
+            writeln!(f, "{:>14}: {}: {}{flows}", "egress", entry.name, entry.snat)?;
         }
         if let Some(at_stop) = &self.at_stop {
             writeln!(f, "{:>14}: {at_stop}", "at stop")?;
@@ -209,7 +235,7 @@ impl fmt::Display for FamilyReport {
             (true, true) => "in the kernel at the last check; next check within 1 s",
             (false, _) => "not in sync with the configuration",
         })?;
-        match self.counters {
+        match &self.counters {
             Some(counters) => {
                 write!(f, "; new flows: {} kept their source, {} masqueraded", counters.kept, counters.masqueraded)
             }

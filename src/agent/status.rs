@@ -3,11 +3,12 @@
 use super::configuration::not_used;
 use super::question::Loaded;
 use super::reconcile::milliseconds;
-use super::report::{Backend, Configuration, EventRecord, FamilyReport, Origin, Report, State, one_line};
+use super::report::{Backend, Configuration, EgressReport, EventRecord, FamilyReport, Origin, Report, State, one_line};
 use super::state::{FamilyState, Phase, Refusal, Reported};
 use super::{Action, Agent, AtStop, Entry, Notification};
 use crate::backend::Error;
 use crate::config::{OnStop, SourceText};
+use crate::policy::Policy;
 use std::time::{Duration, Instant};
 
 impl Agent {
@@ -114,7 +115,10 @@ impl Agent {
             held: state.failure.is_empty() && deferred,
             counters: None,
         };
+        let policy = active.map(|active| &active.config.policy);
         Report {
+            policy: policy.map(Policy::summary),
+            egress: policy.into_iter().flat_map(egress).collect(),
             summary: one_line(&self.summary()),
             state: self.state(),
             pid: 0,
@@ -147,4 +151,11 @@ impl Agent {
             .chain(unsaved.iter().map(said))
             .collect()
     }
+}
+
+fn egress(policy: &Policy) -> impl Iterator<Item = EgressReport> {
+    policy
+        .egress
+        .iter()
+        .map(|entry| EgressReport { name: entry.name.clone(), snat: policy.section(entry).snat.value.to_string() })
 }

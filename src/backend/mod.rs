@@ -18,7 +18,8 @@ pub use fingerprint::Fingerprint;
 pub use name::BackendName;
 
 use crate::policy::Family;
-use crate::ruleset::Ruleset;
+use crate::ruleset::{Effect, Ruleset, Section};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::LazyLock;
@@ -98,12 +99,29 @@ impl Plan {
 }
 
 /// New flows counted by our rules since they were written (nat counters count flows, not packets).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Flows that kept their source.
     pub kept: u64,
-    /// Flows that were masqueraded.
+    /// Flows that were masqueraded, or got an address of `snat`.
     pub masqueraded: u64,
+    /// How many of both are of an entry of `egress`, by its number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub egress: BTreeMap<u8, u64>,
+}
+
+impl Counters {
+    /// Adds what a rule counted: a flow where its verdict was given, nothing where a rule only leads on.
+    fn add<Chain>(&mut self, section: Section, then: &Effect<Chain>, packets: u64) {
+        match then {
+            Effect::Return => self.kept += packets,
+            Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
+            Effect::Goto(_) | Effect::Jump(_) => return,
+        }
+        if let Section::Egress(number) = section {
+            *self.egress.entry(number).or_default() += packets;
+        }
+    }
 }
 
 /// What taking everything of ours out of one family of a backend came to.

@@ -26,12 +26,22 @@ pub struct Answer {
     pub matched: Option<String>,
     /// Where it was written: `file:line`, `flag --name` or `built-in default`.
     pub origin: Option<String>,
+    /// The entry of `egress` whose scope holds the flow, by its name.
+    pub entry: Option<String>,
+    /// Where the entry was written.
+    pub entry_origin: Option<String>,
+    /// What the source becomes, as `snat` says it.
+    pub snat: Option<String>,
+    /// Where that was written.
+    pub snat_origin: Option<String>,
     /// What was taken for granted because it was not said.
     pub assumptions: Vec<&'static str>,
     /// What the kernel says, when we may ask it.
     pub kernel: Option<comparison::Report>,
 }
 
+/// [`crate::policy::Origin::Default`] in words.
+const BUILT_IN: &str = "built-in default";
 /// RFC 3828.
 const UDP_LITE: Protocol = Protocol::Other(136);
 /// What is invalid to connection tracking passes no nat rule. Of every protocol that can be, of this one it is the rule
@@ -116,13 +126,17 @@ pub fn answer(policy: &Policy, own: &Own, question: &ExplainArgs, address: IpAdd
             reason: "an address of this host: such packets never leave it".to_owned(),
             matched: None,
             origin: None,
+            entry: None,
+            entry_origin: None,
+            snat: None,
+            snat_origin: None,
             assumptions: Vec::new(),
             kernel: None,
         };
     }
     let (verdict, provenance) = policy.verdict(&flow(own, question, address));
     let mut assumptions = assumptions(policy, own, question);
-    if verdict == Verdict::Masquerade && question.proto == Some(UDP_LITE) {
+    if verdict != Verdict::KeepSource && question.proto == Some(UDP_LITE) {
         assumptions.push(VALID_UDP_LITE);
     }
     explained(address, verdict, &provenance, assumptions)
@@ -136,21 +150,30 @@ fn flow(own: &Own, question: &ExplainArgs, destination: IpAddr) -> Flow {
         source_on_out_interface: question.from.is_some_and(on_out),
         out_interface: question.out.clone(),
         protocol: question.proto.unwrap_or(Protocol::Tcp),
+        mark: question.mark.unwrap_or_default(),
         ..Flow::forwarded_to(destination)
     }
 }
 
 fn assumptions(policy: &Policy, own: &Own, question: &ExplainArgs) -> Vec<&'static str> {
     let mut assumptions = Vec::new();
+    let scopes = || policy.sections();
     if question.from.is_none() {
-        assumptions.push(if policy.sources.is_empty() && policy.excluded_sources.is_empty() {
+        let any_source = scopes().all(|scope| scope.sources.is_empty() && scope.excluded_sources.is_empty());
+        assumptions.push(if any_source {
             "a forwarded flow; name its source with --from"
         } else {
             "a forwarded flow from a source in scope; name it with --from"
         });
     }
-    if question.out.is_none() && !policy.out_interfaces.is_empty() {
+    if question.out.is_none() && scopes().any(|scope| !scope.out_interfaces.is_empty()) {
         assumptions.push("an outgoing interface in scope; name it with --out");
+    }
+    if question.mark.is_none() && !policy.exempt_marks.is_empty() {
+        assumptions.push("a packet without a mark; name it with --mark");
+    }
+    if policy.exempt_ipsec.value {
+        assumptions.push("that no IPsec policy will encrypt it");
     }
     let from_here = question.from.is_some_and(|from| own.is_local(from));
     if question.out.is_none() && from_here && !policy.masq_local_source {
@@ -162,14 +185,20 @@ fn assumptions(policy: &Policy, own: &Own, question: &ExplainArgs) -> Vec<&'stat
 fn explained(address: IpAddr, verdict: Verdict, by: &Provenance, assumptions: Vec<&'static str>) -> Answer {
     let prefix = by.prefix.map(|prefix| prefix.to_string());
     let interface = by.interface.as_ref().map(ToString::to_string);
+    let mark = by.mark.map(|mark| mark.to_string());
+    let (entry, snat) = (by.entry.as_ref(), by.snat.as_ref());
     Answer {
         address,
         verdict: Some(verdict.to_string()),
         step: Some(by.step.name()),
         reason: by.step.reason().to_owned(),
-        matched: prefix.or(interface),
+        matched: prefix.or(interface).or(mark),
         origin: by.origin.as_ref().map(ToString::to_string),
-        assumptions: if by.step == Step::FamilyDisabled { Vec::new() } else { assumptions },
+        entry: entry.map(|entry| entry.value.clone()),
+        entry_origin: entry.map(|entry| entry.origin.to_string()),
+        snat: snat.map(|snat| snat.value.to_string()),
+        snat_origin: snat.map(|snat| snat.origin.to_string()),
+        assumptions: if matches!(by.step, Step::FamilyDisabled | Step::ExemptMark) { Vec::new() } else { assumptions },
         kernel: None,
     }
 }
@@ -196,6 +225,14 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
         (Some(matched), Some(origin)) => row("by", &format!("{matched}, {origin}"))?,
         (None, Some(origin)) => row("by", origin)?,
         _ => {}
+    }
+    if let (Some(entry), Some(origin)) = (&answer.entry, &answer.entry_origin) {
+        row("entry", &format!("{entry}, {origin}"))?;
+    }
+    if let (Some(snat), Some(origin)) =
+        (&answer.snat, answer.snat_origin.as_deref().filter(|origin| *origin != BUILT_IN))
+    {
+        row("snat", &format!("{snat}, {origin}"))?;
     }
     answer.assumptions.iter().try_for_each(|assumption| row("assuming", assumption))?;
     if let Some(report) = &answer.kernel {
@@ -228,6 +265,7 @@ mod tests {
             from: from.map(|from| from.parse().unwrap()),
             out: out.map(str::to_owned),
             proto: Some(protocol),
+            mark: None,
             json: false,
         };
         answer(&policy, &own(), &question, address.parse().unwrap())
@@ -241,6 +279,35 @@ mod tests {
             "10.1.2.3: keep source\n  because  the destination is in nonMasqueradeCIDRs [exempt]\n  \
              by       10.0.0.0/8, built-in default\n  assuming a forwarded flow; name its source with --from\n"
         );
+    }
+
+    #[test]
+    fn the_answer_names_entry_and_source_with_their_places() {
+        let text = "exemptMarks: [0x100/0xff00]\negress:\n- name: guests\n  sourceCIDRs: [192.168.60.0/24]\n  snat: 203.0.113.9\n";
+        let source = crate::config::SourceText { path: std::path::Path::new("f.yaml").into(), text: text.to_owned() };
+        let policy = crate::config::parse(&[source], &crate::config::Flags::default()).unwrap().policy;
+        let asked = |mark: Option<u32>| {
+            let question = ExplainArgs {
+                addresses: Vec::new(),
+                from: "192.168.60.7".parse().ok(),
+                out: Some("wan0".to_owned()),
+                proto: None,
+                mark,
+                json: false,
+            };
+            print(&[answer(&policy, &Own::default(), &question, "198.51.100.7".parse().unwrap())], false).unwrap()
+        };
+        assert_eq!(
+            asked(Some(0)),
+            "198.51.100.7: snat to 203.0.113.9\n  because  no exemption applies [otherwise]\n  \
+             entry    guests, f.yaml:3\n  snat     203.0.113.9, f.yaml:5\n"
+        );
+        assert_eq!(
+            asked(Some(0x1ff)),
+            "198.51.100.7: keep source\n  because  the packet mark is in exemptMarks [exempt-mark]\n  \
+             by       0x100/0xff00, f.yaml:1\n"
+        );
+        assert!(asked(None).contains("  assuming a packet without a mark; name it with --mark\n"));
     }
 
     #[test]

@@ -244,11 +244,19 @@ impl Problems {
             return;
         }
         let message = match place {
+            // The name of a flag is that of its key; the path to what is inside of its value is more.
+            Place::Flag(_, name) if subject.contains('[') => format!("--{name}: {}: {message}", short(subject)),
             Place::Flag(_, name) => format!("--{name}: {message}"),
             Place::File { .. } | Place::Default if subject.is_empty() => message.to_string(),
             Place::File { .. } | Place::Default => format!("{}: {message}", short(subject)),
         };
         self.found.push((place, visible(&bounded(message))));
+    }
+
+    /// True when something was noted about what is inside of a list of maps.
+    pub fn concern_entries_of(&self, key: &str) -> bool {
+        let begin = format!("{key}[");
+        self.found.iter().any(|(_, message)| message.contains(&begin))
     }
 
     /// Shows no line of a text, whatever is wrong in it.

@@ -2,12 +2,14 @@
 
 use super::diagnostic::{Lines, Place, Problems};
 use super::document::{self, Value};
+use super::egress::{self, Lists, listed, listed_one, prefixes};
 use super::foreign;
-use super::keys::{KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
+use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry};
 use super::value::{Placed, Reader, Source};
 use super::{Config, Flags};
-use crate::policy::{Family, Listed, Policy, Prefix, PrefixSet, RESERVED_RANGES};
+use crate::policy::{Evaluation, Family, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 const ENABLE_IPV6: &str = "enableIPv6";
@@ -72,49 +74,101 @@ impl Draft {
     }
 
     /// Judges what only all files and flags together can tell.
-    pub fn judge_whole(&self, problems: &mut Problems) {
+    pub fn judge_whole(&self, sources: &[Lines<'_>], problems: &mut Problems) {
         if let (Some(Some(limit)), Some(exempt)) = (self.policy.cidr_limit, &self.policy.non_masquerade_cidrs)
             && exempt.len() as u64 > limit.value
         {
             let message = format!("{EXEMPT} has {} CIDRs, more than the limit of {}", exempt.len(), limit.value);
             problems.report(limit.place, "cidrLimit", message);
         }
-        // Where the switch itself was refused, the lists are not to blame.
+        // Where the switch itself was refused, what needs it is not to blame.
         let refused = Key::named(ENABLE_IPV6).is_some_and(|key| self.refused.contains(&key));
-        if self.policy.enable_ipv6 != Some(true) && !refused {
-            for (key, list) in self.prefix_lists() {
-                report_ipv6(key, list, problems);
+        let enables_ipv6 = self.policy.enable_ipv6 == Some(true) || refused;
+        if !enables_ipv6 {
+            self.report_ipv6(problems);
+        }
+        egress::judge(self.entries(), enables_ipv6, sources, problems);
+        if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
+            self.judge_both(sources, problems);
+        }
+    }
+
+    fn entries(&self) -> &[Placed<EgressKeys>] {
+        self.policy.egress.as_deref().unwrap_or_default()
+    }
+
+    /// Reports what is in both lists, of the top level and of entries that have one of their own.
+    fn judge_both(&self, sources: &[Lines<'_>], problems: &mut Problems) {
+        let exempt = self.exempt();
+        let exceptions = self.policy.masquerade_exception_cidrs.as_deref().unwrap_or_default();
+        egress::judge_both(Lists { exceptions, exempt: &exempt }, "", sources, problems);
+        for (number, entry) in self.entries().iter().enumerate() {
+            let keys = &entry.value;
+            let own = (keys.masquerade_exception_cidrs.as_deref(), keys.non_masquerade_cidrs.as_deref());
+            if own != (None, None) {
+                let lists = Lists { exceptions: own.0.unwrap_or(exceptions), exempt: own.1.unwrap_or(&exempt) };
+                egress::judge_both(lists, &format!("{}.", egress::label(number)), sources, problems);
             }
         }
     }
 
-    fn prefix_lists(&self) -> [(&'static str, &Option<Vec<Placed<Prefix>>>); 4] {
-        [
-            (EXEMPT, &self.policy.non_masquerade_cidrs),
-            ("masqueradeExceptionCIDRs", &self.policy.masquerade_exception_cidrs),
-            ("sourceCIDRs", &self.policy.source_cidrs),
-            ("excludeSourceCIDRs", &self.policy.exclude_source_cidrs),
-        ]
+    /// `nonMasqueradeCIDRs`, or what stands for it.
+    fn exempt(&self) -> Cow<'_, [Placed<Prefix>]> {
+        let ranges = |ranges: &[Prefix]| {
+            let placed = |value: &Prefix| Placed { value: *value, place: Place::Default };
+            Cow::Owned(ranges.iter().map(placed).collect())
+        };
+        match &self.policy.non_masquerade_cidrs {
+            Some(list) => Cow::Borrowed(list),
+            None if self.policy.nomasq_all_reserved_ranges == Some(true) => ranges(&RESERVED_RANGES),
+            None => ranges(&PRIVATE_RANGES),
+        }
+    }
+
+    fn report_ipv6(&self, problems: &mut Problems) {
+        let PolicyDraft {
+            non_masquerade_cidrs, masquerade_exception_cidrs, source_cidrs, exclude_source_cidrs, ..
+        } = &self.policy;
+        let lists = [
+            (EXEMPT, non_masquerade_cidrs),
+            ("masqueradeExceptionCIDRs", masquerade_exception_cidrs),
+            ("sourceCIDRs", source_cidrs),
+            ("excludeSourceCIDRs", exclude_source_cidrs),
+        ];
+        for (key, list) in lists {
+            report_ipv6(key, list.as_deref().unwrap_or_default(), problems);
+        }
+        report_ipv6_snat("snat", self.policy.snat.flatten(), problems);
+        for (number, Placed { value: keys, .. }) in self.entries().iter().enumerate() {
+            let lists = [
+                (EXEMPT, keys.non_masquerade_cidrs.as_deref().unwrap_or_default()),
+                ("masqueradeExceptionCIDRs", keys.masquerade_exception_cidrs.as_deref().unwrap_or_default()),
+                ("sourceCIDRs", &keys.source_cidrs),
+                ("excludeSourceCIDRs", &keys.exclude_source_cidrs),
+            ];
+            for (key, list) in lists {
+                report_ipv6(&format!("{}.{key}", egress::label(number)), list, problems);
+            }
+            report_ipv6_snat(&format!("{}.snat", egress::label(number)), keys.snat, problems);
+        }
     }
 
     /// The configuration, with the defaults where nothing was said.
     pub fn into_config(mut self, sources: &[Lines<'_>]) -> Config {
-        if self.policy.nomasq_all_reserved_ranges == Some(true) {
-            let placed = |value| Placed { value, place: Place::Default };
-            self.policy.non_masquerade_cidrs.get_or_insert_with(|| RESERVED_RANGES.map(placed).into());
+        if self.policy.non_masquerade_cidrs.is_none() {
+            self.policy.non_masquerade_cidrs = Some(self.exempt().into_owned());
         }
         Config { policy: policy(self.policy.finish(), sources), settings: self.settings.finish() }
     }
 }
 
 fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
-    let prefixes = |list| PrefixSet::new(listed(list, sources));
     Policy {
         out_interfaces: listed(keys.out_interfaces, sources),
-        sources: prefixes(keys.source_cidrs),
-        excluded_sources: prefixes(keys.exclude_source_cidrs),
-        exceptions: prefixes(keys.masquerade_exception_cidrs),
-        exempt: prefixes(keys.non_masquerade_cidrs),
+        sources: prefixes(keys.source_cidrs, sources),
+        excluded_sources: prefixes(keys.exclude_source_cidrs, sources),
+        exceptions: prefixes(keys.masquerade_exception_cidrs, sources),
+        exempt: prefixes(keys.non_masquerade_cidrs, sources),
         masq_link_local: keys.masq_link_local,
         masq_link_local_ipv6: keys.masq_link_local_ipv6,
         masq_multicast: keys.masq_multicast,
@@ -122,17 +176,17 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
         enable_ipv6: keys.enable_ipv6,
         random_fully: keys.random_fully,
         to_ports: keys.to_ports,
+        snat: keys.snat.map(|snat| listed_one(snat, sources)).unwrap_or_default(),
+        exempt_marks: listed(keys.exempt_marks, sources),
+        exempt_ipsec: keys.exempt_ipsec.map(|switch| listed_one(switch, sources)).unwrap_or_default(),
+        evaluation: keys.evaluation,
+        egress: egress::entries(keys.egress, sources),
     }
 }
 
-fn listed<T>(list: Vec<Placed<T>>, sources: &[Lines<'_>]) -> Vec<Listed<T>> {
-    list.into_iter().map(|item| Listed { value: item.value, origin: item.place.origin(sources) }).collect()
-}
-
 /// One line for all IPv6 CIDRs of a list: one key mends them all.
-fn report_ipv6(key: &str, list: &Option<Vec<Placed<Prefix>>>, problems: &mut Problems) {
-    let is_v6 = |item: &&Placed<Prefix>| item.value.family() == Family::V6;
-    let mut items = list.iter().flatten().filter(is_v6);
+fn report_ipv6(key: &str, list: &[Placed<Prefix>], problems: &mut Problems) {
+    let mut items = list.iter().filter(|item| item.value.family() == Family::V6);
     let Some(first) = items.next() else { return };
     let more = match items.count() {
         0 => String::new(),
@@ -140,4 +194,13 @@ fn report_ipv6(key: &str, list: &Option<Vec<Placed<Prefix>>>, problems: &mut Pro
     };
     let message = format!("'{}'{more} is IPv6, which is not enabled; set {ENABLE_IPV6}: true", first.value);
     problems.report(first.place, key, message);
+}
+
+fn report_ipv6_snat(key: &str, snat: Option<Placed<Snat>>, problems: &mut Problems) {
+    if let Some(Placed { value: Snat::To(addresses), place }) = snat
+        && let Some(range) = addresses.v6
+    {
+        let message = format!("'{range}' is IPv6, which is not enabled; set {ENABLE_IPV6}: true");
+        problems.report(place, key, message);
+    }
 }

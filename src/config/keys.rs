@@ -6,11 +6,35 @@
 use super::record::{Field, Record, record};
 use super::settings::{BackendChoice, OnStop, RuleWatch, TableOwner};
 use super::value::{Kind, Placed};
-use crate::policy::{InterfacePattern, PortRanges, Prefix};
+use crate::policy::{Evaluation, InterfacePattern, MaskedMark, PortRanges, Prefix, Snat};
 use crate::ruleset::{ChainName, JumpPosition};
 use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
+
+record! {
+    /// What an entry of `egress` says. What it leaves unset is the top level's.
+    EgressKeys, EgressDraft {
+        name: Option<Placed<String>>, "name",
+            "What explain and status call the entry";
+        out_interfaces: Vec<Placed<InterfacePattern>>, "outInterfaces" = "[]",
+            "The entry is for what leaves through these interfaces";
+        source_cidrs: Vec<Placed<Prefix>>, "sourceCIDRs" = "[]",
+            "The entry is for what comes from these sources";
+        exclude_source_cidrs: Vec<Placed<Prefix>>, "excludeSourceCIDRs" = "[]",
+            "The entry is not for what comes from these sources";
+        snat: Option<Placed<Snat>>, "snat",
+            "What sources become";
+        non_masquerade_cidrs: Option<Vec<Placed<Prefix>>>, "nonMasqueradeCIDRs",
+            "Destinations that see the original source address";
+        masquerade_exception_cidrs: Option<Vec<Placed<Prefix>>>, "masqueradeExceptionCIDRs",
+            "Destinations that are translated although another range exempts them";
+        to_ports: Option<PortRanges>, "toPorts",
+            "Source ports to use for TCP, UDP and SCTP";
+        random_fully: Option<bool>, "randomFully",
+            "Let the kernel choose source ports at random";
+    }
+}
 
 record! {
     /// What the keys say about the policy.
@@ -42,6 +66,16 @@ record! {
             "Let the kernel choose source ports at random";
         to_ports: Option<PortRanges>, "toPorts",
             "Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order";
+        snat: Option<Placed<Snat>>, "snat" = "masquerade",
+            "What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family";
+        egress: Vec<Placed<EgressKeys>>, "egress" = "[]",
+            "Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides";
+        exempt_marks: Vec<Placed<MaskedMark>>, "exemptMarks" = "[]",
+            "Packets with these marks, as 0x100/0xff00, keep their source";
+        exempt_ipsec: Option<Placed<bool>>, "exemptIpsec" = "false",
+            "What an IPsec policy will encrypt keeps its source";
+        evaluation: Evaluation, "evaluation" = "ordered",
+            "Exceptions before exemptions, or the longest prefix of both";
         cidr_limit: Option<Placed<u64>>, "cidrLimit",
             "Maximum number of nonMasqueradeCIDRs; more are an error";
     }

@@ -9,6 +9,7 @@ mod diagnostic;
 mod document;
 mod draft;
 mod duration;
+mod egress;
 mod files;
 mod foreign;
 mod keys;
@@ -81,7 +82,7 @@ pub fn parse(sources: &[SourceText], flags: &Flags) -> Result<Config, Diagnostic
         draft.add_file(source as u32, lines, &mut problems);
     }
     draft.add_flags(flags, &mut problems);
-    draft.judge_whole(&mut problems);
+    draft.judge_whole(&lines, &mut problems);
     match problems.finish(&lines) {
         Some(diagnostics) => Err(diagnostics),
         None => Ok(draft.into_config(&lines)),

@@ -1,5 +1,6 @@
 //! Values of keys that are one of a few words.
 
+use crate::policy::Evaluation;
 use crate::ruleset::JumpPosition;
 
 /// A value that is written as one of a few words.
@@ -21,6 +22,11 @@ impl Choice for BackendChoice {
         ("iptables-nft", BackendChoice::IptablesNft),
         ("iptables-legacy", BackendChoice::IptablesLegacy),
     ];
+}
+
+impl Choice for Evaluation {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("ordered", Evaluation::Ordered), ("longest-prefix", Evaluation::LongestPrefix)];
 }
 
 impl Choice for JumpPosition {

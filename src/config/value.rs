@@ -6,7 +6,10 @@ use super::document::{self, Node, SyntaxError, Value as Found};
 use super::duration::{DurationError, parse_go_duration};
 use super::nearest::nearest;
 use super::settings::{BackendChoice, Choice, OnStop, RuleWatch, TableOwner};
-use crate::policy::{InterfacePattern, InterfacePatternError, PortRanges, PortRangesError, Prefix, PrefixError};
+use crate::policy::{
+    AddressRange, AddressRangeError, Evaluation, InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError,
+    PortRanges, PortRangesError, Prefix, PrefixError, Snat, SnatAddresses,
+};
 use crate::ruleset::{ChainName, JumpPosition};
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -226,6 +229,84 @@ impl<'p> Reader<'p> {
         }
     }
 
+    /// What sources become: a word, or addresses of one family or both.
+    pub fn snat(&mut self, node: &Node) -> Option<Snat> {
+        let expected = "masquerade, none, an address or a range FIRST-LAST";
+        match &node.value {
+            Found::Text(text) => match &**text {
+                "masquerade" => Some(Snat::Masquerade),
+                "none" => Some(Snat::Nothing),
+                "route-source" => self.wrong(node, "'route-source' is not supported yet; name the address"),
+                _ => self.address_ranges(std::slice::from_ref(node), expected),
+            },
+            Found::List(items) if !items.is_empty() => self.address_ranges(items, "an address or a range FIRST-LAST"),
+            Found::List(_) => self.wrong(node, format!("expected {expected}, found an empty list")),
+            Found::Null => self.expected(node, expected, "; write none to keep sources"),
+            _ => self.expected(node, expected, ""),
+        }
+    }
+
+    /// All of them are read, whatever is wrong with one.
+    fn address_ranges(&mut self, items: &[Node], expected: &str) -> Option<Snat> {
+        let (mut addresses, mut all_read) = (SnatAddresses::default(), true);
+        for node in items {
+            let range = self.address_range(node, expected);
+            all_read &= range.is_some_and(|range| {
+                addresses.add(range) || {
+                    let family = range.family();
+                    self.report(
+                        node.offset,
+                        format!("'{range}' is the second one of {family}; there can be one of each"),
+                    );
+                    false
+                }
+            });
+        }
+        all_read.then_some(Snat::To(addresses))
+    }
+
+    fn address_range(&mut self, node: &Node, expected: &str) -> Option<AddressRange> {
+        let text = self.text(node, expected)?;
+        match text.parse() {
+            Ok(range) => Some(range),
+            Err(AddressRangeError::Address(_)) if !text.contains(['.', ':', '-', '/']) => {
+                let hint = nearest(text, ["masquerade", "none"]).map(|word| format!("; did you mean {word}?"));
+                self.expected(node, expected, &hint.unwrap_or_default())
+            }
+            Err(error) => self.wrong(node, refusal(text, &error, &address_range_hint(&error))),
+        }
+    }
+
+    /// A packet mark.
+    pub fn mark(&mut self, node: &Node) -> Option<MaskedMark> {
+        let expected = "a packet mark such as 0x100/0xff00";
+        let text = match &node.value {
+            Found::Text(text) | Found::Number(text) => text,
+            Found::Null => return self.expected(node, expected, "; remove the empty item"),
+            _ => return self.expected(node, expected, ""),
+        };
+        let hint = |error: &MaskedMarkError| match error {
+            MaskedMarkError::Outside(meant) => format!("; did you mean {meant}?"),
+            _ => String::new(),
+        };
+        text.parse().map_err(|error| self.report(node.offset, refusal(text, &error, &hint(&error)))).ok()
+    }
+
+    /// The name of an entry.
+    pub fn name(&mut self, node: &Node) -> Option<String> {
+        let text = self.text(node, "a name")?;
+        let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        match text {
+            _ if !letters || !(1..=32).contains(&text.len()) => {
+                self.wrong(node, format!("{}: a name has 1 to 32 characters of A-Z a-z 0-9 _ . -", quoted(text)))
+            }
+            _ if is_digits(text) => {
+                self.wrong(node, format!("{}: entries without a name are called by their number", quoted(text)))
+            }
+            _ => Some(text.to_owned()),
+        }
+    }
+
     /// One of a few words.
     pub fn choice<C: Choice>(&mut self, node: &Node) -> Option<C> {
         let words: Vec<&str> = C::ALL.iter().map(|(word, _)| *word).collect();
@@ -250,6 +331,10 @@ pub enum Kind {
     Interfaces,
     /// A list of maps.
     Maps,
+    /// A list of packet marks.
+    Marks,
+    /// A word, or addresses.
+    Snat,
     /// `true` or `false`.
     Switch,
     /// A duration as Go writes it.
@@ -269,7 +354,7 @@ pub enum Kind {
 impl Kind {
     /// True for lists: files join them, a flag replaces them.
     pub fn is_list(self) -> bool {
-        matches!(self, Kind::Cidrs | Kind::Interfaces | Kind::Maps)
+        matches!(self, Kind::Cidrs | Kind::Interfaces | Kind::Maps | Kind::Marks)
     }
 
     /// The placeholder of the value in `--help`.
@@ -278,6 +363,8 @@ impl Kind {
             Kind::Cidrs => "CIDR",
             Kind::Interfaces => "NAME",
             Kind::Maps => "MAP",
+            Kind::Marks => "VALUE/MASK",
+            Kind::Snat => "masquerade|none|ADDRESS|FIRST-LAST",
             Kind::Switch => "true|false",
             Kind::Duration => "DURATION",
             Kind::Count => "N",
@@ -297,9 +384,16 @@ impl Kind {
                 let items = values.iter().filter(|text| !text.is_empty()).flat_map(|text| text.split(','));
                 Found::List(items.map(|text| node(Found::Text(text.into()))).collect())
             }
+            Kind::Marks => {
+                let items = values.iter().filter(|text| !text.is_empty()).flat_map(|text| text.split(','));
+                Found::List(items.map(|text| node(document::plain(text))).collect())
+            }
+            Kind::Snat if last.contains(',') => {
+                Found::List(last.split(',').map(|text| node(Found::Text(text.into()))).collect())
+            }
             Kind::Maps => Found::List(values.iter().map(|text| document::value(text)).collect()),
             Kind::Switch | Kind::Count | Kind::Duration => document::plain(last),
-            Kind::Chain | Kind::Ports | Kind::Text | Kind::Choice(_) => Found::Text(last.into()),
+            Kind::Chain | Kind::Ports | Kind::Snat | Kind::Text | Kind::Choice(_) => Found::Text(last.into()),
         })
     }
 }
@@ -346,6 +440,18 @@ impl<T: Item> Value for Vec<Placed<T>> {
     }
 }
 
+/// A list that may be unset.
+impl<T: Item> Value for Option<Vec<Placed<T>>> {
+    const KIND: Kind = T::KIND;
+
+    fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
+        let mut list = slot.take().flatten();
+        let read = Value::merge(&mut list, node, reader);
+        *slot = list.map(Some);
+        read
+    }
+}
+
 /// Of anything else the last one stays.
 macro_rules! scalar {
     ($($type:ty: $kind:expr, $read:expr;)*) => {$(
@@ -373,6 +479,20 @@ scalar! {
         let place = reader.place(node.offset);
         reader.count(node).map(|value| Some(Placed { value, place }))
     };
+    Option<bool>: Kind::Switch, |reader, node| reader.switch(node).map(Some);
+    Option<Placed<bool>>: Kind::Switch, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.switch(node).map(|value| Some(Placed { value, place }))
+    };
+    Option<Placed<Snat>>: Kind::Snat, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.snat(node).map(|value| Some(Placed { value, place }))
+    };
+    Option<Placed<String>>: Kind::Text, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.name(node).map(|value| Some(Placed { value, place }))
+    };
+    Evaluation: Kind::Choice(names::<Evaluation>), |reader, node| reader.choice(node);
     BackendChoice: Kind::Choice(names::<BackendChoice>), |reader, node| reader.choice(node);
     JumpPosition: Kind::Choice(names::<JumpPosition>), |reader, node| reader.choice(node);
     RuleWatch: Kind::Choice(names::<RuleWatch>), |reader, node| reader.choice(node);
@@ -397,6 +517,14 @@ impl Item for InterfacePattern {
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         reader.interface(node)
+    }
+}
+
+impl Item for MaskedMark {
+    const KIND: Kind = Kind::Marks;
+
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.mark(node)
     }
 }
 
@@ -440,6 +568,15 @@ fn prefix_hint(text: &str, error: &PrefixError) -> String {
 fn foreign_letter(text: &str) -> String {
     let letter = text.chars().find(|letter| !letter.is_ascii()).map(u32::from).unwrap_or_default();
     format!("; it has the character U+{letter:04X}, which is not ASCII")
+}
+
+fn address_range_hint(error: &AddressRangeError) -> String {
+    match (error, error.suggestion()) {
+        (_, Some(meant)) => format!("; did you mean {meant}?"),
+        (AddressRangeError::Prefix(None), None) => "; write a range FIRST-LAST of at most 65536".to_owned(),
+        (AddressRangeError::Families, None) => "; write a list with one of each family".to_owned(),
+        _ => String::new(),
+    }
 }
 
 fn interface_hint(text: &str, error: &InterfacePatternError) -> String {

@@ -63,6 +63,10 @@ pub struct Flow {
     pub opens_connection: bool,
     /// The frame was bridged, not routed, and reached us through br_netfilter.
     pub bridged: bool,
+    /// The packet mark behind routing.
+    pub mark: u32,
+    /// An IPsec policy will encrypt it.
+    pub ipsec: bool,
 }
 
 impl Flow {
@@ -77,6 +81,8 @@ impl Flow {
             protocol: Protocol::Tcp,
             opens_connection: true,
             bridged: false,
+            mark: 0,
+            ipsec: false,
         }
     }
 }

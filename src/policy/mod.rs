@@ -4,16 +4,29 @@
 
 #![forbid(unsafe_code)]
 
+mod address_range;
+mod egress;
 mod flow;
 mod interface;
+mod interface_class;
+mod longest_prefix;
+mod mark;
 mod ports;
 mod prefix;
+mod snat;
+mod summary;
 mod verdict;
 
+pub use address_range::{AddressRange, AddressRangeError};
+pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section, sources_in_scope};
 pub use flow::{Flow, Protocol};
 pub use interface::{InterfacePattern, InterfacePatternError};
+pub use interface_class::InterfaceClass;
+pub use longest_prefix::LongestPrefix;
+pub use mark::{MaskedMark, MaskedMarkError};
 pub use ports::{PortRange, PortRanges, PortRangesError};
 pub use prefix::{PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES};
+pub use snat::{Snat, SnatAddresses};
 pub use verdict::{Provenance, Step, Verdict};
 
 use std::fmt;
@@ -34,6 +47,14 @@ impl Family {
     /// Both, in the order in which they are served.
     pub const ALL: [Family; 2] = [Family::V4, Family::V6];
 
+    /// Every address of the family.
+    pub fn whole(self) -> Prefix {
+        match self {
+            Family::V4 => prefix::WHOLE_V4,
+            Family::V6 => prefix::WHOLE_V6,
+        }
+    }
+
     /// The family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
@@ -50,8 +71,9 @@ impl fmt::Display for Family {
 }
 
 /// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Origin {
+    #[default]
     Default,
     /// A command-line flag, without the dashes: `non-masquerade-cidrs`.
     Flag(&'static str),
@@ -75,11 +97,21 @@ impl fmt::Display for Origin {
 }
 
 /// A value with the place it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listed<T> {
     pub value: T,
     /// Where it was written.
     pub origin: Origin,
+}
+
+/// How the ranges of a policy are asked (`evaluation`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Evaluation {
+    /// Exceptions, then exemptions.
+    #[default]
+    Ordered,
+    /// The longest prefix of both lists decides.
+    LongestPrefix,
 }
 
 /// Which flows are masqueraded. See [`Policy::verdict`] for the order in which the fields are asked.
@@ -109,6 +141,16 @@ pub struct Policy {
     pub random_fully: bool,
     /// Source ports to use for TCP, UDP and SCTP (`toPorts`).
     pub to_ports: Option<PortRanges>,
+    /// What sources become that nothing exempts (`snat`).
+    pub snat: Listed<Snat>,
+    /// Packets with these marks keep their source (`exemptMarks`).
+    pub exempt_marks: Vec<Listed<MaskedMark>>,
+    /// What an IPsec policy will encrypt keeps its source (`exemptIpsec`).
+    pub exempt_ipsec: Listed<bool>,
+    /// How exceptions and exemptions are asked (`evaluation`).
+    pub evaluation: Evaluation,
+    /// Scopes with a treatment of their own, asked before the top level (`egress`).
+    pub egress: Vec<Egress>,
 }
 
 impl Policy {

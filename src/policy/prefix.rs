@@ -1,7 +1,7 @@
 //! Address prefixes: strict to read, impossible to misalign, aggregated before the kernel sees them.
 
 use super::{Family, Listed, Origin};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -90,6 +90,37 @@ impl Prefix {
     /// The last address.
     pub fn last(self) -> IpAddr {
         self.0.broadcast()
+    }
+
+    /// The first and the last address as numbers.
+    pub fn numbers(self) -> (u128, u128) {
+        let number = |address| match address {
+            IpAddr::V4(address) => u128::from(Ipv4Addr::to_bits(address)),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        (number(self.address()), number(self.last()))
+    }
+
+    /// The fewest prefixes that hold the addresses of a family from one number to another and no others.
+    pub fn between(first: u128, last: u128, family: Family) -> Vec<Self> {
+        let v4 = |number: u128| Ipv4Addr::from_bits(u32::try_from(number).unwrap_or(u32::MAX));
+        match family {
+            Family::V4 => Ipv4Subnets::new(v4(first), v4(last), 0).map(|net| Prefix(IpNet::V4(net))).collect(),
+            Family::V6 => {
+                let nets = Ipv6Subnets::new(Ipv6Addr::from_bits(first), Ipv6Addr::from_bits(last), 0);
+                nets.map(|net| Prefix(IpNet::V6(net))).collect()
+            }
+        }
+    }
+
+    /// Its two halves; none of a single address.
+    fn halves(self) -> Vec<Self> {
+        self.0.subnets(self.length() + 1).into_iter().flatten().map(Prefix).collect()
+    }
+
+    /// True when some address is in both.
+    pub fn touches(self, other: Self) -> bool {
+        self.0.contains(&other.0) || other.0.contains(&self.0)
     }
 
     /// True when the address lies in it; false for an address of the other family.
@@ -265,6 +296,35 @@ impl PrefixSet {
         }
     }
 
+    /// What is left of prefixes when the listed ones are cut out of them.
+    pub fn cut_out_of(&self, prefixes: Vec<Prefix>) -> Vec<Prefix> {
+        let (mut left, mut todo) = (Vec::new(), prefixes);
+        todo.reverse();
+        while let Some(prefix) = todo.pop() {
+            match prefix {
+                _ if self.covers(prefix) => {}
+                _ if self.has_any_in(prefix) => todo.extend(prefix.halves().into_iter().rev()),
+                _ => left.push(prefix),
+            }
+        }
+        left
+    }
+
+    /// True when some listed prefix is inside of this one.
+    fn has_any_in(&self, prefix: Prefix) -> bool {
+        let next = match prefix.0 {
+            IpNet::V4(outer) => {
+                let next = self.v4.partition_point(|net| net.network() < outer.network());
+                self.v4.get(next).map(|net| IpNet::V4(*net))
+            }
+            IpNet::V6(outer) => {
+                let next = self.v6.partition_point(|net| net.network() < outer.network());
+                self.v6.get(next).map(|net| IpNet::V6(*net))
+            }
+        };
+        next.is_some_and(|net| prefix.0.contains(&net))
+    }
+
     /// The most specific listed prefix that holds the address; of equals, the first.
     pub fn find(&self, address: IpAddr) -> Option<&Listed<Prefix>> {
         if !self.contains(address) {
@@ -304,6 +364,10 @@ pub const RESERVED_RANGES: [Prefix; 11] = [
     v4(240, 0, 0, 0, 4),
 ];
 
+/// Every IPv4 address.
+pub const WHOLE_V4: Prefix = v4(0, 0, 0, 0, 0);
+/// Every IPv6 address.
+pub const WHOLE_V6: Prefix = v6(0, 0);
 /// 169.254.0.0/16, RFC 3927.
 pub const LINK_LOCAL_V4: Prefix = v4(169, 254, 0, 0, 16);
 /// fe80::/10, RFC 4291.
@@ -368,6 +432,17 @@ mod tests {
         let mixed = self::set(&[apart.as_slice(), &["2001:db8::/32"]].concat());
         let shown: Vec<String> = mixed.written_order(Family::V4).iter().map(Prefix::to_string).collect();
         assert_eq!(shown, apart);
+    }
+
+    #[test]
+    fn what_is_cut_out_of_a_prefix_leaves_the_rest_of_it() {
+        let cut = |holes: &[&str], from: &str| -> Vec<String> {
+            set(holes).cut_out_of(vec![from.parse().unwrap()]).iter().map(Prefix::to_string).collect()
+        };
+        assert_eq!(cut(&["10.0.0.0/10", "11.0.0.0/8"], "10.0.0.0/8"), ["10.64.0.0/10", "10.128.0.0/9"]);
+        assert_eq!(cut(&["10.0.0.0/8"], "10.1.0.0/16"), [""; 0]);
+        assert_eq!(cut(&["2001:db8::/32"], "10.1.2.3/32"), ["10.1.2.3/32"]);
+        assert_eq!(cut(&["::1/128"], "::/0").len(), 128);
     }
 
     #[test]

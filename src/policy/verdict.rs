@@ -1,7 +1,10 @@
 //! The steps of the policy, in their order.
 
 use super::prefix::{LIMITED_BROADCAST, LINK_LOCAL_V4, LINK_LOCAL_V6, MULTICAST_V4, MULTICAST_V6};
-use super::{Family, Flow, InterfacePattern, Listed, Origin, Policy, Prefix, Protocol};
+use super::{
+    AddressRange, Evaluation, Family, Flow, InterfacePattern, Listed, MaskedMark, Origin, Policy, Prefix, Protocol,
+    Section, Snat,
+};
 use std::fmt;
 
 /// What happens to the source address of a flow.
@@ -11,14 +14,17 @@ pub enum Verdict {
     KeepSource,
     /// It becomes the address of the outgoing interface.
     Masquerade,
+    /// It becomes an address of these; of several, always the same one for one source.
+    Snat(AddressRange),
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Verdict::KeepSource => "keep source",
-            Verdict::Masquerade => "masquerade",
-        })
+        match self {
+            Verdict::KeepSource => f.write_str("keep source"),
+            Verdict::Masquerade => f.write_str("masquerade"),
+            Verdict::Snat(range) => write!(f, "snat to {range}"),
+        }
     }
 }
 
@@ -27,12 +33,18 @@ impl fmt::Display for Verdict {
 pub enum Step {
     /// IPv6 without `enableIPv6`: we make no rules for it.
     FamilyDisabled,
+    /// The packet mark is in `exemptMarks`.
+    ExemptMark,
+    /// The route carries an IPsec policy, and `exemptIpsec` is set.
+    ExemptIpsec,
     /// The outgoing interface is not in `outInterfaces`.
     OutInterface,
     /// The source is not in `sourceCIDRs`.
     Source,
     /// The source is in `excludeSourceCIDRs`.
     ExcludedSource,
+    /// Sources stay: `snat` is `none`.
+    NoSnat,
     /// The source is an address of the outgoing interface itself.
     LocalSourceOnOutInterface,
     /// A local address on a TCP packet that opens no connection.
@@ -50,21 +62,21 @@ pub enum Step {
 }
 
 impl Step {
-    /// The verdict that the step gives.
-    pub fn verdict(self) -> Verdict {
-        match self {
-            Step::Exception | Step::Otherwise => Verdict::Masquerade,
-            _ => Verdict::KeepSource,
-        }
+    /// True when the source becomes what `snat` says; else it stays.
+    pub fn translates(self) -> bool {
+        matches!(self, Step::Exception | Step::Otherwise)
     }
 
     /// A stable name, for logs and `--json`.
     pub fn name(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "family-disabled",
+            Step::ExemptMark => "exempt-mark",
+            Step::ExemptIpsec => "exempt-ipsec",
             Step::OutInterface => "out-interface",
             Step::Source => "source",
             Step::ExcludedSource => "excluded-source",
+            Step::NoSnat => "no-snat",
             Step::LocalSourceOnOutInterface => "local-source-on-out-interface",
             Step::MidStream => "local-source-not-opening",
             Step::Bridged => "bridged",
@@ -79,9 +91,12 @@ impl Step {
     pub fn reason(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "IPv6 is not enabled (enableIPv6)",
+            Step::ExemptMark => "the packet mark is in exemptMarks",
+            Step::ExemptIpsec => "an IPsec policy will encrypt it (exemptIpsec)",
             Step::OutInterface => "the outgoing interface is not in outInterfaces",
             Step::Source => "the source is not in sourceCIDRs",
             Step::ExcludedSource => "the source is in excludeSourceCIDRs",
+            Step::NoSnat => "snat is none",
             Step::LocalSourceOnOutInterface => "the source is an address of the outgoing interface itself",
             Step::MidStream => "a TCP packet of the host's own that opens no connection",
             Step::Bridged => "a bridged frame",
@@ -102,16 +117,22 @@ pub struct Provenance {
     pub prefix: Option<Prefix>,
     /// The interface pattern that matched, for `!name`.
     pub interface: Option<InterfacePattern>,
-    /// Where the prefix or pattern was written; `None` for steps that no list decides.
+    /// The mark that matched.
+    pub mark: Option<MaskedMark>,
+    /// Where the prefix, the pattern or the mark was written; `None` for steps that no list decides.
     pub origin: Option<Origin>,
+    /// The entry of `egress` whose scope holds the flow, and where it was written; `None` for the top level.
+    pub entry: Option<Listed<String>>,
+    /// What `snat` says and where, for flows that are translated.
+    pub snat: Option<Listed<Snat>>,
 }
 
 impl Provenance {
-    fn step(step: Step) -> Self {
-        Provenance { step, prefix: None, interface: None, origin: None }
+    pub(super) fn step(step: Step) -> Self {
+        Provenance { step, prefix: None, interface: None, mark: None, origin: None, entry: None, snat: None }
     }
 
-    fn prefix(step: Step, entry: &Listed<Prefix>) -> Self {
+    pub(super) fn prefix(step: Step, entry: &Listed<Prefix>) -> Self {
         Provenance { prefix: Some(entry.value), origin: Some(entry.origin.clone()), ..Provenance::step(step) }
     }
 
@@ -123,42 +144,41 @@ impl Provenance {
 impl Policy {
     /// What happens to a flow, and who said so. First match wins.
     pub fn verdict(&self, flow: &Flow) -> (Verdict, Provenance) {
-        let provenance = self.decide(flow);
-        (provenance.step.verdict(), provenance)
+        let family = Family::of(flow.destination);
+        if !self.enables(family) {
+            return (Verdict::KeepSource, Provenance::step(Step::FamilyDisabled));
+        }
+        if let Some(provenance) = self.exempt_from_all(flow) {
+            return (Verdict::KeepSource, provenance);
+        }
+        let section = self.sections().find(|section| section.out_of_scope(flow).is_none()).unwrap_or(self.top());
+        let decided = self.decide(&section, flow);
+        let translates = decided.step.translates();
+        let verdict = if translates { section.snat.value.verdict(family) } else { Verdict::KeepSource };
+        let entry = section.entry.map(|entry| Listed { value: entry.name.clone(), origin: entry.origin.clone() });
+        (verdict, Provenance { entry, snat: translates.then(|| section.snat.clone()), ..decided })
     }
 
-    fn decide(&self, flow: &Flow) -> Provenance {
-        if !self.enables(Family::of(flow.destination)) {
-            return Provenance::step(Step::FamilyDisabled);
+    fn exempt_from_all(&self, flow: &Flow) -> Option<Provenance> {
+        if let Some(entry) = self.exempt_marks.iter().find(|entry| entry.value.matches(flow.mark)) {
+            let mark = Some(entry.value);
+            return Some(Provenance { mark, origin: Some(entry.origin.clone()), ..Provenance::step(Step::ExemptMark) });
         }
-        self.out_of_scope(flow)
+        let origin = Some(self.exempt_ipsec.origin.clone());
+        (self.exempt_ipsec.value && flow.ipsec).then(|| Provenance { origin, ..Provenance::step(Step::ExemptIpsec) })
+    }
+
+    fn decide(&self, section: &Section<'_>, flow: &Flow) -> Provenance {
+        let no_snat = || {
+            let origin = Some(section.snat.origin.clone());
+            (section.snat.value == Snat::Nothing).then(|| Provenance { origin, ..Provenance::step(Step::NoSnat) })
+        };
+        section
+            .out_of_scope(flow)
+            .or_else(no_snat)
             .or_else(|| self.guarded(flow))
-            .or_else(|| self.exceptions.find(flow.destination).map(|e| Provenance::prefix(Step::Exception, e)))
-            .or_else(|| self.range(flow))
-            .or_else(|| self.exempt.find(flow.destination).map(|e| Provenance::prefix(Step::Exempt, e)))
+            .or_else(|| self.destination(section, flow))
             .unwrap_or(Provenance::step(Step::Otherwise))
-    }
-
-    fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
-        if let Some(out) = &flow.out_interface {
-            let refused = |entry: &&Listed<InterfacePattern>| entry.value.negated && entry.value.matches(out);
-            if let Some(entry) = self.out_interfaces.iter().find(refused) {
-                return Some(Provenance {
-                    interface: Some(entry.value.clone()),
-                    origin: Some(entry.origin.clone()),
-                    ..Provenance::step(Step::OutInterface)
-                });
-            }
-            let mut wanted = self.out_interfaces.iter().filter(|entry| !entry.value.negated).peekable();
-            if wanted.peek().is_some() && !wanted.any(|entry| entry.value.matches(out)) {
-                return Some(Provenance::step(Step::OutInterface));
-            }
-        }
-        let source = flow.source?;
-        if !self.sources.is_empty() && !self.sources.contains(source) {
-            return Some(Provenance::step(Step::Source));
-        }
-        self.excluded_sources.find(source).map(|entry| Provenance::prefix(Step::ExcludedSource, entry))
     }
 
     fn guarded(&self, flow: &Flow) -> Option<Provenance> {
@@ -175,6 +195,21 @@ impl Policy {
             return None;
         };
         Some(Provenance::step(step))
+    }
+
+    fn destination(&self, section: &Section<'_>, flow: &Flow) -> Option<Provenance> {
+        let exception = section.exceptions.find(flow.destination);
+        let exempt = section.exempt.find(flow.destination);
+        let longest = self.evaluation == Evaluation::LongestPrefix;
+        let overruled = |exception: &Listed<Prefix>, exempt: &Listed<Prefix>| {
+            longest && exempt.value.length() > exception.value.length()
+        };
+        match (exception, exempt) {
+            (Some(exception), Some(exempt)) if overruled(exception, exempt) => self.range(flow),
+            (Some(exception), _) => Some(Provenance::prefix(Step::Exception, exception)),
+            (None, _) => self.range(flow),
+        }
+        .or_else(|| exempt.map(|entry| Provenance::prefix(Step::Exempt, entry)))
     }
 
     fn range(&self, flow: &Flow) -> Option<Provenance> {

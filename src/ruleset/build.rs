@@ -2,7 +2,10 @@
 
 use super::id::{ListId, ListKey, Section};
 use super::matches::{Address, Match, Side, Test};
-use crate::policy::{Family, InterfacePattern, Listed, Policy, PortRanges, Prefix, PrefixSet, Protocol, Step, Verdict};
+use crate::policy::{
+    self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, Listed, LongestPrefix, Policy,
+    PortRanges, Prefix, PrefixSet, Protocol, Snat, Step,
+};
 use std::sync::Arc;
 
 /// Where our chain sits among the other nat postrouting chains or rules of the host (`jumpPosition`).
@@ -82,17 +85,13 @@ pub enum Condition {
 /// What follows from a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Where the condition holds, this verdict; else ask on.
-    When(Verdict),
-    /// Where the condition holds, the flow is none of the section's: the next one is asked, behind the last one it keeps
-    /// its source. A gate.
-    ReturnWhen,
-    /// The same where the condition does *not* hold.
+    /// Where the condition holds, keep the source; else ask on.
+    Return,
+    /// Where the condition does *not* hold, keep the source; else ask on. A gate.
     ReturnUnless,
+    /// Where the condition holds, the source becomes what the section says; else ask on.
+    Translate,
 }
-
-const KEEP: Outcome = Outcome::When(Verdict::KeepSource);
-const MASQUERADE: Outcome = Outcome::When(Verdict::Masquerade);
 
 /// One statement: a step of the policy in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,9 +104,11 @@ pub struct Statement {
     pub outcome: Outcome,
 }
 
-/// How to masquerade.
+/// What sources become.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Masquerade {
+pub struct Translation {
+    /// An address of these; without any, that of the outgoing interface.
+    pub to: Option<AddressRange>,
     /// Let the kernel choose source ports at random.
     pub random_fully: bool,
     /// Source ports to use for TCP, UDP and SCTP.
@@ -119,10 +120,32 @@ pub struct Masquerade {
 pub struct SectionRules {
     /// The part.
     pub section: Section,
-    /// The statements, in order; the last one masquerades always.
+    /// What is asked before all else.
+    pub first: Vec<Statement>,
+    /// What leads to other parts; what none of them leads away is this part's. Empty where there are no others.
+    pub branches: Vec<Branch>,
+    /// The statements, in order; the last one decides always.
     pub statements: Vec<Statement>,
-    /// How the masquerade verdict is carried out.
-    pub masquerade: Masquerade,
+    /// What sources become.
+    pub translation: Translation,
+}
+
+/// Where flows go that leave through some interfaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// The interfaces; `None` for those of no branch before it.
+    pub out: Option<Match>,
+    /// The ways, of which the first one that is open is taken.
+    pub ways: Vec<Way>,
+}
+
+/// A way to another part of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Which sources it is open to; `None` for all.
+    pub sources: Option<CidrList>,
+    /// The part.
+    pub to: Section,
 }
 
 /// What is asked at one place in the packet path.
@@ -151,12 +174,8 @@ impl Ruleset {
         if !policy.enables(family) {
             return None;
         }
-        let mut statements = Vec::new();
-        scope(policy, family, &mut statements);
-        guards(policy, family, host, &mut statements);
-        destinations(policy, family, &mut statements);
-        let masquerade = Masquerade { random_fully: policy.random_fully, to_ports: policy.to_ports.clone() };
-        let sections = vec![SectionRules { section: Section::Top, statements, masquerade }];
+        let build = Build { policy, family, host };
+        let sections = build.sections();
         Some(Ruleset { family, hooks: vec![HookRules { hook: Hook::Postrouting, position, sections }] })
     }
 
@@ -164,70 +183,225 @@ impl Ruleset {
         self.hooks.iter().flat_map(|hook| &hook.sections)
     }
 
-    /// The lists that the statements look into, in their order.
+    /// The lists that the rules look into, in their order.
     pub fn lists(&self) -> impl Iterator<Item = &CidrList> {
-        self.sections().flat_map(|section| &section.statements).filter_map(|statement| match &statement.condition {
-            Condition::List(_, list) => Some(list),
-            Condition::AnyOf(_) => None,
+        self.sections().flat_map(|section| {
+            let ways = section.branches.iter().flat_map(|branch| &branch.ways).filter_map(|way| way.sources.as_ref());
+            ways.chain(section.statements.iter().filter_map(|statement| match &statement.condition {
+                Condition::List(_, list) => Some(list),
+                Condition::AnyOf(_) => None,
+            }))
         })
     }
 
     /// True when the kernel is to choose source ports at random.
     pub fn chooses_ports_at_random(&self) -> bool {
-        self.sections().any(|section| section.masquerade.random_fully)
+        self.sections().any(|section| section.translation.random_fully)
     }
 }
 
-fn scope(policy: &Policy, family: Family, statements: &mut Vec<Statement>) {
-    let (negated, positive): (Vec<_>, Vec<_>) = policy.out_interfaces.iter().partition(|entry| entry.value.negated);
-    if !negated.is_empty() {
-        statements.push(statement(Step::OutInterface, out_interfaces(&negated), Outcome::ReturnWhen));
+/// A policy on its way to statements of one family.
+struct Build<'p> {
+    policy: &'p Policy,
+    family: Family,
+    host: HostFacts,
+}
+
+impl<'p> Build<'p> {
+    /// The top level, and the entries of `egress` that flows of the family can get to.
+    fn sections(&self) -> Vec<SectionRules> {
+        let branches = self.branches();
+        let is_used = |entry: &&Egress| {
+            let to = Section::Egress(entry.number);
+            branches.iter().flat_map(|branch| &branch.ways).any(|way| way.to == to)
+        };
+        let entries: Vec<_> = self.policy.egress.iter().filter(is_used).collect();
+        let rules = |section: policy::Section<'_>, first, branches, statements: Vec<Statement>| SectionRules {
+            section: Section::of(section.entry),
+            first,
+            branches,
+            statements: statements.into_iter().chain(self.treatment(&section)).collect(),
+            translation: self.translation(&section),
+        };
+        let entries: Vec<_> = entries
+            .into_iter()
+            .map(|entry| rules(self.policy.section(entry), Vec::new(), Vec::new(), Vec::new()))
+            .collect();
+        let top = rules(self.policy.top(), self.exempt_from_all(), branches, self.scope());
+        std::iter::once(top).chain(entries).collect()
     }
-    if !positive.is_empty() {
-        statements.push(statement(Step::OutInterface, out_interfaces(&positive), Outcome::ReturnUnless));
+
+    fn exempt_from_all(&self) -> Vec<Statement> {
+        let marks = self.policy.exempt_marks.iter().map(|mark| vec![Match::is(Test::Mark(mark.value))]);
+        let marks: Vec<_> = marks.collect();
+        let marks = (!marks.is_empty()).then(|| return_when(Step::ExemptMark, Condition::AnyOf(marks)));
+        let ipsec = Match::is(Test::Ipsec);
+        let ipsec = self.policy.exempt_ipsec.value.then(|| return_when(Step::ExemptIpsec, all(vec![ipsec])));
+        marks.into_iter().chain(ipsec).collect()
     }
-    if !policy.sources.is_empty() {
-        let sources = list(Side::Saddr, ListKey::Sources, &policy.sources, family);
-        statements.push(statement(Step::Source, sources, Outcome::ReturnUnless));
+
+    /// By interface, then by source: a chain that is gone to can't come back to ask the next entry, and the kernel
+    /// refuses more than 15 that lead on from one to the next.
+    fn branches(&self) -> Vec<Branch> {
+        if self.policy.egress.is_empty() {
+            return Vec::new();
+        }
+        let patterns = |entry: &'p Egress| entry.out_interfaces.iter().map(|pattern| &pattern.value);
+        let sources: Vec<_> = self.policy.egress.iter().map(|entry| self.sources(entry)).collect();
+        let classes = InterfaceClass::all(self.policy.egress.iter().flat_map(patterns));
+        let branch = |class: InterfaceClass<'p>| {
+            let in_class = self.policy.egress.iter().zip(&sources).filter(|(entry, _)| class.is_in(patterns(entry)));
+            let ways = in_class.filter_map(|(entry, sources)| {
+                let sources = match sources {
+                    Sources::None => return None,
+                    Sources::All => None,
+                    Sources::In(list) => Some(list.clone()),
+                };
+                Some(Way { sources, to: Section::Egress(entry.number) })
+            });
+            Branch { out: out_interface(class), ways: ways.collect() }
+        };
+        classes.into_iter().map(branch).collect()
     }
-    if policy.excluded_sources.len(family) > 0 {
-        let excluded = list(Side::Saddr, ListKey::ExcludedSources, &policy.excluded_sources, family);
-        statements.push(statement(Step::ExcludedSource, excluded, Outcome::ReturnWhen));
+
+    fn sources(&self, entry: &Egress) -> Sources {
+        let mut prefixes = self.policy.section(entry).sources_in_scope();
+        prefixes.retain(|prefix| prefix.family() == self.family);
+        match prefixes.as_slice() {
+            [] => Sources::None,
+            [whole] if *whole == self.family.whole() => Sources::All,
+            _ => {
+                let id = ListId { section: Section::Egress(entry.number), key: ListKey::Sources };
+                Sources::In(CidrList { id, prefixes: prefixes.into() })
+            }
+        }
+    }
+
+    /// The scope of the top level.
+    fn scope(&self) -> Vec<Statement> {
+        let top = self.policy.top();
+        let mut statements = Vec::new();
+        let (negated, positive): (Vec<_>, Vec<_>) = top.out_interfaces.iter().partition(|entry| entry.value.negated);
+        if !negated.is_empty() {
+            statements.push(return_when(Step::OutInterface, out_interfaces(&negated)));
+        }
+        if !positive.is_empty() {
+            statements.push(return_unless(Step::OutInterface, out_interfaces(&positive)));
+        }
+        if !top.sources.is_empty() {
+            let sources = self.list(Section::Top, ListKey::Sources, top.sources);
+            statements.push(return_unless(Step::Source, Condition::List(Side::Saddr, sources)));
+        }
+        if top.excluded_sources.len(self.family) > 0 {
+            let excluded = self.list(Section::Top, ListKey::ExcludedSources, top.excluded_sources);
+            statements.push(return_when(Step::ExcludedSource, Condition::List(Side::Saddr, excluded)));
+        }
+        statements
+    }
+
+    /// What is asked of flows in scope.
+    fn treatment(&self, section: &policy::Section<'_>) -> Vec<Statement> {
+        if section.snat.value == Snat::Nothing {
+            return vec![return_when(Step::NoSnat, all(Vec::new()))];
+        }
+        let mut statements = self.guards();
+        self.destinations(section, &mut statements);
+        statements
+    }
+
+    fn translation(&self, section: &policy::Section<'_>) -> Translation {
+        let to = match section.snat.value {
+            Snat::To(addresses) => addresses.of(self.family),
+            Snat::Masquerade | Snat::Nothing => None,
+        };
+        Translation { to, random_fully: section.random_fully, to_ports: section.to_ports.cloned() }
+    }
+
+    fn guards(&self) -> Vec<Statement> {
+        if self.policy.masq_local_source {
+            return Vec::new();
+        }
+        let on_out_interface = Match::is(Test::Local(Address::SaddrOnOutInterface));
+        let tcp = Match::is(Test::Protocol(Protocol::Tcp));
+        let local = Match::is(Test::Local(Address::Saddr));
+        let mut statements = vec![
+            return_when(Step::LocalSourceOnOutInterface, all(vec![on_out_interface])),
+            return_when(Step::MidStream, all(vec![tcp, Match::is_not(Test::OnlySyn), local])),
+        ];
+        if self.host.bridged(self.family) {
+            statements.push(return_when(Step::Bridged, all(vec![Match::is(Test::Bridged)])));
+        }
+        statements
+    }
+
+    fn destinations(&self, section: &policy::Section<'_>, statements: &mut Vec<Statement>) {
+        let (exceptions, exempt) = self.ranges(section);
+        if let Some(list) = exceptions {
+            statements.push(translate_when(Step::Exception, Condition::List(Side::Daddr, list)));
+        }
+        let range = |(step, range)| return_when(step, all(vec![Match::is(Test::In(Side::Daddr, range))]));
+        statements.extend(self.fixed_ranges().map(range));
+        if let Some(list) = exempt {
+            statements.push(return_when(Step::Exempt, Condition::List(Side::Daddr, list)));
+        }
+        statements.push(translate_when(Step::Otherwise, all(Vec::new())));
+    }
+
+    fn fixed_ranges(&self) -> impl Iterator<Item = (Step, Prefix)> {
+        let link_local = self.policy.link_local(self.family).map(|range| (Step::LinkLocal, range));
+        let multicast = self.policy.multicast(self.family).iter().map(|range| (Step::Multicast, *range));
+        link_local.into_iter().chain(multicast)
+    }
+
+    /// The exceptions and the exemptions of a section. A list that an entry inherits is the top level's.
+    fn ranges(&self, section: &policy::Section<'_>) -> (Option<CidrList>, Option<CidrList>) {
+        let own = Section::of(section.entry);
+        let of = |is_own: bool| if is_own { own } else { Section::Top };
+        let has_own = section.entry.map(|entry| (entry.exceptions.is_some(), entry.exempt.is_some()));
+        let (own_exceptions, own_exempt) = has_own.unwrap_or_default();
+        match self.policy.evaluation {
+            Evaluation::Ordered => {
+                let list =
+                    |section, key, set: &PrefixSet| (set.len(self.family) > 0).then(|| self.list(section, key, set));
+                (
+                    list(of(own_exceptions), ListKey::Exceptions, section.exceptions),
+                    list(of(own_exempt), ListKey::Exempt, section.exempt),
+                )
+            }
+            Evaluation::LongestPrefix => {
+                let LongestPrefix { mut exceptions, exempt } =
+                    LongestPrefix::of(section.exceptions, section.exempt, self.family);
+                // Elsewhere they get the verdict of what is in no range: one look-up is left.
+                exceptions.retain(|prefix| self.fixed_ranges().any(|(_, range)| range.touches(*prefix)));
+                let of = of(own_exceptions || own_exempt);
+                let list = |key, prefixes: Vec<Prefix>| {
+                    (!prefixes.is_empty())
+                        .then(|| CidrList { id: ListId { section: of, key }, prefixes: prefixes.into() })
+                };
+                (list(ListKey::Exceptions, exceptions), list(ListKey::Exempt, exempt))
+            }
+        }
+    }
+
+    fn list(&self, section: Section, key: ListKey, set: &PrefixSet) -> CidrList {
+        CidrList { id: ListId { section, key }, prefixes: set.written_order(self.family).into() }
     }
 }
 
-fn guards(policy: &Policy, family: Family, host: HostFacts, statements: &mut Vec<Statement>) {
-    if policy.masq_local_source {
-        return;
-    }
-    let on_out_interface = Match::is(Test::Local(Address::SaddrOnOutInterface));
-    statements.push(statement(Step::LocalSourceOnOutInterface, all(vec![on_out_interface]), KEEP));
-    let tcp = Match::is(Test::Protocol(Protocol::Tcp));
-    let local = Match::is(Test::Local(Address::Saddr));
-    statements.push(statement(Step::MidStream, all(vec![tcp, Match::is_not(Test::OnlySyn), local]), KEEP));
-    if host.bridged(family) {
-        statements.push(statement(Step::Bridged, all(vec![Match::is(Test::Bridged)]), KEEP));
-    }
+/// The sources of one family that an entry is for.
+enum Sources {
+    None,
+    All,
+    In(CidrList),
 }
 
-fn destinations(policy: &Policy, family: Family, statements: &mut Vec<Statement>) {
-    if policy.exceptions.len(family) > 0 {
-        let exceptions = list(Side::Daddr, ListKey::Exceptions, &policy.exceptions, family);
-        statements.push(statement(Step::Exception, exceptions, MASQUERADE));
-    }
-    let link_local = policy.link_local(family).map(|range| (Step::LinkLocal, range));
-    let multicast = policy.multicast(family).iter().map(|range| (Step::Multicast, *range));
-    let range = |(step, range)| statement(step, all(vec![Match::is(Test::In(Side::Daddr, range))]), KEEP);
-    statements.extend(link_local.into_iter().chain(multicast).map(range));
-    if policy.exempt.len(family) > 0 {
-        statements.push(statement(Step::Exempt, list(Side::Daddr, ListKey::Exempt, &policy.exempt, family), KEEP));
-    }
-    statements.push(statement(Step::Otherwise, all(Vec::new()), MASQUERADE));
-}
-
-fn list(side: Side, key: ListKey, set: &PrefixSet, family: Family) -> Condition {
-    let id = ListId { section: Section::Top, key };
-    Condition::List(side, CidrList { id, prefixes: set.written_order(family).into() })
+fn out_interface(class: InterfaceClass<'_>) -> Option<Match> {
+    let (name, prefix) = match class {
+        InterfaceClass::Named(name) => (name, false),
+        InterfaceClass::Beginning(name) => (name, true),
+        InterfaceClass::Other => return None,
+    };
+    Some(Match::is(Test::OutInterface { name: name.to_owned(), prefix }))
 }
 
 /// The patterns are positive, whatever their `negated` says.
@@ -243,6 +417,14 @@ fn all(matches: Vec<Match>) -> Condition {
     Condition::AnyOf(vec![matches])
 }
 
-fn statement(step: Step, condition: Condition, outcome: Outcome) -> Statement {
-    Statement { step, condition, outcome }
+fn return_when(step: Step, condition: Condition) -> Statement {
+    Statement { step, condition, outcome: Outcome::Return }
+}
+
+fn return_unless(step: Step, condition: Condition) -> Statement {
+    Statement { step, condition, outcome: Outcome::ReturnUnless }
+}
+
+fn translate_when(step: Step, condition: Condition) -> Statement {
+    Statement { step, condition, outcome: Outcome::Translate }
 }

@@ -1,6 +1,6 @@
 //! What rules, chains and lists are known by, whichever backend they are in.
 
-use crate::policy::Step;
+use crate::policy::{Egress, Step};
 use std::fmt;
 
 /// A part of the policy with lists and a source rewrite of its own.
@@ -28,6 +28,8 @@ pub enum RuleStep {
     Decide(Step),
     /// What a gate lets through goes on.
     Pass(Step),
+    /// What is in the scope of the section goes there.
+    Enter,
     /// A share of the ports of `toPorts`.
     Ports,
     /// A protocol without ports, beside those.
@@ -48,8 +50,10 @@ pub struct ChainId {
 pub enum Place {
     /// The first one is 1, and behind each gate that takes a chain of its own begins the next.
     Part(u8),
-    /// The ways to masquerade, where there are several.
+    /// The ways to translate, where there are several.
     Masquerade,
+    /// What leads flows on by their source that leave through some interfaces; from 1.
+    Branch(u16),
 }
 
 /// A list of ours.
@@ -100,6 +104,11 @@ impl ListKey {
 }
 
 impl Section {
+    /// That of an entry of `egress`, or the top level.
+    pub fn of(entry: Option<&Egress>) -> Self {
+        entry.map_or(Section::Top, |entry| Section::Egress(entry.number))
+    }
+
     /// What is in front of names of the section: nothing at the top level.
     pub fn prefix(self) -> String {
         match self {
@@ -126,6 +135,7 @@ impl fmt::Display for RuleId {
         match self.step {
             RuleStep::Decide(step) => f.write_str(step.name()),
             RuleStep::Pass(step) => write!(f, "{}/in-scope", step.name()),
+            RuleStep::Enter => f.write_str("enter"),
             RuleStep::Ports => f.write_str("to-ports"),
             RuleStep::Portless => f.write_str("to-ports/no-ports"),
         }

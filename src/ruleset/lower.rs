@@ -1,9 +1,11 @@
 //! What becomes of statements in chains of rules: decided here, once, for both backends.
 
-use super::build::{CidrList, Condition, Hook, JumpPosition, Masquerade, Outcome, Ruleset, SectionRules, Statement};
+use super::build::{
+    CidrList, Condition, Hook, JumpPosition, Outcome, Ruleset, SectionRules, Statement, Translation, Way,
+};
 use super::id::{ChainId, Place, RuleId, RuleStep};
 use super::matches::{Effect, Match, Side, Test};
-use crate::policy::{Family, Prefix, Protocol, Step, Verdict};
+use crate::policy::{Family, PortRange, Prefix, Protocol, Step};
 use std::ops::ControlFlow;
 
 /// What differs between the backends.
@@ -11,7 +13,7 @@ use std::ops::ControlFlow;
 pub struct Dialect {
     /// Lists of at most so many prefixes are a rule for each; without a number every list stays one.
     pub inline: Option<usize>,
-    /// What masquerades in several rules is always a chain, and not only where more than one statement leads to it.
+    /// What translates in several rules is always a chain, and not only where more than one statement leads to it.
     pub masquerade_chain: bool,
     /// Ports can be chosen at random.
     pub random_fully: bool,
@@ -26,7 +28,7 @@ pub struct Chains {
     pub entries: Vec<Entry>,
     /// The chains, those of an entry behind each other.
     pub chains: Vec<LoweredChain>,
-    /// The lists that rules look into.
+    /// The lists that rules look into, in the order of their names.
     pub lists: Vec<CidrList>,
 }
 
@@ -69,38 +71,81 @@ pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
             let to = ChainId { section: first.section, place: Place::Part(1) };
             all.entries.push(Entry { hook: hook.hook, position: hook.position, to });
         }
-        for (place, section) in hook.sections.iter().enumerate() {
-            let first = |next: &SectionRules| ChainId { section: next.section, place: Place::Part(1) };
-            let leave = hook.sections.get(place + 1).map_or(Effect::Return, |next| Effect::Goto(first(next)));
-            Lowering { section, leave, dialect, chains: Vec::new(), lists: &mut all.lists }.add_to(&mut all.chains);
+        for section in &hook.sections {
+            Lowering { section, dialect, chains: Vec::new(), branches: Vec::new(), lists: &mut all.lists }
+                .add_to(&mut all.chains);
         }
     }
+    all.lists.sort_by_key(|list| list.id);
     all
 }
 
 /// The chains of one section in the making.
 struct Lowering<'a> {
     section: &'a SectionRules,
-    /// What becomes of flows that are not the section's.
-    leave: Effect,
     dialect: Dialect,
     /// Those of its statements; the last one is being filled.
     chains: Vec<LoweredChain>,
+    /// Those that lead flows on by their source.
+    branches: Vec<LoweredChain>,
     lists: &'a mut Vec<CidrList>,
 }
 
 impl Lowering<'_> {
     fn add_to(mut self, chains: &mut Vec<LoweredChain>) {
         self.open(self.next());
-        let mut statements = self.section.statements.iter();
-        let _ = statements.try_for_each(|statement| self.add(statement));
+        let section = self.section;
+        let _ = section.first.iter().try_for_each(|statement| self.add(statement));
+        if !section.branches.is_empty() {
+            self.branch();
+        }
+        let _ = section.statements.iter().try_for_each(|statement| self.add(statement));
         let masquerade = self.id(Place::Masquerade);
         let leads_there = |rule: &LoweredRule| rule.then == Effect::Goto(masquerade);
         if self.chains.iter().flat_map(|chain| &chain.rules).any(leads_there) {
-            let rules = self.masquerades();
+            let rules = self.translations();
             self.chains.push(LoweredChain { id: masquerade, rules });
         }
         chains.append(&mut self.chains);
+        chains.append(&mut self.branches);
+    }
+
+    /// Leads to other sections what is theirs, and the rest to a chain of its own.
+    fn branch(&mut self) {
+        let own = self.next();
+        for (number, branch) in (1..).zip(&self.section.branches) {
+            let ways = self.ways(&branch.ways, own);
+            match (branch.out.clone(), ways.as_slice()) {
+                (None, _) => ways.into_iter().for_each(|rule| self.push(rule)),
+                (Some(out), [only]) => self.push(LoweredRule { when: vec![out], ..only.clone() }),
+                (Some(out), _) => {
+                    let id = self.id(Place::Branch(number));
+                    self.push(self.rule(RuleStep::Pass(Step::OutInterface), vec![out], Effect::Goto(id)));
+                    self.branches.push(LoweredChain { id, rules: ways });
+                }
+            }
+        }
+        self.open(own);
+    }
+
+    /// A rule for each way, up to one that is open to all sources.
+    fn ways(&mut self, ways: &[Way], own: ChainId) -> Vec<LoweredRule> {
+        let enter = |section, when, to| LoweredRule {
+            id: RuleId { section, step: RuleStep::Enter },
+            when,
+            then: Effect::Goto(to),
+        };
+        let mut rules = Vec::new();
+        for way in ways {
+            let to = ChainId { section: way.to, place: Place::Part(1) };
+            let Some(sources) = &way.sources else {
+                rules.push(enter(way.to, Vec::new(), to));
+                return rules;
+            };
+            rules.extend(self.list_rows(Side::Saddr, sources).into_iter().map(|when| enter(way.to, when, to)));
+        }
+        rules.push(enter(self.section.section, Vec::new(), own));
+        rules
     }
 
     fn id(&self, place: Place) -> ChainId {
@@ -129,9 +174,8 @@ impl Lowering<'_> {
         let decide = RuleStep::Decide(statement.step);
         let then = match statement.outcome {
             Outcome::ReturnUnless => return self.gate(rows, statement.step),
-            Outcome::ReturnWhen => self.leave.clone(),
-            Outcome::When(Verdict::KeepSource) => Effect::Return,
-            Outcome::When(Verdict::Masquerade) => match self.masquerades().as_slice() {
+            Outcome::Return => Effect::Return,
+            Outcome::Translate => match self.translations().as_slice() {
                 [only] => only.then.clone(),
                 several if statement.step == Step::Otherwise && !self.dialect.masquerade_chain => {
                     several.iter().cloned().for_each(|rule| self.push(self.rule(decide, rule.when, rule.then)));
@@ -146,7 +190,7 @@ impl Lowering<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Lets on only what one of the rows matches. What falls through is not the section's.
+    /// Lets on only what one of the rows matches. What falls through keeps its source.
     fn gate(&mut self, rows: Vec<Vec<Match>>, step: Step) -> ControlFlow<()> {
         if rows.iter().any(Vec::is_empty) {
             return ControlFlow::Continue(());
@@ -156,7 +200,7 @@ impl Lowering<'_> {
             && let [one] = row.as_slice()
             && let Some(inverse) = one.inverse()
         {
-            self.push(self.rule(decide, vec![inverse], self.leave.clone()));
+            self.push(self.rule(decide, vec![inverse], Effect::Return));
             return ControlFlow::Continue(());
         }
         let next = self.next();
@@ -164,7 +208,7 @@ impl Lowering<'_> {
         for when in rows {
             self.push(self.rule(RuleStep::Pass(step), when, Effect::Goto(next)));
         }
-        self.push(self.rule(decide, Vec::new(), self.leave.clone()));
+        self.push(self.rule(decide, Vec::new(), Effect::Return));
         if is_closed {
             return ControlFlow::Break(());
         }
@@ -174,10 +218,13 @@ impl Lowering<'_> {
 
     /// The ways in which a condition can hold; each is a row of matches that must hold together.
     fn rows(&mut self, condition: &Condition) -> Vec<Vec<Match>> {
-        let (side, list) = match condition {
-            Condition::AnyOf(rows) => return rows.clone(),
-            Condition::List(side, list) => (*side, list),
-        };
+        match condition {
+            Condition::AnyOf(rows) => rows.clone(),
+            Condition::List(side, list) => self.list_rows(*side, list),
+        }
+    }
+
+    fn list_rows(&mut self, side: Side, list: &CidrList) -> Vec<Vec<Match>> {
         if self.dialect.inline.is_some_and(|most| list.prefixes.len() <= most) {
             return list.prefixes.iter().map(|prefix| within(side, *prefix)).collect();
         }
@@ -187,11 +234,15 @@ impl Lowering<'_> {
         vec![vec![Match::is(Test::InList(side, list.id))]]
     }
 
-    /// What masquerades whatever reaches it: one rule, or with `toPorts` one per protocol with ports and range, chosen
+    /// What translates whatever reaches it: one rule, or with `toPorts` one per protocol with ports and range, chosen
     /// so that every port is equally likely.
-    fn masquerades(&self) -> Vec<LoweredRule> {
-        let Masquerade { random_fully, to_ports } = &self.section.masquerade;
+    fn translations(&self) -> Vec<LoweredRule> {
+        let Translation { to, random_fully, to_ports } = &self.section.translation;
         let random_fully = *random_fully && self.dialect.random_fully;
+        let effect = |ports: Option<PortRange>| match *to {
+            Some(to) => Effect::Snat { to, random_fully, ports },
+            None => Effect::Masquerade { random_fully, ports },
+        };
         let ranges = to_ports.as_ref().map(|ports| ports.with_remaining()).unwrap_or_default();
         let mut rules = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
@@ -200,11 +251,10 @@ impl Lowering<'_> {
                 if range.size() < *left {
                     when.push(Match::is(Test::Share { part: range.size(), of: *left }));
                 }
-                let then = Effect::Masquerade { random_fully, ports: Some(*range) };
-                rules.push(self.rule(RuleStep::Ports, when, then));
+                rules.push(self.rule(RuleStep::Ports, when, effect(Some(*range))));
             }
         }
-        rules.push(self.rule(RuleStep::Portless, Vec::new(), Effect::Masquerade { random_fully, ports: None }));
+        rules.push(self.rule(RuleStep::Portless, Vec::new(), effect(None)));
         rules
     }
 }
@@ -218,7 +268,7 @@ fn within(side: Side, prefix: Prefix) -> Vec<Match> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{HookRules, ListId, ListKey, Section};
+    use crate::ruleset::{Branch, HookRules, ListId, ListKey, Section};
 
     const IPTABLES: Dialect = Dialect { inline: Some(2), masquerade_chain: false, random_fully: true };
     const NFTABLES: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true };
@@ -234,7 +284,7 @@ mod tests {
     }
 
     fn masquerade(step: Step, condition: Condition) -> Statement {
-        Statement { step, condition, outcome: Outcome::When(Verdict::Masquerade) }
+        Statement { step, condition, outcome: Outcome::Translate }
     }
 
     fn always() -> Statement {
@@ -242,8 +292,10 @@ mod tests {
     }
 
     fn chains(statements: Vec<Statement>, ports: Option<&str>, dialect: Dialect) -> Chains {
-        let masquerade = Masquerade { random_fully: true, to_ports: ports.map(|text| text.parse().unwrap()) };
-        let sections = vec![SectionRules { section: Section::Egress(2), statements, masquerade }];
+        let to_ports = ports.map(|text| text.parse().unwrap());
+        let translation = Translation { to: None, random_fully: true, to_ports };
+        let (section, first, branches) = (Section::Egress(2), Vec::new(), Vec::new());
+        let sections = vec![SectionRules { section, first, branches, statements, translation }];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
         lower(&Ruleset { family: Family::V4, hooks }, dialect)
     }
@@ -254,6 +306,7 @@ mod tests {
         let place = |id: ChainId| match id.place {
             Place::Part(part) => part.to_string(),
             Place::Masquerade => "m".to_owned(),
+            Place::Branch(number) => format!("o{number}"),
         };
         let line = |chain: ChainId, rule: &LoweredRule| {
             let matches: String = rule.when.iter().map(|one| if one.negated { '!' } else { '+' }).collect();
@@ -261,6 +314,7 @@ mod tests {
                 Effect::Return => "return".to_owned(),
                 Effect::Goto(chain) | Effect::Jump(chain) => place(*chain),
                 Effect::Masquerade { .. } => "masquerade".to_owned(),
+                Effect::Snat { to, .. } => to.to_string(),
             };
             format!("{} {} [{matches}] {effect}", place(chain), rule.id)
         };
@@ -334,29 +388,53 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_first_section_s_is_asked_of_the_next_one() {
-        let masquerade = Masquerade { random_fully: true, to_ports: None };
-        let source = list(ListKey::Sources, &["10.0.0.0/8"]);
-        let excluded = list(ListKey::ExcludedSources, &["10.1.0.0/16"]);
-        let excluded = Statement { step: Step::ExcludedSource, condition: excluded, outcome: Outcome::ReturnWhen };
-        let section = |section, statements| SectionRules { section, statements, masquerade: masquerade.clone() };
-        let gates = vec![gate(Step::Source, source.clone()), excluded.clone(), always()];
-        let sections = vec![section(Section::Egress(2), gates.clone()), section(Section::Top, gates)];
+    fn a_flow_is_led_to_the_first_section_whose_scope_holds_it_in_as_many_steps_however_many_there_are() {
+        let translation = Translation { to: None, random_fully: true, to_ports: None };
+        let section = |section, branches| SectionRules {
+            section,
+            first: Vec::new(),
+            branches,
+            statements: vec![always()],
+            translation: translation.clone(),
+        };
+        let way = |sources: Option<&str>, number| {
+            let id = ListId { section: Section::Egress(number), key: ListKey::Sources };
+            let list = |text: &str| CidrList { id, prefixes: vec![text.parse().unwrap()].into() };
+            Way { sources: sources.map(list), to: Section::Egress(number) }
+        };
+        let out = |name: &str| Some(Match::is(Test::OutInterface { name: name.to_owned(), prefix: false }));
+        let branches = vec![
+            Branch { out: out("a0"), ways: vec![way(Some("10.0.0.0/8"), 1), way(None, 2), way(None, 3)] },
+            Branch { out: out("b0"), ways: vec![way(None, 3)] },
+            Branch { out: out("c0"), ways: Vec::new() },
+            Branch { out: None, ways: vec![way(Some("10.0.0.0/8"), 1)] },
+        ];
+        let sections = vec![section(Section::Top, branches), section(Section::Egress(1), Vec::new())];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
         let lowered = lower(&Ruleset { family: Family::V4, hooks }, NFTABLES);
-        let first = |section| ChainId { section, place: Place::Part(1) };
-        assert_eq!(lowered.entries[0].to, first(Section::Egress(2)));
-        let masquerades = Effect::Masquerade { random_fully: true, ports: None };
-        let effects = |chain: &LoweredChain| chain.rules.iter().map(|rule| rule.then.clone()).collect::<Vec<_>>();
-        let next = Effect::Goto(first(Section::Top));
-        assert_eq!(effects(&lowered.chains[0]), [next.clone(), next, masquerades.clone()]);
-        assert_eq!(effects(&lowered.chains[1]), [Effect::Return, Effect::Return, masquerades]);
+        let chain = |place: usize| {
+            let to = |rule: &LoweredRule| match rule.then {
+                Effect::Goto(ChainId { section: Section::Egress(number), .. }) => format!("e{number}"),
+                Effect::Goto(ChainId { place: Place::Branch(number), .. }) => format!("o{number}"),
+                Effect::Goto(ChainId { place: Place::Part(part), .. }) => part.to_string(),
+                _ => "translate".to_owned(),
+            };
+            lowered.chains[place].rules.iter().map(|rule| (rule.when.len(), to(rule))).collect::<Vec<_>>()
+        };
+        let rules = |rules: &[(usize, &str)]| -> Vec<_> {
+            rules.iter().map(|(matches, to)| (*matches, (*to).to_owned())).collect()
+        };
+        assert_eq!(chain(0), rules(&[(1, "o1"), (1, "e3"), (1, "2"), (1, "e1"), (0, "2")]));
+        assert_eq!(chain(1), rules(&[(0, "translate")]));
+        assert_eq!(chain(2), rules(&[(1, "e1"), (0, "e2")]));
+        assert_eq!(chain(3), rules(&[(0, "translate")]));
+        assert_eq!(lowered.lists.len(), 1);
     }
 
     #[test]
     fn a_list_that_is_longer_than_what_may_be_rules_stays_a_list() {
         let exempt = |prefixes: &[&str]| {
-            let outcome = Outcome::When(Verdict::KeepSource);
+            let outcome = Outcome::Return;
             vec![Statement { step: Step::Exempt, condition: list(ListKey::Exempt, prefixes), outcome }, always()]
         };
         let short = chains(exempt(&["10.0.0.0/8", "172.16.0.0/12"]), None, IPTABLES);

@@ -5,7 +5,7 @@
 //! can say it.
 
 use super::id::{ChainId, ListId};
-use crate::policy::{Family, PortRange, Prefix, Protocol};
+use crate::policy::{AddressRange, Family, MaskedMark, PortRange, Prefix, Protocol};
 
 /// Which address of a packet; nft's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,10 @@ pub enum Test<List = ListId> {
     Local(Address),
     /// The frame was bridged.
     Bridged,
+    /// The packet mark.
+    Mark(MaskedMark),
+    /// The route carries an IPsec policy.
+    Ipsec,
     /// By chance, in `part` of `of` cases.
     Share {
         /// How many cases.
@@ -80,6 +84,15 @@ pub enum Effect<Chain = ChainId> {
     Jump(Chain),
     /// Its source becomes the address of the outgoing interface.
     Masquerade {
+        /// The kernel chooses ports at random.
+        random_fully: bool,
+        /// The ports to choose from.
+        ports: Option<PortRange>,
+    },
+    /// Its source becomes one of these addresses; of several always the same one for one source.
+    Snat {
+        /// The addresses.
+        to: AddressRange,
         /// The kernel chooses ports at random.
         random_fully: bool,
         /// The ports to choose from.
@@ -117,6 +130,8 @@ impl<List> Match<List> {
             Test::OnlySyn => Test::OnlySyn,
             Test::Local(address) => Test::Local(address),
             Test::Bridged => Test::Bridged,
+            Test::Mark(mark) => Test::Mark(mark),
+            Test::Ipsec => Test::Ipsec,
             Test::Share { part, of } => Test::Share { part, of },
         };
         Match { test, negated: self.negated }
@@ -128,19 +143,28 @@ impl Match {
     pub fn inverse(&self) -> Option<Self> {
         let negated = !self.negated;
         match &self.test {
-            Test::Bridged | Test::Share { .. } => None,
+            Test::Bridged | Test::Ipsec | Test::Share { .. } => None,
             Test::Family(_)
             | Test::In(..)
             | Test::InList(..)
             | Test::OutInterface { .. }
             | Test::Protocol(_)
             | Test::OnlySyn
+            | Test::Mark(_)
             | Test::Local(_) => Some(Match { test: self.test.clone(), negated }),
         }
     }
 }
 
 impl<Chain> Effect<Chain> {
+    /// True when the source becomes another one.
+    pub fn translates(&self) -> bool {
+        match self {
+            Effect::Masquerade { .. } | Effect::Snat { .. } => true,
+            Effect::Return | Effect::Goto(_) | Effect::Jump(_) => false,
+        }
+    }
+
     /// The same with the chain under another name.
     pub fn rename<Name>(self, name: impl FnOnce(Chain) -> Name) -> Effect<Name> {
         match self {
@@ -148,6 +172,7 @@ impl<Chain> Effect<Chain> {
             Effect::Goto(chain) => Effect::Goto(name(chain)),
             Effect::Jump(chain) => Effect::Jump(name(chain)),
             Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
+            Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
         }
     }
 }

@@ -12,8 +12,8 @@ mod matches;
 mod name;
 
 pub use build::{
-    CidrList, Condition, Hook, HookRules, HostFacts, JumpPosition, Masquerade, Outcome, Ruleset, SectionRules,
-    Statement,
+    Branch, CidrList, Condition, Hook, HookRules, HostFacts, JumpPosition, Outcome, Ruleset, SectionRules, Statement,
+    Translation, Way,
 };
 pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};

@@ -69,31 +69,45 @@ impl ChainName {
     /// The name of a chain: the parts of the top level are the name itself, `NAME-2` and so on, where a chain that is
     /// no part is `other`. Made to fit into 28 characters by shortening the name.
     pub fn of(&self, id: ChainId, other: usize) -> String {
-        let number = match id.place {
-            Place::Part(number) => usize::from(number),
-            Place::Masquerade => other,
-        };
-        self.numbered(id.section, number)
+        match id.place {
+            Place::Part(number) => self.numbered(id.section, usize::from(number)),
+            Place::Masquerade => self.numbered(id.section, other),
+            Place::Branch(number) => self.with(&format!("-o{number}")),
+        }
     }
 
     fn numbered(&self, section: Section, number: usize) -> String {
-        let suffix = match (section, number) {
+        self.with(&match (section, number) {
             (Section::Top, 0 | 1) => String::new(),
             (Section::Top, number) => format!("-{number}"),
             (Section::Egress(entry), number) => format!("-e{entry}-{number}"),
-        };
+        })
+    }
+
+    fn with(&self, suffix: &str) -> String {
         let kept = self.0.len().min(28 - suffix.len());
         format!("{}{suffix}", &self.0[..kept])
     }
 
     /// True for a name that [`Self::of`] gives to a chain.
     pub fn has_part(&self, chain: &str) -> bool {
-        let (front, number) = chain.rsplit_once('-').unwrap_or((chain, ""));
+        self.section(chain).is_some()
+    }
+
+    /// The section whose chain has a name that [`Self::of`] gives.
+    pub fn section(&self, chain: &str) -> Option<Section> {
+        if chain == self.0 {
+            return Some(Section::Top);
+        }
+        let (front, number) = chain.rsplit_once('-')?;
+        if let Some(branch) = number.strip_prefix('o') {
+            let branch = branch.parse::<u16>().ok().filter(|branch| *branch > 0)?;
+            return (self.with(&format!("-o{branch}")) == chain).then_some(Section::Top);
+        }
         let entry = front.rsplit_once("-e").and_then(|(_, entry)| entry.parse().ok());
-        let sections = [Some(Section::Top), entry.map(Section::Egress)];
-        let number = || number.parse::<u8>().ok().map(usize::from);
-        let is_of = |section: Section| number().is_some_and(|number| self.numbered(section, number) == chain);
-        chain == self.0 || sections.into_iter().flatten().any(is_of)
+        let number = usize::from(number.parse::<u8>().ok()?);
+        let mut sections = [Some(Section::Top), entry.map(Section::Egress)].into_iter().flatten();
+        sections.find(|section| self.numbered(*section, number) == chain)
     }
 }
 
@@ -164,10 +178,12 @@ mod tests {
     #[test]
     fn our_names_are_known_again_and_no_others() {
         let name: ChainName = "M".parse().unwrap();
-        for ours in ["M", "M-2", "M-17", "M-e1-1", "M-e64-3"] {
+        for ours in ["M", "M-2", "M-17", "M-e1-1", "M-e64-3", "M-o1", "M-o256"] {
             assert!(name.has_part(ours), "{ours}");
         }
-        for other in ["", "N", "M-", "M-1", "M-0", "M-02", "M-x", "M-e1", "M-e01-1", "MM-2", "M-2-2"] {
+        for other in
+            ["", "N", "M-", "M-1", "M-0", "M-02", "M-x", "M-e1", "M-e01-1", "MM-2", "M-2-2", "M-o0", "M-o01", "M-o"]
+        {
             assert!(!name.has_part(other), "{other}");
         }
     }

@@ -5,10 +5,11 @@ use crate::stream::{Flows, Kind, Street};
 use crate::{apply, apply_policy, backend, default_policy, prefixes, ruleset};
 use ip_masq_agent::backend::Backend;
 use ip_masq_agent::backend::nftables::Nftables;
-use ip_masq_agent::config::TableOwner;
+use ip_masq_agent::config::{self, Flags, SourceText, TableOwner};
 use ip_masq_agent::policy::{Family, Origin, Policy, Prefix, PrefixSet};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// 11.0.0.0/24, 11.0.2.0/24 and so on, which the stream sends to, then others far away.
 pub fn list(count: u32, far_away: u32) -> PrefixSet {
@@ -84,6 +85,26 @@ fn sources_in_scope_for_the_first_time_stay_masqueraded() {
     let after = Policy { sources, ..before.clone() };
     right_all_the_while(&before, |backend| {
         for policy in [&after, &before, &after] {
+            apply_policy(backend, policy);
+        }
+    });
+}
+
+#[test]
+fn entries_of_egress_come_change_and_go_without_a_gap() {
+    let before = policy(5000);
+    let with = |entries: &str| {
+        let source = SourceText { path: Path::new("egress.yaml").into(), text: format!("egress: [{entries}]") };
+        let egress =
+            config::parse(&[source], &Flags::default()).unwrap_or_else(|error| panic!("{error}")).policy.egress;
+        Policy { egress, ..before.clone() }
+    };
+    let one = with("{sourceCIDRs: [10.7.0.0/24], snat: masquerade}");
+    // What is not in the scope of an entry any more has to be the top level's at the same moment.
+    let other = with("{outInterfaces: [elsewhere], snat: none}, {excludeSourceCIDRs: [192.0.2.0/24]}");
+    let none = with("{outInterfaces: [elsewhere], sourceCIDRs: [10.7.0.0/24], snat: none}");
+    right_all_the_while(&before, |backend| {
+        for policy in [&one, &other, &none, &before, &other, &one] {
             apply_policy(backend, policy);
         }
     });

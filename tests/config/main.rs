@@ -32,6 +32,8 @@ fn flags(given: &[(Key, &str)]) -> Flags {
 fn placeless(config: Config) -> Config {
     let set = |set: &PrefixSet| PrefixSet::from_prefixes(set.entries().iter().map(|e| e.value), &Origin::Default);
     let policy = &config.policy;
+    let exempt_ipsec = Listed { origin: Origin::Default, ..policy.exempt_ipsec };
+    let snat = Listed { origin: Origin::Default, ..policy.snat };
     let out_interfaces = policy.out_interfaces.iter().map(|entry| Listed { origin: Origin::Default, ..entry.clone() });
     Config {
         policy: Policy {
@@ -40,6 +42,8 @@ fn placeless(config: Config) -> Config {
             excluded_sources: set(&policy.excluded_sources),
             exceptions: set(&policy.exceptions),
             exempt: set(&policy.exempt),
+            snat,
+            exempt_ipsec,
             ..policy.clone()
         },
         settings: config.settings,

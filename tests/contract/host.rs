@@ -5,10 +5,11 @@ use ip_masq_agent::backend::iptables::Iptables;
 use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, BackendName, Error, Fingerprint, Plan};
-use ip_masq_agent::config::TableOwner;
+use ip_masq_agent::config::{self, Flags, SourceText, TableOwner};
 use ip_masq_agent::policy::{Family, Listed, Origin, PRIVATE_RANGES, Policy, Prefix, PrefixSet};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use ip_masq_agent::sys::child::Children;
+use std::path::Path;
 
 /// Makes a test of each backend from one body; the body's module is the test's name.
 macro_rules! every_backend {
@@ -227,4 +228,23 @@ pub fn full_policy() -> Policy {
         to_ports: Some("1024-2047,4000,60000-65535".parse().unwrap()),
         ..default_policy()
     }
+}
+
+/// A policy that uses every word that is about several uplinks.
+pub fn gateway_policy() -> Policy {
+    let text = "enableIPv6: true
+exemptMarks: [0x100/0xff00, 1]
+exemptIpsec: true
+evaluation: longest-prefix
+snat: [203.0.113.1, '2001:db8::1-2001:db8::7']
+nonMasqueradeCIDRs: [10.0.0.0/8, 'fd00::/8']
+masqueradeExceptionCIDRs: [10.1.0.0/16, 169.254.7.0/24, 'fd00:1::/32', 'fe80::/64']
+egress:
+- {outInterfaces: [wan0], sourceCIDRs: [10.7.0.0/24, 'fd00:7::/64'], snat: 203.0.113.9-203.0.113.12, toPorts: '1024-2047,4000'}
+- {outInterfaces: ['ppp+', '!ppp0'], randomFully: false, nonMasqueradeCIDRs: []}
+- {excludeSourceCIDRs: [10.9.0.0/16], snat: ['2001:db8::9', 203.0.113.17-203.0.113.19], toPorts: '1024-2047', randomFully: false}
+- {sourceCIDRs: [10.9.1.0/24], snat: none}
+";
+    let source = SourceText { path: Path::new("gateway.yaml").into(), text: text.to_owned() };
+    config::parse(&[source], &Flags::default()).unwrap_or_else(|error| panic!("{error}")).policy
 }

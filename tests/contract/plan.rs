@@ -1,6 +1,6 @@
 //! Plan, commit, in sync.
 
-use crate::host::{Host, default_policy, every_backend, full_policy};
+use crate::host::{Host, default_policy, every_backend, full_policy, gateway_policy};
 use ip_masq_agent::backend::{BackendName, Counters, ErrorKind};
 use ip_masq_agent::policy::Family;
 
@@ -14,7 +14,7 @@ const OTHERS: [&str; 2] = [
 
 every_backend! {
     fn what_was_committed_is_in_sync_also_for_a_service_that_remembers_nothing(host: Host) {
-        for policy in [default_policy(), full_policy()] {
+        for policy in [default_policy(), full_policy(), gateway_policy()] {
             host.policy = policy;
             assert_ne!(host.apply_all(), [""; 0]);
             let (listing, fingerprints) = (host.listing(), host.fingerprints());
@@ -38,7 +38,7 @@ every_backend! {
     }
 
     fn what_render_says_can_be_loaded_and_is_what_we_write_ourselves(host: Host) {
-        for policy in [default_policy(), full_policy()] {
+        for policy in [default_policy(), full_policy(), gateway_policy()] {
             host.policy = policy;
             for family in Family::ALL {
                 host.load_text(family);

@@ -305,5 +305,7 @@ pub fn flow(source: IpAddr, destination: IpAddr) -> Flow {
         protocol: Protocol::Udp,
         opens_connection: false,
         bridged: false,
+        mark: 0,
+        ipsec: false,
     }
 }

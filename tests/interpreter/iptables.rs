@@ -3,7 +3,7 @@
 //! Written from iptables(8), iptables-extensions(8) and ipset(8), not from the renderer: it is the second opinion.
 
 use super::Ranges;
-use ip_masq_agent::policy::{Flow, InterfacePattern, Protocol, Verdict};
+use ip_masq_agent::policy::{AddressRange, Flow, InterfacePattern, Protocol, Verdict};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -73,7 +73,7 @@ impl Rules {
         let mut rest = rule.iter().map(String::as_str);
         let mut negated = false;
         let (mut source_local, mut limit_out) = (None, false);
-        let mut target = None;
+        let (mut target, mut to_source) = (None, None);
         while let Some(word) = rest.next() {
             let mut value = || rest.next().ok_or_else(|| format!("'{word}' needs a value in {rule:?}"));
             let matched = match word {
@@ -85,7 +85,14 @@ impl Rules {
                     value()?;
                     true
                 }
-                "--random-fully" => true,
+                "--random-fully" | "--persistent" => true,
+                "--to-source" => {
+                    to_source = Some(addresses(value()?)?);
+                    true
+                }
+                "--mark" => marked(value()?, flow.mark)?,
+                "--dir" => value()? == "out",
+                "--pol" => value()? == "ipsec" && flow.ipsec,
                 "-s" => within(value()?, flow.source)?,
                 "-d" => within(value()?, Some(flow.destination))?,
                 "-o" => {
@@ -131,6 +138,10 @@ impl Rules {
         match target {
             Some(("-j", "RETURN")) => Ok(End::Return),
             Some(("-j", "MASQUERADE")) => Ok(End::Verdict(Verdict::Masquerade)),
+            Some(("-j", "SNAT")) => {
+                let to = to_source.ok_or_else(|| format!("SNAT to nothing in {rule:?}"))?;
+                Ok(End::Verdict(Verdict::Snat(to)))
+            }
             Some(("-j", "ACCEPT")) => Ok(End::Verdict(Verdict::KeepSource)),
             // A return out of a chain that was jumped to goes on behind the jump.
             Some(("-j", chain)) => match self.walk(chain, flow)? {
@@ -142,6 +153,26 @@ impl Rules {
             None => Ok(End::On),
         }
     }
+}
+
+/// The addresses of `--to-source`, without the ports.
+fn addresses(text: &str) -> Result<AddressRange, String> {
+    let addresses = match text.strip_prefix('[') {
+        Some(inside) => inside.split_once(']').map_or(inside, |(addresses, _)| addresses),
+        None if text.contains('.') => text.split_once(':').map_or(text, |(addresses, _)| addresses),
+        None => text,
+    };
+    addresses.parse().map_err(|error| format!("'{text}': {error}"))
+}
+
+/// `VALUE/MASK`.
+fn marked(text: &str, mark: u32) -> Result<bool, String> {
+    let number = |text: &str| {
+        let digits = text.strip_prefix("0x").ok_or_else(|| format!("'{text}' is not hexadecimal"))?;
+        u32::from_str_radix(digits, 16).map_err(|error| format!("'{text}': {error}"))
+    };
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    Ok(mark & number(mask)? == number(value)?)
 }
 
 fn within(cidr: &str, address: Option<IpAddr>) -> Result<bool, String> {

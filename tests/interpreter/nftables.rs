@@ -3,7 +3,7 @@
 //! Written from nft(8) and libnftables-json(5), not from what compiles our rules: it is the second opinion.
 
 use super::Ranges;
-use ip_masq_agent::policy::{Flow, Protocol, Verdict};
+use ip_masq_agent::policy::{AddressRange, Flow, Protocol, Verdict};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -92,8 +92,9 @@ impl Table {
     pub fn verdict(&self, flow: &Flow) -> Read<Verdict> {
         for (_, base) in &self.bases {
             // What one nat chain returns from, the next one may still translate.
-            if let End::Verdict(Verdict::Masquerade) = self.walk(base, flow)? {
-                return Ok(Verdict::Masquerade);
+            match self.walk(base, flow)? {
+                End::Verdict(verdict) if verdict != Verdict::KeepSource => return Ok(verdict),
+                _ => {}
             }
         }
         Ok(Verdict::KeepSource)
@@ -119,6 +120,7 @@ impl Table {
                 "match" => return Ok(End::On),
                 "return" => return Ok(End::Return),
                 "accept" => return Ok(End::Verdict(Verdict::KeepSource)),
+                "snat" => return Ok(End::Verdict(Verdict::Snat(addresses(&body["addr"])?))),
                 "masquerade" => return Ok(End::Verdict(Verdict::Masquerade)),
                 // A return out of a chain that was gone to returns from this one too.
                 "goto" => return self.walk(&text(&body["target"]), flow),
@@ -160,6 +162,7 @@ impl Table {
                 Some(prefix) => word.starts_with(prefix),
                 None => word == pattern,
             }),
+            (Left::Word(word), Value::Bool(is)) => Ok(*word == is.to_string()),
             (Left::Word(word), other) => Ok(other.as_u64().map(|number| number.to_string()).as_ref() == Some(word)),
         }
     }
@@ -183,6 +186,7 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
         return match meta["key"].as_str() {
             Some("nfproto") => word(if flow.destination.is_ipv6() { "ipv6" } else { "ipv4" }),
             Some("oifname") => word(flow.out_interface.as_deref().unwrap_or_default()),
+            Some("mark") => word(&flow.mark.to_string()),
             Some("l4proto") => word(&flow.protocol.to_string()),
             // A frame that is bridged comes in through no interface, packets of the host's own as well.
             Some("iif") => word(if flow.bridged || flow.source_is_local { "0" } else { "1" }),
@@ -207,12 +211,32 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
         };
         return word(if local { "local" } else { "unicast" });
     }
+    if let Some(rt) = left.get("rt").filter(|rt| rt["key"] == "ipsec") {
+        return if rt.get("family").is_none() {
+            word(&flow.ipsec.to_string())
+        } else {
+            Err(format!("not understood: {left}"))
+        };
+    }
+    if let Some(masked) = left.get("&").filter(|masked| masked[0]["meta"]["key"] == "mark") {
+        let mask = masked[1].as_u64().and_then(|mask| u32::try_from(mask).ok());
+        return word(&(flow.mark & mask.ok_or_else(|| format!("a mask that is not understood: {left}"))?).to_string());
+    }
     match left.get("&").and_then(|masked| masked.get(0)).map(|field| &field["payload"]) {
         Some(field) if field["protocol"] == "tcp" && field["field"] == "flags" => {
             Ok(is_tcp.then(|| Left::Word(if flow.opens_connection { "syn" } else { "ack" }.to_owned())))
         }
         _ => Err(format!("not understood: {left}")),
     }
+}
+
+/// What `snat` leads to: an address or a range.
+fn addresses(value: &Value) -> Read<AddressRange> {
+    let words = match value.get("range") {
+        Some(range) => format!("{}-{}", text(&range[0]), text(&range[1])),
+        None => text(value),
+    };
+    words.parse().map_err(|error| format!("'{words}': {error}"))
 }
 
 fn add_element(ranges: &mut Ranges, element: &Value) -> Read<()> {

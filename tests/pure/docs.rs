@@ -69,6 +69,8 @@ fn words_for(kind: Kind) -> Vec<&'static str> {
         Kind::Cidrs => vec!["List of CIDR."],
         Kind::Interfaces => vec!["List of interface names."],
         Kind::Maps => vec!["List of maps."],
+        Kind::Marks => vec!["List of packet marks."],
+        Kind::Snat => vec!["masquerade", "none", "address", "range"],
         Kind::Switch => vec!["Boolean."],
         Kind::Duration => vec!["Duration, as Go writes it."],
         Kind::Count => vec!["Number."],

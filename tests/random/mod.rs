@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
 use ip_masq_agent::policy::{
-    Family, Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, Prefix, PrefixSet, Protocol,
+    AddressRange, Egress, Evaluation, Family, Flow, InterfacePattern, Listed, MaskedMark, Origin, Policy, PortRanges,
+    Prefix, PrefixSet, Protocol, Snat, SnatAddresses,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -104,8 +105,9 @@ pub fn policy(family: Family) -> impl Strategy<Value = Policy> {
         prop_oneof![2 => none().boxed(), 1 => prefixes(family)],
         interfaces(),
     );
-    let ports = prop_oneof![3 => Just(None), 1 => Just(Some("1024-2047,4000,60000-61000"))];
-    (lists, any::<[bool; 5]>(), ports).prop_map(move |(lists, bools, ports)| {
+    let gateway = (snat(), vec(marks(), 0..3), egress(family), any::<[bool; 2]>());
+    (lists, any::<[bool; 5]>(), ports(), gateway).prop_map(move |(lists, bools, to_ports, gateway)| {
+        let (snat, exempt_marks, egress, [exempt_ipsec, longest_prefix]) = gateway;
         let (exempt, exceptions, sources, excluded_sources, out_interfaces) = lists;
         Policy {
             out_interfaces,
@@ -119,16 +121,72 @@ pub fn policy(family: Family) -> impl Strategy<Value = Policy> {
             masq_local_source: bools[3],
             enable_ipv6: true,
             random_fully: bools[4],
-            to_ports: ports.map(|text| text.parse::<PortRanges>().unwrap()),
+            to_ports,
+            snat: listed(snat),
+            exempt_marks: exempt_marks.into_iter().map(listed).collect(),
+            exempt_ipsec: listed(exempt_ipsec),
+            evaluation: if longest_prefix { Evaluation::LongestPrefix } else { Evaluation::Ordered },
+            egress,
         }
     })
+}
+
+fn listed<T>(value: T) -> Listed<T> {
+    Listed { value, origin: Origin::Default }
+}
+
+fn ports() -> impl Strategy<Value = Option<PortRanges>> {
+    let ports = prop_oneof![3 => Just(None), 1 => Just(Some("1024-2047,4000,60000-61000"))];
+    ports.prop_map(|text| text.map(|text| text.parse().unwrap()))
+}
+
+fn snat() -> impl Strategy<Value = Snat> {
+    let v4 = select(vec![None, Some("203.0.113.9"), Some("203.0.113.9-203.0.113.12")]);
+    let v6 = select(vec![None, Some("2001:db8::9"), Some("2001:db8::9-2001:db8::ff")]);
+    let range = |text: Option<&str>| text.map(|text| text.parse::<AddressRange>().unwrap());
+    let to = (v4, v6).prop_map(move |(v4, v6)| Snat::To(SnatAddresses { v4: range(v4), v6: range(v6) }));
+    prop_oneof![2 => Just(Snat::Masquerade), 1 => Just(Snat::Nothing), 3 => to]
+}
+
+/// Bits and values of which flows have some.
+fn marks() -> impl Strategy<Value = MaskedMark> {
+    select(vec!["0x100/0xff00", "0x1/0x1", "0x2/0x3", "0x0/0xff0000", "0x4000"]).prop_map(|text| text.parse().unwrap())
+}
+
+/// Entries that may take each other's scope, have none, or none in the family.
+fn egress(family: Family) -> impl Strategy<Value = Vec<Egress>> {
+    let list = move || prop_oneof![3 => Just(None), 1 => prefixes(family).prop_map(Some)];
+    let scope = (interfaces(), list(), list());
+    let own = (list(), list(), proptest::option::of(snat()), proptest::option::of(any::<bool>()), ports());
+    let entry = (scope, own).prop_map(|((out_interfaces, sources, excluded_sources), own)| {
+        let (exceptions, exempt, snat, random_fully, to_ports) = own;
+        Egress {
+            number: 0,
+            name: String::new(),
+            origin: Origin::Default,
+            out_interfaces,
+            sources: sources.unwrap_or_default(),
+            excluded_sources: excluded_sources.unwrap_or_default(),
+            snat: snat.map(listed),
+            exceptions,
+            exempt,
+            random_fully,
+            to_ports,
+        }
+    });
+    let numbered = |entries: Vec<Egress>| {
+        let entries = (1..).zip(entries);
+        entries.map(|(number, entry)| Egress { number, name: number.to_string(), ..entry }).collect()
+    };
+    prop_oneof![1 => Just(Vec::new()).boxed(), 2 => vec(entry, 1..5).prop_map(numbered).boxed()]
 }
 
 /// A flow of a family. An address on the outgoing interface is local too, as on a real host.
 pub fn flow(family: Family) -> impl Strategy<Value = Flow> {
     let protocol = select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp, Protocol::Other(112)]);
-    (address(family), address(family), select(INTERFACES.to_vec()), protocol, 0u8..3, any::<bool>(), any::<bool>())
-        .prop_map(|(source, destination, out, protocol, local, opens_connection, bridged)| Flow {
+    let mark = select(vec![0u32, 0x1, 0x2, 0x3, 0x100, 0x1ff, 0x4000, 0x1_0000]);
+    (address(family), address(family), select(INTERFACES.to_vec()), protocol, 0u8..3, any::<[bool; 3]>(), mark)
+        .prop_map(|(source, destination, out, protocol, local, [opens_connection, bridged, ipsec], mark)| Flow {
             source: Some(source),
             source_is_local: local > 0,
             source_on_out_interface: local > 1,
@@ -137,5 +195,7 @@ pub fn flow(family: Family) -> impl Strategy<Value = Flow> {
             protocol,
             opens_connection,
             bridged,
+            mark,
+            ipsec,
         })
 }

@@ -20,7 +20,7 @@ pub mod tools;
 
 use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::policy::Family;
-use crate::ruleset::{ChainName, Effect, Ruleset};
+use crate::ruleset::{ChainName, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
 use crate::sys::nfnetlink::ipset::SetHeader;
@@ -397,14 +397,11 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
     }
 }
 
-/// Where a flow's verdict was given it was counted once; a rule that only leads on gives none.
 fn count(table: &ListedTable<'_>, own: &ChainName) -> Counters {
     let mut counters = Counters::default();
-    for (_, listed) in table.rules().filter(|(chain, _)| own.has_part(chain)) {
-        match listed.rule.as_ref().map(|rule| &rule.then) {
-            Some(Effect::Return) => counters.kept += listed.packets,
-            Some(Effect::Masquerade { .. }) => counters.masqueraded += listed.packets,
-            _ => {}
+    for (chain, listed) in table.rules() {
+        if let (Some(section), Some(rule)) = (own.section(chain), &listed.rule) {
+            counters.add(section, &rule.then, listed.packets);
         }
     }
     counters

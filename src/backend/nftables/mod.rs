@@ -29,14 +29,14 @@ pub use observe::read_any;
 use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
 use crate::config::TableOwner;
 use crate::policy::Family;
-use crate::ruleset::{Effect, Ruleset};
+use crate::ruleset::{ChainId, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
 use held::Held;
 use observe::Observation;
 use rules::change::Transaction;
 use rules::compile::IntervalCache;
-use rules::name::SetName;
+use rules::name::{ChainName, SetName};
 pub use rules::name::{STAND_IN, TABLE};
 use rules::table::{Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
@@ -274,13 +274,10 @@ impl Backend for Nftables {
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
         let mut counters = Counters::default();
         for (chain, rule, packets) in observe::counted_rules(&mut self.netlink)? {
-            if chain.family() != Some(family) {
-                continue;
-            }
-            match rule.effect() {
-                Some(Effect::Return) => counters.kept += packets,
-                Some(Effect::Masquerade { .. }) => counters.masqueraded += packets,
-                Some(Effect::Goto(_) | Effect::Jump(_)) | None => {}
+            if let (ChainName::Of(of, ChainId { section, .. }), Some(then)) = (chain, rule.effect())
+                && of == family
+            {
+                counters.add(section, then, packets);
             }
         }
         Ok(counters)

@@ -4,7 +4,7 @@
 //! could want.
 
 use super::rule::{CERTAIN, COMMENT_PREFIX, RuleSpec, SYN_ONLY, fraction};
-use crate::policy::{Family, InterfacePattern, PortRange};
+use crate::policy::{AddressRange, Family, InterfacePattern, PortRange};
 use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -177,7 +177,7 @@ fn quoted_word(inside: &str) -> (Word<'_>, &str) {
 /// `None` for anything that is not understood.
 fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
     let (mut when, mut comment, mut then) = (Vec::new(), None, None);
-    let mut negated = false;
+    let (mut negated, mut persistent) = (false, false);
     let mut words = words.iter().map(|word| &*word.text);
     while let Some(option) = words.next() {
         if option == "!" {
@@ -188,9 +188,10 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
         let mut argument = || words.next();
         let test = match option {
             "-m" if !not => match argument()? {
-                "addrtype" | "comment" | "tcp" | "set" | "physdev" | "statistic" => continue,
+                "addrtype" | "comment" | "mark" | "physdev" | "policy" | "set" | "statistic" | "tcp" => continue,
                 _ => return None,
             },
+            "--dir" if !not && argument()? == "out" => continue,
             "--mode" if !not && argument()? == "random" => continue,
             "--comment" => {
                 comment = Some(argument()?.to_owned());
@@ -198,6 +199,10 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
             }
             "-j" | "-g" | "--to-ports" | "--random-fully" => {
                 effect(option, &mut then, argument)?;
+                continue;
+            }
+            "--persistent" if !not => {
+                persistent = true;
                 continue;
             }
             "--limit-iface-out" if !not => {
@@ -227,10 +232,16 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
                 Test::InList(side(argument()?)?, set)
             }
             "--physdev-is-bridged" => Test::Bridged,
+            "--mark" => Test::Mark(argument()?.parse().ok()?),
+            "--pol" if !not && argument()? == "ipsec" => Test::Ipsec,
             "--probability" => Test::Share { part: probability(argument()?)?, of: CERTAIN },
             _ => return None,
         };
         when.push(Match { test, negated: not });
+    }
+    let is_range = matches!(then, Some(Effect::Snat { to, .. }) if !to.is_one());
+    if persistent != is_range {
+        return None;
     }
     Some(RuleSpec::new(when, comment, then?))
 }
@@ -243,12 +254,19 @@ fn effect<'a>(
 ) -> Option<()> {
     match (option, then) {
         ("--to-ports", Some(Effect::Masquerade { ports: to_ports, .. })) => *to_ports = Some(ports(argument()?)?),
-        ("--random-fully", Some(Effect::Masquerade { random_fully, .. })) => *random_fully = true,
+        ("--random-fully", Some(Effect::Masquerade { random_fully, .. } | Effect::Snat { random_fully, .. })) => {
+            *random_fully = true;
+        }
         ("-g", then @ None) => *then = Some(Effect::Goto(argument()?.to_owned())),
         ("-j", then @ None) => {
             *then = Some(match argument()? {
                 "RETURN" => Effect::Return,
                 "MASQUERADE" => Effect::Masquerade { random_fully: false, ports: None },
+                "SNAT" if argument()? == "--to-source" => {
+                    let (to, ports) = to_source(argument()?)?;
+                    Effect::Snat { to, random_fully: false, ports }
+                }
+                "SNAT" => return None,
                 other => Effect::Jump(other.to_owned()),
             });
         }
@@ -282,6 +300,20 @@ fn side(text: &str) -> Option<Side> {
 fn probability(text: &str) -> Option<u32> {
     let probability: f64 = text.parse().ok()?;
     (0.0..=1.0).contains(&probability).then(|| fraction(probability))
+}
+
+/// `192.0.2.1-192.0.2.9:1024-2047`, `[2001:db8::1-2001:db8::9]:1024-2047`, each part but the first address left out.
+fn to_source(text: &str) -> Option<(AddressRange, Option<PortRange>)> {
+    let (addresses, behind) = match text.strip_prefix('[') {
+        Some(inside) => inside.split_once("]:").map(|(addresses, ports)| (addresses, Some(ports)))?,
+        None if text.matches(':').count() == 1 => text.split_once(':').map(|(first, ports)| (first, Some(ports)))?,
+        None => (text, None),
+    };
+    let ports = match behind {
+        Some(text) => Some(ports(text)?),
+        None => None,
+    };
+    Some((addresses.parse().ok()?, ports))
 }
 
 fn ports(text: &str) -> Option<PortRange> {
@@ -346,7 +378,10 @@ mod tests {
     fn what_is_not_understood_is_no_rule_of_ours() {
         let comment = "-m comment --comment \"ip-masq-agent: x\"";
         for line in [
-            format!("-A A -m mark --mark 0x1 {comment} -j RETURN"),
+            format!("-A A -m mark --mark 0x3/0x1 {comment} -j RETURN"),
+            format!("-A A {comment} -j SNAT --to-source 192.0.2.1-192.0.2.2"),
+            format!("-A A {comment} -j SNAT --persistent"),
+            format!("-A A -m policy --dir in --pol ipsec {comment} -j RETURN"),
             format!("-A A ! -d 0.0.0.0/0 {comment} -j RETURN"),
             format!("-A A -d 10.0.0.0/255.0.255.0 {comment} -j RETURN"),
             format!("-A A {comment} -j RETURN --to-ports 1"),
@@ -396,17 +431,27 @@ mod tests {
             Test::OnlySyn,
             Test::InList(Side::Saddr, "ima4-sources-00000000".into()),
             Test::Local(Address::Daddr),
+            Test::Mark("0x100/0xff00".parse().unwrap()),
         ];
         let positive = [
             Test::In(Side::Daddr, "192.0.2.0/24".parse().unwrap()),
             Test::Protocol(Protocol::Tcp),
             Test::Local(Address::SaddrOnOutInterface),
             Test::Bridged,
+            Test::Ipsec,
             Test::Share { part: 3079, of: 6561 },
         ];
-        let when = negated.map(Match::is_not).into_iter().chain(positive.map(Match::is)).collect();
-        let then = Effect::Masquerade { ports: Some(PortRange { first: 1, last: 9 }), random_fully: true };
-        let rule = RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}with \"quotes\" and \\")), then);
-        assert_eq!(only_rule(&format!("-A A {rule}")), Some(rule));
+        let when: Vec<Match<String>> = negated.map(Match::is_not).into_iter().chain(positive.map(Match::is)).collect();
+        let (random_fully, range) = (true, PortRange { first: 1, last: 9 });
+        let mut effects = vec![Effect::Masquerade { ports: Some(range), random_fully }];
+        for to in ["192.0.2.1", "192.0.2.1-192.0.2.9", "2001:db8::1", "2001:db8::1-2001:db8::9"] {
+            let to = to.parse().unwrap();
+            effects.extend([None, Some(range)].map(|ports| Effect::Snat { to, random_fully, ports }));
+        }
+        for then in effects {
+            let when: Vec<_> = Vec::clone(&when);
+            let rule = RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}with \"quotes\" and \\")), then);
+            assert_eq!(only_rule(&format!("-A A {rule}")), Some(rule));
+        }
     }
 }

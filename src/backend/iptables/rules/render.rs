@@ -69,9 +69,9 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     let lowered = lower(ruleset, dialect);
     let existing = context.sets.unwrap_or_default();
     let set = |list| DesiredSet::new(context.chain, list, ruleset.family, existing);
-    let sets: Vec<DesiredSet> = lowered.lists.iter().map(set).collect();
+    let named: Vec<(ListId, DesiredSet)> = lowered.lists.iter().map(|list| (list.id, set(list))).collect();
     let set_name = |id: ListId| {
-        let named = lowered.lists.iter().zip(&sets).find(|(list, _)| list.id == id);
+        let named = named.iter().find(|(list, _)| *list == id);
         named.map_or_else(String::new, |(_, set)| set.name.clone())
     };
     let chain_name = |id: ChainId| {
@@ -90,8 +90,19 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     Rendered {
         chains: lowered.chains.iter().map(chain).collect(),
         jumps: lowered.entries.iter().map(|entry| jump(entry, chain_name(entry.to))).collect(),
-        sets,
+        sets: distinct(named.into_iter().map(|(_, set)| set)),
     }
+}
+
+/// Lists of one kind with the same prefixes share a set: its name is made of what is in it.
+fn distinct(sets: impl Iterator<Item = DesiredSet>) -> Vec<DesiredSet> {
+    let mut distinct: Vec<DesiredSet> = Vec::new();
+    for set in sets {
+        if distinct.iter().all(|known| known.name != set.name) {
+            distinct.push(set);
+        }
+    }
+    distinct
 }
 
 /// The rule that leads to a chain.
@@ -105,10 +116,13 @@ fn jump(&Entry { hook, position, .. }: &Entry, chain: String) -> Jump {
 fn comment(step: RuleStep) -> &'static str {
     let step = match step {
         RuleStep::Decide(step) => step,
-        RuleStep::Pass(_) => return "in scope, the next chain decides",
+        RuleStep::Pass(_) | RuleStep::Enter => return "in scope, the next chain decides",
         RuleStep::Ports | RuleStep::Portless => return MASQUERADE_COMMENT,
     };
     match step {
+        Step::ExemptMark => "marked packets are not subject to SNAT (exemptMarks)",
+        Step::ExemptIpsec => "what an IPsec policy will encrypt is not subject to SNAT (exemptIpsec)",
+        Step::NoSnat => "sources stay (snat: none)",
         Step::OutInterface => "outgoing interface out of scope (outInterfaces)",
         Step::Source => "source out of scope (sourceCIDRs)",
         Step::ExcludedSource => "source out of scope (excludeSourceCIDRs)",

@@ -56,7 +56,9 @@ fn place(one: &Match<String>) -> u8 {
         Test::InList(..) => BEFORE_COMMENT,
         Test::Local(_) => 7,
         Test::Bridged => 8,
-        Test::Share { .. } => 9,
+        Test::Mark(_) => 9,
+        Test::Ipsec => 10,
+        Test::Share { .. } => 11,
     }
 }
 
@@ -93,6 +95,9 @@ fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Test::Local(Address::Daddr) => write!(f, "-m addrtype {not}--dst-type LOCAL "),
         Test::Bridged => write!(f, "-m physdev {not}--physdev-is-bridged "),
+        Test::Mark(mark) => write!(f, "-m mark {not}--mark {mark} "),
+        // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
+        Test::Ipsec => f.write_str("-m policy --dir out --pol ipsec "),
         Test::Share { part, of } => {
             let probability = f64::from(*part) / f64::from(*of);
             write!(f, "-m statistic --mode random {not}--probability {probability:.11} ")
@@ -111,6 +116,15 @@ fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Resul
                 write!(f, " --to-ports {ports}")?;
             }
             f.write_str(if *random_fully { " --random-fully" } else { "" })
+        }
+        Effect::Snat { to, random_fully, ports } => {
+            match (to.family(), ports) {
+                (_, None) => write!(f, "-j SNAT --to-source {to}")?,
+                (Family::V4, Some(ports)) => write!(f, "-j SNAT --to-source {to}:{ports}")?,
+                (Family::V6, Some(ports)) => write!(f, "-j SNAT --to-source [{to}]:{ports}")?,
+            }
+            f.write_str(if *random_fully { " --random-fully" } else { "" })?;
+            f.write_str(if to.is_one() { "" } else { " --persistent" })
         }
     }
 }

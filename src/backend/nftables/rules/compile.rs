@@ -6,8 +6,8 @@ use super::rule::Rule;
 use super::table::{Chain, HookSpec, Set, Table, TableFlags};
 use crate::policy::{Family, Prefix};
 use crate::ruleset::{
-    Chains, CidrList, Dialect, Effect, Hook, JumpPosition, LoweredChain, LoweredRule, Match, RuleStep, Ruleset, Test,
-    lower,
+    Chains, CidrList, Dialect, Effect, Hook, JumpPosition, LoweredChain, LoweredRule, Match, RuleId, RuleStep, Ruleset,
+    Section, Test, lower,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -103,14 +103,16 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
 
 fn translate(rule: LoweredRule, family: Family) -> Rule {
     let when = rule.when.into_iter().map(|one| one.rename(|list| SetName::new(list, family)));
-    Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id.step))
+    Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id))
 }
 
 /// What is said of a rule behind its effect.
-fn reason(step: RuleStep) -> &'static str {
-    match step {
+fn reason(id: RuleId) -> &'static str {
+    match id.step {
         RuleStep::Decide(step) => step.reason(),
         RuleStep::Pass(_) => "in scope",
+        RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
+        RuleStep::Enter => "in the scope of an entry of egress",
         RuleStep::Ports => "a source port of toPorts",
         RuleStep::Portless => "a protocol without ports",
     }

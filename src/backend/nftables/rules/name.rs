@@ -68,6 +68,7 @@ impl ChainName {
         let place = match rest {
             "" => Place::Part(1),
             "-masquerade" => Place::Masquerade,
+            branch if branch.starts_with("-out-") => Place::Branch(branch.strip_prefix("-out-")?.parse().ok()?),
             part => Place::Part(part.strip_prefix('-')?.parse().ok()?),
         };
         let found = ChainName::Of(family, ChainId { section, place });
@@ -82,6 +83,7 @@ impl ChainName {
                 (Place::Part(1), Family::V4) => "which IPv4 flows are masqueraded",
                 (Place::Part(1), Family::V6) => "which IPv6 flows are masqueraded",
                 (Place::Part(_), _) => "what follows for flows in scope",
+                (Place::Branch(_), _) => "which entry of egress a flow belongs to, by its source",
                 (Place::Masquerade, _) => "masquerade with the source ports of toPorts",
             },
         }
@@ -99,6 +101,7 @@ impl fmt::Display for ChainName {
             Place::Part(0 | 1) => write!(f, "{section}{family}"),
             Place::Part(part) => write!(f, "{section}{family}-{part}"),
             Place::Masquerade => write!(f, "{section}{family}-masquerade"),
+            Place::Branch(number) => write!(f, "{section}{family}-out-{number}"),
         }
     }
 }
@@ -180,7 +183,7 @@ mod tests {
         assert_eq!(ChainName::parse("postrouting"), Some(ChainName::POSTROUTING));
         for section in [Section::Top, Section::Egress(1), Section::Egress(64)] {
             for family in Family::ALL {
-                for place in [Place::Part(1), Place::Part(12), Place::Masquerade] {
+                for place in [Place::Part(1), Place::Part(12), Place::Masquerade, Place::Branch(256)] {
                     let name = ChainName::Of(family, ChainId { section, place });
                     assert_eq!(ChainName::parse(&name.to_string()), Some(name));
                 }

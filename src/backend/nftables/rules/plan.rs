@@ -265,7 +265,7 @@ impl Filling {
         self.room = PIECE;
     }
 
-    /// What masquerades comes alone, behind a guard if that may be had.
+    /// What translates comes alone, behind a guard if that may be had.
     fn come_into_force(mut self, changes: Vec<Change>, guarded: bool) -> Vec<Transaction> {
         if guarded {
             self.push(Change::PutGuard);
@@ -275,7 +275,7 @@ impl Filling {
             let follows =
                 |chain: ChainName| late.iter().any(|one| matches!(one, Change::AddRule(other, _) if *other == chain));
             match &change {
-                Change::AddRule(chain, rule) if rule.masquerades() || follows(*chain) => late.push(change),
+                Change::AddRule(chain, rule) if rule.translates() || follows(*chain) => late.push(change),
                 _ => self.push(change),
             }
         }
@@ -551,7 +551,7 @@ mod tests {
     fn in_force(tables: &Tables) -> Vec<&Rule> {
         let table = tables.table().filter(|table| table.is_in_force());
         let rules: Vec<_> = table.into_iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules).collect();
-        if rules.iter().any(|rule| rule.masquerades()) { rules } else { Vec::new() }
+        if rules.iter().any(|rule| rule.translates()) { rules } else { Vec::new() }
     }
 
     /// The sets whose elements come or go.

@@ -1,9 +1,10 @@
 //! A rule of ours, in as many words as our rules need.
 
 use super::name::{self, ChainName, SetName};
-use crate::policy::{Family, Protocol};
+use crate::policy::{Family, MaskedMark, PortRange, Protocol};
 use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::fmt;
+use std::net::IpAddr;
 
 /// A rule. Every one counts what it matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Body {
 }
 
 /// How the comments of our rules begin, which they keep in every version: by that they are known as ours.
-const COMMENTS: [&str; 3] = ["keep source: ", "masquerade: ", "go on: "];
+const COMMENTS: [&str; 4] = ["keep source: ", "masquerade: ", "go on: ", "snat: "];
 
 /// True for a comment of one of our rules, of this version or another one.
 pub fn is_our_comment(comment: &str) -> bool {
@@ -38,6 +39,7 @@ impl Rule {
             Effect::Return => COMMENTS[0],
             Effect::Masquerade { .. } => COMMENTS[1],
             Effect::Goto(_) | Effect::Jump(_) => COMMENTS[2],
+            Effect::Snat { .. } => COMMENTS[3],
         };
         Rule { body: Body::Known(when, then), comment: Some(format!("{beginning}{reason}")) }
     }
@@ -72,8 +74,8 @@ impl Rule {
     }
 
     /// True when it rewrites sources.
-    pub fn masquerades(&self) -> bool {
-        matches!(self.effect(), Some(Effect::Masquerade { .. }))
+    pub fn translates(&self) -> bool {
+        self.effect().is_some_and(Effect::translates)
     }
 
     /// What it does; `None` for a rule that we never write.
@@ -136,8 +138,17 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         }
         // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
         Test::Bridged => f.write_str("iif 0 meta oifkind \"bridge\" @ll,0,48 != 0x0 fib saddr type != local"),
+        Test::Mark(MaskedMark { value, mask: u32::MAX }) => write!(f, "meta mark {not}{value:#010x}"),
+        Test::Mark(MaskedMark { value, mask }) => {
+            write!(f, "meta mark & {mask:#010x} {} {value:#010x}", if one.negated { "!=" } else { "==" })
+        }
+        Test::Ipsec => write!(f, "rt ipsec {}", if one.negated { "missing" } else { "exists" }),
         Test::Share { part, of } => write!(f, "numgen random mod {of} < {part}"),
     }
+}
+
+fn port_words(range: PortRange) -> String {
+    if range.first == range.last { format!(":{}", range.first) } else { format!(":{range}") }
 }
 
 fn address_word(side: Side, family: Family) -> &'static str {
@@ -156,12 +167,28 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::Jump(chain) => write!(f, "jump {chain}"),
         Effect::Masquerade { random_fully, ports } => {
             f.write_str("masquerade")?;
-            match ports {
-                Some(range) if range.first == range.last => write!(f, " to :{}", range.first)?,
-                Some(range) => write!(f, " to :{range}")?,
-                None => {}
+            if let Some(range) = ports {
+                write!(f, " to {}", port_words(*range))?;
             }
             f.write_str(if *random_fully { " fully-random" } else { "" })
+        }
+        Effect::Snat { to, random_fully, ports } => {
+            let in_brackets = ports.is_some() && to.family() == Family::V6;
+            let address = |address: IpAddr| if in_brackets { format!("[{address}]") } else { address.to_string() };
+            let family = if to.family() == Family::V4 { "ip" } else { "ip6" };
+            write!(f, "snat {family} to {}", address(to.first()))?;
+            if !to.is_one() {
+                write!(f, "-{}", address(to.last()))?;
+            }
+            if let Some(range) = ports {
+                f.write_str(&port_words(*range))?;
+            }
+            f.write_str(match (random_fully, to.is_one()) {
+                (true, true) => " fully-random",
+                (true, false) => " fully-random,persistent",
+                (false, true) => "",
+                (false, false) => " persistent",
+            })
         }
     }
 }

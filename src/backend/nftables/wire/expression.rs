@@ -18,18 +18,27 @@ pub enum Register {
     One,
     /// NFT_REG_2.
     Two,
+    /// NFT_REG_3.
+    Three,
+    /// NFT_REG_4.
+    Four,
 }
 
 impl Register {
+    /// Every register, in its order.
+    pub const ALL: [Register; 4] = [Register::One, Register::Two, Register::Three, Register::Four];
+
     fn number(self) -> u32 {
         match self {
             Register::One => libc::NFT_REG_1 as u32,
             Register::Two => libc::NFT_REG_2 as u32,
+            Register::Three => libc::NFT_REG_3 as u32,
+            Register::Four => libc::NFT_REG_4 as u32,
         }
     }
 
     fn of(number: u32) -> Option<Self> {
-        [Register::One, Register::Two].into_iter().find(|register| register.number() == number)
+        Register::ALL.into_iter().find(|register| register.number() == number)
     }
 }
 
@@ -91,6 +100,8 @@ pub enum Expression {
     },
     /// Loads the type of an address from the routing table (NFTA_FIB_F_*).
     FibType(u32),
+    /// Loads a property of the route (NFT_RT_*).
+    Route(u32),
     /// Loads a random number below this one, in host byte order.
     Random(u32),
     /// Turns a number of 32 bits into network byte order.
@@ -116,6 +127,17 @@ pub enum Expression {
         /// The last port.
         last: Option<Register>,
     },
+    /// Rewrites the source to what the registers hold.
+    Snat {
+        /// NFPROTO_*.
+        family: u8,
+        /// NF_NAT_RANGE_*.
+        flags: u32,
+        /// The first address and the last one.
+        addresses: (Option<Register>, Option<Register>),
+        /// The first port and the last one.
+        ports: (Option<Register>, Option<Register>),
+    },
     /// Any other, by its name.
     Unknown(String),
 }
@@ -135,6 +157,8 @@ impl Expression {
             Expression::Load(..) | Expression::Verdict(..) => "immediate",
             Expression::Counter(_) => "counter",
             Expression::Masquerade { .. } => "masq",
+            Expression::Snat { .. } => "nat",
+            Expression::Route(_) => "rt",
             Expression::Unknown(name) => name,
         }
     }
@@ -161,6 +185,7 @@ impl Expression {
             Expression::FibType(flags) => {
                 vec![(fib::FLAGS, *flags), (fib::RESULT, fib::ADDRTYPE), (fib::DREG, register)]
             }
+            Expression::Route(key) => vec![(rt::KEY, *key), (rt::DREG, register)],
             Expression::Random(below) => vec![
                 (numgen::DREG, register),
                 (numgen::MODULUS, *below),
@@ -181,6 +206,9 @@ impl Expression {
             Expression::Lookup(..) => vec![(lookup::SREG, register)],
             Expression::Load(into, _) => vec![(immediate::DREG, into.number())],
             Expression::Verdict(..) => vec![(immediate::DREG, libc::NFT_REG_VERDICT as u32)],
+            Expression::Snat { family, flags, .. } => {
+                vec![(nat::TYPE, libc::NFT_NAT_SNAT as u32), (nat::FAMILY, u32::from(*family)), (nat::FLAGS, *flags)]
+            }
             Expression::Masquerade { .. } | Expression::Counter(_) | Expression::Unknown(_) => Vec::new(),
         }
     }
@@ -221,9 +249,21 @@ impl Expression {
                     }
                 }
             }
+            Expression::Snat { addresses, ports, .. } => {
+                let registers = [
+                    (nat::REG_ADDR_MIN, addresses.0),
+                    (nat::REG_ADDR_MAX, addresses.1),
+                    (nat::REG_PROTO_MIN, ports.0),
+                    (nat::REG_PROTO_MAX, ports.1),
+                ];
+                for (kind, register) in registers {
+                    register.into_iter().for_each(|register| writer.be32(kind, register.number()));
+                }
+            }
             Expression::Meta(_)
             | Expression::Payload { .. }
             | Expression::FibType(_)
+            | Expression::Route(_)
             | Expression::Random(_)
             | Expression::HostToNetwork
             | Expression::Counter(_)
@@ -317,6 +357,8 @@ fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malfo
             Some(Expression::Counter(packets.unwrap_or(0)))
         }
         "masq" => read_masquerade(data)?,
+        "nat" => read_snat(data)?,
+        "rt" => data.number(rt::KEY)?.map(Expression::Route),
         _ => None,
     };
     match known {
@@ -356,15 +398,34 @@ fn read_immediate(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
 
 fn read_masquerade(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
     let flags = data.number(masq::FLAGS)?.unwrap_or(0);
-    let (first, last) = (data.number(masq::REG_PROTO_MIN)?, data.number(masq::REG_PROTO_MAX)?);
+    let ports = read_registers(data, masq::REG_PROTO_MIN, masq::REG_PROTO_MAX)?;
+    Ok(ports.map(|(first, last)| Expression::Masquerade { flags, first, last }))
+}
+
+fn read_snat(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
+    let family = data.number(nat::FAMILY)?.and_then(|family| u8::try_from(family).ok());
+    let flags = data.number(nat::FLAGS)?.unwrap_or(0);
+    let addresses = read_registers(data, nat::REG_ADDR_MIN, nat::REG_ADDR_MAX)?;
+    let ports = read_registers(data, nat::REG_PROTO_MIN, nat::REG_PROTO_MAX)?;
+    Ok(family.zip(addresses.zip(ports)).map(|(family, (addresses, ports))| Expression::Snat {
+        family,
+        flags,
+        addresses,
+        ports,
+    }))
+}
+
+type Registers = (Option<Register>, Option<Register>);
+
+/// A first and a last register, where they are there; `None` when one of them is none that we use.
+fn read_registers(data: &Fields<'_>, first: u16, last: u16) -> Result<Option<Registers>, Malformed> {
     let register = |number: Option<u32>| match number {
         Some(number) => Register::of(number).map(Some),
         None => Some(None),
     };
-    Ok(register(first).zip(register(last)).map(|(first, last)| {
-        // The kernel fills the last port in from the first one.
-        Expression::Masquerade { flags, first, last: last.filter(|last| Some(*last) != first) }
-    }))
+    let both = register(data.number(first)?).zip(register(data.number(last)?));
+    // The kernel fills the last one in from the first one.
+    Ok(both.map(|(first, last)| (first, last.filter(|last| Some(*last) != first))))
 }
 
 mod meta {
@@ -443,6 +504,21 @@ mod masq {
     pub(super) const REG_PROTO_MAX: u16 = 3;
 }
 
+mod nat {
+    pub(super) const TYPE: u16 = 1;
+    pub(super) const FAMILY: u16 = 2;
+    pub(super) const REG_ADDR_MIN: u16 = 3;
+    pub(super) const REG_ADDR_MAX: u16 = 4;
+    pub(super) const REG_PROTO_MIN: u16 = 5;
+    pub(super) const REG_PROTO_MAX: u16 = 6;
+    pub(super) const FLAGS: u16 = 7;
+}
+
+mod rt {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const KEY: u16 = 2;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,13 +527,14 @@ mod tests {
 
     fn any_expression() -> impl Strategy<Value = Expression> {
         let bytes = || vec(any::<u8>(), 1..=16);
-        let register = || prop_oneof![Just(Register::One), Just(Register::Two)];
+        let register = || proptest::sample::select(Register::ALL.to_vec());
         let comparison = prop_oneof![Just(Comparison::Equal), Just(Comparison::NotEqual), Just(Comparison::Less)];
         prop_oneof![
             any::<u32>().prop_map(Expression::Meta),
             (proptest::sample::select(vec![Base::Link, Base::Network, Base::Transport]), any::<u32>(), any::<u32>())
                 .prop_map(|(base, offset, length)| Expression::Payload { base, offset, length }),
             any::<u32>().prop_map(Expression::FibType),
+            any::<u32>().prop_map(Expression::Route),
             any::<u32>().prop_map(Expression::Random),
             Just(Expression::HostToNetwork),
             bytes().prop_map(Expression::Mask),
@@ -471,6 +548,11 @@ mod tests {
                 flags,
                 first: first.then_some(Register::One),
                 last: last.then_some(Register::Two)
+            }),
+            (any::<u8>(), any::<u32>(), any::<[bool; 4]>()).prop_map(|(family, flags, there)| {
+                let register = |at: usize| there[at].then_some(Register::ALL[at]);
+                let (addresses, ports) = ((register(0), register(1)), (register(2), register(3)));
+                Expression::Snat { family, flags, addresses, ports }
             }),
         ]
     }

@@ -7,7 +7,7 @@ use super::expression::{Base, Comparison, Expression, Register};
 use crate::backend::nftables::rules::interval::{self, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName};
 use crate::backend::nftables::rules::rule::{Body, Rule};
-use crate::policy::{Family, PortRange, Prefix, Protocol};
+use crate::policy::{AddressRange, Family, MaskedMark, PortRange, Prefix, Protocol};
 use crate::ruleset::{Address, Effect, Match, Side, Test};
 use crate::sys::nfnetlink::nfproto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,7 +20,11 @@ const FIB_OIF: u32 = 16;
 const META_OIFKIND: u32 = 27;
 /// RTN_LOCAL of linux/rtnetlink.h.
 const LOCAL: u32 = 2;
-/// NF_NAT_RANGE_PROTO_SPECIFIED and NF_NAT_RANGE_PROTO_RANDOM_FULLY of linux/netfilter/nf_nat.h.
+/// NFT_RT_XFRM, Linux 4.20; not in libc.
+const RT_IPSEC: u32 = 4;
+/// NF_NAT_RANGE_* of linux/netfilter/nf_nat.h: MAP_IPS, PROTO_SPECIFIED, PERSISTENT, PROTO_RANDOM_FULLY.
+const RANGE_ADDRESSES: u32 = 1;
+const RANGE_PERSISTENT: u32 = 1 << 3;
 const RANGE_PORTS: u32 = 1 << 1;
 const RANGE_RANDOM_FULLY: u32 = 1 << 4;
 /// ETH_ALEN: with the destination the header of a frame begins.
@@ -49,7 +53,7 @@ pub fn to_body(expressions: &[Expression]) -> Body {
 }
 
 fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
-    use Expression::{Compare, FibType, HostToNetwork, Lookup, Mask, Meta, Payload, Random};
+    use Expression::{Compare, FibType, HostToNetwork, Lookup, Mask, Meta, Payload, Random, Route};
     let comparison = if one.negated { Comparison::NotEqual } else { Comparison::Equal };
     match &one.test {
         Test::Family(family) => out.extend(of_family(*family, comparison)),
@@ -75,6 +79,14 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
             Compare(comparison, vec![SYN_ONLY]),
         ]),
         Test::Bridged => out.extend(bridged()),
+        Test::Mark(MaskedMark { value, mask }) => {
+            out.push(Meta(libc::NFT_META_MARK as u32));
+            if *mask != u32::MAX {
+                out.push(Mask(mask.to_ne_bytes().to_vec()));
+            }
+            out.push(Compare(comparison, value.to_ne_bytes().to_vec()));
+        }
+        Test::Ipsec => out.extend([Route(RT_IPSEC), Compare(comparison, vec![1])]),
         Test::Share { part, of } => {
             let below = Compare(Comparison::Less, part.to_be_bytes().to_vec());
             out.extend([Random(*of), HostToNetwork, below]);
@@ -132,6 +144,7 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
         Effect::Return => out.push(Expression::Verdict(libc::NFT_RETURN, None)),
         Effect::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
         Effect::Jump(chain) => out.push(Expression::Verdict(libc::NFT_JUMP, Some(chain.to_string()))),
+        Effect::Snat { to, random_fully, ports } => write_snat(*to, *random_fully, *ports, out),
         Effect::Masquerade { random_fully, ports } => {
             let random = if *random_fully { RANGE_RANDOM_FULLY } else { 0 };
             let Some(range) = ports else {
@@ -147,6 +160,36 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
             out.push(Expression::Masquerade { flags: random | RANGE_PORTS, first: Some(Register::One), last });
         }
     }
+}
+
+/// The addresses, then the ports, each in the next register.
+fn write_snat(to: AddressRange, random_fully: bool, ports: Option<PortRange>, out: &mut Vec<Expression>) {
+    let mut free = Register::ALL.into_iter();
+    let mut load = |bytes: Vec<u8>| {
+        let register = free.next();
+        out.extend(register.map(|register| Expression::Load(register, bytes)));
+        register
+    };
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let addresses = (load(bytes(to.first())), (!to.is_one()).then(|| load(bytes(to.last()))).flatten());
+    let ports = match ports {
+        Some(range) => {
+            let first = load(range.first.to_be_bytes().to_vec());
+            (first, (range.first != range.last).then(|| load(range.last.to_be_bytes().to_vec())).flatten())
+        }
+        None => (None, None),
+    };
+    let flags = [
+        (true, RANGE_ADDRESSES),
+        (ports.0.is_some(), RANGE_PORTS),
+        (!to.is_one(), RANGE_PERSISTENT),
+        (random_fully, RANGE_RANDOM_FULLY),
+    ];
+    let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum();
+    out.push(Expression::Snat { family: nfproto(to.family()), flags, addresses, ports });
 }
 
 fn read_rule(expressions: &[Expression]) -> Option<Body> {
@@ -165,7 +208,8 @@ fn read_rule(expressions: &[Expression]) -> Option<Body> {
 fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expression])> {
     // Behind what looks at an address, the family says nothing more: that comes last.
     let fixed = [Address::Daddr, Address::Saddr, Address::SaddrOnOutInterface].map(Test::Local);
-    let fixed = fixed.into_iter().chain([Test::OnlySyn, Test::Bridged]).chain(Family::ALL.map(Test::Family));
+    let fixed =
+        fixed.into_iter().chain([Test::OnlySyn, Test::Bridged, Test::Ipsec]).chain(Family::ALL.map(Test::Family));
     let tests = read_values(expressions).into_iter().chain(fixed);
     tests.flat_map(|test| [Match::is(test.clone()), Match::is_not(test)]).find_map(|one| {
         let mut written = Vec::new();
@@ -190,6 +234,7 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
         [Meta(_), Compare(_, family), Payload { .. }, Mask(mask), Compare(_, value), ..] => {
             within(family, value, mask.iter().map(|byte| byte.count_ones() as usize).sum())
         }
+        [Meta(_), Mask(mask), Compare(_, value), ..] => read_mark(value, mask).into_iter().collect(),
         [Random(of), _, Compare(_, part), ..] => {
             let part = part.as_slice().try_into().map(u32::from_be_bytes);
             part.map(|part| Test::Share { part, of: *of }).into_iter().collect()
@@ -201,8 +246,14 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
         let name = str::from_utf8(&value[..end]).ok().filter(|name| !name.is_empty()).map(str::to_owned);
         tests.extend(name.map(|name| Test::OutInterface { name, prefix: value.len() < NAME_LENGTH }));
         tests.extend(value.first().map(|number| Test::Protocol(read_protocol(*number))));
+        tests.extend(read_mark(value, &[u8::MAX; 4]));
     }
     tests
+}
+
+fn read_mark(value: &[u8], mask: &[u8]) -> Option<Test<SetName>> {
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
+    Some(Test::Mark(MaskedMark { value: number(value)?, mask: number(mask)? }))
 }
 
 /// The prefix of a length that begins with these bytes.
@@ -219,7 +270,7 @@ fn read_prefix(family: &[u8], first: &[u8], length: usize) -> Option<Prefix> {
 
 /// The effect that would be written so.
 fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
-    use Expression::{Load, Masquerade, Verdict};
+    use Expression::{Load, Masquerade, Snat, Verdict};
     let port = |bytes: &Vec<u8>| bytes.as_slice().try_into().ok().map(u16::from_be_bytes);
     let then = match expressions {
         [Verdict(libc::NFT_GOTO, Some(chain))] => Effect::Goto(ChainName::parse(chain)?),
@@ -234,11 +285,32 @@ fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
             };
             Effect::Masquerade { random_fully: flags & RANGE_RANDOM_FULLY != 0, ports }
         }
+        [loads @ .., Snat { flags, addresses, ports, .. }] => {
+            let loaded = |register: Option<Register>| {
+                loads.iter().find_map(|load| match load {
+                    Load(into, bytes) if Some(*into) == register => Some(bytes),
+                    _ => None,
+                })
+            };
+            let first = read_address(loaded(addresses.0)?)?;
+            let last = loaded(addresses.1).map_or(Some(first), |bytes| read_address(bytes))?;
+            let ports = match loaded(ports.0) {
+                Some(bytes) => Some(PortRange { first: port(bytes)?, last: port(loaded(ports.1).unwrap_or(bytes))? }),
+                None => None,
+            };
+            let to = AddressRange::between(first, last).ok()?;
+            Effect::Snat { to, random_fully: flags & RANGE_RANDOM_FULLY != 0, ports }
+        }
         _ => return None,
     };
     let mut written = Vec::new();
     write_effect(&then, &mut written);
     (written == expressions).then_some(then)
+}
+
+fn read_address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
 fn fib_flags(address: Address) -> u32 {
@@ -321,12 +393,14 @@ mod tests {
             (side(), prefix).prop_map(|(side, prefix)| Test::In(side, prefix)),
             protocol.prop_map(Test::Protocol),
             Just(Test::OnlySyn),
+            (any::<u32>(), any::<u32>()).prop_map(|(value, mask)| Test::Mark(MaskedMark { value, mask })),
         ];
         let positive = prop_oneof![
             Just(Test::Bridged),
+            Just(Test::Ipsec),
             (1_u32..=65535, any::<u32>()).prop_map(|(of, part)| Test::Share { part, of }),
         ];
-        prop_oneof![7 => negatable.prop_map(|test| (test, true)), 2 => positive.prop_map(|test| (test, false))]
+        prop_oneof![8 => negatable.prop_map(|test| (test, true)), 3 => positive.prop_map(|test| (test, false))]
     }
 
     fn any_match() -> impl Strategy<Value = Match<SetName>> {
@@ -337,7 +411,27 @@ mod tests {
     fn any_effect() -> impl Strategy<Value = Effect<ChainName>> {
         let ports =
             proptest::option::of((any::<u16>(), any::<u16>()).prop_map(|(first, last)| PortRange { first, last }));
-        let place = || prop_oneof![(1_u8..9).prop_map(Place::Part), Just(Place::Masquerade)];
+        let place = || {
+            prop_oneof![(1_u8..9).prop_map(Place::Part), Just(Place::Masquerade), (1_u16..300).prop_map(Place::Branch)]
+        };
+        let range = |first: u128, more: u16, family| match family {
+            Family::V4 => {
+                let first = first as u32 & 0x7fff_ffff;
+                AddressRange::between(
+                    Ipv4Addr::from_bits(first).into(),
+                    Ipv4Addr::from_bits(first + u32::from(more)).into(),
+                )
+            }
+            Family::V6 => {
+                let first = first >> 1;
+                AddressRange::between(
+                    Ipv6Addr::from_bits(first).into(),
+                    Ipv6Addr::from_bits(first + u128::from(more)).into(),
+                )
+            }
+        };
+        let range = (any::<u128>(), prop_oneof![Just(0), any::<u16>()], any_family())
+            .prop_map(move |(first, more, family)| range(first, more, family).unwrap());
         let chain = || {
             (any_family(), any_section(), place())
                 .prop_map(|(family, section, place)| ChainName::Of(family, ChainId { section, place }))
@@ -346,7 +440,12 @@ mod tests {
             Just(Effect::Return),
             chain().prop_map(Effect::Goto),
             chain().prop_map(Effect::Jump),
-            (any::<bool>(), ports).prop_map(|(random_fully, ports)| Effect::Masquerade { random_fully, ports }),
+            (any::<bool>(), ports.clone()).prop_map(|(random_fully, ports)| Effect::Masquerade { random_fully, ports }),
+            (range, any::<bool>(), ports).prop_map(|(to, random_fully, ports)| Effect::Snat {
+                to,
+                random_fully,
+                ports
+            }),
         ]
     }
 
@@ -383,7 +482,7 @@ mod tests {
             vec![Counter(0), returned(), returned()],
             vec![Counter(0), Verdict(libc::NFT_JUMP, Some("elsewhere".into()))],
             vec![Counter(0), Verdict(libc::NFT_GOTO, Some("elsewhere".into()))],
-            vec![Meta(libc::NFT_META_MARK as u32), Compare(Comparison::Equal, vec![0; 4]), Counter(0), returned()],
+            vec![Meta(libc::NFT_META_PRIORITY as u32), Compare(Comparison::Equal, vec![0; 4]), Counter(0), returned()],
             vec![
                 Meta(libc::NFT_META_NFPROTO as u32),
                 Compare(Comparison::Less, vec![libc::NFPROTO_IPV4 as u8]),

@@ -1,0 +1,179 @@
+//! Entries of `egress`: what only all of them together can tell, and what they are in the policy.
+
+use super::diagnostic::{Lines, Place, Problems};
+use super::keys::EgressKeys;
+use super::value::Placed;
+use crate::policy::{
+    Egress, Family, InterfaceClass, Listed, MAX_ENTRIES, MAX_INTERFACES, Origin, Prefix, PrefixSet, sources_in_scope,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many entries are named that leave nothing to another one.
+const NAMED: usize = 3;
+
+/// What messages call an entry, by its number from 0.
+pub fn label(number: usize) -> String {
+    format!("egress[{}]", number + 1)
+}
+
+/// Reports entries that can't be, beside others or at all.
+pub fn judge(entries: &[Placed<EgressKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
+    if let Some(first) = entries.get(MAX_ENTRIES) {
+        let message = format!("{} entries, more than {MAX_ENTRIES}; this is the first one too many", entries.len());
+        return problems.report(first.place, "egress", message);
+    }
+    let any_wrong = problems.concern_entries_of("egress");
+    same_names(entries, sources, problems);
+    if any_wrong {
+        // A scope that could not be read is not to be judged.
+        return;
+    }
+    let patterns = entries.iter().flat_map(|entry| &entry.value.out_interfaces);
+    let classes = InterfaceClass::all(patterns.clone().map(|pattern| &pattern.value));
+    if let (true, Some(last)) = (classes.len() > MAX_INTERFACES, patterns.last()) {
+        let message = format!("more than {MAX_INTERFACES} interface names in all entries");
+        return problems.report(last.place, "egress", message);
+    }
+    let scopes: Vec<Scope<'_>> = entries.iter().map(|entry| Scope::of(entry, enables_ipv6)).collect();
+    for (number, scope) in scopes.iter().enumerate() {
+        let name = |(number, place): (usize, Place)| format!("{} ({})", label(number), place.origin(sources));
+        let message = if scope.is_unset() {
+            let next = entries.get(number + 1).map(|next| name((number + 1, next.place)));
+            let next = next.map_or("the top level".to_owned(), |next| format!("{next} and the top level"));
+            format!("has no scope, so {next} would never be asked; set outInterfaces or sourceCIDRs")
+        } else if let Some(takers) = scope.takers(&scopes[..number], &classes) {
+            let named = takers.iter().take(NAMED).map(|before| name((*before, entries[*before].place)));
+            let more = takers.len().saturating_sub(NAMED);
+            let named: Vec<_> = named.chain((more > 0).then(|| format!("{more} more"))).collect();
+            match named.as_slice() {
+                [] => "can never match: its own lists leave nothing in its scope".to_owned(),
+                named => format!("can never match: all of its scope is taken by {}", named.join(" and ")),
+            }
+        } else {
+            continue;
+        };
+        problems.report(scope.place, &label(number), message);
+    }
+}
+
+fn same_names(entries: &[Placed<EgressKeys>], sources: &[Lines<'_>], problems: &mut Problems) {
+    let mut first: BTreeMap<&str, Place> = BTreeMap::new();
+    for (number, name) in entries.iter().map(|entry| &entry.value.name).enumerate() {
+        let Some(name) = name else { continue };
+        if let Some(place) = first.get(&*name.value) {
+            let message = format!("'{}' is the name of another entry, too ({})", name.value, place.origin(sources));
+            problems.report(name.place, &format!("{}.name", label(number)), message);
+        }
+        first.entry(&name.value).or_insert(name.place);
+    }
+}
+
+/// Which flows an entry is for.
+struct Scope<'k> {
+    place: Place,
+    keys: &'k EgressKeys,
+    sources: PrefixSet,
+    /// Of the families that are enabled.
+    enabled: Vec<Prefix>,
+}
+
+impl<'k> Scope<'k> {
+    fn of(entry: &'k Placed<EgressKeys>, enables_ipv6: bool) -> Self {
+        let set = |list: &[Placed<Prefix>]| {
+            PrefixSet::from_prefixes(list.iter().map(|prefix| prefix.value), &Origin::Default)
+        };
+        let keys = &entry.value;
+        let all = sources_in_scope(&set(&keys.source_cidrs), &set(&keys.exclude_source_cidrs));
+        let enabled = all.iter().copied().filter(|prefix| enables_ipv6 || prefix.family() == Family::V4).collect();
+        Scope { place: entry.place, keys, sources: PrefixSet::from_prefixes(all, &Origin::Default), enabled }
+    }
+
+    fn is_unset(&self) -> bool {
+        let EgressKeys { out_interfaces, source_cidrs, exclude_source_cidrs, .. } = self.keys;
+        out_interfaces.is_empty() && source_cidrs.is_empty() && exclude_source_cidrs.is_empty()
+    }
+
+    /// An entry that can't be, because it has no scope, takes nothing from others.
+    fn is_in(&self, class: InterfaceClass<'k>) -> bool {
+        !self.is_unset() && class.is_in(self.keys.out_interfaces.iter().map(|pattern| &pattern.value))
+    }
+
+    /// Those of the entries before it that leave nothing of it; `None` when something is left.
+    fn takers(&self, before: &[Self], classes: &[InterfaceClass<'k>]) -> Option<BTreeSet<usize>> {
+        let mut takers = BTreeSet::new();
+        for class in classes.iter().copied().filter(|class| self.is_in(*class)) {
+            let mut left = self.enabled.clone();
+            for (number, other) in before.iter().enumerate().filter(|(_, other)| other.is_in(class)) {
+                let rest = other.sources.cut_out_of(left.clone());
+                if rest != left {
+                    takers.insert(number);
+                }
+                left = rest;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            if !left.is_empty() {
+                return None;
+            }
+        }
+        Some(takers)
+    }
+}
+
+/// Reports ranges that are in both lists of one part of the policy.
+pub fn judge_both(lists: Lists<'_>, path: &str, sources: &[Lines<'_>], problems: &mut Problems) {
+    let exempt: BTreeMap<Prefix, Place> = lists.exempt.iter().rev().map(|item| (item.value, item.place)).collect();
+    for item in lists.exceptions {
+        if let Some(place) = exempt.get(&item.value) {
+            let message = format!(
+                "'{}' is in nonMasqueradeCIDRs, too ({}); with evaluation: longest-prefix it can be in one of them",
+                item.value,
+                place.origin(sources)
+            );
+            problems.report(item.place, &format!("{path}masqueradeExceptionCIDRs"), message);
+        }
+    }
+}
+
+/// The ranges of one part of the policy.
+#[derive(Clone, Copy)]
+pub struct Lists<'d> {
+    /// `masqueradeExceptionCIDRs`.
+    pub exceptions: &'d [Placed<Prefix>],
+    /// `nonMasqueradeCIDRs`.
+    pub exempt: &'d [Placed<Prefix>],
+}
+
+/// The entries as the policy has them.
+pub fn entries(list: Vec<Placed<EgressKeys>>, sources: &[Lines<'_>]) -> Vec<Egress> {
+    let entry = |(number, Placed { value: keys, place }): (u8, Placed<EgressKeys>)| Egress {
+        number,
+        name: keys.name.map_or_else(|| number.to_string(), |name| name.value),
+        origin: place.origin(sources),
+        out_interfaces: listed(keys.out_interfaces, sources),
+        sources: prefixes(keys.source_cidrs, sources),
+        excluded_sources: prefixes(keys.exclude_source_cidrs, sources),
+        snat: keys.snat.map(|snat| listed_one(snat, sources)),
+        exceptions: keys.masquerade_exception_cidrs.map(|list| prefixes(list, sources)),
+        exempt: keys.non_masquerade_cidrs.map(|list| prefixes(list, sources)),
+        random_fully: keys.random_fully,
+        to_ports: keys.to_ports,
+    };
+    (1..).zip(list).map(entry).collect()
+}
+
+/// A list as the policy has it.
+pub fn prefixes(list: Vec<Placed<Prefix>>, sources: &[Lines<'_>]) -> PrefixSet {
+    PrefixSet::new(listed(list, sources))
+}
+
+/// A list with the places in words.
+pub fn listed<T>(list: Vec<Placed<T>>, sources: &[Lines<'_>]) -> Vec<Listed<T>> {
+    list.into_iter().map(|item| listed_one(item, sources)).collect()
+}
+
+/// A value with its place in words.
+pub fn listed_one<T>(item: Placed<T>, sources: &[Lines<'_>]) -> Listed<T> {
+    Listed { value: item.value, origin: item.place.origin(sources) }
+}

@@ -1,0 +1,137 @@
+//! Entries of `egress`, and the top level, which is the entry after the last.
+
+use super::{
+    Family, Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, Prefix, PrefixSet, Provenance, Snat, Step,
+};
+
+/// The most entries that a policy can have.
+pub const MAX_ENTRIES: usize = 64;
+/// The most interface names that all entries together can have.
+pub const MAX_INTERFACES: usize = 256;
+
+/// How flows of a scope are treated; what is unset is the top level's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Egress {
+    /// Its number, from 1.
+    pub number: u8,
+    /// Its name; its number where it has none.
+    pub name: String,
+    /// Where it was written.
+    pub origin: Origin,
+    /// Outgoing interfaces in scope; empty means all (`outInterfaces`).
+    pub out_interfaces: Vec<Listed<InterfacePattern>>,
+    /// Sources in scope; unset means all (`sourceCIDRs`).
+    pub sources: PrefixSet,
+    /// Sources out of scope (`excludeSourceCIDRs`).
+    pub excluded_sources: PrefixSet,
+    /// What sources become (`snat`).
+    pub snat: Option<Listed<Snat>>,
+    /// Destinations translated whatever the ranges say (`masqueradeExceptionCIDRs`).
+    pub exceptions: Option<PrefixSet>,
+    /// Destinations that keep their source (`nonMasqueradeCIDRs`).
+    pub exempt: Option<PrefixSet>,
+    /// Let the kernel choose source ports at random (`randomFully`).
+    pub random_fully: Option<bool>,
+    /// Source ports to use for TCP, UDP and SCTP (`toPorts`).
+    pub to_ports: Option<PortRanges>,
+}
+
+/// A scope and how its flows are treated: an entry of `egress` with all that it inherits, or the top level.
+#[derive(Debug, Clone, Copy)]
+pub struct Section<'p> {
+    /// The entry; `None` for the top level.
+    pub entry: Option<&'p Egress>,
+    /// Outgoing interfaces in scope; empty means all.
+    pub out_interfaces: &'p [Listed<InterfacePattern>],
+    /// Sources in scope; unset means all.
+    pub sources: &'p PrefixSet,
+    /// Sources out of scope.
+    pub excluded_sources: &'p PrefixSet,
+    /// What sources become.
+    pub snat: &'p Listed<Snat>,
+    /// Destinations translated whatever the ranges say.
+    pub exceptions: &'p PrefixSet,
+    /// Destinations that keep their source.
+    pub exempt: &'p PrefixSet,
+    /// Let the kernel choose source ports at random.
+    pub random_fully: bool,
+    /// Source ports to use for TCP, UDP and SCTP.
+    pub to_ports: Option<&'p PortRanges>,
+}
+
+impl Policy {
+    /// The entries of `egress` in their order, then the top level.
+    pub fn sections(&self) -> impl Iterator<Item = Section<'_>> {
+        self.egress.iter().map(|entry| self.section(entry)).chain([self.top()])
+    }
+
+    /// The top level.
+    pub fn top(&self) -> Section<'_> {
+        Section {
+            entry: None,
+            out_interfaces: &self.out_interfaces,
+            sources: &self.sources,
+            excluded_sources: &self.excluded_sources,
+            snat: &self.snat,
+            exceptions: &self.exceptions,
+            exempt: &self.exempt,
+            random_fully: self.random_fully,
+            to_ports: self.to_ports.as_ref(),
+        }
+    }
+
+    /// An entry with all that it inherits.
+    pub fn section<'p>(&'p self, entry: &'p Egress) -> Section<'p> {
+        let top = self.top();
+        Section {
+            entry: Some(entry),
+            out_interfaces: &entry.out_interfaces,
+            sources: &entry.sources,
+            excluded_sources: &entry.excluded_sources,
+            snat: entry.snat.as_ref().unwrap_or(top.snat),
+            exceptions: entry.exceptions.as_ref().unwrap_or(top.exceptions),
+            exempt: entry.exempt.as_ref().unwrap_or(top.exempt),
+            random_fully: entry.random_fully.unwrap_or(top.random_fully),
+            to_ports: entry.to_ports.as_ref().or(top.to_ports),
+        }
+    }
+}
+
+impl Section<'_> {
+    /// The step that says that a flow is not in the scope; `None` when it is.
+    pub(super) fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
+        if let Some(out) = &flow.out_interface {
+            let refused = |entry: &&Listed<InterfacePattern>| entry.value.negated && entry.value.matches(out);
+            if let Some(entry) = self.out_interfaces.iter().find(refused) {
+                return Some(Provenance {
+                    interface: Some(entry.value.clone()),
+                    origin: Some(entry.origin.clone()),
+                    ..Provenance::step(Step::OutInterface)
+                });
+            }
+            let mut wanted = self.out_interfaces.iter().filter(|entry| !entry.value.negated).peekable();
+            if wanted.peek().is_some() && !wanted.any(|entry| entry.value.matches(out)) {
+                return Some(Provenance::step(Step::OutInterface));
+            }
+        }
+        let source = flow.source?;
+        if !self.sources.is_empty() && !self.sources.contains(source) {
+            return Some(Provenance::step(Step::Source));
+        }
+        self.excluded_sources.find(source).map(|entry| Provenance::prefix(Step::ExcludedSource, entry))
+    }
+
+    /// The sources in scope, exclusions cut out of them.
+    pub fn sources_in_scope(&self) -> Vec<Prefix> {
+        sources_in_scope(self.sources, self.excluded_sources)
+    }
+}
+
+/// The prefixes of one list, all addresses where it is unset, without those of another one.
+pub fn sources_in_scope(sources: &PrefixSet, excluded: &PrefixSet) -> Vec<Prefix> {
+    let all = match sources.is_empty() {
+        true => Family::ALL.map(Family::whole).to_vec(),
+        false => Family::ALL.into_iter().flat_map(|family| sources.sorted(family)).collect(),
+    };
+    excluded.cut_out_of(all)
+}

@@ -1,0 +1,57 @@
+//! A policy in a line.
+
+use super::{Evaluation, Family, Policy, PrefixSet};
+use std::fmt::Write as _;
+
+impl Policy {
+    /// What becomes of sources, which flows are in scope, and how many ranges and entries there are.
+    pub fn summary(&self) -> String {
+        let mut text = format!("snat {}", self.snat.value);
+        if !self.out_interfaces.is_empty() {
+            let names: Vec<_> = self.out_interfaces.iter().map(|entry| entry.value.to_string()).collect();
+            let shown = if names.len() > NAMED { format!("{} interfaces", names.len()) } else { names.join(", ") };
+            // Writing into a String can't fail.
+            let _ = write!(text, " on {shown}");
+        }
+        let longest = self.evaluation == Evaluation::LongestPrefix;
+        let parts = [
+            (count(&self.sources), "source range"),
+            (count(&self.excluded_sources), "excluded source range"),
+            (count(&self.exempt), "exempt range"),
+            (count(&self.exceptions), "exception"),
+            (self.exempt_marks.len(), "exempt mark"),
+            (self.egress.len(), "egress entry"),
+        ];
+        for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
+            let _ = match (count, what) {
+                (1, _) => write!(text, ", 1 {what}"),
+                (_, "egress entry") => write!(text, ", {count} egress entries"),
+                _ => write!(text, ", {count} {what}s"),
+            };
+        }
+        text + if longest { ", longest prefix decides" } else { "" }
+    }
+}
+
+/// So many interfaces are named.
+const NAMED: usize = 4;
+
+fn count(set: &PrefixSet) -> usize {
+    Family::ALL.into_iter().map(|family| set.len(family)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Listed, Origin, PRIVATE_RANGES};
+    use super::*;
+
+    #[test]
+    fn a_policy_is_told_in_a_line() {
+        let exempt = PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default);
+        let policy = Policy { exempt, ..Policy::default() };
+        assert_eq!(policy.summary(), "snat masquerade, 3 exempt ranges");
+        let wan = Listed { value: "wan+".parse().unwrap(), origin: Origin::Default };
+        let scoped = Policy { out_interfaces: vec![wan], evaluation: Evaluation::LongestPrefix, ..Policy::default() };
+        assert_eq!(scoped.summary(), "snat masquerade on wan+, longest prefix decides");
+    }
+}

@@ -9,6 +9,7 @@ use super::record::{Record, each_entry};
 use super::value::{Placed, Reader, Source};
 use super::{Config, Flags};
 use crate::policy::{Evaluation, Family, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
+use crate::ruleset::ChainName;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
@@ -88,8 +89,21 @@ impl Draft {
             self.report_ipv6(problems);
         }
         egress::judge(self.entries(), enables_ipv6, sources, problems);
+        self.judge_chain(problems);
         if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
             self.judge_both(sources, problems);
+        }
+    }
+
+    /// Each entry has chains of its own, whose names begin with that of the chain.
+    fn judge_chain(&self, problems: &mut Problems) {
+        if let (Some(chain), Some(entry)) = (&self.settings.masq_chain, self.entries().first())
+            && !chain.leaves_room_for_egress()
+        {
+            let most = ChainName::MAX_WITH_EGRESS;
+            let message =
+                format!("masqChain '{chain}' is longer than {most} characters, the most with entries of egress");
+            problems.report(entry.place, "egress", message);
         }
     }
 

@@ -60,7 +60,13 @@ const RESERVED: [&str; 20] = [
     "ERROR",
 ];
 
+/// XT_FUNCTION_MAXNAMELEN less the terminator.
+const MAX_LENGTH: usize = 28;
+
 impl ChainName {
+    /// The longest name that leaves room for every suffix of entries of `egress`.
+    pub const MAX_WITH_EGRESS: usize = MAX_LENGTH - "-e64-255".len();
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,8 +91,15 @@ impl ChainName {
     }
 
     fn with(&self, suffix: &str) -> String {
-        let kept = self.0.len().min(28 - suffix.len());
-        format!("{}{suffix}", &self.0[..kept])
+        let kept = self.0.len().min(MAX_LENGTH - suffix.len());
+        let name = format!("{}{suffix}", &self.0[..kept]);
+        // A name of full length may end like that already.
+        if suffix.is_empty() || name != self.0 { name } else { format!("{}_{suffix}", &self.0[..kept - 1]) }
+    }
+
+    /// True when the chains of entries of `egress` have names of their own, none of them shortened.
+    pub fn leaves_room_for_egress(&self) -> bool {
+        self.0.len() <= Self::MAX_WITH_EGRESS
     }
 
     /// True for a name that [`Self::of`] gives to a chain.
@@ -130,7 +143,7 @@ impl FromStr for ChainName {
         if let Some(c) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '.' | '-')) {
             return Err(ChainNameError::Character(c));
         }
-        if text.is_empty() || text.len() > 28 {
+        if text.is_empty() || text.len() > MAX_LENGTH {
             return Err(ChainNameError::Length(text.len()));
         }
         if text.starts_with('-') {
@@ -173,6 +186,17 @@ mod tests {
         assert_eq!(part(Section::Egress(64), 1), "a234567890123456789012-e64-1");
         let masquerade = ChainId { section: Section::Top, place: Place::Masquerade };
         assert_eq!(long.of(masquerade, 3), "a2345678901234567890123456-3");
+    }
+
+    #[test]
+    fn a_name_that_ends_like_one_of_its_parts_is_not_that_part() {
+        let long: ChainName = "a2345678901234567890123456-2".parse().unwrap();
+        let part = |number| long.of(ChainId { section: Section::Top, place: Place::Part(number) }, 3);
+        assert_eq!(
+            [part(1), part(2), part(3)],
+            ["a2345678901234567890123456-2", "a234567890123456789012345_-2", "a2345678901234567890123456-3",]
+        );
+        assert!(long.has_part("a234567890123456789012345_-2"));
     }
 
     #[test]

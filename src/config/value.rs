@@ -13,6 +13,7 @@ use crate::policy::{
 use crate::ruleset::{ChainName, JumpPosition};
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The shortest and the longest `resyncInterval`.
@@ -99,6 +100,14 @@ impl<'p> Reader<'p> {
         }
     }
 
+    /// Reads a text; one that is refused is reported with why, and with what was probably meant.
+    fn parsed<T>(&mut self, node: &Node, text: &str, hint: impl FnOnce(&T::Err) -> String) -> Option<T>
+    where
+        T: FromStr<Err: Display>,
+    {
+        text.parse().map_or_else(|error| self.wrong(node, refusal(text, &error, &hint(&error))), Some)
+    }
+
     /// The items of a list.
     pub fn items<'n, 't>(&mut self, node: &'n Node<'t>) -> Option<&'n [Node<'t>]> {
         match &node.value {
@@ -154,10 +163,7 @@ impl<'p> Reader<'p> {
             Found::Map(_) => return self.expected(node, "a CIDR", "; put the CIDR in quotes if it ends in ':'"),
             _ => return self.expected(node, "a CIDR", ""),
         };
-        match text.parse() {
-            Ok(prefix) => Some(prefix),
-            Err(error) => self.wrong(node, refusal(text, &error, &prefix_hint(text, &error))),
-        }
+        self.parsed(node, text, |error| prefix_hint(text, error))
     }
 
     pub fn interface(&mut self, node: &Node) -> Option<InterfacePattern> {
@@ -165,10 +171,7 @@ impl<'p> Reader<'p> {
             Found::Null => return self.expected(node, "an interface name", "; remove the empty item"),
             _ => self.text(node, "an interface name")?,
         };
-        match text.parse() {
-            Ok(pattern) => Some(pattern),
-            Err(error) => self.wrong(node, refusal(text, &error, &interface_hint(text, &error))),
-        }
+        self.parsed(node, text, |error| interface_hint(text, error))
     }
 
     /// A duration from 1 s to 24 h.
@@ -218,15 +221,12 @@ impl<'p> Reader<'p> {
     /// The name of a chain.
     pub fn chain(&mut self, node: &Node) -> Option<ChainName> {
         let text = self.text(node, "the name of a chain")?;
-        text.parse().map_or_else(|error| self.wrong(node, refusal(text, &error, "")), Some)
+        self.parsed(node, text, |_| String::new())
     }
 
     pub fn ports(&mut self, node: &Node) -> Option<PortRanges> {
         let text = self.text(node, "port ranges such as \"1024-65535\"")?;
-        match text.parse() {
-            Ok(ranges) => Some(ranges),
-            Err(error) => self.wrong(node, refusal(text, &error, &ports_hint(text, &error))),
-        }
+        self.parsed(node, text, |error| ports_hint(text, error))
     }
 
     /// What sources become: a word, or addresses of one family or both.
@@ -285,11 +285,10 @@ impl<'p> Reader<'p> {
             Found::Null => return self.expected(node, expected, "; remove the empty item"),
             _ => return self.expected(node, expected, ""),
         };
-        let hint = |error: &MaskedMarkError| match error {
+        self.parsed(node, text, |error| match error {
             MaskedMarkError::Outside(meant) => format!("; did you mean {meant}?"),
             _ => String::new(),
-        };
-        text.parse().map_err(|error| self.report(node.offset, refusal(text, &error, &hint(&error)))).ok()
+        })
     }
 
     /// The name of an entry.

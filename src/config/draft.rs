@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 
 const ENABLE_IPV6: &str = "enableIPv6";
 const EXEMPT: &str = "nonMasqueradeCIDRs";
+/// The lists of CIDRs that each part of the policy can have.
+const LISTS: [&str; 4] = [EXEMPT, "masqueradeExceptionCIDRs", "sourceCIDRs", "excludeSourceCIDRs"];
 
 /// What was said of each key.
 #[derive(Debug, Default)]
@@ -143,27 +145,16 @@ impl Draft {
         let PolicyDraft {
             non_masquerade_cidrs, masquerade_exception_cidrs, source_cidrs, exclude_source_cidrs, ..
         } = &self.policy;
-        let lists = [
-            (EXEMPT, non_masquerade_cidrs),
-            ("masqueradeExceptionCIDRs", masquerade_exception_cidrs),
-            ("sourceCIDRs", source_cidrs),
-            ("excludeSourceCIDRs", exclude_source_cidrs),
-        ];
-        for (key, list) in lists {
-            report_ipv6(key, list.as_deref().unwrap_or_default(), problems);
-        }
-        report_ipv6_snat("snat", self.policy.snat.flatten(), problems);
+        let lists = [non_masquerade_cidrs, masquerade_exception_cidrs, source_cidrs, exclude_source_cidrs];
+        report_ipv6("", lists.map(|list| list.as_deref().unwrap_or_default()), self.policy.snat.flatten(), problems);
         for (number, Placed { value: keys, .. }) in self.entries().iter().enumerate() {
             let lists = [
-                (EXEMPT, keys.non_masquerade_cidrs.as_deref().unwrap_or_default()),
-                ("masqueradeExceptionCIDRs", keys.masquerade_exception_cidrs.as_deref().unwrap_or_default()),
-                ("sourceCIDRs", &keys.source_cidrs),
-                ("excludeSourceCIDRs", &keys.exclude_source_cidrs),
+                keys.non_masquerade_cidrs.as_deref().unwrap_or_default(),
+                keys.masquerade_exception_cidrs.as_deref().unwrap_or_default(),
+                &keys.source_cidrs,
+                &keys.exclude_source_cidrs,
             ];
-            for (key, list) in lists {
-                report_ipv6(&format!("{}.{key}", egress::label(number)), list, problems);
-            }
-            report_ipv6_snat(&format!("{}.snat", egress::label(number)), keys.snat, problems);
+            report_ipv6(&format!("{}.", egress::label(number)), lists, keys.snat, problems);
         }
     }
 
@@ -198,23 +189,25 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
     }
 }
 
-/// One line for all IPv6 CIDRs of a list: one key mends them all.
-fn report_ipv6(key: &str, list: &[Placed<Prefix>], problems: &mut Problems) {
-    let mut items = list.iter().filter(|item| item.value.family() == Family::V6);
-    let Some(first) = items.next() else { return };
-    let more = match items.count() {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
+/// The lists of [`LISTS`] and the addresses of one part of the policy.
+fn report_ipv6(path: &str, lists: [&[Placed<Prefix>]; 4], snat: Option<Placed<Snat>>, problems: &mut Problems) {
+    let mut report = |place, key, what: String| {
+        let message = format!("{what} is IPv6, which is not enabled; set {ENABLE_IPV6}: true");
+        problems.report(place, &format!("{path}{key}"), message);
     };
-    let message = format!("'{}'{more} is IPv6, which is not enabled; set {ENABLE_IPV6}: true", first.value);
-    problems.report(first.place, key, message);
-}
-
-fn report_ipv6_snat(key: &str, snat: Option<Placed<Snat>>, problems: &mut Problems) {
+    for (key, list) in LISTS.into_iter().zip(lists) {
+        let mut items = list.iter().filter(|item| item.value.family() == Family::V6);
+        let Some(first) = items.next() else { continue };
+        // One line for all of a list: one key mends them all.
+        let more = match items.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        report(first.place, key, format!("'{}'{more}", first.value));
+    }
     if let Some(Placed { value: Snat::To(addresses), place }) = snat
         && let Some(range) = addresses.v6
     {
-        let message = format!("'{range}' is IPv6, which is not enabled; set {ENABLE_IPV6}: true");
-        problems.report(place, key, message);
+        report(place, "snat", format!("'{range}'"));
     }
 }

@@ -6,6 +6,7 @@
 use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
 use crate::policy::{InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError, Protocol};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use std::fmt;
 use std::net::{AddrParseError, IpAddr};
 use std::path::PathBuf;
 
@@ -120,33 +121,62 @@ pub struct ExplainArgs {
 }
 
 /// A mark, no mask.
-fn mark(text: &str) -> Result<u32, String> {
-    let mark: MaskedMark = text.parse().map_err(|error: MaskedMarkError| error.to_string())?;
-    if text.contains('/') { Err("a packet has one mark; leave out the mask".to_owned()) } else { Ok(mark.value) }
+fn mark(text: &str) -> Result<u32, ArgumentError> {
+    let mark: MaskedMark = text.parse().map_err(ArgumentError::Mark)?;
+    if text.contains('/') { Err(ArgumentError::Mask) } else { Ok(mark.value) }
 }
 
 /// An address as it stands in a packet.
-fn address(text: &str) -> Result<IpAddr, String> {
+fn address(text: &str) -> Result<IpAddr, ArgumentError> {
     let address: IpAddr = text.parse().map_err(|_: AddrParseError| match text.split_once('/') {
-        Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
-            format!("expected an address, not a network; write '{address}'")
-        }
-        _ => "not an IPv4 or IPv6 address".to_owned(),
+        Some((address, _)) if address.parse::<IpAddr>().is_ok() => ArgumentError::Network(address.to_owned()),
+        _ => ArgumentError::Address,
     })?;
     match address.to_canonical() {
         canonical if canonical == address => Ok(address),
-        canonical => Err(format!("this is an IPv4 address written as IPv6; write '{canonical}'")),
+        canonical => Err(ArgumentError::Mapped(canonical)),
     }
 }
 
 /// One interface, no pattern.
-fn interface(text: &str) -> Result<String, String> {
-    let pattern: InterfacePattern = text.parse().map_err(|error: InterfacePatternError| error.to_string())?;
-    if pattern.negated || pattern.prefix {
-        return Err("expected the name of one interface, without '!' or '+'".to_owned());
-    }
-    Ok(pattern.name)
+fn interface(text: &str) -> Result<String, ArgumentError> {
+    let pattern: InterfacePattern = text.parse().map_err(ArgumentError::Interface)?;
+    if pattern.negated || pattern.prefix { Err(ArgumentError::Pattern) } else { Ok(pattern.name) }
 }
+
+/// Why a word of the command line is not what it should be.
+#[derive(Debug)]
+enum ArgumentError {
+    Mark(MaskedMarkError),
+    /// A mark with a mask.
+    Mask,
+    Address,
+    /// A network, by its address as it was written.
+    Network(String),
+    /// An IPv4 address that is written as IPv6.
+    Mapped(IpAddr),
+    Interface(InterfacePatternError),
+    /// A pattern for more than one interface.
+    Pattern,
+}
+
+impl fmt::Display for ArgumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ArgumentError::Mark(error) => error.fmt(f),
+            ArgumentError::Mask => f.write_str("a packet has one mark; leave out the mask"),
+            ArgumentError::Address => f.write_str("not an IPv4 or IPv6 address"),
+            ArgumentError::Network(address) => write!(f, "expected an address, not a network; write '{address}'"),
+            ArgumentError::Mapped(address) => {
+                write!(f, "this is an IPv4 address written as IPv6; write '{address}'")
+            }
+            ArgumentError::Interface(error) => error.fmt(f),
+            ArgumentError::Pattern => f.write_str("expected the name of one interface, without '!' or '+'"),
+        }
+    }
+}
+
+impl std::error::Error for ArgumentError {}
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct StatusArgs {

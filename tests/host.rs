@@ -326,7 +326,7 @@ fn a_check_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_sam
         let checked = enforcer.check(Depth::Rules, &config);
         let by: Vec<&str> = checked.by.iter().map(|changed_by| &*changed_by.program).collect();
         assert_eq!((checked.moved, by), (true, vec!["nft"]));
-        assert_eq!(enforcer.read_events(), Ok(None), "and it is told once");
+        assert!(matches!(enforcer.read_events(), Ok(None)), "and it is told once");
     });
 }
 

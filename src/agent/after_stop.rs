@@ -3,6 +3,7 @@
 //! A connection that exists is translated packet by packet. The kernel does that for a family while two things are
 //! there: a rule that needs connection tracking, and a nat chain, wherever they are. Ours are both.
 
+use super::event::Cause;
 use crate::policy::Family;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -17,8 +18,8 @@ pub struct Keepers {
 }
 
 /// What was found of each family, or why it could not be.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AfterStop(pub Vec<(Family, Result<Keepers, String>)>);
+#[derive(Debug, Clone, Default)]
+pub struct AfterStop(pub Vec<(Family, Result<Keepers, Cause>)>);
 
 /// What a stop will do, as `status` has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +86,7 @@ impl AtStop {
     }
 }
 
-fn fate(found: &Result<Keepers, String>) -> Connections {
+fn fate(found: &Result<Keepers, Cause>) -> Connections {
     match found {
         Ok(Keepers { tracking: Some(_), translation: Some(_) }) => Connections::GoOn,
         Ok(_) => Connections::End,
@@ -93,7 +94,7 @@ fn fate(found: &Result<Keepers, String>) -> Connections {
     }
 }
 
-fn reason(found: &Result<Keepers, String>) -> String {
+fn reason(found: &Result<Keepers, Cause>) -> String {
     match found {
         Ok(Keepers { tracking: None, .. }) => "no other rule keeps connection tracking on".to_owned(),
         Ok(Keepers { translation: None, .. }) => "no other nat chain keeps address translation on".to_owned(),
@@ -139,14 +140,14 @@ impl fmt::Display for Connections {
 mod tests {
     use super::*;
 
-    fn keepers(tracking: Option<&str>, translation: Option<&str>) -> Result<Keepers, String> {
+    fn keepers(tracking: Option<&str>, translation: Option<&str>) -> Result<Keepers, Cause> {
         Ok(Keepers { tracking: tracking.map(str::to_owned), translation: translation.map(str::to_owned) })
     }
 
     #[test]
     fn connections_go_on_only_where_tracking_and_translation_both_stay() {
         let (rule, chain) = (Some("inet fw forward"), Some("ip nat POSTROUTING"));
-        let said = |v4: Result<Keepers, String>, v6: Result<Keepers, String>| {
+        let said = |v4: Result<Keepers, Cause>, v6: Result<Keepers, Cause>| {
             let at_stop = AtStop::removing(&AfterStop(vec![(Family::V4, v4), (Family::V6, v6)]));
             (at_stop.connections(), at_stop.to_string())
         };
@@ -165,8 +166,9 @@ mod tests {
         let (_, text) = said(keepers(None, None), keepers(None, chain));
         let end = "connections end with them: no other rule keeps connection tracking on";
         assert_eq!(text, format!("the rules are removed; masqueraded {end}{remedy}"));
-        assert_eq!(said(both, Err("no".to_owned())).0, Connections::Unknown);
-        assert_eq!(said(Err("no".to_owned()), keepers(None, None)).0, Connections::End);
+        let no: Cause = std::sync::Arc::new(std::io::Error::other("no"));
+        assert_eq!(said(both, Err(no.clone())).0, Connections::Unknown);
+        assert_eq!(said(Err(no.clone()), keepers(None, None)).0, Connections::End);
         assert_eq!(AtStop::keeping().to_string(), "the rules stay: onStop is 'keep'");
     }
 }

@@ -1,7 +1,7 @@
 //! What the configuration files say, and what follows from it.
 
 use super::state::{Phase, Refusal};
-use super::{Action, Agent, Depth, Entry, Kind, Loaded, Origin, ReloadOutcome, Search, Why};
+use super::{Action, Agent, Cause, Depth, Entry, Kind, Loaded, Origin, ReloadOutcome, Search, Why};
 use crate::config::{self, Diagnostics, Reading, SourceText};
 use crate::policy::Family;
 use std::path::Path;
@@ -19,7 +19,7 @@ enum Assessment {
 }
 
 impl Agent {
-    pub(super) fn last_good_read(&mut self, result: Result<Option<Vec<SourceText>>, String>) {
+    pub(super) fn last_good_read(&mut self, result: Result<Option<Vec<SourceText>>, Cause>) {
         if let Err(why) = &result {
             self.log(Entry::new(Kind::Warning, not_used(why)));
         }
@@ -184,7 +184,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn last_good_saved(&mut self, sources: Arc<[SourceText]>, result: Result<(), String>) {
+    pub(super) fn last_good_saved(&mut self, sources: Arc<[SourceText]>, result: Result<(), Cause>) {
         let entry = match result {
             Ok(()) => {
                 self.desired.last_good = Ok(Some(sources));
@@ -202,6 +202,6 @@ impl Agent {
 }
 
 /// What is said of a last good configuration that an earlier run saved.
-pub fn not_used(why: &str) -> String {
+pub fn not_used(why: &Cause) -> String {
     format!("the saved last good configuration is not used: {why}")
 }

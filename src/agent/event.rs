@@ -11,6 +11,9 @@ use crate::policy::Family;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Why something could not be done, in the words of whoever tried: the agent only passes them on.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
@@ -26,7 +29,7 @@ pub enum Event {
     /// SIGTERM or SIGINT; until when a stop may keep trying to remove the rules.
     Sigterm(Instant),
     /// What [`Action::ReadLastGood`] found; an error says why that can't be used.
-    LastGoodRead(Result<Option<Vec<SourceText>>, String>),
+    LastGoodRead(Result<Option<Vec<SourceText>>, Cause>),
     /// What [`Action::ReadConfig`] found.
     ConfigRead(Why, Result<Reading, Diagnostics>),
     /// What [`Action::ReadHost`] saw.
@@ -34,13 +37,13 @@ pub enum Event {
     /// What [`Action::ChooseBackend`] chose.
     BackendChosen(Loaded, Result<Chosen, Error>),
     /// What [`Action::Watch`] came to; an error means that events are unavailable, and why.
-    Watching(Result<(), String>),
+    Watching(Result<(), Cause>),
     /// What [`Action::Reconcile`] did, and the processor time that it took, that of child processes included.
     Reconciled(Family, Reconciliation, Result<Outcome, Error>, Duration),
     /// What [`Action::Check`] saw.
     Checked(Depth, Checked),
     /// What [`Action::SaveLastGood`] came to.
-    LastGoodSaved(Arc<[SourceText]>, Result<(), String>),
+    LastGoodSaved(Arc<[SourceText]>, Result<(), Cause>),
     /// What [`Action::ReadJob`] learned.
     JobRead(Job),
     /// What [`Action::ReadAfterStop`] found.

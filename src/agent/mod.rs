@@ -30,7 +30,7 @@ mod watch;
 pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
 pub use drive::{Performer, drive};
 pub use entry::{Entry, Kind, Priority};
-pub use event::{Action, Checked, Chosen, Client, Depth, Event, Job, Notification, Search};
+pub use event::{Action, Cause, Checked, Chosen, Client, Depth, Event, Job, Notification, Search};
 pub use question::{ChangedBy, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
     Backend, Configuration, EventRecord, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,

@@ -1,5 +1,6 @@
 //! What the agent remembers, by what it is about.
 
+use super::event::Cause;
 use super::question::{ChangedBy, Loaded};
 use super::report::one_line;
 use super::schedule::{Budget, Debounce, Fight, Retry};
@@ -45,7 +46,7 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Desired {
     /// What the state directory holds; an error says why that is not used.
-    pub last_good: Result<Option<Arc<[SourceText]>>, String>,
+    pub last_good: Result<Option<Arc<[SourceText]>>, Cause>,
     /// What is enforced.
     pub active: Option<Loaded>,
     /// Why the configuration files are not what is enforced.

@@ -1,7 +1,7 @@
 //! Noticing that the rules moved, and whether that is any business of ours.
 
 use super::state::Phase;
-use super::{Action, Agent, ChangedBy, Checked, Depth, Entry, Kind, Search, Why};
+use super::{Action, Agent, Cause, ChangedBy, Checked, Depth, Entry, Kind, Search, Why};
 use crate::backend::BackendName;
 use crate::config::RuleWatch;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_secs(1);
 
 impl Agent {
-    pub(super) fn watch_answered(&mut self, result: Result<(), String>, now: Instant) {
+    pub(super) fn watch_answered(&mut self, result: Result<(), Cause>, now: Instant) {
         self.watch.listening = result.is_ok();
         match &result {
             // Nobody told us what happened before we listened.

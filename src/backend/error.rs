@@ -1,14 +1,18 @@
 //! Why a backend could not do what it was asked.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a backend could not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Error {
     /// What was tried, on what, and why it failed; lower case, no full stop.
     pub message: String,
     /// What kind of failure it is.
     pub kind: ErrorKind,
+    /// What the kernel, or the program that was run, said; the message has it in words.
+    pub(super) source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The kinds of failure that callers tell apart.
@@ -35,7 +39,12 @@ pub enum ErrorKind {
 impl Error {
     /// An error of a kind, in words.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into() }
+        Error { kind, message: message.into(), source: None }
+    }
+
+    /// The same, with what it came from.
+    pub fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
+        Error { source: Some(Arc::new(source)), ..self }
     }
 
     /// True when trying the same again soon may well work.
@@ -60,4 +69,17 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+/// The same failure in the same words is the same, whichever try it is of.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.message) == (other.kind, &other.message)
+    }
+}
+
+impl Eq for Error {}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&**self.source.as_ref()?)
+    }
+}

@@ -123,12 +123,12 @@ fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Rep
     };
     let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());
     let planned = match comparison {
-        Ok(comparison) => comparison.plan(family).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(comparison) => comparison.plan(family),
+        Err(error) => Err(error.clone()),
     };
     let (agrees, problem) = match planned {
         Ok(plan) => (Some(plan.is_in_sync()), unseen),
-        Err(problem) => (None, Some(problem)),
+        Err(error) => (None, Some(error.to_string())),
     };
     Report { backend, agrees, problem, present, before, after }
 }

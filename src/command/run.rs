@@ -11,12 +11,15 @@ use crate::service::control::Control;
 use crate::service::enforcer::Enforcer;
 use crate::service::instance::Instance;
 use crate::service::journal::Journal;
-use crate::service::lock;
+use crate::service::lock::{self, LockError};
 use crate::service::notify::Notifier;
 use crate::service::poll::Service;
 use crate::service::{directories, notify, view};
 use crate::sys::signals::Signals;
+use std::error::Error;
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 /// Runs the command; returns its exit status.
 pub fn run(context: &Context, args: &RunArgs) -> u8 {
@@ -37,25 +40,54 @@ fn service(context: &Context) -> u8 {
         Ok((service, _instance)) => {
             service.run().unwrap_or_else(|error| failed(&format!("waiting for events failed: {error}")))
         }
-        Err(message) => failed(&message),
+        Err(error) => failed(&error.to_string()),
     }
 }
 
-fn prepare(context: &Context) -> Result<(Service, Instance), String> {
-    let signals = Signals::install().map_err(|error| format!("signal handlers can't be installed: {error}"))?;
+fn prepare(context: &Context) -> Result<(Service, Instance), StartError> {
+    let signals = Signals::install().map_err(StartError::Signals)?;
     let runtime = directories::runtime();
-    let (lock, instance) = lock::exclusive(&runtime).map_err(|error| error.to_string())?;
+    let (lock, instance) = lock::exclusive(&runtime).map_err(StartError::Lock)?;
     if let Some(doubt) = instance.doubt() {
         Journal::open().write(&Entry::new(Kind::Warning, doubt));
     }
-    let control = Control::listen(lock)
-        .map_err(|error| format!("the control socket in '{}' can't be created: {error}", runtime.display()))?;
+    let control = Control::listen(lock).map_err(|error| StartError::Control(runtime, error))?;
     let setup = Setup {
         flags: context.flags.clone(),
         fragments: context.locations.fragment_directory(),
         watchdog: notify::watchdog(),
     };
     Ok((Service::new(setup, context.locations.clone(), directories::state(), signals, control), instance))
+}
+
+/// Why the service did not begin.
+#[derive(Debug)]
+enum StartError {
+    Signals(io::Error),
+    Lock(LockError),
+    /// With the directory of the socket.
+    Control(PathBuf, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Signals(error) => write!(f, "signal handlers can't be installed: {error}"),
+            StartError::Lock(error) => error.fmt(f),
+            StartError::Control(directory, error) => {
+                write!(f, "the control socket in '{}' can't be created: {error}", directory.display())
+            }
+        }
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            StartError::Signals(error) | StartError::Control(_, error) => Some(error),
+            StartError::Lock(error) => error.source(),
+        }
+    }
 }
 
 fn failed(message: &str) -> u8 {

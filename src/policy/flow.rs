@@ -27,19 +27,29 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// A text that is not a protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProtocolError(String);
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' is not a valid protocol; use tcp, udp, sctp, icmp or a number from 0 to 255", self.0)
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
 impl FromStr for Protocol {
-    type Err = String;
+    type Err = ProtocolError;
 
     /// Reads `tcp`, `udp`, `sctp`, `icmp`, `icmpv6` or an IANA number.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ProtocolError> {
         match text {
             "tcp" | "6" => Ok(Protocol::Tcp),
             "udp" | "17" => Ok(Protocol::Udp),
             "sctp" | "132" => Ok(Protocol::Sctp),
             "icmp" | "icmpv6" | "1" | "58" => Ok(Protocol::Icmp),
-            _ => text.parse().map(Protocol::Other).map_err(|_| {
-                format!("'{text}' is not a valid protocol; use tcp, udp, sctp, icmp or a number from 0 to 255")
-            }),
+            _ => text.parse().map(Protocol::Other).map_err(|_| ProtocolError(text.to_owned())),
         }
     }
 }

@@ -209,6 +209,14 @@ impl Control {
         self.next > before
     }
 
+    fn make_again(&mut self, socket_stays: bool) -> Result<(), Box<dyn std::error::Error>> {
+        self.lock.stay()?;
+        if !socket_stays {
+            self.place = Place::new(self.lock.directory())?;
+        }
+        Ok(())
+    }
+
     /// Makes lock and socket again where somebody removed them, and says so; two calls of stat(2) where nobody did.
     fn stay(&mut self) {
         if let Some(watch) = &self.place.watch {
@@ -219,12 +227,7 @@ impl Control {
             return;
         }
         let lost = format!("the lock or the control socket was removed from '{}'", self.lock.directory().display());
-        let made = self.lock.stay().map_err(|error| error.to_string()).and_then(|()| {
-            if !socket_stays {
-                self.place = Place::new(self.lock.directory()).map_err(|error| error.to_string())?;
-            }
-            Ok(())
-        });
+        let made = self.make_again(socket_stays);
         let message = match &made {
             Ok(()) => format!("{lost}; both are there again"),
             Err(why) => format!("{lost}, and can't be created again: {why}"),

@@ -17,6 +17,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub struct Enforcer {
     children: BoundedChildren,
     events: Option<RuleEvents>,
     /// Why the listener was lost, until somebody asks what it heard.
-    lost: Option<String>,
+    lost: Option<EventsError>,
     /// The kernel as each family was last seen to, whatever came of it.
     seen: BTreeMap<Family, Seen>,
 }
@@ -214,7 +215,7 @@ impl Enforcer {
         let result = work(self);
         if left && let Some(Err(error)) = self.events.as_mut().map(RuleEvents::join) {
             self.events = None;
-            self.lost = Some(format!("can't join the nf_tables group again: {error}"));
+            self.lost = Some(EventsError::JoinAgain(error));
         }
         result
     }
@@ -272,11 +273,10 @@ impl Enforcer {
     ///
     /// # Errors
     /// Why events are unavailable.
-    pub fn watch(&mut self, wanted: bool) -> Result<(), String> {
+    pub fn watch(&mut self, wanted: bool) -> Result<(), EventsError> {
         (self.events, self.lost) = (None, None);
         if wanted {
-            let events = RuleEvents::open().map_err(|error| format!("can't join the nf_tables group: {error}"))?;
-            self.events = Some(events);
+            self.events = Some(RuleEvents::open().map_err(EventsError::Join)?);
         }
         Ok(())
     }
@@ -305,7 +305,7 @@ impl Enforcer {
     ///
     /// # Errors
     /// When the listener is broken; it is gone then.
-    pub fn read_events(&mut self) -> Result<Option<Vec<ChangedBy>>, String> {
+    pub fn read_events(&mut self) -> Result<Option<Vec<ChangedBy>>, EventsError> {
         if let Some(why) = self.lost.take() {
             return Err(why);
         }
@@ -315,9 +315,35 @@ impl Enforcer {
             Ok(events) => Ok(Some(programs(events))),
             Err(error) => {
                 self.events = None;
-                Err(format!("reading rule events failed: {error}"))
+                Err(EventsError::Read(error))
             }
         }
+    }
+}
+
+/// Why rule events are unavailable.
+#[derive(Debug)]
+pub enum EventsError {
+    Join(io::Error),
+    /// After it was left for a commit of our own.
+    JoinAgain(io::Error),
+    Read(io::Error),
+}
+
+impl fmt::Display for EventsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EventsError::Join(error) => write!(f, "can't join the nf_tables group: {error}"),
+            EventsError::JoinAgain(error) => write!(f, "can't join the nf_tables group again: {error}"),
+            EventsError::Read(error) => write!(f, "reading rule events failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for EventsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let (EventsError::Join(error) | EventsError::JoinAgain(error) | EventsError::Read(error)) = self;
+        Some(error)
     }
 }
 

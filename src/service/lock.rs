@@ -56,7 +56,14 @@ impl fmt::Display for LockError {
     }
 }
 
-impl std::error::Error for LockError {}
+impl std::error::Error for LockError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LockError::Io(_, error) => Some(error),
+            LockError::Held(_) | LockError::Elsewhere(_) | LockError::Distrusted(..) => None,
+        }
+    }
+}
 
 /// Takes the lock of a runtime directory, and sees to it that no instance runs in this network namespace that has
 /// another one.

@@ -5,16 +5,18 @@ use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
 use super::notify::Notifier;
 use super::{state, unit, view};
-use crate::agent::{self, Action, Agent, AtStop, Event, Performer, Report, Setup};
+use crate::agent::{self, Action, Agent, AtStop, Cause, Event, Performer, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
 use crate::sys::child;
 use crate::sys::inotify::Watcher;
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
+use std::error::Error;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the programs that one action runs may take together. After each the watchdog is fed, and whoever can't wait
@@ -130,7 +132,7 @@ impl Service {
             match self.enforcer.read_events() {
                 Ok(None) => {}
                 Ok(Some(commits)) => self.dispatch(Event::RulesMoved(commits)),
-                Err(why) => self.dispatch(Event::Watching(Err(why))),
+                Err(why) => self.dispatch(Event::Watching(Err(Arc::new(why)))),
             }
         }
         if self.sysctls.as_mut().is_some_and(Watcher::take) {
@@ -214,7 +216,7 @@ impl Performer for Service {
     fn perform(&mut self, action: Action) -> Option<Event> {
         self.enforcer.end_by(self.stop_by.unwrap_or_else(|| Instant::now() + ACTION));
         match action {
-            Action::ReadLastGood => return Some(Event::LastGoodRead(state::read(&self.state_directory))),
+            Action::ReadLastGood => return Some(Event::LastGoodRead(told(state::read(&self.state_directory)))),
             Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
             Action::ReadHost => return Some(Event::HostRead(view::view())),
             Action::ChooseBackend(candidate) => {
@@ -223,7 +225,7 @@ impl Performer for Service {
             }
             Action::Watch(watch) => {
                 let result = self.enforcer.watch(watch == RuleWatch::Events);
-                return (watch == RuleWatch::Events).then_some(Event::Watching(result));
+                return (watch == RuleWatch::Events).then(|| Event::Watching(told(result)));
             }
             Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
@@ -233,7 +235,7 @@ impl Performer for Service {
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {
                 let result = state::write(&self.state_directory, &sources);
-                return Some(Event::LastGoodSaved(sources, result));
+                return Some(Event::LastGoodSaved(sources, told(result)));
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
             Action::RemoveStrays(config, search, by) => {
@@ -257,4 +259,9 @@ impl Performer for Service {
         }
         None
     }
+}
+
+/// An error of this room as the agent takes it.
+fn told<T, E: Error + Send + Sync + 'static>(result: Result<T, E>) -> Result<T, Cause> {
+    result.map_err(|error| Arc::new(error) as Cause)
 }

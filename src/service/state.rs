@@ -8,6 +8,8 @@ use super::directories;
 use crate::config::SourceText;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+use std::error::Error;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -21,45 +23,45 @@ const LONGEST: u64 = 2 * crate::config::MAX_TOTAL_BYTES;
 /// Reads it; `None` when there is none.
 ///
 /// # Errors
-/// Why what is there can't be used: the path, and what is wrong with it.
-pub fn read(directory: &Path) -> Result<Option<Vec<SourceText>>, String> {
+/// Why what is there can't be used.
+pub fn read(directory: &Path) -> Result<Option<Vec<SourceText>>, StateError> {
     let opened = match File::open(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(|error| format!("{}: can't be opened: {error}", directory.display()))?,
+        opened => opened.map_err(|error| StateError::File(directory.to_owned(), Unusable::Open(error)))?,
     };
-    judge(&opened).map_err(|why| format!("{}: the directory {why}", directory.display()))?;
+    judge(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(&opened, NAME, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => Err("is a link".to_owned()),
-        Err(error) => Err(format!("can't be opened: {error}")),
+        Err(Errno::LOOP) => Err(Unusable::Link),
+        Err(error) => Err(Unusable::Open(error.into())),
         Ok(file) => Ok(File::from(file)),
     };
     let sources = file.and_then(|file| {
         judge(&file)?;
-        decode(&text(file)?).map_err(str::to_owned)
+        decode(&text(file)?).map_err(Unusable::Content)
     });
-    sources.map(Some).map_err(|why| format!("{}: {why}", directory.join(NAME).display()))
+    sources.map(Some).map_err(|why| StateError::File(directory.join(NAME), why))
 }
 
-fn judge(file: &File) -> Result<(), String> {
-    let metadata = file.metadata().map_err(|error| format!("can't be examined: {error}"))?;
-    directories::distrusted(&metadata).map_or(Ok(()), Err)
+fn judge(file: &File) -> Result<(), Unusable> {
+    let metadata = file.metadata().map_err(Unusable::Examine)?;
+    directories::distrusted(&metadata).map_or(Ok(()), |doubt| Err(Unusable::Distrusted(doubt)))
 }
 
-fn text(file: File) -> Result<String, String> {
-    let metadata = file.metadata().map_err(|error| format!("can't be examined: {error}"))?;
+fn text(file: File) -> Result<String, Unusable> {
+    let metadata = file.metadata().map_err(Unusable::Examine)?;
     if !metadata.is_file() {
-        return Err("is not a regular file".to_owned());
+        return Err(Unusable::NotAFile);
     }
     if metadata.len() > LONGEST {
-        return Err(format!("has {} bytes, more than ip-masq-agent saves", metadata.len()));
+        return Err(Unusable::Bytes(metadata.len()));
     }
     let mut text = String::new();
     match file.take(LONGEST).read_to_string(&mut text) {
         Ok(_) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Err(DAMAGED.to_owned()),
-        Err(error) => Err(format!("can't be read: {error}")),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(Unusable::Content(Damage::Damaged)),
+        Err(error) => Err(Unusable::Read(error)),
     }
 }
 
@@ -67,11 +69,11 @@ fn text(file: File) -> Result<String, String> {
 ///
 /// # Errors
 /// What was tried, and why it failed.
-pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), String> {
-    let failed = |what: &str, path: &Path, error: io::Error| format!("can't {what} '{}': {error}", path.display());
+pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), StateError> {
+    let failed = |what, path: &Path, error| StateError::Write(what, path.to_owned(), error);
     let text = encode(sources);
     if text.len() as u64 > LONGEST {
-        return Err(format!("{} files with {} bytes, their names included, are too many", sources.len(), text.len()));
+        return Err(StateError::TooMuch { files: sources.len(), bytes: text.len() });
     }
     DirBuilder::new()
         .recursive(true)
@@ -80,7 +82,7 @@ pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), String> {
         .map_err(|error| failed("create the directory", directory, error))?;
     let opened = File::open(directory).map_err(|error| failed("open", directory, error))?;
     // It would not be read again.
-    judge(&opened).map_err(|why| format!("{}: the directory {why}", directory.display()))?;
+    judge(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
     let (new, path) = (directory.join(format!("{NAME}.new")), directory.join(NAME));
     let written = write_synced(&new, text.as_bytes())
         .map_err(|error| failed("write", &new, error))
@@ -114,24 +116,117 @@ fn encode(sources: &[SourceText]) -> String {
     text
 }
 
-const CUT_SHORT: &str = "is cut short";
-const DAMAGED: &str = "is damaged";
+/// Why the last good configuration could not be read or written.
+#[derive(Debug)]
+pub enum StateError {
+    /// What it would be in.
+    Directory(PathBuf, Unusable),
+    File(PathBuf, Unusable),
+    /// What was tried, on what.
+    Write(&'static str, PathBuf, io::Error),
+    /// More than would be read again.
+    TooMuch {
+        files: usize,
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateError::Directory(path, why) => write!(f, "{}: the directory {why}", path.display()),
+            StateError::File(path, why) => write!(f, "{}: {why}", path.display()),
+            StateError::Write(what, path, error) => write!(f, "can't {what} '{}': {error}", path.display()),
+            StateError::TooMuch { files, bytes } => {
+                write!(f, "{files} files with {bytes} bytes, their names included, are too many")
+            }
+        }
+    }
+}
+
+impl Error for StateError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            StateError::Directory(_, why) | StateError::File(_, why) => match why {
+                Unusable::Open(error) | Unusable::Examine(error) | Unusable::Read(error) => Some(error),
+                Unusable::Content(damage) => Some(damage),
+                Unusable::Distrusted(_) | Unusable::Link | Unusable::NotAFile | Unusable::Bytes(_) => None,
+            },
+            StateError::Write(.., error) => Some(error),
+            StateError::TooMuch { .. } => None,
+        }
+    }
+}
+
+/// Why what is in the state directory can't be used.
+#[derive(Debug)]
+pub enum Unusable {
+    Open(io::Error),
+    Examine(io::Error),
+    Read(io::Error),
+    /// Who else has a hand in it.
+    Distrusted(String),
+    Link,
+    NotAFile,
+    /// Of which it has more than are ever saved.
+    Bytes(u64),
+    Content(Damage),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::Open(error) => write!(f, "can't be opened: {error}"),
+            Unusable::Examine(error) => write!(f, "can't be examined: {error}"),
+            Unusable::Read(error) => write!(f, "can't be read: {error}"),
+            Unusable::Distrusted(doubt) => f.write_str(doubt),
+            Unusable::Link => f.write_str("is a link"),
+            Unusable::NotAFile => f.write_str("is not a regular file"),
+            Unusable::Bytes(bytes) => write!(f, "has {bytes} bytes, more than ip-masq-agent saves"),
+            Unusable::Content(damage) => damage.fmt(f),
+        }
+    }
+}
+
+/// What is wrong with the text of a state file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    Empty,
+    Foreign,
+    OtherVersion,
+    CutShort,
+    Damaged,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Damage::Empty => "is empty",
+            Damage::Foreign => "was not saved by ip-masq-agent",
+            Damage::OtherVersion => "was saved by another version",
+            Damage::CutShort => "is cut short",
+            Damage::Damaged => "is damaged",
+        })
+    }
+}
+
+impl Error for Damage {}
 
 /// The texts in a state file.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn decode(text: &str) -> Result<Vec<SourceText>, &'static str> {
+pub fn decode(text: &str) -> Result<Vec<SourceText>, Damage> {
     if text.is_empty() {
-        return Err("is empty");
+        return Err(Damage::Empty);
     }
-    let version = text.strip_prefix(MAGIC).ok_or("was not saved by ip-masq-agent")?;
-    let (version, mut rest) = version.split_once('\n').ok_or(CUT_SHORT)?;
+    let version = text.strip_prefix(MAGIC).ok_or(Damage::Foreign)?;
+    let (version, mut rest) = version.split_once('\n').ok_or(Damage::CutShort)?;
     // The first version, of 0.1, did not say how many there are.
     let count: Option<usize> = match version.split_once(' ') {
         None if version == "1" => None,
-        Some(("2", count)) => Some(count.parse().map_err(|_| DAMAGED)?),
-        _ => return Err("was saved by another version"),
+        Some(("2", count)) => Some(count.parse().map_err(|_| Damage::Damaged)?),
+        _ => return Err(Damage::OtherVersion),
     };
     let mut sources = Vec::new();
     while !rest.is_empty() {
@@ -140,18 +235,19 @@ pub fn decode(text: &str) -> Result<Vec<SourceText>, &'static str> {
         rest = behind;
     }
     match count {
-        Some(count) if sources.len() < count => Err(CUT_SHORT),
-        Some(count) if sources.len() > count => Err(DAMAGED),
+        Some(count) if sources.len() < count => Err(Damage::CutShort),
+        Some(count) if sources.len() > count => Err(Damage::Damaged),
         _ => Ok(sources),
     }
 }
 
-fn next(text: &str) -> Result<(SourceText, &str), &'static str> {
-    let (head, body) = text.split_once('\n').ok_or(CUT_SHORT)?;
-    let (length, path) = head.split_once(' ').ok_or(DAMAGED)?;
-    let length: usize = length.parse().map_err(|_| DAMAGED)?;
-    let path: PathBuf = serde_json::from_str(path).map_err(|_| DAMAGED)?;
-    let (text, behind) = body.split_at_checked(length).ok_or(if length > body.len() { CUT_SHORT } else { DAMAGED })?;
+fn next(text: &str) -> Result<(SourceText, &str), Damage> {
+    let (head, body) = text.split_once('\n').ok_or(Damage::CutShort)?;
+    let (length, path) = head.split_once(' ').ok_or(Damage::Damaged)?;
+    let length: usize = length.parse().map_err(|_| Damage::Damaged)?;
+    let path: PathBuf = serde_json::from_str(path).map_err(|_| Damage::Damaged)?;
+    let (text, behind) =
+        body.split_at_checked(length).ok_or(if length > body.len() { Damage::CutShort } else { Damage::Damaged })?;
     Ok((SourceText { path: path.into(), text: text.to_owned() }, behind))
 }
 
@@ -172,11 +268,11 @@ mod tests {
     fn what_was_written_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("made/when/needed");
-        assert_eq!(read(&state), Ok(None));
+        assert!(read(&state).unwrap().is_none());
         write(&state, &sources()).unwrap();
-        assert_eq!(read(&state), Ok(Some(sources())));
+        assert_eq!(read(&state).unwrap(), Some(sources()));
         write(&state, &[]).unwrap();
-        assert_eq!(read(&state), Ok(Some(Vec::new())));
+        assert_eq!(read(&state).unwrap(), Some(Vec::new()));
     }
 
     #[test]
@@ -184,18 +280,18 @@ mod tests {
         let text = encode(&sources());
         for (end, _) in text.char_indices() {
             let why = decode(&text[..end]).unwrap_err();
-            assert!(end < MAGIC.len() + 3 || why == CUT_SHORT, "{end}: {why}");
+            assert!(end < MAGIC.len() + 3 || why == Damage::CutShort, "{end}: {why}");
         }
         for (text, why) in [
-            ("", "is empty"),
-            ("ip-masq-agent last good 3 1\n", "was saved by another version"),
-            ("ip-masq-agent last good 2 0\nx", CUT_SHORT),
-            ("ip-masq-agent last good 2 0\n0 \"/x\"\n", DAMAGED),
-            ("ip-masq-agent last good 1\n-1 \"/x\"\nx", DAMAGED),
-            ("ip-masq-agent last good 1\n1 /x\nx", DAMAGED),
-            ("ip-masq-agent last good 1\n1 \"/x\"\nü", DAMAGED),
-            ("ip-masq-agent last good 1\n99999999999999999999 \"/x\"\nx", DAMAGED),
-            ("ip-masq-agent last good 1\n99999999 \"/x\"\nx", CUT_SHORT),
+            ("", Damage::Empty),
+            ("ip-masq-agent last good 3 1\n", Damage::OtherVersion),
+            ("ip-masq-agent last good 2 0\nx", Damage::CutShort),
+            ("ip-masq-agent last good 2 0\n0 \"/x\"\n", Damage::Damaged),
+            ("ip-masq-agent last good 1\n-1 \"/x\"\nx", Damage::Damaged),
+            ("ip-masq-agent last good 1\n1 /x\nx", Damage::Damaged),
+            ("ip-masq-agent last good 1\n1 \"/x\"\nü", Damage::Damaged),
+            ("ip-masq-agent last good 1\n99999999999999999999 \"/x\"\nx", Damage::Damaged),
+            ("ip-masq-agent last good 1\n99999999 \"/x\"\nx", Damage::CutShort),
         ] {
             assert_eq!(decode(text), Err(why), "{text:?}");
         }
@@ -206,7 +302,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(NAME);
         let made = rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0);
-        let why = read(directory.path()).unwrap_err();
+        let why = read(directory.path()).unwrap_err().to_string();
         assert!(made.is_ok() && why.ends_with("last-good: is not a regular file"), "{why}");
     }
 }

@@ -92,7 +92,14 @@ impl fmt::Display for ChildError {
     }
 }
 
-impl std::error::Error for ChildError {}
+impl std::error::Error for ChildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ChildError::Io(_, error) => Some(error),
+            ChildError::NotFound(_) | ChildError::Deadline(..) | ChildError::NoTimeLeft(_) => None,
+        }
+    }
+}
 
 impl ChildError {
     /// True when trying the same again soon may well work: the host was short of something for a moment, or a package

@@ -8,6 +8,7 @@ use ip_masq_agent::agent::{
 use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Removal};
 use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
 use ip_masq_agent::policy::Family;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -236,7 +237,7 @@ impl Performer for World {
                 Some(Event::BackendChosen(candidate, Ok(Chosen { name, setting, reason: "it works".to_owned() })))
             }
             Action::Watch(RuleWatch::Events) => {
-                Some(Event::Watching(if self.watchable { Ok(()) } else { Err("no".to_owned()) }))
+                Some(Event::Watching(if self.watchable { Ok(()) } else { Err(Arc::new(io::Error::other("no"))) }))
             }
             Action::Reconcile(family, reconciliation) => {
                 self.reconciled += 1;
@@ -247,7 +248,10 @@ impl Performer for World {
             Action::SaveLastGood(sources) => {
                 self.saved += 1;
                 self.last_good = Some(sources.to_vec());
-                Some(Event::LastGoodSaved(sources, if self.saveable { Ok(()) } else { Err("full".to_owned()) }))
+                Some(Event::LastGoodSaved(
+                    sources,
+                    if self.saveable { Ok(()) } else { Err(Arc::new(io::Error::other("full"))) },
+                ))
             }
             Action::ReadJob => Some(Event::JobRead(self.job)),
             Action::ReadAfterStop(families) => {
@@ -753,7 +757,7 @@ fn a_stop_that_has_to_wait_does_and_begins_nothing_else() {
         Event::HostChanged,
         Event::Sighup,
         commit("nft"),
-        Event::Watching(Err("reading rule events failed".to_owned())),
+        Event::Watching(Err(Arc::new(io::Error::other("reading rule events failed")))),
     ];
     told.into_iter().for_each(|event| world.happen(event));
     assert_eq!((world.state(), world.reconciled, world.count("Ready")), (State::Stopping, 1, 0));

@@ -15,7 +15,7 @@ const NO_SET: u64 = u64::MAX;
 
 impl<E: Exec, K: HostState> Iptables<E, K> {
     pub(super) fn rules_fingerprint(&mut self) -> Result<Fingerprint, Error> {
-        let mut numbers = self.rules().map_err(|error| reading("cannot ask whether the rules moved", &error))?;
+        let mut numbers = self.rules().map_err(|error| reading("cannot ask whether the rules moved", error))?;
         numbers.extend(self.set_sizes()?);
         Ok(Fingerprint(numbers))
     }
@@ -26,7 +26,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             Variant::Nft => self.own_nft_rules(),
             Variant::Legacy => self.rules(),
         }
-        .map_err(|error| reading("cannot ask whether our rules moved", &error))?;
+        .map_err(|error| reading("cannot ask whether our rules moved", error))?;
         numbers.extend(self.set_sizes()?);
         Ok(Fingerprint(numbers))
     }
@@ -37,7 +37,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
 
     fn set_sizes(&mut self) -> Result<Vec<u64>, Error> {
         let size = |kernel: &mut K, set: &String| {
-            let size = kernel.set_size(set).map_err(|error| reading("cannot ask for the size of a set", &error))?;
+            let size = kernel.set_size(set).map_err(|error| reading("cannot ask for the size of a set", error))?;
             Ok(size.map_or(NO_SET, u64::from))
         };
         self.desired_sets().iter().map(|set| size(&mut self.kernel, set)).collect()
@@ -45,7 +45,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
 
     pub(super) fn rules_and_contents_fingerprint(&mut self) -> Result<Fingerprint, Error> {
         let Fingerprint(mut numbers) = self.rules_fingerprint()?;
-        let contents = self.contents().map_err(|error| reading("cannot read what rules or sets hold", &error))?;
+        let contents = self.contents().map_err(|error| reading("cannot read what rules or sets hold", error))?;
         numbers.extend(contents);
         Ok(Fingerprint(numbers))
     }

@@ -177,7 +177,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         wants_sets: bool,
         notes: &mut Vec<String>,
     ) -> Result<(Option<Rendered>, Vec<ObservedSet>), Error> {
-        let headers = self.kernel.sets(wants_sets).map_err(|error| reading("cannot list ip sets", &error))?;
+        let headers = self.kernel.sets(wants_sets).map_err(|error| reading("cannot list ip sets", error))?;
         let writable = self.exec.has(IPSET);
         let in_kernel = headers.is_some();
         let mut rendered = desired.map(|ruleset| render(ruleset, self.context(headers.as_deref())));
@@ -231,7 +231,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
 
     fn has_nat(&mut self, family: Family) -> Result<bool, Error> {
         let has = self.kernel.has_nat(self.tools.variant, family);
-        has.map_err(|error| reading(&format!("cannot ask whether there is a {family} nat table"), &error))
+        has.map_err(|error| reading(&format!("cannot ask whether there is a {family} nat table"), error))
     }
 
     fn save(&mut self, family: Family, counters: bool) -> Result<String, Error> {
@@ -281,7 +281,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         for header in headers.into_iter().filter(|header| is_our_name(&header.name, family)) {
             let is_desired = desired.is_some_and(|desired| desired.sets.iter().any(|set| set.name == header.name));
             let members = if is_desired { self.kernel.members(&header.name) } else { Ok(Vec::new()) };
-            let members = members.map_err(|error| reading(&format!("cannot read ip set '{}'", header.name), &error))?;
+            let members = members.map_err(|error| reading(&format!("cannot read ip set '{}'", header.name), error))?;
             observed.push(ObservedSet { header, members });
         }
         Ok(observed)
@@ -342,13 +342,13 @@ fn runs_here(agent: &GoAgent) -> String {
     format!("another ip-masq-agent runs here, process {pid} ('{command}'), and keeps chain '{chain}'")
 }
 
-fn reading(what: &str, error: &io::Error) -> Error {
+fn reading(what: &str, error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-        _ if is_passing(error) => ErrorKind::Busy,
+        _ if is_passing(&error) => ErrorKind::Busy,
         _ => ErrorKind::Other,
     };
-    Error::new(kind, format!("{what}: {error}"))
+    Error::new(kind, format!("{what}: {error}")).with_source(error)
 }
 
 impl<E: Exec, K: HostState> Backend for Iptables<E, K> {

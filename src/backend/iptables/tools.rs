@@ -153,7 +153,7 @@ pub fn run(exec: &mut impl Exec, invocation: &Invocation) -> Result<Output, Erro
             ChildError::Io(..) => ErrorKind::Other,
             ChildError::Deadline(..) | ChildError::NoTimeLeft(_) => ErrorKind::Timeout,
         };
-        Error::new(kind, error.to_string())
+        Error::new(kind, error.to_string()).with_source(error)
     })?;
     if output.status.success() { Ok(output) } else { Err(sort(invocation, &output)) }
 }

@@ -36,21 +36,21 @@ pub fn dump(
         Ok(Consistency::Interrupted) => Err(Failure::Moved),
         // The table or the set went away since its name was read.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Failure::Moved),
-        Err(error) => Err(failed(&format!("{what} of table inet {TABLE}"), &error).into()),
+        Err(error) => Err(failed(&format!("{what} of table inet {TABLE}"), error).into()),
     }
 }
 
 /// An error of reading, sorted.
-pub fn failed(what: &str, error: &io::Error) -> Error {
+pub fn failed(what: &str, error: io::Error) -> Error {
     let (kind, why) = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => (ErrorKind::Permission, ": CAP_NET_ADMIN is missing"),
         Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
             (ErrorKind::Unsupported, ": this kernel has no nf_tables")
         }
-        _ if is_passing(error) => (ErrorKind::Busy, ""),
+        _ if is_passing(&error) => (ErrorKind::Busy, ""),
         _ => (ErrorKind::Other, ""),
     };
-    Error::new(kind, format!("reading {what}: {error}{why}"))
+    Error::new(kind, format!("reading {what}: {error}{why}")).with_source(error)
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
             (libc::ENOMEM, ErrorKind::Other, "reading the sets"),
         ];
         for (errno, kind, words) in cases {
-            let error = failed("the sets", &io::Error::from_raw_os_error(errno));
+            let error = failed("the sets", io::Error::from_raw_os_error(errno));
             assert_eq!(error.kind, kind, "{error}");
             assert!(error.message.contains(words), "{error}");
         }
@@ -78,9 +78,9 @@ mod tests {
     /// A start waits for what may come, and ends at once, with the reason, where waiting is in vain.
     #[test]
     fn an_answer_that_is_missing_may_come_and_one_without_sense_will_not() {
-        let missing = failed("the sets", &lost("to a dump"));
+        let missing = failed("the sets", lost("to a dump"));
         assert_eq!(missing.message, "reading the sets: the kernel's answer to a dump is missing");
-        let malformed = failed("the sets", &Malformed("an attribute is cut short").into());
+        let malformed = failed("the sets", Malformed("an attribute is cut short").into());
         assert_eq!(malformed.message, "reading the sets: malformed netlink message: an attribute is cut short");
         assert_eq!([missing.is_transient(), malformed.is_transient()], [true, false]);
     }

@@ -90,13 +90,15 @@ impl<K: Held> Nftables<K> {
                 }
                 Err(refusal) => refusal,
             };
-            let mut stop = Stop { silent: refusal.is_silence(), error: batch::explain(&refusal, transaction, &owners) };
-            if batch::refused(&refusal, transaction, &owners) == Some(&Change::PutGuard) {
+            let (silent, is_late) = (refusal.is_silence(), batch::is_late(&refusal));
+            let is_guard = batch::refused(&refusal, transaction, &owners) == Some(&Change::PutGuard);
+            let mut stop = Stop { silent, error: batch::explain(refusal, transaction, &owners) };
+            if is_guard {
                 // It is more than the rules need: the next plan does without.
                 self.may_guard = false;
                 stop.error.kind = ErrorKind::Busy;
             }
-            if !batch::is_late(&refusal) {
+            if !is_late {
                 return Err(stop);
             }
             let expected = expected.get_or_insert_with(|| match condition {

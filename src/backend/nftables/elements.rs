@@ -175,6 +175,6 @@ fn has_element(netlink: &mut Nfnetlink, name: SetName, wanted: (u128, Bound)) ->
     match answer {
         Ok(()) => Ok(found),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(failed(&format!("an element of set {name}"), &error).into()),
+        Err(error) => Err(failed(&format!("an element of set {name}"), error).into()),
     }
 }

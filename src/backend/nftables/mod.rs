@@ -106,6 +106,7 @@ impl Nftables {
     pub fn new(owner: TableOwner) -> Result<Self, Error> {
         let netlink = Nfnetlink::open().map_err(|error| {
             Error::new(ErrorKind::Unsupported, format!("opening a netlink socket to nf_tables: {error}"))
+                .with_source(error)
         })?;
         Ok(Nftables::on(netlink, owner))
     }
@@ -244,6 +245,7 @@ impl Backend for Nftables {
         for name in [TABLE, STAND_IN] {
             numbers.push(digest::table(&mut self.netlink, name).map_err(|error| {
                 Error::new(ErrorKind::Other, format!("reading table inet {name} for changes: {error}"))
+                    .with_source(error)
             })?);
         }
         let generation = observe::generation(&mut self.netlink)?;

@@ -75,7 +75,7 @@ pub fn observe(netlink: &mut Nfnetlink, mut expected: Option<Expected<'_>>) -> R
 /// # Errors
 /// What the kernel says.
 pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
-    netlink.generation().map_err(|error| failed("the generation of the rule set", &error))
+    netlink.generation().map_err(|error| failed("the generation of the rule set", error))
 }
 
 /// Reads the tables at one generation. What does not fit together may be the mark of a commit between two questions,
@@ -169,9 +169,9 @@ fn head(netlink: &mut Nfnetlink, table: TableName) -> Result<Option<Head>, Error
     );
     match answer {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(failed(&format!("table inet {table}"), &error)),
+        Err(error) => Err(failed(&format!("table inet {table}"), error)),
         // Nobody is to be told to delete a table because its answer was lost.
-        Ok(()) if !answered => Err(failed(&format!("table inet {table}"), &lost("to a question for it"))),
+        Ok(()) if !answered => Err(failed(&format!("table inet {table}"), lost("to a question for it"))),
         Ok(()) => Ok(Some(Head { flags, format, is_ours: comment.as_deref() == Some(TABLE_COMMENT) })),
     }
 }

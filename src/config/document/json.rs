@@ -1,6 +1,6 @@
 //! JSON, strictly.
 
-use super::node::{Node, SyntaxError, too_deep};
+use super::node::{Node, SyntaxError, TooMuch};
 use super::yaml;
 use serde::de::IgnoredAny;
 
@@ -46,7 +46,7 @@ fn message(error: &serde_json::Error, rest: &str) -> String {
         "expected `,` or `}`" => "a ',' or '}' is missing before this",
         "expected `,` or `]`" => "a ',' or ']' is missing before this",
         "expected `:`" => "a ':' is missing before this",
-        "recursion limit exceeded" => return too_deep(),
+        "recursion limit exceeded" => return TooMuch::Depth.to_string(),
         _ => what,
     };
     reworded.to_owned()

@@ -2,6 +2,7 @@
 
 use crate::config::diagnostic::{quoted, short};
 use std::borrow::Cow;
+use std::fmt;
 
 /// How deep lists and maps may be nested. Nothing that we read needs more than two levels.
 pub const MAX_DEPTH: usize = 32;
@@ -85,6 +86,11 @@ impl SyntaxError {
         SyntaxError { offset, key: String::new(), message: message.into(), first: None }
     }
 
+    /// What begins here is more than a file may have.
+    pub fn too_much(offset: usize, excess: TooMuch) -> Self {
+        SyntaxError::new(offset, excess.to_string())
+    }
+
     /// A key that is there twice.
     pub fn duplicate(offset: usize, key: &str, first: Option<usize>) -> Self {
         SyntaxError { offset, key: key.to_owned(), message: "written twice".to_owned(), first }
@@ -100,20 +106,36 @@ pub struct Budget {
 
 impl Budget {
     /// One more value.
-    pub fn value(&mut self) -> Result<(), String> {
+    pub fn value(&mut self) -> Result<(), TooMuch> {
         self.values += 1;
-        if self.values > MAX_VALUES { Err(format!("more than {MAX_VALUES} values in one file")) } else { Ok(()) }
+        if self.values > MAX_VALUES { Err(TooMuch::Values) } else { Ok(()) }
     }
 
     /// One more key, map, list or anchor.
-    pub fn key(&mut self) -> Result<(), String> {
+    pub fn key(&mut self) -> Result<(), TooMuch> {
         self.keys += 1;
-        let message = || format!("more than {MAX_KEYS} keys, maps and lists in one file");
-        if self.keys > MAX_KEYS { Err(message()) } else { Ok(()) }
+        if self.keys > MAX_KEYS { Err(TooMuch::Keys) } else { Ok(()) }
     }
 }
 
-/// What is said of lists and maps that are nested too deep.
-pub fn too_deep() -> String {
-    format!("nested deeper than {MAX_DEPTH} levels")
+/// What one file has too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooMuch {
+    Values,
+    /// Keys, maps, lists or anchors.
+    Keys,
+    /// Lists and maps within each other.
+    Depth,
 }
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TooMuch::Values => write!(f, "more than {MAX_VALUES} values in one file"),
+            TooMuch::Keys => write!(f, "more than {MAX_KEYS} keys, maps and lists in one file"),
+            TooMuch::Depth => write!(f, "nested deeper than {MAX_DEPTH} levels"),
+        }
+    }
+}
+
+impl std::error::Error for TooMuch {}

@@ -1,6 +1,6 @@
 //! TOML, with every error that the parser can recover from.
 
-use super::node::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, Value, too_deep};
+use super::node::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, TooMuch, Value};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;
@@ -66,14 +66,14 @@ fn oversized(text: &str) -> Option<SyntaxError> {
         };
         let offset = token.span().start();
         if depth > MAX_DEPTH {
-            return Some(SyntaxError::new(offset, too_deep()));
+            return Some(SyntaxError::too_much(offset, TooMuch::Depth));
         }
-        if costly && let Err(message) = budget.key() {
-            return Some(SyntaxError::new(offset, message));
+        if costly && let Err(excess) = budget.key() {
+            return Some(SyntaxError::too_much(offset, excess));
         }
         // A value in a list is four tokens: itself, its comma, a line break and the indentation.
         if count > 4 * MAX_VALUES {
-            return Some(SyntaxError::new(offset, format!("more than {MAX_VALUES} values in one file")));
+            return Some(SyntaxError::too_much(offset, TooMuch::Values));
         }
     }
     None
@@ -141,7 +141,7 @@ fn message(message: &str, written: &str) -> String {
         "unclosed array" => "the list is not closed; a ']' is missing",
         "invalid basic string" if expected == "`\"`" => "the text is not closed; a '\"' is missing",
         "invalid literal string" if expected == "`'`" => "the text is not closed; a single quote is missing",
-        "cannot recurse further; max recursion depth met" => return too_deep(),
+        "cannot recurse further; max recursion depth met" => return TooMuch::Depth.to_string(),
         _ => return message.replace('`', "'"),
     };
     reworded.to_owned()

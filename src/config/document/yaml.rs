@@ -1,6 +1,6 @@
 //! YAML 1.2 with its core schema, less what makes YAML surprising: no tags, no aliases, one document.
 
-use super::node::{Budget, Entry, MAX_DEPTH, Node, SyntaxError, Value, too_deep};
+use super::node::{Budget, Entry, MAX_DEPTH, Node, SyntaxError, TooMuch, Value};
 use crate::config::diagnostic::short;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options};
 use std::borrow::Cow;
@@ -121,7 +121,7 @@ impl<'t> Reader<'t> {
         let costly = !matches!(event, Event::Scalar(..)) || event.anchor_id().is_some();
         self.spend(offset, costly)?;
         if self.depth > MAX_DEPTH {
-            return Err(SyntaxError::new(offset, too_deep()));
+            return Err(SyntaxError::too_much(offset, TooMuch::Depth));
         }
         let tag = span.tag_span();
         let value = match event {
@@ -149,7 +149,7 @@ impl<'t> Reader<'t> {
     /// Refuses what would be too much, before it is there.
     fn spend(&mut self, offset: usize, costly: bool) -> Result<(), SyntaxError> {
         let spent = if costly { self.budget.key() } else { self.budget.value() };
-        spent.map_err(|message| SyntaxError::new(offset, message))
+        spent.map_err(|excess| SyntaxError::too_much(offset, excess))
     }
 
     fn nested(&mut self, read: fn(&mut Self) -> Result<Value<'t>, SyntaxError>) -> Result<Value<'t>, SyntaxError> {
@@ -244,7 +244,7 @@ fn is_number(text: &str) -> bool {
 /// What the parser found wrong, for somebody who does not know its words; `rest` begins where it found it.
 fn message(error: &ScanError, rest: &str) -> String {
     let text = match error.kind() {
-        ErrorKind::RecursionLimitExceeded => return too_deep(),
+        ErrorKind::RecursionLimitExceeded => return TooMuch::Depth.to_string(),
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
             "a tab in the indentation; YAML requires spaces"
         }

@@ -4,7 +4,7 @@
 //! those that make one. Not seen are users that are no rules: Open vSwitch, IPVS, `nf_conntrack.enable_hooks=1`.
 
 use super::{Chain, INET, IPTABLES_TABLE, chains, family_name, is_our_table};
-use crate::agent::{AfterStop, Keepers};
+use crate::agent::{AfterStop, Cause, Keepers};
 use crate::backend::BackendName;
 use crate::policy::Family;
 use crate::ruleset::ChainName;
@@ -13,6 +13,7 @@ use crate::sys::listing::tracking::{self, User};
 use crate::sys::nfnetlink::{Nfnetlink, Request, nfproto};
 use crate::sys::xtables;
 use std::io;
+use std::sync::Arc;
 
 const UNSPECIFIED: u8 = libc::NFPROTO_UNSPEC as u8;
 /// Where one of its rules needs connection tracking, the kernel turns it on for IPv4 and IPv6.
@@ -29,10 +30,10 @@ pub struct Ours<'a> {
 
 /// What keeps the connections of each family translated when our rules are gone.
 pub fn read(ours: Ours<'_>, families: &[Family]) -> AfterStop {
-    let nf_tables = NfTables::read(ours).map_err(|error| error.to_string());
+    let nf_tables = NfTables::read(ours).map_err(|error| Arc::new(error) as Cause);
     let of_family = |family: Family| {
-        let keepers = nf_tables.as_ref().map_err(Clone::clone)?.keepers(family);
-        with_legacy(keepers, ours, family).map_err(|error| error.to_string())
+        let keepers = nf_tables.as_ref().map_err(Arc::clone)?.keepers(family);
+        with_legacy(keepers, ours, family).map_err(|error| Arc::new(error) as Cause)
     };
     AfterStop(families.iter().map(|family| (*family, of_family(*family))).collect())
 }

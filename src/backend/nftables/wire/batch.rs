@@ -228,19 +228,19 @@ pub fn element(writer: &mut Writer, name: SetName, address: u128, bound: Bound) 
 }
 
 /// Says which change was refused, and sorts the reason. What became of the changes is for the caller to say.
-pub fn explain(refusal: &Refusal, transaction: &Transaction, owners: &[usize]) -> Error {
+pub fn explain(refusal: Refusal, transaction: &Transaction, owners: &[usize]) -> Error {
     let table = transaction.table;
     if refusal.is_silence() {
         let message =
             format!("no answer to a change of table inet {table}: {refusal}; the next check shows whether it was made");
-        return Error::new(ErrorKind::Busy, message);
+        return Error::new(ErrorKind::Busy, message).with_source(refusal);
     }
-    let owner = refused(refusal, transaction, owners);
+    let owner = refused(&refusal, transaction, owners);
     let errno = refusal.error.raw_os_error();
     let (kind, why) = sort(errno, owner);
     let what = owner.map_or("the batch".to_owned(), describe);
     let why = why.map_or(String::new(), |why| format!(": {why}"));
-    Error::new(kind, format!("the kernel refused {what} in table inet {table}: {refusal}{why}"))
+    Error::new(kind, format!("the kernel refused {what} in table inet {table}: {refusal}{why}")).with_source(refusal)
 }
 
 /// The change that was refused; `None` when it was the transaction as a whole.
@@ -354,7 +354,7 @@ mod tests {
             (libc::ENOMEM, Some(99), ErrorKind::Refused, "the batch"),
         ];
         for (errno, message, kind, words) in cases {
-            let error = explain(&refusal(errno, message), &transaction, &owners);
+            let error = explain(refusal(errno, message), &transaction, &owners);
             assert_eq!(error.kind, kind, "{error}");
             assert!(error.message.contains(words), "{error}");
         }

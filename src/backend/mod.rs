@@ -18,7 +18,7 @@ pub use fingerprint::Fingerprint;
 pub use name::BackendName;
 
 use crate::policy::Family;
-use crate::ruleset::{Effect, Ruleset, Section};
+use crate::ruleset::{Effect, RuleId, Ruleset, Section};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -108,20 +108,40 @@ pub struct Counters {
     /// How many of both are of an entry of `egress`, by its number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub egress: BTreeMap<u8, u64>,
+    /// How many of both each rule decided, by its [`RuleId`] as text; rules of one id are one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, u64>,
 }
 
 impl Counters {
     /// Adds what a rule counted: a flow where its verdict was given, nothing where a rule only leads on.
-    fn add<Chain>(&mut self, section: Section, then: &Effect<Chain>, packets: u64) {
+    fn add<Chain>(&mut self, id: RuleId, then: &Effect<Chain>, packets: u64) {
         match then {
             Effect::Return => self.kept += packets,
             Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
             Effect::Goto(_) | Effect::Jump(_) => return,
         }
-        if let Section::Egress(number) = section {
+        if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;
         }
+        *self.rules.entry(id.to_string()).or_default() += packets;
     }
+}
+
+/// The rules of a chain with what they are known by: those that were last planned, in their order, as far as each is
+/// there under its comment. What another program put between them has no name.
+fn identified<Rule>(
+    planned: &[RuleId],
+    there: impl Iterator<Item = Rule>,
+    says: impl Fn(&Rule, RuleId) -> bool,
+) -> impl Iterator<Item = (RuleId, Rule)> {
+    let mut rest = planned.iter();
+    there.filter_map(move |rule| {
+        let mut ahead = rest.clone();
+        let id = *ahead.find(|id| says(&rule, **id))?;
+        rest = ahead;
+        Some((id, rule))
+    })
 }
 
 /// What taking everything of ours out of one family of a backend came to.
@@ -195,7 +215,7 @@ pub trait Backend {
         Vec::new()
     }
 
-    /// New flows kept and masqueraded, as our rules counted them.
+    /// New flows kept and masqueraded, as the rules of the last plan counted them.
     ///
     /// # Errors
     /// When the kernel can't be read.

@@ -4,7 +4,8 @@ use super::{Context, comparison, deliver, exit, refuse, tell};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
-use crate::policy::{Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
+use crate::policy::{Egress, Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
+use crate::ruleset::{RuleId, RuleStep, Section};
 use crate::service::view;
 use crate::sys::rtnetlink;
 use crate::text::one_line;
@@ -21,6 +22,8 @@ pub struct Answer {
     pub verdict: Option<String>,
     /// The step that decided, by its stable name.
     pub step: Option<&'static str>,
+    /// What the rules of that step are known by; `status` counts their flows under it.
+    pub rule: Option<String>,
     pub reason: String,
     /// The prefix or interface pattern that matched.
     pub matched: Option<String>,
@@ -123,6 +126,7 @@ pub fn answer(policy: &Policy, own: &Own, question: &ExplainArgs, address: IpAdd
             address,
             verdict: None,
             step: None,
+            rule: None,
             reason: "an address of this host: such packets never leave it".to_owned(),
             matched: None,
             origin: None,
@@ -139,7 +143,14 @@ pub fn answer(policy: &Policy, own: &Own, question: &ExplainArgs, address: IpAdd
     if verdict != Verdict::KeepSource && question.proto == Some(UDP_LITE) {
         assumptions.push(VALID_UDP_LITE);
     }
-    explained(address, verdict, &provenance, assumptions)
+    explained(address, verdict, &provenance, rule(policy, &provenance), assumptions)
+}
+
+/// `None` where we make no rules.
+fn rule(policy: &Policy, by: &Provenance) -> Option<RuleId> {
+    let named = |entry: &&Egress| by.entry.as_ref().is_some_and(|by| by.origin == entry.origin);
+    let section = Section::of(policy.egress.iter().find(named));
+    (by.step != Step::FamilyDisabled).then_some(RuleId { section, step: RuleStep::Decide(by.step) })
 }
 
 fn flow(own: &Own, question: &ExplainArgs, destination: IpAddr) -> Flow {
@@ -182,7 +193,13 @@ fn assumptions(policy: &Policy, own: &Own, question: &ExplainArgs) -> Vec<&'stat
     assumptions
 }
 
-fn explained(address: IpAddr, verdict: Verdict, by: &Provenance, assumptions: Vec<&'static str>) -> Answer {
+fn explained(
+    address: IpAddr,
+    verdict: Verdict,
+    by: &Provenance,
+    rule: Option<RuleId>,
+    assumptions: Vec<&'static str>,
+) -> Answer {
     let prefix = by.prefix.map(|prefix| prefix.to_string());
     let interface = by.interface.as_ref().map(ToString::to_string);
     let mark = by.mark.map(|mark| mark.to_string());
@@ -191,6 +208,7 @@ fn explained(address: IpAddr, verdict: Verdict, by: &Provenance, assumptions: Ve
         address,
         verdict: Some(verdict.to_string()),
         step: Some(by.step.name()),
+        rule: rule.map(|rule| rule.to_string()),
         reason: by.step.reason().to_owned(),
         matched: prefix.or(interface).or(mark),
         origin: by.origin.as_ref().map(ToString::to_string),

@@ -123,6 +123,8 @@ both_variants! {
         send("10.0.0.1:0", "203.0.113.10:9");
         let counted = host.counters();
         assert_eq!((counted.kept, counted.masqueraded), (1, 2));
+        assert_eq!(counted.rules["local-source-on-out-interface"], 1, "{counted:?}");
+        assert_eq!(counted.rules["otherwise"], 2, "{counted:?}");
         host.iptables("-F POSTROUTING");
         host.apply();
         assert_eq!(host.counters(), counted);

@@ -18,9 +18,9 @@ pub mod rules;
 mod tests;
 pub mod tools;
 
-use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
+use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
 use crate::policy::Family;
-use crate::ruleset::{ChainName, Ruleset};
+use crate::ruleset::{ChainName, RuleId, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
 use crate::sys::nfnetlink::ipset::SetHeader;
@@ -30,7 +30,8 @@ use rules::ownership::Refusal;
 use rules::parse::{ListedRule, ListedTable};
 use rules::plan;
 use rules::plan::{Comparison, Observed, Steps};
-use rules::render::{Context, JUMP_COMMENT, Rendered, render};
+use rules::render::{Context, JUMP_COMMENT, Rendered, comment_of, render};
+use rules::rule::RuleSpec;
 use rules::sets::{ObservedSet, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,6 +57,8 @@ struct Last {
     sets: Vec<String>,
     /// Sets would be used if they were to be had.
     wants_sets: bool,
+    /// What the desired rules are known by, per chain.
+    rules: Vec<(String, Vec<RuleId>)>,
     notes: Vec<String>,
 }
 
@@ -119,6 +122,8 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let last = self.last.entry(family).or_default();
         last.sets = rendered.iter().flat_map(|rendered| &rendered.sets).map(|set| set.name.clone()).collect();
         last.wants_sets = wants_sets;
+        let chains = rendered.iter().flat_map(|rendered| &rendered.chains);
+        last.rules = chains.map(|chain| (chain.name.clone(), chain.ids.clone())).collect();
         let Observed { sets, .. } = observed;
         let (discarded, own) = (comparison.steps.discarded.clone(), self.chain.clone());
         let desired = rendered.map(Arc::new);
@@ -393,15 +398,19 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
 
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
         let listing = self.save(family, true)?;
-        Ok(count(&ListedTable::parse(&listing), &self.chain))
+        let planned = self.last.get(&family).map_or(&[][..], |last| &last.rules);
+        Ok(count(&ListedTable::parse(&listing), planned))
     }
 }
 
-fn count(table: &ListedTable<'_>, own: &ChainName) -> Counters {
+fn count(table: &ListedTable<'_>, planned: &[(String, Vec<RuleId>)]) -> Counters {
     let mut counters = Counters::default();
-    for (chain, listed) in table.rules() {
-        if let (Some(section), Some(rule)) = (own.section(chain), &listed.rule) {
-            counters.add(section, &rule.then, listed.packets);
+    for (chain, ids) in planned {
+        let listed = table.chain(chain).into_iter().flat_map(|chain| &chain.rules);
+        let ours = listed.filter_map(|listed| Some((listed.rule.as_ref()?, listed.packets)));
+        let says = |(rule, _): &(&RuleSpec, u64), id| rule.comment.as_deref() == Some(&*comment_of(id));
+        for (id, (rule, packets)) in identified(ids, ours, says) {
+            counters.add(id, &rule.then, packets);
         }
     }
     counters

@@ -26,10 +26,10 @@ mod wire;
 #[cfg(fuzzing)]
 pub use observe::read_any;
 
-use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan};
+use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
 use crate::config::TableOwner;
 use crate::policy::Family;
-use crate::ruleset::{ChainId, Ruleset};
+use crate::ruleset::{RuleId, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
 use held::Held;
@@ -40,6 +40,7 @@ use rules::name::{ChainName, SetName};
 pub use rules::name::{STAND_IN, TABLE};
 use rules::table::{Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ pub struct Nftables<K = Nfnetlink> {
     flags: TableFlags,
     elements: IntervalCache,
     known: Known,
+    /// What the rules of the last plan are known by, per family and chain.
+    planned: BTreeMap<Family, Vec<(ChainName, Vec<RuleId>)>>,
     /// The kernel has not refused a guard.
     may_guard: bool,
 }
@@ -116,7 +119,7 @@ impl<K: Held> Nftables<K> {
     /// A backend for tables that are held by somebody.
     fn on(netlink: K, owner: TableOwner) -> Self {
         let (elements, known) = (IntervalCache::default(), Known::Nothing);
-        Nftables { netlink, flags: flags(owner), elements, known, may_guard: true }
+        Nftables { netlink, flags: flags(owner), elements, known, planned: BTreeMap::new(), may_guard: true }
     }
 
     /// What is ours as it is now, read only as far as it may have moved. Elements that nobody wants are not read again.
@@ -224,7 +227,9 @@ impl Backend for Nftables {
     }
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
-        self.plan_for(family, desired)
+        let plan = self.plan_for(family, desired)?;
+        self.planned.insert(family, desired.map(compile::ids).unwrap_or_default());
+        Ok(plan)
     }
 
     fn commit(&mut self, plan: Plan) -> Result<(), Error> {
@@ -275,11 +280,13 @@ impl Backend for Nftables {
 
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
         let mut counters = Counters::default();
-        for (chain, rule, packets) in observe::counted_rules(&mut self.netlink)? {
-            if let (ChainName::Of(of, ChainId { section, .. }), Some(then)) = (chain, rule.effect())
-                && of == family
-            {
-                counters.add(section, then, packets);
+        let there = observe::counted_rules(&mut self.netlink)?;
+        for (chain, ids) in self.planned.get(&family).into_iter().flatten() {
+            let rules = there.iter().filter(|(of, ..)| of == chain);
+            for (id, (_, rule, packets)) in identified(ids, rules, |(_, rule, _), id| compile::says(rule, id)) {
+                if let Some(then) = rule.effect() {
+                    counters.add(id, then, *packets);
+                }
             }
         }
         Ok(counters)

@@ -4,8 +4,8 @@ use super::rule::{COMMENT_PREFIX, RuleSpec};
 use super::sets::{DesiredSet, THRESHOLD};
 use crate::policy::Step;
 use crate::ruleset::{
-    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Place, RuleStep,
-    Ruleset, lower,
+    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Place, RuleId,
+    RuleStep, Ruleset, lower,
 };
 use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::{self, Write};
@@ -52,6 +52,8 @@ pub struct RenderedChain {
     pub name: String,
     /// Its rules, never none.
     pub rules: Vec<RuleSpec>,
+    /// What each of them is known by.
+    pub ids: Vec<RuleId>,
 }
 
 /// The comment of a jump to a chain, in front of the chain's name; the Go agents write the same.
@@ -81,11 +83,12 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     };
     let spec = |LoweredRule { id, when, then }: &LoweredRule| {
         let when = when.iter().cloned().map(|one| one.rename(set_name)).collect();
-        RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}{}", comment(id.step))), then.clone().rename(chain_name))
+        RuleSpec::new(when, Some(comment_of(*id)), then.clone().rename(chain_name))
     };
     let chain = |chain: &LoweredChain| RenderedChain {
         name: chain_name(chain.id),
         rules: chain.rules.iter().map(spec).collect(),
+        ids: chain.rules.iter().map(|rule| rule.id).collect(),
     };
     Rendered {
         chains: lowered.chains.iter().map(chain).collect(),
@@ -110,6 +113,11 @@ fn jump(&Entry { hook, position, .. }: &Entry, chain: String) -> Jump {
     let comment = format!("{JUMP_COMMENT}{chain} chain");
     let rule = RuleSpec::new(hook.when(), Some(comment), Effect::Jump(chain.clone()));
     Jump { hook, position, to: chain, rule }
+}
+
+/// The comment of a rule. Its section is that of its chain.
+pub fn comment_of(id: RuleId) -> String {
+    format!("{COMMENT_PREFIX}{}", comment(id.step))
 }
 
 /// The comment of a rule behind the prefix; some are those that the Go agents write.

@@ -106,6 +106,18 @@ fn translate(rule: LoweredRule, family: Family) -> Rule {
     Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id))
 }
 
+/// What the rules of each chain are known by.
+pub fn ids(ruleset: &Ruleset) -> Vec<(ChainName, Vec<RuleId>)> {
+    let Chains { family, chains, .. } = lower(ruleset, DIALECT);
+    let ids = |chain: &LoweredChain| chain.rules.iter().map(|rule| rule.id).collect();
+    chains.iter().map(|chain| (ChainName::Of(family, chain.id), ids(chain))).collect()
+}
+
+/// True when the comment of a rule is that of an id; its section is that of the chain.
+pub fn says(rule: &Rule, id: RuleId) -> bool {
+    rule.is_ours() && rule.comment.as_deref().is_some_and(|comment| comment.ends_with(reason(id)))
+}
+
 /// What is said of a rule behind its effect.
 fn reason(id: RuleId) -> &'static str {
     match id.step {

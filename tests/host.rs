@@ -231,7 +231,7 @@ fn a_batch_that_the_kernel_refuses_leaves_the_old_rules_and_a_live_loop() {
     let mut service = host.ready();
     let owner = host.node.enter(|| {
         let mut owner = Nftables::new(TableOwner::Persist).unwrap();
-        let ruleset = Ruleset::new(&Policy::default(), Family::V4, JumpPosition::First, HostFacts::default());
+        let ruleset = Ruleset::new(&Policy::default(), Family::V4, JumpPosition::First, &HostFacts::default());
         // The service repairs what it can while its table is replaced.
         let end = Instant::now() + DEADLINE;
         loop {

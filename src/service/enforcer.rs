@@ -104,7 +104,7 @@ impl Enforcer {
     pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let facts = view::facts();
-        let desired = desired(config, family, facts);
+        let desired = desired(config, family, &facts);
         self.backend(&config.settings)?;
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
@@ -224,7 +224,7 @@ impl Enforcer {
     /// # Errors
     /// What the backend said.
     pub fn plan(&mut self, family: Family, config: &Config) -> Result<Plan, Error> {
-        let desired = desired(config, family, view::facts());
+        let desired = desired(config, family, &view::facts());
         self.backend(&config.settings)?.plan(family, desired.as_ref())
     }
 
@@ -322,7 +322,7 @@ impl Enforcer {
 }
 
 /// What one family of the kernel should hold; `None` where that is nothing.
-pub fn desired(config: &Config, family: Family, facts: HostFacts) -> Option<Ruleset> {
+pub fn desired(config: &Config, family: Family, facts: &HostFacts) -> Option<Ruleset> {
     Ruleset::new(&config.policy, family, config.settings.jump_position, facts)
 }
 

@@ -68,7 +68,7 @@ impl Gateway {
     }
 
     pub fn ruleset(&self, family: Family) -> Option<Ruleset> {
-        Ruleset::new(&self.policy, family, self.position, self.facts)
+        Ruleset::new(&self.policy, family, self.position, &self.facts)
     }
 
     pub fn try_plan(&mut self, family: Family) -> Result<Plan, Error> {

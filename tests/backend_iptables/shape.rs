@@ -50,7 +50,7 @@ both_variants! {
         host.policy.excluded_sources = list(&["10.9.0.0/16"]);
         host.policy.exceptions = list(&["10.1.2.3/32", "172.16.9.0/24"]);
         host.policy.to_ports = Some("1024-2047,4000,60000-65535".parse().unwrap());
-        host.facts = HostFacts { bridged_ipv4: false, bridged_ipv6: false };
+        host.facts = HostFacts::default();
         host.apply();
         host.policy.random_fully = false;
         host.apply();

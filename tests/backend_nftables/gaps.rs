@@ -154,7 +154,7 @@ fn another_priority_and_another_family_come_without_a_gap() {
         apply_policy(backend, &after);
         for position in [JumpPosition::First, JumpPosition::Last] {
             for family in Family::ALL {
-                let desired = Ruleset::new(&after, family, position, HostFacts::default());
+                let desired = Ruleset::new(&after, family, position, &HostFacts::default());
                 apply(backend, family, desired.as_ref());
             }
         }

@@ -52,8 +52,12 @@ fn full_policy() -> Policy {
     }
 }
 
+fn facts() -> HostFacts {
+    HostFacts { bridged_ipv4: true, ..HostFacts::default() }
+}
+
 fn ruleset(policy: &Policy, family: Family) -> Option<Ruleset> {
-    Ruleset::new(policy, family, JumpPosition::Last, HostFacts { bridged_ipv4: true, bridged_ipv6: false })
+    Ruleset::new(policy, family, JumpPosition::Last, &facts())
 }
 
 /// Plans and commits, and sees that the kernel then holds what was wanted.
@@ -203,8 +207,7 @@ fn the_priority_follows_the_position() {
     apply_policy(&mut backend, &full_policy());
     let before = generation();
     for family in Family::ALL {
-        let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: false };
-        let first = Ruleset::new(&full_policy(), family, JumpPosition::First, facts);
+        let first = Ruleset::new(&full_policy(), family, JumpPosition::First, &facts());
         let plan = apply(&mut backend, family, first.as_ref());
         let expected: &[&str] = match family {
             Family::V4 => &["chain postrouting has priority 150 and should have 50"],

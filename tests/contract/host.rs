@@ -74,7 +74,7 @@ impl Host {
     }
 
     pub fn desired(&self, family: Family) -> Option<Ruleset> {
-        Ruleset::new(&self.policy, family, self.position, self.facts)
+        Ruleset::new(&self.policy, family, self.position, &self.facts)
     }
 
     pub fn plan(&mut self, family: Family) -> Result<Plan, Error> {

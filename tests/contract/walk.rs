@@ -27,11 +27,11 @@ every_backend! {
         let (seed, mut runner) = random::runner();
         for number in 0..STEPS {
             host.policy = step(&mut runner, number);
-            host.facts = HostFacts { bridged_ipv4: number % 3 == 0, bridged_ipv6: number % 4 == 0 };
+            host.facts = HostFacts { bridged_ipv4: number % 3 == 0, bridged_ipv6: number % 4 == 0, ..HostFacts::default() };
             host.position = if number % 7 == 0 { JumpPosition::First } else { JumpPosition::Last };
             host.apply_all();
             let mut alone = Host::new(host.name);
-            (alone.policy, alone.facts, alone.position) = (host.policy.clone(), host.facts, host.position);
+            (alone.policy, alone.facts, alone.position) = (host.policy.clone(), host.facts.clone(), host.position);
             alone.apply_all();
             assert_eq!(held(&mut host), held(&mut alone), "SEED={seed}, step {number}: {:?}", host.policy);
         }

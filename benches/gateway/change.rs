@@ -67,7 +67,7 @@ fn config(text: &str) -> Config {
 /// Plan, commit, and plan again to see that it is there.
 fn put(backend: &mut dyn Backend, config: &Config) {
     let position = config.settings.jump_position;
-    let ruleset = Ruleset::new(&config.policy, Family::V4, position, HostFacts::default()).expect("IPv4 rules");
+    let ruleset = Ruleset::new(&config.policy, Family::V4, position, &HostFacts::default()).expect("IPv4 rules");
     let plan = backend.plan(Family::V4, Some(&ruleset)).expect("a plan");
     assert!(!plan.is_in_sync(), "there is something to change");
     backend.commit(plan).expect("a commit");

@@ -119,7 +119,7 @@ impl Counters {
         match then {
             Effect::Return => self.kept += packets,
             Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
-            Effect::Goto(_) | Effect::Jump(_) => return,
+            Effect::Goto(_) | Effect::Jump(_) | Effect::Dnat { .. } | Effect::Drop => return,
         }
         if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;

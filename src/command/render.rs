@@ -14,13 +14,13 @@ use crate::sys::child::Children;
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
     match context.load() {
-        Ok(config) => deliver(text(&config, view::facts())),
+        Ok(config) => deliver(text(&config, &view::facts())),
         Err(diagnostics) => refuse(&diagnostics),
     }
 }
 
 /// The rules of each family, behind a line that names it.
-pub fn text(config: &Config, facts: HostFacts) -> String {
+pub fn text(config: &Config, facts: &HostFacts) -> String {
     let backend = backend(config.settings.backend);
     Family::ALL
         .into_iter()

@@ -186,6 +186,7 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
         exempt_ipsec: keys.exempt_ipsec.map(|switch| listed_one(switch, sources)).unwrap_or_default(),
         evaluation: keys.evaluation,
         egress: egress::entries(keys.egress, sources),
+        forwards: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@
 mod address_range;
 mod egress;
 mod flow;
+mod forward;
 mod interface;
 mod interface_class;
 mod longest_prefix;
@@ -20,6 +21,7 @@ mod verdict;
 pub use address_range::{AddressRange, AddressRangeError};
 pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section, sources_in_scope};
 pub use flow::{Flow, Protocol};
+pub use forward::{FORWARD_PROTOCOLS, Forward, Hairpin, HostAddress};
 pub use interface::{InterfacePattern, InterfacePatternError};
 pub use interface_class::InterfaceClass;
 pub use longest_prefix::LongestPrefix;
@@ -151,6 +153,8 @@ pub struct Policy {
     pub evaluation: Evaluation,
     /// Scopes with a treatment of their own, asked before the top level (`egress`).
     pub egress: Vec<Egress>,
+    /// What comes to the host and goes on to another one (`portForwards`).
+    pub forwards: Vec<Forward>,
 }
 
 impl Policy {

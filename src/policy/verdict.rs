@@ -33,6 +33,12 @@ impl fmt::Display for Verdict {
 pub enum Step {
     /// IPv6 without `enableIPv6`: we make no rules for it.
     FamilyDisabled,
+    /// A flow that a forward of `portForwards` sent to its target, from 127.0.0.0/8.
+    ForwardLocalhost,
+    /// The same, from a client that the target must see as the host (`hairpin`).
+    ForwardHairpin,
+    /// The same, from anywhere else.
+    Forwarded,
     /// The packet mark is in `exemptMarks`.
     ExemptMark,
     /// The route carries an IPsec policy, and `exemptIpsec` is set.
@@ -64,13 +70,16 @@ pub enum Step {
 impl Step {
     /// True when the source becomes what `snat` says; else it stays.
     pub fn translates(self) -> bool {
-        matches!(self, Step::Exception | Step::Otherwise)
+        matches!(self, Step::ForwardLocalhost | Step::ForwardHairpin | Step::Exception | Step::Otherwise)
     }
 
     /// A stable name, for logs and `--json`.
     pub fn name(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "family-disabled",
+            Step::ForwardLocalhost => "forward-localhost",
+            Step::ForwardHairpin => "forward-hairpin",
+            Step::Forwarded => "forwarded",
             Step::ExemptMark => "exempt-mark",
             Step::ExemptIpsec => "exempt-ipsec",
             Step::OutInterface => "out-interface",
@@ -91,6 +100,9 @@ impl Step {
     pub fn reason(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "IPv6 is not enabled (enableIPv6)",
+            Step::ForwardLocalhost => "a forward of portForwards, from 127.0.0.0/8",
+            Step::ForwardHairpin => "a forward of portForwards whose target would answer past this host (hairpin)",
+            Step::Forwarded => "a forward of portForwards: the target sees the client",
             Step::ExemptMark => "the packet mark is in exemptMarks",
             Step::ExemptIpsec => "an IPsec policy will encrypt it (exemptIpsec)",
             Step::OutInterface => "the outgoing interface is not in outInterfaces",

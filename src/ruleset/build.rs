@@ -1,11 +1,14 @@
 //! The statements that a policy makes for one family.
 
+use super::forward::ForwardRules;
 use super::id::{ListId, ListKey, Section};
 use super::matches::{Address, Match, Side, Test};
 use crate::policy::{
     self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, Listed, LongestPrefix, Policy,
     PortRanges, Prefix, PrefixSet, Protocol, Snat, Step,
 };
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Where our chain sits among the other nat postrouting chains or rules of the host (`jumpPosition`).
@@ -19,12 +22,23 @@ pub enum JumpPosition {
 }
 
 /// What the host says that changes which rules are safe to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostFacts {
     /// `net.bridge.bridge-nf-call-iptables` is 1: bridged IPv4 frames reach our rules.
     pub bridged_ipv4: bool,
     /// `net.bridge.bridge-nf-call-ip6tables` is 1: bridged IPv6 frames reach our rules.
     pub bridged_ipv6: bool,
+    /// How the targets of `portForwards` are reached that have a route.
+    pub targets: Arc<BTreeMap<IpAddr, Reached>>,
+}
+
+/// How an address is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The interface.
+    pub interface: String,
+    /// The connected network there that holds the address or the next hop to it.
+    pub network: Option<Prefix>,
 }
 
 impl HostFacts {
@@ -37,7 +51,7 @@ impl HostFacts {
     }
 
     /// Whether bridged frames of the family reach our rules.
-    pub fn bridged(self, family: Family) -> bool {
+    pub fn bridged(&self, family: Family) -> bool {
         match family {
             Family::V4 => self.bridged_ipv4,
             Family::V6 => self.bridged_ipv6,
@@ -48,17 +62,25 @@ impl HostFacts {
 /// A place in the packet path where our rules are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {
+    /// Before connection tracking and all else.
+    RawPrerouting,
+    /// The nat table before routing: whose destination is rewritten.
+    Prerouting,
+    /// The same for packets of the host itself.
+    Output,
     /// The nat table behind routing: whose source is rewritten.
     Postrouting,
 }
 
 impl Hook {
     /// Every place, in the order of the path.
-    pub const ALL: [Hook; 1] = [Hook::Postrouting];
+    pub const ALL: [Hook; 4] = [Hook::RawPrerouting, Hook::Prerouting, Hook::Output, Hook::Postrouting];
 
     /// The packets for which the rules are asked.
     pub fn when<List>(self) -> Vec<Match<List>> {
         match self {
+            Hook::RawPrerouting => Vec::new(),
+            Hook::Prerouting | Hook::Output => vec![Match::is(Test::Local(Address::Daddr))],
             Hook::Postrouting => vec![Match::is_not(Test::Local(Address::Daddr))],
         }
     }
@@ -166,17 +188,20 @@ pub struct Ruleset {
     pub family: Family,
     /// What is asked, by its place.
     pub hooks: Vec<HookRules>,
+    /// The port forwards.
+    pub forwards: ForwardRules,
 }
 
 impl Ruleset {
     /// What a policy asks of one family; `None` when it asks nothing of it (IPv6 not enabled).
-    pub fn new(policy: &Policy, family: Family, position: JumpPosition, host: HostFacts) -> Option<Self> {
+    pub fn new(policy: &Policy, family: Family, position: JumpPosition, host: &HostFacts) -> Option<Self> {
         if !policy.enables(family) {
             return None;
         }
         let build = Build { policy, family, host };
         let sections = build.sections();
-        Some(Ruleset { family, hooks: vec![HookRules { hook: Hook::Postrouting, position, sections }] })
+        let hooks = vec![HookRules { hook: Hook::Postrouting, position, sections }];
+        Some(Ruleset { family, hooks, forwards: ForwardRules::of(policy, family, host) })
     }
 
     fn sections(&self) -> impl Iterator<Item = &SectionRules> {
@@ -204,7 +229,7 @@ impl Ruleset {
 struct Build<'p> {
     policy: &'p Policy,
     family: Family,
-    host: HostFacts,
+    host: &'p HostFacts,
 }
 
 impl<'p> Build<'p> {

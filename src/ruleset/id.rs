@@ -10,6 +10,8 @@ pub enum Section {
     Top,
     /// An entry of `egress`, from 1.
     Egress(u8),
+    /// `portForwards`.
+    Forwards,
 }
 
 /// What a rule is known by: its comment, the group that its counter belongs to, and who decided.
@@ -26,6 +28,10 @@ pub struct RuleId {
 pub enum RuleStep {
     /// The step decides.
     Decide(Step),
+    /// A forward sends to its target; by its number, from 1.
+    Forward(u32),
+    /// What comes to loopback addresses through another interface is dropped.
+    Guard,
     /// What a gate lets through goes on.
     Pass(Step),
     /// What is in the scope of the section goes there.
@@ -114,6 +120,7 @@ impl Section {
         match self {
             Section::Top => String::new(),
             Section::Egress(number) => format!("egress{number}-"),
+            Section::Forwards => "forwards-".to_owned(),
         }
     }
 
@@ -135,6 +142,8 @@ impl fmt::Display for RuleId {
         match self.step {
             RuleStep::Decide(step) => f.write_str(step.name()),
             RuleStep::Pass(step) => write!(f, "{}/in-scope", step.name()),
+            RuleStep::Forward(number) => write!(f, "{number}"),
+            RuleStep::Guard => f.write_str("guard"),
             RuleStep::Enter => f.write_str("enter"),
             RuleStep::Ports => f.write_str("to-ports"),
             RuleStep::Portless => f.write_str("to-ports/no-ports"),

@@ -268,7 +268,7 @@ fn within(side: Side, prefix: Prefix) -> Vec<Match> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{Branch, HookRules, ListId, ListKey, Section};
+    use crate::ruleset::{Branch, ForwardRules, HookRules, ListId, ListKey, Section};
 
     const IPTABLES: Dialect = Dialect { inline: Some(2), masquerade_chain: false, random_fully: true };
     const NFTABLES: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true };
@@ -297,7 +297,7 @@ mod tests {
         let (section, first, branches) = (Section::Egress(2), Vec::new(), Vec::new());
         let sections = vec![SectionRules { section, first, branches, statements, translation }];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
-        lower(&Ruleset { family: Family::V4, hooks }, dialect)
+        lower(&Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() }, dialect)
     }
 
     /// Each rule as its chain, its name, how many matches it has, and where it leads.
@@ -315,6 +315,8 @@ mod tests {
                 Effect::Goto(chain) | Effect::Jump(chain) => place(*chain),
                 Effect::Masquerade { .. } => "masquerade".to_owned(),
                 Effect::Snat { to, .. } => to.to_string(),
+                Effect::Dnat { to, .. } => to.to_string(),
+                Effect::Drop => "drop".to_owned(),
             };
             format!("{} {} [{matches}] {effect}", place(chain), rule.id)
         };
@@ -411,7 +413,7 @@ mod tests {
         ];
         let sections = vec![section(Section::Top, branches), section(Section::Egress(1), Vec::new())];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
-        let lowered = lower(&Ruleset { family: Family::V4, hooks }, NFTABLES);
+        let lowered = lower(&Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() }, NFTABLES);
         let chain = |place: usize| {
             let to = |rule: &LoweredRule| match rule.then {
                 Effect::Goto(ChainId { section: Section::Egress(number), .. }) => format!("e{number}"),

@@ -6,6 +6,7 @@
 
 use super::id::{ChainId, ListId};
 use crate::policy::{AddressRange, Family, MaskedMark, PortRange, Prefix, Protocol};
+use std::net::IpAddr;
 
 /// Which address of a packet; nft's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +53,19 @@ pub enum Test<List = ListId> {
         /// Only the beginning was named.
         prefix: bool,
     },
+    /// The name of the incoming interface; packets of the host itself have none.
+    InInterface {
+        /// The name, or its beginning.
+        name: String,
+        /// Only the beginning was named.
+        prefix: bool,
+    },
     /// The transport protocol.
     Protocol(Protocol),
+    /// The destination port, behind [`Test::Protocol`] of one that has ports.
+    DestinationPort(PortRange),
+    /// Connection tracking has given the flow another destination.
+    Dnated,
     /// Of SYN, RST, ACK and FIN only SYN is set; asked behind [`Test::Protocol`] of TCP alone.
     OnlySyn,
     /// The address is one of the host's own.
@@ -98,6 +110,24 @@ pub enum Effect<Chain = ChainId> {
         /// The ports to choose from.
         ports: Option<PortRange>,
     },
+    /// Its destination becomes another one.
+    Dnat {
+        /// The address.
+        to: IpAddr,
+        /// The port; of a range, what the first one becomes while the others follow it. `None` where ports stay.
+        port: Option<ShiftedPort>,
+    },
+    /// It goes no further.
+    Drop,
+}
+
+/// What a destination port becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShiftedPort {
+    /// The ports of the host.
+    pub from: PortRange,
+    /// What the first of them becomes.
+    pub to: u16,
 }
 
 impl<List> Match<List> {
@@ -126,7 +156,10 @@ impl<List> Match<List> {
             Test::Family(family) => Test::Family(family),
             Test::In(side, prefix) => Test::In(side, prefix),
             Test::OutInterface { name, prefix } => Test::OutInterface { name, prefix },
+            Test::InInterface { name, prefix } => Test::InInterface { name, prefix },
             Test::Protocol(protocol) => Test::Protocol(protocol),
+            Test::DestinationPort(ports) => Test::DestinationPort(ports),
+            Test::Dnated => Test::Dnated,
             Test::OnlySyn => Test::OnlySyn,
             Test::Local(address) => Test::Local(address),
             Test::Bridged => Test::Bridged,
@@ -143,12 +176,14 @@ impl Match {
     pub fn inverse(&self) -> Option<Self> {
         let negated = !self.negated;
         match &self.test {
-            Test::Bridged | Test::Ipsec | Test::Share { .. } => None,
+            Test::Bridged | Test::Ipsec | Test::Dnated | Test::Share { .. } => None,
             Test::Family(_)
             | Test::In(..)
             | Test::InList(..)
             | Test::OutInterface { .. }
+            | Test::InInterface { .. }
             | Test::Protocol(_)
+            | Test::DestinationPort(_)
             | Test::OnlySyn
             | Test::Mark(_)
             | Test::Local(_) => Some(Match { test: self.test.clone(), negated }),
@@ -161,7 +196,7 @@ impl<Chain> Effect<Chain> {
     pub fn translates(&self) -> bool {
         match self {
             Effect::Masquerade { .. } | Effect::Snat { .. } => true,
-            Effect::Return | Effect::Goto(_) | Effect::Jump(_) => false,
+            Effect::Return | Effect::Goto(_) | Effect::Jump(_) | Effect::Dnat { .. } | Effect::Drop => false,
         }
     }
 
@@ -173,6 +208,8 @@ impl<Chain> Effect<Chain> {
             Effect::Jump(chain) => Effect::Jump(name(chain)),
             Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
             Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
+            Effect::Dnat { to, port } => Effect::Dnat { to, port },
+            Effect::Drop => Effect::Drop,
         }
     }
 }

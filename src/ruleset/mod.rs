@@ -6,16 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod forward;
 mod id;
 mod lower;
 mod matches;
 mod name;
 
 pub use build::{
-    Branch, CidrList, Condition, Hook, HookRules, HostFacts, JumpPosition, Outcome, Ruleset, SectionRules, Statement,
-    Translation, Way,
+    Branch, CidrList, Condition, Hook, HookRules, HostFacts, JumpPosition, Outcome, Reached, Ruleset, SectionRules,
+    Statement, Translation, Way,
 };
+pub use forward::{ForwardRule, ForwardRules};
 pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
-pub use matches::{Address, Effect, Match, Side, Test};
+pub use matches::{Address, Effect, Match, ShiftedPort, Side, Test};
 pub use name::{ChainName, ChainNameError};

@@ -87,6 +87,7 @@ impl ChainName {
             (Section::Top, 0 | 1) => String::new(),
             (Section::Top, number) => format!("-{number}"),
             (Section::Egress(entry), number) => format!("-e{entry}-{number}"),
+            (Section::Forwards, number) => format!("-f{number}"),
         })
     }
 

@@ -105,7 +105,7 @@ impl Enforcer {
     pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let facts = view::facts();
-        let desired = desired(config, family, facts);
+        let desired = desired(config, family, &facts);
         self.backend(&config.settings)?;
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
@@ -225,7 +225,7 @@ impl Enforcer {
     /// # Errors
     /// What the backend said.
     pub fn plan(&mut self, family: Family, config: &Config) -> Result<Plan, Error> {
-        let desired = desired(config, family, view::facts());
+        let desired = desired(config, family, &view::facts());
         self.backend(&config.settings)?.plan(family, desired.as_ref())
     }
 
@@ -348,7 +348,7 @@ impl std::error::Error for EventsError {
 }
 
 /// What one family of the kernel should hold; `None` where that is nothing.
-pub fn desired(config: &Config, family: Family, facts: HostFacts) -> Option<Ruleset> {
+pub fn desired(config: &Config, family: Family, facts: &HostFacts) -> Option<Ruleset> {
     Ruleset::new(&config.policy, family, config.settings.jump_position, facts)
 }
 

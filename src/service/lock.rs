@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    // That a second process is refused is seen in tests/daemon/life.rs: within one process a record lock is no bar.
+    // That a second process is refused is seen in tests/gateway/daemon/life.rs: within one process a record lock is no bar.
     #[test]
     fn the_file_names_its_holder() {
         let directory = tempfile::tempdir().unwrap();

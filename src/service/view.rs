@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What changes which rules are safe to make. A sysctl that is not there counts as off.
 pub fn facts() -> HostFacts {
     let on = |family| flag(&sysctl(family)) == Some(true);
-    HostFacts { bridged_ipv4: on(Family::V4), bridged_ipv6: on(Family::V6) }
+    HostFacts { bridged_ipv4: on(Family::V4), bridged_ipv6: on(Family::V6), targets: Arc::default() }
 }
 
 /// The directories in which the sysctls of [`facts`] are.

@@ -27,7 +27,7 @@ fn render(config: &Path, backend: &str) -> String {
     flags.add(key("backend"), [backend.to_owned()]);
     let sources = config::read(&locations).unwrap_or_else(|error| panic!("{error}")).sources;
     let config = config::parse(&sources, &flags).unwrap_or_else(|error| panic!("{error}"));
-    text(&config, HostFacts::default())
+    text(&config, &HostFacts::default())
 }
 
 fn compare(backend: &str, extension: &str) {

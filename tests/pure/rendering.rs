@@ -7,10 +7,9 @@ use ip_masq_agent::policy::{Family, Flow, Policy};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use proptest::prelude::*;
 
-const BRIDGED: HostFacts = HostFacts { bridged_ipv4: true, bridged_ipv6: true };
-
 fn agree(policy: &Policy, family: Family, position: JumpPosition, flows: &[Flow], has_ipset: bool) {
-    let ruleset = Ruleset::new(policy, family, position, BRIDGED).unwrap();
+    let bridged = HostFacts { bridged_ipv4: true, bridged_ipv6: true, ..HostFacts::default() };
+    let ruleset = Ruleset::new(policy, family, position, &bridged).unwrap();
     let context = Context { chain: &ChainName::default(), random_fully: true, sets: has_ipset.then_some(&[]) };
     let text = render(&ruleset, context).to_string();
     let rules = Rules::read(&text).unwrap();

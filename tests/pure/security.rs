@@ -56,7 +56,7 @@ fn hostile() -> impl Strategy<Value = String> {
 
 /// The rules of both kinds, line by line and word by word.
 fn rules(policy: &Policy, settings: &Settings) -> Vec<Vec<String>> {
-    let ruleset = Ruleset::new(policy, Family::V4, settings.jump_position, HostFacts::default()).unwrap();
+    let ruleset = Ruleset::new(policy, Family::V4, settings.jump_position, &HostFacts::default()).unwrap();
     let iptables = Iptables::new(Children, Tools::assumed(Variant::Nft), settings.masq_chain.clone());
     let text = iptables.render(&ruleset) + &nftables::render(&ruleset, settings.table_owner);
     text.split('\n').map(|line| line.split(' ').map(str::to_owned).collect()).collect()

@@ -20,7 +20,7 @@ fn prefixes(first: u8, count: usize) -> PrefixSet {
 }
 
 fn ruleset(policy: &Policy, position: JumpPosition) -> Ruleset {
-    Ruleset::new(policy, Family::V4, position, HostFacts::default()).unwrap()
+    Ruleset::new(policy, Family::V4, position, &HostFacts::default()).unwrap()
 }
 
 fn exempting(count: usize) -> Ruleset {

@@ -18,7 +18,7 @@ fn backend(held: &FakeTables, owner: TableOwner) -> Nftables<FakeTables> {
 fn exempting(from: u32, count: u32, position: JumpPosition) -> Ruleset {
     let prefix = |number: u32| Prefix::containing(Ipv4Addr::from_bits(number * 512).into(), 24).unwrap();
     let exempt = PrefixSet::from_prefixes((from..from + count).map(prefix), &Origin::Default);
-    Ruleset::new(&Policy { exempt, ..Policy::default() }, Family::V4, position, HostFacts::default()).unwrap()
+    Ruleset::new(&Policy { exempt, ..Policy::default() }, Family::V4, position, &HostFacts::default()).unwrap()
 }
 
 fn list(from: u32) -> Ruleset {

@@ -21,9 +21,9 @@ fuzz_target!(|text: &str| {
         let Ok(parsed) = parsed else { continue };
         assert_eq!(config::parse(&sources, &Flags::default()).as_ref(), Ok(&parsed));
         for family in Family::ALL {
-            let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: true };
+            let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: true, ..HostFacts::default() };
             let position = parsed.settings.jump_position;
-            let Some(ruleset) = Ruleset::new(&parsed.policy, family, position, facts) else { continue };
+            let Some(ruleset) = Ruleset::new(&parsed.policy, family, position, &facts) else { continue };
             let context = Context { chain: &ChainName::default(), random_fully: true, sets: None };
             let _ = render(&ruleset, context).to_string();
             let _ = nftables::render(&ruleset, parsed.settings.table_owner);

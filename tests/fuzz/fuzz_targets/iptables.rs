@@ -17,7 +17,7 @@ static DESIRED: LazyLock<Vec<Rendered>> = LazyLock::new(|| {
     let context = Context { chain: &ChainName::default(), random_fully: true, sets: None };
     [(default, JumpPosition::Last), (ported, JumpPosition::First)]
         .into_iter()
-        .filter_map(|(policy, position)| Ruleset::new(&policy, Family::V4, position, HostFacts::default()))
+        .filter_map(|(policy, position)| Ruleset::new(&policy, Family::V4, position, &HostFacts::default()))
         .map(|ruleset| render(&ruleset, context))
         .collect()
 });

@@ -126,8 +126,13 @@ fn comment(step: RuleStep) -> &'static str {
         RuleStep::Decide(step) => step,
         RuleStep::Pass(_) | RuleStep::Enter => return "in scope, the next chain decides",
         RuleStep::Ports | RuleStep::Portless => return MASQUERADE_COMMENT,
+        RuleStep::Forward(_) => return "forwarded (portForwards)",
+        RuleStep::Guard => return "loopback addresses are for this host alone (localhost of portForwards)",
     };
     match step {
+        Step::ForwardLocalhost => "a forward from loopback is subject to MASQUERADE (portForwards)",
+        Step::ForwardHairpin => "a forward whose target would answer past this host is subject to MASQUERADE (hairpin)",
+        Step::Forwarded => "forwards are not subject to MASQUERADE (portForwards)",
         Step::ExemptMark => "marked packets are not subject to SNAT (exemptMarks)",
         Step::ExemptIpsec => "what an IPsec policy will encrypt is not subject to SNAT (exemptIpsec)",
         Step::NoSnat => "sources stay (snat: none)",
@@ -189,6 +194,8 @@ pub fn jump_command(hook: Hook, position: JumpPosition, is_first: bool) -> Strin
 /// The chain of the nat table at a hook.
 pub fn built_in(hook: Hook) -> &'static str {
     match hook {
+        Hook::RawPrerouting | Hook::Prerouting => "PREROUTING",
+        Hook::Output => "OUTPUT",
         Hook::Postrouting => "POSTROUTING",
     }
 }
@@ -201,7 +208,7 @@ mod tests {
 
     /// The rules of our chains, comments left out.
     fn lines(policy: &Policy, random_fully: bool) -> Vec<String> {
-        let ruleset = Ruleset::new(policy, Family::V4, JumpPosition::Last, HostFacts::default()).unwrap();
+        let ruleset = Ruleset::new(policy, Family::V4, JumpPosition::Last, &HostFacts::default()).unwrap();
         let chain: ChainName = "M".parse().unwrap();
         let text = render(&ruleset, Context { chain: &chain, random_fully, sets: Some(&[]) }).to_string();
         let rule = |line: &str| {

@@ -59,6 +59,9 @@ fn place(one: &Match<String>) -> u8 {
         Test::Mark(_) => 9,
         Test::Ipsec => 10,
         Test::Share { .. } => 11,
+        Test::InInterface { .. } => 3,
+        Test::DestinationPort(_) => 5,
+        Test::Dnated => 7,
     }
 }
 
@@ -85,7 +88,11 @@ fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Test::In(Side::Saddr, prefix) => write!(f, "{not}-s {prefix} "),
         Test::In(Side::Daddr, prefix) => write!(f, "{not}-d {prefix} "),
         Test::OutInterface { name, prefix } => write!(f, "{not}-o {name}{} ", if *prefix { "+" } else { "" }),
+        Test::InInterface { name, prefix } => write!(f, "{not}-i {name}{} ", if *prefix { "+" } else { "" }),
         Test::Protocol(protocol) => write!(f, "{not}-p {protocol} "),
+        Test::DestinationPort(ports) => write!(f, "{not}--dport {}:{} ", ports.first, ports.last),
+        // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
+        Test::Dnated => f.write_str("-m conntrack --ctstate DNAT "),
         Test::OnlySyn => write!(f, "-m tcp {not}--tcp-flags {} {} ", SYN_ONLY.0, SYN_ONLY.1),
         Test::InList(Side::Saddr, set) => write!(f, "-m set {not}--match-set {set} src "),
         Test::InList(Side::Daddr, set) => write!(f, "-m set {not}--match-set {set} dst "),
@@ -110,6 +117,8 @@ fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         Effect::Return => f.write_str("-j RETURN"),
         Effect::Goto(chain) => write!(f, "-g {chain}"),
         Effect::Jump(chain) => write!(f, "-j {chain}"),
+        Effect::Drop => f.write_str("-j DROP"),
+        Effect::Dnat { to, port: _ } => write!(f, "-j DNAT --to-destination {to}"),
         Effect::Masquerade { random_fully, ports } => {
             f.write_str("-j MASQUERADE")?;
             if let Some(ports) = ports {

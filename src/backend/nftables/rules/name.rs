@@ -78,6 +78,9 @@ impl ChainName {
     /// What the chain is for, as its comment says it.
     pub fn comment(self) -> &'static str {
         match self {
+            ChainName::Base(Hook::RawPrerouting) => "what is kept away from loopback addresses",
+            ChainName::Base(Hook::Prerouting) => "destination address translation for flows that arrive",
+            ChainName::Base(Hook::Output) => "destination address translation for flows of the host itself",
             ChainName::Base(Hook::Postrouting) => "source address translation for flows that leave the host",
             ChainName::Of(family, ChainId { place, .. }) => match (place, family) {
                 (Place::Part(1), Family::V4) => "which IPv4 flows are masqueraded",
@@ -93,6 +96,9 @@ impl ChainName {
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (family, ChainId { section, place }) = match self {
+            ChainName::Base(Hook::RawPrerouting) => return f.write_str("raw-prerouting"),
+            ChainName::Base(Hook::Prerouting) => return f.write_str("prerouting"),
+            ChainName::Base(Hook::Output) => return f.write_str("output"),
             ChainName::Base(Hook::Postrouting) => return f.write_str("postrouting"),
             ChainName::Of(family, id) => (family_word(*family), *id),
         };

@@ -325,7 +325,7 @@ mod tests {
     }
 
     fn wanted(policy: &Policy, there: &Tables, flags: TableFlags) -> Target {
-        let ruleset = Ruleset::new(policy, Family::V4, JumpPosition::Last, HostFacts::default());
+        let ruleset = Ruleset::new(policy, Family::V4, JumpPosition::Last, &HostFacts::default());
         let part = ruleset.map(|ruleset| compile(&ruleset, &mut IntervalCache::default()));
         target(there.table(), Family::V4, part, flags)
     }

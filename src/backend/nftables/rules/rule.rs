@@ -25,7 +25,7 @@ pub enum Body {
 }
 
 /// How the comments of our rules begin, which they keep in every version: by that they are known as ours.
-const COMMENTS: [&str; 4] = ["keep source: ", "masquerade: ", "go on: ", "snat: "];
+const COMMENTS: [&str; 6] = ["keep source: ", "masquerade: ", "go on: ", "snat: ", "dnat: ", "drop: "];
 
 /// True for a comment of one of our rules, of this version or another one.
 pub fn is_our_comment(comment: &str) -> bool {
@@ -40,6 +40,8 @@ impl Rule {
             Effect::Masquerade { .. } => COMMENTS[1],
             Effect::Goto(_) | Effect::Jump(_) => COMMENTS[2],
             Effect::Snat { .. } => COMMENTS[3],
+            Effect::Dnat { .. } => COMMENTS[4],
+            Effect::Drop => COMMENTS[5],
         };
         Rule { body: Body::Known(when, then), comment: Some(format!("{beginning}{reason}")) }
     }
@@ -130,6 +132,11 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         Test::OutInterface { name, prefix } => {
             write!(f, "oifname {not}\"{name}{}\"", if *prefix { "*" } else { "" })
         }
+        Test::InInterface { name, prefix } => {
+            write!(f, "iifname {not}\"{name}{}\"", if *prefix { "*" } else { "" })
+        }
+        Test::DestinationPort(ports) => write!(f, "th dport {not}{ports}"),
+        Test::Dnated => f.write_str("ct status dnat"),
         Test::InList(side, set) => write!(f, "{} {not}@{set}", address_word(*side, set.family)),
         Test::In(side, prefix) => write!(f, "{} {not}{prefix}", address_word(*side, prefix.family())),
         Test::Protocol(protocol) => write!(f, "meta l4proto {not}{protocol}"),
@@ -165,6 +172,8 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::Return => f.write_str("return"),
         Effect::Goto(chain) => write!(f, "goto {chain}"),
         Effect::Jump(chain) => write!(f, "jump {chain}"),
+        Effect::Drop => f.write_str("drop"),
+        Effect::Dnat { to, port: _ } => write!(f, "dnat to {to}"),
         Effect::Masquerade { random_fully, ports } => {
             f.write_str("masquerade")?;
             if let Some(range) = ports {

@@ -64,6 +64,7 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
             let value = if *prefix { name.as_bytes().to_vec() } else { padded(name) };
             out.extend([Meta(libc::NFT_META_OIFNAME as u32), Compare(comparison, value)]);
         }
+        Test::InInterface { .. } | Test::DestinationPort(_) | Test::Dnated => {}
         Test::InList(side, set) => {
             out.extend(of_family(set.family, Comparison::Equal));
             out.push(load_address(*side, set.family, interval::width(set.family)));
@@ -144,6 +145,7 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
         Effect::Return => out.push(Expression::Verdict(libc::NFT_RETURN, None)),
         Effect::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
         Effect::Jump(chain) => out.push(Expression::Verdict(libc::NFT_JUMP, Some(chain.to_string()))),
+        Effect::Dnat { .. } | Effect::Drop => {}
         Effect::Snat { to, random_fully, ports } => write_snat(*to, *random_fully, *ports, out),
         Effect::Masquerade { random_fully, ports } => {
             let random = if *random_fully { RANGE_RANDOM_FULLY } else { 0 };

@@ -1,0 +1,128 @@
+//! The port forwards of one family, as the kernel is asked.
+
+use super::build::HostFacts;
+use super::matches::{Match, Side, Test};
+use crate::policy::{
+    Family, Forward, Hairpin, HostAddress, InterfacePattern, Policy, PortRange, Prefix, Protocol, sources_in_scope,
+};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// All forwards of a family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ForwardRules {
+    /// Those of one address of the host before those of any, each by protocol and port. No two of the same host address
+    /// want the same packet.
+    pub rules: Arc<[ForwardRule]>,
+}
+
+/// One protocol of one forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardRule {
+    /// The number of the forward in the policy, from 1.
+    pub number: u32,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The address of the host; `None` for every one but those of loopback.
+    pub host: Option<IpAddr>,
+    /// The ports of the host.
+    pub ports: PortRange,
+    /// A packet must pass one of the rows, all matches of it; an empty row is passed always. What passes none is left
+    /// to the host. The rows look at the incoming interface and the source.
+    pub gates: Vec<Vec<Match>>,
+    /// The target.
+    pub to: IpAddr,
+    /// What the first port becomes; the others follow it.
+    pub port: u16,
+    /// Local processes are forwarded as well (which have no incoming interface).
+    pub from_host: bool,
+    /// And through 127.0.0.0/8; `host` is then `None` or of that range.
+    pub localhost: bool,
+    /// The clients that are masqueraded on their way to the target.
+    pub hairpin: Vec<Prefix>,
+}
+
+impl ForwardRule {
+    /// The ports that the target sees.
+    pub fn target_ports(&self) -> PortRange {
+        PortRange { first: self.port, last: self.port + (self.ports.last - self.ports.first) }
+    }
+
+    /// True when a port stays what it is.
+    pub fn keeps_ports(&self) -> bool {
+        self.port == self.ports.first
+    }
+}
+
+impl ForwardRules {
+    /// What the forwards of a policy ask of one family.
+    pub fn of(policy: &Policy, family: Family, host: &HostFacts) -> Self {
+        let serving = policy.forwards.iter().filter(|forward| forward.serves(family));
+        let mut rules: Vec<ForwardRule> = serving.flat_map(|forward| rules_of(forward, family, host)).collect();
+        rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, number(rule.protocol), rule.ports.first));
+        ForwardRules { rules: rules.into() }
+    }
+}
+
+fn rules_of(forward: &Forward, family: Family, host: &HostFacts) -> Vec<ForwardRule> {
+    let Some(to) = forward.target(family) else { return Vec::new() };
+    let rule = |protocol: &Protocol| ForwardRule {
+        number: forward.number,
+        protocol: *protocol,
+        host: match forward.host {
+            HostAddress::One(address) => Some(address),
+            HostAddress::Any | HostAddress::AnyOf(_) => None,
+        },
+        ports: forward.host_ports,
+        gates: gates(forward, family),
+        to,
+        port: forward.port,
+        from_host: forward.in_interfaces.is_empty(),
+        localhost: forward.localhost && family == Family::V4,
+        hairpin: hairpin(forward, family, host),
+    };
+    forward.protocols.iter().map(rule).collect()
+}
+
+/// One row for each pair of an incoming interface and a source that may.
+fn gates(forward: &Forward, family: Family) -> Vec<Vec<Match>> {
+    let (negated, positive): (Vec<_>, Vec<_>) =
+        forward.in_interfaces.iter().map(|one| &one.value).partition(|one| one.negated);
+    let interface = |one: &InterfacePattern| Test::InInterface { name: one.name.clone(), prefix: one.prefix };
+    let never: Vec<Match> = negated.into_iter().map(|one| Match::is_not(interface(one))).collect();
+    let mut interfaces: Vec<Vec<Match>> =
+        positive.into_iter().map(|one| [&[Match::is(interface(one))][..], &never].concat()).collect();
+    if interfaces.is_empty() {
+        interfaces.push(never);
+    }
+    let mut sources = sources_in_scope(&forward.sources, &forward.excluded_sources);
+    sources.retain(|prefix| prefix.family() == family);
+    let source = |prefix: &Prefix| (prefix.length() > 0).then(|| Match::is(Test::In(Side::Saddr, *prefix)));
+    let with = |row: &Vec<Match>| -> Vec<Vec<Match>> {
+        sources.iter().map(|prefix| row.iter().cloned().chain(source(prefix)).collect()).collect()
+    };
+    interfaces.iter().flat_map(with).collect()
+}
+
+fn hairpin(forward: &Forward, family: Family, host: &HostFacts) -> Vec<Prefix> {
+    match &forward.hairpin {
+        Hairpin::Always => vec![family.whole()],
+        Hairpin::Never => Vec::new(),
+        Hairpin::From(sources) => sources.written_order(family),
+        Hairpin::Auto => {
+            let reached = forward.target(family).and_then(|target| host.targets.get(&target));
+            reached.and_then(|reached| reached.network).into_iter().collect()
+        }
+    }
+}
+
+/// The number of a protocol that has ports (IANA).
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+        Protocol::Icmp => 1,
+        Protocol::Other(number) => number,
+    }
+}

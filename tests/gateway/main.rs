@@ -1,0 +1,12 @@
+//! The real binary on a gateway: what happens to packets, and what the service tells, survives and leaves behind.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod daemon;
+mod explain;
+mod host;
+mod packets;
+mod service;
+mod sessions;
+mod switching;

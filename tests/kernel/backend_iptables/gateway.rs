@@ -1,0 +1,235 @@
+//! A namespace with an iptables backend of one variant and a policy.
+
+use crate::lab::Namespace;
+use ip_masq_agent::backend::iptables::Iptables;
+use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
+use ip_masq_agent::backend::{Backend, Counters, Error, Fingerprint, Plan};
+use ip_masq_agent::policy::{Family, Origin, PRIVATE_RANGES, Policy, PrefixSet};
+use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
+use ip_masq_agent::sys::child::Children;
+use std::process::Output;
+
+/// Makes a test of each variant from one body; the body's module is the variant's name.
+macro_rules! both_variants {
+    ($(fn $name:ident($host:ident: Gateway) $body:block)*) => {
+        $(mod $name {
+            #[allow(unused_imports, reason = "what the bodies need together")]
+            use super::*;
+            #[allow(unused_mut, reason = "some bodies only look")]
+            fn body(mut $host: Gateway) $body
+            #[test]
+            fn nft() {
+                $crate::backend_iptables::gateway::with(ip_masq_agent::backend::iptables::tools::Variant::Nft, body);
+            }
+            #[test]
+            fn legacy() {
+                $crate::backend_iptables::gateway::with(ip_masq_agent::backend::iptables::tools::Variant::Legacy, body);
+            }
+        })*
+    };
+}
+pub(crate) use both_variants;
+
+/// Runs a test's body on a gateway of its own.
+pub fn with(variant: Variant, body: fn(Gateway)) {
+    if crate::lab::possible() {
+        body(Gateway::new(variant));
+    }
+}
+
+/// The namespace and what a service in it would hold.
+pub struct Gateway {
+    pub namespace: Namespace,
+    pub variant: Variant,
+    pub policy: Policy,
+    pub position: JumpPosition,
+    pub facts: HostFacts,
+    pub backend: Iptables<Children>,
+}
+
+impl Gateway {
+    pub fn new(variant: Variant) -> Self {
+        let mut gateway = Gateway {
+            namespace: Namespace::new("gateway").unwrap(),
+            variant,
+            policy: default_policy(),
+            position: JumpPosition::Last,
+            facts: HostFacts::default(),
+            backend: Iptables::new(Children, Tools::assumed(variant), ChainName::default()),
+        };
+        gateway.restart("IP-MASQ-AGENT");
+        gateway
+    }
+
+    /// A new service, that remembers nothing, with a chain of the name.
+    pub fn restart(&mut self, chain: &str) {
+        let tools = Tools::probe(&mut Children, self.variant).unwrap();
+        self.backend = Iptables::new(Children, tools, chain.parse().unwrap());
+    }
+
+    pub fn ruleset(&self, family: Family) -> Option<Ruleset> {
+        Ruleset::new(&self.policy, family, self.position, &self.facts)
+    }
+
+    pub fn try_plan(&mut self, family: Family) -> Result<Plan, Error> {
+        let desired = self.ruleset(family);
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.plan(family, desired.as_ref()))
+    }
+
+    pub fn plan(&mut self, family: Family) -> Plan {
+        self.try_plan(family).unwrap()
+    }
+
+    pub fn commit(&mut self, plan: Plan) -> Result<(), Error> {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.commit(plan))
+    }
+
+    /// Plans and commits one family, as a service does; afterwards nothing may differ.
+    pub fn apply_to(&mut self, family: Family) -> Written {
+        let plan = self.plan(family);
+        let written = Written::from(&plan);
+        self.commit(plan).unwrap();
+        let again = self.plan(family);
+        assert!(
+            again.is_in_sync(),
+            "after\n{}\nstill {:?}\n{}",
+            written.transaction(),
+            again.drift,
+            again.transaction()
+        );
+        let (observed, desired) = (&*again.observed, &*again.desired);
+        assert!(observed == desired, "observed\n{observed:.2000}\ndesired\n{desired:.2000}");
+        assert!(again.drift.is_empty());
+        written
+    }
+
+    pub fn apply(&mut self) -> Written {
+        self.apply_to(Family::V4)
+    }
+
+    /// Plans that nothing of ours is there, and commits.
+    pub fn flush(&mut self, family: Family) -> Written {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| {
+            let plan = backend.plan(family, None).unwrap();
+            let written = Written::from(&plan);
+            backend.commit(plan).unwrap();
+            let again = backend.plan(family, None).unwrap();
+            assert!(again.is_in_sync(), "{}", again.transaction());
+            written
+        })
+    }
+
+    pub fn fingerprint(&mut self) -> Fingerprint {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.fingerprint()).unwrap()
+    }
+
+    pub fn content_fingerprint(&mut self) -> Fingerprint {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.content_fingerprint()).unwrap()
+    }
+
+    pub fn counters(&mut self) -> Counters {
+        let backend = &mut self.backend;
+        self.namespace.enter(|| backend.counters(Family::V4)).unwrap()
+    }
+
+    fn program(&self, family: Family, suffix: &str) -> String {
+        let name = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        let infix = match self.variant {
+            Variant::Nft => "nft",
+            Variant::Legacy => "legacy",
+        };
+        format!("{name}-{infix}{suffix}")
+    }
+
+    /// The nat table as iptables-save lists it, without comments and counters.
+    pub fn save(&self, family: Family) -> String {
+        let listing = self.namespace.must(&self.program(family, "-save"), &["-t", "nat"]);
+        listing.lines().filter(|line| !line.starts_with('#')).map(|line| uncounted(line) + "\n").collect()
+    }
+
+    /// The rules of POSTROUTING, as listed.
+    pub fn postrouting(&self) -> Vec<String> {
+        let listing = self.save(Family::V4);
+        listing.lines().filter_map(|line| line.strip_prefix("-A POSTROUTING ")).map(str::to_owned).collect()
+    }
+
+    /// What somebody else does with `iptables -t nat`.
+    pub fn iptables(&self, arguments: &str) {
+        let arguments: Vec<&str> = ["-t", "nat"].into_iter().chain(arguments.split_whitespace()).collect();
+        self.namespace.must(&self.program(Family::V4, ""), &arguments);
+    }
+
+    /// What somebody else does with `iptables-restore --noflush`.
+    pub fn restore(&self, family: Family, lines: &str) {
+        let output = self.try_restore(family, lines);
+        assert!(output.status.success(), "{lines}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn try_restore(&self, family: Family, lines: &str) -> Output {
+        let transaction = format!("*nat\n{lines}\nCOMMIT\n");
+        self.namespace.run_with_input(&self.program(family, "-restore"), &["--noflush"], &transaction)
+    }
+
+    pub fn ipset(&self, arguments: &str) -> String {
+        self.namespace.must("ipset", &arguments.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// The names of all sets.
+    pub fn sets(&self) -> Vec<String> {
+        self.ipset("list -n").lines().map(str::to_owned).collect()
+    }
+
+    /// A prefix list of so many networks, none touching another.
+    pub fn exempt(&mut self, count: u32) {
+        self.policy.exempt = PrefixSet::from_prefixes(networks(count), &Origin::Default);
+    }
+}
+
+/// A plan that was committed.
+pub struct Written {
+    pub drift: Vec<String>,
+    transaction: String,
+}
+
+impl Written {
+    pub fn transaction(&self) -> &str {
+        &self.transaction
+    }
+}
+
+impl From<&Plan> for Written {
+    fn from(plan: &Plan) -> Self {
+        Written { drift: plan.drift.clone(), transaction: plan.transaction() }
+    }
+}
+
+/// `:CHAIN POLICY [12:345]` without the numbers, which move by themselves.
+fn uncounted(line: &str) -> String {
+    match line.split_once(" [") {
+        Some((chain, _)) if line.starts_with(':') => chain.to_owned(),
+        _ => line.to_owned(),
+    }
+}
+
+/// So many networks of IPv4, none touching another.
+pub fn networks(count: u32) -> Vec<ip_masq_agent::policy::Prefix> {
+    let network = |number: u32| std::net::Ipv4Addr::from((11 << 24) + (number << 9));
+    (0..count).map(|number| format!("{}/24", network(number)).parse().unwrap()).collect()
+}
+
+/// What a host without a configuration gets.
+pub fn default_policy() -> Policy {
+    Policy {
+        exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default),
+        random_fully: true,
+        ..Policy::default()
+    }
+}

@@ -1,0 +1,9 @@
+//! The iptables backend against the real kernel, on both variants.
+
+mod drift;
+mod failure;
+mod foreign;
+mod gateway;
+mod leftovers;
+mod sets;
+mod shape;

@@ -1,4 +1,4 @@
-//! What on this host would make the policy moot or harmful. Pure.
+//! Settings of this host that defeat the policy or make it dangerous. Pure.
 
 use crate::backend::BackendName;
 use crate::policy::{AddressRange, Family, Origin, Policy, Prefix, Snat};

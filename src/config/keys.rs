@@ -1,7 +1,8 @@
 //! Every configuration key, once: a row is its type, name, default and line of help.
 //!
 //! The command line, the merging of files and flags, the defaults and the errors follow from the rows; the shipped
-//! configuration and the manual pages are checked against them.
+//! configuration and the manual pages are checked against them. From here a key of the policy goes to `policy()` in
+//! `draft.rs`, one of an entry to `egress.rs` beside it.
 
 use super::record::{Field, Record, record};
 use super::settings::{BackendChoice, OnStop, RuleWatch, TableOwner};

@@ -234,7 +234,8 @@ impl Policy {
             .map(|(step, prefix)| Provenance::range(step, prefix))
     }
 
-    /// The link-local range of a family that keeps its source under this policy.
+    /// The link-local range of a family that keeps its source under this policy. `fixed_ranges` in `ruleset/build.rs` makes
+    /// rules of it.
     pub fn link_local(&self, family: Family) -> Option<Prefix> {
         match family {
             Family::V4 => (!self.masq_link_local).then_some(LINK_LOCAL_V4),
@@ -242,7 +243,8 @@ impl Policy {
         }
     }
 
-    /// The multicast and broadcast ranges of a family that keep their source under this policy.
+    /// The multicast and broadcast ranges of a family that keep their source under this policy. `fixed_ranges` in
+    /// `ruleset/build.rs` makes rules of them.
     pub fn multicast(&self, family: Family) -> &'static [Prefix] {
         match family {
             _ if self.masq_multicast => &[],

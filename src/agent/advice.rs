@@ -64,7 +64,7 @@ pub enum Advice {
     /// `snat` has addresses of the other family alone.
     NoAddressOf(Family, Origin),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
-    Leftover(BackendName, Family),
+    StrayRules(BackendName, Family),
 }
 
 impl fmt::Display for Advice {
@@ -93,7 +93,7 @@ impl fmt::Display for Advice {
             Advice::NoAddressOf(family, origin) => {
                 write!(f, "snat ({origin}) has no {family} address: {family} sources are masqueraded")
             }
-            Advice::Leftover(backend, family) => {
+            Advice::StrayRules(backend, family) => {
                 write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
         }

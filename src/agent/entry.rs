@@ -72,7 +72,7 @@ kinds! {
     /// The host changed what the rules have to be.
     Adapted = "1905c6ba2eb47736bcf0b65492f81afc", Notice;
     /// Rules of an earlier run in a family that is not enabled were removed.
-    LeftoversRemoved = "762767368f1241ebabd1da3527f1f31e", Notice;
+    StrayRulesRemoved = "762767368f1241ebabd1da3527f1f31e", Notice;
     /// Another program keeps changing our rules.
     Fight = "d8b697d025a6412b828f5d627e895c54", Warning;
     /// Nobody has changed our rules for a minute.

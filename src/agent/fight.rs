@@ -26,7 +26,7 @@ impl Agent {
     /// Ends the fights that nobody continues.
     pub(super) fn end_fights(&mut self, now: Instant) {
         for family in Family::ALL {
-            if let Some(repairs) = self.families[family as usize].fight.settle(now) {
+            if let Some(repairs) = self.families[family as usize].fight.end_if_quiet(now) {
                 let message =
                     format!("no program has changed the {family} rules for a minute; repairs until then: {repairs}");
                 self.log(Entry::new(Kind::FightOver, message).of(family).with("REPAIRS", repairs));

@@ -50,7 +50,7 @@ impl Fight {
 
     /// Counts a repair. True when it is the one that turns a series of repairs into a fight.
     pub fn repaired(&mut self, now: Instant) -> bool {
-        self.settle(now);
+        self.end_if_quiet(now);
         self.repairs = self.repairs.saturating_add(1);
         self.last = Some(now);
         self.repairs == Self::BEGINS
@@ -62,7 +62,7 @@ impl Fight {
     }
 
     /// Forgets what is older than the quiet minute. When that ended a fight: how many repairs it took.
-    pub fn settle(&mut self, now: Instant) -> Option<u32> {
+    pub fn end_if_quiet(&mut self, now: Instant) -> Option<u32> {
         self.last.filter(|last| now >= *last + Self::QUIET)?;
         let ended = std::mem::take(self);
         ended.is_on().then_some(ended.repairs)
@@ -185,9 +185,9 @@ mod tests {
         let now = Instant::now();
         let mut fight = Fight::default();
         (0..7).for_each(|_| _ = fight.repaired(now));
-        assert_eq!(fight.settle(now + seconds(59)), None);
+        assert_eq!(fight.end_if_quiet(now + seconds(59)), None);
         assert!(fight.is_on());
-        assert_eq!(fight.settle(now + seconds(60)), Some(7));
+        assert_eq!(fight.end_if_quiet(now + seconds(60)), Some(7));
         assert!(!fight.is_on());
     }
 

@@ -42,7 +42,7 @@ impl Agent {
                 }
                 Err(error) if error.is_the_hosts() && !self.desired.wants(family) => {}
                 Err(error) => {
-                    let message = format!("{}: {error}", Advice::Leftover(backend, family));
+                    let message = format!("{}: {error}", Advice::StrayRules(backend, family));
                     left.push(Entry::new(Kind::Warning, message).of(family).by(Some(backend)));
                 }
             }
@@ -60,7 +60,7 @@ impl Agent {
         let removed = removed.join(", ");
         let whose = who.map_or("of an earlier run".to_owned(), |who| format!("added by {who}"));
         let (kind, message) = if self.backend_name() == Some(backend) {
-            (Kind::LeftoversRemoved, format!("{family} is not enabled; rules {whose} were removed: {removed}"))
+            (Kind::StrayRulesRemoved, format!("{family} is not enabled; rules {whose} were removed: {removed}"))
         } else {
             (Kind::OthersRemoved, format!("{family} rules {whose} were removed from {backend}: {removed}"))
         };

@@ -1,7 +1,7 @@
 //! `check`: is the configuration right, and does this host let it work?
 
 use super::comparison::{self, Comparison};
-use super::{Context, exit, refuse, say};
+use super::{Context, exit, print_diagnostics, print_line};
 use crate::agent::advice::advice;
 use crate::config::Config;
 use crate::policy::Family;
@@ -12,7 +12,7 @@ use crate::service::view;
 /// problems on this host that would stop the policy from working.
 pub fn run(context: &Context, host: bool) -> u8 {
     match context.load() {
-        Err(diagnostics) => refuse(&diagnostics),
+        Err(diagnostics) => print_diagnostics(&diagnostics),
         Ok(config) if host => judge_host(&config),
         Ok(_) => exit::OK,
     }
@@ -26,7 +26,7 @@ fn judge_host(config: &Config) -> u8 {
     findings.extend(advice.iter().map(ToString::to_string));
     let enabled = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
     findings.extend(enabled.flat_map(rules_before_ours));
-    findings.iter().for_each(say);
+    findings.iter().for_each(print_line);
     if findings.is_empty() { exit::OK } else { exit::FAILED }
 }
 

@@ -53,7 +53,7 @@ impl<'a> Comparison<'a> {
     /// Rules that act although the configuration wants none there. The service takes them out when it can.
     pub fn strays(&self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();
-        strays.map(|(backend, family)| Advice::Leftover(backend, family)).collect()
+        strays.map(|(backend, family)| Advice::StrayRules(backend, family)).collect()
     }
 }
 

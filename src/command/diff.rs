@@ -1,6 +1,6 @@
 //! `diff`: the rules of the configuration against the kernel's.
 
-use super::{Context, comparison::Comparison, deliver, exit, refuse, say, tell};
+use super::{Context, comparison::Comparison, eprint_line, exit, print_diagnostics, print_line, print_text};
 use crate::agent::advice::Advice;
 use crate::backend::{Error, Plan};
 use crate::config::Config;
@@ -12,18 +12,18 @@ use similar::TextDiff;
 pub fn run(context: &Context) -> u8 {
     let config = match context.load() {
         Ok(config) => config,
-        Err(diagnostics) => return refuse(&diagnostics),
+        Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     match compare(&config) {
         Ok((plans, strays)) => {
             for plan in plans.iter().filter(|plan| !plan.is_in_sync()) {
-                let _ = deliver(unified(plan.family, &plan.observed, &plan.desired, &plan.drift));
+                let _ = print_text(unified(plan.family, &plan.observed, &plan.desired, &plan.drift));
             }
-            strays.iter().for_each(|stray| say(format_args!("# {stray}")));
+            strays.iter().for_each(|stray| print_line(format_args!("# {stray}")));
             if plans.iter().all(Plan::is_in_sync) && strays.is_empty() { exit::OK } else { exit::FAILED }
         }
         Err(error) => {
-            tell(format_args!("ip-masq-agent: {error}"));
+            eprint_line(format_args!("ip-masq-agent: {error}"));
             exit::UNKNOWN
         }
     }

@@ -1,6 +1,6 @@
 //! `explain`: what happens to one address, and which line of which file says so.
 
-use super::{Context, comparison, deliver, exit, refuse, tell};
+use super::{Context, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
@@ -55,10 +55,10 @@ const VALID_UDP_LITE: &str = "that connection tracking takes UDP-Lite for valid,
 pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     let config = match context.load() {
         Ok(config) => config,
-        Err(diagnostics) => return refuse(&diagnostics),
+        Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     if let Some(problem) = contradiction(question) {
-        tell(format_args!("ip-masq-agent: {problem}"));
+        eprint_line(format_args!("ip-masq-agent: {problem}"));
         return exit::USAGE;
     }
     let own = Own::among(question.addresses.iter().chain(&question.from), &view::view());
@@ -66,9 +66,9 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         question.addresses.iter().map(|address| answer(&config.policy, &own, question, *address)).collect();
     ask_kernel(&config, &mut answers);
     match print(&answers, question.json) {
-        Ok(text) => deliver(text),
+        Ok(text) => print_text(text),
         Err(error) => {
-            tell(format_args!("ip-masq-agent: the answer can't be written as JSON: {error}"));
+            eprint_line(format_args!("ip-masq-agent: the answer can't be written as JSON: {error}"));
             exit::FAILED
         }
     }

@@ -1,6 +1,6 @@
 //! `flush`: takes everything of ours out of every backend that can be asked.
 
-use super::{Context, exit, say, tell};
+use super::{Context, eprint_line, exit, print_line};
 use crate::backend::{BackendName, Removal};
 use crate::config::Settings;
 use crate::service::directories;
@@ -20,17 +20,17 @@ pub fn run(context: &Context) -> u8 {
     let _exclusive = match lock::exclusive(&directories::runtime()) {
         Ok(exclusive) => exclusive,
         Err(error) if error.is_held() => {
-            tell(format_args!(
+            eprint_line(format_args!(
                 "{error}, and would put the rules back; 'systemctl stop ip-masq-agent' stops it and removes them"
             ));
             return exit::FAILED;
         }
         Err(LockError::Io(_, error)) if error.kind() == ErrorKind::PermissionDenied => {
-            tell("flush needs root");
+            eprint_line("flush needs root");
             return exit::FAILED;
         }
         Err(error) => {
-            tell(error);
+            eprint_line(error);
             return exit::FAILED;
         }
     };
@@ -42,9 +42,9 @@ pub fn run(context: &Context) -> u8 {
         // What one backend left for the sake of another one's rules goes now.
         outcome.clear(&settings);
     }
-    outcome.failures.iter().chain(&outcome.notes).for_each(tell);
+    outcome.failures.iter().chain(&outcome.notes).for_each(eprint_line);
     if !outcome.removed && outcome.failures.is_empty() && outcome.notes.is_empty() {
-        say("nothing to remove");
+        print_line("nothing to remove");
     }
     if outcome.failures.is_empty() { exit::OK } else { exit::FAILED }
 }
@@ -81,7 +81,7 @@ impl Outcome {
             match result {
                 Ok(names) => {
                     self.removed |= !names.is_empty();
-                    names.iter().for_each(|name| say(format_args!("{backend}, {family}: removed {name}")));
+                    names.iter().for_each(|name| print_line(format_args!("{backend}, {family}: removed {name}")));
                 }
                 Err(error) => {
                     self.passing |= error.is_transient();

@@ -33,7 +33,7 @@ impl Context {
     pub fn load(&self) -> Result<Config, Diagnostics> {
         let reading = config::read(&self.locations)?;
         for warning in &reading.warnings {
-            tell_lines(format_args!("warning: {warning}"));
+            eprint_lines(format_args!("warning: {warning}"));
         }
         config::parse(&reading.sources, &self.flags)
     }
@@ -41,11 +41,11 @@ impl Context {
 
 /// Prints lines of ours on stdout; gives the exit status for it. A reader that has seen enough (`status | head -1`) is
 /// no failure.
-pub fn deliver(text: impl fmt::Display) -> u8 {
+pub fn print_text(text: impl fmt::Display) -> u8 {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text::lines(&text.to_string()).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            tell(format_args!("standard output can't be written: {error}"));
+            eprint_line(format_args!("standard output can't be written: {error}"));
             exit::FAILED
         }
         _ => exit::OK,
@@ -53,23 +53,23 @@ pub fn deliver(text: impl fmt::Display) -> u8 {
 }
 
 /// Prints a line on stdout, whatever is named in it.
-pub fn say(line: impl fmt::Display) {
-    let _ = deliver(one_line(&line.to_string()) + "\n");
+pub fn print_line(line: impl fmt::Display) {
+    let _ = print_text(one_line(&line.to_string()) + "\n");
 }
 
 /// Prints a line on stderr, whatever is named in it. When that fails there is nowhere left to say so.
-pub fn tell(line: impl fmt::Display) {
-    tell_lines(one_line(&line.to_string()));
+pub fn eprint_line(line: impl fmt::Display) {
+    eprint_lines(one_line(&line.to_string()));
 }
 
 /// Prints lines of ours on stderr.
-pub fn tell_lines(text: impl fmt::Display) {
+pub fn eprint_lines(text: impl fmt::Display) {
     let _ = io::stderr().write_all(format!("{}\n", text::lines(&text.to_string())).as_bytes());
 }
 
 /// Says on stderr what is wrong with the configuration; gives the exit status for it.
-pub fn refuse(diagnostics: &Diagnostics) -> u8 {
-    tell_lines(diagnostics);
+pub fn print_diagnostics(diagnostics: &Diagnostics) -> u8 {
+    eprint_lines(diagnostics);
     exit::CONFIG
 }
 

@@ -1,6 +1,6 @@
 //! `reload`: asks the running service, waits for the outcome, and fails with it.
 
-use super::{Context, exit, tell, tell_lines};
+use super::{Context, eprint_line, eprint_lines, exit};
 use crate::agent::{ReloadAnswer, ReloadOutcome};
 use crate::service::control::{self, Request};
 use crate::service::{directories, journal};
@@ -14,17 +14,17 @@ pub fn run(_context: &Context) -> u8 {
     let answer = match control::ask(&directories::runtime(), Request::Reload, RELOAD_TIMEOUT) {
         Ok(Some(answer)) => answer,
         Ok(None) => {
-            tell("the service is not running");
+            eprint_line("the service is not running");
             return exit::UNKNOWN;
         }
         Err(error) => {
-            tell(format_args!("the service did not answer: {error}"));
+            eprint_line(format_args!("the service did not answer: {error}"));
             return exit::UNKNOWN;
         }
     };
     match serde_json::from_slice::<ReloadAnswer>(&answer) {
         Ok(ReloadAnswer { outcome, message }) => {
-            tell_lines(what_to_say(&message, journal::is_stderr()));
+            eprint_lines(what_to_say(&message, journal::is_stderr()));
             match outcome {
                 ReloadOutcome::Applied => exit::OK,
                 ReloadOutcome::Refused => exit::FAILED,
@@ -32,7 +32,7 @@ pub fn run(_context: &Context) -> u8 {
             }
         }
         Err(error) => {
-            tell(format_args!("the service's answer can't be understood: {error}"));
+            eprint_line(format_args!("the service's answer can't be understood: {error}"));
             exit::UNKNOWN
         }
     }

@@ -1,6 +1,6 @@
 //! `render`: the rules of the configuration as text, from an empty kernel.
 
-use super::{Context, deliver, refuse};
+use super::{Context, print_diagnostics, print_text};
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::tools::{Tools, Variant};
 use crate::backend::nftables;
@@ -14,8 +14,8 @@ use crate::sys::child::Children;
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
     match context.load() {
-        Ok(config) => deliver(text(&config, &view::facts())),
-        Err(diagnostics) => refuse(&diagnostics),
+        Ok(config) => print_text(text(&config, &view::facts())),
+        Err(diagnostics) => print_diagnostics(&diagnostics),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `run`: the service. `--once` and `--dry-run` take the same way, once.
 
-use super::{Context, deliver, exit, refuse, say, tell};
+use super::{Context, eprint_line, exit, print_diagnostics, print_line, print_text};
 use crate::agent::advice::warnings;
 use crate::agent::{Entry, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::Removal;
@@ -28,7 +28,7 @@ pub fn run(context: &Context, args: &RunArgs) -> u8 {
     } else if args.once {
         once(context)
     } else if context.locations.is_standard_input() {
-        tell("standard input can be read only once, and the service reads its configuration again; name a file");
+        eprint_line("standard input can be read only once, and the service reads its configuration again; name a file");
         exit::USAGE
     } else {
         service(context)
@@ -100,21 +100,23 @@ fn failed(message: &str) -> u8 {
 fn once(context: &Context) -> u8 {
     let _exclusive = match lock::exclusive(&directories::runtime()) {
         Ok(exclusive) => exclusive,
-        Err(error) if error.is_held() => return complain(&format!("{error}; use 'ip-masq-agent reload'")),
-        Err(error) => return complain(&error),
+        Err(error) if error.is_held() => return fail(&format!("{error}; use 'ip-masq-agent reload'")),
+        Err(error) => return fail(&error),
     };
     with_backend(context, |kernel, config| {
         let mut status = exit::OK;
         for family in Family::ALL {
             match (kernel.reconcile(family, config), config.policy.enables(family)) {
-                (Ok(Outcome { written: Some(_), .. }), true) => say(format_args!("{family}: written and verified")),
-                (Ok(Outcome { written: None, .. }), true) => say(format_args!("{family}: in place already")),
+                (Ok(Outcome { written: Some(_), .. }), true) => {
+                    print_line(format_args!("{family}: written and verified"))
+                }
+                (Ok(Outcome { written: None, .. }), true) => print_line(format_args!("{family}: in place already")),
                 (Ok(Outcome { written: Some(_), .. }), false) => {
-                    say(format_args!("{family}: not enabled, old rules removed"))
+                    print_line(format_args!("{family}: not enabled, old rules removed"))
                 }
                 (Ok(_), false) => {}
                 (Err(error), false) if error.is_the_hosts() => {}
-                (Err(error), _) => status = complain(&format!("{family}: {error}")),
+                (Err(error), _) => status = fail(&format!("{family}: {error}")),
             }
         }
         if status == exit::OK {
@@ -130,8 +132,8 @@ fn remove_strays(kernel: &mut Enforcer, config: &Config) -> u8 {
     for Removal { backend, family, result, .. } in kernel.remove_strays(config, Search::Shown) {
         match result {
             Ok(removed) if removed.is_empty() => {}
-            Ok(_) => say(format_args!("{backend}, {family}: rules of an earlier run removed")),
-            Err(error) => status = complain(&format!("{backend}, {family}: {error}")),
+            Ok(_) => print_line(format_args!("{backend}, {family}: rules of an earlier run removed")),
+            Err(error) => status = fail(&format!("{backend}, {family}: {error}")),
         }
     }
     status
@@ -143,12 +145,12 @@ fn dry_run(context: &Context) -> u8 {
         for family in Family::ALL {
             match kernel.plan(family, config) {
                 Ok(plan) if !plan.is_in_sync() => {
-                    let _ = deliver(format_args!("# {family}\n{}\n", plan.transaction().trim_end()));
+                    let _ = print_text(format_args!("# {family}\n{}\n", plan.transaction().trim_end()));
                 }
-                Ok(_) if config.policy.enables(family) => say(format_args!("# {family}: nothing to send")),
+                Ok(_) if config.policy.enables(family) => print_line(format_args!("# {family}: nothing to send")),
                 Ok(_) => {}
                 Err(error) if error.is_the_hosts() && !config.policy.enables(family) => {}
-                Err(error) => status = complain(&format!("{family}: {error}")),
+                Err(error) => status = fail(&format!("{family}: {error}")),
             }
         }
         status
@@ -158,20 +160,20 @@ fn dry_run(context: &Context) -> u8 {
 fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config) -> u8) -> u8 {
     let config = match context.load() {
         Ok(config) => config,
-        Err(diagnostics) => return refuse(&diagnostics),
+        Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     let mut kernel = Enforcer::default();
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
-            tell(format_args!("backend {} ({})", chosen.name, chosen.reason));
-            warnings(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(tell);
+            eprint_line(format_args!("backend {} ({})", chosen.name, chosen.reason));
+            warnings(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(eprint_line);
             work(&mut kernel, &config)
         }
-        Err(error) => complain(&error),
+        Err(error) => fail(&error),
     }
 }
 
-fn complain(message: &impl fmt::Display) -> u8 {
-    tell(message);
+fn fail(message: &impl fmt::Display) -> u8 {
+    eprint_line(message);
     exit::FAILED
 }

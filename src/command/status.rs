@@ -1,6 +1,6 @@
 //! `status`: how the running service is.
 
-use super::{Context, deliver, exit, say};
+use super::{Context, exit, print_line, print_text};
 use crate::agent::{Report, State};
 use crate::cli::StatusArgs;
 use crate::service::control::{self, Request};
@@ -20,9 +20,9 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
     match serde_json::from_slice::<Report>(&answer) {
         Ok(report) => {
             if json {
-                let _ = deliver(String::from_utf8_lossy(&answer));
+                let _ = print_text(String::from_utf8_lossy(&answer));
             } else {
-                let _ = deliver(&report);
+                let _ = print_text(&report);
             }
             match report.state {
                 State::Ready => exit::OK,
@@ -35,9 +35,9 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
 
 fn unknown(json: bool, summary: &str) -> u8 {
     if json {
-        say(serde_json::json!({ "summary": summary, "state": "unknown" }));
+        print_line(serde_json::json!({ "summary": summary, "state": "unknown" }));
     } else {
-        say(summary);
+        print_line(summary);
     }
     exit::UNKNOWN
 }

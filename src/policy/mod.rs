@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod address_range;
+mod address_set;
 mod egress;
 mod flow;
 mod interface;
@@ -18,7 +19,8 @@ mod summary;
 mod verdict;
 
 pub use address_range::{AddressRange, AddressRangeError};
-pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section, sources_in_scope};
+pub use address_set::AddressSet;
+pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section};
 pub use flow::{Flow, Protocol};
 pub use interface::{InterfacePattern, InterfacePatternError};
 pub use interface_class::InterfaceClass;

@@ -10,6 +10,7 @@ mod id;
 mod lower;
 mod matches;
 mod name;
+mod way;
 
 pub use build::{
     Branch, CidrList, Condition, Hook, HookRules, HostFacts, JumpPosition, Outcome, Ruleset, SectionRules, Statement,

@@ -1,7 +1,7 @@
 //! Settings of this host that defeat the policy or make it dangerous. Pure.
 
 use crate::backend::BackendName;
-use crate::policy::{AddressRange, Family, Origin, Policy, Prefix, Snat};
+use crate::policy::{AddressRange, Egress, Family, Listed, Origin, Policy, Prefix, Snat};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -63,6 +63,8 @@ pub enum Advice {
     UnownedAddress(AddressRange, Origin),
     /// `snat` has addresses of the other family alone.
     NoAddressOf(Family, Origin),
+    /// Keys of an entry of `egress` whose sources stay.
+    NoEffect(Listed<String>, Vec<&'static str>),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
 }
@@ -93,6 +95,11 @@ impl fmt::Display for Advice {
             Advice::NoAddressOf(family, origin) => {
                 write!(f, "snat ({origin}) has no {family} address: {family} sources are masqueraded")
             }
+            Advice::NoEffect(Listed { value: name, origin }, keys) => {
+                write!(f, "{} of the egress entry '{name}' ({origin}) ", keys.join(", "))?;
+                f.write_str(if keys.len() == 1 { "has" } else { "have" })?;
+                f.write_str(" no effect: its snat is none")
+            }
             Advice::StrayRules(backend, family) => {
                 write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
@@ -109,33 +116,49 @@ pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) ->
     if policy.enables(Family::V6) && view.forwarding_ipv6 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V6));
     }
-    advice.extend(addresses(policy, view));
+    advice.extend(addresses(policy, |family, to, origin| match to {
+        Some(range) if view.addresses.iter().any(|own| range.contains(own.address)) => None,
+        Some(range) => Some(Advice::UnownedAddress(range, origin)),
+        None => Some(Advice::NoAddressOf(family, origin)),
+    }));
     advice.extend(warnings(policy, view, backend));
     advice
 }
 
+/// The part of [`advice`] that holds on every host.
+pub fn remarks(policy: &Policy) -> Vec<Advice> {
+    let mut remarks =
+        addresses(policy, |family, to, origin| to.is_none().then_some(Advice::NoAddressOf(family, origin)));
+    remarks.extend(without_effect(policy));
+    remarks
+}
+
 /// What is to be known of the addresses of `snat`. The service does not warn of it: one may come later (VRRP).
-fn addresses(policy: &Policy, view: &HostView) -> Vec<Advice> {
+fn addresses(policy: &Policy, judge: impl Fn(Family, Option<AddressRange>, Origin) -> Option<Advice>) -> Vec<Advice> {
     let mut found: Vec<Advice> = Vec::new();
     for snat in policy.sections().map(|section| section.snat) {
         let Snat::To(addresses) = snat.value else { continue };
         for family in Family::ALL.into_iter().filter(|family| policy.enables(*family)) {
-            let advice = match addresses.of(family) {
-                Some(range) if view.addresses.iter().any(|own| range.contains(own.address)) => continue,
-                Some(range) => Advice::UnownedAddress(range, snat.origin.clone()),
-                None => Advice::NoAddressOf(family, snat.origin.clone()),
-            };
-            if !found.contains(&advice) {
-                found.push(advice);
-            }
+            let advice = judge(family, addresses.of(family), snat.origin.clone());
+            found.extend(advice.filter(|advice| !found.contains(advice)));
         }
     }
     found
 }
 
+/// Keys that say how to translate what is not translated.
+fn without_effect(policy: &Policy) -> impl Iterator<Item = Advice> {
+    let keeps = |entry: &&Egress| policy.section(entry).snat.value == Snat::Nothing;
+    policy.egress.iter().filter(keeps).filter(|entry| !entry.translation_keys().is_empty()).map(|entry| {
+        let name = Listed { value: entry.name.clone(), origin: entry.origin.clone() };
+        Advice::NoEffect(name, entry.translation_keys())
+    })
+}
+
 /// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
 pub fn warnings(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
     let mut warnings = public_networks(policy, view);
+    warnings.extend(without_effect(policy));
     if backend != Some(BackendName::IptablesLegacy) {
         warnings.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
     }
@@ -182,7 +205,7 @@ fn is_public(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Listed, PRIVATE_RANGES, PrefixSet, SnatAddresses};
+    use crate::policy::{PRIVATE_RANGES, PrefixSet, SnatAddresses};
 
     fn view(addresses: &[(&str, &str)]) -> HostView {
         let addresses = addresses
@@ -238,6 +261,40 @@ mod tests {
             [
                 "snat 198.51.100.9 (flag --snat) is on no interface: replies are lost unless they are routed to this host",
                 "snat (flag --snat) has no IPv6 address: IPv6 sources are masqueraded"
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_of_an_entry_that_keeps_sources_are_noticed_on_every_host() {
+        let entry = |snat, random_fully, exempt: Option<PrefixSet>| Egress {
+            number: 1,
+            name: "vpn".to_owned(),
+            origin: Origin::Flag("egress"),
+            out_interfaces: Vec::new(),
+            sources: PrefixSet::default(),
+            excluded_sources: PrefixSet::default(),
+            snat: Some(Listed { value: snat, origin: Origin::Default }),
+            exceptions: None,
+            exempt,
+            random_fully,
+            to_ports: None,
+        };
+        let said = |entry| {
+            let policy = Policy { egress: vec![entry], ..policy() };
+            assert_eq!(warnings(&policy, &HostView::default(), None), remarks(&policy));
+            remarks(&policy).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(said(entry(Snat::Masquerade, Some(true), None)), [""; 0]);
+        assert_eq!(said(entry(Snat::Nothing, None, None)), [""; 0]);
+        assert_eq!(
+            said(entry(Snat::Nothing, Some(false), None)),
+            ["randomFully of the egress entry 'vpn' (flag --egress) has no effect: its snat is none"]
+        );
+        assert_eq!(
+            said(entry(Snat::Nothing, Some(false), Some(PrefixSet::default()))),
+            [
+                "nonMasqueradeCIDRs, randomFully of the egress entry 'vpn' (flag --egress) have no effect: its snat is none"
             ]
         );
     }

@@ -88,12 +88,13 @@ impl Agent {
 
     fn running_summary(&self) -> String {
         let reasons = self.degraded().join("; ");
+        let action = self.desired.active.as_ref().map_or("masquerading", |active| active.config.policy.action());
         let mut right = self.wanted();
         right.retain(|state| state.failure.is_empty() && !state.fight.is_on());
         match right.as_slice() {
-            right if reasons.is_empty() => format!("masquerading {}", self.in_force(right)),
+            right if reasons.is_empty() => format!("{action} {}", self.in_force(right)),
             [] => format!("degraded: {reasons}"),
-            right => format!("degraded: {reasons}; masquerading {}", self.in_force(right)),
+            right => format!("degraded: {reasons}; {action} {}", self.in_force(right)),
         }
     }
 

@@ -1,20 +1,23 @@
 //! `check`: is the configuration right, and does this host let it work?
 
 use super::comparison::{self, Comparison};
-use super::{Context, exit, print_diagnostics, print_line};
-use crate::agent::advice::advice;
+use super::{Context, eprint_line, exit, print_diagnostics, print_line};
+use crate::agent::advice::{advice, remarks};
 use crate::config::Config;
 use crate::policy::Family;
 use crate::service::foreign_nat::ForeignRules;
 use crate::service::view;
 
-/// Validates the configuration: prints nothing if it is valid, otherwise every error on stderr. With `host` also prints
-/// problems on this host that would stop the policy from working.
+/// Validates the configuration: prints every error on stderr, and of a valid one what may not be meant. With `host` also
+/// prints problems on this host that would stop the policy from working.
 pub fn run(context: &Context, host: bool) -> u8 {
     match context.load() {
         Err(diagnostics) => print_diagnostics(&diagnostics),
         Ok(config) if host => judge_host(&config),
-        Ok(_) => exit::OK,
+        Ok(config) => {
+            remarks(&config.policy).iter().for_each(eprint_line);
+            exit::OK
+        }
     }
 }
 

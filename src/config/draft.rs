@@ -78,12 +78,7 @@ impl Draft {
 
     /// Judges what only all files and flags together can tell.
     pub fn judge_whole(&self, sources: &[Lines<'_>], problems: &mut Problems) {
-        if let (Some(Some(limit)), Some(exempt)) = (self.policy.cidr_limit, &self.policy.non_masquerade_cidrs)
-            && exempt.len() as u64 > limit.value
-        {
-            let message = format!("{EXEMPT} has {} CIDRs, more than the limit of {}", exempt.len(), limit.value);
-            problems.report(limit.place, "cidrLimit", message);
-        }
+        self.judge_limit(problems);
         // Where the switch itself was refused, what needs it is not to blame.
         let refused = Key::named(ENABLE_IPV6).is_some_and(|key| self.refused.contains(&key));
         let enables_ipv6 = self.policy.enable_ipv6 == Some(true) || refused;
@@ -94,6 +89,19 @@ impl Draft {
         self.judge_chain(problems);
         if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
             self.judge_both(sources, problems);
+        }
+    }
+
+    fn judge_limit(&self, problems: &mut Problems) {
+        let Some(Some(limit)) = self.policy.cidr_limit else { return };
+        let of_entries = self.entries().iter().filter_map(|entry| entry.value.non_masquerade_cidrs.as_ref());
+        let of_entries: usize = of_entries.map(Vec::len).sum();
+        let all = self.policy.non_masquerade_cidrs.as_ref().map_or(0, Vec::len) + of_entries;
+        if all as u64 > limit.value {
+            let those =
+                if of_entries > 0 { format!(", {of_entries} of them in entries of egress") } else { String::new() };
+            let message = format!("{EXEMPT} has {all} CIDRs{those}, more than the limit of {}", limit.value);
+            problems.report(limit.place, "cidrLimit", message);
         }
     }
 

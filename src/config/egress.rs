@@ -4,7 +4,7 @@ use super::diagnostic::{Lines, Place, Problems};
 use super::keys::EgressKeys;
 use super::value::Placed;
 use crate::policy::{
-    Egress, Family, InterfaceClass, Listed, MAX_ENTRIES, MAX_INTERFACES, Origin, Prefix, PrefixSet, sources_in_scope,
+    AddressSet, Egress, Family, InterfaceClass, Listed, MAX_ENTRIES, MAX_INTERFACES, Prefix, PrefixSet,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,20 +72,20 @@ fn same_names(entries: &[Placed<EgressKeys>], sources: &[Lines<'_>], problems: &
 struct Scope<'k> {
     place: Place,
     keys: &'k EgressKeys,
-    sources: PrefixSet,
-    /// Of the families that are enabled.
-    enabled: Vec<Prefix>,
+    /// The sources of the families that are enabled.
+    sources: AddressSet,
 }
 
 impl<'k> Scope<'k> {
     fn of(entry: &'k Placed<EgressKeys>, enables_ipv6: bool) -> Self {
-        let set = |list: &[Placed<Prefix>]| {
-            PrefixSet::from_prefixes(list.iter().map(|prefix| prefix.value), &Origin::Default)
-        };
         let keys = &entry.value;
-        let all = sources_in_scope(&set(&keys.source_cidrs), &set(&keys.exclude_source_cidrs));
-        let enabled = all.iter().copied().filter(|prefix| enables_ipv6 || prefix.family() == Family::V4).collect();
-        Scope { place: entry.place, keys, sources: PrefixSet::from_prefixes(all, &Origin::Default), enabled }
+        let is_enabled = |prefix: &Prefix| enables_ipv6 || prefix.family() == Family::V4;
+        let set = |list: &[Placed<Prefix>]| AddressSet::of(list.iter().map(|item| item.value).filter(is_enabled));
+        let sources = match keys.source_cidrs.as_slice() {
+            [] => AddressSet::of(Family::ALL.map(Family::whole).into_iter().filter(is_enabled)),
+            list => set(list),
+        };
+        Scope { place: entry.place, keys, sources: sources.without(&set(&keys.exclude_source_cidrs)) }
     }
 
     fn is_unset(&self) -> bool {
@@ -100,18 +100,22 @@ impl<'k> Scope<'k> {
 
     /// Those of the entries before it that leave nothing of it; `None` when something is left.
     fn takers(&self, before: &[Self], classes: &[InterfaceClass<'k>]) -> Option<BTreeSet<usize>> {
+        // Of many classes the same ones of them hold all interfaces: those are asked once.
+        let in_class = |class| (0..before.len()).filter(|number| before[*number].is_in(class)).collect();
+        let classes = classes.iter().copied().filter(|class| self.is_in(*class));
+        let asked: BTreeSet<Vec<usize>> = classes.map(in_class).collect();
         let mut takers = BTreeSet::new();
-        for class in classes.iter().copied().filter(|class| self.is_in(*class)) {
-            let mut left = self.enabled.clone();
-            for (number, other) in before.iter().enumerate().filter(|(_, other)| other.is_in(class)) {
-                let rest = other.sources.cut_out_of(left.clone());
+        for others in asked {
+            let mut left = self.sources.clone();
+            for number in others {
+                if left.is_empty() {
+                    break;
+                }
+                let rest = left.without(&before[number].sources);
                 if rest != left {
                     takers.insert(number);
                 }
                 left = rest;
-                if left.is_empty() {
-                    break;
-                }
             }
             if !left.is_empty() {
                 return None;

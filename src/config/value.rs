@@ -19,6 +19,9 @@ use std::time::Duration;
 /// The shortest and the longest `resyncInterval`.
 const RESYNC: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
+/// The words that say what sources become.
+const SNAT_WORDS: [&str; 3] = ["masquerade", "none", "route-source"];
+
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed<T> {
@@ -232,14 +235,15 @@ impl<'p> Reader<'p> {
     /// What sources become: a word, or addresses of one family or both.
     pub fn snat(&mut self, node: &Node) -> Option<Snat> {
         let expected = "masquerade, none, an address or a range FIRST-LAST";
+        let in_list = "an address or a range FIRST-LAST";
         match &node.value {
             Found::Text(text) => match &**text {
                 "masquerade" => Some(Snat::Masquerade),
                 "none" => Some(Snat::Nothing),
                 "route-source" => self.wrong(node, "'route-source' is not supported yet; name the address"),
-                _ => self.address_ranges(std::slice::from_ref(node), expected),
+                _ => self.address_ranges(std::slice::from_ref(node), expected, &SNAT_WORDS),
             },
-            Found::List(items) if !items.is_empty() => self.address_ranges(items, "an address or a range FIRST-LAST"),
+            Found::List(items) if !items.is_empty() => self.address_ranges(items, in_list, &[]),
             Found::List(_) => self.wrong(node, format!("expected {expected}, found an empty list")),
             Found::Null => self.expected(node, expected, "; write none to keep sources"),
             _ => self.expected(node, expected, ""),
@@ -247,10 +251,10 @@ impl<'p> Reader<'p> {
     }
 
     /// All of them are read, whatever is wrong with one.
-    fn address_ranges(&mut self, items: &[Node], expected: &str) -> Option<Snat> {
+    fn address_ranges(&mut self, items: &[Node], expected: &str, words: &[&'static str]) -> Option<Snat> {
         let (mut addresses, mut all_read) = (SnatAddresses::default(), true);
         for node in items {
-            let range = self.address_range(node, expected);
+            let range = self.address_range(node, expected, words);
             all_read &= range.is_some_and(|range| {
                 addresses.add(range) || {
                     let family = range.family();
@@ -265,15 +269,21 @@ impl<'p> Reader<'p> {
         all_read.then_some(Snat::To(addresses))
     }
 
-    fn address_range(&mut self, node: &Node, expected: &str) -> Option<AddressRange> {
+    /// `words` are those that could stand there, too.
+    fn address_range(&mut self, node: &Node, expected: &str, words: &[&'static str]) -> Option<AddressRange> {
         let text = self.text(node, expected)?;
-        match text.parse() {
-            Ok(range) => Some(range),
-            Err(AddressRangeError::Address(_)) if !text.contains(['.', ':', '-', '/']) => {
-                let hint = nearest(text, ["masquerade", "none"]).map(|word| format!("; did you mean {word}?"));
-                self.expected(node, expected, &hint.unwrap_or_default())
+        match (text.parse(), nearest(text, words.iter().copied())) {
+            (Ok(range), _) => Some(range),
+            (Err(AddressRangeError::Address(_)), Some(word)) => {
+                self.expected(node, expected, &format!("; did you mean {word}?"))
             }
-            Err(error) => self.wrong(node, refusal(text, &error, &address_range_hint(&error))),
+            (Err(AddressRangeError::Address(_)), None) if SNAT_WORDS.contains(&text) => {
+                self.wrong(node, listed_word(text))
+            }
+            (Err(AddressRangeError::Address(_)), None) if !text.contains(['.', ':', '-', '/']) => {
+                self.expected(node, expected, "")
+            }
+            (Err(error), _) => self.wrong(node, refusal(text, &error, &address_range_hint(&error))),
         }
     }
 
@@ -293,14 +303,23 @@ impl<'p> Reader<'p> {
 
     /// The name of an entry.
     pub fn name(&mut self, node: &Node) -> Option<String> {
-        let text = self.text(node, "a name")?;
+        let expected = "a name such as uplink-2";
+        let text = match &node.value {
+            Found::Number(text) if is_digits(text) => text,
+            _ => self.text(node, expected)?,
+        };
         let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
         match text {
             _ if !letters || !(1..=32).contains(&text.len()) => {
                 self.wrong(node, format!("{}: a name has 1 to 32 characters of A-Z a-z 0-9 _ . -", quoted(text)))
             }
             _ if is_digits(text) => {
-                self.wrong(node, format!("{}: entries without a name are called by their number", quoted(text)))
+                let meant = "; leave the key out, or write a name such as";
+                let text = short(text);
+                self.wrong(
+                    node,
+                    format!("'{text}': entries without a name are called by their number{meant} uplink-{text}"),
+                )
             }
             _ => Some(text.to_owned()),
         }
@@ -576,6 +595,18 @@ fn address_range_hint(error: &AddressRangeError) -> String {
         (AddressRangeError::Families, None) => "; write a list with one of each family".to_owned(),
         _ => String::new(),
     }
+}
+
+/// A list of addresses has one of the words.
+fn listed_word(word: &str) -> String {
+    let hint = match word {
+        "masquerade" => {
+            "; alone it needs no list, and beside an address it goes without saying: a family without one is masqueraded"
+        }
+        "none" => "; none is for both families: write an entry of egress for what keeps its source",
+        _ => "",
+    };
+    format!("'{word}' can't be in a list with addresses{hint}")
 }
 
 fn interface_hint(text: &str, error: &InterfacePatternError) -> String {

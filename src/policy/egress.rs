@@ -1,8 +1,6 @@
 //! Entries of `egress`, and the top level, which is the entry after the last.
 
-use super::{
-    Family, Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, Prefix, PrefixSet, Provenance, Snat, Step,
-};
+use super::{Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, PrefixSet, Provenance, Snat, Step};
 
 /// The most entries that a policy can have.
 pub const MAX_ENTRIES: usize = 64;
@@ -97,6 +95,19 @@ impl Policy {
     }
 }
 
+impl Egress {
+    /// The keys of its own that say how sources are translated.
+    pub fn translation_keys(&self) -> Vec<&'static str> {
+        let keys = [
+            (self.exempt.is_some(), "nonMasqueradeCIDRs"),
+            (self.exceptions.is_some(), "masqueradeExceptionCIDRs"),
+            (self.to_ports.is_some(), "toPorts"),
+            (self.random_fully.is_some(), "randomFully"),
+        ];
+        keys.into_iter().filter_map(|(is_set, key)| is_set.then_some(key)).collect()
+    }
+}
+
 impl Section<'_> {
     /// The step that says that a flow is not in the scope; `None` when it is.
     pub(super) fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
@@ -120,18 +131,4 @@ impl Section<'_> {
         }
         self.excluded_sources.find(source).map(|entry| Provenance::prefix(Step::ExcludedSource, entry))
     }
-
-    /// The sources in scope, exclusions cut out of them.
-    pub fn sources_in_scope(&self) -> Vec<Prefix> {
-        sources_in_scope(self.sources, self.excluded_sources)
-    }
-}
-
-/// The prefixes of one list, all addresses where it is unset, without those of another one.
-pub fn sources_in_scope(sources: &PrefixSet, excluded: &PrefixSet) -> Vec<Prefix> {
-    let all = match sources.is_empty() {
-        true => Family::ALL.map(Family::whole).to_vec(),
-        false => Family::ALL.into_iter().flat_map(|family| sources.sorted(family)).collect(),
-    };
-    excluded.cut_out_of(all)
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod address_range;
+mod address_set;
 mod egress;
 mod flow;
 mod forward;
@@ -19,7 +20,8 @@ mod summary;
 mod verdict;
 
 pub use address_range::{AddressRange, AddressRangeError};
-pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section, sources_in_scope};
+pub use address_set::AddressSet;
+pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section};
 pub use flow::{Flow, Protocol};
 pub use forward::{FORWARD_PROTOCOLS, Forward, Hairpin, HostAddress};
 pub use interface::{InterfacePattern, InterfacePatternError};

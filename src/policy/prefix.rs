@@ -113,11 +113,6 @@ impl Prefix {
         }
     }
 
-    /// Its two halves; none of a single address.
-    fn halves(self) -> Vec<Self> {
-        self.0.subnets(self.length() + 1).into_iter().flatten().map(Prefix).collect()
-    }
-
     /// True when some address is in both.
     pub fn touches(self, other: Self) -> bool {
         self.0.contains(&other.0) || other.0.contains(&self.0)
@@ -296,35 +291,6 @@ impl PrefixSet {
         }
     }
 
-    /// What is left of prefixes when the listed ones are cut out of them.
-    pub fn cut_out_of(&self, prefixes: Vec<Prefix>) -> Vec<Prefix> {
-        let (mut left, mut todo) = (Vec::new(), prefixes);
-        todo.reverse();
-        while let Some(prefix) = todo.pop() {
-            match prefix {
-                _ if self.covers(prefix) => {}
-                _ if self.has_any_in(prefix) => todo.extend(prefix.halves().into_iter().rev()),
-                _ => left.push(prefix),
-            }
-        }
-        left
-    }
-
-    /// True when some listed prefix is inside of this one.
-    fn has_any_in(&self, prefix: Prefix) -> bool {
-        let next = match prefix.0 {
-            IpNet::V4(outer) => {
-                let next = self.v4.partition_point(|net| net.network() < outer.network());
-                self.v4.get(next).map(|net| IpNet::V4(*net))
-            }
-            IpNet::V6(outer) => {
-                let next = self.v6.partition_point(|net| net.network() < outer.network());
-                self.v6.get(next).map(|net| IpNet::V6(*net))
-            }
-        };
-        next.is_some_and(|net| prefix.0.contains(&net))
-    }
-
     /// The most specific listed prefix that holds the address; of equals, the first.
     pub fn find(&self, address: IpAddr) -> Option<&Listed<Prefix>> {
         if !self.contains(address) {
@@ -432,17 +398,6 @@ mod tests {
         let mixed = self::set(&[apart.as_slice(), &["2001:db8::/32"]].concat());
         let shown: Vec<String> = mixed.written_order(Family::V4).iter().map(Prefix::to_string).collect();
         assert_eq!(shown, apart);
-    }
-
-    #[test]
-    fn what_is_cut_out_of_a_prefix_leaves_the_rest_of_it() {
-        let cut = |holes: &[&str], from: &str| -> Vec<String> {
-            set(holes).cut_out_of(vec![from.parse().unwrap()]).iter().map(Prefix::to_string).collect()
-        };
-        assert_eq!(cut(&["10.0.0.0/10", "11.0.0.0/8"], "10.0.0.0/8"), ["10.64.0.0/10", "10.128.0.0/9"]);
-        assert_eq!(cut(&["10.0.0.0/8"], "10.1.0.0/16"), [""; 0]);
-        assert_eq!(cut(&["2001:db8::/32"], "10.1.2.3/32"), ["10.1.2.3/32"]);
-        assert_eq!(cut(&["::1/128"], "::/0").len(), 128);
     }
 
     #[test]

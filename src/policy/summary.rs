@@ -1,9 +1,19 @@
 //! A policy in a line.
 
-use super::{Evaluation, Family, Policy, PrefixSet};
+use super::{Evaluation, Family, Policy, PrefixSet, Snat};
 use std::fmt::Write as _;
 
 impl Policy {
+    /// What is done to sources that nothing exempts.
+    pub fn action(&self) -> &'static str {
+        let is = |snat: Snat| self.sections().all(|section| section.snat.value == snat);
+        match () {
+            () if is(Snat::Masquerade) => "masquerading",
+            () if is(Snat::Nothing) => "keeping sources of",
+            () => "translating",
+        }
+    }
+
     /// What becomes of sources, which flows are in scope, and how many ranges and entries there are.
     pub fn summary(&self) -> String {
         let mut text = format!("snat {}", self.snat.value);
@@ -42,8 +52,16 @@ fn count(set: &PrefixSet) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Listed, Origin, PRIVATE_RANGES};
+    use super::super::{Listed, Origin, PRIVATE_RANGES, SnatAddresses};
     use super::*;
+
+    #[test]
+    fn nobody_says_masquerading_of_sources_that_stay_or_become_an_address() {
+        let policy = |snat| Policy { snat: Listed { value: snat, origin: Origin::Default }, ..Policy::default() };
+        let to = Snat::To(SnatAddresses { v4: "203.0.113.9".parse().ok(), v6: None });
+        let actions = [Snat::Masquerade, Snat::Nothing, to].map(|snat| policy(snat).action());
+        assert_eq!(actions, ["masquerading", "keeping sources of", "translating"]);
+    }
 
     #[test]
     fn a_policy_is_told_in_a_line() {

@@ -166,8 +166,17 @@ pub struct Branch {
 pub struct Way {
     /// Which sources it is open to; `None` for all.
     pub sources: Option<CidrList>,
+    /// To which of them it is closed; `None` for none, and never all of them.
+    pub excluded: Option<CidrList>,
     /// The part.
     pub to: Section,
+}
+
+impl Way {
+    /// The lists that are looked into.
+    pub fn lists(&self) -> impl Iterator<Item = &CidrList> {
+        self.sources.iter().chain(&self.excluded)
+    }
 }
 
 /// What is asked at one place in the packet path.
@@ -211,7 +220,7 @@ impl Ruleset {
     /// The lists that the rules look into, in their order.
     pub fn lists(&self) -> impl Iterator<Item = &CidrList> {
         self.sections().flat_map(|section| {
-            let ways = section.branches.iter().flat_map(|branch| &branch.ways).filter_map(|way| way.sources.as_ref());
+            let ways = section.branches.iter().flat_map(|branch| &branch.ways).flat_map(Way::lists);
             ways.chain(section.statements.iter().filter_map(|statement| match &statement.condition {
                 Condition::List(_, list) => Some(list),
                 Condition::AnyOf(_) => None,
@@ -241,18 +250,20 @@ impl<'p> Build<'p> {
             branches.iter().flat_map(|branch| &branch.ways).any(|way| way.to == to)
         };
         let entries: Vec<_> = self.policy.egress.iter().filter(is_used).collect();
+        let top = self.policy.top();
+        let inherited = self.ranges(&top, &Ranges::default());
         let rules = |section: policy::Section<'_>, first, branches, statements: Vec<Statement>| SectionRules {
             section: Section::of(section.entry),
             first,
             branches,
-            statements: statements.into_iter().chain(self.treatment(&section)).collect(),
+            statements: statements.into_iter().chain(self.treatment(&section, &inherited)).collect(),
             translation: self.translation(&section),
         };
         let entries: Vec<_> = entries
             .into_iter()
             .map(|entry| rules(self.policy.section(entry), Vec::new(), Vec::new(), Vec::new()))
             .collect();
-        let top = rules(self.policy.top(), self.exempt_from_all(), branches, self.scope());
+        let top = rules(top, self.exempt_from_all(), branches, self.scope());
         std::iter::once(top).chain(entries).collect()
     }
 
@@ -272,34 +283,32 @@ impl<'p> Build<'p> {
             return Vec::new();
         }
         let patterns = |entry: &'p Egress| entry.out_interfaces.iter().map(|pattern| &pattern.value);
-        let sources: Vec<_> = self.policy.egress.iter().map(|entry| self.sources(entry)).collect();
+        let ways: Vec<_> = self.policy.egress.iter().map(|entry| self.way(entry)).collect();
         let classes = InterfaceClass::all(self.policy.egress.iter().flat_map(patterns));
         let branch = |class: InterfaceClass<'p>| {
-            let in_class = self.policy.egress.iter().zip(&sources).filter(|(entry, _)| class.is_in(patterns(entry)));
-            let ways = in_class.filter_map(|(entry, sources)| {
-                let sources = match sources {
-                    Sources::None => return None,
-                    Sources::All => None,
-                    Sources::In(list) => Some(list.clone()),
-                };
-                Some(Way { sources, to: Section::Egress(entry.number) })
-            });
+            let in_class = self.policy.egress.iter().zip(&ways).filter(|(entry, _)| class.is_in(patterns(entry)));
+            let ways = in_class.filter_map(|(_, way)| way.clone());
             Branch { out: out_interface(class), ways: ways.collect() }
         };
         classes.into_iter().map(branch).collect()
     }
 
-    fn sources(&self, entry: &Egress) -> Sources {
-        let mut prefixes = self.policy.section(entry).sources_in_scope();
-        prefixes.retain(|prefix| prefix.family() == self.family);
-        match prefixes.as_slice() {
-            [] => Sources::None,
-            [whole] if *whole == self.family.whole() => Sources::All,
-            _ => {
-                let id = ListId { section: Section::Egress(entry.number), key: ListKey::Sources };
-                Sources::In(CidrList { id, prefixes: prefixes.into() })
-            }
+    /// The way to an entry; `None` when no source of the family is in its scope.
+    fn way(&self, entry: &Egress) -> Option<Way> {
+        let to = Section::Egress(entry.number);
+        let whole = [self.family.whole()];
+        let written = entry.sources.sorted(self.family);
+        let sources = if entry.sources.is_empty() { &whole } else { written.as_slice() };
+        if sources.iter().all(|prefix| entry.excluded_sources.covers(*prefix)) {
+            return None;
         }
+        let list = |key, prefixes: &[Prefix]| CidrList { id: ListId { section: to, key }, prefixes: prefixes.into() };
+        let excluded = entry.excluded_sources.sorted(self.family);
+        Some(Way {
+            sources: (sources != whole).then(|| list(ListKey::Sources, sources)),
+            excluded: (!excluded.is_empty()).then(|| list(ListKey::ExcludedSources, &excluded)),
+            to,
+        })
     }
 
     /// The scope of the top level.
@@ -325,12 +334,13 @@ impl<'p> Build<'p> {
     }
 
     /// What is asked of flows in scope.
-    fn treatment(&self, section: &policy::Section<'_>) -> Vec<Statement> {
+    fn treatment(&self, section: &policy::Section<'_>, inherited: &Ranges) -> Vec<Statement> {
         if section.snat.value == Snat::Nothing {
             return vec![return_when(Step::NoSnat, all(Vec::new()))];
         }
         let mut statements = self.guards();
-        self.destinations(section, &mut statements);
+        let ranges = if section.entry.is_none() { inherited.clone() } else { self.ranges(section, inherited) };
+        self.destinations(ranges, &mut statements);
         statements
     }
 
@@ -359,8 +369,7 @@ impl<'p> Build<'p> {
         statements
     }
 
-    fn destinations(&self, section: &policy::Section<'_>, statements: &mut Vec<Statement>) {
-        let (exceptions, exempt) = self.ranges(section);
+    fn destinations(&self, Ranges { exceptions, exempt }: Ranges, statements: &mut Vec<Statement>) {
         if let Some(list) = exceptions {
             statements.push(translate_when(Step::Exception, Condition::List(Side::Daddr, list)));
         }
@@ -378,32 +387,34 @@ impl<'p> Build<'p> {
         link_local.into_iter().chain(multicast)
     }
 
-    /// The exceptions and the exemptions of a section. A list that an entry inherits is the top level's.
-    fn ranges(&self, section: &policy::Section<'_>) -> (Option<CidrList>, Option<CidrList>) {
+    /// The exceptions and the exemptions of a section. What an entry inherits is the very list of the top level.
+    fn ranges(&self, section: &policy::Section<'_>, inherited: &Ranges) -> Ranges {
         let own = Section::of(section.entry);
-        let of = |is_own: bool| if is_own { own } else { Section::Top };
-        let has_own = section.entry.map(|entry| (entry.exceptions.is_some(), entry.exempt.is_some()));
-        let (own_exceptions, own_exempt) = has_own.unwrap_or_default();
-        match self.policy.evaluation {
-            Evaluation::Ordered => {
-                let list =
-                    |section, key, set: &PrefixSet| (set.len(self.family) > 0).then(|| self.list(section, key, set));
-                (
-                    list(of(own_exceptions), ListKey::Exceptions, section.exceptions),
-                    list(of(own_exempt), ListKey::Exempt, section.exempt),
-                )
+        // The top level has all of its own.
+        let has_own = |has: fn(&Egress) -> bool| section.entry.is_none_or(has);
+        let has_own = (has_own(|entry| entry.exceptions.is_some()), has_own(|entry| entry.exempt.is_some()));
+        match (self.policy.evaluation, has_own) {
+            (_, (false, false)) => inherited.clone(),
+            (Evaluation::Ordered, (own_exceptions, own_exempt)) => {
+                let list = |is_own: bool, key, set: &PrefixSet, inherited: &Option<CidrList>| match is_own {
+                    true => (set.len(self.family) > 0).then(|| self.list(own, key, set)),
+                    false => inherited.clone(),
+                };
+                Ranges {
+                    exceptions: list(own_exceptions, ListKey::Exceptions, section.exceptions, &inherited.exceptions),
+                    exempt: list(own_exempt, ListKey::Exempt, section.exempt, &inherited.exempt),
+                }
             }
-            Evaluation::LongestPrefix => {
+            (Evaluation::LongestPrefix, _) => {
                 let LongestPrefix { mut exceptions, exempt } =
                     LongestPrefix::of(section.exceptions, section.exempt, self.family);
                 // Elsewhere they get the verdict of what is in no range: one look-up is left.
                 exceptions.retain(|prefix| self.fixed_ranges().any(|(_, range)| range.touches(*prefix)));
-                let of = of(own_exceptions || own_exempt);
                 let list = |key, prefixes: Vec<Prefix>| {
-                    (!prefixes.is_empty())
-                        .then(|| CidrList { id: ListId { section: of, key }, prefixes: prefixes.into() })
+                    let id = ListId { section: own, key };
+                    (!prefixes.is_empty()).then(|| CidrList { id, prefixes: prefixes.into() })
                 };
-                (list(ListKey::Exceptions, exceptions), list(ListKey::Exempt, exempt))
+                Ranges { exceptions: list(ListKey::Exceptions, exceptions), exempt: list(ListKey::Exempt, exempt) }
             }
         }
     }
@@ -413,11 +424,11 @@ impl<'p> Build<'p> {
     }
 }
 
-/// The sources of one family that an entry is for.
-enum Sources {
-    None,
-    All,
-    In(CidrList),
+/// The ranges of one part of the policy.
+#[derive(Debug, Clone, Default)]
+struct Ranges {
+    exceptions: Option<CidrList>,
+    exempt: Option<CidrList>,
 }
 
 fn out_interface(class: InterfaceClass<'_>) -> Option<Match> {

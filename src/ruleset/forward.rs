@@ -3,7 +3,7 @@
 use super::build::HostFacts;
 use super::matches::{Match, Side, Test};
 use crate::policy::{
-    Family, Forward, Hairpin, HostAddress, InterfacePattern, Policy, PortRange, Prefix, Protocol, sources_in_scope,
+    AddressSet, Family, Forward, Hairpin, HostAddress, InterfacePattern, Policy, PortRange, Prefix, Protocol,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,8 +95,9 @@ fn gates(forward: &Forward, family: Family) -> Vec<Vec<Match>> {
     if interfaces.is_empty() {
         interfaces.push(never);
     }
-    let mut sources = sources_in_scope(&forward.sources, &forward.excluded_sources);
-    sources.retain(|prefix| prefix.family() == family);
+    let whole = [family.whole()];
+    let all = if forward.sources.is_empty() { whole.to_vec() } else { forward.sources.sorted(family) };
+    let sources = AddressSet::of(all).without(&AddressSet::of(forward.excluded_sources.sorted(family))).prefixes();
     let source = |prefix: &Prefix| (prefix.length() > 0).then(|| Match::is(Test::In(Side::Saddr, *prefix)));
     let with = |row: &Vec<Match>| -> Vec<Vec<Match>> {
         sources.iter().map(|prefix| row.iter().cloned().chain(source(prefix)).collect()).collect()

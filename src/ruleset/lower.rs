@@ -3,8 +3,9 @@
 use super::build::{
     CidrList, Condition, Hook, JumpPosition, Outcome, Ruleset, SectionRules, Statement, Translation, Way,
 };
-use super::id::{ChainId, Place, RuleId, RuleStep};
+use super::id::{ChainId, Place, RuleId, RuleStep, Section};
 use super::matches::{Effect, Match, Side, Test};
+use super::way::by_prefix;
 use crate::policy::{Family, PortRange, Prefix, Protocol, Step};
 use std::ops::ControlFlow;
 
@@ -128,23 +129,35 @@ impl Lowering<'_> {
         self.open(own);
     }
 
-    /// A rule for each way, up to one that is open to all sources.
+    /// A rule for each way, up to one that is open to all sources. One rule can ask for two lists where the second one is
+    /// a set; where all are to be rules it is one for each prefix.
     fn ways(&mut self, ways: &[Way], own: ChainId) -> Vec<LoweredRule> {
-        let enter = |section, when, to| LoweredRule {
-            id: RuleId { section, step: RuleStep::Enter },
-            when,
-            then: Effect::Goto(to),
+        let top = self.section.section;
+        let enter = |to: Option<Section>, when| {
+            let (section, to) = to.map_or((top, own), |to| (to, ChainId { section: to, place: Place::Part(1) }));
+            LoweredRule { id: RuleId { section, step: RuleStep::Enter }, when, then: Effect::Goto(to) }
         };
+        let open = ways.iter().position(|way| way.lists().next().is_none());
+        let ways = open.map_or(ways, |open| &ways[..=open]);
+        let prefixes: usize = ways.iter().flat_map(Way::lists).map(|list| list.prefixes.len()).sum();
+        if ways.iter().any(|way| way.excluded.is_some()) && self.dialect.inline.is_some_and(|most| prefixes <= most) {
+            let when = |prefix: Option<Prefix>| prefix.map_or(Vec::new(), |prefix| within(Side::Saddr, prefix));
+            return by_prefix(ways).into_iter().map(|(prefix, to)| enter(to, when(prefix))).collect();
+        }
         let mut rules = Vec::new();
         for way in ways {
-            let to = ChainId { section: way.to, place: Place::Part(1) };
-            let Some(sources) = &way.sources else {
-                rules.push(enter(way.to, Vec::new(), to));
+            let mut rows = way.sources.as_ref().map_or(vec![Vec::new()], |list| self.list_rows(Side::Saddr, list));
+            if let Some(excluded) = &way.excluded {
+                let is_not = Match::is_not(self.in_set(Side::Saddr, excluded));
+                rows.iter_mut().for_each(|row| row.push(is_not.clone()));
+            }
+            let is_open = rows.iter().any(Vec::is_empty);
+            rules.extend(rows.into_iter().map(|when| enter(Some(way.to), when)));
+            if is_open {
                 return rules;
-            };
-            rules.extend(self.list_rows(Side::Saddr, sources).into_iter().map(|when| enter(way.to, when, to)));
+            }
         }
-        rules.push(enter(self.section.section, Vec::new(), own));
+        rules.push(enter(None, Vec::new()));
         rules
     }
 
@@ -165,7 +178,9 @@ impl Lowering<'_> {
     }
 
     fn push(&mut self, rule: LoweredRule) {
-        self.chains.last_mut().into_iter().for_each(|chain| chain.rules.push(rule.clone()));
+        if let Some(chain) = self.chains.last_mut() {
+            chain.rules.push(rule);
+        }
     }
 
     /// Breaks where nothing behind the statement is ever asked.
@@ -228,10 +243,14 @@ impl Lowering<'_> {
         if self.dialect.inline.is_some_and(|most| list.prefixes.len() <= most) {
             return list.prefixes.iter().map(|prefix| within(side, *prefix)).collect();
         }
+        vec![vec![Match::is(self.in_set(side, list))]]
+    }
+
+    fn in_set(&mut self, side: Side, list: &CidrList) -> Test {
         if self.lists.iter().all(|known| known.id != list.id) {
             self.lists.push(list.clone());
         }
-        vec![vec![Match::is(Test::InList(side, list.id))]]
+        Test::InList(side, list.id)
     }
 
     /// What translates whatever reaches it: one rule, or with `toPorts` one per protocol with ports and range, chosen
@@ -268,7 +287,7 @@ fn within(side: Side, prefix: Prefix) -> Vec<Match> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{Branch, ForwardRules, HookRules, ListId, ListKey, Section};
+    use crate::ruleset::{Branch, ForwardRules, HookRules, ListId, ListKey};
 
     const IPTABLES: Dialect = Dialect { inline: Some(2), masquerade_chain: false, random_fully: true };
     const NFTABLES: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true };
@@ -402,7 +421,7 @@ mod tests {
         let way = |sources: Option<&str>, number| {
             let id = ListId { section: Section::Egress(number), key: ListKey::Sources };
             let list = |text: &str| CidrList { id, prefixes: vec![text.parse().unwrap()].into() };
-            Way { sources: sources.map(list), to: Section::Egress(number) }
+            Way { sources: sources.map(list), excluded: None, to: Section::Egress(number) }
         };
         let out = |name: &str| Some(Match::is(Test::OutInterface { name: name.to_owned(), prefix: false }));
         let branches = vec![
@@ -431,6 +450,62 @@ mod tests {
         assert_eq!(chain(2), rules(&[(1, "e1"), (0, "e2")]));
         assert_eq!(chain(3), rules(&[(0, "translate")]));
         assert_eq!(lowered.lists.len(), 1);
+    }
+
+    #[test]
+    fn a_source_that_one_way_is_closed_to_takes_the_next_one_that_is_open_to_it() {
+        let list = |key, number, prefixes: &[&str]| {
+            let prefixes: Vec<Prefix> = prefixes.iter().map(|text| text.parse().unwrap()).collect();
+            let id = ListId { section: Section::Egress(number), key };
+            (!prefixes.is_empty()).then(|| CidrList { id, prefixes: prefixes.into() })
+        };
+        let way = |number, sources: &[&str], excluded: &[&str]| Way {
+            sources: list(ListKey::Sources, number, sources),
+            excluded: list(ListKey::ExcludedSources, number, excluded),
+            to: Section::Egress(number),
+        };
+        let ways = vec![
+            way(1, &["10.0.0.0/8"], &["10.1.0.0/16"]),
+            way(2, &["10.1.2.0/24"], &[]),
+            way(3, &[], &["10.1.2.3/32"]),
+        ];
+        let section = SectionRules {
+            section: Section::Top,
+            first: Vec::new(),
+            branches: vec![Branch { out: None, ways }],
+            statements: vec![always()],
+            translation: Translation { to: None, random_fully: true, to_ports: None },
+        };
+        let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections: vec![section] }];
+        let ruleset = Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() };
+        let rules = |dialect| {
+            let lowered = lower(&ruleset, dialect);
+            let one = |one: &Match| match &one.test {
+                Test::In(_, prefix) => prefix.to_string(),
+                Test::InList(_, list) => {
+                    format!("{}@{}{}", if one.negated { "!" } else { "" }, list.section.prefix(), list.key.name())
+                }
+                other => panic!("{other:?}"),
+            };
+            let line = |rule: &LoweredRule| {
+                let when: Vec<_> = rule.when.iter().map(one).collect();
+                format!("{}{}", rule.id.section.prefix(), when.join(" "))
+            };
+            (lowered.chains[0].rules.iter().map(line).collect::<Vec<_>>(), lowered.lists.len())
+        };
+        let sets = [
+            "egress1-@egress1-sources !@egress1-excluded-sources",
+            "egress2-@egress2-sources",
+            "egress3-!@egress3-excluded-sources",
+            "",
+        ];
+        assert_eq!(rules(NFTABLES), (sets.map(str::to_owned).to_vec(), 4));
+        let short = ["egress1-10.0.0.0/8 !@egress1-excluded-sources", "egress2-10.1.2.0/24", sets[2], ""];
+        assert_eq!(rules(IPTABLES), (short.map(str::to_owned).to_vec(), 2));
+        let inline =
+            ["egress2-10.1.2.3/32", "egress2-10.1.2.0/24", "egress3-10.1.0.0/16", "egress1-10.0.0.0/8", "egress3-"];
+        let without_sets = Dialect { inline: Some(usize::MAX), ..IPTABLES };
+        assert_eq!(rules(without_sets), (inline.map(str::to_owned).to_vec(), 0));
     }
 
     #[test]

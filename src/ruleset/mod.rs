@@ -11,6 +11,7 @@ mod id;
 mod lower;
 mod matches;
 mod name;
+mod way;
 
 pub use build::{
     Branch, CidrList, Condition, Hook, HookRules, HostFacts, JumpPosition, Outcome, Reached, Ruleset, SectionRules,

@@ -1,8 +1,9 @@
 //! The command line: every key is a flag, everywhere.
 
+use super::yaml;
 use clap::{CommandFactory, Parser};
 use ip_masq_agent::cli::{Cli, Subcommands};
-use ip_masq_agent::config::{Flags, KEYS, Key, Locations};
+use ip_masq_agent::config::{Flags, KEYS, Key, Locations, parse};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -190,6 +191,90 @@ fn a_flag_as_long_as_a_command_line_may_be_is_not_repeated() {
         assert_eq!(output.status.code(), Some(78));
         assert!(output.stderr.len() < 2000, "{flag}: {}", output.stderr.len());
     }
+}
+
+/// What a gateway needs beyond masquerading.
+const GATEWAY: [&str; 6] = [
+    "--snat=203.0.113.9,2001:db8::9",
+    "--enable-ipv6",
+    "--exempt-marks=0x100/0xff00,1",
+    "--exempt-ipsec",
+    "--evaluation=longest-prefix",
+    "--egress={name: vpn, outInterfaces: [wg0], snat: none}",
+];
+
+#[test]
+fn the_flags_of_a_gateway_say_what_the_keys_say() {
+    let config = parse(&[], &given(&GATEWAY)).unwrap();
+    let text = "snat: [203.0.113.9, '2001:db8::9']\nenableIPv6: true\nexemptMarks: [0x100/0xff00, 1]\n\
+                exemptIpsec: true\nevaluation: longest-prefix\negress:\n- {name: vpn, outInterfaces: [wg0], snat: none}";
+    let policies = [config.policy, yaml(text).unwrap().policy];
+    let [flags, file] = policies.each_ref().map(|policy| {
+        let marks: Vec<_> = policy.exempt_marks.iter().map(|mark| mark.value).collect();
+        let entry = &policy.egress[0];
+        let entry =
+            (&*entry.name, entry.out_interfaces[0].value.to_string(), entry.snat.as_ref().map(|snat| snat.value));
+        (policy.snat.value, marks, policy.exempt_ipsec.value, policy.evaluation, entry)
+    });
+    assert_eq!(flags, file);
+    let [policy, _] = policies;
+    let origins = [
+        policy.snat.origin,
+        policy.exempt_marks[1].origin.clone(),
+        policy.exempt_ipsec.origin,
+        policy.egress[0].origin.clone(),
+    ];
+    assert_eq!(
+        origins.map(|origin| origin.to_string()),
+        ["snat", "exempt-marks", "exempt-ipsec", "egress"].map(|name| format!("flag --{name}"))
+    );
+}
+
+#[test]
+fn a_bad_value_of_a_flag_of_a_gateway_is_refused_under_its_name() {
+    let cases = [
+        ("--snat=203.0.113.9,masquerade", "--snat: 'masquerade' can't be in a list with addresses"),
+        (
+            "--snat=rout-source",
+            "--snat: expected masquerade, none, an address or a range FIRST-LAST, found the text 'rout-source'; did you mean route-source?",
+        ),
+        ("--snat=2001:db8::9", "--snat: '2001:db8::9' is IPv6, which is not enabled"),
+        ("--snat=", "--snat: expected masquerade"),
+        ("--exempt-marks=1,0x3/0x1", "--exempt-marks: '0x3/0x1': the value has bits outside its mask"),
+        ("--exempt-ipsec=maybe", "--exempt-ipsec: expected true or false"),
+        (
+            "--evaluation=longest",
+            "--evaluation: expected one of ordered, longest-prefix, found the text 'longest'; did you mean longest-prefix?",
+        ),
+        (
+            "--egress={outInterfaces: [wan0], name: 7}",
+            "--egress: egress[1].name: '7': entries without a name are called by their number",
+        ),
+        ("--egress={snat: none}", "--egress: egress[1]: has no scope"),
+        ("--egress=wan0", "--egress: egress[1]: expected a map of keys and values, found the text 'wan0'"),
+        ("--egress={outInterfaces: [wan0]", "--egress: "),
+    ];
+    for (flag, expected) in cases {
+        let message = parse(&[], &given(&[flag])).expect_err(flag).to_string();
+        assert!(message.starts_with(expected), "{flag}: {message}");
+    }
+}
+
+#[test]
+fn check_says_of_a_good_configuration_what_may_not_be_meant() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/ip-masq-agent/config.yaml");
+    let check = |flags: &[&str]| {
+        let output = program(&[&["check", "--config", shipped], flags].concat());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let one_family = check(&["--snat=203.0.113.9", "--enable-ipv6"]);
+    assert_eq!(
+        one_family,
+        (Some(0), String::new(), "snat (flag --snat) has no IPv6 address: IPv6 sources are masqueraded\n".to_owned())
+    );
+    assert_eq!(check(&["--snat=203.0.113.9"]), (Some(0), String::new(), String::new()));
+    let keeps = check(&["--egress={outInterfaces: [wg0], snat: none, randomFully: true}"]);
+    assert_eq!(keeps.2, "randomFully of the egress entry '1' (flag --egress) has no effect: its snat is none\n");
 }
 
 fn key(name: &str) -> Key {

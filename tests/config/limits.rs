@@ -45,6 +45,19 @@ fn a_hundred_thousand_cidrs_are_ordinary_in_every_language() {
 }
 
 #[test]
+fn entries_that_take_all_of_another_one_are_found_once_for_all_interfaces_that_they_do_not_tell_apart() {
+    let cidrs =
+        |number: u32| -> Vec<String> { (0..1000).map(|i| format!("{number}.{}.{}.0/25", i >> 8, i & 255)).collect() };
+    let names: Vec<String> = (0..200).map(|number| format!("if{number}")).collect();
+    let mut text = format!("egress:\n- {{sourceCIDRs: [192.0.2.0/24], outInterfaces: [{}]}}\n", names.join(", "));
+    for number in (1..62).chain([61]) {
+        writeln!(text, "- {{sourceCIDRs: [{}]}}", cidrs(number).join(", ")).unwrap();
+    }
+    let message = refused("a.yaml", &text);
+    assert!(message.contains("egress[63]: can never match: all of its scope is taken by egress[62]"), "{message:.300}");
+}
+
+#[test]
 fn a_hundred_thousand_errors_are_counted_not_printed() {
     let text = format!("nonMasqueradeCIDRs: [{}]", vec!["10.0.0.1/8"; 100_000].join(", "));
     let message = refused("a.yaml", &text);

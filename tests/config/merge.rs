@@ -96,6 +96,9 @@ fn the_limit_counts_what_is_written_and_never_the_default_list() {
     assert!(yaml("cidrLimit: 2\nenableIPv6: true\nnonMasqueradeCIDRs: [10.0.0.0/8, fd00::/8]").is_ok());
     assert!(yaml("cidrLimit: 2\nnonMasqueradeCIDRs: [10.0.0.0/8, 10.0.0.0/8, 10.0.0.0/8]").is_err());
     assert!(yaml("cidrLimit: 1\nmasqueradeExceptionCIDRs: [10.1.0.0/16, 10.2.0.0/16]").is_ok());
+    let entry = "egress: [{outInterfaces: [a0], nonMasqueradeCIDRs: [10.1.0.0/16, 10.2.0.0/16]}]";
+    assert!(yaml(&format!("cidrLimit: 2\n{entry}")).is_ok());
+    assert!(yaml(&format!("cidrLimit: 2\n{entry}\nnonMasqueradeCIDRs: [10.0.0.0/8]")).is_err());
     let files = [
         source("a.yaml", "cidrLimit: 1\nnonMasqueradeCIDRs: [10.0.0.0/8]"),
         source("b.yaml", "nonMasqueradeCIDRs: [172.16.0.0/12]"),

@@ -969,3 +969,19 @@ fn the_watchdog_hears_of_us_twice_in_its_time() {
     world.pass(Duration::from_secs(300));
     assert!((10..=11).contains(&world.count("Watchdog")), "{}", world.count("Watchdog"));
 }
+
+#[test]
+fn the_line_of_truth_says_what_becomes_of_sources() {
+    let cases = [
+        ("snat: masquerade", "masquerading IPv4"),
+        ("snat: none", "keeping sources of IPv4"),
+        ("snat: 203.0.113.9", "translating IPv4"),
+        ("snat: none\negress: [{outInterfaces: [wan0], snat: masquerade}]", "translating IPv4"),
+    ];
+    for (file, expected) in cases {
+        let mut world = World::new(Some(file));
+        world.happen(Event::Started);
+        world.pass(MOMENT);
+        assert!(world.seen.iter().any(|line| line.starts_with(&format!("Status(\"{expected} "))), "{:?}", world.seen);
+    }
+}

@@ -3,9 +3,12 @@
 
 use crate::interpreter::iptables::Rules;
 use ip_masq_agent::backend::iptables::rules::render::{Context, render};
+use ip_masq_agent::config::{self, Flags, SourceText};
 use ip_masq_agent::policy::{Family, Flow, Policy};
-use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
+use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, ListKey, Ruleset, Section};
 use proptest::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
 
 fn agree(policy: &Policy, family: Family, position: JumpPosition, flows: &[Flow], has_ipset: bool) {
     let bridged = HostFacts { bridged_ipv4: true, bridged_ipv6: true, ..HostFacts::default() };
@@ -16,6 +19,44 @@ fn agree(policy: &Policy, family: Family, position: JumpPosition, flows: &[Flow]
     for flow in flows {
         let (verdict, provenance) = policy.verdict(flow);
         assert_eq!(rules.verdict(flow), Ok(verdict), "{flow:?} by {provenance:?}\n{text}");
+    }
+}
+
+fn ruleset(yaml: &str, family: Family) -> Ruleset {
+    let source = SourceText { path: Path::new("config.yaml").into(), text: yaml.to_owned() };
+    let config = config::parse(&[source], &Flags::default()).unwrap();
+    Ruleset::new(&config.policy, family, JumpPosition::Last, BRIDGED).unwrap()
+}
+
+#[test]
+fn as_many_sources_as_an_entry_excludes_are_in_lists_or_rules_and_not_all_those_around_them() {
+    let excluded: Vec<String> = (0..3000).map(|number| format!("'2001:db8:{number:x}::1/128'")).collect();
+    let yaml = format!("enableIPv6: true\negress: [{{snat: none, excludeSourceCIDRs: [{}]}}]", excluded.join(", "));
+    let ruleset = ruleset(&yaml, Family::V6);
+    let lists: Vec<_> = ruleset.lists().map(|list| (list.id.section, list.id.key, list.prefixes.len())).collect();
+    assert_eq!(lists, [(Section::Egress(1), ListKey::ExcludedSources, 3000)]);
+    for (sets, rules, elements) in [(Some(&[][..]), 0..20, 3000), (None, 3000..3020, 0)] {
+        let context = Context { chain: &ChainName::default(), random_fully: true, sets };
+        let text = render(&ruleset, context).to_string();
+        let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+        assert!(rules.contains(&count("-A ")), "{}", count("-A "));
+        assert_eq!(count("add "), elements);
+    }
+}
+
+#[test]
+fn what_entries_inherit_is_the_one_list_of_the_top_level() {
+    for evaluation in ["ordered", "longest-prefix"] {
+        let yaml = format!(
+            "evaluation: {evaluation}\nmasqueradeExceptionCIDRs: [169.254.1.0/24]\n\
+             egress: [{{outInterfaces: [a0]}}, {{outInterfaces: [b0]}}, {{outInterfaces: [c0], nonMasqueradeCIDRs: []}}]"
+        );
+        let ruleset = ruleset(&yaml, Family::V4);
+        for key in [ListKey::Exceptions, ListKey::Exempt] {
+            let of_top = || ruleset.lists().filter(|list| list.id.section == Section::Top && list.id.key == key);
+            let first = of_top().next().unwrap();
+            assert!(of_top().count() >= 3 && of_top().all(|list| Arc::ptr_eq(&list.prefixes, &first.prefixes)));
+        }
     }
 }
 

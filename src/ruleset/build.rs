@@ -1,5 +1,6 @@
 //! The statements that a policy makes for one family.
 
+use super::facts::HostFacts;
 use super::forward::ForwardRules;
 use super::id::{ListId, ListKey, Section};
 use super::matches::{Address, Match, Side, Test};
@@ -7,8 +8,6 @@ use crate::policy::{
     self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, Listed, LongestPrefix, Policy,
     PortRanges, Prefix, PrefixSet, Protocol, Snat, Step,
 };
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Where our chain sits among the other nat postrouting chains or rules of the host (`jumpPosition`).
@@ -19,44 +18,6 @@ pub enum JumpPosition {
     /// Appended when created, then left where it is.
     #[default]
     Last,
-}
-
-/// What the host says that changes which rules are safe to make.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HostFacts {
-    /// `net.bridge.bridge-nf-call-iptables` is 1: bridged IPv4 frames reach our rules.
-    pub bridged_ipv4: bool,
-    /// `net.bridge.bridge-nf-call-ip6tables` is 1: bridged IPv6 frames reach our rules.
-    pub bridged_ipv6: bool,
-    /// How the targets of `portForwards` are reached that have a route.
-    pub targets: Arc<BTreeMap<IpAddr, Reached>>,
-}
-
-/// How an address is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reached {
-    /// The interface.
-    pub interface: String,
-    /// The connected network there that holds the address or the next hop to it.
-    pub network: Option<Prefix>,
-}
-
-impl HostFacts {
-    /// The sysctl that decides it.
-    pub fn sysctl(family: Family) -> &'static str {
-        match family {
-            Family::V4 => "net.bridge.bridge-nf-call-iptables",
-            Family::V6 => "net.bridge.bridge-nf-call-ip6tables",
-        }
-    }
-
-    /// Whether bridged frames of the family reach our rules.
-    pub fn bridged(&self, family: Family) -> bool {
-        match family {
-            Family::V4 => self.bridged_ipv4,
-            Family::V6 => self.bridged_ipv6,
-        }
-    }
 }
 
 /// A place in the packet path where our rules are asked.

@@ -1,6 +1,6 @@
 //! The port forwards of one family, as the kernel is asked.
 
-use super::build::HostFacts;
+use super::facts::HostFacts;
 use super::matches::{Match, Side, Test};
 use crate::policy::{
     AddressSet, Family, Forward, Hairpin, HostAddress, InterfacePattern, Policy, PortRange, Prefix, Protocol,

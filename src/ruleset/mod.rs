@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod facts;
 mod forward;
 mod id;
 mod lower;
@@ -14,9 +15,10 @@ mod name;
 mod way;
 
 pub use build::{
-    Branch, CidrList, Condition, Hook, HookRules, HostFacts, JumpPosition, Outcome, Reached, Ruleset, SectionRules,
-    Statement, Translation, Way,
+    Branch, CidrList, Condition, Hook, HookRules, JumpPosition, Outcome, Ruleset, SectionRules, Statement, Translation,
+    Way,
 };
+pub use facts::{HostFacts, Reached};
 pub use forward::{ForwardRule, ForwardRules};
 pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};

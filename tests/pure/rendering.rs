@@ -25,7 +25,7 @@ fn agree(policy: &Policy, family: Family, position: JumpPosition, flows: &[Flow]
 fn ruleset(yaml: &str, family: Family) -> Ruleset {
     let source = SourceText { path: Path::new("config.yaml").into(), text: yaml.to_owned() };
     let config = config::parse(&[source], &Flags::default()).unwrap();
-    Ruleset::new(&config.policy, family, JumpPosition::Last, BRIDGED).unwrap()
+    Ruleset::new(&config.policy, family, JumpPosition::Last, &HostFacts::default()).unwrap()
 }
 
 #[test]

@@ -37,7 +37,7 @@
 //! | [`sys`] | what backends stand on: netlink, x_tables, child processes, inotify, signals | network, policy | yes |
 //! | [`config`] | files and flags → policy and settings, with errors as `file:line:column` | policy, ruleset, text | reads files |
 //! | [`backend`] | a ruleset rendered, planned against what the kernel holds, committed | config, policy, ruleset, sys | yes |
-//! | [`agent`] | what to do when something happens, and when to do the next thing | backend, config, policy, ruleset, text | no |
+//! | [`agent`] | what to do when something happens, and when to do the next thing | backend, config, network, policy, ruleset, text | no |
 //! | [`service`] | what carries the agent out: poll loop, enforcer, systemd, journal, control socket, state files | all above | yes |
 //! | [`cli`] | how each subcommand is typed | config, policy | no |
 //! | [`command`] | one subcommand each | all above | yes |

@@ -26,6 +26,11 @@ fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
     }
 }
 
+/// True when what the policy does to open connections depends on the host's addresses or routes.
+pub fn depends_on_network(policy: &Policy) -> bool {
+    !fixed_ranges(policy).is_empty()
+}
+
 /// The host's own addresses that a policy gives to sources.
 pub fn fixed_addresses(policy: &Policy, network: &Network) -> BTreeSet<IpAddr> {
     fixed_ranges(policy).into_iter().flat_map(|range| network.owned(range)).collect()

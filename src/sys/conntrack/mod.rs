@@ -32,7 +32,9 @@ const BATCH: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Filter {
     /// All of these bits of the status are set.
-    pub status: u32,
+    pub with: u32,
+    /// None of these is.
+    pub without: u32,
     /// The source that the far end sees (Linux 5.8).
     pub seen_source: Option<IpAddr>,
 }
@@ -40,13 +42,15 @@ pub struct Filter {
 impl Filter {
     fn accepts(&self, entry: &Entry) -> bool {
         let connection = &entry.connection;
-        connection.status.has(self.status) && self.seen_source.is_none_or(|address| connection.seen_source() == address)
+        connection.status.has(self.with)
+            && connection.status.0 & self.without == 0
+            && self.seen_source.is_none_or(|address| connection.seen_source() == address)
     }
 
     fn write(&self, writer: &mut Writer) {
-        if self.status != 0 {
-            writer.be32(attribute::STATUS, self.status);
-            writer.be32(attribute::STATUS_MASK, self.status);
+        if self.with | self.without != 0 {
+            writer.be32(attribute::STATUS, self.with);
+            writer.be32(attribute::STATUS_MASK, self.with | self.without);
         }
         if let Some(address) = self.seen_source {
             let (kind, octets) = match address {

@@ -1,12 +1,10 @@
 //! Interfaces, addresses, routes and connections, as the real kernel tells of them.
 
-mod namespace;
-
+use crate::namespace::{self, nft, run};
 use ip_masq_agent::network::{Network, Status};
 use ip_masq_agent::policy::{Family, Protocol};
 use ip_masq_agent::sys::conntrack::{Bounds, Conntrack, Entry, Filter, sweep};
 use ip_masq_agent::sys::rtnetlink::{self, NetworkEvents, Question, Router, Way};
-use namespace::{nft, run};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::net::{IpAddr, UdpSocket};
 use std::ops::ControlFlow;
@@ -154,11 +152,11 @@ fn connections_are_read_filtered_and_deleted_one_by_one() {
     nft(TRANSLATE);
     let _sockets = (flows("127.0.0.2", 3), flows("127.0.0.3", 2), flows("127.0.0.4", 4));
     let count = |filter: Filter| connections(Family::V4, &filter).len();
-    let translated = Filter { status: Status::SRC_NAT, ..Filter::default() };
+    let translated = Filter { with: Status::SRC_NAT, ..Filter::default() };
     let from = |address: &str| Filter { seen_source: Some(ip(address)), ..Filter::default() };
     assert!(count(Filter::default()) >= 9);
     assert_eq!((count(translated), count(from("127.0.0.9")), count(from("127.0.0.10"))), (5, 3, 2));
-    assert_eq!(count(Filter { status: Status::DST_NAT, ..Filter::default() }), 0);
+    assert_eq!(count(Filter { with: Status::DST_NAT, ..Filter::default() }), 0);
     assert_eq!(connections(Family::V6, &Filter::default()), []);
     let entries = connections(Family::V4, &from("127.0.0.9"));
     let connection = entries[0].connection;
@@ -176,16 +174,16 @@ fn a_connection_that_took_the_place_of_another_one_stays() {
     batch("link set lo up\n");
     nft(TRANSLATE);
     let socket = flows("127.0.0.2", 1);
-    let before = connections(Family::V4, &Filter { status: Status::SRC_NAT, ..Filter::default() });
+    let before = connections(Family::V4, &Filter { with: Status::SRC_NAT, ..Filter::default() });
     let mut conntrack = Conntrack::open().unwrap();
     assert_eq!(conntrack.delete(&before).unwrap(), 1);
     while socket.send_to(b"x", ("127.0.0.2", 20_000)).is_err() {}
-    let after = connections(Family::V4, &Filter { status: Status::SRC_NAT, ..Filter::default() });
+    let after = connections(Family::V4, &Filter { with: Status::SRC_NAT, ..Filter::default() });
     assert_eq!(after.len(), 1);
     // The kernel may give the memory, and with it the number, of the one to the other.
     if after[0].connection.id != before[0].connection.id {
         assert_eq!(conntrack.delete(&before).unwrap(), 0);
-        assert_eq!(connections(Family::V4, &Filter { status: Status::SRC_NAT, ..Filter::default() }).len(), 1);
+        assert_eq!(connections(Family::V4, &Filter { with: Status::SRC_NAT, ..Filter::default() }).len(), 1);
     }
 }
 
@@ -195,7 +193,7 @@ fn a_walk_stops_at_its_bound_and_says_so() {
     batch("link set lo up\n");
     nft(TRANSLATE);
     let _socket = flows("127.0.0.2", 12_000);
-    let all = [(Family::V4, Filter { status: Status::SRC_NAT, ..Filter::default() })];
+    let all = [(Family::V4, Filter { with: Status::SRC_NAT, ..Filter::default() })];
     let patient = Bounds { time: Duration::from_secs(60), ..Bounds::default() };
     let counted = sweep(&all, patient, false, |_| true).unwrap();
     assert_eq!((counted.found, counted.deleted, counted.stopped), (10_000, 0, true));
@@ -210,10 +208,13 @@ fn a_walk_stops_at_its_bound_and_says_so() {
 #[test]
 fn without_the_permission_the_error_says_what_is_missing() {
     namespace::enter!();
-    let mut allowed = capabilities(None).unwrap();
-    allowed.effective.remove(CapabilitySet::NET_ADMIN);
-    // Of this thread alone.
-    set_capabilities(None, allowed).unwrap();
-    let result = Conntrack::open().unwrap().dump(Family::V4, &Filter::default(), |_| Ok(ControlFlow::Continue(())));
+    let asked = || {
+        let mut allowed = capabilities(None).unwrap();
+        allowed.effective.remove(CapabilitySet::NET_ADMIN);
+        // Of this thread alone.
+        set_capabilities(None, allowed).unwrap();
+        Conntrack::open().unwrap().dump(Family::V4, &Filter::default(), |_| Ok(ControlFlow::Continue(())))
+    };
+    let result = std::thread::spawn(asked).join().unwrap();
     assert_eq!(result.unwrap_err().to_string(), "connection tracking can't be read without CAP_NET_ADMIN");
 }

@@ -40,7 +40,7 @@
 //! | [`agent`] | what to do when something happens, and when to do the next thing | backend, config, network, policy, ruleset, text | no |
 //! | [`service`] | what carries the agent out: poll loop, enforcer, systemd, journal, control socket, state files | all above | yes |
 //! | [`cli`] | how each subcommand is typed | config, policy | no |
-//! | [`command`] | one subcommand each | all above | yes |
+//! | [`command`] | one subcommand each | agent, backend, cli, config, policy, ruleset, service, sys, text | yes |
 //!
 //! The arrows point one way; `tests/pure/layering.rs` holds them there.
 

@@ -281,7 +281,9 @@ mod tests {
         assert!(judged(&policy(), &exempt, &fixed) && judged(&exempt, &policy(), &kept));
         assert!(!judged(&policy(), &exempt, &kept), "it keeps its source already");
         assert!(!judged(&exempt, &policy(), &fixed), "it has the address already");
-        assert!(judged(&policy(), &plain, &fixed), "masqueraded it is 203.0.113.1");
+        assert!(!judged(&policy(), &plain, &fixed), "masquerading may give it an address of wan0, and that is one");
+        let elsewhere = connection(Udp, CLIENT, FAR, "198.51.100.1");
+        assert!(judged(&policy(), &plain, &elsewhere), "no address of wan0");
         assert!(!judged(&policy(), &plain, &connection(Udp, CLIENT, FAR, "203.0.113.1")));
         assert!(!judged(&policy(), &policy(), &fixed));
         assert!(!judged(&exempt, &policy(), &connection(Tcp, "192.168.77.1", FAR, "192.168.77.1")), "a local socket");

@@ -37,7 +37,7 @@ const ROOMS: &[Room] = &[
     Room { name: "cli", may_import: &["config", "policy"], pure: true },
     Room {
         name: "command",
-        may_import: &["agent", "backend", "cli", "config", "network", "policy", "ruleset", "service", "sys", "text"],
+        may_import: &["agent", "backend", "cli", "config", "policy", "ruleset", "service", "sys", "text"],
         pure: false,
     },
     Room { name: "main", may_import: &["cli", "command", "config", "sys::child"], pure: false },

@@ -77,7 +77,7 @@ _ip__masq__agent() {
 
     case "${cmd}" in
         ip__masq__agent)
-            opts="-h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help --version run check reload render diff explain status flush help"
+            opts="-h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help --version run check reload render diff explain status flush help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -241,6 +241,14 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
                     return 0
                     ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-stop)
                     COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
@@ -253,7 +261,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__check)
-            opts="-h --host --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --host --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -415,6 +423,14 @@ _ip__masq__agent() {
                     ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
                     return 0
                     ;;
                 --on-stop)
@@ -429,7 +445,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__diff)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -593,6 +609,14 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
                     return 0
                     ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-stop)
                     COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
@@ -605,7 +629,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__explain)
-            opts="-h --from --out --proto --mark --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --from --out --proto --mark --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -785,6 +809,14 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
                     return 0
                     ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
+                    return 0
+                    ;;
                 --on-stop)
                     COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
@@ -797,7 +829,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__flush)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -959,6 +991,14 @@ _ip__masq__agent() {
                     ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
                     return 0
                     ;;
                 --on-stop)
@@ -1113,7 +1153,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__reload)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1275,6 +1315,14 @@ _ip__masq__agent() {
                     ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
                     return 0
                     ;;
                 --on-stop)
@@ -1289,7 +1337,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__render)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1451,6 +1499,14 @@ _ip__masq__agent() {
                     ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
                     return 0
                     ;;
                 --on-stop)
@@ -1465,7 +1521,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__run)
-            opts="-h --once --dry-run --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --once --dry-run --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1627,6 +1683,14 @@ _ip__masq__agent() {
                     ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
                     return 0
                     ;;
                 --on-stop)
@@ -1641,7 +1705,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__status)
-            opts="-h --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --on-stop --help"
+            opts="-h --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1803,6 +1867,14 @@ _ip__masq__agent() {
                     ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
                     return 0
                     ;;
                 --on-stop)

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= on-repair= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -67,6 +67,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l rule-watch 
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -123,6 +127,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l rule
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l once -d 'Apply the configuration, verify it, and exit'
@@ -171,6 +179,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l ru
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l host -d 'Also report problems on this host that would stop the policy from working'
@@ -218,6 +230,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l r
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -264,6 +280,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l r
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -310,6 +330,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l rul
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -360,6 +384,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l json -d 'Answer in JSON'
@@ -407,6 +435,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l r
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l json -d 'Answer in JSON'
@@ -454,6 +486,10 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l ru
 poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -89,6 +89,10 @@ kinds! {
     WatchLost = "cc7adbf63151495888f908c1953baf38", Warning;
     /// Entries were lost because the journal did not read.
     Dropped = "786df45fbfdc463cba982dd7df552147", Warning;
+    /// Tracked connections were deleted because they would be treated in another way now.
+    ConnectionsForgotten = "ba68c20d57c923b35f0e5654ca8223af", Notice;
+    /// Tracked connections don't fit the policy after a repair.
+    ConnectionsUnfit = "ece88fa195db6e1bbfce330daeab883f", Notice;
     /// The service can't begin, or can't go on.
     Failed = "259a58c1d31f4c8cb8b70b0f8a9dddb2", Error;
     /// A stop is about to remove the rules, and what becomes of masqueraded connections then.

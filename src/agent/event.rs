@@ -3,10 +3,11 @@
 use super::advice::HostView;
 use super::after_stop::AfterStop;
 use super::entry::Entry;
-use super::question::{ChangedBy, Loaded, Outcome, Reconciliation, Why};
+use super::question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 use super::report::{ReloadAnswer, Report};
 use crate::backend::{BackendName, Error, Removal};
 use crate::config::{BackendChoice, Config, Diagnostics, Reading, RuleWatch, SourceText};
+use crate::network::Network;
 use crate::policy::Family;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,6 +57,12 @@ pub enum Event {
     RulesMoved(Vec<ChangedBy>),
     /// A sysctl that shapes the rules was written.
     HostChanged,
+    /// An interface, an address or a route changed.
+    NetworkMoved,
+    /// What [`Action::ReadNetwork`] read, and the processor time that it took.
+    NetworkRead(Result<Arc<Network>, String>, Duration),
+    /// What [`Action::Forget`] did, and the processor time that it took.
+    Forgotten(Doubt, Result<Forgotten, String>, Duration),
     /// Something changed in a directory of the configuration.
     FilesChanged,
     /// Somebody asks for a reload over the control socket.
@@ -107,6 +114,12 @@ pub enum Action {
     /// wanted is searched; later only those in which rules show. With those who may have put them there; `None` when they
     /// may be of an earlier run.
     RemoveStrays(Arc<Config>, Search, Option<Vec<ChangedBy>>),
+    /// Read the host's interfaces, addresses and routes, and tell of changes from then on.
+    ReadNetwork,
+    /// Tell of changes of the network no more.
+    IgnoreNetwork,
+    /// Look for connections that are not as they should be, and delete them where that is wanted.
+    Forget(Doubt),
     /// Ask what becomes of the masqueraded connections of these families when our rules go.
     ReadAfterStop(Vec<Family>),
     /// Take everything of ours out of the kernel.
@@ -179,6 +192,17 @@ pub struct Checked {
     pub doubted_until: Option<Instant>,
     /// The processor time that it took.
     pub cost: Duration,
+}
+
+/// What looking for connections in doubt came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many are not as they should be.
+    pub found: usize,
+    /// How many of them were deleted.
+    pub deleted: usize,
+    /// There may be more: so many, or so long, is the most that is done at once.
+    pub stopped: bool,
 }
 
 /// What systemd is doing with our unit.

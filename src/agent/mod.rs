@@ -12,6 +12,7 @@
 pub mod advice;
 mod after_stop;
 mod configuration;
+mod connections;
 mod drive;
 mod entry;
 mod event;
@@ -30,10 +31,11 @@ mod watch;
 pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
 pub use drive::{Performer, drive};
 pub use entry::{Entry, Kind, Priority};
-pub use event::{Action, Cause, Checked, Chosen, Client, Depth, Event, Job, Notification, Search};
-pub use question::{ChangedBy, Loaded, Outcome, Reconciliation, Why};
+pub use event::{Action, Cause, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
+pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
-    Backend, Configuration, EventRecord, FamilyReport, Origin, ReloadAnswer, ReloadOutcome, Report, State, one_line,
+    Backend, Configuration, ConnectionsReport, EventRecord, FamilyReport, Forgot, Origin, ReloadAnswer, ReloadOutcome,
+    Report, State, one_line,
 };
 
 use crate::backend::BackendName;
@@ -42,7 +44,7 @@ use crate::policy::Family;
 use advice::{Advice, HostView};
 use schedule::Budget;
 use standing::{Changes, Standing};
-use state::{Desired, FamilyState, History, Phase, Reported, Start, Timers, Watch};
+use state::{Connections as ConnectionsState, Desired, FamilyState, History, Phase, Reported, Start, Timers, Watch};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,7 @@ pub struct Agent {
     backend: Option<Chosen>,
     families: [FamilyState; 2],
     watch: Watch,
+    connections: ConnectionsState,
     timers: Timers,
     reported: Reported,
     history: History,
@@ -88,6 +91,7 @@ impl Agent {
             backend: None,
             families: Family::ALL.map(FamilyState::new),
             watch: Watch { listening: false, changed_by: Vec::new(), budget: Budget::new(now) },
+            connections: ConnectionsState::new(now),
             timers: Timers::default(),
             reported: Reported::default(),
             history: History::default(),
@@ -138,6 +142,9 @@ impl Agent {
             Event::RulesMoved(commits) => self.rules_moved(commits, now),
             Event::HostChanged => self.rules_moved(Vec::new(), now),
             Event::Checked(depth, checked) => self.checked(depth, checked, now),
+            Event::NetworkMoved => self.network_moved(now),
+            Event::NetworkRead(result, cost) => self.network_read(result, cost, now),
+            Event::Forgotten(doubt, result, cost) => self.forgotten(&doubt, result, cost, now),
         }
         self.tell_status();
         std::mem::take(&mut self.actions)
@@ -221,6 +228,9 @@ impl Agent {
             self.act(Action::ReadHost);
         } else if edited || reread {
             self.act(Action::ReadConfig(Why::Edit));
+        }
+        if due(&mut self.timers.network) {
+            self.act(Action::ReadNetwork);
         }
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);

@@ -4,7 +4,9 @@ use super::report::Origin;
 use crate::backend::Error;
 use crate::config::{Config, SourceText};
 use crate::policy::Family;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,21 @@ pub enum Why {
     Periodic,
     /// The rules moved; who may have done it.
     Drift(Vec<ChangedBy>),
+}
+
+/// Which open connections are in doubt.
+#[derive(Debug, Clone)]
+pub enum Doubt {
+    /// Those whose source became an address of the policy's: it may have left the host, or they leave elsewhere now.
+    Source {
+        config: Arc<Config>,
+        /// Addresses that the host had and has no more.
+        departed: BTreeSet<IpAddr>,
+    },
+    /// Those that another configuration treats in another way.
+    Policy { before: Arc<Config>, now: Arc<Config> },
+    /// Those that began while our rules were not what they should be.
+    Repair { config: Arc<Config> },
 }
 
 /// A configuration with the texts that it was read from.

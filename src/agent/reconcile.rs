@@ -132,6 +132,7 @@ impl Agent {
         }
         let interval = |active: &Loaded| active.config.settings.resync_interval;
         let before = self.desired.active.as_ref().map(interval);
+        let replaced = self.desired.active.as_ref().map(|active| active.config.clone());
         let active = self.desired.active.insert(candidate);
         if before != Some(interval(active)) {
             self.timers.resync = self.resync_at(now);
@@ -154,6 +155,8 @@ impl Agent {
         }
         self.save();
         self.act(Action::ReadHost);
+        self.policy_changed(replaced);
+        self.follow_network();
         if matches!(phase, Phase::Starting(Start { reload: true, .. })) {
             self.reload(None);
         }
@@ -205,7 +208,13 @@ impl Agent {
                 self.log_foreign_rules(*family, drift);
             }
         }
+        let was_repaired =
+            |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
+        let repaired = results.iter().any(|(_, result)| was_repaired(result));
         let refused = self.record(results, now);
+        if repaired {
+            self.rules_were_away(now);
+        }
         self.reconciled_for(&why, refused, "nothing has changed; the rules are in the kernel");
     }
 

@@ -70,6 +70,9 @@ pub struct Report {
     /// What a stop would do to rules and connections, where that is known.
     #[serde(default)]
     pub at_stop: Option<AtStop>,
+    /// Tracked connections that did not fit the policy.
+    #[serde(default)]
+    pub connections: ConnectionsReport,
     /// What is wrong, in words; empty when nothing is.
     pub degraded: Vec<String>,
     /// What the administrator should know although nothing is wrong.
@@ -144,6 +147,33 @@ pub struct EgressReport {
     pub snat: String,
 }
 
+/// Tracked connections that did not fit the policy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionsReport {
+    /// How many were deleted since the service began.
+    pub forgotten: u64,
+    /// The last ones that were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Forgot>,
+    /// How many did not fit after the last repair, and stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<usize>,
+    /// True when there may be more of them.
+    #[serde(default)]
+    pub unfit_is_minimum: bool,
+}
+
+/// Connections that were deleted together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Forgot {
+    /// How many seconds ago.
+    pub seconds_ago: f64,
+    /// How many.
+    pub count: usize,
+    /// Why.
+    pub why: String,
+}
+
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
@@ -197,6 +227,13 @@ impl fmt::Display for Report {
             let flows: String = self.families.iter().filter_map(flows).collect();
             writeln!(f, "{:>14}: {}: {}{flows}", "egress", entry.name, entry.snat)?;
         }
+        if let Some(last) = &self.connections.last {
+            writeln!(f, "{:>14}: {} forgotten since the start; {last}", "connections", self.connections.forgotten)?;
+        }
+        if let Some(unfit @ 1..) = self.connections.unfit {
+            let more = if self.connections.unfit_is_minimum { " or more" } else { "" };
+            writeln!(f, "{:>14}: {unfit}{more} began while rules were missing and are not translated", "connections")?;
+        }
         if let Some(at_stop) = &self.at_stop {
             writeln!(f, "{:>14}: {at_stop}", "at stop")?;
         }
@@ -206,6 +243,13 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Forgot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ago = humantime::format_duration(Duration::from_secs(self.seconds_ago.max(0.0) as u64));
+        write!(f, "the last {} {ago} ago: {}", self.count, self.why)
     }
 }
 

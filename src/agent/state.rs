@@ -8,8 +8,11 @@ use super::standing::Standing;
 use super::{Entry, Kind};
 use crate::backend::{Error, ErrorKind};
 use crate::config::{Diagnostics, SourceText};
+use crate::network::Network;
 use crate::policy::Family;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -164,6 +167,42 @@ impl Watch {
     }
 }
 
+/// Open connections, and the host's network on which it depends what they should be.
+#[derive(Debug)]
+pub struct Connections {
+    /// The network is read, and its changes are told.
+    pub follows: bool,
+    /// As it was read last.
+    pub network: Option<Arc<Network>>,
+    /// The host's addresses that the policy gave to sources then.
+    pub owned: BTreeSet<IpAddr>,
+    /// Those that have left the host since they were.
+    pub departed: BTreeSet<IpAddr>,
+    /// For reading the network, and looking through connections.
+    pub budget: Budget,
+    /// How many were deleted so far.
+    pub forgotten: u64,
+    /// When the last ones were deleted, how many and why.
+    pub last: Option<(Instant, usize, &'static str)>,
+    /// How many did not fit the policy after the last repair, and whether there may be more.
+    pub unfit: Option<(usize, bool)>,
+}
+
+impl Connections {
+    pub fn new(now: Instant) -> Self {
+        Connections {
+            follows: false,
+            network: None,
+            owned: BTreeSet::new(),
+            departed: BTreeSet::new(),
+            budget: Budget::new(now),
+            forgotten: 0,
+            last: None,
+            unfit: None,
+        }
+    }
+}
+
 /// What is said once while it lasts, by what it is about.
 #[derive(Debug, Default)]
 pub struct Reported {
@@ -179,6 +218,10 @@ pub struct Reported {
     pub strays: Standing<Entry>,
     /// Rule events are unavailable.
     pub events_unavailable: Standing<Entry>,
+    /// The host's network can't be read.
+    pub network: Standing<Entry>,
+    /// Connections can't be looked through.
+    pub connections: Standing<Entry>,
     /// The line that the service manager was told last.
     pub status: Standing<String>,
 }
@@ -200,12 +243,14 @@ pub struct Timers {
     pub retry: Retry,
     /// Rules that could not be removed where none are wanted are to be tried again.
     pub strays: Retry,
+    /// The host's network is to be read.
+    pub network: Option<Instant>,
 }
 
 impl Timers {
-    pub fn all(&self) -> [Option<Instant>; 8] {
+    pub fn all(&self) -> [Option<Instant>; 9] {
         let (reread, retry, strays) = (self.reread.due_at(), self.retry.due_at(), self.strays.due_at());
-        [self.watchdog, self.resync, self.edit.due_at(), reread, self.check, self.doubt, retry, strays]
+        [self.watchdog, self.resync, self.edit.due_at(), reread, self.check, self.doubt, retry, strays, self.network]
     }
 }
 

@@ -133,6 +133,7 @@ impl Agent {
             last_apply: self.history.apply.map(|(at, took)| record(at, took, None)),
             last_repair: self.history.repair.as_ref().map(|(at, took, by)| record(*at, *took, by.as_deref())),
             families: self.wanted().into_iter().map(family).collect(),
+            connections: self.connections_report(now),
             at_stop: active.is_some_and(keeps).then(AtStop::keeping),
             degraded: self.degraded(),
             warnings: self.warnings(),
@@ -142,14 +143,14 @@ impl Agent {
     /// One each; diagnostics have lines of their own.
     fn warnings(&self) -> Vec<String> {
         let said = |entry: &Entry| entry.message.clone();
-        let Reported { files, host, notes, unsaved, .. } = &self.reported;
+        let Reported { files, host, notes, unsaved, network, connections, .. } = &self.reported;
         let unusable = self.desired.last_good.as_ref().err().map(|why| one_line(&not_used(why)));
         let waits = self.waits_for_restart().map(|text| one_line(&text));
         let before = files.iter().map(said).chain(waits);
         before
             .chain(host.iter().chain(notes.iter()).map(said))
             .chain(unusable)
-            .chain(unsaved.iter().map(said))
+            .chain(unsaved.iter().chain(network.iter()).chain(connections.iter()).map(said))
             .collect()
     }
 }

@@ -5,7 +5,7 @@
 //! `draft.rs`, one of an entry to `egress.rs` beside it.
 
 use super::record::{Field, Record, record};
-use super::settings::{BackendChoice, OnStop, RuleWatch, TableOwner};
+use super::settings::{BackendChoice, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 use super::value::{Kind, Placed};
 use crate::policy::{Evaluation, InterfacePattern, MaskedMark, PortRanges, Prefix, Snat};
 use crate::ruleset::{ChainName, JumpPosition};
@@ -97,6 +97,10 @@ record! {
             "How changes by other programs are detected";
         table_owner: TableOwner, "tableOwner" = "never",
             "Own the nftables table, so that other programs can't flush it (kernel 6.9 or later)";
+        flush_conntrack: FlushConntrack, "flushConntrack" = "off",
+            "Whether a changed configuration also applies to open connections that it treats in another way";
+        on_repair: OnRepair, "onRepair" = "report",
+            "What happens to connections that began while rules were missing and don't fit the policy";
         on_stop: OnStop, "onStop" = "cleanup",
             "What happens to the rules when the service stops";
     }

@@ -41,6 +41,15 @@ impl Choice for TableOwner {
     const ALL: &'static [(&'static str, Self)] = &[("never", TableOwner::Never), ("persist", TableOwner::Persist)];
 }
 
+impl Choice for FlushConntrack {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("off", FlushConntrack::Off), ("affected", FlushConntrack::Affected)];
+}
+
+impl Choice for OnRepair {
+    const ALL: &'static [(&'static str, Self)] = &[("report", OnRepair::Report), ("forget", OnRepair::Forget)];
+}
+
 impl Choice for OnStop {
     const ALL: &'static [(&'static str, Self)] = &[("cleanup", OnStop::Cleanup), ("keep", OnStop::Keep)];
 }
@@ -76,6 +85,24 @@ pub enum TableOwner {
     Never,
     /// The table is owned while we live and persists behind us (kernel ≥ 6.9).
     Persist,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FlushConntrack {
+    /// Open connections keep what they were given.
+    #[default]
+    Off,
+    /// Those that the new configuration treats in another way are forgotten.
+    Affected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRepair {
+    /// They are counted.
+    #[default]
+    Report,
+    /// They are forgotten.
+    Forget,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,7 +5,7 @@ use super::diagnostic::{Lines, Place, Problems, TEXT_WIDTH, bounded, quoted, sho
 use super::document::{self, Node, SyntaxError, Value as Found};
 use super::duration::{DurationError, parse_go_duration};
 use super::nearest::nearest;
-use super::settings::{BackendChoice, Choice, OnStop, RuleWatch, TableOwner};
+use super::settings::{BackendChoice, Choice, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 use crate::policy::{
     AddressRange, AddressRangeError, Evaluation, InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError,
     PortRanges, PortRangesError, Prefix, PrefixError, Snat, SnatAddresses,
@@ -515,6 +515,8 @@ scalar! {
     JumpPosition: Kind::Choice(names::<JumpPosition>), |reader, node| reader.choice(node);
     RuleWatch: Kind::Choice(names::<RuleWatch>), |reader, node| reader.choice(node);
     TableOwner: Kind::Choice(names::<TableOwner>), |reader, node| reader.choice(node);
+    FlushConntrack: Kind::Choice(names::<FlushConntrack>), |reader, node| reader.choice(node);
+    OnRepair: Kind::Choice(names::<OnRepair>), |reader, node| reader.choice(node);
     OnStop: Kind::Choice(names::<OnStop>), |reader, node| reader.choice(node);
 }
 

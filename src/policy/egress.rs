@@ -110,7 +110,7 @@ impl Egress {
 
 impl Section<'_> {
     /// The step that says that a flow is not in the scope; `None` when it is.
-    pub(super) fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
+    pub fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
         if let Some(out) = &flow.out_interface {
             let refused = |entry: &&Listed<InterfacePattern>| entry.value.negated && entry.value.matches(out);
             if let Some(entry) = self.out_interfaces.iter().find(refused) {

@@ -12,63 +12,69 @@ pub struct LongestPrefix {
     pub exempt: Vec<Prefix>,
 }
 
-/// Addresses of one kind, from and to a number.
-struct Span {
-    first: u128,
-    last: u128,
-    is_exempt: bool,
-}
-
 impl LongestPrefix {
     /// Resolves two lists.
     pub fn of(exceptions: &PrefixSet, exempt: &PrefixSet, family: Family) -> Self {
         let listed = |set: &PrefixSet, is_exempt| -> Vec<(Prefix, bool)> {
-            let prefixes = set.entries().iter().map(|entry| entry.value).filter(|prefix| prefix.family() == family);
-            prefixes.map(|prefix| (prefix, is_exempt)).collect()
+            set.entries().iter().map(|entry| (entry.value, is_exempt)).collect()
         };
-        let mut all = listed(exceptions, false);
-        all.extend(listed(exempt, true));
-        // A prefix is in front of those inside of it, and an exemption in front of the same exception.
-        all.sort_unstable_by_key(|(prefix, is_exempt)| (prefix.address(), prefix.length(), !*is_exempt));
-        let (exempt, exceptions): (Vec<Span>, Vec<Span>) = spans(&all).into_iter().partition(|span| span.is_exempt);
-        let prefixes = |spans: Vec<Span>| joined(spans).flat_map(|(first, last)| Prefix::between(first, last, family));
-        LongestPrefix { exceptions: prefixes(exceptions).collect(), exempt: prefixes(exempt).collect() }
+        // Of equals the exception is the last.
+        let mut all = listed(exempt, true);
+        all.extend(listed(exceptions, false));
+        let (exempt, exceptions): (Vec<_>, Vec<_>) =
+            most_specific(all, family).into_iter().partition(|(_, is_exempt)| *is_exempt);
+        let prefixes = |decided: Vec<(Prefix, bool)>| decided.into_iter().map(|(prefix, _)| prefix).collect();
+        LongestPrefix { exceptions: prefixes(exceptions), exempt: prefixes(exempt) }
     }
 }
 
-/// The stretches in which one prefix decides, ascending.
-fn spans(sorted: &[(Prefix, bool)]) -> Vec<Span> {
-    let mut sweep = Sweep::default();
-    for (prefix, is_exempt) in sorted {
+/// What prefixes of a family say of each address when the longest one that holds it counts, and of equal ones the last:
+/// sorted, no two with an address in common, as few as possible.
+pub fn most_specific<T: Copy + PartialEq>(mut listed: Vec<(Prefix, T)>, family: Family) -> Vec<(Prefix, T)> {
+    listed.retain(|(prefix, _)| prefix.family() == family);
+    // A prefix is in front of those inside of it.
+    listed.sort_by_key(|(prefix, _)| (prefix.address(), prefix.length()));
+    let mut sweep = Sweep { open: Vec::new(), next: None, done: Vec::new() };
+    for (prefix, value) in listed {
         let (first, last) = prefix.numbers();
         sweep.go_to(Some(first));
         sweep.next = Some(first);
-        sweep.open.push((last, *is_exempt));
+        sweep.open.push((last, value));
     }
     sweep.go_to(None);
-    sweep.done
+    let prefixes = |span: Span<T>| {
+        Prefix::between(span.first, span.last, family).into_iter().map(move |prefix| (prefix, span.value))
+    };
+    sweep.done.into_iter().flat_map(prefixes).collect()
+}
+
+/// Addresses of which one value holds, from and to a number.
+struct Span<T> {
+    first: u128,
+    last: u128,
+    value: T,
 }
 
 /// A walk over all addresses in their order.
-#[derive(Default)]
-struct Sweep {
+struct Sweep<T> {
     /// The prefixes that hold the address reached, by their last address; the innermost is on top.
-    open: Vec<(u128, bool)>,
+    open: Vec<(u128, T)>,
     /// The first address of which nothing was said; none is left behind the largest.
     next: Option<u128>,
-    done: Vec<Span>,
+    /// The stretches in which one value holds, ascending.
+    done: Vec<Span<T>>,
 }
 
-impl Sweep {
+impl<T: Copy + PartialEq> Sweep<T> {
     /// Says who decides up to an address, or to the end, and closes what ends before it.
     fn go_to(&mut self, address: Option<u128>) {
-        while let Some((last, is_exempt)) = self.open.last().copied() {
+        while let Some((last, value)) = self.open.last().copied() {
             let goes_on = address.filter(|address| *address <= last);
             let end = goes_on.map_or(Some(last), |address| address.checked_sub(1));
             if let (Some(first), Some(last)) = (self.next, end)
                 && first <= last
             {
-                self.done.push(Span { first, last, is_exempt });
+                self.say(Span { first, last, value });
                 self.next = last.checked_add(1);
             }
             if goes_on.is_some() {
@@ -77,18 +83,16 @@ impl Sweep {
             self.open.pop();
         }
     }
-}
 
-/// Stretches that touch become one.
-fn joined(spans: Vec<Span>) -> impl Iterator<Item = (u128, u128)> {
-    let mut joined: Vec<(u128, u128)> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match joined.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(span.first) => *last = span.last,
-            _ => joined.push((span.first, span.last)),
+    /// Stretches of one value that touch become one.
+    fn say(&mut self, span: Span<T>) {
+        match self.done.last_mut() {
+            Some(before) if before.value == span.value && before.last.checked_add(1) == Some(span.first) => {
+                before.last = span.last;
+            }
+            _ => self.done.push(span),
         }
     }
-    joined.into_iter()
 }
 
 #[cfg(test)]

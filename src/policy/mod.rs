@@ -26,7 +26,7 @@ pub use flow::{Flow, Protocol};
 pub use forward::{FORWARD_PROTOCOLS, Forward, Hairpin, HostAddress};
 pub use interface::{InterfacePattern, InterfacePatternError};
 pub use interface_class::InterfaceClass;
-pub use longest_prefix::LongestPrefix;
+pub use longest_prefix::{LongestPrefix, most_specific};
 pub use mark::{MaskedMark, MaskedMarkError};
 pub use ports::{PortRange, PortRanges, PortRangesError};
 pub use prefix::{PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES};

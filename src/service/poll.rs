@@ -1,5 +1,6 @@
 //! The loop: one thread, one poll set. What happens becomes an event; what the agent decides is done here.
 
+use super::connections::{self, HostNetwork};
 use super::control::{Control, Request};
 use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
@@ -42,6 +43,7 @@ pub struct Service {
     /// The sysctls that shape the rules; without inotify, and where another mount of procfs was used, a change is noticed
     /// at the next resync.
     sysctls: Option<Watcher>,
+    network: HostNetwork,
     journal: Journal,
     notifier: Notifier,
     /// What came while something else was being done, and can wait until that is done.
@@ -77,6 +79,7 @@ impl Service {
             enforcer: Enforcer::default(),
             control,
             signals,
+            network: HostNetwork::default(),
             journal: Journal::open(),
             notifier: Notifier::open(),
             later: VecDeque::new(),
@@ -109,7 +112,8 @@ impl Service {
         let timeout = next.map(|at| child::timespec(at.saturating_duration_since(now)));
         let events = self.enforcer.events_fd().filter(|_| !self.agent.defers_events(now));
         let watched = [&self.watcher, &self.sysctls].map(|watcher| watcher.as_ref().map(AsFd::as_fd));
-        let fixed = [Some(self.signals.as_fd()), events].into_iter().chain(watched);
+        let network = self.network.fd().filter(|_| !self.agent.defers_network(now));
+        let fixed = [Some(self.signals.as_fd()), events, network].into_iter().chain(watched);
         let fixed = fixed.flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let unsent = self.notifier.pending_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         let mut fds: Vec<PollFd<'_>> = fixed.chain(unsent).chain(self.control.poll_fds()).collect();
@@ -134,6 +138,9 @@ impl Service {
                 Ok(Some(commits)) => self.dispatch(Event::RulesMoved(commits)),
                 Err(why) => self.dispatch(Event::Watching(Err(Arc::new(why)))),
             }
+        }
+        if !self.agent.defers_network(Instant::now()) && self.network.has_changed() {
+            self.dispatch(Event::NetworkMoved);
         }
         if self.sysctls.as_mut().is_some_and(Watcher::take) {
             self.dispatch(Event::HostChanged);
@@ -242,6 +249,17 @@ impl Performer for Service {
                 let begun = cpu_time();
                 let removals = self.enforcer.remove_strays(&config, search);
                 return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
+            }
+            Action::ReadNetwork => {
+                let begun = cpu_time();
+                let result = self.network.read();
+                return Some(Event::NetworkRead(result, cpu_time().saturating_sub(begun)));
+            }
+            Action::IgnoreNetwork => self.network.ignore(),
+            Action::Forget(doubt) => {
+                let begun = cpu_time();
+                let result = connections::forget(&doubt);
+                return Some(Event::Forgotten(doubt, result, cpu_time().saturating_sub(begun)));
             }
             Action::ReadAfterStop(families) => {
                 return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));

@@ -3,6 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod connections;
 mod daemon;
 mod explain;
 mod host;

@@ -11,4 +11,5 @@ mod backend_nftables;
 mod contract;
 mod equivalence;
 mod foreign_nat;
+mod network;
 mod nfnetlink;

@@ -98,6 +98,14 @@ impl<'a> Attribute<'a> {
         self.value.try_into().map(u32::from_be_bytes).map_err(|_| Malformed("a 32-bit number of another size"))
     }
 
+    /// A number of 16 bits in network byte order.
+    ///
+    /// # Errors
+    /// When the value has another size.
+    pub fn be16(&self) -> Result<u16, Malformed> {
+        self.value.try_into().map(u16::from_be_bytes).map_err(|_| Malformed("a 16-bit number of another size"))
+    }
+
     /// A number of 64 bits in network byte order.
     ///
     /// # Errors
@@ -220,6 +228,11 @@ impl Writer {
     /// A number of 64 bits in network byte order.
     pub fn be64(&mut self, kind: u16, value: u64) {
         self.raw(kind, &value.to_be_bytes());
+    }
+
+    /// An attribute that holds others, which were written before.
+    pub fn nested(&mut self, kind: u16, attributes: &[u8]) {
+        self.nest(kind, |writer| writer.bytes.extend_from_slice(attributes));
     }
 
     /// An attribute that holds others.

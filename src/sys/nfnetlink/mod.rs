@@ -145,16 +145,8 @@ impl Nfnetlink {
         };
         writer.message(head, body);
         self.socket.send(writer.bytes())?;
-        let mut answer = Answer { sequence: self.sequence, dump: flags != 0, ..Answer::default() };
-        // The queue is emptied whatever happens: a dump that is left half read blocks the next one (EBUSY).
-        loop {
-            match self.socket.receive(&mut self.buffer) {
-                Ok(Some(datagram)) => answer.read(datagram, &mut each),
-                Ok(None) => return answer.end(),
-                Err(error) if is_loss(&error) => answer.fail(error),
-                Err(error) => return Err(error),
-            }
-        }
+        let answer = Answer { sequence: self.sequence, dump: flags != 0, ..Answer::default() };
+        answer.receive(&self.socket, &mut self.buffer, &mut each)
     }
 
     /// Sends a batch, which the kernel takes whole or not at all.
@@ -187,7 +179,7 @@ impl Nfnetlink {
 }
 
 /// A reply is lost, the socket is whole: the queue overran, or a datagram was longer than the buffer, or never came.
-fn is_loss(error: &io::Error) -> bool {
+pub(super) fn is_loss(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOBUFS)
         || matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
@@ -206,7 +198,7 @@ pub fn lost(what: &str) -> io::Error {
 
 /// The answers to one request, as they come in.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     sequence: u32,
     dump: bool,
     done: bool,
@@ -215,7 +207,29 @@ struct Answer {
 }
 
 impl Answer {
-    fn read(&mut self, datagram: &[u8], each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>) {
+    /// The answer to a dump that was asked for with this sequence number.
+    pub(super) fn to_dump(sequence: u32) -> Self {
+        Answer { sequence, dump: true, ..Answer::default() }
+    }
+
+    /// Reads all of it. The queue is emptied whatever happens: a dump that is left half read blocks the next one (EBUSY).
+    pub(super) fn receive(
+        mut self,
+        socket: &Socket,
+        buffer: &mut [u8],
+        each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> io::Result<Consistency> {
+        loop {
+            match socket.receive(buffer) {
+                Ok(Some(datagram)) => self.read(datagram, each),
+                Ok(None) => return self.end(),
+                Err(error) if is_loss(&error) => self.fail(error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, datagram: &[u8], each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>) {
         for message in Messages(datagram) {
             let result = match message {
                 Ok(message) if message.sequence == self.sequence => self.take(&message, each),
@@ -245,11 +259,11 @@ impl Answer {
     }
 
     /// Keeps the first error.
-    fn fail(&mut self, error: io::Error) {
+    pub(super) fn fail(&mut self, error: io::Error) {
         self.error.get_or_insert(error);
     }
 
-    fn end(self) -> io::Result<Consistency> {
+    pub(super) fn end(self) -> io::Result<Consistency> {
         match self.error {
             Some(error) => Err(error),
             None if self.dump && !self.done => Err(lost("to a dump, or its end,")),

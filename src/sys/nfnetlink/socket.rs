@@ -23,7 +23,7 @@ impl Socket {
     }
 
     /// Sets a number at level SOL_NETLINK (netlink(7)).
-    pub(super) fn set(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    pub fn set(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
         // SAFETY: the descriptor is open, and the pointer and length describe a live c_int.
         let result = unsafe {
             libc::setsockopt(
@@ -43,7 +43,7 @@ impl Socket {
     }
 
     /// Asks for a receive buffer of so many bytes; CAP_NET_ADMIN lifts the limit of net.core.rmem_max.
-    pub(super) fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+    pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&self.0, bytes)
             .or_else(|_| rustix::net::sockopt::set_socket_recv_buffer_size(&self.0, bytes))?;
         Ok(())

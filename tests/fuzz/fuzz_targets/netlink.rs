@@ -6,6 +6,7 @@ use ip_masq_agent::service::foreign_nat;
 use ip_masq_agent::sys::listing;
 use ip_masq_agent::sys::nfnetlink::message::{Attributes, Messages};
 use ip_masq_agent::sys::nfnetlink::{RuleEvent, ipset};
+use ip_masq_agent::sys::{conntrack, rtnetlink};
 use libfuzzer_sys::fuzz_target;
 
 fn walk(attributes: Attributes<'_>, depth: u32) {
@@ -24,6 +25,7 @@ fuzz_target!(|datagram: &[u8]| {
         walk(message.attributes().unwrap_or(Attributes(&[])), 4);
         nftables::read_any(&message);
         ipset::read_any(&message);
+        let _ = (rtnetlink::read_any(&message), conntrack::read_any(&message));
         chains.extend(listing::chain(&message));
         rules.extend(listing::rule(&message, &mut ()));
         let _ = listing::tracking::user(&message);

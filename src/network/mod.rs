@@ -1,0 +1,163 @@
+//! What the kernel says of the host: interfaces, addresses, routes, and the connections that it tracks. And what follows
+//! from that for a policy. Pure: the values are read by `sys::rtnetlink` and `sys::conntrack`.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod connection;
+mod route;
+pub mod stale;
+
+pub use address::{Address, Interface};
+pub use connection::{Connection, Status, Tuple};
+pub use route::{Hop, PreferredSource, Route, RouteKind};
+
+use crate::policy::{AddressRange, Family, Prefix, most_specific};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Interfaces, addresses and the routes of the main table, as they are at one moment.
+///
+/// Rules of policy routing are not in it: what another table says of a flow, only the kernel can be asked
+/// (`sys::rtnetlink::Router`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    interfaces: BTreeMap<u32, Interface>,
+    addresses: Vec<Address>,
+    /// By destination, then metric.
+    routes: Vec<Route>,
+    /// The lengths of the destinations of each family that has any, for look-ups.
+    lengths: BTreeSet<(Family, u8)>,
+}
+
+impl Network {
+    pub fn new(interfaces: Vec<Interface>, mut addresses: Vec<Address>, mut routes: Vec<Route>) -> Self {
+        addresses.sort();
+        addresses.dedup();
+        routes.sort();
+        routes.dedup();
+        let lengths = routes.iter().map(|route| (route.destination.family(), route.destination.length())).collect();
+        let interfaces = interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
+        Network { interfaces, addresses, routes, lengths }
+    }
+
+    /// The name of an interface.
+    pub fn name(&self, index: u32) -> Option<&str> {
+        self.interfaces.get(&index).map(|interface| interface.name.as_str())
+    }
+
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// True when the address is one of the host's own.
+    pub fn owns(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
+    }
+
+    /// The addresses of a range that the host owns.
+    pub fn owned(&self, range: AddressRange) -> BTreeSet<IpAddr> {
+        self.addresses.iter().map(|own| own.address).filter(|address| range.contains(*address)).collect()
+    }
+
+    /// The names of the interfaces that have the address.
+    pub fn interfaces_with(&self, address: IpAddr) -> BTreeSet<&str> {
+        let with = self.addresses.iter().filter(|own| own.address == address);
+        with.filter_map(|own| self.name(own.interface)).collect()
+    }
+
+    /// True when the interface has the address.
+    pub fn has(&self, interface: &str, address: IpAddr) -> bool {
+        self.interfaces_with(address).contains(interface)
+    }
+
+    /// The route of the main table that leads to an address: the longest prefix, then the smallest metric. One that
+    /// refuses counts like any other; one of type throw says nothing.
+    pub fn route_to(&self, address: IpAddr) -> Option<&Route> {
+        let family = Family::of(address);
+        let lengths = self.lengths.range((family, 0)..=(family, u8::MAX)).rev();
+        lengths.filter_map(|(_, length)| Prefix::containing(address, *length)).find_map(|prefix| {
+            let at = self.routes.partition_point(|route| route.destination < prefix);
+            self.routes[at..]
+                .iter()
+                .take_while(|route| route.destination == prefix)
+                .find(|route| route.kind != RouteKind::Throw && (route.kind.refuses() || !route.hops.is_empty()))
+        })
+    }
+
+    /// The interfaces through which packets to an address leave, each with the next hop where there is one; several of
+    /// a route with several hops, none when no route leads there.
+    pub fn ways_to(&self, address: IpAddr) -> Vec<(&str, Option<IpAddr>)> {
+        let hops = self.route_to(address).into_iter().flat_map(|route| &route.hops);
+        hops.filter_map(|hop| Some((self.name(hop.interface)?, hop.gateway))).collect()
+    }
+
+    /// The interface that leads to an address: that of the first hop.
+    pub fn interface_to(&self, address: IpAddr) -> Option<&str> {
+        self.ways_to(address).first().map(|(name, _)| *name)
+    }
+
+    /// The connected networks through which an address is reached: what is on the link of the outgoing interface and
+    /// holds the address or its next hop. Whoever is in one of them is answered without us.
+    ///
+    /// An IPv6 next hop is known by its link-local address: then it is every network on that link.
+    pub fn connected_networks_to(&self, address: IpAddr) -> Vec<(&str, Prefix)> {
+        let family = Family::of(address);
+        let mut found = BTreeSet::new();
+        for hop in self.route_to(address).into_iter().flat_map(|route| &route.hops) {
+            let Some(name) = self.name(hop.interface) else { continue };
+            let neighbour = hop.gateway.unwrap_or(address);
+            let on_link = self.on_link(hop.interface, family);
+            if is_link_local(neighbour) || Family::of(neighbour) != family {
+                found.extend(on_link.filter(|prefix| !is_link_local(prefix.address())).map(|prefix| (name, prefix)));
+            } else {
+                let holds = on_link.filter(|prefix| prefix.contains(neighbour));
+                found.extend(holds.max_by_key(|prefix| prefix.length()).map(|prefix| (name, prefix)));
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// The networks on the link of an interface. A default route without a gateway makes nobody a neighbour.
+    fn on_link(&self, interface: u32, family: Family) -> impl Iterator<Item = Prefix> {
+        let routes = self.routes.iter().filter(move |route| route.destination.family() == family);
+        let direct = routes
+            .filter(move |route| route.hops.iter().any(|hop| hop.interface == interface && hop.gateway.is_none()));
+        direct.map(|route| route.destination).filter(|prefix| prefix.length() > 0)
+    }
+
+    /// What source the routes prefer for packets that leave through an interface, by destination: no two rows of an
+    /// interface have an address in common, because the longest prefix was asked. Where the route says nothing there is
+    /// no row.
+    pub fn preferred_sources(&self, family: Family) -> Vec<PreferredSource> {
+        let routes = || self.routes.iter().filter(|route| route.destination.family() == family);
+        let through = routes().filter(|route| route.source.is_some()).flat_map(|route| &route.hops);
+        let interfaces: BTreeSet<u32> = through.map(|hop| hop.interface).collect();
+        let mut rows = Vec::new();
+        for interface in interfaces {
+            let Some(name) = self.name(interface) else { continue };
+            let uses = |route: &&Route| route.hops.iter().any(|hop| hop.interface == interface);
+            // The last one of equals counts: that of the smallest metric.
+            let listed = routes().filter(uses).rev().map(|route| (route.destination, route.source)).collect();
+            for (destination, source) in most_specific(listed, family) {
+                rows.extend(source.map(|source| PreferredSource { interface: name.to_owned(), destination, source }));
+            }
+        }
+        rows.sort();
+        rows
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,325 @@
+//! Which connections are not what the policy would make of them now.
+//!
+//! A connection keeps what its first packet was given. Where it matters that it does not, it has to be forgotten: the next
+//! packet is asked again. What can't be known of a connection (packet marks, IPsec) speaks for leaving it alone, and a TCP
+//! connection of a local socket is never named.
+
+use super::{Connection, Network};
+use crate::policy::{AddressRange, Family, Flow, Policy, Protocol, Section, Snat, Verdict};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// The interfaces, by their names, through which the packets of a connection may leave now: several where the kernel
+/// could choose or a mark is not known, none when no route is known.
+pub type Ways<'a> = &'a mut dyn FnMut(&Connection) -> Vec<String>;
+
+/// The addresses that a policy gives to sources, of the families that it is asked for.
+pub fn fixed_ranges(policy: &Policy) -> Vec<AddressRange> {
+    let ranges = policy.sections().flat_map(|section| Family::ALL.map(|family| fixed_range(&section, family)));
+    ranges.flatten().filter(|range| policy.enables(range.family())).collect()
+}
+
+fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
+    match section.snat.value.verdict(family) {
+        Verdict::Snat(range) if section.snat.value != Snat::Nothing => Some(range),
+        _ => None,
+    }
+}
+
+/// True when what the policy does to open connections depends on the host's addresses or routes.
+pub fn depends_on_network(policy: &Policy) -> bool {
+    !fixed_ranges(policy).is_empty()
+}
+
+/// The host's own addresses that a policy gives to sources.
+pub fn fixed_addresses(policy: &Policy, network: &Network) -> BTreeSet<IpAddr> {
+    fixed_ranges(policy).into_iter().flat_map(|range| network.owned(range)).collect()
+}
+
+/// True when the connection was given an address that left the host, or one that no entry gives to what leaves through
+/// its present interface. Masqueraded connections are the kernel's own business: it forgets them.
+pub fn has_lost_its_source(
+    policy: &Policy,
+    departed: &BTreeSet<IpAddr>,
+    network: &Network,
+    connection: &Connection,
+    ways: Ways<'_>,
+) -> bool {
+    if !connection.is_source_translated() || is_local_tcp(network, connection) {
+        return false;
+    }
+    let source = connection.seen_source();
+    if departed.contains(&source) {
+        return true;
+    }
+    let family = connection.family();
+    let gives = |section: &Section<'_>| fixed_range(section, family).is_some_and(|range| range.contains(source));
+    let from = |section: &Section<'_>| {
+        let any_interface = Flow { out_interface: None, ..flow(network, connection, None, 0) };
+        section.out_of_scope(&any_interface).is_none()
+    };
+    let givers: Vec<Section<'_>> = policy.sections().filter(|section| gives(section) && from(section)).collect();
+    if givers.is_empty() || givers.iter().any(|section| section.out_interfaces.is_empty()) {
+        return false;
+    }
+    let ways = ways(connection);
+    let leaves_scope = |way: &String| {
+        let flow = flow(network, connection, Some(way), 0);
+        givers.iter().all(|section| section.out_of_scope(&flow).is_some())
+    };
+    !ways.is_empty() && ways.iter().all(leaves_scope)
+}
+
+/// True when another policy treats the connection in another way, and it is not by chance what that one makes of it.
+pub fn is_affected(before: &Policy, now: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+    all_judgements(network, connection, ways, |flow, way| {
+        let (old, new) = (before.verdict(flow).0, now.verdict(flow).0);
+        old != new && !fits(new, network, connection, way)
+    })
+}
+
+/// True when the connection is not what the policy makes of new ones, and that can be seen for certain: it keeps its source
+/// although the policy translates it, or has an address of the policy's although it should not.
+///
+/// A forwarded port is another matter, and so is what leaves as it came, which may be bridged.
+pub fn does_not_fit(policy: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+    let may_be_exempt = !policy.exempt_marks.is_empty() || policy.exempt_ipsec.value;
+    let translated = connection.is_source_translated();
+    if connection.original.destination != connection.destination() || (!translated && may_be_exempt) {
+        return false;
+    }
+    let is_given = || fixed_ranges(policy).iter().any(|range| range.contains(connection.seen_source()));
+    if translated && !is_given() {
+        return false;
+    }
+    let came = network.interface_to(connection.original.source);
+    all_judgements(network, connection, ways, |flow, way| {
+        let keeps = policy.verdict(flow).0 == Verdict::KeepSource;
+        keeps == translated && came != Some(way)
+    })
+}
+
+/// True when a connection that leaves the host is judged so for every way that it may take.
+fn all_judgements(
+    network: &Network,
+    connection: &Connection,
+    ways: Ways<'_>,
+    judge: impl Fn(&Flow, &str) -> bool,
+) -> bool {
+    if network.owns(connection.destination()) || is_local_tcp(network, connection) {
+        return false;
+    }
+    let ways = ways(connection);
+    let marks = [0, connection.mark];
+    !ways.is_empty()
+        && ways.iter().all(|way| marks.iter().all(|mark| judge(&flow(network, connection, Some(way), *mark), way)))
+}
+
+fn is_local_tcp(network: &Network, connection: &Connection) -> bool {
+    connection.original.protocol == Protocol::Tcp && connection.is_of_a_local_socket(|address| network.owns(address))
+}
+
+/// The first packet of the connection, as it would be asked now.
+fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32) -> Flow {
+    let source = connection.original.source;
+    Flow {
+        source: Some(source),
+        source_is_local: network.owns(source),
+        source_on_out_interface: way.is_some_and(|way| network.has(way, source)),
+        out_interface: way.map(str::to_owned),
+        protocol: connection.original.protocol,
+        mark,
+        ..Flow::forwarded_to(connection.destination())
+    }
+}
+
+/// True when the connection is what the verdict would make of it.
+fn fits(verdict: Verdict, network: &Network, connection: &Connection, way: &str) -> bool {
+    let source = connection.seen_source();
+    match verdict {
+        Verdict::KeepSource => source == connection.original.source,
+        Verdict::Masquerade => connection.is_source_translated() && network.has(way, source),
+        Verdict::Snat(range) => range.contains(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Address, Interface, Status, Tuple};
+    use super::*;
+    use crate::policy::{Egress, InterfacePattern, Listed, MaskedMark, Prefix, PrefixSet, SnatAddresses};
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn prefixes(list: &[&str]) -> PrefixSet {
+        PrefixSet::from_prefixes(list.iter().map(|text| text.parse::<Prefix>().unwrap()), &Default::default())
+    }
+
+    fn listed<T>(value: T) -> Listed<T> {
+        Listed { value, origin: Default::default() }
+    }
+
+    fn snat(text: &str) -> Listed<Snat> {
+        let mut addresses = SnatAddresses::default();
+        addresses.add(text.parse().unwrap());
+        listed(Snat::To(addresses))
+    }
+
+    fn entry(number: u8, interface: &str, source: &str, address: &str) -> Egress {
+        Egress {
+            number,
+            name: number.to_string(),
+            origin: Default::default(),
+            out_interfaces: vec![listed(interface.parse::<InterfacePattern>().unwrap())],
+            sources: prefixes(&[source]),
+            excluded_sources: PrefixSet::default(),
+            snat: Some(snat(address)),
+            exceptions: None,
+            exempt: None,
+            random_fully: None,
+            to_ports: None,
+        }
+    }
+
+    /// Guests leave `wan0` as 203.0.113.77, everybody else is masqueraded.
+    fn policy() -> Policy {
+        Policy { egress: vec![entry(1, "wan0", "192.168.0.0/16", "203.0.113.77")], ..Policy::default() }
+    }
+
+    fn network() -> Network {
+        let interfaces = [(1, "lo"), (2, "lan0"), (3, "wan0"), (4, "wan1")];
+        let interface = |(index, name): (u32, &str)| Interface { index, name: name.to_owned(), is_up: true };
+        let addresses = [(2, "192.168.77.1"), (3, "203.0.113.1"), (3, "203.0.113.77"), (4, "198.51.100.1")];
+        let address = |(interface, text): (u32, &str)| Address {
+            interface,
+            address: ip(text),
+            network: Prefix::containing(ip(text), 24).unwrap(),
+        };
+        Network::new(interfaces.map(interface).to_vec(), addresses.map(address).to_vec(), Vec::new())
+    }
+
+    /// From a source to a destination, which sees another source.
+    fn connection(protocol: Protocol, source: &str, destination: &str, seen: &str) -> Connection {
+        let tuple = |source: &str, destination: &str| Tuple {
+            source: ip(source),
+            destination: ip(destination),
+            protocol,
+            ports: Some((4000, 53)),
+        };
+        let status = if source == seen { 0 } else { Status::SRC_NAT };
+        Connection {
+            original: tuple(source, destination),
+            reply: tuple(destination, seen),
+            status: Status(status),
+            id: 1,
+            mark: 0,
+            zone: 0,
+            timeout: None,
+        }
+    }
+
+    fn through(ways: &[&str]) -> impl FnMut(&Connection) -> Vec<String> {
+        let ways: Vec<String> = ways.iter().map(|way| (*way).to_owned()).collect();
+        move |_| ways.clone()
+    }
+
+    const CLIENT: &str = "192.168.77.2";
+    const FAR: &str = "8.8.8.8";
+
+    #[test]
+    fn a_fixed_source_is_lost_with_its_address_or_its_interface() {
+        use Protocol::{Tcp, Udp};
+        let gone: BTreeSet<IpAddr> = [ip("203.0.113.77")].into();
+        let none = BTreeSet::new();
+        let fixed = "203.0.113.77";
+        let cases: &[(Connection, &BTreeSet<IpAddr>, &[&str], bool)] = &[
+            (connection(Udp, CLIENT, FAR, fixed), &none, &["wan0"], false),
+            (connection(Udp, CLIENT, FAR, fixed), &gone, &["wan0"], true),
+            (connection(Tcp, CLIENT, FAR, fixed), &none, &["wan1"], true),
+            // The kernel may choose the right one, or nothing leads there for the moment.
+            (connection(Udp, CLIENT, FAR, fixed), &none, &["wan0", "wan1"], false),
+            (connection(Udp, CLIENT, FAR, fixed), &none, &[], false),
+            // Masqueraded, whatever becomes of it.
+            (connection(Udp, CLIENT, FAR, "203.0.113.1"), &gone, &["wan1"], false),
+            // Not of this entry: another program's translation.
+            (connection(Udp, "10.1.1.1", FAR, fixed), &none, &["wan1"], false),
+            (connection(Udp, CLIENT, FAR, CLIENT), &gone, &["wan1"], false),
+            // TCP of the host itself, and UDP.
+            (connection(Tcp, "192.168.77.1", FAR, fixed), &gone, &["wan1"], false),
+            (connection(Udp, "192.168.77.1", FAR, fixed), &gone, &["wan1"], true),
+        ];
+        for (connection, departed, ways, expected) in cases {
+            let lost = has_lost_its_source(&policy(), departed, &network(), connection, &mut through(ways));
+            assert_eq!(lost, *expected, "{connection:?} through {ways:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_an_entry_for_every_interface_is_lost_with_the_address_only() {
+        let everywhere = Policy { snat: snat("203.0.113.77"), ..Policy::default() };
+        let flow = connection(Protocol::Udp, CLIENT, FAR, "203.0.113.77");
+        let lost = |departed: &BTreeSet<IpAddr>| {
+            has_lost_its_source(&everywhere, departed, &network(), &flow, &mut through(&["wan1"]))
+        };
+        assert!(!lost(&BTreeSet::new()) && lost(&[ip("203.0.113.77")].into()));
+        assert_eq!(fixed_addresses(&everywhere, &network()), [ip("203.0.113.77")].into());
+        assert_eq!(fixed_ranges(&Policy::default()), []);
+    }
+
+    #[test]
+    fn a_changed_policy_affects_what_it_treats_in_another_way() {
+        use Protocol::{Tcp, Udp};
+        let exempt = Policy { exempt: prefixes(&["8.0.0.0/8"]), ..policy() };
+        let plain = Policy::default();
+        let judged = |before: &Policy, now: &Policy, connection: &Connection| {
+            is_affected(before, now, &network(), connection, &mut through(&["wan0"]))
+        };
+        let fixed = connection(Udp, CLIENT, FAR, "203.0.113.77");
+        let kept = connection(Tcp, CLIENT, FAR, CLIENT);
+        assert!(judged(&policy(), &exempt, &fixed) && judged(&exempt, &policy(), &kept));
+        assert!(!judged(&policy(), &exempt, &kept), "it keeps its source already");
+        assert!(!judged(&exempt, &policy(), &fixed), "it has the address already");
+        assert!(!judged(&policy(), &plain, &fixed), "masquerading may give it an address of wan0, and that is one");
+        let elsewhere = connection(Udp, CLIENT, FAR, "198.51.100.1");
+        assert!(judged(&policy(), &plain, &elsewhere), "no address of wan0");
+        assert!(!judged(&policy(), &plain, &connection(Udp, CLIENT, FAR, "203.0.113.1")));
+        assert!(!judged(&policy(), &policy(), &fixed));
+        assert!(!judged(&exempt, &policy(), &connection(Tcp, "192.168.77.1", FAR, "192.168.77.1")), "a local socket");
+        let to_us = connection(Udp, CLIENT, "203.0.113.1", CLIENT);
+        assert!(!judged(&exempt, &policy(), &to_us), "it does not leave the host");
+        let nowhere = is_affected(&exempt, &policy(), &network(), &kept, &mut through(&[]));
+        assert!(!nowhere, "no route leads there");
+    }
+
+    #[test]
+    fn what_the_connection_mark_may_exempt_is_not_affected() {
+        let marks = vec![listed("0x100/0xff00".parse::<MaskedMark>().unwrap())];
+        let exempt = Policy { exempt_marks: marks, ..Policy::default() };
+        let marked = Connection { mark: 0x100, ..connection(Protocol::Udp, CLIENT, FAR, CLIENT) };
+        assert!(!is_affected(&exempt, &Policy::default(), &network(), &marked, &mut through(&["wan0"])));
+        assert!(!does_not_fit(&exempt, &network(), &marked, &mut through(&["wan0"])));
+    }
+
+    #[test]
+    fn what_does_not_fit_after_a_repair() {
+        use Protocol::{Tcp, Udp};
+        let judged = |connection: &Connection, ways: &[&str]| {
+            does_not_fit(&policy(), &network(), connection, &mut through(ways))
+        };
+        assert!(judged(&connection(Udp, CLIENT, FAR, CLIENT), &["wan0"]));
+        assert!(judged(&connection(Tcp, CLIENT, FAR, CLIENT), &["wan0"]));
+        assert!(!judged(&connection(Udp, CLIENT, FAR, "203.0.113.1"), &["wan0"]), "another program's may be first");
+        assert!(!judged(&connection(Udp, CLIENT, FAR, CLIENT), &[]));
+        assert!(!judged(&connection(Tcp, "192.168.77.1", FAR, "192.168.77.1"), &["wan0"]), "a local socket");
+        assert!(!judged(&connection(Udp, CLIENT, "192.168.77.1", CLIENT), &["lo"]), "it is for us");
+        let ours = connection(Udp, CLIENT, "8.8.4.4", "203.0.113.77");
+        assert!(!judged(&ours, &["wan0"]));
+        let exempt = Policy { exempt: prefixes(&["8.8.4.0/24"]), ..policy() };
+        assert!(does_not_fit(&exempt, &network(), &ours, &mut through(&["wan0"])));
+        let mut forwarded = connection(Udp, "8.8.8.8", "192.168.77.2", "8.8.8.8");
+        forwarded.original.destination = ip("203.0.113.1");
+        assert!(!judged(&forwarded, &["lan0"]), "a forwarded port keeps its client");
+    }
+}

@@ -1,0 +1,150 @@
+//! Connections in doubt: found in the kernel's table, judged by the policy, deleted where that is wanted. And the host's
+//! network, which both depend on.
+
+use crate::agent::{Doubt, Forgotten};
+use crate::network::{Connection, Network, Status, stale};
+use crate::policy::{Family, Policy};
+use crate::sys::conntrack::{self, Bounds, Filter};
+use crate::sys::rtnetlink::{self, NetworkEvents, Question, Router, Way};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+/// Of more addresses than this not each is asked for by itself.
+const MOST_ADDRESSES: usize = 8;
+
+/// The host's network, and that it changed.
+#[derive(Debug, Default)]
+pub struct HostNetwork {
+    events: Option<NetworkEvents>,
+}
+
+impl HostNetwork {
+    /// Reads it. From before that on changes are told.
+    ///
+    /// # Errors
+    /// Why it can't be read; changes are not told then.
+    pub fn read(&mut self) -> Result<Arc<Network>, String> {
+        let result = self.listen().and_then(|()| rtnetlink::network());
+        result.map(Arc::new).map_err(|error| {
+            self.events = None;
+            format!("rtnetlink: {error}")
+        })
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        if self.events.is_none() {
+            self.events = Some(NetworkEvents::open()?);
+        }
+        Ok(())
+    }
+
+    /// Stops listening.
+    pub fn ignore(&mut self) {
+        self.events = None;
+    }
+
+    /// What to poll for.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.events.as_ref().map(AsFd::as_fd)
+    }
+
+    /// True when something changed since the last time, or may have: a broken listener is opened again by the next
+    /// [`HostNetwork::read`].
+    pub fn has_changed(&mut self) -> bool {
+        match self.events.as_mut().map(NetworkEvents::read) {
+            None => false,
+            Some(Ok(changed)) => changed,
+            Some(Err(_)) => {
+                self.events = None;
+                true
+            }
+        }
+    }
+}
+
+/// Finds the connections in doubt that are not as they should be, and deletes them where that is wanted.
+///
+/// # Errors
+/// Why connections can't be read.
+pub fn forget(doubt: &Doubt) -> Result<Forgotten, String> {
+    let swept = sweep(doubt).map_err(|error| error.to_string())?;
+    Ok(Forgotten { found: swept.found, deleted: swept.deleted, stopped: swept.stopped })
+}
+
+fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
+    let network = rtnetlink::network()?;
+    let mut router = Router::open()?;
+    let mut ways = |connection: &Connection| ways(&network, &mut router, connection);
+    let judge = |connection: &Connection| match doubt {
+        Doubt::Source { config, departed } => {
+            stale::has_lost_its_source(&config.policy, departed, &network, connection, &mut ways)
+        }
+        Doubt::Policy { before, now } => {
+            stale::is_affected(&before.policy, &now.policy, &network, connection, &mut ways)
+        }
+        Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, &mut ways),
+    };
+    conntrack::sweep(&questions(doubt), Bounds::default(), doubt.deletes(), judge)
+}
+
+/// What the kernel is asked for: no more than what may be in doubt.
+fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
+    let of = |policy: &Policy| Family::ALL.into_iter().filter(|family| policy.enables(*family)).collect::<Vec<_>>();
+    match doubt {
+        Doubt::Source { config, departed } => fixed(&config.policy, departed),
+        Doubt::Policy { before, now } => {
+            let families: BTreeSet<Family> = of(&before.policy).into_iter().chain(of(&now.policy)).collect();
+            families.into_iter().map(|family| (family, Filter::default())).collect()
+        }
+        Doubt::Repair { config } => {
+            let kept = Filter { without: Status::SRC_NAT, ..Filter::default() };
+            let kept = of(&config.policy).into_iter().map(|family| (family, kept));
+            kept.chain(fixed(&config.policy, &BTreeSet::new())).collect()
+        }
+    }
+}
+
+/// Connections whose source became an address of the policy's, or one that it had.
+fn fixed(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> {
+    let ranges = stale::fixed_ranges(policy);
+    let singles = ranges.iter().filter(|range| range.is_one()).map(|range| range.first());
+    let addresses: BTreeSet<IpAddr> = singles.chain(departed.iter().copied()).collect();
+    let translated = Filter { with: Status::SRC_NAT, ..Filter::default() };
+    if ranges.iter().all(|range| range.is_one()) && addresses.len() <= MOST_ADDRESSES {
+        let of = |address: IpAddr| (Family::of(address), Filter { seen_source: Some(address), ..translated });
+        return addresses.into_iter().map(of).collect();
+    }
+    let families: BTreeSet<Family> =
+        ranges.iter().map(|range| range.family()).chain(addresses.iter().map(|address| Family::of(*address))).collect();
+    families.into_iter().map(|family| (family, translated)).collect()
+}
+
+/// The interfaces through which the connection may leave; none where anything about that is not known.
+fn ways(network: &Network, router: &mut Router, connection: &Connection) -> Vec<String> {
+    let source = connection.original.source;
+    let from = match network.owns(source) {
+        true => None,
+        false => match router.way(&Question::from_this_host(source)) {
+            Ok(Way::Through(interface)) => Some(interface),
+            _ => return Vec::new(),
+        },
+    };
+    let destination = connection.destination();
+    let mut found = BTreeSet::new();
+    for mark in BTreeSet::from([0, connection.mark]) {
+        let question = Question { destination, source: Some(source), from, mark };
+        match router.way(&question) {
+            Ok(Way::Through(interface)) => found.extend(network.name(interface).map(str::to_owned)),
+            _ => return Vec::new(),
+        }
+    }
+    // Of several hops the kernel names one.
+    let hops = network.ways_to(destination);
+    if hops.len() > 1 {
+        found.extend(hops.into_iter().map(|(name, _)| name.to_owned()));
+    }
+    found.into_iter().collect()
+}

@@ -1,0 +1,187 @@
+//! ctnetlink: the connections that the kernel tracks, read and deleted one by one.
+//!
+//! Layouts: `linux/netfilter/nfnetlink_conntrack.h`. Filters are asked of the kernel, and never relied on: an older one
+//! passes over what it does not know (deletion by filter is not used for that reason, it would flush the family).
+
+mod read;
+mod sweep;
+
+pub use read::{Entry, read_any};
+pub use sweep::{Bounds, Swept, sweep};
+
+use super::nfnetlink::message::{MessageHead, Messages, Writer};
+use super::nfnetlink::socket::Socket;
+use super::nfnetlink::{Answer, is_loss, lost, nfproto, read_error};
+use crate::policy::Family;
+use read::attribute;
+use std::io;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+const GET: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 1) as u16;
+const DELETE: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 2) as u16;
+/// CTA_FILTER_REPLY_FLAGS, and the flag for the destination (net/netfilter/nf_conntrack_netlink.c).
+const REPLY_FLAGS: u16 = 2;
+const IP_DESTINATION: u32 = 1 << 1;
+/// A dump comes in datagrams of at most 32 KiB.
+const BUFFER: usize = 1 << 16;
+/// So many deletions go to the kernel at once.
+const BATCH: usize = 64;
+
+/// Which connections are wanted; `default()` is all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// All of these bits of the status are set.
+    pub with: u32,
+    /// None of these is.
+    pub without: u32,
+    /// The source that the far end sees (Linux 5.8).
+    pub seen_source: Option<IpAddr>,
+}
+
+impl Filter {
+    fn accepts(&self, entry: &Entry) -> bool {
+        let connection = &entry.connection;
+        connection.status.has(self.with)
+            && connection.status.0 & self.without == 0
+            && self.seen_source.is_none_or(|address| connection.seen_source() == address)
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        if self.with | self.without != 0 {
+            writer.be32(attribute::STATUS, self.with);
+            writer.be32(attribute::STATUS_MASK, self.with | self.without);
+        }
+        if let Some(address) = self.seen_source {
+            let (kind, octets) = match address {
+                IpAddr::V4(v4) => (attribute::V4_DESTINATION, v4.octets().to_vec()),
+                IpAddr::V6(v6) => (attribute::V6_DESTINATION, v6.octets().to_vec()),
+            };
+            writer.nest(attribute::TUPLE_REPLY, |writer| {
+                writer.nest(attribute::TUPLE_IP, |writer| writer.raw(kind, &octets));
+            });
+            writer.nest(attribute::FILTER, |writer| writer.raw(REPLY_FLAGS, &IP_DESTINATION.to_ne_bytes()));
+        }
+    }
+}
+
+/// A socket that asks.
+#[derive(Debug)]
+pub struct Conntrack {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Conntrack {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// When the kernel has no nfnetlink.
+    pub fn open() -> io::Result<Self> {
+        Ok(Conntrack { socket: socket()?, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Reads the connections of a family until `each` breaks off, who gets as many at a time as the kernel tells at a time.
+    ///
+    /// # Errors
+    /// Why the kernel did not answer, in words; what makes no sense in an answer.
+    pub fn dump(
+        &mut self,
+        family: Family,
+        filter: &Filter,
+        mut each: impl FnMut(Vec<Entry>) -> io::Result<ControlFlow<()>>,
+    ) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let head = self.head(GET, libc::NLM_F_DUMP, family);
+        let mut request = Writer::new();
+        request.message(head, |writer| filter.write(writer));
+        self.socket.send(request.bytes())?;
+        let mut answer = Answer::to_dump(self.sequence);
+        loop {
+            let mut entries = Vec::new();
+            match self.socket.receive(&mut self.buffer) {
+                Ok(Some(datagram)) => answer.read(datagram, &mut |message| {
+                    entries.extend(read_any(message)?.filter(|entry| filter.accepts(entry)));
+                    Ok(())
+                }),
+                Ok(None) => return answer.end().map(drop).map_err(in_words),
+                Err(error) if is_loss(&error) => answer.fail(error),
+                Err(error) => return Err(error),
+            }
+            if !entries.is_empty() && each(entries)?.is_break() {
+                // What is left unread would be in the way of the next question.
+                self.socket = socket()?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Deletes connections, each by its exact tuple and its number: another one that has taken its place stays. Returns how
+    /// many there were.
+    ///
+    /// # Errors
+    /// What the kernel says of the first one that it does not delete although it is there.
+    pub fn delete(&mut self, entries: &[Entry]) -> io::Result<usize> {
+        let mut deleted = 0;
+        for batch in entries.chunks(BATCH) {
+            deleted += self.delete_batch(batch)?;
+        }
+        Ok(deleted)
+    }
+
+    fn delete_batch(&mut self, batch: &[Entry]) -> io::Result<usize> {
+        let first = self.sequence.wrapping_add(1);
+        let mut request = Writer::new();
+        for entry in batch {
+            self.sequence = self.sequence.wrapping_add(1);
+            let head = self.head(DELETE, libc::NLM_F_ACK, entry.connection.family());
+            request.message(head, |writer| entry.write(writer));
+        }
+        self.socket.send(request.bytes())?;
+        let (mut answered, mut deleted, mut failure) = (0, 0, None);
+        while answered < batch.len() {
+            let datagram = self.socket.receive(&mut self.buffer)?.ok_or_else(|| lost("to a deletion"))?;
+            for message in Messages(datagram) {
+                let message = message?;
+                let is_ours = message.sequence.wrapping_sub(first) < batch.len() as u32;
+                if !is_ours || i32::from(message.kind) != libc::NLMSG_ERROR {
+                    continue;
+                }
+                answered += 1;
+                match read_error(&message)? {
+                    None => deleted += 1,
+                    // It ended by itself.
+                    Some(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                    Some(error) => failure = failure.or(Some(error)),
+                }
+            }
+        }
+        failure.map_or(Ok(deleted), |error| Err(in_words(error)))
+    }
+
+    fn head(&self, kind: u16, flags: i32, family: Family) -> MessageHead {
+        let flags = (libc::NLM_F_REQUEST | flags) as u16;
+        MessageHead { kind, flags, sequence: self.sequence, family: nfproto(family), resource: 0 }
+    }
+}
+
+fn socket() -> io::Result<Socket> {
+    let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+    // Refusals quote the header of the refused message and not all of it (netlink(7), Linux 4.3).
+    socket.set(libc::NETLINK_CAP_ACK, 1)?;
+    Ok(socket)
+}
+
+fn in_words(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            io::Error::new(io::ErrorKind::PermissionDenied, "connection tracking can't be read without CAP_NET_ADMIN")
+        }
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("the kernel has no nf_conntrack_netlink, or can't load it: {error}"),
+        ),
+        _ => error,
+    }
+}

@@ -1,0 +1,292 @@
+//! Links, addresses and routes, as the kernel's messages tell of them.
+
+use super::super::nfnetlink::message::{Attribute, Attributes, Malformed, Message};
+use super::ROUTE_HEADER;
+use crate::network::{Address, Hop, Interface, Route, RouteKind};
+use crate::policy::{Family, Prefix};
+use std::net::IpAddr;
+
+/// Length of `struct ifinfomsg`.
+pub(super) const LINK_HEADER: usize = 16;
+/// Length of `struct ifaddrmsg`.
+pub(super) const ADDRESS_HEADER: usize = 8;
+/// Length of `struct rtnexthop`.
+const HOP_HEADER: usize = 8;
+/// `struct rtvia` is the family, then the address.
+const RTA_VIA: u16 = 18;
+/// RTNH_F_DEAD and RTNH_F_UNRESOLVED: the kernel does not use these hops. RTNH_F_LINKDOWN depends on a sysctl.
+const UNUSED_HOP: u8 = 1 | 32;
+
+/// What a message tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    Interface(Interface),
+    Address(Address),
+    /// Of the main table.
+    Route(Route),
+    /// Of nothing that we keep: another table, another family, an address that is still being tried.
+    Nothing,
+}
+
+/// Reads a message of RTM_GETLINK, RTM_GETADDR or RTM_GETROUTE.
+///
+/// # Errors
+/// When it makes no sense.
+pub fn read_any(message: &Message<'_>) -> Result<Read, Malformed> {
+    match message.kind {
+        libc::RTM_NEWLINK => link(message),
+        libc::RTM_NEWADDR => address(message),
+        libc::RTM_NEWROUTE => route(message),
+        _ => Ok(Read::Nothing),
+    }
+}
+
+fn split<'a>(message: &Message<'a>, length: usize) -> Result<(&'a [u8], Attributes<'a>), Malformed> {
+    let (header, rest) = message.payload.split_at_checked(length).ok_or(Malformed("a header cut short"))?;
+    Ok((header, Attributes(rest)))
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    word.map_or(0, u32::from_ne_bytes)
+}
+
+fn number(attribute: &Attribute<'_>) -> Result<u32, Malformed> {
+    let bytes = attribute.value.try_into().map_err(|_| Malformed("a 32-bit number of another size"))?;
+    Ok(u32::from_ne_bytes(bytes))
+}
+
+fn family(number: u8) -> Option<Family> {
+    match i32::from(number) {
+        libc::AF_INET => Some(Family::V4),
+        libc::AF_INET6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
+fn ip(octets: &[u8]) -> Result<IpAddr, Malformed> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).map_err(|_| Malformed("an address of another size"))
+}
+
+fn prefix(address: IpAddr, length: u8) -> Result<Prefix, Malformed> {
+    Prefix::containing(address, length).ok_or(Malformed("a prefix longer than its family"))
+}
+
+fn link(message: &Message<'_>) -> Result<Read, Malformed> {
+    let (header, attributes) = split(message, LINK_HEADER)?;
+    let Some(name) = attributes.find(libc::IFLA_IFNAME)? else { return Err(Malformed("an interface without a name")) };
+    let is_up = word(header, 8) & libc::IFF_UP as u32 != 0;
+    Ok(Read::Interface(Interface { index: word(header, 4), name: name.text(), is_up }))
+}
+
+fn address(message: &Message<'_>) -> Result<Read, Malformed> {
+    let (header, attributes) = split(message, ADDRESS_HEADER)?;
+    let mut flags = u32::from(header[2]);
+    let (mut own, mut peer) = (None, None);
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            libc::IFA_LOCAL => own = Some(ip(attribute.value)?),
+            libc::IFA_ADDRESS => peer = Some(ip(attribute.value)?),
+            libc::IFA_FLAGS => flags = number(&attribute)?,
+            _ => {}
+        }
+    }
+    // One that another host may turn out to have: nothing can come from it.
+    let not_yet = flags & (libc::IFA_F_TENTATIVE | libc::IFA_F_DADFAILED) != 0 && flags & libc::IFA_F_OPTIMISTIC == 0;
+    let (Some(peer), Some(_), false) = (peer.or(own), family(header[0]), not_yet) else { return Ok(Read::Nothing) };
+    // Of IPv6 there is IFA_LOCAL on point-to-point links only.
+    let own = own.unwrap_or(peer);
+    Ok(Read::Address(Address { interface: word(header, 4), address: own, network: prefix(peer, header[1])? }))
+}
+
+/// What the attributes of a route say.
+#[derive(Default)]
+struct Attributed<'a> {
+    destination: Option<IpAddr>,
+    table: Option<u32>,
+    metric: u32,
+    source: Option<IpAddr>,
+    interface: Option<u32>,
+    gateway: Option<IpAddr>,
+    several: Option<&'a [u8]>,
+}
+
+fn route(message: &Message<'_>) -> Result<Read, Malformed> {
+    let (header, attributes) = split(message, ROUTE_HEADER)?;
+    let Some(family) = family(header[0]) else { return Ok(Read::Nothing) };
+    let found = attributed(attributes)?;
+    let kind = match header[7] {
+        libc::RTN_UNICAST => RouteKind::Unicast,
+        libc::RTN_UNREACHABLE | libc::RTN_BLACKHOLE | libc::RTN_PROHIBIT => RouteKind::Refusing,
+        libc::RTN_THROW => RouteKind::Throw,
+        _ => return Ok(Read::Nothing),
+    };
+    let table = found.table.unwrap_or(u32::from(header[4]));
+    let word_of_flags = word(header, 8);
+    // Of a type of service, of a source (IPv6), a copy of one that was used.
+    let is_special = header[3] != 0 || header[2] != 0 || word_of_flags & libc::RTM_F_CLONED != 0;
+    if table != u32::from(libc::RT_TABLE_MAIN) || is_special {
+        return Ok(Read::Nothing);
+    }
+    let destination = match found.destination {
+        Some(address) if Family::of(address) != family => return Err(Malformed("an address of another family")),
+        Some(address) => prefix(address, header[1])?,
+        None => family.whole(),
+    };
+    let mut hops = found.several.map_or(Ok(Vec::new()), hops)?;
+    // RTNH_F_* of a route with one hop are in the lowest byte of the flags.
+    let is_used = word_of_flags as u8 & UNUSED_HOP == 0;
+    let single = found.interface.filter(|_| is_used && kind == RouteKind::Unicast);
+    hops.extend(single.map(|interface| Hop { interface, gateway: found.gateway }));
+    Ok(Read::Route(Route { destination, metric: found.metric, kind, hops, source: found.source }))
+}
+
+fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
+    let mut found = Attributed::default();
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            libc::RTA_DST => found.destination = Some(ip(attribute.value)?),
+            libc::RTA_TABLE => found.table = Some(number(&attribute)?),
+            libc::RTA_PRIORITY => found.metric = number(&attribute)?,
+            libc::RTA_PREFSRC => found.source = Some(ip(attribute.value)?),
+            libc::RTA_OIF => found.interface = Some(number(&attribute)?),
+            libc::RTA_MULTIPATH => found.several = Some(attribute.value),
+            _ => found.gateway = found.gateway.or(gateway(&attribute)?),
+        }
+    }
+    Ok(found)
+}
+
+/// The next hop, where the attribute is one.
+fn gateway(attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
+    match attribute.kind {
+        libc::RTA_GATEWAY => ip(attribute.value).map(Some),
+        RTA_VIA => ip(attribute.value.get(2..).unwrap_or_default()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The hops of RTA_MULTIPATH that the kernel uses: `struct rtnexthop`, each with attributes of its own.
+fn hops(mut rest: &[u8]) -> Result<Vec<Hop>, Malformed> {
+    let mut hops = Vec::new();
+    while !rest.is_empty() {
+        let header = rest.get(..HOP_HEADER).ok_or(Malformed("a next hop cut short"))?;
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let attributes = rest.get(HOP_HEADER..length).ok_or(Malformed("a next hop longer than its route"))?;
+        let mut next = None;
+        for attribute in Attributes(attributes) {
+            next = next.or(gateway(&attribute?)?);
+        }
+        if header[2] & UNUSED_HOP == 0 {
+            hops.push(Hop { interface: word(header, 4), gateway: next });
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(hops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::nfnetlink::message::Messages;
+    use super::super::request;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(kind: u16, header: &[u8], attributes: &[(u16, &[u8])]) -> Result<Read, Malformed> {
+        let bytes = request(kind, 0, 0, header, attributes);
+        read_any(&Messages(&bytes).next().unwrap().unwrap())
+    }
+
+    /// `10.0.0.0/8 via 192.0.2.1 dev 7 src 192.0.2.9 metric 50`, then the same with two hops, the first one dead.
+    fn route_header(kind: u8, table: u8) -> [u8; 12] {
+        [libc::AF_INET as u8, 8, 0, 0, table, 0, 0, kind, 0, 0, 0, 0]
+    }
+
+    const MAIN: u8 = libc::RT_TABLE_MAIN;
+
+    fn sample() -> Vec<u8> {
+        let several = [16, 0, 1, 0, 7, 0, 0, 0, 8, 0, 5, 0, 192, 0, 2, 1, 8, 0, 0, 0, 9, 0, 0, 0];
+        let attributes: &[(u16, &[u8])] = &[
+            (libc::RTA_DST, &[10, 0, 0, 0]),
+            (libc::RTA_TABLE, &254_u32.to_ne_bytes()),
+            (libc::RTA_PRIORITY, &50_u32.to_ne_bytes()),
+            (libc::RTA_PREFSRC, &[192, 0, 2, 9]),
+            (libc::RTA_MULTIPATH, &several),
+        ];
+        request(libc::RTM_NEWROUTE, 0, 0, &route_header(libc::RTN_UNICAST, MAIN), attributes)
+    }
+
+    #[test]
+    fn a_route_is_read_with_its_hops_that_work() {
+        let bytes = sample();
+        let read = read_any(&Messages(&bytes).next().unwrap().unwrap()).unwrap();
+        let expected = Route {
+            destination: "10.0.0.0/8".parse().unwrap(),
+            metric: 50,
+            kind: RouteKind::Unicast,
+            hops: vec![Hop { interface: 9, gateway: None }],
+            source: Some("192.0.2.9".parse().unwrap()),
+        };
+        assert_eq!(read, Read::Route(expected));
+    }
+
+    #[test]
+    fn routes_of_other_tables_and_of_the_host_itself_are_not_kept() {
+        let destination: (u16, &[u8]) = (libc::RTA_DST, &[10, 0, 0, 0]);
+        for (kind, table) in [(libc::RTN_LOCAL, MAIN), (libc::RTN_UNICAST, 100), (libc::RTN_BROADCAST, MAIN)] {
+            assert_eq!(one(libc::RTM_NEWROUTE, &route_header(kind, table), &[destination]), Ok(Read::Nothing));
+        }
+        let Ok(Read::Route(refusing)) =
+            one(libc::RTM_NEWROUTE, &route_header(libc::RTN_BLACKHOLE, MAIN), &[destination])
+        else {
+            panic!("a route that refuses is one");
+        };
+        assert_eq!((refusing.kind, refusing.hops), (RouteKind::Refusing, vec![]));
+        let wrong = [(libc::RTA_DST, [0_u8; 16].as_slice())];
+        assert!(one(libc::RTM_NEWROUTE, &route_header(libc::RTN_UNICAST, MAIN), &wrong).is_err());
+    }
+
+    #[test]
+    fn a_tentative_address_is_not_ours_yet() {
+        let header = |flags| [libc::AF_INET6 as u8, 64, flags, 0, 3, 0, 0, 0];
+        let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let read = |flags| one(libc::RTM_NEWADDR, &header(flags), &[(libc::IFA_ADDRESS, &address)]).unwrap();
+        let network = "2001:db8::/64".parse().unwrap();
+        let expected = Address { interface: 3, address: address.into(), network };
+        assert_eq!(read(0), Read::Address(expected));
+        assert_eq!(read(libc::IFA_F_TENTATIVE as u8), Read::Nothing);
+    }
+
+    #[test]
+    fn of_a_point_to_point_address_the_network_is_the_other_end() {
+        let header = [libc::AF_INET as u8, 32, 0, 0, 3, 0, 0, 0];
+        let attributes: &[(u16, &[u8])] = &[(libc::IFA_ADDRESS, &[10, 0, 0, 2]), (libc::IFA_LOCAL, &[10, 0, 0, 1])];
+        let expected =
+            Address { interface: 3, address: "10.0.0.1".parse().unwrap(), network: "10.0.0.2/32".parse().unwrap() };
+        assert_eq!(one(libc::RTM_NEWADDR, &header, attributes), Ok(Read::Address(expected)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_cut_or_changed_ends_without_a_panic(cut in 0_usize..200, place in 0_usize..200, value: u8) {
+            let mut bytes = sample();
+            let length = bytes.len();
+            bytes[place % length] = value;
+            bytes.truncate(cut % (length + 1));
+            for message in Messages(&bytes).flatten() {
+                let _ = read_any(&message);
+            }
+        }
+
+        #[test]
+        fn random_messages_end_without_a_panic(
+            kind in prop::sample::select(vec![libc::RTM_NEWLINK, libc::RTM_NEWADDR, libc::RTM_NEWROUTE]),
+            payload in proptest::collection::vec(any::<u8>(), 0..96),
+        ) {
+            let _ = read_any(&Message { kind, flags: 0, sequence: 0, payload: &payload });
+        }
+    }
+}

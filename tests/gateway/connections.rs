@@ -1,0 +1,238 @@
+//! Connections that keep what their first packet was given, while addresses, routes, rules and the configuration change.
+
+use crate::lab::{BACKENDS, DEADLINE, Gateway, Lab, Service, parse};
+use ip_masq_agent::backend::BackendName;
+use ip_masq_agent::network::Connection;
+use ip_masq_agent::policy::{Family, Protocol};
+use ip_masq_agent::sys::conntrack::{Conntrack, Entry, Filter};
+use rustix::process::Signal;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::ControlFlow;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
+/// Reached by the default route, whichever uplink that takes.
+const FAR: &str = "100.64.9.9";
+
+/// A lab whose outside answers for [`FAR`] on both uplinks.
+fn lab() -> Option<Lab> {
+    let lab = Lab::build()?;
+    lab.outside.ip("addr add 100.64.9.9/32 dev lo\n");
+    // Answers of translated connections of the gateway itself, over either uplink.
+    lab.outside.sysctl("net/ipv4/conf/all/rp_filter", "0");
+    Some(lab)
+}
+
+/// A UDP socket of the LAN that keeps sending to one of the outside.
+struct Udp {
+    client: UdpSocket,
+    server: UdpSocket,
+}
+
+impl Udp {
+    fn new(lab: &Lab, source: &str, destination: &str) -> Self {
+        let bind = |address: &str| UdpSocket::bind((parse(address), 0)).expect("a socket");
+        let (client, server) = (lab.lan.enter(|| bind(source)), lab.outside.enter(|| bind(destination)));
+        server.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        client.connect(server.local_addr().expect("an address")).expect("a destination");
+        Udp { client, server }
+    }
+
+    /// Sends a packet; the source that arrives.
+    fn seen(&self) -> IpAddr {
+        self.client.send(b"x").expect("to send");
+        self.server.recv_from(&mut [0]).expect("a packet").1.ip()
+    }
+
+    fn destination(&self) -> SocketAddr {
+        self.server.local_addr().expect("an address")
+    }
+}
+
+/// The gateway's connection of a protocol to a port of a destination.
+fn tracked(lab: &Lab, protocol: Protocol, to: SocketAddr) -> Option<Connection> {
+    let mut found = None;
+    lab.gateway.enter(|| {
+        let each = |entries: Vec<Entry>| {
+            for entry in entries {
+                let connection = entry.connection;
+                let original = connection.original;
+                let is_it = original.protocol == protocol
+                    && original.destination == to.ip()
+                    && original.ports.is_some_and(|(_, port)| port == to.port());
+                found = found.or(is_it.then_some(connection));
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        Conntrack::open()
+            .and_then(|mut conntrack| conntrack.dump(Family::V4, &Filter::default(), each))
+            .expect("entries")
+    });
+    found
+}
+
+/// The LAN's first network leaves `wan0` as its VIP, the second one as another address; what is left is masqueraded.
+const FIXED: &str = "\
+egress:
+- {name: first, outInterfaces: [wan0], sourceCIDRs: [192.168.77.0/24], snat: 203.0.113.77}
+- {name: second, outInterfaces: [wan0], sourceCIDRs: [192.168.78.0/24], snat: 203.0.113.78}
+";
+
+fn forgotten(running: &mut Service, count: usize) {
+    running.wait_for_log(&format!("tracked connections forgotten: {count}; their fixed source address has left"));
+}
+
+#[test]
+fn a_flow_with_a_fixed_source_is_forgotten_with_its_address_and_the_next_packet_gets_it_right() {
+    for backend in BACKENDS {
+        let Some(lab) = lab() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.agent.configure(&gateway.config(FIXED));
+        let mut running = gateway.agent.start();
+        let fixed = Udp::new(&lab, "192.168.77.2", FAR);
+        assert_eq!(fixed.seen(), parse("203.0.113.77"), "{backend}");
+        lab.gateway.ip("addr del 203.0.113.77/32 dev wan0\nroute replace default via 198.51.100.9\n");
+        forgotten(&mut running, 1);
+        assert_eq!(fixed.seen(), parse("198.51.100.1"), "{backend}");
+        let status = gateway.agent.must("status", &[]);
+        assert!(status.contains("   connections: 1 forgotten since the start; the last 1 "), "{status}");
+        let json: serde_json::Value = serde_json::from_str(&gateway.agent.must("status", &["--json"])).expect("JSON");
+        assert_eq!(json["connections"]["forgotten"], 1);
+    }
+}
+
+#[test]
+fn a_flow_that_leaves_through_another_interface_than_its_entrys_is_forgotten_and_no_other() {
+    let Some(lab) = lab() else { return };
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    gateway.agent.configure(&gateway.config(FIXED));
+    let mut running = gateway.agent.start();
+    // To a host on the link of wan0: its way stays.
+    let (moves, stays) = (Udp::new(&lab, "192.168.77.2", FAR), Udp::new(&lab, "192.168.77.2", "203.0.113.200"));
+    let masqueraded = Udp::new(&lab, "192.168.77.2", "192.0.2.5");
+    let ours = lab.outside.enter(|| TcpListener::bind((parse(FAR), 0))).expect("a listener");
+    let to = ours.local_addr().expect("its address");
+    assert_eq!((moves.seen(), stays.seen()), (parse("203.0.113.77"), parse("203.0.113.77")));
+    assert_eq!(masqueraded.seen(), parse("198.51.100.1"));
+    // The gateway's own TCP, from its LAN address, is translated as well, and is never touched.
+    let local = lab.gateway.enter(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::new(parse("192.168.77.1"), 0).into()).expect("its address");
+        socket.connect(&to.into()).expect("a connection");
+        socket
+    });
+    let before =
+        [stays.destination(), masqueraded.destination()].map(|to| tracked(&lab, Protocol::Udp, to).expect("it"));
+    let session = tracked(&lab, Protocol::Tcp, to).expect("it");
+    assert_eq!(session.seen_source(), parse("203.0.113.77"));
+    lab.gateway.ip("route replace default via 198.51.100.9\n");
+    forgotten(&mut running, 1);
+    assert_eq!((moves.seen(), stays.seen()), (parse("198.51.100.1"), parse("203.0.113.77")));
+    let after =
+        [stays.destination(), masqueraded.destination()].map(|to| tracked(&lab, Protocol::Udp, to).expect("it"));
+    assert_eq!(before.map(|one| one.id), after.map(|one| one.id));
+    assert_eq!(tracked(&lab, Protocol::Tcp, to).expect("it").id, session.id);
+    drop(local);
+}
+
+#[test]
+fn a_route_that_flaps_forgets_nothing_and_writes_nothing() {
+    let Some(lab) = lab() else { return };
+    lab.gateway.ip("addr add 203.0.113.78/32 dev wan0\n");
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    gateway.agent.configure(&gateway.config(FIXED));
+    let mut running = gateway.agent.start();
+    let (stays, marker) = (Udp::new(&lab, "192.168.77.2", FAR), Udp::new(&lab, "192.168.78.2", FAR));
+    assert_eq!((stays.seen(), marker.seen()), (parse("203.0.113.77"), parse("203.0.113.78")));
+    let before = tracked(&lab, Protocol::Udp, stays.destination()).expect("it");
+    let generation =
+        || lab.gateway.enter(|| ip_masq_agent::sys::nfnetlink::Nfnetlink::open()?.generation()).expect("it");
+    let rules = generation();
+    for _ in 0..5 {
+        lab.gateway.ip("route del default via 203.0.113.9\nroute add default via 203.0.113.9\n");
+        lab.gateway.ip("addr add 10.99.0.1/24 dev wan1\naddr del 10.99.0.1/24 dev wan1\n");
+    }
+    // What is told after the flaps shows that they have been dealt with.
+    lab.gateway.ip("addr del 203.0.113.78/32 dev wan0\n");
+    forgotten(&mut running, 1);
+    assert_eq!(tracked(&lab, Protocol::Udp, stays.destination()).expect("it").id, before.id);
+    assert_eq!(generation(), rules);
+}
+
+#[test]
+fn of_more_than_ten_thousand_flows_ten_thousand_at_most_are_forgotten_and_it_is_said() {
+    let Some(lab) = lab() else { return };
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    gateway.agent.configure(&gateway.config(FIXED));
+    let mut running = gateway.agent.start();
+    let client = lab.lan.enter(|| UdpSocket::bind((parse("192.168.77.2"), 0))).expect("a socket");
+    for port in 20_000..32_000_u16 {
+        // The outside may say meanwhile that nobody listens there.
+        while client.send_to(b"x", (parse(FAR), port)).is_err() {}
+    }
+    // The last one is tracked once the gateway has had its turn; those before it are, too.
+    let last = Udp::new(&lab, "192.168.77.2", FAR);
+    assert_eq!(last.seen(), parse("203.0.113.77"));
+    lab.gateway.ip("addr del 203.0.113.77/32 dev wan0\n");
+    let line = running.wait_for_log("tracked connections forgotten: ");
+    let (_, rest) = line.split_once("forgotten: ").expect("the number");
+    let count: usize = rest.split_once(';').expect("its end").0.parse().expect("a number");
+    assert!((1..=10_000).contains(&count), "{line}");
+    assert!(line.contains("stopped there, at 10,000 connections or 200 ms"), "{line}");
+}
+
+#[test]
+fn a_reload_forgets_what_the_new_policy_treats_in_another_way_where_that_is_wanted() {
+    for (flush, seen) in [("affected", "192.168.77.2"), ("off", "203.0.113.1")] {
+        let Some(lab) = lab() else { return };
+        let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+        let config =
+            |exempt: &str| gateway.config(&format!("flushConntrack: {flush}\nnonMasqueradeCIDRs: [{exempt}]\n"));
+        gateway.agent.configure(&config("10.0.0.0/8"));
+        let mut running = gateway.agent.start();
+        let (changes, stays) = (Udp::new(&lab, "192.168.77.2", FAR), Udp::new(&lab, "192.168.77.2", "203.0.113.200"));
+        assert_eq!((changes.seen(), stays.seen()), (parse("203.0.113.1"), parse("203.0.113.1")));
+        let before = tracked(&lab, Protocol::Udp, stays.destination()).expect("it");
+        gateway.agent.configure(&config("100.64.0.0/10"));
+        gateway.agent.must("reload", &[]);
+        if flush == "affected" {
+            running.wait_for_log("tracked connections forgotten: 1; the new configuration treats them in another way");
+        }
+        assert_eq!((changes.seen(), stays.seen()), (parse(seen), parse("203.0.113.1")), "{flush}");
+        assert_eq!(tracked(&lab, Protocol::Udp, stays.destination()).expect("it").id, before.id);
+    }
+}
+
+/// Connection tracking stays on while our rules are away.
+const FIREWALL: &str = "add table inet fw\n\
+    add chain inet fw forward { type filter hook forward priority 0; }\n\
+    add rule inet fw forward ct state established accept\n";
+
+#[test]
+fn flows_that_began_while_the_rules_were_away_are_counted_or_forgotten() {
+    for on_repair in ["report", "forget"] {
+        let Some(lab) = lab() else { return };
+        let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+        gateway.agent.configure(&gateway.config(&format!("onRepair: {on_repair}\n")));
+        let mut running = gateway.agent.start();
+        lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+        let (before, during) = (Udp::new(&lab, "192.168.77.2", FAR), Udp::new(&lab, "192.168.77.2", FAR));
+        assert_eq!(before.seen(), parse("203.0.113.1"));
+        running.signal(Signal::STOP);
+        lab.gateway.must("nft", &["delete", "table", "inet", "ip-masq-agent"]);
+        assert_eq!(during.seen(), parse("192.168.77.2"));
+        running.signal(Signal::CONT);
+        let forget = on_repair == "forget";
+        let said = match forget {
+            true => "tracked connections forgotten: 1; they began while rules were missing",
+            false => {
+                "tracked connections that are not translated as the policy says: 1; they began while rules were missing"
+            }
+        };
+        running.wait_for_log(said);
+        assert_eq!(during.seen(), parse(if forget { "203.0.113.1" } else { "192.168.77.2" }));
+        assert_eq!(before.seen(), parse("203.0.113.1"));
+        let status = gateway.agent.must("status", &[]);
+        let counted = "   connections: 1 began while rules were missing and are not translated\n";
+        assert_eq!(status.contains(counted), !forget, "{status}");
+    }
+}

@@ -64,7 +64,7 @@ impl<'lab> Gateway<'lab> {
         if setup.foreign {
             foreign::add(&lab.gateway);
         }
-        crate::tools::prepare(view);
+        view.shadow_programs();
         let mut gateway = Gateway {
             lab,
             view,

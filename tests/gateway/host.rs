@@ -15,15 +15,6 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
-/// Takes programs away, in this host only. The others are under `/run/real` too.
-fn hide(host: &Host, patterns: &str) {
-    let script = format!(
-        "mkdir /run/real /run/sbin && mount --bind /usr/sbin /run/real && ln -s /run/real/* /run/sbin && \
-         cd /run/sbin && rm -f {patterns} && mount --bind /run/sbin /usr/sbin"
-    );
-    host.node.must("sh", &["-c", &script]);
-}
-
 fn table(host: &Host) -> String {
     host.node.must("nft", &["-a", "list", "table", "inet", "ip-masq-agent"])
 }
@@ -41,7 +32,7 @@ fn blamed(service: &mut Service) -> Vec<String> {
 #[test]
 fn without_any_iptables_auto_takes_nftables_and_says_why() {
     let host = host!("nonMasqueradeCIDRs: [10.0.0.0/8]\nenableIPv6: true\n");
-    hide(&host, "iptables* ip6tables* xtables* ebtables* arptables* ipset nft");
+    host.node.hide("iptables* ip6tables* xtables* ebtables* arptables* ipset nft");
     let listing = || host.node.must("/run/real/nft", &["list", "ruleset"]);
     let mut service = host.ready();
     let why = format!("auto: no usable iptables (no program 'iptables' in {PATH})");
@@ -65,7 +56,7 @@ fn rules_of_an_iptables_that_was_uninstalled_are_told_and_go_when_it_is_back() {
     for variant in ["iptables-nft", "iptables-legacy"] {
         let host = host!(&format!("backend: {variant}\nonStop: keep\n"));
         host.ready().stop();
-        hide(&host, "iptables* ip6tables* xtables* ipset");
+        host.node.hide("iptables* ip6tables* xtables* ipset");
         host.configure("resyncInterval: 1s\n");
         let mut service = host.ready();
         let warning = format!(
@@ -105,7 +96,7 @@ fn flush_without_the_programs_that_it_needs_does_not_call_the_kernel_clean() {
     for variant in ["iptables-nft", "iptables-legacy"] {
         let host = host!(&format!("backend: {variant}\n"));
         assert_eq!(host.command(&["run", "--once"]).code, Some(0));
-        hide(&host, "iptables* ip6tables* xtables* ipset");
+        host.node.hide("iptables* ip6tables* xtables* ipset");
         let flushed = host.command(&["flush"]);
         let said = format!("{variant}, IPv4: no program ");
         assert!(flushed.code == Some(1) && flushed.stderr.starts_with(&said), "{flushed:?}");
@@ -251,7 +242,7 @@ fn a_batch_that_the_kernel_refuses_leaves_the_old_rules_and_a_live_loop() {
 }
 
 #[test]
-fn somebody_who_flushes_all_the_time_does_not_win_against_a_reload() {
+fn somebody_who_flushes_nftables_all_the_time_does_not_win_against_a_reload() {
     let config = |exempt| format!("backend: nftables\nenableIPv6: true\nnonMasqueradeCIDRs: [{exempt}]\n");
     let host = host!(&config("10.0.0.0/8"));
     let _service = host.ready();

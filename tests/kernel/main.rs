@@ -3,8 +3,10 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 mod namespace;
+mod policies;
 #[path = "../random/mod.rs"]
 mod random;
+mod written;
 
 mod backend_iptables;
 mod backend_nftables;

@@ -1,5 +1,6 @@
 //! A network namespace of a test's own. A test thread enters it, and the programs it starts inherit it.
 
+use crate::lab;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -20,16 +21,10 @@ pub fn entered() -> bool {
     match unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) } {
         Ok(()) => true,
         Err(error) => {
-            skip(&format!("a network namespace of our own: {error}"));
+            lab::skip(&format!("a network namespace of our own: {error}"));
             false
         }
     }
-}
-
-/// Says why a test does not run; under CI that is a failure.
-pub fn skip(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    eprintln!("SKIP: {why}");
 }
 
 /// Runs a program that must succeed; returns what it printed.

@@ -21,7 +21,7 @@ mod topology;
 
 pub use agent::Agent;
 pub use gateway::{Gateway, RST, SYN_ACK};
-pub use namespace::{Namespace, text};
+pub use namespace::{Namespace, REAL, SHADOW, text};
 pub use observer::{Observer, Seen};
 pub use probe::{Kind, Probe};
 pub use service::Service;

@@ -9,7 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 /// What lies over `/usr/sbin` once a program was hidden or replaced: links to all of them.
-const SHADOW: &str = "/run/sbin";
+pub const SHADOW: &str = "/run/sbin";
+
+/// Where the programs themselves are then.
+pub const REAL: &str = "/run/real";
 
 /// A network namespace with loopback up, no IPv6 duplicate address detection, and a private tmpfs on `/run`
 /// (so that the xtables lock is nobody else's). It is gone when this and every process and socket in it are gone.
@@ -107,11 +110,11 @@ impl Namespace {
         self.enter(run).unwrap_or_else(|error| panic!("{}: '{program}' could not be run: {error}", self.name))
     }
 
-    /// Takes a program of `/usr/sbin` away, in this node only.
-    pub fn hide(&self, program: &str) {
+    /// Takes programs of `/usr/sbin` away, in this node only: names and patterns, as a shell reads them. They are in
+    /// `/run/real` still.
+    pub fn hide(&self, patterns: &str) {
         self.shadow_programs();
-        self.enter(|| fs::remove_file(format!("{SHADOW}/{program}")))
-            .unwrap_or_else(|error| panic!("{}: can't hide '{program}': {error}", self.name));
+        self.must("sh", &["-c", &format!("cd {SHADOW} && rm -f {patterns}")]);
     }
 
     /// Puts a shell script in the place of a program of `/usr/sbin`, in this node only. The script finds the program
@@ -130,15 +133,17 @@ impl Namespace {
 
     /// Gives a program back that was hidden or replaced.
     pub fn give_back(&self, program: &str) {
-        self.replace(program, &format!("exec /run/real/{program} \"$@\""));
+        self.shadow_programs();
+        self.must("ln", &["-sf", &format!("{REAL}/{program}"), SHADOW]);
     }
 
-    fn shadow_programs(&self) {
+    /// Puts a directory of links before `/usr/sbin`, once.
+    pub fn shadow_programs(&self) {
         if self.enter(|| fs::exists(SHADOW)).is_ok_and(|there| there) {
             return;
         }
         let script = format!(
-            "mkdir /run/real {SHADOW} && mount --bind /usr/sbin /run/real && ln -s /run/real/* {SHADOW} && \
+            "mkdir {REAL} {SHADOW} && mount --bind /usr/sbin {REAL} && ln -s {REAL}/* {SHADOW} && \
              mount --bind {SHADOW} /usr/sbin"
         );
         self.must("sh", &["-c", &script]);

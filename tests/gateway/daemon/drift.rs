@@ -182,7 +182,7 @@ fn a_flushed_set_is_filled_again_at_the_resync() {
 }
 
 #[test]
-fn somebody_who_flushes_all_the_time_does_not_win_against_a_reload() {
+fn somebody_who_flushes_iptables_all_the_time_does_not_win_against_a_reload() {
     let host = host!(GOOD);
     let _service = host.ready();
     std::thread::scope(|scope| {

@@ -164,16 +164,8 @@ fn a_comment_with_line_breaks_forges_no_rule_of_ours() {
 fn what_a_tool_says_begins_no_line_of_the_log() {
     let host = host!(&format!("{GOOD}backend: iptables-nft\n"));
     let mut service = host.ready();
-    let says = format!("#!/bin/sh\ncat >/dev/null\nprintf '%s' '{NAME}' >&2\nexit 4\n");
-    host.node.enter(|| fs::write("/run/test/says", says)).unwrap();
-    host.node.must(
-        "sh",
-        &[
-            "-c",
-            "cp -dR --preserve=mode /usr/sbin /run/sbin && rm /run/sbin/iptables-nft-restore && \
-             install -m 755 /run/test/says /run/sbin/iptables-nft-restore && mount --bind /run/sbin /usr/sbin",
-        ],
-    );
+    let says = format!("cat >/dev/null\nprintf '%s' '{NAME}' >&2\nexit 4");
+    host.node.replace("iptables-nft-restore", &says);
     host.configure(&format!("{OTHER}backend: iptables-nft\n"));
     let refused = host.command(&["reload"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("[31my"), "{refused:?}");
@@ -181,6 +173,6 @@ fn what_a_tool_says_begins_no_line_of_the_log() {
     let status = host.command(&["status"]);
     assert!(status.stdout.contains("[31my"), "{status:?}");
     assert_shown("status", &status.stdout);
-    host.node.must("umount", &["/usr/sbin"]);
+    host.node.give_back("iptables-nft-restore");
     assert_log(&mut service);
 }

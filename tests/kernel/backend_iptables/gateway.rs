@@ -1,10 +1,12 @@
 //! A namespace with an iptables backend of one variant and a policy.
 
 use crate::lab::Namespace;
+use crate::policies::default_policy;
+use crate::written::{Written, write};
 use ip_masq_agent::backend::iptables::Iptables;
 use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
 use ip_masq_agent::backend::{Backend, Counters, Error, Fingerprint, Plan};
-use ip_masq_agent::policy::{Family, Origin, PRIVATE_RANGES, Policy, PrefixSet};
+use ip_masq_agent::policy::{Family, Origin, Policy, PrefixSet};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use ip_masq_agent::sys::child::Children;
 use std::process::Output;
@@ -88,21 +90,8 @@ impl Gateway {
 
     /// Plans and commits one family, as a service does; afterwards nothing may differ.
     pub fn apply_to(&mut self, family: Family) -> Written {
-        let plan = self.plan(family);
-        let written = Written::from(&plan);
-        self.commit(plan).unwrap();
-        let again = self.plan(family);
-        assert!(
-            again.is_in_sync(),
-            "after\n{}\nstill {:?}\n{}",
-            written.transaction(),
-            again.drift,
-            again.transaction()
-        );
-        let (observed, desired) = (&*again.observed, &*again.desired);
-        assert!(observed == desired, "observed\n{observed:.2000}\ndesired\n{desired:.2000}");
-        assert!(again.drift.is_empty());
-        written
+        let desired = self.ruleset(family);
+        self.write(family, desired)
     }
 
     pub fn apply(&mut self) -> Written {
@@ -111,15 +100,12 @@ impl Gateway {
 
     /// Plans that nothing of ours is there, and commits.
     pub fn flush(&mut self, family: Family) -> Written {
+        self.write(family, None)
+    }
+
+    fn write(&mut self, family: Family, desired: Option<Ruleset>) -> Written {
         let backend = &mut self.backend;
-        self.namespace.enter(|| {
-            let plan = backend.plan(family, None).unwrap();
-            let written = Written::from(&plan);
-            backend.commit(plan).unwrap();
-            let again = backend.plan(family, None).unwrap();
-            assert!(again.is_in_sync(), "{}", again.transaction());
-            written
-        })
+        self.namespace.enter(|| write(backend, family, desired.as_ref()))
     }
 
     pub fn fingerprint(&mut self) -> Fingerprint {
@@ -193,24 +179,6 @@ impl Gateway {
     }
 }
 
-/// A plan that was committed.
-pub struct Written {
-    pub drift: Vec<String>,
-    transaction: String,
-}
-
-impl Written {
-    pub fn transaction(&self) -> &str {
-        &self.transaction
-    }
-}
-
-impl From<&Plan> for Written {
-    fn from(plan: &Plan) -> Self {
-        Written { drift: plan.drift.clone(), transaction: plan.transaction() }
-    }
-}
-
 /// `:CHAIN POLICY [12:345]` without the numbers, which move by themselves.
 fn uncounted(line: &str) -> String {
     match line.split_once(" [") {
@@ -223,13 +191,4 @@ fn uncounted(line: &str) -> String {
 pub fn networks(count: u32) -> Vec<ip_masq_agent::policy::Prefix> {
     let network = |number: u32| std::net::Ipv4Addr::from((11 << 24) + (number << 9));
     (0..count).map(|number| format!("{}/24", network(number)).parse().unwrap()).collect()
-}
-
-/// What a host without a configuration gets.
-pub fn default_policy() -> Policy {
-    Policy {
-        exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default),
-        random_fully: true,
-        ..Policy::default()
-    }
 }

@@ -1,13 +1,10 @@
 //! What the rules look like in the kernel, and that nothing is written when nothing changed.
 
 use super::gateway::{Gateway, both_variants};
-use ip_masq_agent::policy::{Family, Listed, Origin, PrefixSet};
+use crate::policies::prefixes;
+use ip_masq_agent::policy::{Family, Listed, Origin};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition};
 use std::net::{SocketAddr, UdpSocket};
-
-fn list(prefixes: &[&str]) -> PrefixSet {
-    PrefixSet::from_prefixes(prefixes.iter().map(|text| text.parse().unwrap()), &Origin::Default)
-}
 
 both_variants! {
     fn the_default_policy_is_listed_as_the_go_agents_with_guards_and_multicast(host: Gateway) {
@@ -46,9 +43,9 @@ both_variants! {
     fn every_kind_of_statement_is_read_back_as_it_was_written(host: Gateway) {
         let patterns = ["eth0", "wan+", "!wg0", "!lo", "et$0"];
         host.policy.out_interfaces = patterns.iter().map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default }).collect();
-        host.policy.sources = list(&["10.0.0.0/8", "192.168.0.0/24"]);
-        host.policy.excluded_sources = list(&["10.9.0.0/16"]);
-        host.policy.exceptions = list(&["10.1.2.3/32", "172.16.9.0/24"]);
+        host.policy.sources = prefixes(&["10.0.0.0/8", "192.168.0.0/24"]);
+        host.policy.excluded_sources = prefixes(&["10.9.0.0/16"]);
+        host.policy.exceptions = prefixes(&["10.1.2.3/32", "172.16.9.0/24"]);
         host.policy.to_ports = Some("1024-2047,4000,60000-65535".parse().unwrap());
         host.facts = HostFacts::default();
         host.apply();
@@ -60,7 +57,7 @@ both_variants! {
 
     fn a_gate_with_one_way_through_is_one_negated_rule(host: Gateway) {
         host.policy.out_interfaces = vec![Listed { value: "wan+".parse().unwrap(), origin: Origin::Default }];
-        host.policy.sources = list(&["10.0.0.0/8"]);
+        host.policy.sources = prefixes(&["10.0.0.0/8"]);
         host.apply();
         let listing = host.save(Family::V4);
         assert!(listing.contains("-A IP-MASQ-AGENT ! -o wan+ "), "{listing}");
@@ -70,7 +67,7 @@ both_variants! {
 
     fn a_gate_without_a_way_through_keeps_every_source(host: Gateway) {
         host.policy.enable_ipv6 = true;
-        host.policy.sources = list(&["2001:db8::/32"]);
+        host.policy.sources = prefixes(&["2001:db8::/32"]);
         host.apply();
         let listing = host.save(Family::V4);
         assert_eq!(listing.matches("-A IP-MASQ-AGENT ").count(), 1, "{listing}");
@@ -79,13 +76,13 @@ both_variants! {
     }
 
     fn a_gate_that_lets_everything_through_is_no_rule(host: Gateway) {
-        host.policy.sources = list(&["0.0.0.0/0"]);
+        host.policy.sources = prefixes(&["0.0.0.0/0"]);
         host.apply();
         assert!(!host.save(Family::V4).contains("sourceCIDRs"));
     }
 
     fn a_prefix_of_length_0_keeps_every_source(host: Gateway) {
-        host.policy.exempt = list(&["0.0.0.0/0"]);
+        host.policy.exempt = prefixes(&["0.0.0.0/0"]);
         host.apply();
         assert!(host.save(Family::V4).contains("-A IP-MASQ-AGENT -m comment --comment \"ip-masq-agent: local traffic"));
     }
@@ -99,7 +96,7 @@ both_variants! {
 
     fn ipv6_gets_a_chain_of_its_own(host: Gateway) {
         host.policy.enable_ipv6 = true;
-        host.policy.exempt = list(&["10.0.0.0/8", "fc00::/7", "2001:db8:1::/48"]);
+        host.policy.exempt = prefixes(&["10.0.0.0/8", "fc00::/7", "2001:db8:1::/48"]);
         host.apply();
         host.apply_to(Family::V6);
         let listing = host.save(Family::V6);

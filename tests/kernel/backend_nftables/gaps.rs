@@ -122,7 +122,7 @@ fn a_long_list_is_followed_by_another_one_without_a_gap() {
 }
 
 #[test]
-fn an_owner_comes_and_goes_without_a_gap() {
+fn a_table_gets_an_owner_and_loses_it_without_a_gap() {
     let policy = policy(5000);
     right_all_the_while(&policy.clone(), |_| {
         for owner in [TableOwner::Persist, TableOwner::Never, TableOwner::Persist] {

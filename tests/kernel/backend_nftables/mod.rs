@@ -10,45 +10,16 @@ mod stream;
 mod upgrade;
 
 use crate::namespace::{self, Host, nft, run};
+use crate::policies::{default_policy, full_policy, prefixes};
+use crate::written::write as apply;
 use ip_masq_agent::backend::nftables::Nftables;
-use ip_masq_agent::backend::{Backend, ErrorKind, Plan};
+use ip_masq_agent::backend::{Backend, ErrorKind};
 use ip_masq_agent::config::TableOwner;
-use ip_masq_agent::policy::{Family, Listed, Origin, PRIVATE_RANGES, Policy, Prefix, PrefixSet};
+use ip_masq_agent::policy::{Family, Origin, Policy, Prefix, PrefixSet};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
 use ip_masq_agent::sys::nfnetlink::{Batch, Nfnetlink};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
-
-fn prefixes(texts: &[&str]) -> PrefixSet {
-    PrefixSet::from_prefixes(texts.iter().map(|text| text.parse().unwrap()), &Origin::Default)
-}
-
-fn default_policy() -> Policy {
-    Policy {
-        exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default),
-        random_fully: true,
-        ..Policy::default()
-    }
-}
-
-/// A policy that uses every word of the configuration.
-fn full_policy() -> Policy {
-    let interfaces = ["eth0", "ppp+", "!wg0", "!docker+"];
-    Policy {
-        out_interfaces: interfaces
-            .iter()
-            .map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default })
-            .collect(),
-        sources: prefixes(&["10.0.0.0/8", "fd00::/8"]),
-        excluded_sources: prefixes(&["10.9.0.0/16", "fd00:9::/32"]),
-        exceptions: prefixes(&["10.1.2.0/24", "fd00:1::/32"]),
-        exempt: prefixes(&["10.0.0.0/8", "192.0.2.0/24", "192.0.3.0/24", "fc00::/7", "2001:db8::1/128"]),
-        enable_ipv6: true,
-        random_fully: true,
-        to_ports: Some("1024-2047,4000,60000-65535".parse().unwrap()),
-        ..Policy::default()
-    }
-}
 
 fn facts() -> HostFacts {
     HostFacts { bridged_ipv4: true, ..HostFacts::default() }
@@ -56,36 +27,6 @@ fn facts() -> HostFacts {
 
 fn ruleset(policy: &Policy, family: Family) -> Option<Ruleset> {
     Ruleset::new(policy, family, JumpPosition::Last, &facts())
-}
-
-/// Plans and commits, and sees that the kernel then holds what was wanted.
-fn apply(backend: &mut Nftables, family: Family, desired: Option<&Ruleset>) -> Written {
-    let plan = backend.plan(family, desired).unwrap();
-    let written = Written::from(&plan);
-    backend.commit(plan).unwrap();
-    let after = backend.plan(family, desired).unwrap();
-    assert_eq!(after.transaction(), "", "after {}", written.transaction());
-    assert_eq!(*after.desired, *after.observed);
-    assert!(after.drift.is_empty());
-    written
-}
-
-/// A plan that was committed.
-struct Written {
-    drift: Vec<String>,
-    transaction: String,
-}
-
-impl Written {
-    fn transaction(&self) -> &str {
-        &self.transaction
-    }
-}
-
-impl From<&Plan> for Written {
-    fn from(plan: &Plan) -> Self {
-        Written { drift: plan.drift.clone(), transaction: plan.transaction() }
-    }
 }
 
 fn apply_policy(backend: &mut Nftables, policy: &Policy) {
@@ -348,7 +289,7 @@ fn a_bridged_frame_keeps_its_source_and_a_routed_packet_through_the_bridge_does_
     let gateway = Gateway::new();
     let call = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     if !std::path::Path::new(call).exists() {
-        return namespace::skip("no br_netfilter in this kernel");
+        return crate::lab::skip("no br_netfilter in this kernel");
     }
     sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1");
     let mut backend = backend();

@@ -1,6 +1,7 @@
 //! Whatever others do to our rules is seen, named and repaired.
 
-use super::host::{Host, every_backend, full_policy};
+use super::host::{Host, every_backend};
+use crate::policies::full_policy;
 use ip_masq_agent::backend::{BackendName, is_foreign_rule};
 
 /// Does something to applied rules, expects it to be seen in process and in words, and repairs it.

@@ -1,12 +1,14 @@
 //! A namespace with one backend in it and a policy.
 
 use crate::lab::{self, Namespace};
+use crate::policies::default_policy_of_both;
+use crate::written::write;
 use ip_masq_agent::backend::iptables::Iptables;
 use ip_masq_agent::backend::iptables::tools::{Tools, Variant};
 use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, BackendName, Error, Fingerprint, Plan};
 use ip_masq_agent::config::{self, Flags, SourceText, TableOwner};
-use ip_masq_agent::policy::{Family, Listed, Origin, PRIVATE_RANGES, Policy, Prefix, PrefixSet};
+use ip_masq_agent::policy::{Family, Origin, Policy, Prefix, PrefixSet};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use ip_masq_agent::sys::child::Children;
 use std::path::Path;
@@ -58,7 +60,7 @@ impl Host {
         let namespace = Namespace::new("host").unwrap();
         let backend = namespace.enter(|| backend_here(name));
         let (position, facts) = (JumpPosition::Last, HostFacts::default());
-        Host { namespace, name, policy: default_policy(), position, facts, backend }
+        Host { namespace, name, policy: default_policy_of_both(), position, facts, backend }
     }
 
     /// A new service, that remembers nothing.
@@ -106,18 +108,7 @@ impl Host {
     }
 
     fn make(&mut self, family: Family, desired: Option<Ruleset>) -> Vec<String> {
-        self.ask(|backend| {
-            let plan = backend.plan(family, desired.as_ref()).unwrap();
-            let (drift, transaction) = (plan.drift.clone(), plan.transaction());
-            backend.commit(plan).unwrap();
-            let again = backend.plan(family, desired.as_ref()).unwrap();
-            let rest = (&again.drift, again.transaction());
-            assert!(again.is_in_sync(), "after\n{transaction}\nstill {rest:?}");
-            assert_eq!(rest, (&Vec::new(), String::new()), "in sync");
-            let (observed, desired) = (&*again.observed, &*again.desired);
-            assert!(observed == desired, "observed\n{observed:.2000}\ndesired\n{desired:.2000}");
-            drift
-        })
+        self.ask(|backend| write(backend, family, desired.as_ref()).drift)
     }
 
     /// Everything that moves when rules of ours move.
@@ -199,34 +190,6 @@ pub fn backend_here(name: BackendName) -> Box<dyn Backend + Send> {
         BackendName::Nftables => Box::new(Nftables::new(TableOwner::Never).unwrap()),
         BackendName::IptablesNft => Box::new(iptables(Variant::Nft)),
         BackendName::IptablesLegacy => Box::new(iptables(Variant::Legacy)),
-    }
-}
-
-fn prefixes(texts: &[&str]) -> PrefixSet {
-    PrefixSet::from_prefixes(texts.iter().map(|text| text.parse().unwrap()), &Origin::Default)
-}
-
-/// What a host without a configuration gets, in both families.
-pub fn default_policy() -> Policy {
-    Policy {
-        exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default),
-        enable_ipv6: true,
-        random_fully: true,
-        ..Policy::default()
-    }
-}
-
-/// A policy that uses every word of the configuration.
-pub fn full_policy() -> Policy {
-    let pattern = |text: &str| Listed { value: text.parse().unwrap(), origin: Origin::Default };
-    Policy {
-        out_interfaces: ["eth0", "ppp+", "!wg0", "!docker+"].map(pattern).into(),
-        sources: prefixes(&["10.0.0.0/8", "192.168.0.0/24", "fd00::/8"]),
-        excluded_sources: prefixes(&["10.9.0.0/16", "fd00:9::/32"]),
-        exceptions: prefixes(&["10.1.2.0/24", "fd00:1::/32"]),
-        exempt: prefixes(&["10.0.0.0/8", "192.0.2.0/24", "192.0.3.0/24", "fc00::/7", "2001:db8::1/128"]),
-        to_ports: Some("1024-2047,4000,60000-65535".parse().unwrap()),
-        ..default_policy()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plan, commit, in sync.
 
-use super::host::{Host, default_policy, every_backend, full_policy, gateway_policy};
+use super::host::{Host, every_backend, gateway_policy};
+use crate::policies::{default_policy_of_both, full_policy};
 use ip_masq_agent::backend::{BackendName, Counters, ErrorKind};
 use ip_masq_agent::policy::Family;
 
@@ -14,7 +15,7 @@ const OTHERS: [&str; 2] = [
 
 every_backend! {
     fn what_was_committed_is_in_sync_also_for_a_service_that_remembers_nothing(host: Host) {
-        for policy in [default_policy(), full_policy(), gateway_policy()] {
+        for policy in [default_policy_of_both(), full_policy(), gateway_policy()] {
             host.policy = policy;
             assert_ne!(host.apply_all(), [""; 0]);
             let (listing, fingerprints) = (host.listing(), host.fingerprints());
@@ -38,7 +39,7 @@ every_backend! {
     }
 
     fn what_render_says_can_be_loaded_and_is_what_we_write_ourselves(host: Host) {
-        for policy in [default_policy(), full_policy(), gateway_policy()] {
+        for policy in [default_policy_of_both(), full_policy(), gateway_policy()] {
             host.policy = policy;
             for family in Family::ALL {
                 host.load_text(family);
@@ -90,7 +91,7 @@ every_backend! {
         host.exempt(100);
         host.apply_all();
         assert_ne!(host.listing(), small);
-        host.policy = default_policy();
+        host.policy = default_policy_of_both();
         host.restart();
         host.apply_all();
         // Of the two names of a set the other one may be in use now.

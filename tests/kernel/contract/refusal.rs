@@ -1,6 +1,7 @@
 //! What is refused is said, and leaves the old state whole.
 
-use super::host::{self, every_backend, full_policy};
+use super::host::{self, every_backend};
+use crate::policies::full_policy;
 use ip_masq_agent::backend::ErrorKind;
 use ip_masq_agent::policy::Family;
 use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities};

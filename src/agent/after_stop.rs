@@ -3,7 +3,7 @@
 //! A connection that exists is translated packet by packet. The kernel does that for a family while two things are
 //! there: a rule that needs connection tracking, and a nat chain, wherever they are. Ours are both.
 
-use super::event::Cause;
+use super::cause::Cause;
 use crate::policy::Family;
 use serde::{Deserialize, Serialize};
 use std::fmt;

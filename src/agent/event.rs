@@ -2,6 +2,7 @@
 
 use super::advice::HostView;
 use super::after_stop::AfterStop;
+use super::cause::Cause;
 use super::entry::Entry;
 use super::question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 use super::report::{ReloadAnswer, Report};
@@ -11,9 +12,6 @@ use crate::network::Network;
 use crate::policy::Family;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Why something could not be done, in the words of whoever tried: the agent only passes them on.
-pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Something that happened.
 #[derive(Debug)]

@@ -11,6 +11,7 @@
 
 pub mod advice;
 mod after_stop;
+mod cause;
 mod configuration;
 mod connections;
 mod drive;
@@ -29,9 +30,10 @@ mod strays;
 mod watch;
 
 pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
+pub use cause::Cause;
 pub use drive::{Performer, drive};
 pub use entry::{Entry, Kind, Priority};
-pub use event::{Action, Cause, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
+pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
     Backend, Configuration, ConnectionsReport, EventRecord, FamilyReport, Forgot, Origin, ReloadAnswer, ReloadOutcome,

@@ -1,6 +1,6 @@
 //! What the agent remembers, by what it is about.
 
-use super::event::Cause;
+use super::cause::Cause;
 use super::question::{ChangedBy, Loaded};
 use super::report::one_line;
 use super::schedule::{Budget, Debounce, Fight, Retry};

@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// Where its packets go when they leave the host.
-    pub fn destination(&self) -> IpAddr {
+    pub fn target(&self) -> IpAddr {
         self.reply.source
     }
 
@@ -71,6 +71,6 @@ impl Connection {
     /// True when a socket of this host is at one of its ends. Deleting such a TCP connection cuts it: what follows is
     /// taken for a new one, in whichever direction it goes.
     pub fn is_of_a_local_socket(&self, owns: impl Fn(IpAddr) -> bool) -> bool {
-        owns(self.original.source) || owns(self.destination())
+        owns(self.original.source) || owns(self.target())
     }
 }

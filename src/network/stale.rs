@@ -85,7 +85,7 @@ pub fn is_affected(before: &Policy, now: &Policy, network: &Network, connection:
 pub fn does_not_fit(policy: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
     let may_be_exempt = !policy.exempt_marks.is_empty() || policy.exempt_ipsec.value;
     let translated = connection.is_source_translated();
-    if connection.original.destination != connection.destination() || (!translated && may_be_exempt) {
+    if connection.original.destination != connection.target() || (!translated && may_be_exempt) {
         return false;
     }
     let is_given = || fixed_ranges(policy).iter().any(|range| range.contains(connection.seen_source()));
@@ -106,7 +106,7 @@ fn all_judgements(
     ways: Ways<'_>,
     judge: impl Fn(&Flow, &str) -> bool,
 ) -> bool {
-    if network.owns(connection.destination()) || is_local_tcp(network, connection) {
+    if network.owns(connection.target()) || is_local_tcp(network, connection) {
         return false;
     }
     let ways = ways(connection);
@@ -129,7 +129,7 @@ fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32
         out_interface: way.map(str::to_owned),
         protocol: connection.original.protocol,
         mark,
-        ..Flow::forwarded_to(connection.destination())
+        ..Flow::forwarded_to(connection.target())
     }
 }
 

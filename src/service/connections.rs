@@ -132,7 +132,7 @@ fn ways(network: &Network, router: &mut Router, connection: &Connection) -> Vec<
             _ => return Vec::new(),
         },
     };
-    let destination = connection.destination();
+    let destination = connection.target();
     let mut found = BTreeSet::new();
     for mark in BTreeSet::from([0, connection.mark]) {
         let question = Question { destination, source: Some(source), from, mark };

@@ -160,7 +160,7 @@ fn connections_are_read_filtered_and_deleted_one_by_one() {
     assert_eq!(connections(Family::V6, &Filter::default()), []);
     let entries = connections(Family::V4, &from("127.0.0.9"));
     let connection = entries[0].connection;
-    assert_eq!((connection.original.protocol, connection.destination()), (Protocol::Udp, ip("127.0.0.2")));
+    assert_eq!((connection.original.protocol, connection.target()), (Protocol::Udp, ip("127.0.0.2")));
     assert!(connection.original.ports.is_some_and(|(_, to)| (20_000..20_003).contains(&to)));
     let mut conntrack = Conntrack::open().unwrap();
     assert_eq!(conntrack.delete(&entries[..1]).unwrap(), 1);

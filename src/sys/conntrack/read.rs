@@ -178,7 +178,7 @@ mod tests {
         let connection = entry.connection;
         assert_eq!(connection.original.ports, Some((4000, 53)));
         assert_eq!(connection.seen_source().to_string(), "203.0.113.1");
-        assert_eq!(connection.destination().to_string(), "203.0.113.9");
+        assert_eq!(connection.target().to_string(), "203.0.113.9");
         assert_eq!((connection.id, connection.mark, connection.zone, connection.timeout), (77, 0x200, 5, Some(30)));
         assert!(connection.is_source_translated() && !connection.status.has(Status::DST_NAT));
         let mut deletion = Writer::new();

@@ -109,6 +109,12 @@ pub struct ExplainArgs {
     /// The outgoing interface.
     #[arg(long, value_name = "INTERFACE", value_parser = interface)]
     pub out: Option<String>,
+    /// The incoming interface, for an address of this host.
+    #[arg(long = "in", value_name = "INTERFACE", value_parser = interface)]
+    pub incoming: Option<String>,
+    /// The destination port, for an address of this host: where does it lead?
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
     /// The protocol: tcp, udp, sctp, icmp or a number [default: tcp].
     #[arg(long, value_name = "PROTOCOL")]
     pub proto: Option<Protocol>,

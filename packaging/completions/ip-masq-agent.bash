@@ -77,7 +77,7 @@ _ip__masq__agent() {
 
     case "${cmd}" in
         ip__masq__agent)
-            opts="-h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help --version run check reload render diff explain status flush help"
+            opts="-h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help --version run check reload render diff explain status flush help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,6 +189,13 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
+                --port-forwards)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --exempt-marks)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -261,7 +268,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__check)
-            opts="-h --host --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --host --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -367,6 +374,13 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --egress)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --port-forwards)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -445,7 +459,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__diff)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -557,6 +571,13 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
+                --port-forwards)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --exempt-marks)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -629,7 +650,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__explain)
-            opts="-h --from --out --proto --mark --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --from --out --in --port --proto --mark --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -640,6 +661,14 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --in)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -757,6 +786,13 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
+                --port-forwards)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --exempt-marks)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -829,7 +865,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__flush)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -935,6 +971,13 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --egress)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --port-forwards)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1153,7 +1196,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__reload)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1259,6 +1302,13 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --egress)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --port-forwards)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1337,7 +1387,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__render)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1443,6 +1493,13 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --egress)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --port-forwards)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1521,7 +1578,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__run)
-            opts="-h --once --dry-run --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --once --dry-run --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1627,6 +1684,13 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --egress)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --port-forwards)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1705,7 +1769,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__status)
-            opts="-h --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1811,6 +1875,13 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --egress)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --port-forwards)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= on-repair= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= on-repair= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -48,6 +48,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -108,6 +109,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -160,6 +162,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -211,6 +214,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -261,6 +265,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -311,6 +316,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -339,6 +345,8 @@ keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface, for an address of this host' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port -d 'The destination port, for an address of this host: where does it lead?' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l proto -d 'The protocol: tcp, udp, sctp, icmp or a number [default: tcp]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l mark -d 'The packet mark behind routing, as 256 or 0x100 [default: 0]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
@@ -365,6 +373,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -416,6 +425,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -467,6 +477,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"

@@ -18,6 +18,7 @@ mod drive;
 mod entry;
 mod event;
 mod fight;
+pub mod forward_advice;
 mod question;
 mod reconcile;
 mod report;

@@ -59,6 +59,9 @@ pub struct Report {
     /// The entries of `egress`, in their order.
     #[serde(default)]
     pub egress: Vec<EgressReport>,
+    /// The entries of `portForwards`, in their order.
+    #[serde(default)]
+    pub forwards: Vec<ForwardReport>,
     /// Which backend, once one is chosen.
     pub backend: Option<Backend>,
     /// When a configuration was last put into the kernel.
@@ -174,6 +177,39 @@ pub struct Forgot {
     pub why: String,
 }
 
+/// An entry of `portForwards`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardReport {
+    /// Its number, from 1; the counters of the families are by this number.
+    pub number: u32,
+    /// What it leads from and to.
+    pub what: String,
+}
+
+/// So many of the busiest forwards are shown.
+const BUSIEST: usize = 5;
+
+impl Report {
+    /// How many forwards there are, and the busiest of them.
+    fn write_forwards(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.forwards.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "{:>14}: {}", "port forwards", self.forwards.len())?;
+        let counters = || self.families.iter().filter_map(|family| family.counters.as_ref());
+        let flows = |forward: &ForwardReport| -> u64 {
+            counters().filter_map(|counters| counters.forwards.get(&forward.number)).sum()
+        };
+        let mut busy: Vec<_> = self.forwards.iter().map(|forward| (flows(forward), forward)).collect();
+        busy.retain(|(flows, _)| *flows > 0);
+        busy.sort_by_key(|(flows, forward)| (u64::MAX - flows, forward.number));
+        for (flows, forward) in busy.into_iter().take(BUSIEST) {
+            writeln!(f, "{:>14}: {}; new flows: {flows}", "forward", forward.what)?;
+        }
+        Ok(())
+    }
+}
+
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
@@ -234,6 +270,7 @@ impl fmt::Display for Report {
             let more = if self.connections.unfit_is_minimum { " or more" } else { "" };
             writeln!(f, "{:>14}: {unfit}{more} began while rules were missing and are not translated", "connections")?;
         }
+        self.write_forwards(f)?;
         if let Some(at_stop) = &self.at_stop {
             writeln!(f, "{:>14}: {at_stop}", "at stop")?;
         }
@@ -291,6 +328,43 @@ impl fmt::Display for FamilyReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_forwards_the_busiest_are_shown() {
+        let forwards = (1..=1000).map(|number| ForwardReport { number, what: format!("tcp {number} to 10.0.0.5:80") });
+        let family = |family, forwards: &[(u32, u64)]| FamilyReport {
+            family,
+            in_sync: true,
+            held: false,
+            counters: Some(Counters { forwards: forwards.iter().copied().collect(), ..Counters::default() }),
+        };
+        let report = Report {
+            summary: String::new(),
+            state: State::Ready,
+            pid: 1,
+            version: String::new(),
+            configuration: Configuration::default(),
+            policy: None,
+            egress: Vec::new(),
+            forwards: forwards.collect(),
+            backend: None,
+            last_apply: None,
+            last_repair: None,
+            families: vec![family(Family::V4, &[(7, 3), (8, 0), (9, 4)]), family(Family::V6, &[(7, 2)])],
+            at_stop: None,
+            connections: ConnectionsReport::default(),
+            degraded: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let text = report.to_string();
+        let rows: Vec<&str> = text.lines().map(str::trim).filter(|line| line.contains("forward")).collect();
+        let expected = [
+            "port forwards: 1000",
+            "forward: tcp 7 to 10.0.0.5:80; new flows: 5",
+            "forward: tcp 9 to 10.0.0.5:80; new flows: 4",
+        ];
+        assert_eq!(rows, expected);
+    }
 
     #[test]
     fn times_are_for_people() {

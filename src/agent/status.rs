@@ -3,7 +3,9 @@
 use super::configuration::not_used;
 use super::question::Loaded;
 use super::reconcile::milliseconds;
-use super::report::{Backend, Configuration, EgressReport, EventRecord, FamilyReport, Origin, Report, State, one_line};
+use super::report::{
+    Backend, Configuration, EgressReport, EventRecord, FamilyReport, ForwardReport, Origin, Report, State, one_line,
+};
 use super::state::{FamilyState, Phase, Refusal, Reported};
 use super::{Action, Agent, AtStop, Entry, Notification};
 use crate::backend::Error;
@@ -120,6 +122,7 @@ impl Agent {
         Report {
             policy: policy.map(Policy::summary),
             egress: policy.into_iter().flat_map(egress).collect(),
+            forwards: policy.into_iter().flat_map(forwards).collect(),
             summary: one_line(&self.summary()),
             state: self.state(),
             pid: 0,
@@ -160,4 +163,8 @@ fn egress(policy: &Policy) -> impl Iterator<Item = EgressReport> {
         .egress
         .iter()
         .map(|entry| EgressReport { name: entry.name.clone(), snat: policy.section(entry).snat.value.to_string() })
+}
+
+fn forwards(policy: &Policy) -> impl Iterator<Item = ForwardReport> {
+    policy.forwards.iter().map(|forward| ForwardReport { number: forward.number, what: forward.summary() })
 }

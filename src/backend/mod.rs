@@ -108,6 +108,9 @@ pub struct Counters {
     /// How many of both are of an entry of `egress`, by its number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub egress: BTreeMap<u8, u64>,
+    /// Flows that forwards of `portForwards` sent on, by their number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forwards: BTreeMap<u32, u64>,
     /// How many of both each rule decided, by its [`RuleId`] as text; rules of one id are one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, u64>,

@@ -1,16 +1,16 @@
 //! `explain`: what happens to one address, and which line of which file says so.
 
+use super::forwarding::{self, Forwarding, Refusal, Told};
+use super::host::{self, Host};
 use super::{Context, comparison, eprint_line, exit, print_diagnostics, print_text};
-use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
 use crate::policy::{Egress, Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
 use crate::ruleset::{RuleId, RuleStep, Section};
 use crate::service::view;
-use crate::sys::rtnetlink;
 use crate::text::one_line;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -37,6 +37,10 @@ pub struct Answer {
     pub snat: Option<String>,
     /// Where that was written.
     pub snat_origin: Option<String>,
+    /// For a port of this host: where it leads.
+    pub forward: Option<Forwarding>,
+    /// For a port of this host: forwards that do not let the packet pass.
+    pub refused: Vec<Refusal>,
     /// What was taken for granted because it was not said.
     pub assumptions: Vec<&'static str>,
     /// What the kernel says, when we may ask it.
@@ -45,6 +49,8 @@ pub struct Answer {
 
 /// [`crate::policy::Origin::Default`] in words.
 const BUILT_IN: &str = "built-in default";
+const OWN_ADDRESS: &str = "an address of this host: such packets never leave it";
+const NO_PORT: &str = "no port in particular; --port says where one leads";
 /// RFC 3828.
 const UDP_LITE: Protocol = Protocol::Other(136);
 /// What is invalid to connection tracking passes no nat rule. Of every protocol that can be, of this one it is the rule
@@ -57,13 +63,16 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         Ok(config) => config,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
-    if let Some(problem) = contradiction(question) {
+    let view = view::view();
+    let mut host = Host::among(question.addresses.iter().chain(&question.from), &view);
+    if let Some(problem) = contradiction(question).or_else(|| forwarding::contradiction(question, &host)) {
         eprint_line(format_args!("ip-masq-agent: {problem}"));
         return exit::USAGE;
     }
-    let own = Own::among(question.addresses.iter().chain(&question.from), &view::view());
+    let targets = forwarding::targets(&config.policy, &host, question);
+    host.ways = targets.into_iter().filter_map(|target| Some((target, host::way(target, &view)?))).collect();
     let mut answers: Vec<Answer> =
-        question.addresses.iter().map(|address| answer(&config.policy, &own, question, *address)).collect();
+        question.addresses.iter().map(|address| answer(&config.policy, &host, question, *address)).collect();
     ask_kernel(&config, &mut answers);
     match print(&answers, question.json) {
         Ok(text) => print_text(text),
@@ -71,35 +80,6 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
             eprint_line(format_args!("ip-masq-agent: the answer can't be written as JSON: {error}"));
             exit::FAILED
         }
-    }
-}
-
-/// The addresses of a question that are the host's own, with the interfaces that have them.
-#[derive(Debug, Default)]
-pub struct Own(BTreeMap<IpAddr, BTreeSet<String>>);
-
-impl Own {
-    /// Asks the kernel's forwarding table, as our rules do (`fib`, `addrtype`): an address can be local by a route for
-    /// a whole network. The view says which interface has an IPv6 address, and answers where the kernel does not.
-    fn among<'a>(addresses: impl Iterator<Item = &'a IpAddr>, view: &HostView) -> Self {
-        let interfaces = |address: IpAddr, entry: rtnetlink::Entry| match address {
-            IpAddr::V4(_) => entry.interface.and_then(view::interface_name).into_iter().collect(),
-            IpAddr::V6(_) => view.interfaces_with(address),
-        };
-        let own = addresses.filter_map(|address| match rtnetlink::entry(*address) {
-            Ok(Some(entry)) if entry.is_local => Some((*address, interfaces(*address, entry))),
-            Ok(_) => None,
-            Err(_) => view.is_local(*address).then(|| (*address, view.interfaces_with(*address))),
-        });
-        Own(own.collect())
-    }
-
-    fn is_local(&self, address: IpAddr) -> bool {
-        self.0.contains_key(&address)
-    }
-
-    fn is_on(&self, address: IpAddr, interface: &str) -> bool {
-        self.0.get(&address).is_some_and(|interfaces| interfaces.contains(interface))
     }
 }
 
@@ -120,26 +100,12 @@ fn ask_kernel(config: &Config, answers: &mut [Answer]) {
 }
 
 /// Answers for one destination. Pure.
-pub fn answer(policy: &Policy, own: &Own, question: &ExplainArgs, address: IpAddr) -> Answer {
-    if own.is_local(address) {
-        return Answer {
-            address,
-            verdict: None,
-            step: None,
-            rule: None,
-            reason: "an address of this host: such packets never leave it".to_owned(),
-            matched: None,
-            origin: None,
-            entry: None,
-            entry_origin: None,
-            snat: None,
-            snat_origin: None,
-            assumptions: Vec::new(),
-            kernel: None,
-        };
+pub fn answer(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpAddr) -> Answer {
+    if host.is_local(address) {
+        return answer_of_own(policy, host, question, address);
     }
-    let (verdict, provenance) = policy.verdict(&flow(own, question, address));
-    let mut assumptions = assumptions(policy, own, question);
+    let (verdict, provenance) = policy.verdict(&flow(host, question, address));
+    let mut assumptions = assumptions(policy, host, question);
     if verdict != Verdict::KeepSource && question.proto == Some(UDP_LITE) {
         assumptions.push(VALID_UDP_LITE);
     }
@@ -153,7 +119,48 @@ fn rule(policy: &Policy, by: &Provenance) -> Option<RuleId> {
     (by.step != Step::FamilyDisabled).then_some(RuleId { section, step: RuleStep::Decide(by.step) })
 }
 
-fn flow(own: &Own, question: &ExplainArgs, destination: IpAddr) -> Flow {
+/// Answers for an address of the host.
+fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpAddr) -> Answer {
+    let answer = |reason: &str, assumptions| Answer {
+        address,
+        verdict: None,
+        step: None,
+        rule: None,
+        reason: reason.to_owned(),
+        matched: None,
+        origin: None,
+        entry: None,
+        entry_origin: None,
+        snat: None,
+        snat_origin: None,
+        forward: None,
+        refused: Vec::new(),
+        assumptions,
+        kernel: None,
+    };
+    let Some(arrival) = forwarding::arrival(host, question, address) else {
+        let assumptions = if policy.forwards.is_empty() { Vec::new() } else { vec![NO_PORT] };
+        return answer(OWN_ADDRESS, assumptions);
+    };
+    let assumptions = forwarding::assumptions(policy, question, &arrival);
+    match forwarding::told(policy, host, &arrival) {
+        Told::Forwarded(forward, verdict, step) => Answer {
+            verdict: Some(verdict.to_string()),
+            step: Some(step.name()),
+            forward: Some(*forward),
+            ..answer(step.reason(), assumptions)
+        },
+        Told::Refused(refused) => {
+            let reason = "an address of this host, and no forward of the port lets the packet pass: it stays here";
+            Answer { refused, ..answer(reason, assumptions) }
+        }
+        Told::Kept => {
+            answer("an address of this host, and no forward is for the port: the packet stays here", Vec::new())
+        }
+    }
+}
+
+fn flow(own: &Host, question: &ExplainArgs, destination: IpAddr) -> Flow {
     let on_out = |from: IpAddr| question.out.as_deref().is_some_and(|out| own.is_on(from, out));
     Flow {
         source: question.from,
@@ -166,7 +173,7 @@ fn flow(own: &Own, question: &ExplainArgs, destination: IpAddr) -> Flow {
     }
 }
 
-fn assumptions(policy: &Policy, own: &Own, question: &ExplainArgs) -> Vec<&'static str> {
+fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs) -> Vec<&'static str> {
     let mut assumptions = Vec::new();
     let scopes = || policy.sections();
     if question.from.is_none() {
@@ -216,6 +223,8 @@ fn explained(
         entry_origin: entry.map(|entry| entry.origin.to_string()),
         snat: snat.map(|snat| snat.value.to_string()),
         snat_origin: snat.map(|snat| snat.origin.to_string()),
+        forward: None,
+        refused: Vec::new(),
         assumptions: if matches!(by.step, Step::FamilyDisabled | Step::ExemptMark) { Vec::new() } else { assumptions },
         kernel: None,
     }
@@ -235,7 +244,10 @@ fn print(answers: &[Answer], json: bool) -> Result<String, serde_json::Error> {
 
 fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     let verdict = answer.verdict.as_deref().unwrap_or("not affected");
-    writeln!(text, "{}: {verdict}", answer.address)?;
+    match &answer.forward {
+        Some(forward) => writeln!(text, "{}: forward to {}, {verdict}", answer.address, forward.destination)?,
+        None => writeln!(text, "{}: {verdict}", answer.address)?,
+    }
     let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
     row("because", &format!("{}{step}", answer.reason))?;
@@ -252,6 +264,11 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     {
         row("snat", &format!("{snat}, {origin}"))?;
     }
+    if let Some(forward) = &answer.forward {
+        forwarding::write_rows(text, forward)?;
+    }
+    answer.refused.iter().try_for_each(|refusal| forwarding::write_refusal(text, refusal))?;
+    let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
     answer.assumptions.iter().try_for_each(|assumption| row("assuming", assumption))?;
     if let Some(report) = &answer.kernel {
         row("kernel", &report.to_string())?;
@@ -264,12 +281,107 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use super::super::host::Way;
     use super::*;
     use crate::policy::{Origin, PRIVATE_RANGES, PrefixSet};
 
-    fn own() -> Own {
+    fn own() -> Host {
         let on = |address: &str, interface: &str| (address.parse().unwrap(), [interface.to_owned()].into());
-        Own([on("198.51.100.2", "wan0"), on("192.168.1.1", "lan0")].into())
+        let network = "10.88.0.0/16".parse().ok();
+        let way = Way { interface: "cni0".to_owned(), network, own: "10.88.0.1".parse().ok() };
+        Host {
+            own: [on("198.51.100.2", "wan0"), on("192.168.1.1", "lan0"), on("127.0.0.1", "lo")].into(),
+            ways: [("10.88.0.5".parse().unwrap(), way)].into(),
+        }
+    }
+
+    fn question() -> ExplainArgs {
+        ExplainArgs {
+            addresses: Vec::new(),
+            from: None,
+            out: None,
+            incoming: None,
+            port: None,
+            proto: None,
+            mark: None,
+            json: false,
+        }
+    }
+
+    fn forwards(text: &str) -> Policy {
+        let source = crate::config::SourceText { path: std::path::Path::new("f.yaml").into(), text: text.to_owned() };
+        crate::config::parse(&[source], &crate::config::Flags::default()).unwrap().policy
+    }
+
+    const FORWARDS: &str = "portForwards:\n- {hostPort: 8080, address: 10.88.0.5, port: 80, localhost: true}\n\
+        - {hostPort: 443, address: 10.88.0.5, inInterfaces: [wan0], excludeSourceCIDRs: [203.0.113.0/24]}\n";
+
+    fn told(address: &str, from: Option<&str>, incoming: Option<&str>, port: Option<u16>) -> String {
+        let question = ExplainArgs {
+            from: from.map(|from| from.parse().unwrap()),
+            incoming: incoming.map(str::to_owned),
+            port,
+            ..question()
+        };
+        print(&[answer(&forwards(FORWARDS), &own(), &question, address.parse().unwrap())], false).unwrap()
+    }
+
+    #[test]
+    fn a_port_of_the_host_is_told_with_its_target_and_what_that_sees() {
+        assert_eq!(
+            told("198.51.100.2", Some("203.0.113.9"), None, Some(8080)),
+            "198.51.100.2: forward to 10.88.0.5:80, keep source\n  \
+             because  a forward of portForwards: the target sees the client [forwarded]\n  \
+             forward  1, f.yaml:2\n  route    cni0, network 10.88.0.0/16\n  \
+             hairpin  no: 203.0.113.9 is not in 10.88.0.0/16, the target's network\n  \
+             source   the target sees 203.0.113.9\n"
+        );
+        let neighbour = told("198.51.100.2", Some("10.88.0.6"), None, Some(8080));
+        assert!(neighbour.contains("10.88.0.5:80, masquerade\n"), "{neighbour}");
+        assert!(neighbour.contains("  hairpin  yes: 10.88.0.6 is in 10.88.0.0/16\n"), "{neighbour}");
+        assert!(neighbour.contains("  source   the target sees 10.88.0.1\n"), "{neighbour}");
+        let local = told("127.0.0.1", None, None, Some(8080));
+        assert!(local.contains("  hairpin  yes: 127.0.0.1 can't leave this host\n"), "{local}");
+        assert!(local.contains("assuming a process of this host"), "{local}");
+        let crafted = told("127.0.0.1", None, Some("wan0"), Some(8080));
+        assert!(crafted.starts_with("127.0.0.1: not affected\n"), "{crafted}");
+    }
+
+    #[test]
+    fn the_gate_that_refuses_is_named_and_what_was_not_said() {
+        assert_eq!(
+            told("198.51.100.2", Some("203.0.113.9"), Some("wan0"), Some(443)),
+            "198.51.100.2: not affected\n  \
+             because  an address of this host, and no forward of the port lets the packet pass: it stays here\n  \
+             refused  by forward 2, f.yaml:3: the source is in its excludeSourceCIDRs: 203.0.113.0/24, f.yaml:3\n"
+        );
+        let unsaid = told("198.51.100.2", None, None, Some(443));
+        assert!(unsaid.contains("--from\n") && unsaid.contains("--in\n"), "{unsaid}");
+        assert!(told("198.51.100.2", None, None, Some(25)).contains("no forward is for the port"));
+        assert!(told("198.51.100.2", None, None, None).contains("--port says where one leads"));
+    }
+
+    #[test]
+    fn questions_that_make_no_sense_are_refused() {
+        let refused = |question: ExplainArgs| forwarding::contradiction(&question, &own()).unwrap_or_default();
+        let address = |text: &str| vec![text.parse().unwrap()];
+        let own_address = || ExplainArgs { addresses: address("198.51.100.2"), port: Some(80), ..question() };
+        assert_eq!(refused(own_address()), "");
+        assert_eq!(
+            refused(ExplainArgs { proto: Some(Protocol::Icmp), ..own_address() }),
+            "--port 80 with --proto icmp: only tcp, udp and sctp have ports to forward"
+        );
+        assert_eq!(
+            refused(ExplainArgs {
+                incoming: Some("wan0".to_owned()),
+                from: "192.168.1.1".parse().ok(),
+                ..own_address()
+            }),
+            "--in wan0 with --from 192.168.1.1: what this host sends comes in through no interface"
+        );
+        assert!(
+            refused(ExplainArgs { addresses: address("203.0.113.9"), ..own_address() }).starts_with("--port is for")
+        );
     }
 
     fn asked(from: Option<&str>, out: Option<&str>, address: &str) -> Answer {
@@ -279,12 +391,10 @@ mod tests {
     fn asked_of(protocol: Protocol, from: Option<&str>, out: Option<&str>, address: &str) -> Answer {
         let policy = Policy { exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..Policy::default() };
         let question = ExplainArgs {
-            addresses: Vec::new(),
             from: from.map(|from| from.parse().unwrap()),
             out: out.map(str::to_owned),
             proto: Some(protocol),
-            mark: None,
-            json: false,
+            ..question()
         };
         answer(&policy, &own(), &question, address.parse().unwrap())
     }
@@ -305,15 +415,9 @@ mod tests {
         let source = crate::config::SourceText { path: std::path::Path::new("f.yaml").into(), text: text.to_owned() };
         let policy = crate::config::parse(&[source], &crate::config::Flags::default()).unwrap().policy;
         let asked = |mark: Option<u32>| {
-            let question = ExplainArgs {
-                addresses: Vec::new(),
-                from: "192.168.60.7".parse().ok(),
-                out: Some("wan0".to_owned()),
-                proto: None,
-                mark,
-                json: false,
-            };
-            print(&[answer(&policy, &Own::default(), &question, "198.51.100.7".parse().unwrap())], false).unwrap()
+            let question =
+                ExplainArgs { from: "192.168.60.7".parse().ok(), out: Some("wan0".to_owned()), mark, ..question() };
+            print(&[answer(&policy, &Host::default(), &question, "198.51.100.7".parse().unwrap())], false).unwrap()
         };
         assert_eq!(
             asked(Some(0)),

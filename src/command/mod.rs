@@ -7,6 +7,8 @@ pub mod comparison;
 pub mod diff;
 pub mod explain;
 pub mod flush;
+pub mod forwarding;
+pub mod host;
 pub mod reload;
 pub mod render;
 pub mod run;

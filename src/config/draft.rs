@@ -4,6 +4,7 @@ use super::diagnostic::{Lines, Place, Problems};
 use super::document::{self, Value};
 use super::egress::{self, Lists, listed, listed_one, prefixes};
 use super::foreign;
+use super::forward;
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry};
 use super::value::{Placed, Reader, Source};
@@ -86,6 +87,8 @@ impl Draft {
             self.report_ipv6(problems);
         }
         egress::judge(self.entries(), enables_ipv6, sources, problems);
+        let forwards = self.policy.port_forwards.as_deref().unwrap_or_default();
+        forward::judge(forwards, enables_ipv6, sources, problems);
         self.judge_chain(problems);
         if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
             self.judge_both(sources, problems);
@@ -194,7 +197,7 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
         exempt_ipsec: keys.exempt_ipsec.map(|switch| listed_one(switch, sources)).unwrap_or_default(),
         evaluation: keys.evaluation,
         egress: egress::entries(keys.egress, sources),
-        forwards: Vec::new(),
+        forwards: forward::entries(keys.port_forwards, sources),
     }
 }
 

@@ -4,12 +4,16 @@
 //! configuration and the manual pages are checked against them. From here a key of the policy goes to `policy()` in
 //! `draft.rs`, one of an entry to `egress.rs` beside it.
 
+use super::forward_value::{HairpinKey, OneOrMore};
 use super::record::{Field, Record, record};
 use super::settings::{BackendChoice, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 use super::value::{Kind, Placed};
-use crate::policy::{Evaluation, InterfacePattern, MaskedMark, PortRanges, Prefix, Snat};
+use crate::policy::{
+    Evaluation, HostAddress, InterfacePattern, MaskedMark, PortRange, PortRanges, Prefix, Protocol, Snat,
+};
 use crate::ruleset::{ChainName, JumpPosition};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -34,6 +38,32 @@ record! {
             "Source ports to use for TCP, UDP and SCTP";
         random_fully: Option<bool>, "randomFully",
             "Let the kernel choose source ports at random";
+    }
+}
+
+record! {
+    /// What an entry of `portForwards` says.
+    ForwardKeys, ForwardDraft {
+        host_port: Option<Placed<PortRange>>, "hostPort",
+            "The port of the host, or a range";
+        protocol: OneOrMore<Protocol>, "protocol",
+            "tcp (default), udp, sctp or a list of them";
+        host_ip: Option<Placed<HostAddress>>, "hostIP",
+            "The address of the host; 0.0.0.0 or :: for every one of a family";
+        address: OneOrMore<IpAddr>, "address",
+            "Where it leads: an address, or one of each family";
+        port: Option<Placed<u16>>, "port",
+            "The port there; the first one of a range";
+        in_interfaces: Vec<Placed<InterfacePattern>>, "inInterfaces",
+            "Only for what comes in through these interfaces";
+        source_cidrs: Vec<Placed<Prefix>>, "sourceCIDRs",
+            "Only for what comes from these sources";
+        exclude_source_cidrs: Vec<Placed<Prefix>>, "excludeSourceCIDRs",
+            "Not for what comes from these sources";
+        hairpin: HairpinKey, "hairpin",
+            "Whose source is translated: auto, always, never or CIDRs";
+        localhost: Option<Placed<bool>>, "localhost",
+            "Also for local processes that use 127.0.0.0/8";
     }
 }
 
@@ -71,6 +101,8 @@ record! {
             "What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family";
         egress: Vec<Placed<EgressKeys>>, "egress" = "[]",
             "Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides";
+        port_forwards: Vec<Placed<ForwardKeys>>, "portForwards" = "[]",
+            "Ports of the host that lead to another one";
         exempt_marks: Vec<Placed<MaskedMark>>, "exemptMarks" = "[]",
             "Packets with these marks, as 0x100/0xff00, keep their source";
         exempt_ipsec: Option<Placed<bool>>, "exemptIpsec" = "false",

@@ -3,6 +3,7 @@
 use super::diagnostic::{Problems, SHOWN};
 use super::document::{self, Entry, Node, SyntaxError, Value};
 use super::nearest::nearest;
+use super::portmap;
 use super::value::{Kind, Reader, Source};
 use std::collections::BTreeMap;
 
@@ -143,6 +144,10 @@ pub fn each_entry<Names: Iterator<Item = &'static str>>(
             Some(field) => visit(field, entry, &mut reader),
             None => {
                 unknown += 1;
+                if let Some(refusal) = portmap::refusal(&entry.key) {
+                    reader.report(entry.offset, refusal);
+                    continue;
+                }
                 // To look for what was meant takes time, and those behind are not shown.
                 let meant = if unknown > SHOWN { None } else { nearest(&entry.key, names()) };
                 let hint = meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();

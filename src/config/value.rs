@@ -89,7 +89,8 @@ impl<'p> Reader<'p> {
         self.report(error.offset as u32, message);
     }
 
-    fn wrong<T>(&mut self, node: &Node, message: impl Display) -> Option<T> {
+    /// Reports what is wrong with a value.
+    pub fn wrong<T>(&mut self, node: &Node, message: impl Display) -> Option<T> {
         self.report(node.offset, message);
         None
     }
@@ -104,7 +105,7 @@ impl<'p> Reader<'p> {
     }
 
     /// Reads a text; one that is refused is reported with why, and with what was probably meant.
-    fn parsed<T>(&mut self, node: &Node, text: &str, hint: impl FnOnce(&T::Err) -> String) -> Option<T>
+    pub fn parsed<T>(&mut self, node: &Node, text: &str, hint: impl FnOnce(&T::Err) -> String) -> Option<T>
     where
         T: FromStr<Err: Display>,
     {
@@ -246,6 +247,7 @@ impl<'p> Reader<'p> {
             Found::List(items) if !items.is_empty() => self.address_ranges(items, in_list, &[]),
             Found::List(_) => self.wrong(node, format!("expected {expected}, found an empty list")),
             Found::Null => self.expected(node, expected, "; write none to keep sources"),
+            Found::Bool(_) => self.expected(node, expected, "; portmap's snat is hairpin in an entry of portForwards"),
             _ => self.expected(node, expected, ""),
         }
     }
@@ -470,6 +472,13 @@ impl<T: Item> Value for Option<Vec<Placed<T>>> {
     }
 }
 
+/// Keeps the last value that made sense; false when this one did not.
+pub fn keep<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
+    let read = value.is_some();
+    *slot = value.or(slot.take());
+    read
+}
+
 /// Of anything else the last one stays.
 macro_rules! scalar {
     ($($type:ty: $kind:expr, $read:expr;)*) => {$(
@@ -478,10 +487,7 @@ macro_rules! scalar {
 
             fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
                 let read: fn(&mut Reader<'_>, &Node<'_>) -> Option<$type> = $read;
-                let value = read(reader, node);
-                let read = value.is_some();
-                *slot = value.or(slot.take());
-                read
+                keep(slot, read(reader, node))
             }
         }
     )*};
@@ -631,7 +637,8 @@ fn duration_hint(text: &str, error: &DurationError) -> String {
     }
 }
 
-fn ports_hint(text: &str, error: &PortRangesError) -> String {
+/// What was probably meant by port ranges.
+pub fn ports_hint(text: &str, error: &PortRangesError) -> String {
     match error {
         PortRangesError::Backwards(range) => format!("; did you mean {range}?"),
         PortRangesError::Order(_) => "; sort the ranges and join those that overlap".to_owned(),

@@ -122,6 +122,9 @@ fn is_local_tcp(network: &Network, connection: &Connection) -> bool {
 /// The first packet of the connection, as it would be asked now.
 fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32) -> Flow {
     let source = connection.original.source;
+    let destination = connection.target();
+    let connected = network.connected_networks_to(destination);
+    let connected = connected.into_iter().find(|(interface, _)| way.is_none_or(|way| way == *interface));
     Flow {
         source: Some(source),
         source_is_local: network.owns(source),
@@ -129,7 +132,10 @@ fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32
         out_interface: way.map(str::to_owned),
         protocol: connection.original.protocol,
         mark,
-        ..Flow::forwarded_to(connection.target())
+        dnated: connection.original.destination != destination,
+        destination_port: connection.reply.ports.map(|(port, _)| port),
+        network: connected.map(|(_, network)| network),
+        ..Flow::forwarded_to(destination)
     }
 }
 

@@ -45,6 +45,21 @@ impl AddressSet {
         self.0.is_empty()
     }
 
+    /// True when some address is in both.
+    pub fn touches(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.0.as_slice(), other.0.as_slice());
+        while let ([one, behind @ ..], [other, behind_other @ ..]) = (ours, theirs) {
+            if one.family == other.family && one.first <= other.last && other.first <= one.last {
+                return true;
+            }
+            match (one.family, one.last) < (other.family, other.last) {
+                true => ours = behind,
+                false => theirs = behind_other,
+            }
+        }
+        false
+    }
+
     /// What is left of it without those of another one, in one walk over both.
     pub fn without(&self, other: &Self) -> Self {
         let mut left = Vec::new();
@@ -89,6 +104,21 @@ mod tests {
         assert_eq!(without(&["0.0.0.0/0", "::/0"], &["255.255.255.255/32", "::/1"]).0.len(), 2);
         assert_eq!(without(&["::/0"], &["::1/128", "ffff::/16"]).0.len(), 2);
         assert!(without(&["::/0"], &["8000::/1", "::/1"]).is_empty());
+    }
+
+    #[test]
+    fn sets_touch_where_they_have_an_address_in_common() {
+        let touches = |one: &[&str], other: &[&str]| {
+            let (one, other) = (set(one), set(other));
+            assert_eq!(one.touches(&other), other.touches(&one));
+            assert_eq!(one.touches(&other), one.without(&other) != one);
+            one.touches(&other)
+        };
+        assert!(touches(&["10.0.0.0/8", "192.0.2.0/24"], &["9.0.0.0/8", "192.0.2.255/32"]));
+        assert!(touches(&["10.0.0.0/8", "::/0"], &["0.0.0.0/5", "fd00::/8"]));
+        assert!(!touches(&["10.0.0.0/8", "12.0.0.0/8"], &["11.0.0.0/8", "13.0.0.0/8"]));
+        assert!(!touches(&["0.0.0.0/0"], &["::/0"]));
+        assert!(!touches(&[], &["::/0"]));
     }
 
     #[test]

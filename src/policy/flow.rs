@@ -1,5 +1,6 @@
 //! The first packet of a flow, as far as the policy looks at it.
 
+use super::Prefix;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -77,6 +78,12 @@ pub struct Flow {
     pub mark: u32,
     /// An IPsec policy will encrypt it.
     pub ipsec: bool,
+    /// Its destination was rewritten; `destination` is what it became.
+    pub dnated: bool,
+    /// The destination port, as it is now.
+    pub destination_port: Option<u16>,
+    /// The connected network through which the destination is reached.
+    pub network: Option<Prefix>,
 }
 
 impl Flow {
@@ -93,6 +100,9 @@ impl Flow {
             bridged: false,
             mark: 0,
             ipsec: false,
+            dnated: false,
+            destination_port: None,
+            network: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Port forwards: what comes to the host itself and goes on to another one (`portForwards`).
 
-use super::{Family, InterfacePattern, Listed, Origin, PortRange, PrefixSet, Protocol};
+use super::{Family, Flow, InterfacePattern, Listed, Origin, PortRange, Prefix, PrefixSet, Protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The transport protocols that have ports to forward.
@@ -80,14 +80,79 @@ impl Forward {
         host && self.target(family).is_some()
     }
 
+    /// The addresses that it is about: its targets, and that of the host.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let host = if let HostAddress::One(address) = self.host { Some(address) } else { None };
+        [self.target(Family::V4), self.target(Family::V6), host].into_iter().flatten()
+    }
+
     /// The ports that the target sees.
     pub fn target_ports(&self) -> PortRange {
         let width = self.host_ports.last - self.host_ports.first;
         PortRange { first: self.port, last: self.port.saturating_add(width) }
     }
 
+    /// The clients that its target sees as the host, of those the one that has sent a flow; the network of the target is
+    /// the flow's.
+    pub(super) fn hairpin_of(&self, flow: &Flow) -> Option<Prefix> {
+        let family = Family::of(flow.destination);
+        match &self.hairpin {
+            Hairpin::Always => Some(family.whole()),
+            Hairpin::Never => None,
+            Hairpin::Auto => flow.network.filter(|network| flow.source.is_some_and(|source| network.contains(source))),
+            Hairpin::From(sources) => Some(sources.find(flow.source?)?.value),
+        }
+    }
+
+    /// What it leads from and to, as `tcp,udp 8000-8010 at 198.51.100.7 to 10.88.0.5:9000-9010`.
+    pub fn summary(&self) -> String {
+        let protocols: Vec<String> = self.protocols.iter().map(ToString::to_string).collect();
+        let host = match self.host {
+            HostAddress::Any => String::new(),
+            HostAddress::AnyOf(family) => format!(" at {}", family.whole().address()),
+            HostAddress::One(address) => format!(" at {address}"),
+        };
+        let port = self.target_ports().written();
+        let served = Family::ALL.into_iter().filter(|family| self.serves(*family));
+        let targets = served.filter_map(|family| self.target(family)).map(|target| match target {
+            IpAddr::V4(v4) => format!("{v4}:{port}"),
+            IpAddr::V6(v6) => format!("[{v6}]:{port}"),
+        });
+        let targets = targets.collect::<Vec<_>>().join(" and ");
+        format!("{} {}{host} to {targets}", protocols.join(","), self.host_ports.written())
+    }
+
     /// True when a port stays what it is.
     pub fn keeps_ports(&self) -> bool {
         self.port == self.host_ports.first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forward_is_told_in_a_line() {
+        let forward = Forward {
+            number: 1,
+            origin: Origin::Default,
+            host_ports: PortRange { first: 8000, last: 8010 },
+            protocols: vec![Protocol::Tcp, Protocol::Udp],
+            host: HostAddress::Any,
+            v4: "10.88.0.5".parse().ok(),
+            v6: "fd88::5".parse().ok(),
+            port: 9000,
+            in_interfaces: Vec::new(),
+            sources: PrefixSet::default(),
+            excluded_sources: PrefixSet::default(),
+            hairpin: Hairpin::Auto,
+            localhost: false,
+        };
+        assert_eq!(forward.summary(), "tcp,udp 8000-8010 to 10.88.0.5:9000-9010 and [fd88::5]:9000-9010");
+        let host = HostAddress::One("198.51.100.7".parse().unwrap());
+        let host_ports = PortRange { first: 80, last: 80 };
+        let one = Forward { host, host_ports, protocols: vec![Protocol::Tcp], port: 80, ..forward };
+        assert_eq!(one.summary(), "tcp 80 at 198.51.100.7 to 10.88.0.5:80");
     }
 }

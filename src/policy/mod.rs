@@ -6,6 +6,7 @@
 
 mod address_range;
 mod address_set;
+mod arrival;
 mod egress;
 mod flow;
 mod forward;
@@ -21,6 +22,7 @@ mod verdict;
 
 pub use address_range::{AddressRange, AddressRangeError};
 pub use address_set::AddressSet;
+pub use arrival::{Arrival, ForwardVerdict, Gate};
 pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section};
 pub use flow::{Flow, Protocol};
 pub use forward::{FORWARD_PROTOCOLS, Forward, Hairpin, HostAddress};

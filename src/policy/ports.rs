@@ -17,6 +17,16 @@ impl PortRange {
     pub fn size(self) -> u32 {
         u32::from(self.last) - u32::from(self.first) + 1
     }
+
+    /// True when the port is in it.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
+    /// As a person writes it: one port alone without a dash.
+    pub fn written(self) -> String {
+        if self.first == self.last { self.first.to_string() } else { self.to_string() }
+    }
 }
 
 impl fmt::Display for PortRange {

@@ -31,6 +31,7 @@ impl Policy {
             (count(&self.exceptions), "exception"),
             (self.exempt_marks.len(), "exempt mark"),
             (self.egress.len(), "egress entry"),
+            (self.forwards.len(), "port forward"),
         ];
         for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
             let _ = match (count, what) {

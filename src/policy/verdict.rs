@@ -2,10 +2,11 @@
 
 use super::prefix::{LIMITED_BROADCAST, LINK_LOCAL_V4, LINK_LOCAL_V6, MULTICAST_V4, MULTICAST_V6};
 use super::{
-    AddressRange, Evaluation, Family, Flow, InterfacePattern, Listed, MaskedMark, Origin, Policy, Prefix, Protocol,
-    Section, Snat,
+    AddressRange, Evaluation, Family, Flow, Forward, InterfacePattern, Listed, MaskedMark, Origin, Policy, Prefix,
+    Protocol, Section, Snat,
 };
 use std::fmt;
+use std::net::IpAddr;
 
 /// What happens to the source address of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,10 @@ impl Policy {
         if !self.enables(family) {
             return (Verdict::KeepSource, Provenance::step(Step::FamilyDisabled));
         }
+        if let Some(provenance) = self.forwarded(flow) {
+            let translates = provenance.step.translates();
+            return (if translates { Verdict::Masquerade } else { Verdict::KeepSource }, provenance);
+        }
         if let Some(provenance) = self.exempt_from_all(flow) {
             return (Verdict::KeepSource, provenance);
         }
@@ -169,6 +174,24 @@ impl Policy {
         let verdict = if translates { section.snat.value.verdict(family) } else { Verdict::KeepSource };
         let entry = section.entry.map(|entry| Listed { value: entry.name.clone(), origin: entry.origin.clone() });
         (verdict, Provenance { entry, snat: translates.then(|| section.snat.clone()), ..decided })
+    }
+
+    /// What becomes of a flow that one of the forwards led to its target; `None` for all others.
+    fn forwarded(&self, flow: &Flow) -> Option<Provenance> {
+        let port = flow.destination_port.filter(|_| flow.dnated)?;
+        let forwards = || self.forwards_to(flow.destination, flow.protocol, port);
+        let first = forwards().next()?;
+        let by =
+            |forward: &Forward, step| Provenance { origin: Some(forward.origin.clone()), ..Provenance::step(step) };
+        let is_loopback = matches!(flow.source, Some(IpAddr::V4(source)) if source.is_loopback());
+        if let Some(forward) = forwards().find(|forward| is_loopback && forward.localhost) {
+            return Some(by(forward, Step::ForwardLocalhost));
+        }
+        let hairpin = forwards().find_map(|forward| {
+            let prefix = forward.hairpin_of(flow)?;
+            Some(Provenance { prefix: Some(prefix), ..by(forward, Step::ForwardHairpin) })
+        });
+        hairpin.or_else(|| Some(by(first, Step::Forwarded)))
     }
 
     fn exempt_from_all(&self, flow: &Flow) -> Option<Provenance> {

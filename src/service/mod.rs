@@ -9,6 +9,7 @@ pub mod enforcer;
 pub mod foreign_nat;
 pub mod instance;
 pub mod journal;
+pub mod listeners;
 pub mod lock;
 pub mod notify;
 pub mod poll;

@@ -80,6 +80,12 @@ fn addresses() -> Vec<InterfaceAddress> {
         .collect()
 }
 
+/// True of a bridge with a port that never gets back a frame that came from it.
+pub fn is_one_way_bridge(interface: &str) -> bool {
+    let Ok(ports) = fs::read_dir(Path::new("/sys/class/net").join(interface).join("brif")) else { return false };
+    ports.flatten().any(|port| flag(&port.path().join("hairpin_mode").display().to_string()) == Some(false))
+}
+
 /// The name of an interface that rules and routes have by its index.
 pub fn interface_name(index: u32) -> Option<String> {
     nix::net::if_::if_indextoname(index).ok()?.into_string().ok()

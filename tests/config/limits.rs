@@ -58,6 +58,32 @@ fn entries_that_take_all_of_another_one_are_found_once_for_all_interfaces_that_t
 }
 
 #[test]
+fn ten_thousand_forwards_are_compared_in_no_time() {
+    let parsed = |entry: &dyn Fn(u32) -> String| {
+        let mut text = String::from("portForwards:\n");
+        for i in 0..10_000 {
+            writeln!(text, "- {{{}}}", entry(i)).unwrap();
+        }
+        timed("a.yaml", || parse(&[source("a.yaml", &text)], &Flags::default()))
+    };
+    let one_each = parsed(&|i| format!("hostPort: {}, address: 10.0.0.5, protocol: [tcp, udp]", 1000 + i)).unwrap();
+    assert_eq!(one_each.policy.forwards.len(), 10_000);
+    let all_equal = parsed(&|_| "hostPort: 80, address: 10.0.0.5".to_owned()).unwrap_err().to_string();
+    assert!(all_equal.ends_with("… and 9949 more"), "{}", &all_equal[all_equal.len() - 100..]);
+    let stairs = parsed(&|i| format!("hostPort: {}-{}, address: 10.0.0.5", 1 + i, 40_000 + i)).unwrap_err().to_string();
+    assert!(stairs.ends_with("… and 9949 more"), "{}", &stairs[stairs.len() - 100..]);
+    let gated = |i: u32| {
+        format!(
+            "hostPort: 80-90, address: 10.0.0.5, sourceCIDRs: [10.{}.{}.0/24], inInterfaces: [\"!wan0\"]",
+            i >> 8,
+            i & 255
+        )
+    };
+    let one_port = parsed(&gated).unwrap_err().to_string();
+    assert!(one_port.contains("more than 64 entries for tcp port 80 of every IPv4 address"), "{one_port}");
+}
+
+#[test]
 fn a_hundred_thousand_errors_are_counted_not_printed() {
     let text = format!("nonMasqueradeCIDRs: [{}]", vec!["10.0.0.1/8"; 100_000].join(", "));
     let message = refused("a.yaml", &text);

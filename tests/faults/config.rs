@@ -304,8 +304,6 @@ pub fn flow(source: IpAddr, destination: IpAddr) -> Flow {
         destination,
         protocol: Protocol::Udp,
         opens_connection: false,
-        bridged: false,
-        mark: 0,
-        ipsec: false,
+        ..Flow::forwarded_to(destination)
     }
 }

@@ -4,6 +4,7 @@ mod agent;
 mod completions;
 mod diagnostics;
 mod docs;
+mod forwards;
 mod golden;
 mod install;
 #[path = "../interpreter/mod.rs"]

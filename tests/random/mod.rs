@@ -198,5 +198,6 @@ pub fn flow(family: Family) -> impl Strategy<Value = Flow> {
             bridged,
             mark,
             ipsec,
+            ..Flow::forwarded_to(destination)
         })
 }

@@ -1,0 +1,231 @@
+//! `explain` for an address of the host: where one of its ports leads, and as whom the client is seen there.
+
+use super::host::Host;
+use crate::cli::ExplainArgs;
+use crate::policy::{
+    Arrival, Family, Flow, Forward, ForwardVerdict, Gate, Hairpin, Origin, Policy, Protocol, Provenance, Step, Verdict,
+};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// Where a port of the host leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Forwarding {
+    /// The number of the entry in `portForwards`, from 1.
+    pub number: u32,
+    /// Where it was written.
+    pub origin: String,
+    /// The target.
+    pub destination: SocketAddr,
+    /// The interface towards the target, where the target has a route.
+    pub interface: Option<String>,
+    /// The connected network through which the target is reached.
+    pub network: Option<String>,
+    /// Whether the target sees an address of this host instead of the client.
+    pub hairpin: bool,
+    /// Why, or why not.
+    pub hairpin_reason: String,
+    /// The source that the target sees, where it is known.
+    pub source: Option<IpAddr>,
+}
+
+/// A forward that is for the packet and does not let it pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The number of the entry in `portForwards`, from 1.
+    pub number: u32,
+    /// Where it was written.
+    pub origin: String,
+    /// The gate, in words.
+    pub reason: &'static str,
+    /// The prefix or pattern that refused.
+    pub matched: Option<String>,
+    /// Where that was written.
+    pub matched_origin: Option<String>,
+}
+
+/// What is said of a port of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It is forwarded; what becomes of the source, and who says so.
+    Forwarded(Box<Forwarding>, Verdict, Step),
+    /// It is the host's own, because of these.
+    Refused(Vec<Refusal>),
+    /// It is the host's own.
+    Kept,
+}
+
+/// The packet that a question is about; `None` when it names no port of a protocol that has some.
+pub fn arrival(host: &Host, question: &ExplainArgs, address: IpAddr) -> Option<Arrival> {
+    let protocol = question.proto.unwrap_or(Protocol::Tcp);
+    let from_host =
+        question.from.map_or(address.is_loopback() && question.incoming.is_none(), |from| host.is_local(from));
+    let source = question.from.or_else(|| (from_host && address.is_loopback()).then_some(address));
+    Some(Arrival {
+        source,
+        in_interface: question.incoming.clone(),
+        from_host,
+        destination: address,
+        destination_is_local: host.is_local(address),
+        protocol,
+        port: question.port?,
+    })
+}
+
+/// Where the packets of a question are forwarded to.
+pub fn targets(policy: &Policy, host: &Host, question: &ExplainArgs) -> Vec<IpAddr> {
+    let arrivals = question.addresses.iter().filter_map(|address| arrival(host, question, *address));
+    let target = |arrival: Arrival| match policy.forward(&arrival) {
+        ForwardVerdict::To { address, .. } => Some(address),
+        ForwardVerdict::Keep | ForwardVerdict::Refused(_) => None,
+    };
+    arrivals.filter_map(target).collect()
+}
+
+/// What the policy says of the packet, on a host.
+pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
+    match policy.forward(arrival) {
+        ForwardVerdict::Keep => Told::Kept,
+        ForwardVerdict::Refused(all) => Told::Refused(all.into_iter().map(refusal).collect()),
+        ForwardVerdict::To { forward, address, port } => {
+            let way = host.way(address);
+            let flow = Flow {
+                source: arrival.source,
+                source_is_local: arrival.from_host,
+                out_interface: way.map(|way| way.interface.clone()),
+                protocol: arrival.protocol,
+                dnated: true,
+                destination_port: Some(port),
+                network: way.and_then(|way| way.network),
+                ..Flow::forwarded_to(address)
+            };
+            let (verdict, by) = policy.verdict(&flow);
+            let hairpin = verdict != Verdict::KeepSource;
+            let forwarding = Forwarding {
+                number: forward.number,
+                origin: forward.origin.to_string(),
+                destination: SocketAddr::new(address, port),
+                interface: flow.out_interface.clone(),
+                network: flow.network.map(|network| network.to_string()),
+                hairpin,
+                hairpin_reason: why(forward, &flow, &by),
+                source: if hairpin { way.and_then(|way| way.own) } else { arrival.source },
+            };
+            Told::Forwarded(Box::new(forwarding), verdict, by.step)
+        }
+    }
+}
+
+fn refusal((forward, gate): (&Forward, Gate<'_>)) -> Refusal {
+    let said = |what: String, origin: &Origin| (Some(what), Some(origin.to_string()));
+    let (matched, matched_origin) = match gate {
+        Gate::InInterface(Some(entry)) => said(entry.value.to_string(), &entry.origin),
+        Gate::ExcludedSource(entry) => said(entry.value.to_string(), &entry.origin),
+        Gate::InInterface(None) | Gate::FromHost | Gate::Source => (None, None),
+    };
+    Refusal {
+        number: forward.number,
+        origin: forward.origin.to_string(),
+        reason: gate.reason(),
+        matched,
+        matched_origin,
+    }
+}
+
+fn why(forward: &Forward, flow: &Flow, by: &Provenance) -> String {
+    let source = flow.source.map_or("the client".to_owned(), |source| source.to_string());
+    match (by.step, &forward.hairpin, by.prefix, flow.network) {
+        (Step::ForwardLocalhost, ..) => format!("{source} can't leave this host"),
+        (_, Hairpin::Always, ..) => "hairpin is always".to_owned(),
+        (Step::ForwardHairpin, _, Some(prefix), _) => format!("{source} is in {prefix}"),
+        (_, Hairpin::Never, ..) => "hairpin is never".to_owned(),
+        (_, Hairpin::From(_), ..) => format!("{source} is in no range of hairpin"),
+        (_, Hairpin::Auto, _, Some(network)) => format!("{source} is not in {network}, the target's network"),
+        (_, Hairpin::Auto, _, None) => "no connected network leads to the target".to_owned(),
+    }
+}
+
+/// What was taken for granted of the packet because it was not said.
+pub fn assumptions(policy: &Policy, question: &ExplainArgs, arrival: &Arrival) -> Vec<&'static str> {
+    let family = Family::of(arrival.destination);
+    let asked = || {
+        policy.forwards.iter().filter(|forward| {
+            forward.protocols.contains(&arrival.protocol)
+                && forward.host_ports.contains(arrival.port)
+                && forward.serves(family)
+        })
+    };
+    let mut assumptions = Vec::new();
+    if question.from.is_none() && asked().next().is_some() {
+        let gated = asked().any(|forward| !forward.sources.is_empty() || !forward.excluded_sources.is_empty());
+        assumptions.push(match (arrival.from_host, gated) {
+            (true, _) => "a process of this host; name its source with --from",
+            (false, true) => "a client in sourceCIDRs and outside of the target's network; name it with --from",
+            (false, false) => "a client outside of the target's network; name it with --from",
+        });
+    }
+    let by_interface = asked().any(|forward| !forward.in_interfaces.is_empty());
+    if by_interface && !arrival.from_host && arrival.in_interface.is_none() {
+        assumptions.push("an incoming interface in inInterfaces; name it with --in");
+    }
+    assumptions
+}
+
+/// What makes no sense in a question; `own` says which of its addresses are the host's.
+pub fn contradiction(question: &ExplainArgs, host: &Host) -> Option<String> {
+    let protocol = question.proto.unwrap_or(Protocol::Tcp);
+    if let Some(port) = question.port
+        && !matches!(protocol, Protocol::Tcp | Protocol::Udp | Protocol::Sctp)
+    {
+        return Some(format!("--port {port} with --proto {protocol}: only tcp, udp and sctp have ports to forward"));
+    }
+    if let (Some(interface), Some(from)) = (&question.incoming, question.from)
+        && host.is_local(from)
+    {
+        return Some(format!(
+            "--in {interface} with --from {from}: what this host sends comes in through no interface"
+        ));
+    }
+    of_other_addresses(question, host)
+}
+
+/// `--in` and `--port` where no address of the question is the host's own.
+fn of_other_addresses(question: &ExplainArgs, host: &Host) -> Option<String> {
+    let flag = match question {
+        ExplainArgs { port: Some(_), .. } => "--port",
+        ExplainArgs { incoming: Some(_), .. } => "--in",
+        _ => return None,
+    };
+    let first = question.addresses.first().filter(|_| !question.addresses.iter().any(|one| host.is_local(*one)))?;
+    Some(format!(
+        "{flag} is for addresses of this host, which {first} is not: what passes through is never forwarded elsewhere"
+    ))
+}
+
+/// The rows of the text.
+pub fn write_rows(text: &mut String, forwarding: &Forwarding) -> std::fmt::Result {
+    let Forwarding { number, origin, interface, network, hairpin, hairpin_reason, source, .. } = forwarding;
+    writeln!(text, "  forward  {number}, {origin}")?;
+    match (interface, network) {
+        (Some(interface), Some(network)) => writeln!(text, "  route    {interface}, network {network}")?,
+        (Some(interface), None) => writeln!(text, "  route    {interface}")?,
+        (None, _) => writeln!(text, "  route    none: the target can't be reached")?,
+    }
+    writeln!(text, "  hairpin  {}: {hairpin_reason}", if *hairpin { "yes" } else { "no" })?;
+    match (source, hairpin) {
+        (Some(source), _) => writeln!(text, "  source   the target sees {source}"),
+        (None, true) => writeln!(text, "  source   the target sees an address of this host"),
+        (None, false) => writeln!(text, "  source   the target sees the client's own"),
+    }
+}
+
+/// The row of a forward that did not let the packet pass.
+pub fn write_refusal(text: &mut String, refusal: &Refusal) -> std::fmt::Result {
+    let Refusal { number, origin, reason, matched, matched_origin } = refusal;
+    write!(text, "  refused  by forward {number}, {origin}: {reason}")?;
+    if let (Some(matched), Some(origin)) = (matched, matched_origin) {
+        write!(text, ": {matched}, {origin}")?;
+    }
+    writeln!(text)
+}

@@ -17,8 +17,11 @@ portForwards:
 - {hostPort: 9443, address: 10.88.0.5, sourceCIDRs: [198.51.100.0/24]}
 ";
 
+/// A name and an address.
+type Neighbour = (&'static str, &'static str);
+
 /// The networks of the gateway: where it is in them itself, and who else is there.
-const NETWORKS: &[(&str, &[&str], &[(&str, &str)])] = &[
+const NETWORKS: &[(&str, &[&str], &[Neighbour])] = &[
     ("198.51.100.0/24", &["198.51.100.1", "198.51.100.7"], &[("wan", "198.51.100.2")]),
     ("192.168.50.0/24", &["192.168.50.1"], &[("lan", "192.168.50.2")]),
     ("10.88.0.0/16", &["10.88.0.1"], &[("c1", "10.88.0.5"), ("c2", "10.88.0.6")]),

@@ -18,7 +18,7 @@ pub use fingerprint::Fingerprint;
 pub use name::BackendName;
 
 use crate::policy::Family;
-use crate::ruleset::{Effect, RuleId, Ruleset, Section};
+use crate::ruleset::{Effect, RuleId, RuleStep, Ruleset, Section};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -111,15 +111,25 @@ pub struct Counters {
     /// How many of both each rule decided, by its [`RuleId`] as text; rules of one id are one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, u64>,
+    /// Flows that a forward of `portForwards` sent to its target, by its number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forwards: BTreeMap<u32, u64>,
 }
 
 impl Counters {
     /// Adds what a rule counted: a flow where its verdict was given, nothing where a rule only leads on.
     fn add<Chain>(&mut self, id: RuleId, then: &Effect<Chain>, packets: u64) {
         match then {
+            Effect::Return if id.step == RuleStep::LeftToHost => return,
             Effect::Return => self.kept += packets,
             Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
-            Effect::Goto(_) | Effect::Jump(_) | Effect::Dnat { .. } | Effect::Drop => return,
+            Effect::Dnat { .. } => {
+                if let RuleStep::Forward(number) = id.step {
+                    *self.forwards.entry(number).or_default() += packets;
+                }
+                return;
+            }
+            Effect::Goto(_) | Effect::Jump(_) | Effect::Drop => return,
         }
         if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;

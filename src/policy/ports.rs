@@ -17,6 +17,16 @@ impl PortRange {
     pub fn size(self) -> u32 {
         u32::from(self.last) - u32::from(self.first) + 1
     }
+
+    /// True when every port of the other one is in it.
+    pub fn covers(self, other: PortRange) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// True when they have a port in common.
+    pub fn overlaps(self, other: PortRange) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
 }
 
 impl fmt::Display for PortRange {

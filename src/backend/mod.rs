@@ -18,7 +18,7 @@ pub use fingerprint::Fingerprint;
 pub use name::BackendName;
 
 use crate::policy::Family;
-use crate::ruleset::{Effect, RuleId, Ruleset, Section};
+use crate::ruleset::{Effect, RuleId, RuleStep, Ruleset, Section};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
@@ -120,9 +120,16 @@ impl Counters {
     /// Adds what a rule counted: a flow where its verdict was given, nothing where a rule only leads on.
     fn add<Chain>(&mut self, id: RuleId, then: &Effect<Chain>, packets: u64) {
         match then {
+            Effect::Return if id.step == RuleStep::LeftToHost => return,
             Effect::Return => self.kept += packets,
             Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
-            Effect::Goto(_) | Effect::Jump(_) | Effect::Dnat { .. } | Effect::Drop => return,
+            Effect::Dnat { .. } => {
+                if let RuleStep::Forward(number) = id.step {
+                    *self.forwards.entry(number).or_default() += packets;
+                }
+                return;
+            }
+            Effect::Goto(_) | Effect::Jump(_) | Effect::Drop => return,
         }
         if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;

@@ -1,6 +1,7 @@
 //! Which backend a host gets, and why.
 
 use super::iptables::Iptables;
+use super::iptables::rules::render::Table;
 use super::iptables::tools::{Tools, Variant, list_or_nothing};
 use super::nftables::Nftables;
 use super::{Backend, BackendName, Error, ErrorKind};
@@ -67,7 +68,7 @@ fn nftables(settings: &Settings, reason: String) -> Result<Choice, Error> {
 /// the missing capability is the error to report then, and no reason to take another backend.
 fn usable(exec: &mut impl Exec) -> Result<Tools, Error> {
     let tools = Tools::of_host(exec)?;
-    match list_or_nothing(exec, &tools, Family::V4, false) {
+    match list_or_nothing(exec, &tools, Family::V4, Table::Nat, false) {
         Err(error) if error.kind != ErrorKind::Permission => Err(error),
         _ => Ok(tools),
     }

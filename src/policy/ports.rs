@@ -27,6 +27,16 @@ impl PortRange {
     pub fn written(self) -> String {
         if self.first == self.last { self.first.to_string() } else { self.to_string() }
     }
+
+    /// True when every port of the other one is in it.
+    pub fn covers(self, other: PortRange) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// True when they have a port in common.
+    pub fn overlaps(self, other: PortRange) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
 }
 
 impl fmt::Display for PortRange {

@@ -74,6 +74,11 @@ impl Prefix {
         IpNet::new(address, length).ok().map(|net| Prefix(net.trunc()))
     }
 
+    /// The prefix of one address.
+    pub fn of(address: IpAddr) -> Self {
+        Prefix(address.into())
+    }
+
     pub fn family(self) -> Family {
         Family::of(self.0.addr())
     }
@@ -334,6 +339,10 @@ pub const RESERVED_RANGES: [Prefix; 11] = [
 pub const WHOLE_V4: Prefix = v4(0, 0, 0, 0, 0);
 /// Every IPv6 address.
 pub const WHOLE_V6: Prefix = v6(0, 0);
+/// 127.0.0.0/8, RFC 1122.
+pub const LOOPBACK_V4: Prefix = v4(127, 0, 0, 0, 8);
+/// ::1/128, RFC 4291.
+pub const LOOPBACK_V6: Prefix = Prefix(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)));
 /// 169.254.0.0/16, RFC 3927.
 pub const LINK_LOCAL_V4: Prefix = v4(169, 254, 0, 0, 16);
 /// fe80::/10, RFC 4291.

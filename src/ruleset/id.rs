@@ -1,5 +1,6 @@
 //! What rules, chains and lists are known by, whichever backend they are in.
 
+use super::forward_chain::ForwardChain;
 use crate::policy::{Egress, Step};
 use std::fmt;
 
@@ -30,6 +31,8 @@ pub enum RuleStep {
     Decide(Step),
     /// A forward sends to its target; by its number, from 1.
     Forward(u32),
+    /// What the forwards of an address do not take is the host's own.
+    LeftToHost,
     /// What comes to loopback addresses through another interface is dropped.
     Guard,
     /// What a gate lets through goes on.
@@ -60,6 +63,8 @@ pub enum Place {
     Masquerade,
     /// What leads flows on by their source that leave through some interfaces; from 1.
     Branch(u16),
+    /// A part of the tree of port forwards.
+    Forward(ForwardChain),
 }
 
 /// A list of ours.
@@ -143,6 +148,7 @@ impl fmt::Display for RuleId {
             RuleStep::Decide(step) => f.write_str(step.name()),
             RuleStep::Pass(step) => write!(f, "{}/in-scope", step.name()),
             RuleStep::Forward(number) => write!(f, "{number}"),
+            RuleStep::LeftToHost => f.write_str("left-to-host"),
             RuleStep::Guard => f.write_str("guard"),
             RuleStep::Enter => f.write_str("enter"),
             RuleStep::Ports => f.write_str("to-ports"),

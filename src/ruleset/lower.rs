@@ -279,7 +279,7 @@ impl Lowering<'_> {
 }
 
 /// A prefix of length 0 holds every address.
-fn within(side: Side, prefix: Prefix) -> Vec<Match> {
+pub(super) fn within(side: Side, prefix: Prefix) -> Vec<Match> {
     let test = (prefix.length() > 0).then_some(Test::In(side, prefix));
     test.into_iter().map(Match::is).collect()
 }
@@ -326,6 +326,7 @@ mod tests {
             Place::Part(part) => part.to_string(),
             Place::Masquerade => "m".to_owned(),
             Place::Branch(number) => format!("o{number}"),
+            Place::Forward(chain) => format!("f{chain}"),
         };
         let line = |chain: ChainId, rule: &LoweredRule| {
             let matches: String = rule.when.iter().map(|one| if one.negated { '!' } else { '+' }).collect();

@@ -8,6 +8,8 @@
 mod build;
 mod facts;
 mod forward;
+mod forward_chain;
+mod forward_tree;
 mod id;
 mod lower;
 mod matches;
@@ -20,6 +22,8 @@ pub use build::{
 };
 pub use facts::{HostFacts, Reached};
 pub use forward::{ForwardRule, ForwardRules};
+pub use forward_chain::{Digits, ForwardChain, Host, Node, Tree};
+pub use forward_tree::add_forwards;
 pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
 pub use matches::{Address, Effect, Match, ShiftedPort, Side, Test};

@@ -1,5 +1,6 @@
 //! The name of our chain.
 
+use super::forward_chain::ForwardChain;
 use super::id::{ChainId, Place, Section};
 use std::fmt;
 use std::str::FromStr;
@@ -79,6 +80,7 @@ impl ChainName {
             Place::Part(number) => self.numbered(id.section, usize::from(number)),
             Place::Masquerade => self.numbered(id.section, other),
             Place::Branch(number) => self.with(&format!("-o{number}")),
+            Place::Forward(chain) => self.with(&format!("-f{chain}")),
         }
     }
 
@@ -114,6 +116,10 @@ impl ChainName {
             return Some(Section::Top);
         }
         let (front, number) = chain.rsplit_once('-')?;
+        if let Some(found) = number.strip_prefix('f') {
+            let found = ForwardChain::parse(found)?;
+            return (self.with(&format!("-f{found}")) == chain).then_some(Section::Forwards);
+        }
         if let Some(branch) = number.strip_prefix('o') {
             let branch = branch.parse::<u16>().ok().filter(|branch| *branch > 0)?;
             return (self.with(&format!("-o{branch}")) == chain).then_some(Section::Top);
@@ -203,12 +209,13 @@ mod tests {
     #[test]
     fn our_names_are_known_again_and_no_others() {
         let name: ChainName = "M".parse().unwrap();
-        for ours in ["M", "M-2", "M-17", "M-e1-1", "M-e64-3", "M-o1", "M-o256"] {
+        for ours in ["M", "M-2", "M-17", "M-e1-1", "M-e64-3", "M-o1", "M-o256", "M-fp", "M-fcxt1f", "M-fdc6336407"] {
             assert!(name.has_part(ours), "{ours}");
         }
-        for other in
-            ["", "N", "M-", "M-1", "M-0", "M-02", "M-x", "M-e1", "M-e01-1", "MM-2", "M-2-2", "M-o0", "M-o01", "M-o"]
-        {
+        for other in [
+            "", "N", "M-", "M-1", "M-0", "M-02", "M-x", "M-e1", "M-e01-1", "MM-2", "M-2-2", "M-o0", "M-o01", "M-o",
+            "M-f", "M-fz", "M-fcxt+1",
+        ] {
             assert!(!name.has_part(other), "{other}");
         }
     }

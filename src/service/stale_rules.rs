@@ -1,7 +1,7 @@
 //! What a backend holds of ours although it is not the chosen one: an earlier run used it, or a Go agent.
 
 use super::{foreign_nat, view};
-use crate::backend::iptables::rules::render::JUMP_COMMENT;
+use crate::backend::iptables::rules::render::{BUILT_IN_COMMENT, Table};
 use crate::backend::{Backend, BackendName, Error, ErrorKind, Removal, select};
 use crate::config::Settings;
 use crate::policy::Family;
@@ -20,9 +20,15 @@ pub fn shows_ours(settings: &Settings, name: BackendName, family: Family) -> io:
         BackendName::IptablesNft => {
             foreign_nat::iptables_shows_ours(&mut Nfnetlink::open()?, family, settings.masq_chain.as_str())
         }
-        // Asking for a table that is not there would make it.
-        BackendName::IptablesLegacy if !view::legacy_nat().contains(&family) => Ok(false),
-        BackendName::IptablesLegacy => NatTable::open(family)?.holds(JUMP_COMMENT),
+        BackendName::IptablesLegacy => {
+            // Asking for a table that is not there would make it.
+            let there = view::legacy_tables(family);
+            let mut tables = [Table::Nat, Table::Raw].map(Table::name).into_iter();
+            tables.try_fold(false, |found, table| {
+                let is_there = there.iter().any(|name| name == table);
+                Ok(found || is_there && NatTable::named(family, table)?.holds(BUILT_IN_COMMENT)?)
+            })
+        }
     }
 }
 

@@ -61,7 +61,11 @@ impl NatTable {
         Self::named(family, "nat")
     }
 
-    fn named(family: Family, table: &str) -> io::Result<Self> {
+    /// Opens the socket for another table.
+    ///
+    /// # Errors
+    /// As [`NatTable::open`].
+    pub fn named(family: Family, table: &str) -> io::Result<Self> {
         let domain = match family {
             Family::V4 => Domain::IPV4,
             Family::V6 => Domain::IPV6,

@@ -3,9 +3,10 @@
 
 use super::host_state::HostState;
 use super::rules::parse::ListedTable;
+use super::rules::render::Table;
 use super::tools::Variant;
 use crate::policy::Family;
-use crate::ruleset::ChainName;
+use crate::ruleset::{ChainName, Hook};
 use crate::sys::child::{ChildError, Exec, Invocation, Output};
 use crate::sys::go_agent::GoAgent;
 use crate::sys::nfnetlink::ipset::{Member, SetHeader};
@@ -177,11 +178,14 @@ impl Exec for FakeHost {
 }
 
 impl HostState for FakeHost {
-    fn has_nat(&mut self, _variant: Variant, _family: Family) -> io::Result<bool> {
-        Ok(true)
+    fn has_table(&mut self, _variant: Variant, _family: Family, table: Table) -> io::Result<bool> {
+        Ok(table == Table::Nat)
     }
 
-    fn count(&mut self, _variant: Variant, _family: Family, text: &str) -> io::Result<usize> {
+    fn count(&mut self, _variant: Variant, _family: Family, table: Table, text: &str) -> io::Result<usize> {
+        if table == Table::Raw {
+            return Ok(0);
+        }
         Ok(self
             .state
             .borrow_mut()
@@ -223,7 +227,7 @@ impl HostState for FakeHost {
         Ok(0)
     }
 
-    fn nft_rules_digest(&mut self, _family: Family, _chain: &ChainName) -> io::Result<u64> {
+    fn nft_rules_digest(&mut self, _: Family, _: Table, _: &[Hook], _: &ChainName) -> io::Result<u64> {
         Ok(0)
     }
 
@@ -231,11 +235,11 @@ impl HostState for FakeHost {
         Ok(true)
     }
 
-    fn legacy_info(&mut self, _family: Family) -> io::Result<Vec<u64>> {
+    fn legacy_info(&mut self, _family: Family, _table: Table) -> io::Result<Vec<u64>> {
         Ok(Vec::new())
     }
 
-    fn legacy_digest(&mut self, _family: Family) -> io::Result<u64> {
+    fn legacy_digest(&mut self, _family: Family, _table: Table) -> io::Result<u64> {
         Ok(0)
     }
 }

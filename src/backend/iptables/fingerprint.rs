@@ -1,11 +1,13 @@
 //! What moves when the rules or sets of the host move, asked in process.
 
 use super::host_state::HostState;
+use super::rules::render::Table;
 use super::tools::Variant;
 use super::{IPSET, Iptables, reading};
 use crate::backend::error::Error;
 use crate::backend::fingerprint::Fingerprint;
 use crate::policy::Family;
+use crate::ruleset::Hook;
 use crate::sys::child::Exec;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -32,7 +34,35 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
     }
 
     fn own_nft_rules(&mut self) -> io::Result<Vec<u64>> {
-        Family::ALL.iter().map(|family| self.kernel.nft_rules_digest(*family, &self.chain)).collect()
+        let mut digests = Vec::new();
+        for family in Family::ALL {
+            let hooks = self.hooks(family);
+            for table in tables(&hooks) {
+                let hooks: Vec<Hook> = hooks.iter().copied().filter(|hook| Table::of(*hook) == table).collect();
+                digests.push(self.kernel.nft_rules_digest(family, table, &hooks, &self.chain)?);
+            }
+        }
+        Ok(digests)
+    }
+
+    /// Where rules of built-in chains are ours; in POSTROUTING whatever is there can be in front of ours.
+    fn hooks(&self, family: Family) -> Vec<Hook> {
+        let mut hooks = self.last.get(&family).map(|last| last.hooks.clone()).unwrap_or_default();
+        if !hooks.contains(&Hook::Postrouting) {
+            hooks.push(Hook::Postrouting);
+        }
+        hooks
+    }
+
+    /// The legacy tables of both families that can hold rules of ours, and whether they are there.
+    fn legacy_tables(&mut self) -> io::Result<Vec<(Family, Table, bool)>> {
+        let mut found = Vec::new();
+        for family in Family::ALL {
+            for table in tables(&self.hooks(family)) {
+                found.push((family, table, self.kernel.has_table(Variant::Legacy, family, table)?));
+            }
+        }
+        Ok(found)
     }
 
     fn set_sizes(&mut self) -> Result<Vec<u64>, Error> {
@@ -55,11 +85,10 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             return Ok(vec![self.kernel.nft_generation()?.into()]);
         }
         let mut numbers = Vec::new();
-        for family in Family::ALL {
-            let exists = self.kernel.has_nat(Variant::Legacy, family)?;
+        for (family, table, exists) in self.legacy_tables()? {
             numbers.push(exists.into());
             if exists {
-                numbers.extend(self.kernel.legacy_info(family)?);
+                numbers.extend(self.kernel.legacy_info(family, table)?);
             }
         }
         Ok(numbers)
@@ -68,10 +97,8 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
     fn contents(&mut self) -> io::Result<Vec<u64>> {
         let mut numbers = Vec::new();
         if self.tools.variant == Variant::Legacy {
-            for family in Family::ALL {
-                if self.kernel.has_nat(Variant::Legacy, family)? {
-                    numbers.push(self.kernel.legacy_digest(family)?);
-                }
+            for (family, table, _) in self.legacy_tables()?.into_iter().filter(|(.., exists)| *exists) {
+                numbers.push(self.kernel.legacy_digest(family, table)?);
             }
         }
         if self.last.values().any(|last| last.wants_sets) {
@@ -89,6 +116,12 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
     fn desired_sets(&self) -> Vec<String> {
         self.last.values().flat_map(|last| last.sets.iter().cloned()).collect()
     }
+}
+
+/// Nat, and raw only where something of ours is there.
+fn tables(hooks: &[Hook]) -> impl Iterator<Item = Table> + use<> {
+    let has_guard = hooks.contains(&Hook::RawPrerouting);
+    std::iter::once(Table::Nat).chain(has_guard.then_some(Table::Raw))
 }
 
 fn digest(value: &impl Hash) -> u64 {

@@ -1,8 +1,9 @@
 //! What the backend asks of the kernel without running a program.
 
+use super::rules::render::{Table, built_in};
 use super::tools::Variant;
 use crate::policy::Family;
-use crate::ruleset::ChainName;
+use crate::ruleset::{ChainName, Hook};
 use crate::sys::go_agent::{self, GoAgent};
 use crate::sys::nfnetlink::ipset::{Ipset, Member, SetHeader};
 use crate::sys::nfnetlink::message::Writer;
@@ -12,7 +13,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-const NAT: &str = "nat";
 /// Attributes of linux/netfilter/nf_tables.h.
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_RULE_TABLE: u16 = 1;
@@ -22,17 +22,18 @@ const NFTA_CHAIN_NAME: u16 = 3;
 
 /// The questions. A seam: unit tests answer them with values.
 pub trait HostState {
-    /// True when the nat table of the family exists. Listing a legacy one would create it.
+    /// True when a table of the family exists. Listing a legacy one would create it.
     ///
     /// # Errors
     /// When the kernel does not say.
-    fn has_nat(&mut self, variant: Variant, family: Family) -> io::Result<bool>;
+    fn has_table(&mut self, variant: Variant, family: Family, table: Table) -> io::Result<bool>;
 
-    /// How often a text stands in the rules of POSTROUTING, in the legacy variant in those of the whole nat table.
+    /// How often a text stands in the rules of those built-in chains of a table that ours can be in; in the legacy variant
+    /// in those of the whole table. Makes no table.
     ///
     /// # Errors
     /// When the kernel does not say, or somebody moved the rules meanwhile.
-    fn count(&mut self, variant: Variant, family: Family, text: &str) -> io::Result<usize>;
+    fn count(&mut self, variant: Variant, family: Family, table: Table, text: &str) -> io::Result<usize>;
 
     /// Every set of this network namespace; `None` when the kernel has no sets. `wanted` says whether the kernel may
     /// load them for us.
@@ -62,12 +63,12 @@ pub trait HostState {
     /// When the kernel does not say.
     fn nft_generation(&mut self) -> io::Result<u32>;
 
-    /// What moves when the jump or a rule of our chains in the nf_tables nat table of the family moves, or anything else of
-    /// POSTROUTING.
+    /// What moves when a rule of our chains in an nf_tables table of the family moves, or anything of its built-in chains at
+    /// the hooks.
     ///
     /// # Errors
     /// When the kernel does not say.
-    fn nft_rules_digest(&mut self, family: Family, chain: &ChainName) -> io::Result<u64>;
+    fn nft_rules_digest(&mut self, family: Family, table: Table, hooks: &[Hook], chain: &ChainName) -> io::Result<u64>;
 
     /// True when the nf_tables nat table of the family has a chain of the name.
     ///
@@ -75,17 +76,17 @@ pub trait HostState {
     /// When the kernel does not say.
     fn has_nft_chain(&mut self, family: Family, chain: &str) -> io::Result<bool>;
 
-    /// What moves when the size or a chain of the legacy nat table moves.
+    /// What moves when the size or a chain of a legacy table moves.
     ///
     /// # Errors
     /// When the kernel does not say.
-    fn legacy_info(&mut self, family: Family) -> io::Result<Vec<u64>>;
+    fn legacy_info(&mut self, family: Family, table: Table) -> io::Result<Vec<u64>>;
 
-    /// What moves when any rule of the legacy nat table is replaced.
+    /// What moves when any rule of a legacy table is replaced.
     ///
     /// # Errors
     /// When the kernel does not say.
-    fn legacy_digest(&mut self, family: Family) -> io::Result<u64>;
+    fn legacy_digest(&mut self, family: Family, table: Table) -> io::Result<u64>;
 }
 
 /// The kernel that we run on. Sockets are opened when first needed and then kept.
@@ -115,11 +116,11 @@ impl LiveHost {
         }
     }
 
-    fn nft_count(&mut self, family: Family, text: &str) -> io::Result<usize> {
+    fn nft_count(&mut self, family: Family, table: Table, chain: &str, text: &str) -> io::Result<usize> {
         let request = Request { message: libc::NFT_MSG_GETRULE, family: nfproto(family) };
         let body = |writer: &mut Writer| {
-            writer.text(NFTA_RULE_TABLE, NAT);
-            writer.text(NFTA_RULE_CHAIN, "POSTROUTING");
+            writer.text(NFTA_RULE_TABLE, table.name());
+            writer.text(NFTA_RULE_CHAIN, chain);
         };
         let mut count = 0;
         let consistency = kept(&mut self.nft, Nfnetlink::open)?.dump(request, body, |rule| {
@@ -153,22 +154,27 @@ fn kept<T>(place: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::R
 }
 
 impl HostState for LiveHost {
-    fn has_nat(&mut self, variant: Variant, family: Family) -> io::Result<bool> {
+    fn has_table(&mut self, variant: Variant, family: Family, table: Table) -> io::Result<bool> {
         match variant {
-            Variant::Nft => self.nft_has(libc::NFT_MSG_GETTABLE, family, |body| body.text(NFTA_TABLE_NAME, NAT)),
+            Variant::Nft => {
+                self.nft_has(libc::NFT_MSG_GETTABLE, family, |body| body.text(NFTA_TABLE_NAME, table.name()))
+            }
             Variant::Legacy => match fs::read_to_string(legacy_tables(family)) {
-                Ok(names) => Ok(names.lines().any(|name| name == NAT)),
+                Ok(names) => Ok(names.lines().any(|name| name == table.name())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(error),
             },
         }
     }
 
-    fn count(&mut self, variant: Variant, family: Family, text: &str) -> io::Result<usize> {
+    fn count(&mut self, variant: Variant, family: Family, table: Table, text: &str) -> io::Result<usize> {
         match variant {
-            Variant::Nft => self.nft_count(family, text),
-            Variant::Legacy if !self.has_nat(variant, family)? => Ok(0),
-            Variant::Legacy => NatTable::open(family)?.count(text),
+            Variant::Nft => {
+                let hooks = Hook::ALL.into_iter().filter(|hook| Table::of(*hook) == table);
+                hooks.map(|hook| self.nft_count(family, table, built_in(hook), text)).sum()
+            }
+            Variant::Legacy if !self.has_table(variant, family, table)? => Ok(0),
+            Variant::Legacy => NatTable::named(family, table.name())?.count(text),
         }
     }
 
@@ -207,23 +213,25 @@ impl HostState for LiveHost {
         kept(&mut self.nft, Nfnetlink::open)?.generation()
     }
 
-    fn nft_rules_digest(&mut self, family: Family, chain: &ChainName) -> io::Result<u64> {
+    fn nft_rules_digest(&mut self, family: Family, table: Table, hooks: &[Hook], chain: &ChainName) -> io::Result<u64> {
         let netlink = kept(&mut self.nft, Nfnetlink::open)?;
-        digest::rules(netlink, nfproto(family), "nat", |name| name == "POSTROUTING" || chain.has_part(name))
+        digest::rules(netlink, nfproto(family), table.name(), |name| {
+            hooks.iter().any(|hook| built_in(*hook) == name) || chain.has_part(name)
+        })
     }
 
     fn has_nft_chain(&mut self, family: Family, chain: &str) -> io::Result<bool> {
         self.nft_has(libc::NFT_MSG_GETCHAIN, family, |body| {
-            body.text(NFTA_CHAIN_TABLE, NAT);
+            body.text(NFTA_CHAIN_TABLE, Table::Nat.name());
             body.text(NFTA_CHAIN_NAME, chain);
         })
     }
 
-    fn legacy_info(&mut self, family: Family) -> io::Result<Vec<u64>> {
-        NatTable::open(family)?.info()
+    fn legacy_info(&mut self, family: Family, table: Table) -> io::Result<Vec<u64>> {
+        NatTable::named(family, table.name())?.info()
     }
 
-    fn legacy_digest(&mut self, family: Family) -> io::Result<u64> {
-        NatTable::open(family)?.digest()
+    fn legacy_digest(&mut self, family: Family, table: Table) -> io::Result<u64> {
+        NatTable::named(family, table.name())?.digest()
     }
 }

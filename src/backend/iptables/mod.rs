@@ -20,7 +20,7 @@ pub mod tools;
 
 use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
 use crate::policy::Family;
-use crate::ruleset::{ChainName, RuleId, Ruleset};
+use crate::ruleset::{ChainName, Hook, RuleId, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
 use crate::sys::nfnetlink::ipset::SetHeader;
@@ -30,7 +30,7 @@ use rules::ownership::Refusal;
 use rules::parse::{ListedRule, ListedTable};
 use rules::plan;
 use rules::plan::{Comparison, Observed, Steps};
-use rules::render::{Context, JUMP_COMMENT, Rendered, comment_of, render};
+use rules::render::{BUILT_IN_COMMENT, Context, GUARD_COMMENT, Rendered, Table, built_in, comment_of, render};
 use rules::rule::RuleSpec;
 use rules::sets::{ObservedSet, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ struct Last {
     sets: Vec<String>,
     /// Sets would be used if they were to be had.
     wants_sets: bool,
+    /// Where rules of built-in chains are ours.
+    hooks: Vec<Hook>,
     /// What the desired rules are known by, per chain.
     rules: Vec<(String, Vec<RuleId>)>,
     notes: Vec<String>,
@@ -115,13 +117,15 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             notes.push("this iptables is older than 1.6.2 and can't choose source ports at random".to_owned());
         }
         let (rendered, sets) = self.rendered_with_sets(family, desired, wants_sets, notes)?;
-        let observed = Observed { table: ListedTable::parse(&listing), sets };
+        let guard = self.guard_listing(family, rendered.as_ref())?;
+        let observed = Observed { table: ListedTable::parse(&listing), raw: ListedTable::parse(&guard), sets };
         self.refuse_half_truth(family, &observed.table)?;
         let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
         notes.extend(comparison.notes);
         let last = self.last.entry(family).or_default();
         last.sets = rendered.iter().flat_map(|rendered| &rendered.sets).map(|set| set.name.clone()).collect();
         last.wants_sets = wants_sets;
+        last.hooks = rendered.iter().flat_map(|rendered| &rendered.jumps).map(|jump| jump.hook).collect();
         let chains = rendered.iter().flat_map(|rendered| &rendered.chains);
         last.rules = chains.map(|chain| (chain.name.clone(), chain.ids.clone())).collect();
         let Observed { sets, .. } = observed;
@@ -132,7 +136,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             family,
             desired: Listing::new(move || wanted.map(|wanted| wanted.to_string()).unwrap_or_default()),
             observed: Listing::new(move || {
-                let observed = Observed { table: ListedTable::parse(&listing), sets };
+                let observed = Observed { table: ListedTable::parse(&listing), raw: ListedTable::parse(&guard), sets };
                 plan::describe(&own, desired.as_deref(), &observed, &kept, &discarded)
             }),
             drift: comparison.drift,
@@ -211,13 +215,13 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
     /// The listing of a family; empty where nothing of ours can be.
     fn listing(&mut self, family: Family, is_desired: bool, notes: &mut Vec<String>) -> Result<String, Error> {
         if is_desired {
-            return self.save(family, false);
+            return self.save(family, Table::Nat, false);
         }
         // Listing a legacy table makes it.
-        if self.tools.variant == Variant::Legacy && !self.has_nat(family)? {
+        if self.tools.variant == Variant::Legacy && !self.has_table(family, Table::Nat)? {
             return Ok(String::new());
         }
-        match self.save(family, false) {
+        match self.save(family, Table::Nat, false) {
             Err(error) if error.kind == ErrorKind::Unsupported => Ok(String::new()),
             Err(error) if error.kind == ErrorKind::MissingTool && !self.holds_jump(family) => {
                 notes.push(format!("whether {family} holds leftovers is not known: {error}"));
@@ -234,40 +238,61 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         self.tools.variant == Variant::Legacy || self.kernel.has_nft_chain(family, self.chain.as_str()).unwrap_or(true)
     }
 
-    fn has_nat(&mut self, family: Family) -> Result<bool, Error> {
-        let has = self.kernel.has_nat(self.tools.variant, family);
-        has.map_err(|error| reading(&format!("cannot ask whether there is a {family} nat table"), error))
+    fn has_table(&mut self, family: Family, table: Table) -> Result<bool, Error> {
+        let has = self.kernel.has_table(self.tools.variant, family, table);
+        has.map_err(|error| reading(&format!("cannot ask whether there is a {family} {} table", table.name()), error))
     }
 
-    fn save(&mut self, family: Family, counters: bool) -> Result<String, Error> {
-        match list_or_nothing(&mut self.exec, &self.tools, family, counters)? {
+    fn save(&mut self, family: Family, table: Table, counters: bool) -> Result<String, Error> {
+        match list_or_nothing(&mut self.exec, &self.tools, family, table, counters)? {
             Some(listing) => Ok(listing),
-            None if !self.has_nat(family)? => Ok(String::new()),
+            None if !self.has_table(family, table)? => Ok(String::new()),
             None => {
-                let message =
-                    format!("'{}' printed nothing, and there is a nat table", self.tools.save(family, counters));
-                Err(Error::new(ErrorKind::Busy, message))
+                let (save, table) = (self.tools.save(family, table, counters), table.name());
+                Err(Error::new(ErrorKind::Busy, format!("'{save}' printed nothing, and there is a {table} table")))
             }
         }
     }
 
+    /// The listing of the raw table; empty where nothing of ours is there or is to be. Listing a legacy table makes it, and
+    /// one that is there slows every packet down.
+    fn guard_listing(&mut self, family: Family, desired: Option<&Rendered>) -> Result<String, Error> {
+        let is_desired =
+            desired.is_some_and(|desired| desired.jumps.iter().any(|jump| jump.hook == Hook::RawPrerouting));
+        let what = || format!("cannot ask for the guard of loopback addresses in the {family} raw table");
+        let count = self.kernel.count(self.tools.variant, family, Table::Raw, GUARD_COMMENT);
+        let count = count.map_err(|error| reading(&what(), error))?;
+        if count == 0 && (!is_desired || !self.has_table(family, Table::Raw)?) {
+            return Ok(String::new());
+        }
+        let listing = self.save(family, Table::Raw, false)?;
+        let listed = listing.matches(GUARD_COMMENT).count();
+        if listed < count {
+            let message =
+                format!("'{}' did not list a rule that is in the kernel", self.tools.save(family, Table::Raw, false));
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+        Ok(listing)
+    }
+
     /// False also when the kernel does not say.
     fn holds_jump(&mut self, family: Family) -> bool {
-        self.kernel.count(self.tools.variant, family, JUMP_COMMENT).is_ok_and(|count| count > 0)
+        self.kernel.count(self.tools.variant, family, Table::Nat, BUILT_IN_COMMENT).is_ok_and(|count| count > 0)
     }
 
     /// Whoever believed a listing without the jump that the kernel has would add one each time, or call the table clean.
     fn refuse_half_truth(&mut self, family: Family, table: &ListedTable<'_>) -> Result<(), Error> {
+        let is_built_in = |chain: &str| Hook::ALL.into_iter().any(|hook| built_in(hook) == chain);
         let counted =
-            |(chain, _): &(&str, &ListedRule<'_>)| self.tools.variant == Variant::Legacy || *chain == "POSTROUTING";
+            |(chain, _): &(&str, &ListedRule<'_>)| self.tools.variant == Variant::Legacy || is_built_in(chain);
         let listed: usize =
-            table.rules().filter(counted).map(|(_, rule)| rule.spec.matches(JUMP_COMMENT).count()).sum();
+            table.rules().filter(counted).map(|(_, rule)| rule.spec.matches(BUILT_IN_COMMENT).count()).sum();
         // A kernel that does not say contradicts nobody.
-        match self.kernel.count(self.tools.variant, family, JUMP_COMMENT) {
+        match self.kernel.count(self.tools.variant, family, Table::Nat, BUILT_IN_COMMENT) {
             Ok(held) if held > listed => {
                 let message = format!(
                     "'{}' did not list {} of the {held} jumps of ip-masq-agent that are in the kernel",
-                    self.tools.save(family, false),
+                    self.tools.save(family, Table::Nat, false),
                     held - listed
                 );
                 Err(Error::new(ErrorKind::Busy, message))
@@ -397,7 +422,7 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
     }
 
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
-        let listing = self.save(family, true)?;
+        let listing = self.save(family, Table::Nat, true)?;
         let planned = self.last.get(&family).map_or(&[][..], |last| &last.rules);
         Ok(count(&ListedTable::parse(&listing), planned))
     }

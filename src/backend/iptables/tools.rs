@@ -1,5 +1,6 @@
 //! The programs of one iptables variant: their names, what their version can do, and what their failures mean.
 
+use super::rules::render::Table;
 use crate::backend::error::{Error, ErrorKind};
 use crate::backend::name::BackendName;
 use crate::policy::Family;
@@ -94,9 +95,9 @@ impl Tools {
         Ok(tools)
     }
 
-    /// The invocation that lists the nat table.
-    pub fn save(&self, family: Family, counters: bool) -> Invocation {
-        let arguments: &[&str] = if counters { &["-c", "-t", "nat"] } else { &["-t", "nat"] };
+    /// The invocation that lists a table.
+    pub fn save(&self, family: Family, table: Table, counters: bool) -> Invocation {
+        let arguments: &[&str] = if counters { &["-c", "-t", table.name()] } else { &["-t", table.name()] };
         Invocation::new(self.program(family, "-save"), arguments)
     }
 
@@ -166,11 +167,11 @@ const INCOMPATIBLE: &str = "is incompatible, use 'nft' tool";
 /// # Errors
 /// As [`list_or_nothing`]; nothing at all is an error, too.
 pub fn list(exec: &mut impl Exec, tools: &Tools, family: Family, counters: bool) -> Result<String, Error> {
-    list_or_nothing(exec, tools, family, counters)?
-        .ok_or_else(|| Error::new(ErrorKind::Busy, format!("'{}' printed nothing", tools.save(family, counters))))
+    let nothing = || format!("'{}' printed nothing", tools.save(family, Table::Nat, counters));
+    list_or_nothing(exec, tools, family, Table::Nat, counters)?.ok_or_else(|| Error::new(ErrorKind::Busy, nothing()))
 }
 
-/// The nat table of a family as the tool lists it; `None` when it lists nothing. iptables 1.8.9 prints a table also where
+/// A table of a family as the tool lists it; `None` when it lists nothing. iptables 1.8.9 prints a table also where
 /// the kernel has none, so silence is to be believed only by who has asked the kernel.
 ///
 /// # Errors
@@ -180,26 +181,28 @@ pub fn list_or_nothing(
     exec: &mut impl Exec,
     tools: &Tools,
     family: Family,
+    table: Table,
     counters: bool,
 ) -> Result<Option<String>, Error> {
-    let invocation = tools.save(family, counters);
+    let invocation = tools.save(family, table, counters);
     let output = run(exec, &invocation)?;
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
     if listing.contains(INCOMPATIBLE) || output.stderr.contains(INCOMPATIBLE) {
         let message = format!(
-            "{} can't list the {family} nat table, because it holds something that only 'nft' understands; move that \
+            "{} can't list the {family} {} table, because it holds something that only 'nft' understands; move that \
              to a table of another name, or set 'backend: nftables'",
-            invocation.program
+            invocation.program,
+            table.name()
         );
         return Err(Error::new(ErrorKind::Refused, message));
     }
     let is_comment = |line: &&str| line.is_empty() || line.starts_with('#');
     let mut lines = listing.lines().filter(|line| !is_comment(line));
     match (lines.next(), lines.next_back()) {
-        (Some("*nat"), Some("COMMIT")) => Ok(Some(listing)),
+        (Some(first), Some("COMMIT")) if first.strip_prefix('*') == Some(table.name()) => Ok(Some(listing)),
         (None, _) => Ok(None),
         _ => {
-            let message = format!("'{invocation}' did not print a whole table, from '*nat' to 'COMMIT'");
+            let message = format!("'{invocation}' did not print a whole table, from '*{}' to 'COMMIT'", table.name());
             Err(Error::new(ErrorKind::Busy, message))
         }
     }
@@ -258,13 +261,13 @@ fn takes_away(line: &str) -> bool {
 }
 
 /// True when a chain is called missing: somebody took it away meanwhile. A target that the host does not have is called
-/// missing in the same words; ours are two.
+/// missing in the same words; ours are five.
 fn misses_a_chain(stderr: &str) -> bool {
     let missing = ["Couldn't load target `", "Chain '"].iter().find_map(|words| {
         let (name, rest) = stderr.split_once(words)?.1.split_once('\'')?;
         (rest.starts_with(" does not exist") || rest.starts_with(':')).then_some(name)
     });
-    missing.is_some_and(|name| !matches!(name, "MASQUERADE" | "RETURN"))
+    missing.is_some_and(|name| !matches!(name, "MASQUERADE" | "RETURN" | "SNAT" | "DNAT" | "DROP"))
 }
 
 /// What a program said, in one line, without the lines that only say where or how to ask for help.

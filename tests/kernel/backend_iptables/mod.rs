@@ -3,6 +3,8 @@
 mod drift;
 mod failure;
 mod foreign;
+mod forward_packets;
+mod forwards;
 mod gateway;
 mod leftovers;
 mod sets;

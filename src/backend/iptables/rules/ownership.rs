@@ -4,10 +4,10 @@
 //! what else stands in a chain of ours goes with the next repair.
 
 use super::parse::{ListedChain, ListedRule, ListedTable};
-use super::render::{JUMP_COMMENT, KEEP_COMMENT, MASQUERADE_COMMENT, RenderedChain};
+use super::render::{BUILT_IN_COMMENT, KEEP_COMMENT, MASQUERADE_COMMENT, RenderedChain};
 use super::rule::COMMENT_PREFIX;
 use crate::ruleset::{ChainName, Effect, Side, Test};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why nothing may be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub struct Ownership<'a> {
     go_shaped: BTreeSet<&'a str>,
     /// Those of them that one keeps that lives.
     kept: BTreeSet<&'a str>,
+    /// What rules of other programs lead to, with the first that does: its chain and itself. One in a chain of ours goes
+    /// anyway.
+    users: BTreeMap<String, (&'a str, &'a str)>,
 }
 
 impl<'a> Ownership<'a> {
@@ -45,15 +48,21 @@ impl<'a> Ownership<'a> {
         let names = |wanted: &dyn Fn(&ListedChain<'a>) -> bool| {
             chains().filter(|chain| wanted(chain)).map(|chain| chain.name).collect::<BTreeSet<&'a str>>()
         };
+        let desired: BTreeSet<&str> = desired.iter().map(|chain| chain.name.as_str()).collect();
         let go_shaped = names(&is_go_shaped);
         let kept: BTreeSet<_> =
             go_shaped.iter().copied().filter(|name| kept.iter().any(|chain| chain == name)).collect();
         let ours = names(&|chain| {
             !kept.contains(chain.name)
-                && (desired.iter().any(|wanted| wanted.name == chain.name) && !is_foreign(chain)
-                    || is_ours(own, chain, table))
+                && (desired.contains(chain.name) && !is_foreign(chain) || is_ours(own, chain, table))
         });
-        Ownership { ours, go_shaped, kept }
+        let mut users = BTreeMap::new();
+        let others = table.rules().filter(|(from, rule)| !rule.has_our_comment() && !ours.contains(from));
+        for (from, rule) in others {
+            let Some(chain) = rule.target.as_deref() else { continue };
+            users.entry(chain.to_owned()).or_insert((from, rule.spec));
+        }
+        Ownership { ours, go_shaped, kept, users }
     }
 
     /// True for a chain that is ours.
@@ -66,23 +75,16 @@ impl<'a> Ownership<'a> {
         self.kept.contains(chain)
     }
 
-    /// True for a rule of POSTROUTING that leads to a chain of ours, or did, whatever its name. Only its comment says so.
+    /// True for a rule of a built-in chain that is ours: it leads to a chain of ours, or did, whatever its name, or is the
+    /// guard of loopback addresses. Only its comment says so.
     pub fn has_jump(&self, rule: &ListedRule<'_>) -> bool {
-        rule.comment.as_deref().is_some_and(|comment| comment.starts_with(JUMP_COMMENT))
+        rule.comment.as_deref().is_some_and(|comment| comment.starts_with(BUILT_IN_COMMENT))
             && !rule.target.as_deref().is_some_and(|chain| self.is_kept(chain))
     }
 
     /// Chains of a Go agent that lives, if one of that chain's name does.
     pub fn go_shaped(&self) -> Vec<String> {
         self.go_shaped.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    /// A rule of another program that leads to a chain. One in a chain of ours goes anyway.
-    fn user<'t>(&self, chain: &str, table: &'t ListedTable<'a>) -> Option<(&'a str, &'t ListedRule<'a>)> {
-        let is_user = |(from, rule): &(&str, &ListedRule<'_>)| {
-            leads_to(rule, chain) && !rule.has_our_comment() && !self.is_ours(from)
-        };
-        table.rules().find(is_user)
     }
 
     /// # Errors
@@ -93,14 +95,14 @@ impl<'a> Ownership<'a> {
                 return Err(Refusal::Kept(name.clone()));
             }
             let first = table.chain(name).filter(|chain| is_foreign(chain)).and_then(|chain| chain.rules.first());
-            let message = match (first, self.user(name, table)) {
+            let message = match (first, self.users.get(name)) {
                 (Some(rule), _) => {
                     format!("chain '{name}' is not ip-masq-agent's: none of its rules is, as '-A {name} {}'", rule.spec)
                 }
                 (None, Some((from, rule))) => {
                     let message = format!("chain '{name}' is used by a rule that is not ip-masq-agent's");
-                    let message = format!("{message}: '-A {from} {}'", rule.spec);
-                    return Err(Refusal::Foreign { message, chain: from.to_owned() });
+                    let message = format!("{message}: '-A {from} {rule}'");
+                    return Err(Refusal::Foreign { message, chain: (*from).to_owned() });
                 }
                 (None, None) => continue,
             };
@@ -164,13 +166,14 @@ impl StaleRules {
     pub fn find(ownership: &Ownership<'_>, desired: &[RenderedChain], table: &ListedTable<'_>) -> Self {
         let mut found = StaleRules::default();
         let candidates = table.chains.iter().filter(|chain| !chain.built_in && !ownership.is_kept(chain.name));
-        for chain in candidates.filter(|chain| desired.iter().all(|wanted| wanted.name != chain.name)) {
+        let desired: BTreeSet<&str> = desired.iter().map(|chain| chain.name.as_str()).collect();
+        for chain in candidates.filter(|chain| !desired.contains(chain.name)) {
             if ownership.is_ours(chain.name) {
-                match ownership.user(chain.name, table) {
+                match ownership.users.get(chain.name) {
                     None => found.whole.push(chain.name.to_owned()),
                     Some((from, rule)) => found.notes.push(format!(
-                        "chain '{}' of an agent stays: a rule that is not ip-masq-agent's leads to it: '-A {from} {}'",
-                        chain.name, rule.spec
+                        "chain '{}' of an agent stays: a rule that is not ip-masq-agent's leads to it: '-A {from} {rule}'",
+                        chain.name
                     )),
                 }
                 continue;

@@ -1,19 +1,22 @@
-//! What `iptables-save -t nat` printed, as a value.
+//! What `iptables-save -t` printed of a table, as a value.
 //!
 //! Tolerant: rules of others stay text, and a rule of ours that is not understood differs from every rule that we
 //! could want.
 
 use super::rule::{CERTAIN, COMMENT_PREFIX, RuleSpec, SYN_ONLY, fraction};
 use crate::policy::{AddressRange, Family, InterfacePattern, PortRange};
-use crate::ruleset::{Address, Effect, Match, Side, Test};
+use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-/// The nat table of one family.
+/// A table of one family.
 #[derive(Debug, Default)]
 pub struct ListedTable<'a> {
     /// The chains, in the order of the listing.
     pub chains: Vec<ListedChain<'a>>,
+    /// Where each is among them: there may be thousands.
+    places: HashMap<&'a str, usize>,
 }
 
 /// One chain.
@@ -53,16 +56,15 @@ impl<'a> ListedTable<'a> {
     /// Reads a listing, with or without counters. Lines that say nothing of chains and rules are passed over.
     pub fn parse(listing: &'a str) -> Self {
         let mut table = ListedTable::default();
-        let mut places = HashMap::new();
         for line in lines(listing) {
             if let Some(chain) = line.strip_prefix(':') {
                 let mut words = chain.split(' ');
                 if let (Some(name), Some(policy)) = (words.next(), words.next()) {
-                    places.insert(name, table.chains.len());
+                    table.places.insert(name, table.chains.len());
                     table.chains.push(ListedChain { name, built_in: policy != "-", rules: Vec::new() });
                 }
             } else if let Some((name, rule)) = parse_line(line)
-                && let Some(place) = places.get(name)
+                && let Some(place) = table.places.get(name)
             {
                 table.chains[*place].rules.push(rule);
             }
@@ -72,7 +74,7 @@ impl<'a> ListedTable<'a> {
 
     /// The chain of a name.
     pub fn chain(&self, name: &str) -> Option<&ListedChain<'a>> {
-        self.chains.iter().find(|chain| chain.name == name)
+        self.places.get(name).and_then(|place| self.chains.get(*place))
     }
 
     /// Every rule with the name of its chain.
@@ -188,7 +190,8 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
         let mut argument = || words.next();
         let test = match option {
             "-m" if !not => match argument()? {
-                "addrtype" | "comment" | "mark" | "physdev" | "policy" | "set" | "statistic" | "tcp" => continue,
+                "addrtype" | "comment" | "conntrack" | "mark" | "physdev" | "policy" | "sctp" | "set" | "statistic"
+                | "tcp" | "udp" => continue,
                 _ => return None,
             },
             "--dir" if !not && argument()? == "out" => continue,
@@ -218,10 +221,12 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
                 Test::In(_, prefix) if prefix.length() == 0 => return None,
                 test => test,
             },
-            "-o" => {
+            "-o" | "-i" => {
                 let InterfacePattern { name, prefix, .. } = argument()?.parse().ok()?;
-                Test::OutInterface { name, prefix }
+                if option == "-o" { Test::OutInterface { name, prefix } } else { Test::InInterface { name, prefix } }
             }
+            "--dport" => Test::DestinationPort(ports(argument()?, ':')?),
+            "--ctstate" if !not && argument()? == "DNAT" => Test::Dnated,
             "-p" => Test::Protocol(argument()?.parse().ok()?),
             "--src-type" if argument()? == "LOCAL" => Test::Local(Address::Saddr),
             "--dst-type" if argument()? == "LOCAL" => Test::Local(Address::Daddr),
@@ -239,11 +244,12 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
         };
         when.push(Match { test, negated: not });
     }
+    let when_ports: Vec<PortRange> = when.iter().filter_map(destination_ports).collect();
     let is_range = matches!(then, Some(Effect::Snat { to, .. }) if !to.is_one());
     if persistent != is_range {
         return None;
     }
-    Some(RuleSpec::new(when, comment, then?))
+    Some(RuleSpec::new(when, comment, with_ports_of(then?, &when_ports)?))
 }
 
 /// What `-j` and what is behind it say; the target comes first, and once.
@@ -253,7 +259,7 @@ fn effect<'a>(
     mut argument: impl FnMut() -> Option<&'a str>,
 ) -> Option<()> {
     match (option, then) {
-        ("--to-ports", Some(Effect::Masquerade { ports: to_ports, .. })) => *to_ports = Some(ports(argument()?)?),
+        ("--to-ports", Some(Effect::Masquerade { ports: to_ports, .. })) => *to_ports = Some(ports(argument()?, '-')?),
         ("--random-fully", Some(Effect::Masquerade { random_fully, .. } | Effect::Snat { random_fully, .. })) => {
             *random_fully = true;
         }
@@ -266,7 +272,9 @@ fn effect<'a>(
                     let (to, ports) = to_source(argument()?)?;
                     Effect::Snat { to, random_fully: false, ports }
                 }
-                "SNAT" => return None,
+                "DNAT" if argument()? == "--to-destination" => to_destination(argument()?)?,
+                "SNAT" | "DNAT" => return None,
+                "DROP" => Effect::Drop,
                 other => Effect::Jump(other.to_owned()),
             });
         }
@@ -310,15 +318,53 @@ fn to_source(text: &str) -> Option<(AddressRange, Option<PortRange>)> {
         None => (text, None),
     };
     let ports = match behind {
-        Some(text) => Some(ports(text)?),
+        Some(text) => Some(ports(text, '-')?),
         None => None,
     };
     Some((addresses.parse().ok()?, ports))
 }
 
-fn ports(text: &str) -> Option<PortRange> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
+fn ports(text: &str, to: char) -> Option<PortRange> {
+    let (first, last) = text.split_once(to).unwrap_or((text, text));
     Some(PortRange { first: first.parse().ok()?, last: last.parse().ok()? })
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `[2001:db8::1]:7001-7003/8100`. What one port was is for the matches to say.
+fn to_destination(text: &str) -> Option<Effect<String>> {
+    if let Ok(to) = text.parse() {
+        return Some(Effect::Dnat { to, port: None });
+    }
+    let (address, behind) = text.rsplit_once(':')?;
+    let to = match address.strip_prefix('[') {
+        Some(inside) => IpAddr::V6(inside.strip_suffix(']')?.parse().ok()?),
+        None => IpAddr::V4(address.parse().ok()?),
+    };
+    let (targets, base) = match behind.split_once('/') {
+        Some((targets, base)) => (ports(targets, '-')?, base.parse().ok()?),
+        None => (ports(behind, '-')?, UNKNOWN),
+    };
+    let last = targets.last.checked_sub(targets.first).and_then(|width| width.checked_add(base))?;
+    let from = PortRange { first: base, last };
+    Some(Effect::Dnat { to, port: Some(ShiftedPort { from, to: targets.first }) })
+}
+
+/// No port: that of a DNAT that names only the new one.
+const UNKNOWN: u16 = 0;
+
+fn destination_ports(one: &Match<String>) -> Option<PortRange> {
+    match one.test {
+        Test::DestinationPort(ports) if !one.negated => Some(ports),
+        _ => None,
+    }
+}
+
+/// A DNAT to another port is understood where the ports that it says, or the one that it does not say, are those of the
+/// packets.
+fn with_ports_of(then: Effect<String>, when: &[PortRange]) -> Option<Effect<String>> {
+    let Effect::Dnat { to, port: Some(ShiftedPort { from, to: target }) } = then else { return Some(then) };
+    let [ports] = when else { return None };
+    let is_theirs = *ports == from || from.first == UNKNOWN && from.last == UNKNOWN && ports.first == ports.last;
+    is_theirs.then_some(Effect::Dnat { to, port: Some(ShiftedPort { from: *ports, to: target }) })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::ownership::{Ownership, Refusal, StaleRules};
 use super::parse::{ListedChain, ListedRule, ListedTable};
-use super::render::{Rendered, RenderedChain, built_in, jump_command};
+use super::render::{Rendered, RenderedChain, Table, built_in, jump_command};
 use super::sets::{DesiredSet, ObservedSet, is_our_name};
 use crate::backend::drift::{foreign_rule, removed_foreign_rule};
 use crate::policy::Family;
@@ -18,6 +18,8 @@ const MOST_NAMED: usize = 8;
 pub struct Observed<'a> {
     /// The nat table.
     pub table: ListedTable<'a>,
+    /// The raw table; empty unless something of ours is there, or is to be.
+    pub raw: ListedTable<'a>,
     /// The sets under our kind of name; members only of those that are desired.
     pub sets: Vec<ObservedSet>,
 }
@@ -29,7 +31,7 @@ pub struct Steps {
     pub fill: String,
     /// The sets that `fill` makes; they go again when the restore is refused.
     pub created: Vec<String>,
-    /// For `iptables-restore --noflush`: chains and jump in one transaction.
+    /// For `iptables-restore --noflush`: chains and jumps in one text, with one transaction for each table.
     pub restore: String,
     /// Sets that nothing refers to once the restore is through.
     pub discarded: Vec<String>,
@@ -65,7 +67,7 @@ pub fn compare(
     let ownership = Ownership::new(own, chains, table, kept);
     let leftovers = StaleRules::find(&ownership, chains, table);
     let mut draft = Draft { surplus: if desired.is_some() { "left-over " } else { "" }, ..Draft::default() };
-    draft.jumps(desired, table, &ownership);
+    draft.jumps(desired, observed, &ownership);
     draft.chains(chains, table);
     draft.leftovers(&leftovers, table);
     let desired_sets = desired.map_or(&[][..], |desired| &desired.sets);
@@ -99,6 +101,9 @@ struct Draft {
     filled: String,
     jump: String,
     removed: String,
+    /// Of the raw table, in which there are no chains of ours.
+    raw_deleted: String,
+    raw_jump: String,
     set_lines: String,
     created: Vec<String>,
     discarded: Vec<String>,
@@ -106,8 +111,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn jumps(&mut self, desired: Option<&Rendered>, table: &ListedTable<'_>, ownership: &Ownership<'_>) {
-        Hook::ALL.into_iter().for_each(|hook| self.jumps_at(hook, desired, table, ownership));
+    fn jumps(&mut self, desired: Option<&Rendered>, observed: &Observed<'_>, ownership: &Ownership<'_>) {
+        Hook::ALL.into_iter().for_each(|hook| self.jumps_at(hook, desired, observed.at(hook), ownership));
     }
 
     fn jumps_at(&mut self, hook: Hook, desired: Option<&Rendered>, table: &ListedTable<'_>, ownership: &Ownership<'_>) {
@@ -118,33 +123,41 @@ impl Draft {
         let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|jump| rule.rule.as_ref() == Some(&jump.rule));
         let right: Vec<_> = ours.iter().filter(|(_, rule)| is_right(rule)).collect();
         for (_, rule) in ours.iter().filter(|(_, rule)| !is_right(rule)) {
-            self.drift.push(match desired {
-                Some(_) => format!("left-over jump '{}'", rule.spec),
-                None => format!("jump to '{}'", rule.target.as_deref().unwrap_or_default()),
+            self.drift.push(match (desired, hook) {
+                (Some(_), Hook::Postrouting) => format!("left-over jump '{}'", rule.spec),
+                (None, Hook::Postrouting) => format!("jump to '{}'", rule.target.as_deref().unwrap_or_default()),
+                _ => format!("{}{} '{}'", self.surplus, in_words(hook), rule.spec),
             });
-            self.delete(chain, rule.spec);
+            self.delete(hook, rule.spec);
         }
         let Some(desired) = desired else { return };
+        let jump = match hook {
+            Hook::Postrouting => "the jump".to_owned(),
+            _ => format!("the {}", in_words(hook)),
+        };
         let misplaced = desired.position == JumpPosition::First && right.first().is_some_and(|(place, _)| *place > 0);
         match right.len() {
-            0 => self.drift.push(format!("the jump to '{}' is missing", desired.to)),
-            1 if misplaced => self.drift.push(format!("the jump is not the first rule of {chain}")),
+            0 if hook == Hook::RawPrerouting => self.drift.push(format!("{jump} is missing")),
+            0 => self.drift.push(format!("{jump} to '{}' is missing", desired.to)),
+            1 if misplaced => self.drift.push(format!("{jump} is not the first rule of {chain}")),
             1 => return,
-            count => self.drift.push(format!("the jump is there {count} times")),
+            count => self.drift.push(format!("{jump} is there {count} times")),
         }
         // `-D` takes the first of equal rules: the copy that stays is the last one, which is no place for a jump
         // that belongs in front of all others.
         let stays = desired.position == JumpPosition::Last && !right.is_empty();
         for (_, rule) in right.iter().skip(usize::from(stays)) {
-            self.delete(chain, rule.spec);
+            self.delete(hook, rule.spec);
         }
         if !stays {
-            let _ = writeln!(self.jump, "{} {}", jump_command(hook, desired.position, true), desired.rule);
+            let jumps = if Table::of(hook) == Table::Raw { &mut self.raw_jump } else { &mut self.jump };
+            let _ = writeln!(jumps, "{} {}", jump_command(hook, desired.position, true), desired.rule);
         }
     }
 
-    fn delete(&mut self, chain: &str, spec: &str) {
-        let _ = writeln!(self.deleted, "-D {chain} {spec}");
+    fn delete(&mut self, hook: Hook, spec: &str) {
+        let deleted = if Table::of(hook) == Table::Raw { &mut self.raw_deleted } else { &mut self.deleted };
+        let _ = writeln!(deleted, "-D {} {spec}", built_in(hook));
     }
 
     fn chains(&mut self, desired: &[RenderedChain], table: &ListedTable<'_>) {
@@ -188,7 +201,9 @@ impl Draft {
         }
         for (name, specs) in &leftovers.mixed {
             self.drift.push(format!("{} {}rules of chain '{name}'", specs.len(), self.surplus));
-            specs.iter().for_each(|spec| self.delete(name, spec));
+            for spec in specs {
+                let _ = writeln!(self.deleted, "-D {name} {spec}");
+            }
         }
     }
 
@@ -220,7 +235,7 @@ impl Draft {
                 continue;
             }
             let is_our_reference =
-                |(chain, rule): &(&str, &ListedRule<'_>)| is_our_chain(chain) && refers_to(rule, name);
+                |(chain, rule): &(&str, &ListedRule<'_>)| refers_to(rule, name) && is_our_chain(chain);
             let ours = observed.table.rules().filter(is_our_reference).count();
             // More references than rules of ours: the other variant's table, or somebody else's rule, needs it.
             if set.references as usize > ours {
@@ -233,15 +248,40 @@ impl Draft {
     }
 
     fn steps(&mut self) -> Steps {
-        let body =
-            [&self.declared, &self.deleted, &self.filled, &self.jump, &self.removed].map(String::as_str).concat();
+        let nat = [&self.declared, &self.deleted, &self.filled, &self.jump, &self.removed].map(String::as_str).concat();
+        let nat = transaction(Table::Nat, &nat);
+        let raw = transaction(Table::Raw, &format!("{}{}", self.raw_deleted, self.raw_jump));
+        // The guard is there before and as long as what it guards against.
+        let restore = if self.raw_jump.is_empty() { nat + &raw } else { raw + &nat };
         Steps {
             fill: std::mem::take(&mut self.set_lines),
             created: std::mem::take(&mut self.created),
-            restore: if body.is_empty() { body } else { format!("*nat\n{body}COMMIT\n") },
+            restore,
             discarded: std::mem::take(&mut self.discarded),
         }
     }
+}
+
+impl<'a> Observed<'a> {
+    /// The table whose built-in chain is at a hook.
+    fn at(&self, hook: Hook) -> &ListedTable<'a> {
+        match Table::of(hook) {
+            Table::Nat => &self.table,
+            Table::Raw => &self.raw,
+        }
+    }
+}
+
+/// What a rule of ours in the built-in chain of a hook is called.
+fn in_words(hook: Hook) -> String {
+    match Table::of(hook) {
+        Table::Raw => "guard of loopback addresses in raw PREROUTING".to_owned(),
+        Table::Nat => format!("jump in {}", built_in(hook)),
+    }
+}
+
+fn transaction(table: Table, body: &str) -> String {
+    if body.is_empty() { String::new() } else { format!("*{}\n{body}COMMIT\n", table.name()) }
 }
 
 fn refers_to(rule: &ListedRule<'_>, set: &str) -> bool {
@@ -276,22 +316,24 @@ pub fn describe(
     discarded: &[String],
 ) -> String {
     let sets = desired.map_or(&[][..], |desired| &desired.sets);
-    describe_sets(sets, discarded, &observed.sets) + &describe_rules(own, desired, &observed.table, kept)
+    describe_sets(sets, discarded, &observed.sets) + &describe_rules(own, desired, observed, kept)
 }
 
-fn describe_rules(own: &ChainName, desired: Option<&Rendered>, table: &ListedTable<'_>, kept: &[String]) -> String {
+fn describe_rules(own: &ChainName, desired: Option<&Rendered>, observed: &Observed<'_>, kept: &[String]) -> String {
+    let table = &observed.table;
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     let ownership = Ownership::new(own, chains, table, kept);
     let leftovers = StaleRules::find(&ownership, chains, table);
     let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));
     let others = table.chains.iter().filter(|chain| leftovers.hold(chain.name));
     let listed: Vec<&ListedChain<'_>> = wanted.chain(others).collect();
-    let mut rules = String::new();
+    let (mut rules, mut raw) = (String::new(), String::new());
     for chain in &listed {
         let _ = writeln!(rules, ":{} - [0:0]", chain.name);
     }
     for hook in Hook::ALL {
-        let listed = table.chain(built_in(hook)).map_or(&[][..], |chain| &chain.rules);
+        let rules = if Table::of(hook) == Table::Raw { &mut raw } else { &mut rules };
+        let listed = observed.at(hook).chain(built_in(hook)).map_or(&[][..], |chain| &chain.rules);
         let wanted = desired.and_then(|desired| desired.jumps.iter().find(|jump| jump.hook == hook));
         let position = wanted.map(|jump| jump.position).unwrap_or_default();
         for (place, rule) in listed.iter().enumerate().filter(|(_, rule)| ownership.has_jump(rule)) {
@@ -303,7 +345,7 @@ fn describe_rules(own: &ChainName, desired: Option<&Rendered>, table: &ListedTab
             let _ = writeln!(rules, "-A {} {}", chain.name, canonical(rule));
         }
     }
-    if rules.is_empty() { rules } else { format!("*nat\n{rules}COMMIT\n") }
+    transaction(Table::Raw, &raw) + &transaction(Table::Nat, &rules)
 }
 
 /// The desired sets that are there, in their order, then those that will be destroyed.

@@ -2,10 +2,10 @@
 
 use super::rule::{COMMENT_PREFIX, RuleSpec};
 use super::sets::{DesiredSet, THRESHOLD};
-use crate::policy::Step;
+use crate::policy::{LOOPBACK_V4, Step};
 use crate::ruleset::{
-    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Place, RuleId,
-    RuleStep, Ruleset, lower,
+    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Match, Place,
+    RuleId, RuleStep, Ruleset, Side, Test, add_forwards, lower,
 };
 use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::{self, Write};
@@ -39,7 +39,7 @@ pub struct Jump {
     pub hook: Hook,
     /// Its place among the rules there.
     pub position: JumpPosition,
-    /// The chain of ours.
+    /// The chain of ours; `DROP` for the guard of loopback addresses, which has none.
     pub to: String,
     /// The rule.
     pub rule: RuleSpec,
@@ -59,6 +59,11 @@ pub struct RenderedChain {
 /// The comment of a jump to a chain, in front of the chain's name; the Go agents write the same.
 pub const JUMP_COMMENT: &str =
     "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom ";
+/// What the comments of all rules of built-in chains begin with.
+pub const BUILT_IN_COMMENT: &str = "ip-masq-agent: ensure ";
+/// The comment of the rule that guards loopback addresses.
+pub const GUARD_COMMENT: &str =
+    "ip-masq-agent: ensure raw PREROUTING drops what others send to loopback addresses (localhost of portForwards)";
 /// What is behind the prefix in the comment of a rule that returns; the Go agents write the same.
 pub const KEEP_COMMENT: &str = "local traffic is not subject to MASQUERADE";
 /// The same for a rule that masquerades.
@@ -68,7 +73,8 @@ pub const MASQUERADE_COMMENT: &str = "outbound traffic is subject to MASQUERADE 
 pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     let inline = context.sets.map_or(usize::MAX, |_| THRESHOLD);
     let dialect = Dialect { inline: Some(inline), masquerade_chain: false, random_fully: context.random_fully };
-    let lowered = lower(ruleset, dialect);
+    let mut lowered = lower(ruleset, dialect);
+    add_forwards(ruleset, dialect, &mut lowered);
     let existing = context.sets.unwrap_or_default();
     let set = |list| DesiredSet::new(context.chain, list, ruleset.family, existing);
     let named: Vec<(ListId, DesiredSet)> = lowered.lists.iter().map(|list| (list.id, set(list))).collect();
@@ -76,10 +82,14 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
         let named = named.iter().find(|(list, _)| *list == id);
         named.map_or_else(String::new, |(_, set)| set.name.clone())
     };
+    let parts = |section| {
+        let is_part = |chain: &&LoweredChain| chain.id.section == section && matches!(chain.id.place, Place::Part(_));
+        lowered.chains.iter().filter(is_part).count()
+    };
     let chain_name = |id: ChainId| {
-        let is_part =
-            |chain: &&LoweredChain| chain.id.section == id.section && matches!(chain.id.place, Place::Part(_));
-        context.chain.of(id, lowered.chains.iter().filter(is_part).count() + 1)
+        // Counted for the few that are named by it: there may be thousands of chains.
+        let other = if id.place == Place::Masquerade { parts(id.section) + 1 } else { 0 };
+        context.chain.of(id, other)
     };
     let spec = |LoweredRule { id, when, then }: &LoweredRule| {
         let when = when.iter().cloned().map(|one| one.rename(set_name)).collect();
@@ -90,9 +100,13 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
         rules: chain.rules.iter().map(spec).collect(),
         ids: chain.rules.iter().map(|rule| rule.id).collect(),
     };
+    let guard = ruleset.forwards.rules.iter().any(|rule| rule.localhost).then(guard);
+    let jumps = lowered.entries.iter().map(|entry| jump(entry, chain_name(entry.to)));
+    let mut jumps: Vec<Jump> = guard.into_iter().chain(jumps).collect();
+    jumps.sort_by_key(|jump| jump.hook);
     Rendered {
         chains: lowered.chains.iter().map(chain).collect(),
-        jumps: lowered.entries.iter().map(|entry| jump(entry, chain_name(entry.to))).collect(),
+        jumps,
         sets: distinct(named.into_iter().map(|(_, set)| set)),
     }
 }
@@ -110,7 +124,10 @@ fn distinct(sets: impl Iterator<Item = DesiredSet>) -> Vec<DesiredSet> {
 
 /// The rule that leads to a chain.
 fn jump(&Entry { hook, position, .. }: &Entry, chain: String) -> Jump {
-    let comment = format!("{JUMP_COMMENT}{chain} chain");
+    let comment = match hook {
+        Hook::Postrouting => format!("{JUMP_COMMENT}{chain} chain"),
+        _ => format!("{BUILT_IN_COMMENT}nat {} directs LOCAL destination traffic to our {chain} chain", built_in(hook)),
+    };
     let rule = RuleSpec::new(hook.when(), Some(comment), Effect::Jump(chain.clone()));
     Jump { hook, position, to: chain, rule }
 }
@@ -120,6 +137,15 @@ pub fn comment_of(id: RuleId) -> String {
     format!("{COMMENT_PREFIX}{}", comment(id.step))
 }
 
+/// What comes to loopback addresses from elsewhere goes no further. In front of all else, whatever `jumpPosition` says: a
+/// rule that lets it through would open every service of this host that trusts in being reached by the host alone.
+fn guard() -> Jump {
+    let lo = Test::InInterface { name: "lo".to_owned(), prefix: false };
+    let when = vec![Match::is_not(lo), Match::is(Test::In(Side::Daddr, LOOPBACK_V4))];
+    let rule = RuleSpec::new(when, Some(GUARD_COMMENT.to_owned()), Effect::Drop);
+    Jump { hook: Hook::RawPrerouting, position: JumpPosition::First, to: "DROP".to_owned(), rule }
+}
+
 /// The comment of a rule behind the prefix; some are those that the Go agents write.
 fn comment(step: RuleStep) -> &'static str {
     let step = match step {
@@ -127,6 +153,7 @@ fn comment(step: RuleStep) -> &'static str {
         RuleStep::Pass(_) | RuleStep::Enter => return "in scope, the next chain decides",
         RuleStep::Ports | RuleStep::Portless => return MASQUERADE_COMMENT,
         RuleStep::Forward(_) => return "forwarded (portForwards)",
+        RuleStep::LeftToHost => return "left to this host (portForwards)",
         RuleStep::Guard => return "loopback addresses are for this host alone (localhost of portForwards)",
     };
     match step {
@@ -159,11 +186,19 @@ impl fmt::Display for Rendered {
             members.sort();
             members.iter().try_for_each(|member| writeln!(f, "add {} {member}", set.name))?;
         }
+        let jumps = |table: Table| {
+            let of_table = self.jumps.iter().filter(move |jump| Table::of(jump.hook) == table);
+            of_table.map(|jump| format!("{} {}\n", jump_command(jump.hook, jump.position, true), jump.rule))
+        };
+        let mut guards = jumps(Table::Raw).peekable();
+        if guards.peek().is_some() {
+            f.write_str("*raw\n")?;
+            guards.try_for_each(|line| f.write_str(&line))?;
+            f.write_str("COMMIT\n")?;
+        }
         f.write_str("*nat\n")?;
         self.chains.iter().try_for_each(|chain| writeln!(f, ":{} - [0:0]", chain.name))?;
-        self.jumps
-            .iter()
-            .try_for_each(|jump| writeln!(f, "{} {}", jump_command(jump.hook, jump.position, true), jump.rule))?;
+        jumps(Table::Nat).try_for_each(|line| f.write_str(&line))?;
         for chain in &self.chains {
             f.write_str(&chain.rule_lines())?;
         }
@@ -191,7 +226,34 @@ pub fn jump_command(hook: Hook, position: JumpPosition, is_first: bool) -> Strin
     }
 }
 
-/// The chain of the nat table at a hook.
+/// A table that holds rules of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// All but what is in the other one.
+    Nat,
+    /// The guard of loopback addresses.
+    Raw,
+}
+
+impl Table {
+    /// The table whose built-in chain is at a hook.
+    pub fn of(hook: Hook) -> Self {
+        match hook {
+            Hook::RawPrerouting => Table::Raw,
+            Hook::Prerouting | Hook::Output | Hook::Postrouting => Table::Nat,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Nat => "nat",
+            Table::Raw => "raw",
+        }
+    }
+}
+
+/// The built-in chain at a hook.
 pub fn built_in(hook: Hook) -> &'static str {
     match hook {
         Hook::RawPrerouting | Hook::Prerouting => "PREROUTING",

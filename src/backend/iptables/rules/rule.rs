@@ -3,9 +3,10 @@
 //! Two listings of one rule may differ in the order of matches, in how a number is written, and between iptables
 //! versions and variants. As values they are equal.
 
-use crate::policy::Family;
+use crate::policy::{Family, PortRange};
 use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Every rule of ours, and of the Go agents, has a comment that begins with this.
 pub const COMMENT_PREFIX: &str = "ip-masq-agent: ";
@@ -50,18 +51,16 @@ fn place(one: &Match<String>) -> u8 {
         Test::Family(_) => 0,
         Test::In(Side::Saddr, _) => 1,
         Test::In(Side::Daddr, _) => 2,
-        Test::OutInterface { .. } => 3,
+        Test::InInterface { .. } | Test::OutInterface { .. } => 3,
         Test::Protocol(_) => 4,
-        Test::OnlySyn => 5,
+        Test::OnlySyn | Test::DestinationPort(_) => 5,
         Test::InList(..) => BEFORE_COMMENT,
         Test::Local(_) => 7,
         Test::Bridged => 8,
         Test::Mark(_) => 9,
         Test::Ipsec => 10,
         Test::Share { .. } => 11,
-        Test::InInterface { .. } => 3,
-        Test::DestinationPort(_) => 5,
-        Test::Dnated => 7,
+        Test::Dnated => 12,
     }
 }
 
@@ -90,7 +89,9 @@ fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Test::OutInterface { name, prefix } => write!(f, "{not}-o {name}{} ", if *prefix { "+" } else { "" }),
         Test::InInterface { name, prefix } => write!(f, "{not}-i {name}{} ", if *prefix { "+" } else { "" }),
         Test::Protocol(protocol) => write!(f, "{not}-p {protocol} "),
-        Test::DestinationPort(ports) => write!(f, "{not}--dport {}:{} ", ports.first, ports.last),
+        // Behind the protocol, which sorts before it; iptables-save has it with the name of the protocol's match.
+        Test::DestinationPort(PortRange { first, last }) if first == last => write!(f, "{not}--dport {first} "),
+        Test::DestinationPort(PortRange { first, last }) => write!(f, "{not}--dport {first}:{last} "),
         // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
         Test::Dnated => f.write_str("-m conntrack --ctstate DNAT "),
         Test::OnlySyn => write!(f, "-m tcp {not}--tcp-flags {} {} ", SYN_ONLY.0, SYN_ONLY.1),
@@ -118,7 +119,13 @@ fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         Effect::Goto(chain) => write!(f, "-g {chain}"),
         Effect::Jump(chain) => write!(f, "-j {chain}"),
         Effect::Drop => f.write_str("-j DROP"),
-        Effect::Dnat { to, port: _ } => write!(f, "-j DNAT --to-destination {to}"),
+        Effect::Dnat { to, port: None } => write!(f, "-j DNAT --to-destination {to}"),
+        Effect::Dnat { to, port: Some(port) } => {
+            let (first, last) = (port.to, port.to + (port.from.last - port.from.first));
+            write!(f, "-j DNAT --to-destination {}", SocketAddr::new(*to, first))?;
+            // The base is what the first of them was: else the kernel would take any of them.
+            if first == last { Ok(()) } else { write!(f, "-{last}/{}", port.from.first) }
+        }
         Effect::Masquerade { random_fully, ports } => {
             f.write_str("-j MASQUERADE")?;
             if let Some(ports) = ports {

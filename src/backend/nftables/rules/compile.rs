@@ -126,6 +126,7 @@ fn reason(id: RuleId) -> &'static str {
         RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
         RuleStep::Enter => "in the scope of an entry of egress",
         RuleStep::Forward(_) => "a forward of portForwards",
+        RuleStep::LeftToHost => "what no forward of an address takes",
         RuleStep::Guard => "loopback addresses are for this host alone",
         RuleStep::Ports => "a source port of toPorts",
         RuleStep::Portless => "a protocol without ports",

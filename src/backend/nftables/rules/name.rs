@@ -88,6 +88,7 @@ impl ChainName {
                 (Place::Part(_), _) => "what follows for flows in scope",
                 (Place::Branch(_), _) => "which entry of egress a flow belongs to, by its source",
                 (Place::Masquerade, _) => "masquerade with the source ports of toPorts",
+                (Place::Forward(_), _) => "which forward of portForwards a flow takes",
             },
         }
     }
@@ -108,6 +109,7 @@ impl fmt::Display for ChainName {
             Place::Part(part) => write!(f, "{section}{family}-{part}"),
             Place::Masquerade => write!(f, "{section}{family}-masquerade"),
             Place::Branch(number) => write!(f, "{section}{family}-out-{number}"),
+            Place::Forward(chain) => write!(f, "{section}{family}-{chain}"),
         }
     }
 }

@@ -1,0 +1,620 @@
+//! Port forwards in chains of rules, for a backend without maps: what a packet costs does not grow with their number.
+//!
+//! Up to [`FLAT`] rules are one chain. More are a tree, which chooses by address, then by protocol, then by the
+//! hexadecimal digits of the port, each from at most 16. The place of a rule depends on what it is for and on how many
+//! others are near it, so that a forward that comes or goes changes few chains. Every way through a tree is short: the
+//! kernel refuses more than 16 chains that lead on from one to the next.
+
+use super::build::{Hook, Ruleset};
+use super::forward::{ForwardRule, ForwardRules};
+use super::forward_chain::{Digits, ForwardChain, Host, Node, Tree};
+use super::id::{ChainId, Place, RuleId, RuleStep, Section};
+use super::lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, within};
+use super::matches::{Address, Effect, Match, ShiftedPort, Side, Test};
+use crate::policy::{Family, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// So many rules are asked one after the other.
+const FLAT: usize = 16;
+/// Bits of an address, or of a port, that one chain chooses by.
+const BITS: u8 = 4;
+/// The last digit of a port is not chosen by: of 16 ports the rules are asked one after the other.
+const MOST_DIGITS: u8 = 3;
+
+/// Adds the forwards of a ruleset to its chains.
+pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
+    let forwards = &ruleset.forwards;
+    let Some(postrouting) = ruleset.hooks.iter().find(|hook| hook.hook == Hook::Postrouting) else { return };
+    if forwards.rules.is_empty() {
+        return;
+    }
+    let random_fully = postrouting.sections.first().is_some_and(|top| top.translation.random_fully);
+    let rest = lead_targets_away(chains);
+    Growth::new(Tree::Targets, chains).root(targets(forwards, random_fully && dialect.random_fully), Some(rest));
+    let common = common(forwards);
+    let loopback = loopback(forwards);
+    let begin = |chains: &mut Chains, hook, chain, rules| {
+        let to = id(chain);
+        chains.entries.push(Entry { hook, position: postrouting.position, to });
+        chains.chains.push(LoweredChain { id: to, rules });
+    };
+    let go_on = || enter(Vec::new(), root(Tree::Common));
+    if !common.is_empty() {
+        let mut rules = leave(ruleset.family, &[LOOPBACK_V4, LINK_LOCAL_V6]);
+        rules.push(go_on());
+        begin(chains, Hook::Prerouting, ForwardChain::Prerouting, rules);
+    }
+    let is_common_from_host = forwards.rules.iter().any(|rule| rule.from_host && !is_loopback(rule));
+    if is_common_from_host || !loopback.is_empty() {
+        let mut rules = match loopback.is_empty() {
+            true => leave(ruleset.family, &[LOOPBACK_V4, LOOPBACK_V6, LINK_LOCAL_V6]),
+            false => vec![enter(within(Side::Daddr, LOOPBACK_V4), root(Tree::Loopback))],
+        };
+        rules.extend(is_common_from_host.then(go_on));
+        begin(chains, Hook::Output, ForwardChain::Output, rules);
+    }
+    Growth::new(Tree::Common, chains).root(common, None);
+    Growth::new(Tree::Loopback, chains).root(loopback, None);
+}
+
+/// Makes room for a first chain in postrouting, and returns what was the first one.
+fn lead_targets_away(chains: &mut Chains) -> ChainId {
+    let behind = |id: ChainId| match id {
+        ChainId { section: Section::Top, place: Place::Part(part) } => ChainId { place: Place::Part(part + 1), ..id },
+        other => other,
+    };
+    for chain in &mut chains.chains {
+        chain.id = behind(chain.id);
+        for rule in &mut chain.rules {
+            rule.then = rule.then.clone().rename(behind);
+        }
+    }
+    let first = ChainId { section: Section::Top, place: Place::Part(1) };
+    let rules = vec![enter(vec![Match::is(Test::Dnated)], root(Tree::Targets)), enter(Vec::new(), behind(first))];
+    chains.chains.insert(0, LoweredChain { id: first, rules });
+    behind(first)
+}
+
+/// A rule on its way to its place in a tree.
+#[derive(Debug, Clone, PartialEq)]
+struct Item {
+    /// The address that it is for; of those of all addresses only what those of one address do not decide.
+    host: Option<IpAddr>,
+    protocol: Protocol,
+    ports: PortRange,
+    /// It is asked behind those that are not.
+    is_last: bool,
+    step: RuleStep,
+    when: Vec<Match>,
+    then: Effect,
+}
+
+fn common(forwards: &ForwardRules) -> Vec<Item> {
+    forwards.rules.iter().filter(|rule| !is_loopback(rule)).flat_map(translations).collect()
+}
+
+fn loopback(forwards: &ForwardRules) -> Vec<Item> {
+    forwards.rules.iter().filter(|rule| rule.localhost).flat_map(translations).collect()
+}
+
+fn is_loopback(rule: &ForwardRule) -> bool {
+    rule.host.is_some_and(|host| host.is_loopback())
+}
+
+/// A rule for each way through the gates; what none of them lets through is left to the host where others are for any
+/// address.
+fn translations(forward: &ForwardRule) -> Vec<Item> {
+    let ForwardRule { number, protocol, host, ports, .. } = *forward;
+    let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: ports, to: forward.port });
+    let item = |is_last, step, when, then| Item { host, protocol, ports, is_last, step, when, then };
+    let to = |gate: &Vec<Match>| {
+        let when = gate.iter().cloned().chain(not_of_the_host(forward, gate)).collect();
+        item(false, RuleStep::Forward(number), when, Effect::Dnat { to: forward.to, port })
+    };
+    let refused = host.is_some() && !forward.gates.iter().any(Vec::is_empty);
+    let refused = refused.then(|| item(true, RuleStep::LeftToHost, Vec::new(), Effect::Return));
+    forward.gates.iter().map(to).chain(refused).collect()
+}
+
+/// Packets of the host have no incoming interface: none is that of a gate, but every one is another than that.
+fn not_of_the_host(forward: &ForwardRule, gate: &[Match]) -> Option<Match> {
+    let names_one = |one: &Match| matches!(one.test, Test::InInterface { .. }) && !one.negated;
+    let is_open = !forward.from_host && !gate.iter().any(names_one);
+    is_open.then(|| Match::is_not(Test::Local(Address::Saddr)))
+}
+
+/// What becomes of sources, by target: several forwards may share one.
+fn targets(forwards: &ForwardRules, random_fully: bool) -> Vec<Item> {
+    let masquerade = Effect::Masquerade { random_fully, ports: None };
+    let of = |forward: &ForwardRule| -> Vec<Item> {
+        let (host, protocol, ports) = (Some(forward.to), forward.protocol, forward.target_ports());
+        let item = |is_last, step, when, then| {
+            let step = RuleStep::Decide(step);
+            Item { host, protocol, ports, is_last, step, when, then }
+        };
+        let masquerade = |step, from| item(false, step, within(Side::Saddr, from), masquerade.clone());
+        let localhost = forward.localhost.then(|| masquerade(Step::ForwardLocalhost, LOOPBACK_V4));
+        let hairpin = forward.hairpin.iter().map(|from| masquerade(Step::ForwardHairpin, *from));
+        let kept = item(true, Step::Forwarded, Vec::new(), Effect::Return);
+        localhost.into_iter().chain(hairpin).chain([kept]).collect()
+    };
+    let key = |item: &Item| (item.host, item.protocol, item.ports.first, item.ports.last);
+    let mut items: Vec<Item> = forwards.rules.iter().flat_map(of).collect();
+    items.sort_by_key(key);
+    let mut distinct: Vec<Item> = Vec::with_capacity(items.len());
+    for item in items {
+        if !distinct.iter().rev().take_while(|known| key(known) == key(&item)).any(|known| *known == item) {
+            distinct.push(item);
+        }
+    }
+    distinct
+}
+
+/// A tree that grows.
+struct Growth<'a> {
+    tree: Tree,
+    /// The words for the addresses so far.
+    hosts: BTreeMap<Host, IpAddr>,
+    chains: &'a mut Vec<LoweredChain>,
+}
+
+impl<'a> Growth<'a> {
+    fn new(tree: Tree, chains: &'a mut Chains) -> Self {
+        Growth { tree, hosts: BTreeMap::new(), chains: &mut chains.chains }
+    }
+
+    /// `miss` is where goes what no rule is for.
+    fn root(mut self, items: Vec<Item>, miss: Option<ChainId>) {
+        if items.is_empty() {
+            return;
+        }
+        if items.len() <= FLAT {
+            return self.flat(Node::Root, &items, false, miss);
+        }
+        let (any, own): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.host.is_none());
+        if own.is_empty() {
+            return self.host(Node::Root, None, any, miss);
+        }
+        let rest = if any.is_empty() { miss } else { Some(self.id(Node::Host(None))) };
+        // A rule that returns must not come back to what is for any address: only then the way on is told to each chain,
+        // which the kernel follows from all of them before it takes them.
+        let returns = own.iter().any(|item| item.is_last);
+        let place = self.open(Node::Root);
+        let mut rules = self.hosts(own, 1, rest.filter(|_| returns));
+        if !returns {
+            rules.iter_mut().for_each(|rule| rule.then = jump(&rule.then));
+        }
+        self.fill(place, rules, rest);
+        if !any.is_empty() {
+            self.host(Node::Host(None), None, any, miss);
+        }
+    }
+
+    /// The rules that lead to each address, and the chains there.
+    fn hosts(&mut self, items: Vec<Item>, level: usize, miss: Option<ChainId>) -> Vec<LoweredRule> {
+        let mut by_host: BTreeMap<IpAddr, Vec<Item>> = BTreeMap::new();
+        for item in items {
+            by_host.entry(item.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))).or_default().push(item);
+        }
+        if by_host.len() > FLAT && level < self.tree.most_levels() {
+            return self.prefixes(by_host, level, miss);
+        }
+        let mut rules = Vec::new();
+        for (address, items) in by_host {
+            let host = self.word(address);
+            let node = Node::Host(Some(host));
+            rules.push(enter(vec![to(address)], self.id(node)));
+            self.host(node, Some(host), items, miss);
+        }
+        rules
+    }
+
+    /// The same for many addresses, by their first bits that differ.
+    fn prefixes(
+        &mut self,
+        by_host: BTreeMap<IpAddr, Vec<Item>>,
+        level: usize,
+        miss: Option<ChainId>,
+    ) -> Vec<LoweredRule> {
+        let (first, last) = (by_host.keys().next().copied(), by_host.keys().next_back().copied());
+        let alike = first.zip(last).map_or(0, |(first, last)| alike(first, last));
+        let mut by_prefix: BTreeMap<Prefix, Vec<Item>> = BTreeMap::new();
+        for (address, items) in by_host {
+            let prefix = Prefix::containing(address, alike / BITS * BITS + BITS);
+            by_prefix.entry(prefix.unwrap_or(Family::of(address).whole())).or_default().extend(items);
+        }
+        let mut rules = Vec::new();
+        for (prefix, items) in by_prefix {
+            let node = Node::Hosts(self.word(prefix.address()), prefix.length());
+            rules.push(enter(within(Side::Daddr, prefix), self.id(node)));
+            let place = self.open(node);
+            let inner = self.hosts(items, level + 1, miss);
+            self.fill(place, inner, miss);
+        }
+        rules
+    }
+
+    /// All of one address, or of any.
+    fn host(&mut self, node: Node, host: Option<Host>, items: Vec<Item>, miss: Option<ChainId>) {
+        if items.len() <= FLAT {
+            return self.flat(node, &items, true, miss);
+        }
+        let mut by_protocol: BTreeMap<Protocol, Vec<Item>> = BTreeMap::new();
+        for item in items {
+            by_protocol.entry(item.protocol).or_default().push(item);
+        }
+        let ports = |protocol| Node::Ports(host, protocol, Digits::NONE);
+        let lead = |protocol: &Protocol| enter(vec![Match::is(Test::Protocol(*protocol))], self.id(ports(*protocol)));
+        let rules = by_protocol.keys().map(lead).collect();
+        let place = self.open(node);
+        self.fill(place, rules, miss);
+        for (protocol, items) in by_protocol {
+            self.ports((host, protocol), Digits::NONE, items, miss);
+        }
+    }
+
+    /// The ports that begin with the digits.
+    fn ports(
+        &mut self,
+        (host, protocol): (Option<Host>, Protocol),
+        digits: Digits,
+        items: Vec<Item>,
+        miss: Option<ChainId>,
+    ) {
+        let node = |digits| Node::Ports(host, protocol, digits);
+        let children = if items.len() > FLAT { digits.children(&items) } else { Vec::new() };
+        let copies: usize = children.iter().map(|(_, items)| items.len()).sum();
+        // Ranges that are wider than what a chain chooses by would be copied into each that follows.
+        if children.len() < 2 || copies > 2 * items.len() {
+            return self.flat(node(digits), &items, true, miss);
+        }
+        let place = self.open(node(digits));
+        let mut rules = Vec::new();
+        for (digits, items) in children {
+            match items.as_slice() {
+                [only] if digits.range().covers(only.ports) => rules.push(only.rule(true)),
+                _ => {
+                    let when = vec![Test::Protocol(protocol), Test::DestinationPort(digits.range())];
+                    rules.push(enter(when.into_iter().map(Match::is).collect(), self.id(node(digits))));
+                    self.ports((host, protocol), digits, items, miss);
+                }
+            }
+        }
+        self.fill(place, rules, miss);
+    }
+
+    /// One rule after the other: those of an address before those of any, and of each those that are last behind.
+    fn flat(&mut self, node: Node, items: &[Item], is_host_known: bool, miss: Option<ChainId>) {
+        let mut items: Vec<&Item> = items.iter().collect();
+        items.sort_by_key(|item| (item.host.is_none(), item.is_last));
+        let place = self.open(node);
+        self.fill(place, items.into_iter().map(|item| item.rule(is_host_known)).collect(), miss);
+    }
+
+    fn id(&self, node: Node) -> ChainId {
+        id(ForwardChain::In(self.tree, node))
+    }
+
+    /// A chain has its place before those that it leads to.
+    fn open(&mut self, node: Node) -> usize {
+        self.chains.push(LoweredChain { id: self.id(node), rules: Vec::new() });
+        self.chains.len() - 1
+    }
+
+    fn fill(&mut self, place: usize, mut rules: Vec<LoweredRule>, miss: Option<ChainId>) {
+        rules.extend(miss.map(|miss| enter(Vec::new(), miss)));
+        self.chains[place].rules = rules;
+    }
+
+    /// The word for an address: the same for as long as no other one has it.
+    fn word(&mut self, address: IpAddr) -> Host {
+        let mut word = match address {
+            IpAddr::V4(address) => u32::from(address),
+            IpAddr::V6(address) => digest(address),
+        };
+        while self.hosts.get(&Host(word)).is_some_and(|known| *known != address) {
+            word = word.wrapping_add(1);
+        }
+        self.hosts.insert(Host(word), address);
+        Host(word)
+    }
+}
+
+/// FNV-1a, 32 bits: the same in every build, so that a later build finds the chains of this one.
+fn digest(address: Ipv6Addr) -> u32 {
+    address.octets().iter().fold(0x811c_9dc5, |digest, byte| (digest ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+/// How many first bits two addresses of a family have in common.
+fn alike(one: IpAddr, other: IpAddr) -> u8 {
+    let zeros = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (u32::from(one) ^ u32::from(other)).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (u128::from(one) ^ u128::from(other)).leading_zeros(),
+        _ => 0,
+    };
+    zeros as u8
+}
+
+impl Tree {
+    /// How many chains in a row may choose by addresses; behind the targets follow the other rules of postrouting.
+    fn most_levels(self) -> usize {
+        match self {
+            Tree::Common | Tree::Loopback => 3,
+            Tree::Targets => 2,
+        }
+    }
+}
+
+impl Digits {
+    const NONE: Digits = Digits { value: 0, count: 0 };
+
+    fn bits_behind(count: u8) -> u8 {
+        u16::BITS as u8 - count * BITS
+    }
+
+    /// The ports that begin with the digits.
+    fn range(self) -> PortRange {
+        let bits = Digits::bits_behind(self.count);
+        let first = u32::from(self.value) << bits;
+        PortRange { first: first as u16, last: (first + (1 << bits) - 1) as u16 }
+    }
+
+    /// The rules by what follows the digits; digits that all of them have in common are passed over.
+    fn children(self, items: &[Item]) -> Vec<(Digits, Vec<Item>)> {
+        let own = self.range();
+        let first = items.iter().map(|item| item.ports.first.max(own.first)).min().unwrap_or(own.first);
+        let last = items.iter().map(|item| item.ports.last.min(own.last)).max().unwrap_or(own.last);
+        let count = (first ^ last).leading_zeros() as u8 / BITS + 1;
+        if count > MOST_DIGITS {
+            return Vec::new();
+        }
+        let value = |port: u16| port >> Digits::bits_behind(count);
+        let child = |value| {
+            let digits = Digits { value, count };
+            let inside: Vec<Item> = items.iter().filter(|item| item.ports.overlaps(digits.range())).cloned().collect();
+            (!inside.is_empty()).then_some((digits, inside))
+        };
+        (value(first)..=value(last)).filter_map(child).collect()
+    }
+}
+
+impl Item {
+    fn rule(&self, is_host_known: bool) -> LoweredRule {
+        let host = self.host.filter(|_| !is_host_known).map(to);
+        let ports = [Test::Protocol(self.protocol), Test::DestinationPort(self.ports)].map(Match::is);
+        rule(self.step, host.into_iter().chain(ports).chain(self.when.iter().cloned()).collect(), self.then.clone())
+    }
+}
+
+fn id(chain: ForwardChain) -> ChainId {
+    ChainId { section: Section::Forwards, place: Place::Forward(chain) }
+}
+
+fn root(tree: Tree) -> ChainId {
+    id(ForwardChain::In(tree, Node::Root))
+}
+
+fn rule(step: RuleStep, when: Vec<Match>, then: Effect) -> LoweredRule {
+    LoweredRule { id: RuleId { section: Section::Forwards, step }, when, then }
+}
+
+fn enter(when: Vec<Match>, chain: ChainId) -> LoweredRule {
+    rule(RuleStep::Enter, when, Effect::Goto(chain))
+}
+
+fn jump(then: &Effect) -> Effect {
+    match then {
+        Effect::Goto(chain) => Effect::Jump(*chain),
+        other => other.clone(),
+    }
+}
+
+/// What no forward is for.
+fn leave(family: Family, to: &[Prefix]) -> Vec<LoweredRule> {
+    let of_family = to.iter().filter(|prefix| prefix.family() == family);
+    of_family.map(|prefix| rule(RuleStep::LeftToHost, within(Side::Daddr, *prefix), Effect::Return)).collect()
+}
+
+fn to(address: IpAddr) -> Match {
+    Match::is(Test::In(Side::Daddr, Prefix::of(address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::ruleset::{HostFacts, JumpPosition, lower};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use std::sync::Arc;
+
+    const DIALECT: Dialect = Dialect { inline: Some(64), masquerade_chain: false, random_fully: true };
+
+    fn chains(rules: Vec<ForwardRule>) -> BTreeMap<ChainId, Vec<LoweredRule>> {
+        let mut ruleset =
+            Ruleset::new(&Policy::default(), Family::V4, JumpPosition::Last, &HostFacts::default()).unwrap();
+        let mut rules = rules;
+        rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
+        ruleset.forwards = ForwardRules { rules: Arc::from(rules) };
+        let mut chains = lower(&ruleset, DIALECT);
+        add_forwards(&ruleset, DIALECT, &mut chains);
+        let count = chains.chains.len();
+        let by_id: BTreeMap<_, _> = chains.chains.into_iter().map(|chain| (chain.id, chain.rules)).collect();
+        assert_eq!(by_id.len(), count, "two chains of one name");
+        assert!(by_id.values().all(|rules| !rules.is_empty()));
+        by_id
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    struct Packet {
+        from: IpAddr,
+        to: IpAddr,
+        protocol: Protocol,
+        port: u16,
+    }
+
+    fn holds(one: &Match, packet: Packet) -> bool {
+        let holds = match &one.test {
+            Test::In(Side::Saddr, prefix) => prefix.contains(packet.from),
+            Test::In(Side::Daddr, prefix) => prefix.contains(packet.to),
+            Test::Protocol(protocol) => *protocol == packet.protocol,
+            Test::DestinationPort(ports) => (ports.first..=ports.last).contains(&packet.port),
+            other => panic!("{other:?}"),
+        };
+        holds != one.negated
+    }
+
+    /// What becomes of a packet from a chain on, how many rules were asked, and how many chains led on from one to the
+    /// next at most.
+    struct Walk<'a> {
+        chains: &'a BTreeMap<ChainId, Vec<LoweredRule>>,
+        asked: usize,
+        deepest: usize,
+    }
+
+    impl Walk<'_> {
+        /// `None` where nothing was decided.
+        fn chain(&mut self, id: ChainId, packet: Packet, depth: usize) -> Option<LoweredRule> {
+            self.deepest = self.deepest.max(depth);
+            for rule in &self.chains[&id] {
+                self.asked += 1;
+                if !rule.when.iter().all(|one| holds(one, packet)) {
+                    continue;
+                }
+                match &rule.then {
+                    // All that leads away from postrouting's targets.
+                    Effect::Goto(ChainId { section: Section::Top, .. }) => return Some(rule.clone()),
+                    Effect::Goto(to) => return self.chain(*to, packet, depth + 1),
+                    Effect::Jump(to) => {
+                        if let Some(found) = self.chain(*to, packet, depth + 1) {
+                            return Some(found);
+                        }
+                    }
+                    Effect::Return => return None,
+                    _ => return Some(rule.clone()),
+                }
+            }
+            None
+        }
+    }
+
+    fn forward(number: u32, host: Option<&str>, ports: (u16, u16)) -> ForwardRule {
+        ForwardRule {
+            number,
+            protocol: Protocol::Tcp,
+            host: host.map(|text| text.parse().unwrap()),
+            ports: PortRange { first: ports.0, last: ports.1 },
+            gates: vec![Vec::new()],
+            to: "192.0.2.1".parse().unwrap(),
+            port: ports.0,
+            from_host: true,
+            localhost: false,
+            hairpin: Vec::new(),
+        }
+    }
+
+    fn packet(to: &str, port: u16) -> Packet {
+        Packet { from: "203.0.113.9".parse().unwrap(), to: to.parse().unwrap(), protocol: Protocol::Tcp, port }
+    }
+
+    #[test]
+    fn what_a_packet_is_asked_does_not_grow_with_the_number_of_forwards() {
+        let spread = |number: u32, count: u32| (number * 65_521 / count + 7) as u16;
+        for count in [20, 300, 1000, 10_000, 60_000] {
+            let rules = (0..count).map(|n| forward(n + 1, None, (spread(n, count), spread(n, count)))).collect();
+            let chains = chains(rules);
+            for number in (0..count).step_by(7) {
+                let mut walk = Walk { chains: &chains, asked: 0, deepest: 0 };
+                let found = walk.chain(root(Tree::Common), packet("198.51.100.1", spread(number, count)), 0);
+                assert_eq!(found.map(|rule| rule.id.step), Some(RuleStep::Forward(number + 1)));
+                assert!(walk.asked <= 4 * FLAT + 1, "{} of {count}", walk.asked);
+            }
+        }
+    }
+
+    #[test]
+    fn nor_with_that_of_addresses_or_targets() {
+        let host = |number: u32| format!("10.{}.{}.{}", number % 5, number / 256 % 256, number % 256);
+        let rules = (0..4000_u32).map(|n| ForwardRule {
+            to: format!("172.{}.{}.{}", 16 + n % 3, n / 256, n % 256).parse().unwrap(),
+            ..forward(n + 1, Some(&host(n)), (443, 443))
+        });
+        let chains = chains(rules.collect());
+        for number in (0..4000).step_by(3) {
+            let mut walk = Walk { chains: &chains, asked: 0, deepest: 0 };
+            let found = walk.chain(root(Tree::Common), packet(&host(number), 443), 0);
+            assert_eq!(found.map(|rule| rule.id.step), Some(RuleStep::Forward(number + 1)));
+            assert!(walk.asked <= 5 * FLAT && walk.deepest < 14, "{} {}", walk.asked, walk.deepest);
+        }
+    }
+
+    #[test]
+    fn wide_ranges_are_not_copied_into_every_chain() {
+        let gate = |n: u32| vec![vec![Match::is(Test::In(Side::Saddr, format!("10.{n}.0.0/16").parse().unwrap()))]];
+        let rules = (0..40).map(|n| ForwardRule { gates: gate(n), ..forward(n + 1, None, (1, 65_535)) }).collect();
+        let count: usize = chains(rules).values().map(Vec::len).sum();
+        assert!(count < 200, "{count}");
+    }
+
+    /// The first whose gates pass, of those of the address if there is one for the port, else of those of any.
+    fn expected(rules: &[ForwardRule], packet: Packet) -> Option<u32> {
+        let is_for = |rule: &&ForwardRule| {
+            rule.protocol == packet.protocol && (rule.ports.first..=rule.ports.last).contains(&packet.port)
+        };
+        let is_own = |rule: &&ForwardRule| rule.host == Some(packet.to);
+        let has_own = rules.iter().filter(is_for).any(|rule| is_own(&rule));
+        let asked = rules.iter().filter(is_for).filter(|rule| if has_own { is_own(rule) } else { rule.host.is_none() });
+        let passes = |rule: &&ForwardRule| rule.gates.iter().any(|row| row.iter().all(|one| holds(one, packet)));
+        asked.clone().find(passes).map(|rule| rule.number)
+    }
+
+    fn any_rule() -> impl Strategy<Value = ForwardRule> {
+        let host = prop_oneof![Just(None), (0_u8..30).prop_map(|last| Some(format!("198.51.100.{last}")))];
+        (host, 1_u16..400, 0_u16..3, any::<bool>(), any::<bool>()).prop_map(|(host, at, width, gated, udp)| {
+            let gate = Match::is(Test::In(Side::Saddr, "203.0.113.0/25".parse().unwrap()));
+            let first = at * 160;
+            ForwardRule {
+                gates: vec![if gated { vec![gate] } else { Vec::new() }],
+                protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+                ..forward(0, host.as_deref(), (first, first + width * 50))
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_tree_finds_what_a_list_would(
+            drawn in vec(any_rule(), 0..150),
+            packets in vec((0_u8..32, select(vec![9_u8, 200]), 0_u16..400, 0_u16..120, any::<bool>()), 1..60),
+        ) {
+            // What the configuration refuses is left out: two of one address for one port.
+            let mut rules: Vec<ForwardRule> = Vec::new();
+            for mut rule in drawn {
+                let clashes = |other: &ForwardRule| {
+                    other.host == rule.host && other.protocol == rule.protocol && other.ports.overlaps(rule.ports)
+                };
+                if !rules.iter().any(clashes) {
+                    rule.number = rules.len() as u32 + 1;
+                    rules.push(rule);
+                }
+            }
+            prop_assume!(!rules.is_empty());
+            let chains = chains(rules.clone());
+            for (to, from, at, off, udp) in packets {
+                let packet = Packet {
+                    from: format!("203.0.113.{from}").parse().unwrap(),
+                    to: format!("198.51.100.{to}").parse().unwrap(),
+                    protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+                    port: at * 160 + off,
+                };
+                let mut walk = Walk { chains: &chains, asked: 0, deepest: 0 };
+                let found = walk.chain(root(Tree::Common), packet, 0).map(|rule| rule.id.step);
+                prop_assert_eq!(found, expected(&rules, packet).map(RuleStep::Forward), "{:?}", packet);
+                prop_assert!(walk.deepest < 14);
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Connections that are not what the policy would make of them: what makes them so, and what is done about it.
 
 use super::report::{ConnectionsReport, Forgot};
-use super::{Action, Agent, Doubt, Entry, Forgotten, Kind};
+use super::{Action, Agent, Doubt, Entry, Forgotten, Kind, Why};
 use crate::config::{Config, FlushConntrack, OnRepair};
 use crate::network::{Network, stale};
 use std::sync::Arc;
@@ -60,6 +60,10 @@ impl Agent {
         state.network = Some(network);
         if changed {
             let departed = state.departed.clone();
+            // Before open connections are judged: new ones must be right.
+            if config.policy.targets_in_question().next().is_some() {
+                self.reconcile(Why::Periodic, None);
+            }
             self.act(Action::Forget(Doubt::Source { config, departed }));
         }
     }

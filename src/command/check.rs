@@ -48,12 +48,11 @@ fn of_forwards(policy: &Policy, view: &HostView) -> Vec<String> {
     let is_forwarded = |protocol: Protocol, port: u16| {
         policy.forwards.iter().any(|one| one.protocols.contains(&protocol) && one.host_ports.contains(port))
     };
-    let facts = view::facts();
     let place = |address: IpAddr| match rtnetlink::entry(address) {
         Ok(Some(entry)) if entry.is_local => Some(Place::Here),
         Ok(Some(entry)) => {
             let interface = entry.interface.and_then(view::interface_name)?;
-            let one_way_bridge = facts.bridged(Family::of(address)) && view::is_one_way_bridge(&interface);
+            let one_way_bridge = view::is_bridged(Family::of(address)) && view::is_one_way_bridge(&interface);
             Some(Place::Through { interface, one_way_bridge })
         }
         Ok(None) => Some(Place::Nowhere),

@@ -14,7 +14,7 @@ use crate::sys::child::Children;
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
     match context.load() {
-        Ok(config) => print_text(text(&config, &view::facts())),
+        Ok(config) => print_text(text(&config, &view::facts(&config.policy))),
         Err(diagnostics) => print_diagnostics(&diagnostics),
     }
 }

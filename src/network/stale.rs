@@ -26,9 +26,9 @@ fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
     }
 }
 
-/// True when what the policy does to open connections depends on the host's addresses or routes.
+/// True when what the policy does depends on the host's addresses or routes: to open connections, or by rules.
 pub fn depends_on_network(policy: &Policy) -> bool {
-    !fixed_ranges(policy).is_empty()
+    !fixed_ranges(policy).is_empty() || policy.targets_in_question().next().is_some()
 }
 
 /// The host's own addresses that a policy gives to sources.

@@ -1,6 +1,6 @@
 //! Port forwards: what comes to the host itself and goes on to another one (`portForwards`).
 
-use super::{Family, Flow, InterfacePattern, Listed, Origin, PortRange, Prefix, PrefixSet, Protocol};
+use super::{Family, Flow, InterfacePattern, Listed, Origin, Policy, PortRange, Prefix, PrefixSet, Protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The transport protocols that have ports to forward.
@@ -59,6 +59,21 @@ pub enum Hairpin {
     Never,
     /// Those in these ranges.
     From(PrefixSet),
+}
+
+impl Policy {
+    /// The targets of forwards for which it matters how they are reached.
+    pub fn targets_in_question(&self) -> impl Iterator<Item = IpAddr> {
+        let matters = |forward: &&Forward| forward.hairpin == Hairpin::Auto || forward.localhost;
+        let targets = |forward: &Forward| {
+            Family::ALL
+                .into_iter()
+                .filter(|family| forward.serves(*family))
+                .filter_map(|family| forward.target(family))
+                .collect::<Vec<_>>()
+        };
+        self.forwards.iter().filter(matters).flat_map(targets)
+    }
 }
 
 impl Forward {

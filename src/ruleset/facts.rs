@@ -21,8 +21,8 @@ pub struct HostFacts {
 pub struct Reached {
     /// The interface.
     pub interface: String,
-    /// The connected network there that holds the address or the next hop to it.
-    pub network: Option<Prefix>,
+    /// The connected networks there through which it is reached: whoever is in one of them is answered without us.
+    pub networks: Vec<Prefix>,
 }
 
 impl HostFacts {

@@ -112,7 +112,7 @@ fn hairpin(forward: &Forward, family: Family, host: &HostFacts) -> Vec<Prefix> {
         Hairpin::From(sources) => sources.written_order(family),
         Hairpin::Auto => {
             let reached = forward.target(family).and_then(|target| host.targets.get(&target));
-            reached.and_then(|reached| reached.network).into_iter().collect()
+            reached.map(|reached| reached.networks.clone()).unwrap_or_default()
         }
     }
 }

@@ -104,7 +104,7 @@ impl Enforcer {
     /// What the backend said; [`ErrorKind::Busy`] when somebody changed the rules again while they were verified.
     pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
         let begun = Instant::now();
-        let facts = view::facts();
+        let facts = view::facts(&config.policy);
         let desired = desired(config, family, &facts);
         self.backend(&config.settings)?;
         // Before the rules are read: what moves them later moves it too.
@@ -225,7 +225,7 @@ impl Enforcer {
     /// # Errors
     /// What the backend said.
     pub fn plan(&mut self, family: Family, config: &Config) -> Result<Plan, Error> {
-        let desired = desired(config, family, &view::facts());
+        let desired = desired(config, family, &view::facts(&config.policy));
         self.backend(&config.settings)?.plan(family, desired.as_ref())
     }
 
@@ -364,8 +364,8 @@ pub fn cpu_time() -> Duration {
 }
 
 fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
-    let facts = view::facts();
-    fingerprint.0.push(u64::from(facts.bridged_ipv4) | u64::from(facts.bridged_ipv6) << 1);
+    let [ipv4, ipv6] = Family::ALL.map(|family| u64::from(view::is_bridged(family)));
+    fingerprint.0.push(ipv4 | ipv6 << 1);
     fingerprint
 }
 

@@ -1,8 +1,9 @@
 //! Reads what the host says of itself: sysctls, addresses, default routes. Nothing is written, nothing is loaded.
 
 use crate::agent::advice::{HostView, InterfaceAddress};
-use crate::policy::{Family, Prefix};
-use crate::ruleset::HostFacts;
+use crate::policy::{Family, Policy, Prefix};
+use crate::ruleset::{HostFacts, Reached};
+use crate::sys::rtnetlink;
 use crate::sys::xtables::NatTable;
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,10 +11,23 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What changes which rules are safe to make. A sysctl that is not there counts as off.
-pub fn facts() -> HostFacts {
-    let on = |family| flag(&sysctl(family)) == Some(true);
-    HostFacts { bridged_ipv4: on(Family::V4), bridged_ipv6: on(Family::V6), targets: Arc::default() }
+/// What of the host shapes the rules of a policy. A sysctl that is not there counts as off; where routes can't be read, no
+/// client counts as one that a target would answer past this host.
+pub fn facts(policy: &Policy) -> HostFacts {
+    let targets: BTreeSet<IpAddr> = policy.targets_in_question().collect();
+    let network = if targets.is_empty() { None } else { rtnetlink::network().ok() };
+    let reached = |target: IpAddr| {
+        let network = network.as_ref()?;
+        let networks = network.connected_networks_to(target).into_iter().map(|(_, prefix)| prefix).collect();
+        Some((target, Reached { interface: network.interface_to(target)?.to_owned(), networks }))
+    };
+    let targets = Arc::new(targets.into_iter().filter_map(reached).collect());
+    HostFacts { bridged_ipv4: is_bridged(Family::V4), bridged_ipv6: is_bridged(Family::V6), targets }
+}
+
+/// Whether bridged frames of a family reach our rules.
+pub fn is_bridged(family: Family) -> bool {
+    flag(&sysctl(family)) == Some(true)
 }
 
 /// The directories in which the sysctls of [`facts`] are.

@@ -111,6 +111,9 @@ pub struct Counters {
     /// How many of both each rule decided, by its [`RuleId`] as text; rules of one id are one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, u64>,
+    /// Flows that a forward of `portForwards` sent to its target, by its number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forwards: BTreeMap<u32, u64>,
 }
 
 impl Counters {

@@ -29,7 +29,9 @@ pub use interface_class::InterfaceClass;
 pub use longest_prefix::{LongestPrefix, most_specific};
 pub use mark::{MaskedMark, MaskedMarkError};
 pub use ports::{PortRange, PortRanges, PortRangesError};
-pub use prefix::{PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES};
+pub use prefix::{
+    LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES,
+};
 pub use snat::{Snat, SnatAddresses};
 pub use verdict::{Provenance, Step, Verdict};
 

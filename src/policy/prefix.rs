@@ -334,6 +334,10 @@ pub const RESERVED_RANGES: [Prefix; 11] = [
 pub const WHOLE_V4: Prefix = v4(0, 0, 0, 0, 0);
 /// Every IPv6 address.
 pub const WHOLE_V6: Prefix = v6(0, 0);
+/// The addresses of the host for itself, RFC 1122 §3.2.1.3.
+pub const LOOPBACK_V4: Prefix = v4(127, 0, 0, 0, 8);
+/// The address of the host for itself, RFC 4291 §2.5.3.
+pub const LOOPBACK_V6: Prefix = Prefix(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)));
 /// 169.254.0.0/16, RFC 3927.
 pub const LINK_LOCAL_V4: Prefix = v4(169, 254, 0, 0, 16);
 /// fe80::/10, RFC 4291.

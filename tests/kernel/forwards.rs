@@ -404,7 +404,11 @@ fn neighbours_reach_nothing_through_loopback_addresses() {
                 net.send(node, "127.0.0.1:5353", "to a forward");
                 net.send(node, "127.0.0.1:9090", "to the host");
                 // What was sent before has arrived before.
-                let host = if node == "wan" { "198.51.100.1" } else { "10.88.0.1" };
+                let host = match node {
+                    "wan" => "198.51.100.1",
+                    "lan" => "192.168.50.1",
+                    _ => "10.88.0.1",
+                };
                 for port in [5353, 9090] {
                     let answer = net.ask(&format!("{node} udp -> {host}:{port}"));
                     assert!(answer.starts_with("host ") || answer.starts_with("c1 "), "{node}: {answer}");

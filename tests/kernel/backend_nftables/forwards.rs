@@ -172,13 +172,13 @@ fn many(count: u16, is_gated: bool) -> Policy {
 }
 
 #[test]
-fn one_forward_of_ten_thousand_is_a_few_lines() {
+fn one_forward_of_thousands_is_a_few_lines() {
     namespace::enter!();
-    for is_gated in [false, true] {
-        let mut policy = many(5_000, is_gated);
+    for (is_gated, count) in [(false, 5_000), (true, 1_000)] {
+        let mut policy = many(count, is_gated);
         let mut agent = backend();
         apply(&mut agent, Family::V4, ruleset(&policy, Family::V4).as_ref());
-        policy.forwards[2_500].port = 60_000;
+        policy.forwards[500].port = 60_000;
         let changed = ruleset(&policy, Family::V4);
         let plan = agent.plan(Family::V4, changed.as_ref()).unwrap();
         let lines = plan.transaction().lines().count();

@@ -13,5 +13,6 @@ mod backend_nftables;
 mod contract;
 mod equivalence;
 mod foreign_nat;
+mod forwards;
 mod network;
 mod nfnetlink;

@@ -1,10 +1,9 @@
 //! A plan sent: its transactions one after the other, each at the generation that it was made for.
 
-use super::elements::{Expected, Probe};
+use super::elements::{self, Expected, Probe};
 use super::held::Held;
 use super::observe::Observation;
 use super::rules::change::{Change, Transaction};
-use super::rules::interval;
 use super::rules::name::{SetName, TableName};
 use super::rules::plan;
 use super::rules::table::Tables;
@@ -199,12 +198,10 @@ fn probes(transactions: &[Transaction]) -> Vec<(SetName, Probe)> {
         if changes[..number].iter().any(is_piece_of_it) && changes[number + 1..].iter().any(is_piece_of_it) {
             continue;
         }
-        let (first, last) = elements.split_at(elements.len().min(PROBES));
-        let sample = first.iter().chain(&last[last.len().saturating_sub(PROBES)..]);
-        for (address, bound) in sample.flat_map(|element| interval::bounds(*element, name.family)) {
+        for element in elements::ends(name, elements, PROBES) {
             // What was taken out and is put in again is there.
-            probes.retain(|(set, old)| (*set, old.address, old.bound) != (name, address, bound));
-            probes.push((name, Probe { address, bound, present }));
+            probes.retain(|(set, old)| (*set, old.element) != (name, element));
+            probes.push((name, Probe { element, present }));
         }
     }
     probes

@@ -1,17 +1,19 @@
 //! The elements of our sets: read, or where they are known only counted and tried by sample.
 
 use super::ask::{Failure, dump, failed};
-use super::rules::interval::{self, Bound, Interval};
-use super::rules::name::{SetName, TABLE};
+use super::rules::content::Content;
+use super::rules::interval::{self, Bound};
+use super::rules::name::{ChainName, SetName, TABLE};
+use super::rules::ports::{Data, PortElement, PortSet, Then};
 use super::rules::table::{Set, Table};
 use super::wire::batch::attribute::*;
-use super::wire::batch::{INET, element};
-use super::wire::expression::DATA_VALUE;
+use super::wire::batch::{INET, element, port_element};
+use super::wire::expression::{DATA_VALUE, Expression, read_goto};
 use crate::backend::error::Error;
+use crate::policy::Family;
 use crate::sys::nfnetlink::message::{Attribute, Malformed, Writer};
 use crate::sys::nfnetlink::{Nfnetlink, Request};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// NFT_SET_ELEM_CATCHALL, Linux 5.13; not in libc.
@@ -35,12 +37,34 @@ pub struct Expected<'a> {
 /// An element that must be there, or must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// The address of the element.
-    pub address: u128,
-    /// Whether an interval begins or ends there.
-    pub bound: Bound,
+    /// The element.
+    pub element: Element,
     /// Whether it must be there.
     pub present: bool,
+}
+
+/// An element, as the kernel keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// An interval of a list begins or ends at an address.
+    Bound(u128, Bound),
+    /// One of port forwards.
+    Port(PortElement),
+}
+
+/// The elements that the kernel keeps for so many at each end of a content.
+pub fn ends(name: SetName, content: &Content, count: usize) -> Vec<Element> {
+    fn of<T>(list: &[T], count: usize) -> impl Iterator<Item = &T> {
+        let (first, last) = list.split_at(list.len().min(count));
+        first.iter().chain(&last[last.len().saturating_sub(count)..])
+    }
+    let bound = |(address, bound)| Element::Bound(address, bound);
+    match content {
+        Content::Intervals(list) => {
+            of(list, count).flat_map(|one| interval::bounds(*one, name.family)).map(bound).collect()
+        }
+        Content::Ports(list) => of(list, count).copied().map(Element::Port).collect(),
+    }
 }
 
 /// The elements of a set; `None` when they are no row of intervals. `count` is what the kernel told of their number.
@@ -49,7 +73,7 @@ pub fn of_set(
     name: SetName,
     count: Option<u32>,
     expected: Option<Expected<'_>>,
-) -> Result<Option<Arc<[Interval]>>, Failure> {
+) -> Result<Option<Content>, Failure> {
     match expected.and_then(|expected| known_elements(name, count, expected)) {
         Some((elements, probes)) => confirm(netlink, name, &probes).map(|()| Some(elements)),
         None => read_elements(netlink, name),
@@ -57,7 +81,7 @@ pub fn of_set(
 }
 
 /// The elements that a set is known to have, and what to ask of it; `None` when it must be read.
-fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> Option<(Arc<[Interval]>, Vec<Probe>)> {
+fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> Option<(Content, Vec<Probe>)> {
     let elements = expected.table.set(name)?.elements.clone()?;
     let told = match count {
         Some(count) => is_count_of(count as usize, &elements, name),
@@ -68,41 +92,112 @@ fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> 
 }
 
 /// An interval up to the largest address has no second element, and nft adds one at address zero.
-fn is_count_of(count: usize, elements: &[Interval], name: SetName) -> bool {
-    let open = elements.last().is_some_and(|element| element.last == interval::largest(name.family));
+fn is_count_of(count: usize, elements: &Content, name: SetName) -> bool {
+    let open = match elements {
+        Content::Intervals(list) => list.last().is_some_and(|one| one.last == interval::largest(name.family)),
+        Content::Ports(_) => false,
+    };
     count == elements.len() || open && count + 1 == elements.len()
 }
 
 fn confirm(netlink: &mut Nfnetlink, name: SetName, probes: &[Probe]) -> Result<(), Failure> {
     for probe in probes {
-        if has_element(netlink, name, (probe.address, probe.bound))? != probe.present {
+        if has_element(netlink, name, probe.element)? != probe.present {
             return Err(Failure::Unexpected);
         }
     }
     Ok(())
 }
 
-fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Arc<[Interval]>>, Failure> {
-    let mut bounds = Vec::new();
-    let mut strange = false;
+fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Content>, Failure> {
+    match name.ports() {
+        None => {
+            let mut bounds = Vec::new();
+            let whole = each_element(netlink, name, |element| {
+                let bound = read_element(element, name)?;
+                bounds.extend(bound);
+                Ok(bound.is_some())
+            })?;
+            let assembled = whole.then(|| interval::assemble(bounds, name.family)).flatten();
+            Ok(assembled.map(|intervals| Content::Intervals(intervals.into())))
+        }
+        Some(ports) => {
+            let mut list = Vec::new();
+            let whole = each_element(netlink, name, |element| {
+                let (found, _) = read_port(element, ports, name.family)?;
+                list.extend(found);
+                Ok(found.is_some())
+            })?;
+            list.sort_unstable();
+            Ok(whole.then(|| Content::Ports(list.into())))
+        }
+    }
+}
+
+/// Reads the elements of a set; says whether `each` knew them all.
+fn each_element(
+    netlink: &mut Nfnetlink,
+    name: SetName,
+    mut each: impl FnMut(Attribute<'_>) -> Result<bool, Malformed>,
+) -> Result<bool, Failure> {
+    let mut whole = true;
     let body = |writer: &mut Writer| {
         writer.text(ELEMENTS_TABLE, TABLE);
         writer.text(ELEMENTS_SET, &name.to_string());
     };
-    dump(netlink, libc::NFT_MSG_GETSETELEM, &format!("the elements of set {name}"), body, |message| {
+    dump(netlink, libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
         let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(()) };
         for element in list.nested() {
-            match read_element(element?, name)? {
-                Some(bound) => bounds.push(bound),
-                None => strange = true,
-            }
+            whole &= each(element?)?;
         }
         Ok(())
     })?;
-    if strange {
-        return Ok(None);
+    Ok(whole)
+}
+
+/// The elements of a map of port forwards with the flows that each counted.
+///
+/// # Errors
+/// What the kernel says, or that others commit all the time.
+pub fn counted(netlink: &mut Nfnetlink, name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
+    let Some(ports) = name.ports() else { return Ok(Vec::new()) };
+    let mut list = Vec::new();
+    each_element(netlink, name, |element| {
+        let (found, packets) = read_port(element, ports, name.family)?;
+        list.extend(found.map(|found| (found, packets)));
+        Ok(true)
+    })?;
+    Ok(list)
+}
+
+/// An element of port forwards and what it counted; `None` when it is none that we write.
+fn read_port(element: Attribute<'_>, ports: PortSet, family: Family) -> Result<(Option<PortElement>, u64), Malformed> {
+    let (mut first, mut last, mut then, mut packets, mut strange) = (None, None, Some(Then::Nothing), 0, false);
+    for attribute in element.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            ELEMENT_KEY => first = attribute.nested().find(DATA_VALUE)?.map(|value| value.value),
+            ELEMENT_KEY_END => last = attribute.nested().find(DATA_VALUE)?.map(|value| value.value),
+            ELEMENT_DATA if ports.data() == Data::Chain => {
+                let chain = read_goto(attribute)?.and_then(|chain| ChainName::parse(&chain));
+                then = chain.map(Then::Goto);
+            }
+            ELEMENT_DATA => {
+                let value = attribute.nested().find(DATA_VALUE)?;
+                then = value.and_then(|value| PortElement::then_of(ports, family, value.value));
+            }
+            ELEMENT_FLAGS => strange |= attribute.be32()? != 0,
+            ELEMENT_EXPRESSION => {
+                if let Expression::Counter(counted) = Expression::read(attribute)? {
+                    packets = counted;
+                }
+            }
+            _ => {}
+        }
     }
-    Ok(interval::assemble(bounds, name.family).map(Arc::from))
+    let found = first.and_then(|first| PortElement::of_key(ports, family, first, last.unwrap_or(first)));
+    let found = found.zip(then).map(|(found, then)| PortElement { then, ..found });
+    Ok((found.filter(|_| !strange), packets))
 }
 
 /// An element of an interval set; `None` when it is something else, the catch-all element for one.
@@ -144,10 +239,17 @@ pub fn digest(netlink: &mut Nfnetlink, set: &Set) -> Result<u64, Error> {
 
 /// How many of some elements of a long set are there.
 pub fn sample(netlink: &mut Nfnetlink, set: &Set) -> Result<u64, Error> {
-    let elements = set.elements.as_deref().unwrap_or_default();
+    fn of<T: Copy>(list: &[T], element: impl Fn(T) -> Element) -> Vec<Element> {
+        list.iter().step_by((list.len() / SAMPLE).max(1)).map(|one| element(*one)).collect()
+    }
+    let elements = match &set.elements {
+        Some(Content::Intervals(list)) => of(list, |one| Element::Bound(one.first, Bound::Start)),
+        Some(Content::Ports(list)) => of(list, Element::Port),
+        None => Vec::new(),
+    };
     let mut there = 0;
-    for element in elements.iter().step_by((elements.len() / SAMPLE).max(1)) {
-        match has_element(netlink, set.name, (element.first, Bound::Start)) {
+    for element in elements {
+        match has_element(netlink, set.name, element) {
             Ok(found) => there += u64::from(found),
             Err(Failure::Error(error)) => return Err(error),
             Err(_) => {}
@@ -157,24 +259,34 @@ pub fn sample(netlink: &mut Nfnetlink, set: &Set) -> Result<u64, Error> {
 }
 
 /// Whether an element is in the set.
-fn has_element(netlink: &mut Nfnetlink, name: SetName, wanted: (u128, Bound)) -> Result<bool, Failure> {
+fn has_element(netlink: &mut Nfnetlink, name: SetName, wanted: Element) -> Result<bool, Failure> {
     let mut found = false;
     let request = Request { message: libc::NFT_MSG_GETSETELEM, family: INET };
     let body = |writer: &mut Writer| {
         writer.text(ELEMENTS_TABLE, TABLE);
         writer.text(ELEMENTS_SET, &name.to_string());
-        writer.nest(ELEMENTS_LIST, |writer| element(writer, name, wanted.0, wanted.1));
+        writer.nest(ELEMENTS_LIST, |writer| match (wanted, name.ports()) {
+            (Element::Bound(address, bound), _) => element(writer, name, address, bound),
+            (Element::Port(one), Some(ports)) => {
+                port_element(writer, ports, name.family, &PortElement { then: Then::Nothing, ..one });
+            }
+            (Element::Port(_), None) => {}
+        });
     };
     let answer = netlink.get(request, body, |message| {
         // The kernel answers with the nearest element of the interval that holds the address.
         for element in message.attributes()?.find(ELEMENTS_LIST)?.iter().flat_map(Attribute::nested) {
-            found |= read_element(element?, name)? == Some(wanted);
+            found |= match (wanted, name.ports()) {
+                (Element::Bound(address, bound), _) => read_element(element?, name)? == Some((address, bound)),
+                (Element::Port(one), Some(ports)) => read_port(element?, ports, name.family)?.0 == Some(one),
+                (Element::Port(_), None) => false,
+            };
         }
         Ok(())
     });
     match answer {
         Ok(()) => Ok(found),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(failed(&format!("an element of set {name}"), error).into()),
+        Err(error) => Err(failed(&format!("an element of {} {name}", name.kind()), error).into()),
     }
 }

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Pure are `rules`, what a table holds, and `wire`, the same as messages; `wire/translate.rs` makes expressions of a rule,
-//! and a rule of expressions. The table has one base chain, which sends each family to a chain of its own, so that a family is planned and
-//! committed alone. What the last reading or our own last commit left is remembered together with the generation of
-//! the rule set: while that stands still nobody else can have moved anything, and a plan costs no reading.
+//! and a rule of expressions. The table has one base chain, and with port forwards one more for each of their hooks; each
+//! sends each family to a chain of its own, so that a family is planned and committed alone. What the last reading or our
+//! own last commit left is remembered together with the generation of the rule set: while that stands still nobody else
+//! can have moved anything, and a plan costs no reading.
 
 mod ask;
 mod commit;
@@ -29,18 +30,19 @@ pub use observe::read_any;
 use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
 use crate::config::TableOwner;
 use crate::policy::Family;
-use crate::ruleset::{RuleId, Ruleset};
+use crate::ruleset::{ForwardRules, RuleId, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
 use held::Held;
 use observe::Observation;
 use rules::change::Transaction;
 use rules::compile::IntervalCache;
+use rules::forwards::Owners;
 use rules::name::{ChainName, SetName};
 pub use rules::name::{STAND_IN, TABLE};
 use rules::table::{Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -56,6 +58,8 @@ pub struct Nftables<K = Nfnetlink> {
     netlink: K,
     flags: TableFlags,
     elements: IntervalCache,
+    /// Those that the last plans of each family were made for.
+    forwards: HashMap<Family, ForwardRules>,
     known: Known,
     /// What the rules of the last plan are known by, per family and chain.
     planned: BTreeMap<Family, Vec<(ChainName, Vec<RuleId>)>>,
@@ -118,8 +122,9 @@ impl Nftables {
 impl<K: Held> Nftables<K> {
     /// A backend for tables that are held by somebody.
     fn on(netlink: K, owner: TableOwner) -> Self {
-        let (elements, known) = (IntervalCache::default(), Known::Nothing);
-        Nftables { netlink, flags: flags(owner), elements, known, planned: BTreeMap::new(), may_guard: true }
+        let (elements, forwards, known) = (IntervalCache::default(), HashMap::new(), Known::Nothing);
+        let planned = BTreeMap::new();
+        Nftables { netlink, flags: flags(owner), elements, forwards, known, planned, may_guard: true }
     }
 
     /// What is ours as it is now, read only as far as it may have moved. Elements that nobody wants are not read again.
@@ -167,6 +172,7 @@ impl<K: Held> Nftables<K> {
 
     fn plan_for(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
+        self.forwards.insert(family, desired.map(|desired| desired.forwards.clone()).unwrap_or_default());
         let flags = self.flags;
         let observed = self.observe(desired.is_some())?.clone();
         let table = observed.tables.table();
@@ -281,6 +287,26 @@ impl Backend for Nftables {
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
         let mut counters = Counters::default();
         let there = observe::counted_rules(&mut self.netlink)?;
+        let owners = Owners::of(self.forwards.get(&family).unwrap_or(&ForwardRules::default()), family);
+        let mut forwarded = |owner: Option<u32>, packets| {
+            owner.into_iter().for_each(|number| *counters.forwards.entry(number).or_default() += packets);
+        };
+        let mut places = HashMap::new();
+        for (gate, _, packets) in there.iter().filter(|(chain, ..)| chain.family() == Some(family)) {
+            let place = places.entry(*gate).or_insert(0);
+            forwarded(owners.rule(*gate, *place), *packets);
+            *place += 1;
+        }
+        if let Known::Read { observation, .. } | Known::Committed { observation, .. } = &self.known {
+            let sets = observation.tables.table().into_iter().flat_map(|table| &table.sets).map(|set| set.name);
+            let counting = sets.filter(|name| name.family == family);
+            let maps = counting.filter_map(|name| Some((name, name.ports().filter(|ports| ports.counts())?)));
+            for (name, map) in maps {
+                for (element, packets) in observe::counted_elements(&mut self.netlink, name)? {
+                    forwarded(owners.element(map, &element), packets);
+                }
+            }
+        }
         for (chain, ids) in self.planned.get(&family).into_iter().flatten() {
             let rules = there.iter().filter(|(of, ..)| of == chain);
             for (id, (_, rule, packets)) in identified(ids, rules, |(_, rule, _), id| compile::says(rule, id)) {

@@ -2,13 +2,16 @@
 
 use super::ask::{Failure, dump, failed};
 use super::elements::{self, Expected};
-use super::rules::interval::{self, Interval};
+use super::rules::content::Content;
+#[cfg(fuzzing)]
+use super::rules::interval;
 use super::rules::name::{ChainName, SetName, TABLE, TableName};
+use super::rules::ports::PortElement;
 use super::rules::rule::{Body, Rule};
 use super::rules::stranger::Stranger;
 use super::rules::table::{Chain, FIRST_FORMAT, HookSpec, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
 use super::wire::batch::attribute::*;
-use super::wire::batch::{INET, POSTROUTING, key_type};
+use super::wire::batch::{INET, SET_EXPRESSION, Shape, place};
 use super::wire::expression::Expression;
 use super::wire::{translate, userdata};
 use crate::backend::error::{Error, ErrorKind};
@@ -26,8 +29,7 @@ const LARGE: usize = 4096;
 const GETFLOWTABLE: i32 = 23;
 /// NFTA_SET_COUNT, Linux 6.17: half of the elements, which come in pairs (nft_set_rbtree.c).
 const SET_COUNT: u16 = 20;
-/// NFTA_SET_EXPR and, Linux 5.11, NFTA_SET_EXPRESSIONS: what each element does besides, such as a limit. Not in libc.
-const SET_EXPRESSION: u16 = 17;
+/// NFTA_SET_EXPRESSIONS, Linux 5.11: more than one of what an element can do besides. Not in libc.
 const SET_EXPRESSIONS: u16 = 18;
 /// NFT_CHAIN_BINDING, Linux 5.9; not in libc. Such a chain is part of a rule, as an anonymous set is.
 const CHAIN_BINDING: u32 = 4;
@@ -45,7 +47,7 @@ impl Observation {
     /// True when reading every element takes noticeably long.
     pub fn is_large(&self) -> bool {
         let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
-        sets.filter_map(|set| set.elements.as_deref()).map(<[Interval]>::len).sum::<usize>() > LARGE
+        sets.filter_map(|set| set.elements.as_ref()).map(Content::len).sum::<usize>() > LARGE
     }
 }
 
@@ -132,8 +134,11 @@ fn read_table(netlink: &mut Nfnetlink, head: &Head, expected: Option<Expected<'_
         }
     }
     table.strangers.extend(other_objects(netlink)?);
+    let places = table.places();
     for (name, rule, _) in rules(netlink)? {
-        table.chains.iter_mut().filter(|chain| chain.name == name).for_each(|chain| chain.rules.push(rule.clone()));
+        if let Some(chain) = places.get(&name).and_then(|place| table.chains.get_mut(*place)) {
+            chain.rules.push(rule);
+        }
     }
     Ok(table)
 }
@@ -237,8 +242,13 @@ fn read_chain(message: &Message<'_>) -> Result<Found<Chain>, Malformed> {
             let number = hook.nested().find(HOOK_NUMBER)?.map(|found| found.be32()).transpose()?;
             let priority = hook.nested().find(HOOK_PRIORITY)?.map(|found| found.be32()).transpose()?;
             let policy = find_number(message, CHAIN_POLICY)?;
-            if number != Some(POSTROUTING) || find_text(message, CHAIN_TYPE)?.as_deref() != Some("nat") {
-                return Ok(Found::Stranger(Stranger::Chain(text)));
+            let is_there = |hook| {
+                let (kind, place) = place(hook);
+                Ok(number == Some(place) && find_text(message, CHAIN_TYPE)?.as_deref() == Some(kind))
+            };
+            match ChainName::parse(&text) {
+                Some(ChainName::Base(hook)) if is_there(hook)? => {}
+                _ => return Ok(Found::Stranger(Stranger::Chain(text))),
             }
             let accepts = policy == Some(libc::NF_ACCEPT as u32);
             Some(HookSpec { priority: priority.unwrap_or_default() as i32, accepts })
@@ -268,6 +278,21 @@ pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u6
         ErrorKind::Busy,
         format!("reading the rules of table inet {TABLE}: other programs kept changing rules"),
     ))
+}
+
+/// The elements of a map of port forwards with the flows that each counted; none of a map that went away.
+///
+/// # Errors
+/// As [`observe`].
+pub fn counted_elements(netlink: &mut Nfnetlink, map: SetName) -> Result<Vec<(PortElement, u64)>, Error> {
+    for _ in 0..ATTEMPTS {
+        match elements::counted(netlink, map) {
+            Ok(elements) => return Ok(elements),
+            Err(Failure::Moved | Failure::Unexpected) => {}
+            Err(Failure::Error(error)) => return Err(error),
+        }
+    }
+    Ok(Vec::new())
 }
 
 fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {
@@ -345,11 +370,23 @@ fn read_set(message: &Message<'_>) -> Result<Found<SetHead>, Malformed> {
         return Ok(Found::PartOfARule);
     }
     let is_as_ours = |name: SetName| -> Result<bool, Malformed> {
-        Ok(flags == libc::NFT_SET_INTERVAL as u32
-            && find_number(message, SET_KEY_TYPE)? == Some(key_type(name))
-            && message.attributes()?.find(SET_EXPRESSION)?.is_none()
-            && message.attributes()?.find(SET_EXPRESSIONS)?.is_none()
-            && find_number(message, SET_KEY_LENGTH)? == Some(interval::width(name.family) as u32))
+        let shape = Shape::of(name);
+        let data = match shape.data {
+            None => find_number(message, SET_DATA_TYPE)?.is_none(),
+            Some((kind, length)) => {
+                find_number(message, SET_DATA_TYPE)? == Some(kind)
+                    && (length == 0 || find_number(message, SET_DATA_LENGTH)? == Some(length))
+            }
+        };
+        let expression = message.attributes()?.find(SET_EXPRESSION)?;
+        let expression = expression.map(Expression::read).transpose()?;
+        Ok(flags == shape.flags
+            && data
+            && find_number(message, SET_KEY_TYPE)? == Some(shape.key_type)
+            && find_number(message, SET_KEY_LENGTH)? == Some(shape.key_length)
+            && matches!(expression, Some(Expression::Counter(_))) == shape.counts
+            && (expression.is_none() || shape.counts)
+            && message.attributes()?.find(SET_EXPRESSIONS)?.is_none())
     };
     Ok(match SetName::parse(&text) {
         Some(name) if is_as_ours(name)? => Found::Ours(SetHead { name, count: find_number(message, SET_COUNT)? }),

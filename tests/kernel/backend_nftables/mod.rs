@@ -1,6 +1,7 @@
 //! The nftables backend on the real kernel, in network namespaces of its own.
 
 mod failure;
+mod forwards;
 mod gaps;
 mod memory;
 mod owner;

@@ -3,7 +3,7 @@
 //! What only one of them does stands in `backend_iptables` and `backend_nftables`.
 
 mod drift;
-mod host;
+pub(crate) mod host;
 mod ownership;
 mod plan;
 mod refusal;

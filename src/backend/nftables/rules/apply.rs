@@ -2,15 +2,16 @@
 //! program left of it is known half-way.
 
 use super::change::{Change, GUARD, Transaction};
-use super::interval::{Difference, Interval};
-use super::name::{ChainName, TableName};
+use super::content::Content;
+use super::name::{ChainName, SetName, TableName};
 use super::stranger::Stranger;
 use super::table::{Chain, Main, Set, Table, Tables};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 impl Tables {
     /// Makes the changes of a transaction.
     pub fn apply(&mut self, transaction: &Transaction) {
+        let mut places = self.table().map(Table::places).unwrap_or_default();
         for change in &transaction.changes {
             match (transaction.table, change) {
                 (TableName::StandIn, Change::AddTable(_)) => self.stand_in = true,
@@ -23,7 +24,7 @@ impl Tables {
                 },
                 (TableName::Main, change) => {
                     if let Main::Ours(table) = &mut self.main {
-                        table.apply(change);
+                        table.apply(change, &mut places);
                     }
                 }
             }
@@ -32,23 +33,32 @@ impl Tables {
 }
 
 impl Table {
-    fn apply(&mut self, change: &Change) {
+    fn apply(&mut self, change: &Change, places: &mut HashMap<ChainName, usize>) {
+        let place = |name: &ChainName| places.get(name).copied();
         match change {
-            Change::AddSet(name) => self.sets.push(Set { name: *name, elements: Some(Arc::default()) }),
+            Change::AddSet(name) => self.sets.push(Set { name: *name, elements: Some(Content::empty(*name)) }),
             Change::DeleteSet(name) => self.sets.retain(|set| set.name != *name),
             Change::FlushSet(name) | Change::AddElements(name, _) | Change::DeleteElements(name, _) => {
                 if let Some(set) = self.sets.iter_mut().find(|set| set.name == *name) {
-                    set.elements = Some(changed(set.elements.as_deref().unwrap_or_default(), change));
+                    set.elements = Some(changed(set.name, set.elements.as_ref(), change));
                 }
             }
-            Change::AddChain(name, hook) => match self.chain_mut(*name) {
+            Change::AddChain(name, hook) => match self.chain_at(place(name)) {
                 Some(chain) => chain.hook = *hook,
-                None => self.chains.push(Chain { name: *name, hook: *hook, rules: Vec::new() }),
+                None => {
+                    places.insert(*name, self.chains.len());
+                    self.chains.push(Chain { name: *name, hook: *hook, rules: Vec::new() });
+                }
             },
-            Change::FlushChain(name) => self.chain_mut(*name).into_iter().for_each(|chain| chain.rules.clear()),
-            Change::DeleteChain(name) => self.chains.retain(|chain| chain.name != *name),
+            Change::FlushChain(name) => {
+                self.chain_at(place(name)).into_iter().for_each(|chain| chain.rules.clear());
+            }
+            Change::DeleteChain(name) => {
+                self.chains.retain(|chain| chain.name != *name);
+                *places = self.places();
+            }
             Change::AddRule(name, rule) => {
-                self.chain_mut(*name).into_iter().for_each(|chain| chain.rules.push(rule.clone()));
+                self.chain_at(place(name)).into_iter().for_each(|chain| chain.rules.push(rule.clone()));
             }
             Change::DeleteStranger(gone) => self.strangers.retain(|one| one != gone),
             Change::PutGuard => self.strangers.extend(guard()),
@@ -57,8 +67,8 @@ impl Table {
         }
     }
 
-    fn chain_mut(&mut self, name: ChainName) -> Option<&mut Chain> {
-        self.chains.iter_mut().find(|chain| chain.name == name)
+    fn chain_at(&mut self, place: Option<usize>) -> Option<&mut Chain> {
+        self.chains.get_mut(place?)
     }
 }
 
@@ -68,14 +78,15 @@ fn guard() -> impl Iterator<Item = Stranger> {
 }
 
 /// Elements after a change of them.
-fn changed(elements: &[Interval], change: &Change) -> Arc<[Interval]> {
+fn changed(name: SetName, elements: Option<&Content>, change: &Change) -> Content {
+    let nothing = Content::empty(name);
+    let elements = elements.unwrap_or(&nothing);
     match change {
-        Change::AddElements(_, more) => {
-            let mut all = [elements, more].concat();
-            all.sort_unstable();
-            all.into()
+        Change::AddElements(_, more) => elements.joined(more),
+        Change::DeleteElements(_, fewer) => {
+            let [_, left] = fewer.difference(elements);
+            left
         }
-        Change::DeleteElements(_, fewer) => Difference::between(fewer, elements).added.into(),
-        _ => Arc::default(),
+        _ => nothing,
     }
 }

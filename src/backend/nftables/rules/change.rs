@@ -1,13 +1,12 @@
 //! A transaction: changes of one table that the kernel makes together or not at all. Pure.
 
-use super::interval::Interval;
+use super::content::Content;
 use super::name::{ChainName, SetName, TableName};
 use super::rule::{Rule, shown};
 use super::stranger::Stranger;
 use super::table::{HookSpec, TABLE_COMMENT, TableFlags};
 use super::text;
 use std::fmt;
-use std::sync::Arc;
 
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +22,9 @@ pub enum Change {
     /// Takes a set away.
     DeleteSet(SetName),
     /// Puts elements into a set.
-    AddElements(SetName, Arc<[Interval]>),
+    AddElements(SetName, Content),
     /// Takes elements out of a set.
-    DeleteElements(SetName, Arc<[Interval]>),
+    DeleteElements(SetName, Content),
     /// Makes an empty chain, or gives an existing one back its policy.
     AddChain(ChainName, Option<HookSpec>),
     /// Takes all rules out of a chain.
@@ -66,9 +65,9 @@ impl fmt::Display for Transaction {
 }
 
 fn write(change: &Change, table: TableName, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let elements = |f: &mut fmt::Formatter<'_>, verb: &str, name: &SetName, elements: &[Interval]| {
+    let elements = |f: &mut fmt::Formatter<'_>, verb: &str, name: &SetName, elements: &Content| {
         let mut lines = String::new();
-        text::write_elements(elements, name.family, "\t", &mut lines);
+        text::write_elements(elements, *name, "\t", &mut lines);
         writeln!(f, "{verb} element inet {table} {name} {{\n{lines}}}")
     };
     match change {
@@ -79,18 +78,18 @@ fn write(change: &Change, table: TableName, f: &mut fmt::Formatter<'_>) -> fmt::
         Change::DeleteTable => writeln!(f, "delete table inet {table}"),
         Change::AddSet(name) => writeln!(
             f,
-            "add set inet {table} {name} {{ type {}; flags interval; comment \"{}\"; }}",
-            name.key_type(),
+            "add {} inet {table} {name} {{ {}comment \"{}\"; }}",
+            name.kind(),
+            name.declaration("; "),
             name.comment()
         ),
-        Change::FlushSet(name) => writeln!(f, "flush set inet {table} {name}"),
-        Change::DeleteSet(name) => writeln!(f, "delete set inet {table} {name}"),
+        Change::FlushSet(name) => writeln!(f, "flush {} inet {table} {name}", name.kind()),
+        Change::DeleteSet(name) => writeln!(f, "delete {} inet {table} {name}", name.kind()),
         Change::AddElements(name, list) => elements(f, "add", name, list),
         Change::DeleteElements(name, list) => elements(f, "delete", name, list),
         Change::AddChain(name, hook) => {
-            let hook = hook.map_or(String::new(), |hook| {
-                format!("type nat hook postrouting priority {}; policy accept; ", hook.priority)
-            });
+            let hook = hook
+                .map_or(String::new(), |hook| format!("{}priority {}; policy accept; ", name.place(), hook.priority));
             writeln!(f, "add chain inet {table} {name} {{ {hook}comment \"{}\"; }}", name.comment())
         }
         Change::FlushChain(name) => writeln!(f, "flush chain inet {table} {name}"),

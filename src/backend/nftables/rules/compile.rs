@@ -1,10 +1,12 @@
 //! A ruleset in the words of our table. Pure.
 
+use super::content::Content;
+use super::forwards;
 use super::interval::Interval;
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::table::{Chain, HookSpec, Set, Table, TableFlags};
-use crate::policy::{Family, Prefix};
+use crate::policy::{Family, Prefix, Step};
 use crate::ruleset::{
     Chains, CidrList, Dialect, Effect, Hook, JumpPosition, LoweredChain, LoweredRule, Match, RuleId, RuleStep, Ruleset,
     Section, Test, lower,
@@ -70,7 +72,13 @@ impl IntervalCache {
 /// The rule of a base chain that sends a family to its own chain.
 pub fn dispatch(hook: Hook, family: Family) -> Rule {
     let matches = std::iter::once(Match::is(Test::Family(family))).chain(hook.when());
-    Rule::new(matches.collect(), Effect::Goto(ChainName::first(family)), &format!("{family} that leaves the host"))
+    let reason = match hook {
+        Hook::RawPrerouting => "that arrives",
+        Hook::Prerouting => "that arrives for this host",
+        Hook::Output => "of this host for itself",
+        Hook::Postrouting => "that leaves the host",
+    };
+    Rule::new(matches.collect(), Effect::Goto(ChainName::first(hook, family)), &format!("{family} {reason}"))
 }
 
 /// The priority of the base chain: srcnat is 100 (nft(8)); most other nat chains of a host are there.
@@ -91,14 +99,21 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     };
     let set = |list: &CidrList| {
         let name = SetName::new(list.id, family);
-        Set { name, elements: Some(cache.of(name, list)) }
+        Set { name, elements: Some(Content::Intervals(cache.of(name, list))) }
     };
-    FamilyTable {
+    let mut table = FamilyTable {
         family,
         hooks: entries.iter().map(|entry| (entry.hook, priority(entry.position))).collect(),
         chains: chains.into_iter().map(chain).collect(),
         sets: lists.iter().map(set).collect(),
+    };
+    let section = ruleset.hooks.iter().find_map(|hook| Some((hook.position, hook.sections.first()?)));
+    if let Some((position, top)) = section
+        && let Some(forwards) = forwards::compile(&ruleset.forwards, family, top.translation.random_fully)
+    {
+        forwards.add_to(&mut table, position);
     }
+    table
 }
 
 fn translate(rule: LoweredRule, family: Family) -> Rule {
@@ -110,7 +125,13 @@ fn translate(rule: LoweredRule, family: Family) -> Rule {
 pub fn ids(ruleset: &Ruleset) -> Vec<(ChainName, Vec<RuleId>)> {
     let Chains { family, chains, .. } = lower(ruleset, DIALECT);
     let ids = |chain: &LoweredChain| chain.rules.iter().map(|rule| rule.id).collect();
-    chains.iter().map(|chain| (ChainName::Of(family, chain.id), ids(chain))).collect()
+    let mut all: Vec<(ChainName, Vec<RuleId>)> =
+        chains.iter().map(|chain| (ChainName::Of(family, chain.id), ids(chain))).collect();
+    if let Some((_, first)) = all.first_mut().filter(|_| !ruleset.forwards.rules.is_empty()) {
+        let of = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
+        first.splice(0..0, [Step::ForwardHairpin, Step::Forwarded].map(of));
+    }
+    all
 }
 
 /// True when the comment of a rule is that of an id; its section is that of the chain.

@@ -1,8 +1,8 @@
 //! What differs, in words for the journal. Pure.
 
 use super::change::{Change, Transaction};
-use super::interval::Difference;
-use super::name::{TABLE, TableName};
+use super::content::Content;
+use super::name::{SetName, TABLE, TableName};
 use super::rule::Rule;
 use super::table::{Chain, FORMAT, Main, Table, TableFlags, Tables};
 use super::target::{Target, needs_new_table};
@@ -19,7 +19,7 @@ pub fn surplus(observed: &Table, target: Option<&Table>) -> Vec<String> {
     let chains = observed.chains.iter().map(|chain| chain.name).filter(|name| target.chain(*name).is_none());
     let sets = observed.sets.iter().map(|set| set.name).filter(|name| target.set(*name).is_none());
     let strangers = observed.strangers.iter().filter(|one| !target.strangers.contains(one));
-    let ours = chains.map(|name| format!("chain {name}")).chain(sets.map(|name| format!("set {name}")));
+    let ours = chains.map(|name| format!("chain {name}")).chain(sets.map(named));
     foreign.chain(ours).chain(strangers.map(ToString::to_string)).collect()
 }
 
@@ -104,23 +104,25 @@ fn word(change: &Change, changes: &[&Change], there: &Table, target: &Table) -> 
         Change::AddSet(name) => {
             match name.both().into_iter().find(|name| there.uses(*name) && there.set(*name).is_some()) {
                 Some(old) => {
-                    let elements =
-                        |table: &Table, name| table.set(name).and_then(|set| set.elements.clone()).unwrap_or_default();
-                    let difference = Difference::between(&elements(there, old), &elements(target, *name));
-                    format!("set {old} differs by {}", count(difference.count(), "element"))
+                    let elements = |table: &Table, name| {
+                        table.set(name).and_then(|set| set.elements.clone()).unwrap_or_else(|| Content::empty(name))
+                    };
+                    let changes = elements(there, old).difference(&elements(target, *name)).map(|some| some.len());
+                    format!("{} differs by {}", named(old), count(changes.iter().sum(), "element"))
                 }
-                None => format!("set {name} is missing"),
+                None => format!("{} is missing", named(*name)),
             }
         }
+        Change::FlushSet(name) if name.ports().is_some() => format!("{} holds elements of others", named(*name)),
         Change::FlushSet(name) => format!("set {name} holds elements that are no row of intervals"),
         Change::DeleteSet(name) if name.both().iter().any(|name| target.set(*name).is_some()) => return None,
-        Change::DeleteSet(name) => format!("set {name} should not be there"),
+        Change::DeleteSet(name) => format!("{} should not be there", named(*name)),
         Change::DeleteElements(name, elements) => {
-            format!("set {name} has {} too many", count(elements.len(), "element"))
+            format!("{} has {} too many", named(*name), count(elements.len(), "element"))
         }
         Change::AddElements(name, elements) => {
             there.set(*name)?.elements.as_ref()?;
-            format!("set {name} lacks {}", count(elements.len(), "element"))
+            format!("{} lacks {}", named(*name), count(elements.len(), "element"))
         }
         Change::AddChain(name, hook) => match (there.chain(*name).and_then(|chain| chain.hook), hook) {
             (Some(old), Some(new)) if old.priority != new.priority => {
@@ -149,6 +151,10 @@ fn word(change: &Change, changes: &[&Change], there: &Table, target: &Table) -> 
         | Change::PutGuard
         | Change::DeleteGuard => return None,
     })
+}
+
+fn named(set: SetName) -> String {
+    format!("{} {set}", set.kind())
 }
 
 fn count(number: usize, word: &str) -> String {

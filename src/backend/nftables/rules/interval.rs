@@ -66,6 +66,14 @@ pub fn from_bytes(bytes: &[u8], family: Family) -> Option<u128> {
     (bytes.len() == width(family)).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
 }
 
+/// The address that a number stands for.
+pub fn address(number: u128, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(number as u32)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(number)),
+    }
+}
+
 /// The number that stands for an address.
 pub fn number(address: IpAddr) -> u128 {
     match address {
@@ -103,23 +111,18 @@ fn write_decimal(number: u8, text: &mut String) {
 }
 
 /// What must go and what must come to make one sorted list another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Difference {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference<T> {
     /// In the first list only.
-    pub removed: Vec<Interval>,
+    pub removed: Vec<T>,
     /// In the second list only.
-    pub added: Vec<Interval>,
+    pub added: Vec<T>,
 }
 
-impl Difference {
-    /// How many elements come and go.
-    pub fn count(&self) -> usize {
-        self.removed.len() + self.added.len()
-    }
-
+impl<T: Ord + Copy> Difference<T> {
     /// Compares two sorted lists.
-    pub fn between(from: &[Interval], to: &[Interval]) -> Self {
-        let mut difference = Difference::default();
+    pub fn between(from: &[T], to: &[T]) -> Self {
+        let mut difference = Difference { removed: Vec::new(), added: Vec::new() };
         let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
         loop {
             match (from.peek(), to.peek()) {

@@ -3,10 +3,13 @@
 pub mod apply;
 pub mod change;
 pub mod compile;
+pub mod content;
 pub mod drift;
+pub mod forwards;
 pub mod interval;
 pub mod name;
 pub mod plan;
+pub mod ports;
 pub mod rule;
 pub mod stranger;
 pub mod table;

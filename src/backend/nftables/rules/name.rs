@@ -1,5 +1,6 @@
 //! What our objects are called.
 
+use super::ports::{Gate, PortSet};
 use crate::policy::Family;
 use crate::ruleset::{ChainId, Hook, ListId, ListKey, Place, Section};
 use std::fmt;
@@ -35,29 +36,49 @@ pub enum ChainName {
     Base(Hook),
     /// A chain of a family.
     Of(Family, ChainId),
+    /// A chain of a family's port forwards.
+    Forwards(Family, ForwardChain),
+}
+
+/// The chains of port forwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ForwardChain {
+    /// Looks for the forward of a flow.
+    LookUp,
+    /// Keeps others away from loopback addresses.
+    Guard,
+    /// What is asked behind the look-up, where not every flow may.
+    Gate(Gate),
 }
 
 impl ChainName {
-    /// The base chain that is there today.
+    /// The base chain that is always there.
     pub const POSTROUTING: ChainName = ChainName::Base(Hook::Postrouting);
 
-    /// The chain of a family that the base chain leads to.
-    pub const fn first(family: Family) -> Self {
-        ChainName::Of(family, ChainId { section: Section::Top, place: Place::Part(1) })
+    /// The chain of a family that the base chain of a hook leads to.
+    pub const fn first(hook: Hook, family: Family) -> Self {
+        match hook {
+            Hook::Postrouting => ChainName::Of(family, ChainId { section: Section::Top, place: Place::Part(1) }),
+            Hook::Prerouting | Hook::Output => ChainName::Forwards(family, ForwardChain::LookUp),
+            Hook::RawPrerouting => ChainName::Forwards(family, ForwardChain::Guard),
+        }
     }
 
-    /// The family that it belongs to; `None` for the base chain.
+    /// The family that it belongs to; `None` for a base chain.
     pub fn family(self) -> Option<Family> {
         match self {
             ChainName::Base(_) => None,
-            ChainName::Of(family, _) => Some(family),
+            ChainName::Of(family, _) | ChainName::Forwards(family, _) => Some(family),
         }
     }
 
     /// The chain of a name; `None` when we have none of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        if name == ChainName::POSTROUTING.to_string() {
-            return Some(ChainName::POSTROUTING);
+        if let Some(base) = Hook::ALL.map(ChainName::Base).into_iter().find(|base| base.to_string() == name) {
+            return Some(base);
+        }
+        if let Some(rest) = name.strip_prefix("forwards-") {
+            return parse_forwards(rest).filter(|found| found.to_string() == name);
         }
         let (section, name_there) = Section::of_name(name);
         let (family, rest) = match (name_there.strip_prefix("ipv4"), name_there.strip_prefix("ipv6")) {
@@ -75,6 +96,17 @@ impl ChainName {
         (found.to_string() == name).then_some(found)
     }
 
+    /// The type and the hook of a base chain, in nft's words; each ends with a space.
+    pub fn place(self) -> &'static str {
+        match self {
+            ChainName::Base(Hook::RawPrerouting) => "type filter hook prerouting ",
+            ChainName::Base(Hook::Prerouting) => "type nat hook prerouting ",
+            ChainName::Base(Hook::Output) => "type nat hook output ",
+            ChainName::Base(Hook::Postrouting) => "type nat hook postrouting ",
+            ChainName::Of(..) | ChainName::Forwards(..) => "",
+        }
+    }
+
     /// What the chain is for, as its comment says it.
     pub fn comment(self) -> &'static str {
         match self {
@@ -82,6 +114,9 @@ impl ChainName {
             ChainName::Base(Hook::Prerouting) => "destination address translation for flows that arrive",
             ChainName::Base(Hook::Output) => "destination address translation for flows of the host itself",
             ChainName::Base(Hook::Postrouting) => "source address translation for flows that leave the host",
+            ChainName::Forwards(_, ForwardChain::LookUp) => "which flows to this host are forwarded, and where to",
+            ChainName::Forwards(_, ForwardChain::Guard) => "what is kept away from loopback addresses",
+            ChainName::Forwards(_, ForwardChain::Gate(_)) => "which flows to these ports are forwarded",
             ChainName::Of(family, ChainId { place, .. }) => match (place, family) {
                 (Place::Part(1), Family::V4) => "which IPv4 flows are masqueraded",
                 (Place::Part(1), Family::V6) => "which IPv6 flows are masqueraded",
@@ -101,6 +136,14 @@ impl fmt::Display for ChainName {
             ChainName::Base(Hook::Prerouting) => return f.write_str("prerouting"),
             ChainName::Base(Hook::Output) => return f.write_str("output"),
             ChainName::Base(Hook::Postrouting) => return f.write_str("postrouting"),
+            ChainName::Forwards(family, chain) => {
+                write!(f, "forwards-{}", family_word(*family))?;
+                return match chain {
+                    ForwardChain::LookUp => Ok(()),
+                    ForwardChain::Guard => f.write_str("-guard"),
+                    ForwardChain::Gate(gate) => write!(f, "-{gate}"),
+                };
+            }
             ChainName::Of(family, id) => (family_word(*family), *id),
         };
         let section = section.prefix();
@@ -114,6 +157,17 @@ impl fmt::Display for ChainName {
     }
 }
 
+/// The chain of port forwards that a name may stand for; the caller compares.
+fn parse_forwards(name: &str) -> Option<ChainName> {
+    let family = Family::ALL.into_iter().find(|family| name.starts_with(family_word(*family)))?;
+    let chain = match name.strip_prefix(family_word(family))?.strip_prefix('-') {
+        None => ForwardChain::LookUp,
+        Some("guard") => ForwardChain::Guard,
+        Some(gate) => ForwardChain::Gate(Gate::parse(gate)?),
+    };
+    Some(ChainName::Forwards(family, chain))
+}
+
 /// The word for a family in names.
 pub fn family_word(family: Family) -> &'static str {
     match family {
@@ -122,26 +176,48 @@ pub fn family_word(family: Family) -> &'static str {
     }
 }
 
-/// The names of our sets: the list, `4` or `6` for the family, and `-2` where the first name was taken.
+/// The names of our sets and maps: what is in it, `4` or `6` for the family, and `-2` where the first name was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetName {
-    /// The list whose prefixes it holds.
-    pub list: ListId,
+    /// What it holds.
+    pub of: SetOf,
     /// The family of its addresses.
     pub family: Family,
     /// A set that can't be changed at once is followed by one of the other name.
     pub second: bool,
 }
 
+/// What a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetOf {
+    /// The prefixes of a list.
+    List(ListId),
+    /// A part of the port forwards.
+    Ports(PortSet),
+}
+
 impl SetName {
     /// The name that a list has unless it is taken.
     pub const fn new(list: ListId, family: Family) -> Self {
-        SetName { list, family, second: false }
+        SetName { of: SetOf::List(list), family, second: false }
     }
 
-    /// Both names of a list, the usual one first.
+    /// The same of a part of the port forwards.
+    pub const fn of_ports(ports: PortSet, family: Family) -> Self {
+        SetName { of: SetOf::Ports(ports), family, second: false }
+    }
+
+    /// Both names of a set, the usual one first.
     pub fn both(self) -> [Self; 2] {
         [SetName { second: false, ..self }, SetName { second: true, ..self }]
+    }
+
+    /// The part of the port forwards that it holds.
+    pub fn ports(self) -> Option<PortSet> {
+        match self.of {
+            SetOf::List(_) => None,
+            SetOf::Ports(ports) => Some(ports),
+        }
     }
 
     /// The set of a name; `None` when we have none of that name.
@@ -150,35 +226,57 @@ impl SetName {
             Some(first) => (first, true),
             None => (name, false),
         };
-        let (section, first) = Section::of_name(first);
         let (key, family) = match (first.strip_suffix('4'), first.strip_suffix('6')) {
             (Some(key), _) => (key, Family::V4),
             (_, Some(key)) => (key, Family::V6),
             _ => return None,
         };
-        let key = ListKey::ALL.into_iter().find(|known| known.name() == key)?;
-        Some(SetName { list: ListId { section, key }, family, second })
-    }
-
-    /// The configuration key whose list it holds, as its comment says it.
-    pub fn comment(self) -> &'static str {
-        self.list.key.key()
-    }
-
-    /// The type of its elements, in nft's words.
-    pub fn key_type(self) -> &'static str {
-        match self.family {
-            Family::V4 => "ipv4_addr",
-            Family::V6 => "ipv6_addr",
+        if let Some(ports) = PortSet::ALL.into_iter().find(|known| known.name() == key) {
+            return Some(SetName { of: SetOf::Ports(ports), family, second });
         }
+        let (section, key) = Section::of_name(key);
+        let key = ListKey::ALL.into_iter().find(|known| known.name() == key)?;
+        Some(SetName { of: SetOf::List(ListId { section, key }), family, second })
+    }
+
+    /// What is in it, as its comment says it: the configuration key of a list.
+    pub fn comment(self) -> &'static str {
+        match self.of {
+            SetOf::List(list) => list.key.key(),
+            SetOf::Ports(ports) => ports.comment(),
+        }
+    }
+
+    /// What it is, in nft's words.
+    pub fn kind(self) -> &'static str {
+        if self.ports().is_some_and(PortSet::is_map) { "map" } else { "set" }
+    }
+
+    /// The type of its elements and what else is said of all of them, in nft's words; each ends with a separator.
+    pub fn declaration(self, separator: &str) -> String {
+        match self.of {
+            SetOf::List(_) => format!("type {}{separator}flags interval{separator}", address_type(self.family)),
+            SetOf::Ports(ports) => ports.declaration(self.family, separator),
+        }
+    }
+}
+
+/// nft's word for an address.
+pub fn address_type(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
     }
 }
 
 impl fmt::Display for SetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = if self.family == Family::V4 { 4 } else { 6 };
-        let ListId { section, key } = self.list;
-        write!(f, "{}{}{family}{}", section.prefix(), key.name(), if self.second { "-2" } else { "" })
+        let (section, name) = match self.of {
+            SetOf::List(ListId { section, key }) => (section.prefix(), key.name()),
+            SetOf::Ports(ports) => (String::new(), ports.name()),
+        };
+        write!(f, "{section}{name}{family}{}", if self.second { "-2" } else { "" })
     }
 }
 
@@ -202,8 +300,31 @@ mod tests {
                 }
             }
         }
+        for family in Family::ALL {
+            let host = if family == Family::V4 { "198.51.100.7" } else { "2001:db8::7" };
+            let gate = |host: Option<&str>| {
+                ForwardChain::Gate(Gate { host: host.map(|host| host.parse().unwrap()), protocol: 17, first: 80 })
+            };
+            for chain in [ForwardChain::LookUp, ForwardChain::Guard, gate(None), gate(Some(host))] {
+                let name = ChainName::Forwards(family, chain);
+                assert_eq!(ChainName::parse(&name.to_string()), Some(name));
+            }
+            for ports in PortSet::ALL {
+                for name in SetName::of_ports(ports, family).both() {
+                    assert_eq!(SetName::parse(&name.to_string()), Some(name));
+                }
+            }
+        }
+        for hook in Hook::ALL {
+            assert_eq!(ChainName::parse(&ChainName::Base(hook).to_string()), Some(ChainName::Base(hook)));
+        }
         for name in [
             "",
+            "forwards-",
+            "forwards-ipv4-",
+            "forwards-ipv4-tcp",
+            "forwards-ipv4-tcp-080",
+            "forwards-ipv6-2001:db8::7-tcp-80",
             "ipv",
             "ipv4-",
             "ipv4-1",

@@ -12,13 +12,14 @@
 //! away from all packets until those rules count.
 
 use super::change::{Change, Transaction};
-use super::interval::{Difference, Interval};
-use super::name::{ChainName, TableName};
+use super::content::Content;
+use super::name::{ChainName, ForwardChain, SetName, TableName};
+use super::ports::Data;
 use super::rule::Rule;
 use super::stranger::Stranger;
 use super::table::{Chain, Main, Set, Table, TableFlags, Tables};
 use super::target::{PIECE, Target};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 /// The transactions that make `observed` what `target` is; with a guard where it may be had and something comes into
 /// force.
@@ -75,7 +76,12 @@ pub fn undo(observed: &Tables, done: &[Transaction], rest: &[Transaction]) -> Ve
                 }
                 _ => None,
             });
-            let changes: Vec<_> = made.collect();
+            let mut changes: Vec<_> = made.collect();
+            let main = done.iter().filter(|one| one.table == TableName::Main).flat_map(|one| &one.changes);
+            changes.extend(main.filter_map(|change| match change {
+                Change::AddChain(name, None) => Some(Change::DeleteChain(*name)),
+                _ => None,
+            }));
             undo.extend(has(done, TableName::Main, guards).then(unguard));
             undo.extend((!changes.is_empty()).then_some(Transaction { table: TableName::Main, changes }));
         }
@@ -94,8 +100,10 @@ fn only(table: TableName, change: Change) -> Transaction {
 fn build(table: TableName, target: &Table, first: Vec<Change>, guarded: bool) -> Vec<Transaction> {
     let mut filling = Filling::new(table, first);
     filling.push(Change::AddTable(target.flags));
+    let nothing = Table::empty(target.flags);
+    new_gates(&nothing, target).for_each(|gate| filling.push(gate));
     target.sets.iter().for_each(|set| filling.set(None, set));
-    filling.come_into_force(rules_and_chains(&Table::empty(target.flags), target), guarded)
+    filling.come_into_force(rules_and_chains(&nothing, target), guarded)
 }
 
 /// Another table of the same name, whose work a stand-in does meanwhile.
@@ -126,10 +134,21 @@ fn amend(there: &Table, target: &Table, guarded: bool) -> Vec<Transaction> {
     }
     let mut filling = Filling::new(TableName::Main, Vec::new());
     let mut in_use = Filling::new(TableName::Main, Vec::new());
+    let mut afterwards = Filling::new(TableName::Main, Vec::new());
+    let live = |set: &&Set| there.is_in_force() && there.uses(set.name);
+    let leads_to_gates = |set: &&Set| set.name.ports().is_some_and(|ports| ports.data() == Data::Chain);
+    let gates_first =
+        if target.sets.iter().filter(leads_to_gates).all(|set| live(&set)) { &mut in_use } else { &mut filling };
+    new_gates(there, target).for_each(|gate| gates_first.push(gate));
     for set in &target.sets {
-        let live = there.is_in_force() && there.uses(set.name);
-        let transaction = if live { &mut in_use } else { &mut filling };
-        transaction.set(there.set(set.name), set);
+        match Widening::of(there.set(set.name), set).filter(|_| live(&set)) {
+            Some(Widening { removed, added }) => {
+                filling.elements(&added, |piece| Change::AddElements(set.name, piece));
+                afterwards.elements(&removed, |piece| Change::DeleteElements(set.name, piece));
+            }
+            None if live(&set) => in_use.set(there.set(set.name), set),
+            None => filling.set(there.set(set.name), set),
+        }
     }
     if !there.is_in_force() {
         plan.extend(filling.come_into_force(rules_and_chains(there, target), guarded && !sleeps));
@@ -143,7 +162,52 @@ fn amend(there: &Table, target: &Table, guarded: bool) -> Vec<Transaction> {
     if !last.is_empty() {
         plan.push(Transaction { table: TableName::Main, changes: last });
     }
+    plan.extend(afterwards.finish());
     plan
+}
+
+/// Elements name chains: these are there before, without rules as yet.
+fn new_gates<'a>(there: &Table, target: &'a Table) -> impl Iterator<Item = Change> + use<'a> {
+    let known = index(there);
+    let is_new = move |chain: &&Chain| is_gate(chain.name) && !known.contains_key(&chain.name);
+    let names: Vec<_> = target.chains.iter().filter(is_new).map(|chain| chain.name).collect();
+    names.into_iter().map(|name| Change::AddChain(name, None))
+}
+
+fn is_gate(name: ChainName) -> bool {
+    matches!(name, ChainName::Forwards(_, ForwardChain::Gate(_)))
+}
+
+/// The chains of a table by their names.
+fn index(table: &Table) -> HashMap<ChainName, &Chain> {
+    table.chains.iter().map(|chain| (chain.name, chain)).collect()
+}
+
+/// How a set changes by which flows are known that are forwarded: it gets more before the first of them can come, and
+/// less behind the last one.
+struct Widening {
+    removed: Content,
+    added: Content,
+}
+
+impl Widening {
+    /// So many pairs are compared at most.
+    const PAIRS: usize = 1_000_000;
+
+    /// `None` for other sets, and where a new element overlaps an old one: they can't be there together.
+    fn of(there: Option<&Set>, target: &Set) -> Option<Self> {
+        target.name.ports().filter(|ports| ports.recognizes())?;
+        let [removed, added] = there?.elements.as_ref()?.difference(target.elements.as_ref()?);
+        if removed.len() * added.len() > Self::PAIRS {
+            return None;
+        }
+        if let (Content::Ports(removed), Content::Ports(added)) = (&removed, &added)
+            && removed.iter().any(|old| added.iter().any(|new| old.overlaps(new)))
+        {
+            return None;
+        }
+        Some(Widening { removed, added })
+    }
 }
 
 /// Everything but the elements. What is referred to is made before and taken away after what refers to it. Chains are
@@ -152,14 +216,16 @@ fn rules_and_chains(there: &Table, target: &Table) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut rules = Vec::new();
     let (mut emptied, mut deleted, mut put) = (Vec::new(), Vec::new(), Vec::new());
+    let (known, wanted) = (index(there), index(target));
     for chain in &target.chains {
-        let old = there.chain(chain.name);
+        let old = known.get(&chain.name).copied();
         match old {
             Some(old) if needs_new_chain(old, chain) => {
                 deleted.push(Change::DeleteChain(chain.name));
                 put.push(Change::AddChain(chain.name, chain.hook));
             }
             Some(old) if old.hook == chain.hook => {}
+            None if is_gate(chain.name) => {}
             _ => put.push(Change::AddChain(chain.name, chain.hook)),
         }
         let kept = old.filter(|old| !needs_new_chain(old, chain)).map_or(&[][..], |old| &old.rules);
@@ -168,10 +234,10 @@ fn rules_and_chains(there: &Table, target: &Table) -> Vec<Change> {
             &chain.rules
         });
         // A rule that we never write can't be written again either; the plan of its own family throws it out.
-        let known = missing.iter().filter(|rule| rule.effect().is_some());
+        let known = missing.iter().filter(|rule| rule.is_known());
         rules.extend(known.map(|rule| Change::AddRule(chain.name, Rule::clone(rule))));
     }
-    for chain in there.chains.iter().filter(|chain| target.chain(chain.name).is_none()) {
+    for chain in there.chains.iter().filter(|chain| !wanted.contains_key(&chain.name)) {
         emptied.push(Change::FlushChain(chain.name));
         deleted.push(Change::DeleteChain(chain.name));
     }
@@ -179,6 +245,10 @@ fn rules_and_chains(there: &Table, target: &Table) -> Vec<Change> {
     let is_chain = |one: &&&Stranger| matches!(one, Stranger::Chain(_));
     emptied.extend(gone.iter().filter(is_chain).map(|one| Change::FlushStranger(one.name().to_owned())));
     changes.extend(emptied);
+    let unused = there.sets.iter().filter(|set| target.set(set.name).is_none()).map(|set| set.name);
+    let leads_to_gates = |name: &SetName| name.ports().is_some_and(|ports| ports.data() == Data::Chain);
+    let (leading, unused): (Vec<_>, Vec<_>) = unused.partition(leads_to_gates);
+    changes.extend(leading.into_iter().map(Change::DeleteSet));
     // The elements of a map may name chains and objects.
     changes.extend(gone.iter().filter(|one| matches!(one, Stranger::Set(..))).map(|one| delete(one)));
     changes.extend(gone.iter().filter(is_chain).map(|one| delete(one)));
@@ -188,8 +258,7 @@ fn rules_and_chains(there: &Table, target: &Table) -> Vec<Change> {
     changes.extend(
         gone.iter().filter(|one| matches!(one, Stranger::Object(..) | Stranger::Flowtable(_))).map(|one| delete(one)),
     );
-    let unused = there.sets.iter().filter(|set| target.set(set.name).is_none());
-    changes.extend(unused.map(|set| Change::DeleteSet(set.name)));
+    changes.extend(unused.into_iter().map(Change::DeleteSet));
     changes
 }
 
@@ -222,38 +291,39 @@ impl Filling {
     /// Makes a set what it should be.
     fn set(&mut self, there: Option<&Set>, target: &Set) {
         let name = target.name;
-        let wanted = target.elements.clone().unwrap_or_default();
-        let nothing: &[Interval] = &[];
+        let nothing = Content::empty(name);
+        let wanted = target.elements.as_ref().unwrap_or(&nothing);
         let old = match there.map(|set| &set.elements) {
-            Some(Some(elements)) if Arc::ptr_eq(elements, &wanted) => return,
+            Some(Some(elements)) if elements.is(wanted) => return,
             Some(Some(elements)) => elements,
             Some(None) if target.elements.is_none() => return,
             Some(None) => {
                 self.push(Change::FlushSet(name));
-                nothing
+                &nothing
             }
             None => {
                 self.push(Change::AddSet(name));
-                nothing
+                &nothing
             }
         };
         if old.is_empty() {
-            return self.elements(&wanted, |piece| Change::AddElements(name, piece));
+            return self.elements(wanted, |piece| Change::AddElements(name, piece));
         }
-        let difference = Difference::between(old, &wanted);
-        self.elements(&difference.removed, |piece| Change::DeleteElements(name, piece));
-        self.elements(&difference.added, |piece| Change::AddElements(name, piece));
+        let [removed, added] = old.difference(wanted);
+        self.elements(&removed, |piece| Change::DeleteElements(name, piece));
+        self.elements(&added, |piece| Change::AddElements(name, piece));
     }
 
-    fn elements(&mut self, mut elements: &[Interval], change: impl Fn(Arc<[Interval]>) -> Change) {
-        while !elements.is_empty() {
+    fn elements(&mut self, elements: &Content, change: impl Fn(Content) -> Change) {
+        let mut left = elements.clone();
+        while !left.is_empty() {
             if self.room == 0 {
                 self.close();
             }
-            let (piece, rest) = elements.split_at(self.room.min(elements.len()));
-            self.push(change(piece.into()));
+            let [piece, rest] = left.split_at(self.room.min(left.len()));
             self.room -= piece.len();
-            elements = rest;
+            self.push(change(piece));
+            left = rest;
         }
     }
 

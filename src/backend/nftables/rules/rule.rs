@@ -1,6 +1,7 @@
 //! A rule of ours, in as many words as our rules need.
 
 use super::name::{self, ChainName, SetName};
+use super::ports::Data;
 use crate::policy::{Family, MaskedMark, PortRange, Protocol};
 use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::fmt;
@@ -20,12 +21,15 @@ pub struct Rule {
 pub enum Body {
     /// A rule in our words: all of the matches, then the effect.
     Known(Vec<Match<SetName>>, Effect<ChainName>),
+    /// What a map of port forwards says of the packet: another destination, or a chain that goes on.
+    LookUp(SetName),
     /// A rule that we never write; as much of it as could be put into words.
     Unknown(String),
 }
 
 /// How the comments of our rules begin, which they keep in every version: by that they are known as ours.
-const COMMENTS: [&str; 6] = ["keep source: ", "masquerade: ", "go on: ", "snat: ", "dnat: ", "drop: "];
+const COMMENTS: [&str; 7] =
+    ["keep source: ", "masquerade: ", "go on: ", "snat: ", "dnat: ", "drop: ", "not forwarded: "];
 
 /// True for a comment of one of our rules, of this version or another one.
 pub fn is_our_comment(comment: &str) -> bool {
@@ -46,16 +50,28 @@ impl Rule {
         Rule { body: Body::Known(when, then), comment: Some(format!("{beginning}{reason}")) }
     }
 
+    /// A rule that leaves a flow to the host.
+    pub fn leave(when: Vec<Match<SetName>>, reason: &str) -> Self {
+        Rule { body: Body::Known(when, Effect::Return), comment: Some(format!("{}{reason}", COMMENTS[6])) }
+    }
+
+    /// The rule that looks into a map of port forwards.
+    pub fn look_up(map: SetName) -> Self {
+        let beginning = if map.ports().is_some_and(|ports| ports.data() == Data::Chain) { 2 } else { 4 };
+        let comment = format!("{}{}", COMMENTS[beginning], map.comment());
+        Rule { body: Body::LookUp(map), comment: Some(comment) }
+    }
+
     /// True when this version may have written it.
     pub fn is_ours(&self) -> bool {
-        self.effect().is_some() && self.comment.as_deref().is_some_and(is_our_comment)
+        self.is_known() && self.comment.as_deref().is_some_and(is_our_comment)
     }
 
     /// As much of it as there are words for, on one line: what is not understood is not said to be a comment of nft's.
     pub fn words(&self) -> String {
         let comment = self.comment.as_ref().map_or(String::new(), |comment| format!(" comment \"{}\"", shown(comment)));
         match &self.body {
-            Body::Known(..) => self.to_string(),
+            Body::Known(..) | Body::LookUp(_) => self.to_string(),
             Body::Unknown(words) => shown(words) + &comment,
         }
     }
@@ -64,27 +80,48 @@ impl Rule {
     pub fn looks_into(&self, name: SetName) -> bool {
         match &self.body {
             Body::Known(when, _) => when.iter().any(|one| one.list() == Some(&name)),
+            Body::LookUp(map) => *map == name,
             Body::Unknown(_) => false,
         }
     }
 
     /// Makes it look into another set than one.
     pub fn rename(&mut self, from: SetName, to: SetName) {
-        let Body::Known(when, _) = &mut self.body else { return };
-        let renamed = |one: &Match<SetName>| one.clone().rename(|set| if set == from { to } else { set });
-        *when = when.iter().map(renamed).collect();
+        if !self.looks_into(from) {
+            return;
+        }
+        match &mut self.body {
+            Body::Known(when, _) => {
+                let renamed = |one: &Match<SetName>| one.clone().rename(|set| if set == from { to } else { set });
+                *when = when.iter().map(renamed).collect();
+            }
+            Body::LookUp(map) => *map = to,
+            Body::Unknown(_) => {}
+        }
     }
 
-    /// True when it rewrites sources.
+    /// True when it rewrites addresses, or looks whether they were: it needs connection tracking.
     pub fn translates(&self) -> bool {
-        self.effect().is_some_and(Effect::translates)
+        match &self.body {
+            Body::Known(when, then) => {
+                let asks = |one: &Match<SetName>| one.test == Test::Dnated;
+                then.translates() || matches!(then, Effect::Dnat { .. }) || when.iter().any(asks)
+            }
+            Body::LookUp(map) => map.ports().is_some_and(|ports| ports.data() != Data::Chain),
+            Body::Unknown(_) => false,
+        }
     }
 
-    /// What it does; `None` for a rule that we never write.
+    /// True for a rule that we may write.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.body, Body::Unknown(_))
+    }
+
+    /// What it does; `None` where a map says so, and for a rule that we never write.
     pub fn effect(&self) -> Option<&Effect<ChainName>> {
         match &self.body {
             Body::Known(_, then) => Some(then),
-            Body::Unknown(_) => None,
+            Body::LookUp(_) | Body::Unknown(_) => None,
         }
     }
 }
@@ -103,6 +140,7 @@ impl fmt::Display for Rule {
                 f.write_str("counter ")?;
                 write_effect(then, f)?;
             }
+            Body::LookUp(map) => write_look_up(*map, f)?,
             Body::Unknown(words) => write!(f, "# a rule that ip-masq-agent never writes: {}", shown(words))?,
         }
         match &self.comment {
@@ -129,15 +167,22 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         Test::Local(Address::Daddr) => write!(f, "fib daddr type {not}local"),
         Test::Local(Address::Saddr) => write!(f, "fib saddr type {not}local"),
         Test::Local(Address::SaddrOnOutInterface) => write!(f, "fib saddr . oif type {not}local"),
+        Test::InInterface { name, prefix: true } if name.is_empty() => {
+            f.write_str(if one.negated { "iif 0" } else { "iif != 0" })
+        }
         Test::OutInterface { name, prefix } => {
             write!(f, "oifname {not}\"{name}{}\"", if *prefix { "*" } else { "" })
         }
         Test::InInterface { name, prefix } => {
             write!(f, "iifname {not}\"{name}{}\"", if *prefix { "*" } else { "" })
         }
+        Test::DestinationPort(PortRange { first, last }) if first == last => write!(f, "th dport {not}{first}"),
         Test::DestinationPort(ports) => write!(f, "th dport {not}{ports}"),
         Test::Dnated => f.write_str("ct status dnat"),
-        Test::InList(side, set) => write!(f, "{} {not}@{set}", address_word(*side, set.family)),
+        Test::InList(side, set) => match set.ports() {
+            None => write!(f, "{} {not}@{set}", address_word(*side, set.family)),
+            Some(ports) => write!(f, "{} {not}@{set}", ports.selector(set.family)),
+        },
         Test::In(side, prefix) => write!(f, "{} {not}{prefix}", address_word(*side, prefix.family())),
         Test::Protocol(protocol) => write!(f, "meta l4proto {not}{protocol}"),
         Test::OnlySyn => {
@@ -158,6 +203,20 @@ fn port_words(range: PortRange) -> String {
     if range.first == range.last { format!(":{}", range.first) } else { format!(":{range}") }
 }
 
+fn write_look_up(map: SetName, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Some(ports) = map.ports() else { return Ok(()) };
+    let selector = ports.selector(map.family);
+    match ports.data() {
+        Data::Chain => write!(f, "{selector} vmap @{map}"),
+        _ => write!(f, "dnat {} to {selector} map @{map}", family_word(map.family)),
+    }
+}
+
+/// nft's word for a family in front of an address.
+fn family_word(family: Family) -> &'static str {
+    if family == Family::V4 { "ip" } else { "ip6" }
+}
+
 fn address_word(side: Side, family: Family) -> &'static str {
     match (family, side) {
         (Family::V4, Side::Saddr) => "ip saddr",
@@ -173,7 +232,9 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::Goto(chain) => write!(f, "goto {chain}"),
         Effect::Jump(chain) => write!(f, "jump {chain}"),
         Effect::Drop => f.write_str("drop"),
-        Effect::Dnat { to, port: _ } => write!(f, "dnat to {to}"),
+        Effect::Dnat { to: to @ IpAddr::V4(_), port: Some(port) } => write!(f, "dnat ip to {to}:{}", port.to),
+        Effect::Dnat { to: to @ IpAddr::V6(_), port: Some(port) } => write!(f, "dnat ip6 to [{to}]:{}", port.to),
+        Effect::Dnat { to, port: None } => write!(f, "dnat {} to {to}", family_word(Family::of(*to))),
         Effect::Masquerade { random_fully, ports } => {
             f.write_str("masquerade")?;
             if let Some(range) = ports {
@@ -184,8 +245,7 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::Snat { to, random_fully, ports } => {
             let in_brackets = ports.is_some() && to.family() == Family::V6;
             let address = |address: IpAddr| if in_brackets { format!("[{address}]") } else { address.to_string() };
-            let family = if to.family() == Family::V4 { "ip" } else { "ip6" };
-            write!(f, "snat {family} to {}", address(to.first()))?;
+            write!(f, "snat {} to {}", family_word(to.family()), address(to.first()))?;
             if !to.is_one() {
                 write!(f, "-{}", address(to.last()))?;
             }

@@ -1,11 +1,11 @@
 //! Our table as a value: what the kernel holds, or what it should hold.
 
-use super::interval::Interval;
+use super::content::Content;
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::stranger::Stranger;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 
 /// The comment by which the table is known as ours. It survives `nft list ruleset` and `nft -f`.
 pub const TABLE_COMMENT: &str = "managed by ip-masq-agent";
@@ -87,6 +87,11 @@ impl Table {
         self.chains.iter().find(|chain| chain.name == name)
     }
 
+    /// Where each of the chains is among them: with port forwards there can be ten thousands.
+    pub fn places(&self) -> HashMap<ChainName, usize> {
+        self.chains.iter().enumerate().map(|(place, chain)| (chain.name, place)).collect()
+    }
+
     /// The set of a name.
     pub fn set(&self, name: SetName) -> Option<&Set> {
         self.sets.iter().find(|set| set.name == name)
@@ -162,7 +167,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// The place of the base chain: type nat, hook postrouting.
+/// The place of a base chain in its hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HookSpec {
     /// Lower runs first.
@@ -171,11 +176,11 @@ pub struct HookSpec {
     pub accepts: bool,
 }
 
-/// An interval set and its elements.
+/// A set or a map, and its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     /// Its name.
     pub name: SetName,
-    /// Its elements, sorted; `None` when they are no row of intervals, which we never write.
-    pub elements: Option<Arc<[Interval]>>,
+    /// Its elements; `None` when there are some that we never write.
+    pub elements: Option<Content>,
 }

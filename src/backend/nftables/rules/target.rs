@@ -1,14 +1,13 @@
 //! What our table should be, given what it is: the part of one family as desired, that of the other one as it is. Pure.
 
 use super::compile::{self, FamilyTable};
-use super::interval::{Difference, Interval};
+use super::content::Content;
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::stranger::Stranger;
 use super::table::{Chain, FORMAT, HookSpec, Set, Table, TableFlags, rename};
 use crate::policy::Family;
 use crate::ruleset::Hook;
-use std::sync::Arc;
 
 /// With more changed elements than this a set that rules look into is not changed but followed by another one. So many
 /// go into one transaction: for each element the kernel holds a notification of a page and more until the commit ends,
@@ -88,13 +87,17 @@ fn at_once(there: &Table, table: &Table) -> Option<(Table, bool)> {
         return None;
     }
     let changed = |set: &&Set| {
-        let wanted = set.elements.clone().unwrap_or_default();
-        there.uses(set.name) && there.set(set.name).is_some_and(|old| changes(old, &wanted) > 0)
+        // Those of port forwards have an order of their own.
+        set.name.ports().is_none()
+            && there.uses(set.name)
+            && there.set(set.name).is_some_and(|old| changes(old, &wanted(set)) > 0)
     };
     let changed: Vec<&Set> = table.sets.iter().filter(changed).collect();
-    let has_same_rules = table.chains.len() == there.chains.len()
-        && table.chains.iter().all(|chain| there.chain(chain.name) == Some(chain));
-    if changed.is_empty() || changed.len() == 1 && has_same_rules {
+    let has_same_rules = || {
+        table.chains.len() == there.chains.len()
+            && table.chains.iter().all(|chain| there.chain(chain.name) == Some(chain))
+    };
+    if changed.is_empty() || changed.len() == 1 && has_same_rules() {
         return None;
     }
     let mut moved = table.clone();
@@ -105,7 +108,7 @@ fn at_once(there: &Table, table: &Table) -> Option<(Table, bool)> {
         }
         moved.rename(set.name, other);
     }
-    let count: usize = changed.iter().filter_map(|set| set.elements.as_ref()).map(|elements| elements.len()).sum();
+    let count: usize = changed.iter().filter_map(|set| set.elements.as_ref()).map(Content::len).sum();
     Some((moved, count <= PIECE))
 }
 
@@ -124,10 +127,13 @@ fn base_chain(hook: Hook, there: &Table, part: Option<&FamilyTable>, kept: &Kept
     let priority = asked.map(|(_, priority)| *priority).or_else(|| Some(observed?.hook?.priority))?;
     let is_there = |family: &Family| {
         let chains = part.into_iter().flat_map(|part| &part.chains).chain(&kept.chains);
-        chains.into_iter().any(|chain| chain.name == ChainName::first(*family))
+        chains.into_iter().any(|chain| chain.name == ChainName::first(hook, *family))
     };
     let dispatch = |family| compile::dispatch(hook, family);
     let wanted: Vec<_> = Family::ALL.into_iter().filter(is_there).map(dispatch).collect();
+    if wanted.is_empty() && hook != Hook::Postrouting {
+        return None;
+    }
     let mut rules: Vec<Rule> = Vec::new();
     for rule in observed.iter().flat_map(|base| &base.rules).chain(&wanted) {
         if wanted.contains(rule) && !rules.contains(rule) {
@@ -200,21 +206,21 @@ fn named(mut part: FamilyTable, there: &Table) -> Result<FamilyTable, FamilyTabl
     let mut names = Vec::with_capacity(part.sets.len());
     let mut room = PIECE;
     for set in &part.sets {
-        let wanted = set.elements.clone().unwrap_or_default();
-        let Some(name) = name(set.name, &wanted, there, room) else { return Err(part) };
+        let elements = wanted(set);
+        let Some(name) = name(set.name, &elements, there, room) else { return Err(part) };
         if there.is_in_force() && there.uses(name) {
-            room -= there.set(name).map_or(0, |there| changes(there, &wanted)).min(room);
+            room -= there.set(name).map_or(0, |there| changes(there, &elements)).min(room);
         }
         names.push((set.name, name));
     }
-    for (usual, name) in names {
+    for (usual, name) in names.into_iter().filter(|(usual, name)| usual != name) {
         rename(&mut part.sets, &mut part.chains, usual, name);
     }
     Ok(part)
 }
 
 /// The name of a set: that of one which is right or can be changed at once, else one that nobody looks into.
-fn name(usual: SetName, wanted: &Arc<[Interval]>, there: &Table, room: usize) -> Option<SetName> {
+fn name(usual: SetName, wanted: &Content, there: &Table, room: usize) -> Option<SetName> {
     let taken = |name: &SetName| {
         let name = name.to_string();
         there.strangers.iter().any(|stranger| matches!(stranger, Stranger::Set(set, _) if *set == name))
@@ -230,11 +236,15 @@ fn name(usual: SetName, wanted: &Arc<[Interval]>, there: &Table, room: usize) ->
     found.or_else(|| names.iter().find(is_free)).copied()
 }
 
+fn wanted(set: &Set) -> Content {
+    set.elements.clone().unwrap_or_else(|| Content::empty(set.name))
+}
+
 /// How many elements have to come or go.
-fn changes(set: &Set, wanted: &Arc<[Interval]>) -> usize {
+fn changes(set: &Set, wanted: &Content) -> usize {
     match &set.elements {
-        Some(elements) if Arc::ptr_eq(elements, wanted) || elements == wanted => 0,
-        Some(elements) => Difference::between(elements, wanted).count(),
+        Some(elements) if elements.is(wanted) || elements == wanted => 0,
+        Some(elements) => elements.difference(wanted).iter().map(Content::len).sum(),
         // Something besides them at least.
         None => wanted.len() + 1,
     }

@@ -1,7 +1,7 @@
 //! Our table in nft's language, as far as one family is concerned.
 
-use super::interval::Interval;
-use super::name::TABLE;
+use super::content::Content;
+use super::name::{SetName, TABLE};
 use super::rule::Rule;
 use super::table::{Chain, Set, TABLE_COMMENT, Table};
 use crate::policy::Family;
@@ -15,8 +15,9 @@ pub fn table(table: &Table, family: Family) -> String {
     // The kernel keeps them in the order of their making, which does not matter.
     chains.sort_by_key(|chain| chain.name);
     sets.sort_by_key(|set| set.name);
-    let bases = || table.chains.iter().filter(|chain| chain.name.family().is_none());
-    if chains.is_empty() && sets.is_empty() && bases().all(|base| dispatches(base, family).is_empty()) {
+    let mut bases: Vec<_> = table.chains.iter().filter(|chain| chain.name.family().is_none()).collect();
+    bases.sort_by_key(|base| base.name);
+    if chains.is_empty() && sets.is_empty() && bases.iter().all(|base| dispatches(base, family).is_empty()) {
         return String::new();
     }
     let mut text = format!("table inet {TABLE} {{\n\tcomment \"{TABLE_COMMENT}\"\n");
@@ -27,7 +28,7 @@ pub fn table(table: &Table, family: Family) -> String {
     for stranger in &table.strangers {
         let _ = writeln!(text, "\n\t# {stranger}: not of this version");
     }
-    for base in bases() {
+    for base in bases {
         write_chain(base, &dispatches(base, family), &mut text);
     }
     for chain in chains {
@@ -54,15 +55,16 @@ fn write_set(set: &Set, text: &mut String) {
     // Writing to a String can't fail, here and below.
     let _ = write!(
         text,
-        "\n\tset {name} {{\n\t\ttype {}\n\t\tflags interval\n\t\tcomment \"{}\"\n",
-        name.key_type(),
+        "\n\t{} {name} {{\n\t\t{}comment \"{}\"\n",
+        name.kind(),
+        name.declaration("\n\t\t"),
         name.comment()
     );
-    match set.elements.as_deref() {
-        Some([]) => {}
+    match &set.elements {
+        Some(elements) if elements.is_empty() => {}
         Some(elements) => {
             text.push_str("\t\telements = {\n");
-            write_elements(elements, name.family, "\t\t\t", text);
+            write_elements(elements, name, "\t\t\t", text);
             text.push_str("\t\t}\n");
         }
         None => text.push_str("\t\t# elements that are no row of intervals\n"),
@@ -71,12 +73,21 @@ fn write_set(set: &Set, text: &mut String) {
 }
 
 /// One element to a line, each with a comma.
-pub fn write_elements(elements: &[Interval], family: Family, indent: &str, text: &mut String) {
+pub fn write_elements(elements: &Content, name: SetName, indent: &str, text: &mut String) {
     text.reserve(elements.len() * 24);
-    for element in elements {
+    let mut line = |write: &dyn Fn(&mut String)| {
         text.push_str(indent);
-        element.write(family, text);
+        write(text);
         text.push_str(",\n");
+    };
+    match (elements, name.ports()) {
+        (Content::Ports(elements), Some(set)) => {
+            elements.iter().for_each(|element| line(&|text| element.write(set, name.family, text)));
+        }
+        (Content::Intervals(elements), _) => {
+            elements.iter().for_each(|element| line(&|text| element.write(name.family, text)));
+        }
+        (Content::Ports(_), None) => {}
     }
 }
 
@@ -84,7 +95,7 @@ fn write_chain(chain: &Chain, rules: &[&Rule], text: &mut String) {
     let _ = writeln!(text, "\n\tchain {} {{\n\t\tcomment \"{}\"", chain.name, chain.name.comment());
     if let Some(hook) = chain.hook {
         let policy = if hook.accepts { "accept" } else { "drop" };
-        let _ = writeln!(text, "\t\ttype nat hook postrouting priority {}; policy {policy};", hook.priority);
+        let _ = writeln!(text, "\t\t{}priority {}; policy {policy};", chain.name.place(), hook.priority);
     }
     for rule in rules {
         let _ = writeln!(text, "\t\t{rule}");

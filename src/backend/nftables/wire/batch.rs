@@ -1,14 +1,18 @@
 //! A transaction as the messages of a batch, and what a refusal of one means.
 
-use super::expression::{DATA_VALUE, LIST_ELEMENT};
+use super::expression::{DATA_VALUE, LIST_ELEMENT, write_goto};
 use super::{translate, userdata};
 use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::change::{Change, GUARD, RAW, Transaction};
-use crate::backend::nftables::rules::interval::{self, Bound, Interval};
+use crate::backend::nftables::rules::content::Content;
+use crate::backend::nftables::rules::interval::{self, Bound};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
+use crate::backend::nftables::rules::ports::{Data, Field, PortElement, PortSet, Then};
 use crate::backend::nftables::rules::rule::{Rule, shown};
 use crate::backend::nftables::rules::stranger::Stranger;
 use crate::backend::nftables::rules::table::{FORMAT, HookSpec, TABLE_COMMENT, TableFlags};
+use crate::policy::Family;
+use crate::ruleset::Hook;
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Batch, Refusal};
 
@@ -17,8 +21,18 @@ pub const INET: u8 = libc::NFPROTO_INET as u8;
 /// How many intervals go into one message. An attribute holds 64 KiB (its length has 16 bits), and the two elements
 /// of an IPv6 interval take 64 bytes.
 const INTERVALS_PER_MESSAGE: usize = 900;
-/// `NF_INET_POST_ROUTING` of linux/netfilter.h.
-pub const POSTROUTING: u32 = 4;
+/// How many elements of port forwards: two keys of 40 bytes and a target at most.
+const PORTS_PER_MESSAGE: usize = 400;
+
+/// The type of a base chain, and the number of its hook (`enum nf_inet_hooks` of linux/netfilter.h).
+pub fn place(hook: Hook) -> (&'static str, u32) {
+    match hook {
+        Hook::RawPrerouting => ("filter", 0),
+        Hook::Prerouting => ("nat", 0),
+        Hook::Output => ("nat", 3),
+        Hook::Postrouting => ("nat", 4),
+    }
+}
 
 /// `enum nft_*_attributes` of linux/netfilter/nf_tables.h, as far as we use them.
 pub mod attribute {
@@ -44,6 +58,9 @@ pub mod attribute {
     pub const SET_FLAGS: u16 = 3;
     pub const SET_KEY_TYPE: u16 = 4;
     pub const SET_KEY_LENGTH: u16 = 5;
+    pub const SET_DATA_TYPE: u16 = 6;
+    pub const SET_DATA_LENGTH: u16 = 7;
+    pub const SET_DESCRIPTION: u16 = 9;
     pub const SET_ID: u16 = 10;
     pub const SET_USERDATA: u16 = 13;
     pub const ELEMENTS_TABLE: u16 = 1;
@@ -54,7 +71,12 @@ pub mod attribute {
     pub const OBJECT_TYPE: u16 = 3;
     pub const FLOWTABLE_NAME: u16 = 2;
     pub const ELEMENT_KEY: u16 = 1;
+    pub const ELEMENT_DATA: u16 = 2;
     pub const ELEMENT_FLAGS: u16 = 3;
+    /// NFTA_SET_ELEM_EXPR.
+    pub const ELEMENT_EXPRESSION: u16 = 7;
+    /// NFTA_SET_ELEM_KEY_END, Linux 5.6.
+    pub const ELEMENT_KEY_END: u16 = 10;
 }
 use attribute::*;
 
@@ -166,8 +188,9 @@ fn rule(writer: &mut Writer, rule: &Rule) {
 
 fn chain(writer: &mut Writer, name: ChainName, hook: Option<HookSpec>) {
     writer.text(CHAIN_NAME, &name.to_string());
-    if let Some(hook) = hook {
-        base_chain(writer, "nat", POSTROUTING, hook.priority);
+    if let (Some(spec), ChainName::Base(hook)) = (hook, name) {
+        let (kind, number) = place(hook);
+        base_chain(writer, kind, number, spec.priority);
     }
     writer.raw(CHAIN_USERDATA, &userdata::comment(userdata::CHAIN_COMMENT, name.comment()));
 }
@@ -184,36 +207,146 @@ fn base_chain(writer: &mut Writer, kind: &str, hook: u32, priority: i32) {
 
 fn set(writer: &mut Writer, name: SetName, id: u32) {
     writer.text(SET_NAME, &name.to_string());
-    writer.be32(SET_FLAGS, libc::NFT_SET_INTERVAL as u32);
-    writer.be32(SET_KEY_TYPE, key_type(name));
-    writer.be32(SET_KEY_LENGTH, interval::width(name.family) as u32);
+    let shape = Shape::of(name);
+    writer.be32(SET_FLAGS, shape.flags);
+    writer.be32(SET_KEY_TYPE, shape.key_type);
+    writer.be32(SET_KEY_LENGTH, shape.key_length);
+    if let Some((kind, length)) = shape.data {
+        writer.be32(SET_DATA_TYPE, kind);
+        if length > 0 {
+            writer.be32(SET_DATA_LENGTH, length);
+        }
+    }
+    if let Some(ports) = name.ports().filter(|ports| ports.has_ranges()) {
+        writer.nest(SET_DESCRIPTION, |writer| describe_key(writer, ports, name.family));
+    }
     writer.be32(SET_ID, id);
-    writer.raw(SET_USERDATA, &userdata::set(name.comment()));
-}
-
-/// nft's numbers for `ipv4_addr` and `ipv6_addr` (datatype.h of nftables); the kernel only keeps them.
-pub fn key_type(name: SetName) -> u32 {
-    match name.family {
-        crate::policy::Family::V4 => 7,
-        crate::policy::Family::V6 => 8,
+    writer.raw(SET_USERDATA, &userdata::set(name.comment(), name.ports().is_some_and(PortSet::is_map)));
+    if shape.counts {
+        writer.nest(SET_EXPRESSION, |writer| {
+            writer.text(EXPRESSION_NAME, "counter");
+            writer.nest(EXPRESSION_DATA, |_| {});
+        });
     }
 }
 
-fn elements(batch: &mut Batch, message: i32, flags: i32, table: TableName, name: SetName, list: &[Interval]) -> usize {
-    let chunks = list.chunks(INTERVALS_PER_MESSAGE);
-    let count = chunks.len();
-    for chunk in chunks {
+/// The fields of a key, which the kernel looks for one by one.
+fn describe_key(writer: &mut Writer, ports: PortSet, family: Family) {
+    writer.nest(DESCRIPTION_FIELDS, |writer| {
+        for field in ports.key() {
+            let length = match field {
+                Field::Saddr | Field::Daddr => interval::width(family) as u32,
+                Field::Protocol => 1,
+                Field::Port => 2,
+            };
+            writer.nest(LIST_ELEMENT, |writer| writer.be32(FIELD_LENGTH, length));
+        }
+    });
+}
+
+/// NFTA_SET_DESC_CONCAT and NFTA_SET_FIELD_LEN, Linux 5.6.
+const DESCRIPTION_FIELDS: u16 = 2;
+const FIELD_LENGTH: u16 = 1;
+/// NFTA_EXPR_DATA.
+const EXPRESSION_DATA: u16 = 2;
+/// NFTA_SET_EXPR and, Linux 5.11, NFTA_SET_EXPRESSIONS: what each element does besides, such as counting. Not in libc.
+pub const SET_EXPRESSION: u16 = 17;
+/// NFT_SET_CONCAT, Linux 5.6; not in libc.
+const CONCATENATION: u32 = 0x80;
+/// NFT_DATA_VERDICT.
+const VERDICT: u32 = 0xffff_ff00;
+/// nft's numbers for its types (datatype.h of nftables); the kernel only keeps them. Those of a concatenation follow each
+/// other, six bits each.
+const INET_PROTO: u32 = 12;
+const INET_SERVICE: u32 = 13;
+
+/// What the kernel keeps of a set besides its elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// NFT_SET_*.
+    pub flags: u32,
+    /// nft's number for the type of its keys.
+    pub key_type: u32,
+    /// The bytes of a key.
+    pub key_length: u32,
+    /// nft's number for the type of what keys lead to, and its bytes; none are told of a verdict.
+    pub data: Option<(u32, u32)>,
+    /// Each element counts.
+    pub counts: bool,
+}
+
+impl Shape {
+    /// That of a set of ours.
+    pub fn of(name: SetName) -> Self {
+        let address = match name.family {
+            Family::V4 => (7, 4),
+            Family::V6 => (8, 16),
+        };
+        let interval = libc::NFT_SET_INTERVAL as u32;
+        let Some(ports) = name.ports() else {
+            return Shape { flags: interval, key_type: address.0, key_length: address.1, data: None, counts: false };
+        };
+        let field = |field: &Field| match field {
+            Field::Saddr | Field::Daddr => address,
+            Field::Protocol => (INET_PROTO, 4),
+            Field::Port => (INET_SERVICE, 4),
+        };
+        let row = |row: &[(u32, u32)]| row.iter().fold((0, 0), |(kind, all), one| (kind << 6 | one.0, all + one.1));
+        let (key_type, key_length) = row(&ports.key().iter().map(field).collect::<Vec<_>>());
+        let data = match ports.data() {
+            Data::Nothing => None,
+            Data::Address => Some(address),
+            Data::AddressAndPort => Some(row(&[address, (INET_SERVICE, 4)])),
+            Data::Chain => Some((VERDICT, 0)),
+        };
+        let map = if ports.is_map() { libc::NFT_SET_MAP as u32 } else { 0 };
+        let ranges = if ports.has_ranges() { interval | CONCATENATION } else { 0 };
+        Shape { flags: map | ranges, key_type, key_length, data, counts: ports.counts() }
+    }
+}
+
+fn elements(batch: &mut Batch, message: i32, flags: i32, table: TableName, name: SetName, list: &Content) -> usize {
+    let mut count = 0;
+    let mut push = |write: &dyn Fn(&mut Writer)| {
+        count += 1;
         batch.push(message, flags, INET, |writer| {
             writer.text(ELEMENTS_TABLE, &table.to_string());
             writer.text(ELEMENTS_SET, &name.to_string());
-            writer.nest(ELEMENTS_LIST, |writer| {
+            writer.nest(ELEMENTS_LIST, write);
+        });
+    };
+    match (list, name.ports()) {
+        (Content::Intervals(list), _) => list.chunks(INTERVALS_PER_MESSAGE).for_each(|chunk| {
+            push(&|writer| {
                 for (address, bound) in chunk.iter().flat_map(|one| interval::bounds(*one, name.family)) {
                     element(writer, name, address, bound);
                 }
             });
-        });
+        }),
+        (Content::Ports(list), Some(ports)) => list.chunks(PORTS_PER_MESSAGE).for_each(|chunk| {
+            push(&|writer| chunk.iter().for_each(|one| port_element(writer, ports, name.family, one)));
+        }),
+        (Content::Ports(_), None) => {}
     }
     count
+}
+
+/// Writes an element of port forwards into a list.
+pub fn port_element(writer: &mut Writer, ports: PortSet, family: Family, one: &PortElement) {
+    let [first, last] = one.key_bytes(ports, family);
+    writer.nest(LIST_ELEMENT, |writer| {
+        writer.nest(ELEMENT_KEY, |writer| writer.raw(DATA_VALUE, &first));
+        if ports.has_ranges() {
+            writer.nest(ELEMENT_KEY_END, |writer| writer.raw(DATA_VALUE, &last));
+        }
+        match one.then {
+            Then::Nothing => {}
+            Then::To(..) => {
+                writer.nest(ELEMENT_DATA, |writer| writer.raw(DATA_VALUE, &one.data_bytes(family)));
+            }
+            Then::Goto(chain) => writer.nest(ELEMENT_DATA, |writer| write_goto(writer, &chain.to_string())),
+        }
+    });
 }
 
 /// Writes one element into a list.
@@ -259,11 +392,11 @@ fn describe(change: &Change) -> String {
     match change {
         Change::AddTable(_) => "to make the table".to_owned(),
         Change::DeleteTable => "to delete the table".to_owned(),
-        Change::AddSet(name) => format!("set {name}"),
-        Change::FlushSet(name) => format!("to empty set {name}"),
-        Change::DeleteSet(name) => format!("to delete set {name}"),
-        Change::AddElements(name, list) => format!("{} new elements of set {name}", list.len()),
-        Change::DeleteElements(name, list) => format!("to delete {} elements of set {name}", list.len()),
+        Change::AddSet(name) => format!("{} {name}", name.kind()),
+        Change::FlushSet(name) => format!("to empty {} {name}", name.kind()),
+        Change::DeleteSet(name) => format!("to delete {} {name}", name.kind()),
+        Change::AddElements(name, list) => format!("{} new elements of {} {name}", list.len(), name.kind()),
+        Change::DeleteElements(name, list) => format!("to delete {} elements of {} {name}", list.len(), name.kind()),
         Change::AddChain(name, _) => format!("chain {name}"),
         Change::FlushChain(name) => format!("to empty chain {name}"),
         Change::DeleteChain(name) => format!("to delete chain {name}"),
@@ -292,7 +425,7 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
             (ErrorKind::Unsupported, Some("this kernel lacks an expression that the rule needs"))
         }
         (Some(libc::ENOENT | libc::EOPNOTSUPP), Some(Change::AddSet(_))) => {
-            (ErrorKind::Unsupported, Some("this kernel has no interval sets"))
+            (ErrorKind::Unsupported, Some("this kernel has no such sets; those of portForwards need Linux 5.6"))
         }
         (Some(libc::EINVAL), None) => (ErrorKind::Unsupported, Some("this kernel has no nf_tables")),
         (Some(libc::EEXIST), Some(Change::AddTable(_))) => {
@@ -306,7 +439,7 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Family;
+    use crate::backend::nftables::rules::interval::Interval;
     use crate::ruleset::{Effect, ListId, ListKey, Section};
     use std::io;
 
@@ -323,7 +456,8 @@ mod tests {
     #[test]
     fn a_large_set_takes_several_messages_of_one_change() {
         let list: Vec<_> = (0..2000).map(|first| Interval { first: first * 2, last: first * 2 }).collect();
-        let changes = [Change::AddSet(SET), Change::AddElements(SET, list.into()), Change::FlushSet(SET)];
+        let changes =
+            [Change::AddSet(SET), Change::AddElements(SET, Content::Intervals(list.into())), Change::FlushSet(SET)];
         let (_, owners) = write(&transaction(changes.into()), 1);
         assert_eq!(owners, [0, 1, 1, 1, 2]);
     }
@@ -335,8 +469,8 @@ mod tests {
         let changes = [
             Change::AddTable(TableFlags::PERSISTENT),
             Change::AddChain(ChainName::POSTROUTING, hook),
-            Change::AddRule(ChainName::first(Family::V4), rule),
-            Change::AddElements(SET, [Interval { first: 1, last: 2 }].into()),
+            Change::AddRule(ChainName::first(Hook::Postrouting, Family::V4), rule),
+            Change::AddElements(SET, Content::Intervals([Interval { first: 1, last: 2 }].into())),
         ];
         let (transaction, owners) = (transaction(changes.into()), [0, 1, 2, 3]);
         let cases = [

@@ -51,14 +51,23 @@ pub enum Comparison {
     NotEqual,
     /// NFT_CMP_LT.
     Less,
+    /// NFT_CMP_LTE.
+    AtMost,
+    /// NFT_CMP_GTE.
+    AtLeast,
 }
 
 impl Comparison {
+    const ALL: [Comparison; 5] =
+        [Comparison::Equal, Comparison::NotEqual, Comparison::Less, Comparison::AtMost, Comparison::AtLeast];
+
     fn number(self) -> u32 {
         match self {
             Comparison::Equal => libc::NFT_CMP_EQ as u32,
             Comparison::NotEqual => libc::NFT_CMP_NEQ as u32,
             Comparison::Less => libc::NFT_CMP_LT as u32,
+            Comparison::AtMost => libc::NFT_CMP_LTE as u32,
+            Comparison::AtLeast => libc::NFT_CMP_GTE as u32,
         }
     }
 }
@@ -84,7 +93,19 @@ impl Base {
     }
 }
 
-/// One expression of a rule. All but immediates load into register 1 and look at it.
+/// The number of the register that begins so many words of 32 bits behind the first one, as the kernel tells it.
+pub fn register_at(word: u32) -> u32 {
+    const WORDS: u32 = 4;
+    match word % WORDS {
+        0 => libc::NFT_REG_1 as u32 + word / WORDS,
+        _ => NFT_REG32_00 + word,
+    }
+}
+
+/// Not in libc.
+const NFT_REG32_00: u32 = 8;
+
+/// One expression of a rule. All but immediates and [`Expression::At`] load into register 1 and look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
     /// Loads a property of the packet (NFT_META_*).
@@ -98,6 +119,10 @@ pub enum Expression {
         /// How many bytes.
         length: u32,
     },
+    /// Loads into a register of this number, behind what is loaded already (meta and payload).
+    At(u32, Box<Expression>),
+    /// Loads a property of the connection (NFT_CT_*).
+    Connection(u32),
     /// Loads the type of an address from the routing table (NFTA_FIB_F_*).
     FibType(u32),
     /// Loads a property of the route (NFT_RT_*).
@@ -110,8 +135,12 @@ pub enum Expression {
     Mask(Vec<u8>),
     /// Ends the rule unless the register compares so with the bytes.
     Compare(Comparison, Vec<u8>),
+    /// Ends the rule if the register is between these bytes, both included.
+    Outside(Vec<u8>, Vec<u8>),
     /// Ends the rule unless the register is in the set, or with `true` if it is.
     Lookup(String, bool),
+    /// Ends the rule unless the register is in the map; loads what it leads to, or with `true` ends with that verdict.
+    Map(String, bool),
     /// Loads bytes.
     Load(Register, Vec<u8>),
     /// Ends the rule with a verdict (NFT_RETURN and so on), and the chain that it names.
@@ -138,6 +167,15 @@ pub enum Expression {
         /// The first port and the last one.
         ports: (Option<Register>, Option<Register>),
     },
+    /// Rewrites the destination to the address in register 1, and the port to that in a register of this number.
+    Dnat {
+        /// NFPROTO_*.
+        family: u8,
+        /// NF_NAT_RANGE_*.
+        flags: u32,
+        /// The port.
+        port: Option<u32>,
+    },
     /// Any other, by its name.
     Unknown(String),
 }
@@ -146,6 +184,9 @@ impl Expression {
     /// The kernel's name for it.
     pub fn name(&self) -> &str {
         match self {
+            Expression::At(_, inner) => inner.name(),
+            Expression::Connection(_) => "ct",
+            Expression::Outside(..) => "range",
             Expression::Meta(_) => "meta",
             Expression::Payload { .. } => "payload",
             Expression::FibType(_) => "fib",
@@ -153,11 +194,11 @@ impl Expression {
             Expression::HostToNetwork => "byteorder",
             Expression::Mask(_) => "bitwise",
             Expression::Compare(..) => "cmp",
-            Expression::Lookup(..) => "lookup",
+            Expression::Lookup(..) | Expression::Map(..) => "lookup",
             Expression::Load(..) | Expression::Verdict(..) => "immediate",
             Expression::Counter(_) => "counter",
             Expression::Masquerade { .. } => "masq",
-            Expression::Snat { .. } => "nat",
+            Expression::Snat { .. } | Expression::Dnat { .. } => "nat",
             Expression::Route(_) => "rt",
             Expression::Unknown(name) => name,
         }
@@ -185,6 +226,16 @@ impl Expression {
             Expression::FibType(flags) => {
                 vec![(fib::FLAGS, *flags), (fib::RESULT, fib::ADDRTYPE), (fib::DREG, register)]
             }
+            Expression::At(into, inner) => {
+                let destination = match **inner {
+                    Expression::Payload { .. } => payload::DREG,
+                    _ => meta::DREG,
+                };
+                let put = |(kind, number)| (kind, if kind == destination { *into } else { number });
+                inner.numbers().into_iter().map(put).collect()
+            }
+            Expression::Connection(key) => vec![(ct::KEY, *key), (ct::DREG, register)],
+            Expression::Outside(..) => vec![(range::SREG, register), (range::OPERATION, range::NOT_EQUAL)],
             Expression::Route(key) => vec![(rt::KEY, *key), (rt::DREG, register)],
             Expression::Random(below) => vec![
                 (numgen::DREG, register),
@@ -204,10 +255,24 @@ impl Expression {
             }
             Expression::Compare(comparison, _) => vec![(cmp::SREG, register), (cmp::OPERATION, comparison.number())],
             Expression::Lookup(..) => vec![(lookup::SREG, register)],
+            Expression::Map(_, verdict) => {
+                let into = if *verdict { libc::NFT_REG_VERDICT as u32 } else { register };
+                vec![(lookup::SREG, register), (lookup::DREG, into)]
+            }
             Expression::Load(into, _) => vec![(immediate::DREG, into.number())],
             Expression::Verdict(..) => vec![(immediate::DREG, libc::NFT_REG_VERDICT as u32)],
             Expression::Snat { family, flags, .. } => {
                 vec![(nat::TYPE, libc::NFT_NAT_SNAT as u32), (nat::FAMILY, u32::from(*family)), (nat::FLAGS, *flags)]
+            }
+            Expression::Dnat { family, flags, port } => {
+                let mut numbers = vec![
+                    (nat::TYPE, libc::NFT_NAT_DNAT as u32),
+                    (nat::FAMILY, u32::from(*family)),
+                    (nat::FLAGS, *flags),
+                    (nat::REG_ADDR_MIN, register),
+                ];
+                numbers.extend(port.map(|port| (nat::REG_PROTO_MIN, port)));
+                numbers
             }
             Expression::Masquerade { .. } | Expression::Counter(_) | Expression::Unknown(_) => Vec::new(),
         }
@@ -221,6 +286,11 @@ impl Expression {
                 write_value(writer, bitwise::XOR, &vec![0; mask.len()]);
             }
             Expression::Compare(_, value) => write_value(writer, cmp::DATA, value),
+            Expression::Outside(first, last) => {
+                write_value(writer, range::FROM, first);
+                write_value(writer, range::TO, last);
+            }
+            Expression::Map(map, _) => writer.text(lookup::SET, map),
             Expression::Lookup(set, inverted) => {
                 writer.text(lookup::SET, set);
                 if *inverted {
@@ -261,6 +331,9 @@ impl Expression {
                 }
             }
             Expression::Meta(_)
+            | Expression::At(..)
+            | Expression::Connection(_)
+            | Expression::Dnat { .. }
             | Expression::Payload { .. }
             | Expression::FibType(_)
             | Expression::Route(_)
@@ -284,6 +357,25 @@ impl Expression {
         };
         Ok(read_known(&name, &data)?.unwrap_or(Expression::Unknown(name)))
     }
+}
+
+/// Writes the verdict of going to a chain as the data of an element.
+pub fn write_goto(writer: &mut Writer, chain: &str) {
+    writer.nest(DATA_VERDICT, |writer| {
+        writer.be32(verdict::CODE, libc::NFT_GOTO as u32);
+        writer.text(verdict::CHAIN, chain);
+    });
+}
+
+/// The chain that the data of an element says to go to.
+///
+/// # Errors
+/// When its attributes are malformed.
+pub fn read_goto(data: Attribute<'_>) -> Result<Option<String>, Malformed> {
+    let Some(verdict) = data.nested().find(DATA_VERDICT)? else { return Ok(None) };
+    let code = verdict.nested().find(verdict::CODE)?.map(|code| code.be32()).transpose()?;
+    let chain = verdict.nested().find(verdict::CHAIN)?.map(|chain| chain.text());
+    Ok(chain.filter(|_| code == Some(libc::NFT_GOTO as u32)))
 }
 
 fn write_value(writer: &mut Writer, kind: u16, value: &[u8]) {
@@ -335,21 +427,29 @@ impl<'a> Fields<'a> {
 /// Reads an expression of a kind that we write; `None` when it is not as we would write it.
 fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
     let known = match name {
-        "meta" => data.number(meta::KEY)?.map(Expression::Meta),
-        "payload" => read_payload(data)?,
+        "meta" => at(data.number(meta::DREG)?, data.number(meta::KEY)?.map(Expression::Meta)),
+        "payload" => at(data.number(payload::DREG)?, read_payload(data)?),
+        "ct" => data.number(ct::KEY)?.filter(|_| data.get(ct::DIRECTION).is_none()).map(Expression::Connection),
+        "range" => {
+            let both = data.value(range::FROM)?.zip(data.value(range::TO)?);
+            both.map(|(first, last)| Expression::Outside(first, last))
+        }
         "fib" => data.number(fib::FLAGS)?.map(Expression::FibType),
         "numgen" => data.number(numgen::MODULUS)?.map(Expression::Random),
         "byteorder" => Some(Expression::HostToNetwork),
         "bitwise" => read_mask(data)?,
         "cmp" => {
             let operation = data.number(cmp::OPERATION)?;
-            let known = [Comparison::Equal, Comparison::NotEqual, Comparison::Less];
-            let comparison = known.into_iter().find(|known| Some(known.number()) == operation);
+            let comparison = Comparison::ALL.into_iter().find(|known| Some(known.number()) == operation);
             comparison.zip(data.value(cmp::DATA)?).map(|(comparison, value)| Expression::Compare(comparison, value))
         }
         "lookup" => {
             let inverted = data.number(lookup::FLAGS)?.unwrap_or(0) == libc::NFT_LOOKUP_F_INV as u32;
-            data.get(lookup::SET).map(|set| Expression::Lookup(set.text(), inverted))
+            let set = data.get(lookup::SET).map(|set| set.text());
+            match data.number(lookup::DREG)? {
+                None => set.map(|set| Expression::Lookup(set, inverted)),
+                Some(into) => set.map(|map| Expression::Map(map, into == libc::NFT_REG_VERDICT as u32)),
+            }
         }
         "immediate" => read_immediate(data)?,
         "counter" => {
@@ -357,6 +457,7 @@ fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malfo
             Some(Expression::Counter(packets.unwrap_or(0)))
         }
         "masq" => read_masquerade(data)?,
+        "nat" if data.number(nat::TYPE)? == Some(libc::NFT_NAT_DNAT as u32) => read_dnat(data)?,
         "nat" => read_snat(data)?,
         "rt" => data.number(rt::KEY)?.map(Expression::Route),
         _ => None,
@@ -400,6 +501,24 @@ fn read_masquerade(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
     let flags = data.number(masq::FLAGS)?.unwrap_or(0);
     let ports = read_registers(data, masq::REG_PROTO_MIN, masq::REG_PROTO_MAX)?;
     Ok(ports.map(|(first, last)| Expression::Masquerade { flags, first, last }))
+}
+
+/// What is loaded into another register than the first one.
+fn at(register: Option<u32>, expression: Option<Expression>) -> Option<Expression> {
+    match register {
+        Some(number) if number != Register::One.number() => expression.map(|one| Expression::At(number, Box::new(one))),
+        _ => expression,
+    }
+}
+
+fn read_dnat(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
+    let family = data.number(nat::FAMILY)?.and_then(|family| u8::try_from(family).ok());
+    let flags = data.number(nat::FLAGS)?.unwrap_or(0);
+    let port = data.number(nat::REG_PROTO_MIN)?;
+    // The kernel fills the last ones in from the first ones.
+    let ends = |first, last| Ok(data.number(last)?.is_none_or(|last| Some(last) == first));
+    let is_one = ends(data.number(nat::REG_ADDR_MIN)?, nat::REG_ADDR_MAX)? && ends(port, nat::REG_PROTO_MAX)?;
+    Ok(family.filter(|_| is_one).map(|family| Expression::Dnat { family, flags, port }))
 }
 
 fn read_snat(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
@@ -478,9 +597,25 @@ mod cmp {
     pub(super) const DATA: u16 = 3;
 }
 
+mod ct {
+    pub(super) const DREG: u16 = 1;
+    pub(super) const KEY: u16 = 2;
+    pub(super) const DIRECTION: u16 = 3;
+}
+
+mod range {
+    pub(super) const SREG: u16 = 1;
+    pub(super) const OPERATION: u16 = 2;
+    pub(super) const FROM: u16 = 3;
+    pub(super) const TO: u16 = 4;
+    /// NFT_RANGE_NEQ.
+    pub(super) const NOT_EQUAL: u32 = 1;
+}
+
 mod lookup {
     pub(super) const SET: u16 = 1;
     pub(super) const SREG: u16 = 2;
+    pub(super) const DREG: u16 = 3;
     pub(super) const FLAGS: u16 = 5;
 }
 
@@ -528,13 +663,19 @@ mod tests {
     fn any_expression() -> impl Strategy<Value = Expression> {
         let bytes = || vec(any::<u8>(), 1..=16);
         let register = || proptest::sample::select(Register::ALL.to_vec());
-        let comparison = prop_oneof![Just(Comparison::Equal), Just(Comparison::NotEqual), Just(Comparison::Less)];
+        let comparison = proptest::sample::select(Comparison::ALL.to_vec());
         prop_oneof![
             any::<u32>().prop_map(Expression::Meta),
             (proptest::sample::select(vec![Base::Link, Base::Network, Base::Transport]), any::<u32>(), any::<u32>())
                 .prop_map(|(base, offset, length)| Expression::Payload { base, offset, length }),
             any::<u32>().prop_map(Expression::FibType),
             any::<u32>().prop_map(Expression::Route),
+            any::<u32>().prop_map(Expression::Connection),
+            (2_u32..24, any::<u32>()).prop_map(|(into, key)| Expression::At(into, Box::new(Expression::Meta(key)))),
+            (bytes(), bytes()).prop_map(|(first, last)| Expression::Outside(first, last)),
+            ("[a-z][a-z0-9-]{0,20}", any::<bool>()).prop_map(|(map, verdict)| Expression::Map(map, verdict)),
+            (any::<u8>(), any::<u32>(), proptest::option::of(any::<u32>()))
+                .prop_map(|(family, flags, port)| Expression::Dnat { family, flags, port }),
             any::<u32>().prop_map(Expression::Random),
             Just(Expression::HostToNetwork),
             bytes().prop_map(Expression::Mask),

@@ -3,12 +3,13 @@
 //! The expressions are those that nft 1.0.6 makes of the same text, so that `nft list` shows our text again and a
 //! table that was saved and loaded by nft is still the table that we wrote.
 
-use super::expression::{Base, Comparison, Expression, Register};
+use super::expression::{Base, Comparison, Expression, Register, register_at};
 use crate::backend::nftables::rules::interval::{self, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName};
+use crate::backend::nftables::rules::ports::{self, Data, Field, PortSet};
 use crate::backend::nftables::rules::rule::{Body, Rule};
-use crate::policy::{AddressRange, Family, MaskedMark, PortRange, Prefix, Protocol};
-use crate::ruleset::{Address, Effect, Match, Side, Test};
+use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, MaskedMark, PortRange, Prefix, Protocol};
+use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
 use crate::sys::nfnetlink::nfproto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,6 +28,11 @@ const RANGE_ADDRESSES: u32 = 1;
 const RANGE_PERSISTENT: u32 = 1 << 3;
 const RANGE_PORTS: u32 = 1 << 1;
 const RANGE_RANDOM_FULLY: u32 = 1 << 4;
+/// NFT_CT_STATUS, and IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h.
+const CT_STATUS: u32 = 2;
+const DESTINATION_NAT: u32 = 1 << 5;
+/// The destination port in the headers of TCP (RFC 9293), UDP (RFC 768) and SCTP (RFC 9260).
+const PORT_OFFSET: u32 = 2;
 /// ETH_ALEN: with the destination the header of a frame begins.
 const MAC_ADDRESS: usize = 6;
 /// FIN, SYN, RST and ACK in byte 13 of a TCP header (RFC 9293 §3.1), and SYN alone.
@@ -38,12 +44,57 @@ const NAME_LENGTH: usize = 16;
 
 /// The expressions of a rule; none for a rule that we never write.
 pub fn to_expressions(rule: &Rule) -> Vec<Expression> {
-    let Body::Known(when, then) = &rule.body else { return Vec::new() };
     let mut out = Vec::new();
-    when.iter().for_each(|one| write_match(one, &mut out));
-    out.push(Expression::Counter(0));
-    write_effect(then, &mut out);
+    match &rule.body {
+        Body::Known(when, then) => {
+            when.iter().for_each(|one| write_match(one, &mut out));
+            out.push(Expression::Counter(0));
+            write_effect(then, &mut out);
+        }
+        Body::LookUp(map) => write_look_up(*map, &mut out),
+        Body::Unknown(_) => {}
+    }
     out
+}
+
+/// What counts are the elements, or the rules of the chains that they lead to.
+fn write_look_up(map: SetName, out: &mut Vec<Expression>) {
+    let Some(ports) = map.ports() else { return };
+    write_key(ports, map.family, out);
+    let (words, family) = (interval::width(map.family) as u32 / 4, nfproto(map.family));
+    out.push(Expression::Map(map.to_string(), ports.data() == Data::Chain));
+    match ports.data() {
+        Data::Chain | Data::Nothing => {}
+        Data::Address => out.push(Expression::Dnat { family, flags: RANGE_ADDRESSES, port: None }),
+        Data::AddressAndPort => {
+            let flags = RANGE_ADDRESSES | RANGE_PORTS;
+            out.push(Expression::Dnat { family, flags, port: Some(register_at(words)) });
+        }
+    }
+}
+
+/// Loads the fields of a key, one behind the other.
+fn write_key(ports: PortSet, family: Family, out: &mut Vec<Expression>) {
+    let width = interval::width(family);
+    let has_address = |field: &Field| matches!(field, Field::Saddr | Field::Daddr);
+    if ports.key().iter().any(has_address) {
+        out.extend(of_family(family, Comparison::Equal));
+    }
+    let mut word = 0;
+    for field in ports.key() {
+        let (load, words) = match field {
+            Field::Saddr => (load_address(Side::Saddr, family, width), width as u32 / 4),
+            Field::Daddr => (load_address(Side::Daddr, family, width), width as u32 / 4),
+            Field::Protocol => (Expression::Meta(libc::NFT_META_L4PROTO as u32), 1),
+            Field::Port => (load_port(), 1),
+        };
+        out.push(if word == 0 { load } else { Expression::At(register_at(word), Box::new(load)) });
+        word += words;
+    }
+}
+
+fn load_port() -> Expression {
+    Expression::Payload { base: Base::Transport, offset: PORT_OFFSET, length: 2 }
 }
 
 /// The rule that expressions stand for; [`Body::Unknown`] when they are not exactly what one of our rules becomes.
@@ -53,7 +104,9 @@ pub fn to_body(expressions: &[Expression]) -> Body {
 }
 
 fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
-    use Expression::{Compare, FibType, HostToNetwork, Lookup, Mask, Meta, Payload, Random, Route};
+    use Expression::{
+        Compare, Connection, FibType, HostToNetwork, Lookup, Mask, Meta, Outside, Payload, Random, Route,
+    };
     let comparison = if one.negated { Comparison::NotEqual } else { Comparison::Equal };
     match &one.test {
         Test::Family(family) => out.extend(of_family(*family, comparison)),
@@ -64,7 +117,34 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
             let value = if *prefix { name.as_bytes().to_vec() } else { padded(name) };
             out.extend([Meta(libc::NFT_META_OIFNAME as u32), Compare(comparison, value)]);
         }
-        Test::InInterface { .. } | Test::DestinationPort(_) | Test::Dnated => {}
+        Test::InInterface { name, prefix: true } if name.is_empty() => {
+            // None has the number 0, which packets of the host itself show.
+            let comparison = if one.negated { Comparison::Equal } else { Comparison::NotEqual };
+            out.extend([Meta(libc::NFT_META_IIF as u32), Compare(comparison, vec![0; 4])]);
+        }
+        Test::InInterface { name, prefix } => {
+            let value = if *prefix { name.as_bytes().to_vec() } else { padded(name) };
+            out.extend([Meta(libc::NFT_META_IIFNAME as u32), Compare(comparison, value)]);
+        }
+        Test::DestinationPort(PortRange { first, last }) => {
+            let [first, last] = [first, last].map(|port| port.to_be_bytes().to_vec());
+            out.push(load_port());
+            match (first == last, one.negated) {
+                (true, _) => out.push(Compare(comparison, first)),
+                (false, true) => out.push(Outside(first, last)),
+                (false, false) => {
+                    out.extend([Compare(Comparison::AtLeast, first), Compare(Comparison::AtMost, last)]);
+                }
+            }
+        }
+        Test::Dnated => {
+            let bit = DESTINATION_NAT.to_ne_bytes().to_vec();
+            out.extend([Connection(CT_STATUS), Mask(bit), Compare(Comparison::NotEqual, vec![0; 4])]);
+        }
+        Test::InList(_, set) if set.ports().is_some() => {
+            set.ports().into_iter().for_each(|ports| write_key(ports, set.family, out));
+            out.push(Lookup(set.to_string(), one.negated));
+        }
         Test::InList(side, set) => {
             out.extend(of_family(set.family, Comparison::Equal));
             out.push(load_address(*side, set.family, interval::width(set.family)));
@@ -72,7 +152,7 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
         }
         Test::In(side, prefix) => write_prefix(*side, *prefix, comparison, out),
         Test::Protocol(protocol) => {
-            out.extend([Meta(libc::NFT_META_L4PROTO as u32), Compare(comparison, vec![protocol_number(*protocol)])]);
+            out.extend([Meta(libc::NFT_META_L4PROTO as u32), Compare(comparison, vec![ports::number(*protocol)])]);
         }
         Test::OnlySyn => out.extend([
             Payload { base: Base::Transport, offset: TCP_FLAGS_OFFSET, length: 1 },
@@ -145,7 +225,14 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
         Effect::Return => out.push(Expression::Verdict(libc::NFT_RETURN, None)),
         Effect::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
         Effect::Jump(chain) => out.push(Expression::Verdict(libc::NFT_JUMP, Some(chain.to_string()))),
-        Effect::Dnat { .. } | Effect::Drop => {}
+        Effect::Drop => out.push(Expression::Verdict(libc::NF_DROP, None)),
+        Effect::Dnat { to, port } => {
+            let family = nfproto(Family::of(*to));
+            out.push(Expression::Load(Register::One, octets(*to)));
+            out.extend(port.map(|port| Expression::Load(Register::Two, port.to.to_be_bytes().to_vec())));
+            let flags = RANGE_ADDRESSES | if port.is_some() { RANGE_PORTS } else { 0 };
+            out.push(Expression::Dnat { family, flags, port: port.map(|_| libc::NFT_REG_2 as u32) });
+        }
         Effect::Snat { to, random_fully, ports } => write_snat(*to, *random_fully, *ports, out),
         Effect::Masquerade { random_fully, ports } => {
             let random = if *random_fully { RANGE_RANDOM_FULLY } else { 0 };
@@ -172,11 +259,7 @@ fn write_snat(to: AddressRange, random_fully: bool, ports: Option<PortRange>, ou
         out.extend(register.map(|register| Expression::Load(register, bytes)));
         register
     };
-    let bytes = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let addresses = (load(bytes(to.first())), (!to.is_one()).then(|| load(bytes(to.last()))).flatten());
+    let addresses = (load(octets(to.first())), (!to.is_one()).then(|| load(octets(to.last()))).flatten());
     let ports = match ports {
         Some(range) => {
             let first = load(range.first.to_be_bytes().to_vec());
@@ -194,7 +277,17 @@ fn write_snat(to: AddressRange, random_fully: bool, ports: Option<PortRange>, ou
     out.push(Expression::Snat { family: nfproto(to.family()), flags, addresses, ports });
 }
 
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
 fn read_rule(expressions: &[Expression]) -> Option<Body> {
+    if let Some(map) = read_look_up(expressions) {
+        return Some(Body::LookUp(map));
+    }
     let (mut when, mut rest) = (Vec::new(), expressions);
     loop {
         if let [Expression::Counter(_), effect @ ..] = rest {
@@ -206,12 +299,26 @@ fn read_rule(expressions: &[Expression]) -> Option<Body> {
     }
 }
 
+/// The map of port forwards that would be looked into so.
+fn read_look_up(expressions: &[Expression]) -> Option<SetName> {
+    let map = expressions.iter().find_map(|one| match one {
+        Expression::Map(map, _) => SetName::parse(map).filter(|map| map.ports().is_some_and(PortSet::is_map)),
+        _ => None,
+    })?;
+    let mut written = Vec::new();
+    write_look_up(map, &mut written);
+    (written == expressions).then_some(map)
+}
+
 /// The match in front, and the expressions behind it: the one that would be written so.
 fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expression])> {
     // Behind what looks at an address, the family says nothing more: that comes last.
     let fixed = [Address::Daddr, Address::Saddr, Address::SaddrOnOutInterface].map(Test::Local);
-    let fixed =
-        fixed.into_iter().chain([Test::OnlySyn, Test::Bridged, Test::Ipsec]).chain(Family::ALL.map(Test::Family));
+    let arrived = Test::InInterface { name: String::new(), prefix: true };
+    let fixed = fixed
+        .into_iter()
+        .chain([Test::OnlySyn, Test::Bridged, Test::Ipsec, Test::Dnated, arrived])
+        .chain(Family::ALL.map(Test::Family));
     let tests = read_values(expressions).into_iter().chain(fixed);
     tests.flat_map(|test| [Match::is(test.clone()), Match::is_not(test)]).find_map(|one| {
         let mut written = Vec::new();
@@ -222,7 +329,12 @@ fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expressio
 
 /// What a test with the values of these expressions may be.
 fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
-    use Expression::{Compare, Lookup, Mask, Meta, Payload, Random};
+    use Expression::{Compare, Lookup, Mask, Meta, Outside, Payload, Random};
+    let port = |first: &[u8], last: &[u8]| {
+        let number = |bytes: &[u8]| bytes.try_into().ok().map(u16::from_be_bytes);
+        let ports = number(first).zip(number(last)).map(|(first, last)| PortRange { first, last });
+        ports.map(Test::DestinationPort).into_iter().collect()
+    };
     let either_side = |test: &dyn Fn(Side) -> Test<SetName>| vec![test(Side::Saddr), test(Side::Daddr)];
     let within = |family: &[u8], value: &[u8], length: usize| {
         let prefix = read_prefix(family, value, length);
@@ -237,6 +349,9 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
             within(family, value, mask.iter().map(|byte| byte.count_ones() as usize).sum())
         }
         [Meta(_), Mask(mask), Compare(_, value), ..] => read_mark(value, mask).into_iter().collect(),
+        [Payload { .. }, Compare(Comparison::AtLeast, first), Compare(_, last), ..]
+        | [Payload { .. }, Outside(first, last), ..] => port(first, last),
+        [Payload { .. }, Compare(_, only), ..] => port(only, only),
         [Random(of), _, Compare(_, part), ..] => {
             let part = part.as_slice().try_into().map(u32::from_be_bytes);
             part.map(|part| Test::Share { part, of: *of }).into_iter().collect()
@@ -246,10 +361,17 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
     if let [Meta(_), Compare(_, value), ..] = expressions {
         let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
         let name = str::from_utf8(&value[..end]).ok().filter(|name| !name.is_empty()).map(str::to_owned);
-        tests.extend(name.map(|name| Test::OutInterface { name, prefix: value.len() < NAME_LENGTH }));
+        let prefix = value.len() < NAME_LENGTH;
+        tests.extend(name.clone().map(|name| Test::InInterface { name, prefix }));
+        tests.extend(name.map(|name| Test::OutInterface { name, prefix }));
         tests.extend(value.first().map(|number| Test::Protocol(read_protocol(*number))));
         tests.extend(read_mark(value, &[u8::MAX; 4]));
     }
+    let set = expressions.iter().find_map(|one| match one {
+        Lookup(set, _) => SetName::parse(set).filter(|set| set.ports().is_some()),
+        _ => None,
+    });
+    tests.extend(set.map(|set| Test::InList(Side::Daddr, set)));
     tests
 }
 
@@ -277,7 +399,17 @@ fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
     let then = match expressions {
         [Verdict(libc::NFT_GOTO, Some(chain))] => Effect::Goto(ChainName::parse(chain)?),
         [Verdict(libc::NFT_JUMP, Some(chain))] => Effect::Jump(ChainName::parse(chain)?),
+        [Verdict(libc::NF_DROP, None)] => Effect::Drop,
         [Verdict(..)] => Effect::Return,
+        [Load(_, to), loads @ .., Expression::Dnat { .. }] => {
+            let shifted = |to| ShiftedPort { from: PortRange { first: to, last: to }, to };
+            let port = match loads {
+                [] => None,
+                [Load(_, bytes)] => Some(shifted(port(bytes)?)),
+                _ => return None,
+            };
+            Effect::Dnat { to: read_address(to)?, port }
+        }
         [loads @ .., Masquerade { flags, .. }] => {
             let ports = match loads {
                 [] => None,
@@ -344,19 +476,9 @@ fn padded(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => libc::IPPROTO_TCP as u8,
-        Protocol::Udp => libc::IPPROTO_UDP as u8,
-        Protocol::Sctp => libc::IPPROTO_SCTP as u8,
-        Protocol::Icmp => libc::IPPROTO_ICMP as u8,
-        Protocol::Other(number) => number,
-    }
-}
-
 fn read_protocol(number: u8) -> Protocol {
-    let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-    known.into_iter().find(|known| protocol_number(*known) == number).unwrap_or(Protocol::Other(number))
+    let known = FORWARD_PROTOCOLS.into_iter().find(|known| ports::number(*known) == number);
+    known.unwrap_or(Protocol::Other(number))
 }
 
 #[cfg(test)]
@@ -385,13 +507,19 @@ mod tests {
         });
         let list = (any_section(), proptest::sample::select(ListKey::ALL.to_vec()))
             .prop_map(|(section, key)| ListId { section, key });
-        let set =
-            (list, any_family(), any::<bool>()).prop_map(|(list, family, second)| SetName { list, family, second });
+        let set = (list, any_family(), any::<bool>())
+            .prop_map(|(list, family, second)| SetName { second, ..SetName::new(list, family) });
+        let ports = (proptest::sample::select(PortSet::ALL.to_vec()), any_family(), any::<bool>())
+            .prop_map(|(ports, family, second)| SetName { second, ..SetName::of_ports(ports, family) });
         let negatable = prop_oneof![
             any_family().prop_map(Test::Family),
             address.prop_map(Test::Local),
             ("[a-z0-9.@-]{1,15}", any::<bool>()).prop_map(|(name, prefix)| Test::OutInterface { name, prefix }),
             (side(), set).prop_map(|(side, set)| Test::InList(side, set)),
+            ports.prop_map(|set| Test::InList(Side::Daddr, set)),
+            ("[a-z0-9.@-]{1,15}", any::<bool>()).prop_map(|(name, prefix)| Test::InInterface { name, prefix }),
+            Just(Test::InInterface { name: String::new(), prefix: true }),
+            (any::<u16>(), any::<u16>()).prop_map(|(first, last)| Test::DestinationPort(PortRange { first, last })),
             (side(), prefix).prop_map(|(side, prefix)| Test::In(side, prefix)),
             protocol.prop_map(Test::Protocol),
             Just(Test::OnlySyn),
@@ -400,9 +528,10 @@ mod tests {
         let positive = prop_oneof![
             Just(Test::Bridged),
             Just(Test::Ipsec),
+            Just(Test::Dnated),
             (1_u32..=65535, any::<u32>()).prop_map(|(of, part)| Test::Share { part, of }),
         ];
-        prop_oneof![8 => negatable.prop_map(|test| (test, true)), 3 => positive.prop_map(|test| (test, false))]
+        prop_oneof![8 => negatable.prop_map(|test| (test, true)), 4 => positive.prop_map(|test| (test, false))]
     }
 
     fn any_match() -> impl Strategy<Value = Match<SetName>> {
@@ -440,6 +569,11 @@ mod tests {
         };
         prop_oneof![
             Just(Effect::Return),
+            Just(Effect::Drop),
+            (any::<u128>(), any_family(), proptest::option::of(any::<u16>())).prop_map(|(to, family, port)| {
+                let port = port.map(|to| ShiftedPort { from: PortRange { first: to, last: to }, to });
+                Effect::Dnat { to: interval::address(to, family), port }
+            }),
             chain().prop_map(Effect::Goto),
             chain().prop_map(Effect::Jump),
             (any::<bool>(), ports.clone()).prop_map(|(random_fully, ports)| Effect::Masquerade { random_fully, ports }),
@@ -470,6 +604,18 @@ mod tests {
             let mut expressions = to_expressions(&rule);
             expressions.remove(place.index(expressions.len()));
             prop_assert_ne!(to_body(&expressions), rule.body);
+        }
+    }
+
+    #[test]
+    fn a_look_up_survives_its_expressions() {
+        for family in Family::ALL {
+            for map in PortSet::ALL.into_iter().filter(|ports| ports.is_map()) {
+                let rule = Rule::look_up(SetName::of_ports(map, family));
+                let expressions = to_expressions(&rule);
+                assert_eq!(to_body(&expressions), rule.body);
+                assert!(matches!(to_body(&expressions[1..]), Body::Unknown(_)), "{map:?}");
+            }
         }
     }
 

@@ -13,6 +13,8 @@ pub const RULE_COMMENT: u8 = 0;
 const SET_KEY_BYTE_ORDER: u8 = 0;
 /// NFTNL_UDATA_SET_COMMENT.
 const SET_COMMENT: u8 = 7;
+/// NFTNL_UDATA_SET_DATABYTEORDER.
+const SET_DATA_BYTE_ORDER: u8 = 1;
 /// BYTEORDER_BIG_ENDIAN of nftables.
 const BIG_ENDIAN: u32 = 2;
 
@@ -35,10 +37,13 @@ pub fn read_format(data: &[u8]) -> Option<u32> {
     find(TABLE_FORMAT, data)?.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// What nft stores beside a set of addresses with a comment.
-pub fn set(text: &str) -> Vec<u8> {
+/// What nft stores beside a set or a map of addresses with a comment.
+pub fn set(text: &str, is_map: bool) -> Vec<u8> {
     let mut out = Vec::new();
     push(SET_KEY_BYTE_ORDER, &BIG_ENDIAN.to_ne_bytes(), &mut out);
+    if is_map {
+        push(SET_DATA_BYTE_ORDER, &BIG_ENDIAN.to_ne_bytes(), &mut out);
+    }
     out.extend(comment(SET_COMMENT, text));
     out
 }
@@ -76,7 +81,7 @@ mod tests {
     #[test]
     fn a_comment_is_read_back() {
         assert_eq!(read_comment(RULE_COMMENT, &comment(RULE_COMMENT, "keep source: x")), Some("keep source: x".into()));
-        assert_eq!(read_comment(SET_COMMENT, &set("nonMasqueradeCIDRs")), Some("nonMasqueradeCIDRs".into()));
+        assert_eq!(read_comment(SET_COMMENT, &set("nonMasqueradeCIDRs", false)), Some("nonMasqueradeCIDRs".into()));
         assert_eq!(read_comment(RULE_COMMENT, &[]), None);
     }
 

@@ -1,0 +1,379 @@
+//! The port forwards of a family as chains, maps and sets of our table. Pure.
+//!
+//! However many there are, a flow is looked up in the same few maps: first those of the one address of the host that it
+//! goes to, then those of every address. What is found there decides: an element sends the flow to its target, or to
+//! the chain of a gate, behind which nothing else is asked.
+
+use super::compile::FamilyTable;
+use super::content::Content;
+use super::interval::{self, Interval};
+use super::name::{ChainName, ForwardChain, SetName};
+use super::ports::{ANY_SOURCE, Gate, PortElement, PortSet, Then, number};
+use super::rule::Rule;
+use super::table::{Chain, Set};
+use crate::policy::{Family, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Step};
+use crate::ruleset::{Effect, ForwardRule, ForwardRules, Hook, JumpPosition, Match, ShiftedPort, Side, Test};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What port forwards add to the table of a family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardTable {
+    /// What is asked before all else of flows that leave the host.
+    pub first: Vec<Rule>,
+    /// Their own chains.
+    pub chains: Vec<Chain>,
+    /// Their sets and maps.
+    pub sets: Vec<Set>,
+}
+
+impl ForwardTable {
+    /// Adds it to what else there is of the family.
+    pub fn add_to(self, table: &mut FamilyTable, position: JumpPosition) {
+        let hooks = [Hook::RawPrerouting, Hook::Prerouting, Hook::Output];
+        let has = |hook: &Hook| self.chains.iter().any(|chain| chain.name == ChainName::first(*hook, table.family));
+        table.hooks.extend(hooks.into_iter().filter(has).map(|hook| (hook, priority(hook, position))));
+        if let Some(chain) = table.chains.first_mut() {
+            chain.rules.splice(0..0, self.first);
+        }
+        table.chains.extend(self.chains);
+        table.sets.extend(self.sets);
+    }
+}
+
+/// dstnat is -100 (nft(8)); most other nat chains of a host are there. The guard is where the raw table of iptables is.
+fn priority(hook: Hook, position: JumpPosition) -> i32 {
+    match (hook, position) {
+        (Hook::RawPrerouting, _) => super::change::RAW,
+        (_, JumpPosition::First) => -150,
+        (_, JumpPosition::Last) => -50,
+    }
+}
+
+/// The chains, maps and sets of forwards; `None` without any.
+pub fn compile(forwards: &ForwardRules, family: Family, random_fully: bool) -> Option<ForwardTable> {
+    if forwards.rules.is_empty() {
+        return None;
+    }
+    let mut build = Build::new(family);
+    build.look_up(&forwards.rules);
+    build.targets(&forwards.rules);
+    Some(build.finish(&forwards.rules, random_fully))
+}
+
+/// Which forward an element or a rule of a gate is of, by its number.
+#[derive(Debug, Default)]
+pub struct Owners {
+    elements: HashMap<(PortSet, u128, u8, u16), u32>,
+    gates: HashMap<ChainName, Vec<u32>>,
+}
+
+impl Owners {
+    /// Those of the forwards of a family.
+    pub fn of(forwards: &ForwardRules, family: Family) -> Self {
+        let mut build = Build::new(family);
+        build.look_up(&forwards.rules);
+        build.owners
+    }
+
+    /// The forward of an element that sends flows to its target.
+    pub fn element(&self, map: PortSet, element: &PortElement) -> Option<u32> {
+        self.elements.get(&(map, element.host, element.protocol, element.first)).copied()
+    }
+
+    /// The forward of a rule of a gate, by its place there.
+    pub fn rule(&self, gate: ChainName, place: usize) -> Option<u32> {
+        self.gates.get(&gate)?.get(place).copied()
+    }
+}
+
+struct Build {
+    family: Family,
+    sets: BTreeMap<PortSet, Vec<PortElement>>,
+    gates: Vec<Chain>,
+    owners: Owners,
+}
+
+impl Build {
+    fn new(family: Family) -> Self {
+        Build { family, sets: BTreeMap::new(), gates: Vec::new(), owners: Owners::default() }
+    }
+
+    /// Those of one address and protocol are together, and what has gates there overlaps nothing that has none.
+    fn look_up(&mut self, rules: &[ForwardRule]) {
+        let same = |one: &ForwardRule, other: &ForwardRule| (one.host, one.protocol) == (other.host, other.protocol);
+        for group in rules.chunk_by(same) {
+            let (open, gated): (Vec<_>, Vec<_>) = group.iter().partition(|rule| rule.gates.iter().any(Vec::is_empty));
+            open.into_iter().for_each(|rule| self.open(rule));
+            let split = |rule: &'_ &ForwardRule| match rule.keeps_ports() {
+                true => vec![rule.ports],
+                // Nothing shifts a range.
+                false => single(rule.ports).collect(),
+            };
+            let ranges = gated.iter().flat_map(|rule| split(rule).into_iter().map(move |ports| (ports, *rule)));
+            for (ports, rules) in pieces(ranges.collect()) {
+                self.gate(ports, &rules);
+            }
+        }
+        let local = rules.iter().filter(|rule| rule.localhost && rule.host.is_none());
+        self.ports_of(PortSet::Localhost, local.map(|rule| ((0, number(rule.protocol)), rule.ports)));
+    }
+
+    /// What needs to pass nothing.
+    fn open(&mut self, rule: &ForwardRule) {
+        let by_host = |one, any| if rule.host.is_some() { one } else { any };
+        let to = interval::number(rule.to);
+        if rule.keeps_ports() && rule.ports.first < rule.ports.last {
+            let set = by_host(PortSet::HostRanges, PortSet::Ranges);
+            return self.put_open(set, rule, element(rule, rule.ports, Then::To(to, None)));
+        }
+        for ports in single(rule.ports) {
+            let port = rule.port + (ports.first - rule.ports.first);
+            let set = by_host(PortSet::HostPorts, PortSet::Ports);
+            self.put_open(set, rule, element(rule, ports, Then::To(to, Some(port))));
+        }
+    }
+
+    /// A chain of its own, that some ports lead to.
+    fn gate(&mut self, ports: PortRange, rules: &[&ForwardRule]) {
+        let Some(first) = rules.first() else { return };
+        let gate = Gate { host: first.host, protocol: number(first.protocol), first: ports.first };
+        let name = ChainName::Forwards(self.family, ForwardChain::Gate(gate));
+        let set = if first.host.is_some() { PortSet::HostGates } else { PortSet::Gates };
+        self.put(set, element(first, ports, Then::Goto(name)));
+        let for_loopback = rules.iter().any(|rule| rule.localhost && rule.host.is_none());
+        let mut chain = Chain { name, hook: None, rules: Vec::new() };
+        let mut owners = Vec::new();
+        for rule in rules {
+            chain.rules.extend(gate_rules(rule, ports, for_loopback && !rule.localhost));
+            owners.resize(chain.rules.len(), rule.number);
+        }
+        self.owners.gates.insert(name, owners);
+        chain.rules.push(Rule::leave(Vec::new(), "its gates refuse it"));
+        self.gates.push(chain);
+    }
+
+    /// Where forwards lead, and from where they are masqueraded.
+    fn targets(&mut self, rules: &[ForwardRule]) {
+        let target = |rule: &ForwardRule| (interval::number(rule.to), number(rule.protocol));
+        self.ports_of(PortSet::Targets, rules.iter().map(|rule| (target(rule), rule.target_ports())));
+        let mut hairpins: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for rule in rules {
+            let loopback = rule.localhost.then_some(LOOPBACK_V4);
+            let sources: Vec<_> = rule.hairpin.iter().copied().chain(loopback).map(Interval::of).collect();
+            if !sources.is_empty() {
+                hairpins.entry(target(rule)).or_default().push((rule.target_ports(), sources));
+            }
+        }
+        for ((host, protocol), ranges) in hairpins {
+            for (ports, sources) in pieces(ranges) {
+                for sources in union(sources.into_iter().flatten().collect()) {
+                    let PortRange { first, last } = ports;
+                    let then = Then::Nothing;
+                    self.put(PortSet::Hairpin, PortElement { host, protocol, first, last, sources, then });
+                }
+            }
+        }
+    }
+
+    /// Ports of an address and a protocol, each once.
+    fn ports_of(&mut self, set: PortSet, ranges: impl Iterator<Item = ((u128, u8), PortRange)>) {
+        let mut by_key: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        ranges.for_each(|(key, ports)| by_key.entry(key).or_default().push((ports, ())));
+        for ((host, protocol), ranges) in by_key {
+            for (PortRange { first, last }, _) in pieces(ranges) {
+                let (sources, then) = (ANY_SOURCE, Then::Nothing);
+                self.put(set, PortElement { host, protocol, first, last, sources, then });
+            }
+        }
+    }
+
+    fn put_open(&mut self, set: PortSet, rule: &ForwardRule, element: PortElement) {
+        let key = (set, element.host, element.protocol, element.first);
+        self.owners.elements.insert(key, rule.number);
+        self.put(set, element);
+    }
+
+    fn put(&mut self, set: PortSet, element: PortElement) {
+        self.sets.entry(set).or_default().push(element);
+    }
+
+    fn finish(self, rules: &[ForwardRule], random_fully: bool) -> ForwardTable {
+        let family = self.family;
+        let has = |set: &PortSet| self.sets.contains_key(set);
+        let name = |set| SetName::of_ports(set, family);
+        let chain = |chain, rules| Chain { name: ChainName::Forwards(family, chain), hook: None, rules };
+        let localhost = rules.iter().any(|rule| rule.localhost);
+        let maps = |sets: [PortSet; 3]| sets.into_iter().filter(has).map(|set| Rule::look_up(name(set)));
+        let mut look_up = not_forwarded(family, localhost);
+        look_up.extend(maps([PortSet::HostPorts, PortSet::HostRanges, PortSet::HostGates]));
+        if localhost {
+            let listed =
+                has(&PortSet::Localhost).then(|| Match::is_not(Test::InList(Side::Daddr, name(PortSet::Localhost))));
+            let when = std::iter::once(to(LOOPBACK_V4)).chain(listed).collect();
+            look_up.push(Rule::leave(when, "no forward with localhost"));
+        }
+        look_up.extend(maps([PortSet::Ports, PortSet::Ranges, PortSet::Gates]));
+        let mut chains = vec![chain(ForwardChain::LookUp, look_up)];
+        if localhost {
+            let lo = Match::is_not(Test::InInterface { name: "lo".to_owned(), prefix: false });
+            let reason = "loopback addresses are for this host alone";
+            chains.push(chain(ForwardChain::Guard, vec![Rule::new(vec![lo, to(LOOPBACK_V4)], Effect::Drop, reason)]));
+        }
+        chains.extend(self.gates);
+        let known = |set, then, reason| {
+            let when = vec![Match::is(Test::Dnated), Match::is(Test::InList(Side::Daddr, name(set)))];
+            Rule::new(when, then, reason)
+        };
+        let masquerade = Effect::Masquerade { random_fully, ports: None };
+        let hairpin =
+            has(&PortSet::Hairpin).then(|| known(PortSet::Hairpin, masquerade, Step::ForwardHairpin.reason()));
+        let forwarded = known(PortSet::Targets, Effect::Return, Step::Forwarded.reason());
+        let first = hairpin.into_iter().chain([forwarded]).collect();
+        let set = |(set, mut elements): (PortSet, Vec<PortElement>)| {
+            elements.sort_unstable();
+            Set { name: name(set), elements: Some(Content::Ports(elements.into())) }
+        };
+        ForwardTable { first, chains, sets: self.sets.into_iter().map(set).collect() }
+    }
+}
+
+/// The destinations that are asked no forward.
+fn not_forwarded(family: Family, localhost: bool) -> Vec<Rule> {
+    let ranges: &[(Prefix, &str)] = match family {
+        Family::V4 => &[(LOOPBACK_V4, "loopback addresses are for this host alone")],
+        Family::V6 => &[
+            (LOOPBACK_V6, "a loopback address has no way to another host"),
+            (LINK_LOCAL_V6, "a link-local address has no way to another network"),
+        ],
+    };
+    // Local processes have no incoming interface, and may be let through.
+    let arrived = (localhost && family == Family::V4).then(|| Match::is(arrived()));
+    let rule =
+        |(range, reason): &(Prefix, &str)| Rule::leave(arrived.iter().cloned().chain([to(*range)]).collect(), reason);
+    ranges.iter().map(rule).collect()
+}
+
+fn to(range: Prefix) -> Match<SetName> {
+    Match::is(Test::In(Side::Daddr, range))
+}
+
+/// An incoming interface, whatever its name is.
+fn arrived() -> Test<SetName> {
+    Test::InInterface { name: String::new(), prefix: true }
+}
+
+/// A rule for each row of a forward's gates.
+fn gate_rules(rule: &ForwardRule, ports: PortRange, not_for_loopback: bool) -> Vec<Rule> {
+    let keeps = rule.keeps_ports();
+    // Of one port that becomes another one the kernel is told the other one.
+    let one = |port| ShiftedPort { from: PortRange { first: port, last: port }, to: port };
+    let port = (!keeps).then(|| one(rule.port + (ports.first - rule.ports.first)));
+    let then = Effect::Dnat { to: rule.to, port };
+    let row = |row: &Vec<Match>| {
+        let names_one = |one: &Match| matches!(one.test, Test::InInterface { .. }) && !one.negated;
+        // Where interfaces are only left out, a packet without one is not meant.
+        let arrives = (!rule.from_host && !row.iter().any(names_one)).then(|| Match::is(arrived()));
+        let far = not_for_loopback.then(|| Match::is_not(Test::In(Side::Daddr, LOOPBACK_V4)));
+        // nft wants to know of which protocol a port is.
+        let protocol = (!keeps).then(|| Match::is(Test::Protocol(rule.protocol)));
+        let own = row.iter().cloned().map(|one| one.rename(|list| SetName::new(list, Family::of(rule.to))));
+        let when = arrives.into_iter().chain(own).chain(far).chain(protocol).collect();
+        Rule::new(when, then.clone(), "a forward of portForwards")
+    };
+    rule.gates.iter().map(row).collect()
+}
+
+fn element(rule: &ForwardRule, ports: PortRange, then: Then) -> PortElement {
+    PortElement {
+        host: rule.host.map_or(0, interval::number),
+        protocol: number(rule.protocol),
+        first: ports.first,
+        last: ports.last,
+        sources: ANY_SOURCE,
+        then,
+    }
+}
+
+/// The ports of a range, one by one.
+fn single(ports: PortRange) -> impl Iterator<Item = PortRange> {
+    (ports.first..=ports.last).map(|port| PortRange { first: port, last: port })
+}
+
+/// Cuts ranges where one begins or ends, so that none overlaps another; with what belongs to each piece.
+fn pieces<T: Clone>(mut ranges: Vec<(PortRange, T)>) -> Vec<(PortRange, Vec<T>)> {
+    ranges.sort_by_key(|(ports, _)| ports.first);
+    let ends = |(ports, _): &(PortRange, T)| [u32::from(ports.first), u32::from(ports.last) + 1];
+    let cuts: BTreeSet<u32> = ranges.iter().flat_map(ends).collect();
+    let mut coming = ranges.into_iter().peekable();
+    let mut open: Vec<(PortRange, T)> = Vec::new();
+    let mut found = Vec::new();
+    for (cut, next) in cuts.iter().zip(cuts.iter().skip(1)) {
+        open.retain(|(ports, _)| u32::from(ports.last) >= *cut);
+        while let Some(one) = coming.next_if(|(ports, _)| u32::from(ports.first) <= *cut) {
+            open.push(one);
+        }
+        if !open.is_empty() {
+            // Both are ports, for one range at least goes from here to the next cut.
+            let ports = PortRange { first: *cut as u16, last: (*next - 1) as u16 };
+            found.push((ports, open.iter().map(|(_, what)| what.clone()).collect()));
+        }
+    }
+    found
+}
+
+/// The same addresses in as few intervals as can be.
+fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
+    intervals.sort_unstable();
+    let mut found: Vec<Interval> = Vec::new();
+    for one in intervals {
+        match found.last_mut() {
+            Some(last) if one.first <= last.last.saturating_add(1) => last.last = last.last.max(one.last),
+            _ => found.push(one),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_ranges() -> impl Strategy<Value = Vec<(PortRange, usize)>> {
+        let range = (1_u16..60, 0_u16..20).prop_map(|(first, more)| PortRange { first, last: first + more });
+        proptest::collection::vec(range, 0..12).prop_map(|ranges| ranges.into_iter().zip(0..).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_overlap_nothing_and_hold_what_each_port_had(ranges in any_ranges()) {
+            let found = pieces(ranges.clone());
+            prop_assert!(found.windows(2).all(|two| two[0].0.last < two[1].0.first));
+            for port in 1_u16..90 {
+                let holds = |ports: &PortRange| (ports.first..=ports.last).contains(&port);
+                let mut wanted: Vec<_> = ranges.iter().filter(|(ports, _)| holds(ports)).map(|(_, what)| *what).collect();
+                let piece = found.iter().find(|(ports, _)| holds(ports));
+                let mut there = piece.map_or(Vec::new(), |(_, what)| what.clone());
+                wanted.sort_unstable();
+                there.sort_unstable();
+                prop_assert_eq!(there, wanted, "{}", port);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_port_is_one_too() {
+        let all = PortRange { first: 1, last: u16::MAX };
+        let last = PortRange { first: u16::MAX, last: u16::MAX };
+        let ranges: Vec<_> = pieces(vec![(all, 'a'), (last, 'b')]).into_iter().map(|(ports, _)| ports).collect();
+        assert_eq!(ranges, [PortRange { first: 1, last: u16::MAX - 1 }, last]);
+    }
+
+    #[test]
+    fn clients_that_overlap_are_one_interval() {
+        let intervals = ["10.0.0.0/9", "10.128.0.0/9", "10.1.0.0/16", "127.0.0.0/8"];
+        let intervals = intervals.map(|text| Interval::of(text.parse().unwrap())).to_vec();
+        let expected = ["10.0.0.0/8", "127.0.0.0/8"].map(|text| Interval::of(text.parse().unwrap()));
+        assert_eq!(union(intervals), expected);
+    }
+}

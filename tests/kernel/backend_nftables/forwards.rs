@@ -1,0 +1,193 @@
+//! Port forwards as maps: what nft says of them, what others do to them, and how much a change costs.
+
+use super::{apply, backend, default_policy, listing, ruleset};
+use crate::namespace::{self, nft, run};
+use ip_masq_agent::backend::Backend;
+use ip_masq_agent::backend::nftables::render;
+use ip_masq_agent::config::TableOwner;
+use ip_masq_agent::policy::{
+    Family, Forward, Hairpin, HostAddress, Listed, Origin, Policy, PortRange, PrefixSet, Protocol,
+};
+use std::net::Ipv4Addr;
+
+fn forward(number: u32, ports: (u16, u16), port: u16) -> Forward {
+    Forward {
+        number,
+        origin: Origin::Default,
+        host_ports: PortRange { first: ports.0, last: ports.1 },
+        protocols: vec![Protocol::Tcp, Protocol::Udp],
+        host: HostAddress::Any,
+        v4: Some(Ipv4Addr::new(10, 88, 0, 5)),
+        v6: Some("fd88::5".parse().unwrap()),
+        port,
+        in_interfaces: Vec::new(),
+        sources: PrefixSet::default(),
+        excluded_sources: PrefixSet::default(),
+        hairpin: Hairpin::Always,
+        localhost: false,
+    }
+}
+
+fn gated(forward: Forward, sources: &[&str]) -> Forward {
+    let interface = |text: &str| Listed { value: text.parse().unwrap(), origin: Origin::Default };
+    let in_interfaces = vec![interface("eth0"), interface("ppp+"), interface("!ppp9")];
+    Forward { in_interfaces, sources: super::prefixes(sources), ..forward }
+}
+
+/// One of each kind.
+fn every_kind() -> Policy {
+    let at = |host: &str, forward: Forward| Forward { host: HostAddress::One(host.parse().unwrap()), ..forward };
+    let v4_only = |forward: Forward| Forward { v6: None, localhost: true, ..forward };
+    let forwards = vec![
+        v4_only(forward(1, (8080, 8080), 80)),
+        forward(2, (7000, 7010), 7000),
+        forward(3, (8100, 8102), 7001),
+        gated(forward(4, (9000, 9010), 9000), &["192.0.2.0/24", "2001:db8::/32"]),
+        gated(forward(5, (9443, 9443), 443), &["192.0.2.0/24", "2001:db8::/32"]),
+        at("198.51.100.7", forward(6, (8080, 8080), 81)),
+        at("198.51.100.7", forward(7, (7000, 7010), 7000)),
+        gated(at("198.51.100.7", forward(8, (9443, 9444), 9443)), &["192.0.2.0/24"]),
+        at("2001:db8::7", forward(9, (8080, 8080), 81)),
+        gated(at("2001:db8::7", forward(10, (9443, 9444), 9443)), &["2001:db8::/32"]),
+    ];
+    Policy { forwards, enable_ipv6: true, ..default_policy() }
+}
+
+#[test]
+fn nft_reads_our_text_and_lists_what_we_wrote_with_the_same_words() {
+    namespace::enter!();
+    let policy = every_kind();
+    let mut agent = backend();
+    for family in Family::ALL {
+        let desired = ruleset(&policy, family).unwrap();
+        let text = render(&desired, TableOwner::Never);
+        run("nft", &["-c", "-f", "-"], &text);
+        let first = agent.plan(family, Some(&desired)).unwrap().transaction();
+        run("nft", &["-c", "-f", "-"], &first);
+        apply(&mut agent, family, Some(&desired));
+        let listed = listing();
+        let squeezed = |text: &str| {
+            let whole = |word: &str| word.trim_end_matches("/32").trim_end_matches("/128").to_owned();
+            text.split_whitespace().map(whole).collect::<Vec<_>>().join(" ")
+        };
+        let lines = |text: &str| -> Vec<String> {
+            let wanted = |line: &&str| {
+                ["dnat", "goto", "vmap", "masquerade", "return", "drop"].iter().any(|word| line.contains(word))
+            };
+            // How nft says those flags is its version's business.
+            let flags = |line: &&str| line.contains("tcp flags");
+            text.lines().filter(wanted).filter(|line| !flags(line)).map(squeezed).collect()
+        };
+        let listed = lines(&listed);
+        for line in lines(&text).iter().filter(|line| !line.ends_with(',')) {
+            let line = line.replace(" counter ", " ").replace("counter ", "");
+            assert!(
+                listed.iter().any(|there| there.replace(" counter ", " ").replace("counter ", "") == line),
+                "{line}\nis not in\n{}",
+                listed.join("\n")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_table_that_nft_loaded_from_our_text_is_as_it_should_be_after_one_plan() {
+    namespace::enter!();
+    let policy = every_kind();
+    let desired = ruleset(&policy, Family::V4).unwrap();
+    nft(&render(&desired, TableOwner::Never));
+    apply(&mut backend(), Family::V4, Some(&desired));
+}
+
+#[test]
+fn what_others_do_to_forwards_is_seen_named_and_repaired() {
+    namespace::enter!();
+    let policy = every_kind();
+    let mut agent = backend();
+    for family in Family::ALL {
+        apply(&mut agent, family, ruleset(&policy, family).as_ref());
+    }
+    let table = "inet ip-masq-agent";
+    let cases = [
+        (format!("delete element {table} forwards-ports4 {{ tcp . 8080 }}"), "map forwards-ports4 lacks 1 element"),
+        (
+            format!("add element {table} forwards-ports6 {{ tcp . 22 : fd00::1 . 22 }}"),
+            "map forwards-ports6 has 1 element too many",
+        ),
+        (format!("flush map {table} forwards-host-ranges4"), "map forwards-host-ranges4 lacks 2 elements"),
+        (format!("flush map {table} forwards-gates4"), "map forwards-gates4 lacks 4 elements"),
+        (format!("flush set {table} forwards-targets6"), "set forwards-targets6 lacks 14 elements"),
+        (format!("flush chain {table} prerouting; delete chain {table} prerouting"), "chain prerouting is missing"),
+        (format!("flush chain {table} output; delete chain {table} output"), "chain output is missing"),
+        (
+            format!("flush chain {table} raw-prerouting; delete chain {table} raw-prerouting"),
+            "chain raw-prerouting is missing",
+        ),
+        (
+            format!("insert rule {table} forwards-ipv4 tcp dport 8080 accept"),
+            "chain 'forwards-ipv4' holds a rule that is not ip-masq-agent's: 'tcp dport 8080 accept'",
+        ),
+        (
+            format!("insert rule {table} prerouting tcp dport 8080 accept"),
+            "chain 'prerouting' holds a rule that is not ip-masq-agent's: 'tcp dport 8080 accept'",
+        ),
+        (format!("flush chain {table} forwards-ipv4-tcp-9443"), "chain forwards-ipv4-tcp-9443 lacks 3 rules"),
+    ];
+    for (command, word) in cases {
+        nft(&format!("{command}\n"));
+        let mut words = Vec::new();
+        for family in Family::ALL {
+            words.extend(apply(&mut agent, family, ruleset(&policy, family).as_ref()).drift);
+        }
+        assert!(words.iter().any(|said| said == word), "{command}: {words:?}");
+    }
+}
+
+#[test]
+fn a_change_of_forwards_is_what_differs_and_leaves_nothing_behind() {
+    namespace::enter!();
+    let whole = every_kind();
+    let mut agent = backend();
+    let without = Policy { forwards: Vec::new(), ..whole.clone() };
+    apply(&mut agent, Family::V4, ruleset(&without, Family::V4).as_ref());
+    let plain = listing();
+    for gone in 0..whole.forwards.len() {
+        let mut policy = whole.clone();
+        policy.forwards.remove(gone);
+        for policy in [&whole, &policy, &without, &policy, &whole] {
+            apply(&mut agent, Family::V4, ruleset(policy, Family::V4).as_ref());
+        }
+    }
+    apply(&mut agent, Family::V4, ruleset(&without, Family::V4).as_ref());
+    assert_eq!(listing(), plain);
+}
+
+/// So many forwards of two protocols each.
+fn many(count: u16, is_gated: bool) -> Policy {
+    let of = |number: u16| {
+        let forward = Forward { v6: None, ..forward(u32::from(number), (number, number), number / 2 + 1) };
+        if is_gated { gated(forward, &["192.0.2.0/24"]) } else { forward }
+    };
+    Policy { forwards: (1..=count).map(of).collect(), ..default_policy() }
+}
+
+#[test]
+fn one_forward_of_thousands_is_a_few_lines() {
+    namespace::enter!();
+    for (is_gated, count) in [(false, 5_000), (true, 1_000)] {
+        let mut policy = many(count, is_gated);
+        let mut agent = backend();
+        apply(&mut agent, Family::V4, ruleset(&policy, Family::V4).as_ref());
+        policy.forwards[500].port = 60_000;
+        let changed = ruleset(&policy, Family::V4);
+        let plan = agent.plan(Family::V4, changed.as_ref()).unwrap();
+        let lines = plan.transaction().lines().count();
+        agent.commit(plan).unwrap();
+        assert!(lines < 40, "{lines}");
+        assert!(agent.plan(Family::V4, changed.as_ref()).unwrap().is_in_sync());
+        policy.forwards.pop();
+        let fewer = apply(&mut agent, Family::V4, ruleset(&policy, Family::V4).as_ref());
+        assert!(fewer.transaction().lines().count() < 40, "{}", fewer.transaction());
+        apply(&mut agent, Family::V4, None);
+    }
+}

@@ -1,0 +1,420 @@
+//! Port forwards with real packets: who answers, which source it sees, and at which of its addresses it was reached.
+//!
+//! The flows and the topology stand in `tests/data/forwards.json`.
+
+use crate::contract::host::Host;
+use crate::lab::{self, DEADLINE, Namespace};
+use ip_masq_agent::backend::BackendName;
+use ip_masq_agent::policy::{
+    Family, Forward, Hairpin, HostAddress, Listed, Origin, PortRange, Prefix, PrefixSet, Protocol,
+};
+use ip_masq_agent::ruleset::{HostFacts, Reached};
+use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
+
+/// The nodes; everything that a server was sent is kept.
+struct Net {
+    host: Host,
+    wan: Namespace,
+    lan: Namespace,
+    c1: Namespace,
+    c2: Namespace,
+    datagrams: Arc<Mutex<Vec<String>>>,
+}
+
+const HOST: &str = "\
+link set up0 up
+link set lan0 up
+link add cni0 type bridge
+link set c1 master cni0
+link set c2 master cni0
+link set c1 up
+link set c2 up
+link set cni0 up
+addr add 198.51.100.1/24 dev up0
+addr add 198.51.100.7/24 dev up0
+addr add 2001:db8:100::1/64 dev up0 nodad
+addr add 2001:db8:100::7/64 dev up0 nodad
+addr add 192.168.50.1/24 dev lan0
+addr add fd50::1/64 dev lan0 nodad
+addr add 10.88.0.1/16 dev cni0
+addr add fd88::1/64 dev cni0 nodad
+";
+
+impl Net {
+    fn new(backend: BackendName) -> Self {
+        let host = Host::new(backend);
+        let node = |name| Namespace::new(name).unwrap();
+        let (wan, lan, c1, c2) = (node("wan"), node("lan"), node("c1"), node("c2"));
+        for (link, peer) in [("up0", &wan), ("lan0", &lan), ("c1", &c1), ("c2", &c2)] {
+            host.namespace.ip(&format!("link add {link} type veth peer name eth0 netns {}\n", peer.path()));
+        }
+        host.namespace.ip(HOST);
+        let addresses = [
+            (&wan, "198.51.100.2/24", "2001:db8:100::2/64", "198.51.100.1", "2001:db8:100::1"),
+            (&lan, "192.168.50.2/24", "fd50::2/64", "192.168.50.1", "fd50::1"),
+            (&c1, "10.88.0.5/16", "fd88::5/64", "10.88.0.1", "fd88::1"),
+            (&c2, "10.88.0.6/16", "fd88::6/64", "10.88.0.1", "fd88::1"),
+        ];
+        for (node, v4, v6, gateway4, gateway6) in addresses {
+            node.ip(&format!(
+                "link set eth0 up\naddr add {v4} dev eth0\naddr add {v6} dev eth0 nodad\n\
+                 route add default via {gateway4}\nroute add default via {gateway6}\n"
+            ));
+        }
+        host.namespace.sysctl("net/ipv4/ip_forward", "1");
+        host.namespace.sysctl("net/ipv6/conf/all/forwarding", "1");
+        // With it a frame for the bridge port that it came from is lost.
+        for sysctl in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
+            if std::path::Path::new("/proc/sys").join(sysctl).exists() {
+                host.namespace.sysctl(sysctl, "0");
+            }
+        }
+        // The agent's own part of `localhost`, which is not the backend's.
+        host.namespace.sysctl("net/ipv4/conf/cni0/route_localnet", "1");
+        let net = Net { host, wan, lan, c1, c2, datagrams: Arc::default() };
+        net.serve(&net.host.namespace, "host", &[8080, 9090, 5353, 8081, 8443, 9443], &["0.0.0.0", "::"]);
+        net.serve(&net.lan, "lan", &[8080, 9090, 80], &["192.168.50.2", "fd50::2"]);
+        let kept: Vec<u16> = [80, 53, 81, 8080, 9443].into_iter().chain(7000..7020).collect();
+        net.serve(&net.c1, "c1", &kept, &["10.88.0.5", "fd88::5"]);
+        net.serve(&net.c2, "c2", &[80], &["10.88.0.6", "fd88::6"]);
+        net
+    }
+
+    /// Answers on ports of a node, in both protocols: who it is, the source that it sees, and where it was reached.
+    fn serve(&self, node: &Namespace, name: &'static str, ports: &[u16], addresses: &[&str]) {
+        for (port, address) in ports.iter().flat_map(|port| addresses.iter().map(move |address| (*port, *address))) {
+            let at = SocketAddr::new(address.parse().unwrap(), port);
+            let (listener, socket) = node.enter(|| (listener(at), udp(at)));
+            std::thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    let (from, at) = (stream.peer_addr().unwrap().ip(), stream.local_addr().unwrap());
+                    let _ = write!(stream, "{name} {from} {}:{}", at.ip(), at.port());
+                }
+            });
+            let datagrams = self.datagrams.clone();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 64];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    datagrams.lock().unwrap().push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+                    let _ = socket.send_to(format!("{name} {} {}:{}", from.ip(), at.ip(), at.port()).as_bytes(), from);
+                }
+            });
+        }
+    }
+
+    fn node(&self, name: &str) -> &Namespace {
+        match name {
+            "host" => &self.host.namespace,
+            "wan" => &self.wan,
+            "lan" => &self.lan,
+            "c1" => &self.c1,
+            _ => &self.c2,
+        }
+    }
+
+    /// Asks as `NODE tcp|udp -> ADDRESS:PORT (bound to ADDRESS)` says; returns the answer.
+    fn ask(&self, flow: &str) -> String {
+        let words: Vec<_> = flow.split([' ', '(', ')']).filter(|word| !word.is_empty()).collect();
+        let (address, port) = words[3].rsplit_once(':').unwrap();
+        let to = SocketAddr::new(address.parse().unwrap(), port.parse().unwrap());
+        let bound = words.get(6).map(|address| address.parse().unwrap());
+        let ask = || if words[1] == "tcp" { ask_tcp(to, bound) } else { ask_udp(to, bound, "hello") };
+        self.node(words[0]).enter(ask).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// Sends a datagram that may be lost.
+    fn send(&self, from: &str, to: &str, word: &str) {
+        self.node(from).enter(|| udp("0.0.0.0:0".parse().unwrap()).send_to(word.as_bytes(), to).unwrap());
+    }
+
+    fn arrived(&self, word: &str) -> bool {
+        self.datagrams.lock().unwrap().iter().any(|datagram| datagram == word)
+    }
+
+    /// Lets a neighbour send to the loopback addresses of the host.
+    fn lead_loopback_to_the_host(&self, node: &str, gateway: &str) {
+        self.node(node).sysctl("net/ipv4/conf/all/route_localnet", "1");
+        self.node(node).ip(&format!("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via {gateway}\n"));
+    }
+
+    fn apply(&mut self, forwards: Vec<Forward>) {
+        self.host.policy.forwards = forwards;
+        // What is not forwarded keeps its source.
+        self.host.policy.exempt = sources(&["0.0.0.0/0", "::/0"]);
+        self.host.facts = facts();
+        self.host.apply_all();
+    }
+}
+
+fn listener(at: SocketAddr) -> TcpListener {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    let _ = socket.set_only_v6(at.is_ipv6());
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SockAddr::from(at)).unwrap();
+    socket.listen(64).unwrap();
+    socket.into()
+}
+
+fn udp(at: SocketAddr) -> UdpSocket {
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM, None).unwrap();
+    let _ = socket.set_only_v6(at.is_ipv6());
+    socket.set_broadcast(true).unwrap();
+    socket.bind(&SockAddr::from(at)).unwrap();
+    socket.into()
+}
+
+fn ask_tcp(to: SocketAddr, bound: Option<IpAddr>) -> std::io::Result<String> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    if let Some(bound) = bound {
+        socket.bind(&SocketAddr::new(bound, 0).into())?;
+    }
+    socket.connect_timeout(&to.into(), DEADLINE)?;
+    let mut stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(DEADLINE))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn ask_udp(to: SocketAddr, bound: Option<IpAddr>, word: &str) -> std::io::Result<String> {
+    let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(bound.unwrap_or(any), 0))?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.connect(to)?;
+    socket.send(word.as_bytes())?;
+    let mut buffer = [0; 128];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// How the targets are reached, as the agent would learn it from routes.
+fn facts() -> HostFacts {
+    let reached = |network: &str| Reached { interface: "cni0".into(), networks: vec![network.parse().unwrap()] };
+    let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
+    let targets: BTreeMap<_, _> =
+        targets.into_iter().map(|(target, network)| (target.parse().unwrap(), reached(network))).collect();
+    HostFacts { targets: Arc::new(targets), ..HostFacts::default() }
+}
+
+/// `PROTOCOL HOST-PORTS ADDRESS PORT`, from every address and from the host's loopback addresses.
+fn forward(number: u32, text: &str) -> Forward {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let (first, last) = words[1].split_once('-').unwrap_or((words[1], words[1]));
+    let to: IpAddr = words[2].parse().unwrap();
+    Forward {
+        number,
+        origin: Origin::Default,
+        host_ports: PortRange { first: first.parse().unwrap(), last: last.parse().unwrap() },
+        protocols: vec![if words[0] == "tcp" { Protocol::Tcp } else { Protocol::Udp }],
+        host: HostAddress::Any,
+        v4: if let IpAddr::V4(v4) = to { Some(v4) } else { None },
+        v6: if let IpAddr::V6(v6) = to { Some(v6) } else { None },
+        port: words[3].parse().unwrap(),
+        in_interfaces: Vec::new(),
+        sources: PrefixSet::default(),
+        excluded_sources: PrefixSet::default(),
+        hairpin: Hairpin::Auto,
+        localhost: to.is_ipv4(),
+    }
+}
+
+fn sources(texts: &[&str]) -> PrefixSet {
+    PrefixSet::from_prefixes(texts.iter().map(|text| text.parse::<Prefix>().unwrap()), &Origin::Default)
+}
+
+fn at(host: &str, forward: Forward) -> Forward {
+    Forward { host: HostAddress::One(host.parse().unwrap()), localhost: host.starts_with("127."), ..forward }
+}
+
+/// Those of the data file.
+fn forwards() -> Vec<Forward> {
+    vec![
+        forward(1, "tcp 8080 10.88.0.5 80"),
+        forward(2, "udp 5353 10.88.0.5 53"),
+        at("198.51.100.7", forward(3, "tcp 8080 10.88.0.6 80")),
+        forward(4, "tcp 7000-7010 10.88.0.5 7000"),
+        forward(5, "tcp 8100-8102 10.88.0.5 7001"),
+        Forward { sources: sources(&["198.51.100.0/24"]), ..forward(6, "tcp 9443 10.88.0.5 9443") },
+        forward(7, "tcp 8080 fd88::5 80"),
+        forward(8, "udp 5353 fd88::5 53"),
+    ]
+}
+
+fn flows() -> Vec<(String, String)> {
+    let data: Value = serde_json::from_str(include_str!("../data/forwards.json")).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let flow = |flow: &Value| {
+        let expected = &flow["expect"];
+        let words = ["answered_by", "source_seen", "at"].map(|word| text(&expected[word]));
+        (text(&flow["flow"]), words.join(" "))
+    };
+    data["flows"].as_array().unwrap().iter().map(flow).collect()
+}
+
+/// Runs a test on each backend that has port forwards.
+fn on_every_backend(test: fn(Net)) {
+    for backend in [BackendName::Nftables] {
+        if lab::possible() {
+            test(Net::new(backend));
+        }
+    }
+}
+
+#[test]
+fn every_flow_of_the_data_file_gets_where_it_should() {
+    on_every_backend(|mut net| {
+        net.apply(forwards());
+        let flows = flows();
+        assert_eq!(flows.len(), 37);
+        let wrong: Vec<_> = flows
+            .into_iter()
+            .map(|(flow, expected)| (net.ask(&flow), flow, expected))
+            .filter(|(answer, _, expected)| answer != expected)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}\n{}", net.host.listing());
+        let counters = net.host.ask(|backend| backend.counters(Family::V4)).unwrap();
+        let hits: Vec<_> = [3, 4, 5, 6].map(|number| counters.forwards.get(&number).copied()).into();
+        assert_eq!(hits, [Some(3), Some(2), Some(2), Some(1)], "{counters:?}");
+    });
+}
+
+#[test]
+fn without_forwards_again_everything_is_the_hosts() {
+    on_every_backend(|mut net| {
+        net.apply(forwards());
+        net.apply(Vec::new());
+        assert_eq!(net.ask("wan tcp -> 198.51.100.1:8080"), "host 198.51.100.2 198.51.100.1:8080");
+        assert_eq!(net.ask("wan tcp -> 2001:db8:100::1:8080"), "host 2001:db8:100::2 2001:db8:100::1:8080");
+    });
+}
+
+#[test]
+fn gates_ask_the_interface_and_the_source_and_leave_the_others_to_the_host() {
+    on_every_backend(|mut net| {
+        let interfaces = |texts: &[&str]| -> Vec<_> {
+            texts.iter().map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default }).collect()
+        };
+        net.apply(vec![
+            Forward { in_interfaces: interfaces(&["up+"]), ..forward(1, "tcp 8080-8082 10.88.0.5 7000") },
+            Forward { in_interfaces: interfaces(&["lan0"]), ..forward(2, "tcp 8081-8083 10.88.0.5 8081") },
+            Forward { in_interfaces: interfaces(&["!up0"]), ..forward(3, "tcp 9090 10.88.0.5 80") },
+            Forward { excluded_sources: sources(&["198.51.100.2/32"]), ..forward(4, "tcp 8443 10.88.0.5 81") },
+            at(
+                "198.51.100.7",
+                Forward { sources: sources(&["192.168.50.0/24"]), ..forward(5, "tcp 8443 10.88.0.6 80") },
+            ),
+        ]);
+        for (flow, expected) in [
+            ("wan tcp -> 198.51.100.1:8080", "c1 198.51.100.2 10.88.0.5:7000"),
+            ("wan tcp -> 198.51.100.1:8081", "c1 198.51.100.2 10.88.0.5:7001"),
+            ("lan tcp -> 198.51.100.1:8080", "host 192.168.50.2 198.51.100.1:8080"),
+            ("host tcp -> 198.51.100.1:8080", "host 198.51.100.1 198.51.100.1:8080"),
+            ("host tcp -> 127.0.0.1:8080", "host 127.0.0.1 127.0.0.1:8080"),
+            ("wan tcp -> 198.51.100.1:9090", "host 198.51.100.2 198.51.100.1:9090"),
+            ("lan tcp -> 198.51.100.1:9090", "c1 192.168.50.2 10.88.0.5:80"),
+            ("host tcp -> 198.51.100.1:9090", "host 198.51.100.1 198.51.100.1:9090"),
+            ("wan tcp -> 198.51.100.1:8443", "host 198.51.100.2 198.51.100.1:8443"),
+            ("lan tcp -> 198.51.100.1:8443", "c1 192.168.50.2 10.88.0.5:81"),
+            ("host tcp -> 127.0.0.1:8443", "c1 10.88.0.1 10.88.0.5:81"),
+            ("wan tcp -> 198.51.100.7:8443", "host 198.51.100.2 198.51.100.7:8443"),
+            ("lan tcp -> 198.51.100.7:8443", "c2 192.168.50.2 10.88.0.6:80"),
+        ] {
+            assert_eq!(net.ask(flow), expected, "{flow}\n{}", net.host.listing());
+        }
+    });
+}
+
+#[test]
+fn a_hairpin_is_masqueraded_always_never_or_from_where_it_was_said() {
+    on_every_backend(|mut net| {
+        net.apply(vec![
+            Forward { hairpin: Hairpin::Always, ..forward(1, "tcp 8080 10.88.0.5 80") },
+            Forward { hairpin: Hairpin::From(sources(&["192.168.50.0/24"])), ..forward(2, "tcp 8081 10.88.0.5 81") },
+            Forward { hairpin: Hairpin::Never, localhost: false, ..forward(3, "tcp 8443 10.88.0.5 8080") },
+        ]);
+        for (flow, expected) in [
+            ("wan tcp -> 198.51.100.1:8080", "c1 10.88.0.1 10.88.0.5:80"),
+            ("lan tcp -> 198.51.100.1:8081", "c1 10.88.0.1 10.88.0.5:81"),
+            ("wan tcp -> 198.51.100.1:8081", "c1 198.51.100.2 10.88.0.5:81"),
+            ("host tcp -> 127.0.0.1:8081", "c1 10.88.0.1 10.88.0.5:81"),
+            ("lan tcp -> 198.51.100.1:8443", "c1 192.168.50.2 10.88.0.5:8080"),
+            ("host tcp -> 127.0.0.1:8443", "host 127.0.0.1 127.0.0.1:8443"),
+        ] {
+            assert_eq!(net.ask(flow), expected, "{flow}\n{}", net.host.listing());
+        }
+    });
+}
+
+#[test]
+fn an_address_that_comes_later_is_forwarded_at_once() {
+    on_every_backend(|mut net| {
+        net.apply(vec![at("198.51.100.99", forward(1, "tcp 8080 10.88.0.5 80"))]);
+        net.host.namespace.ip("addr add 198.51.100.99/24 dev up0\n");
+        assert_eq!(net.ask("wan tcp -> 198.51.100.99:8080"), "c1 198.51.100.2 10.88.0.5:80");
+        assert_eq!(net.ask("wan tcp -> 198.51.100.1:8080"), "host 198.51.100.2 198.51.100.1:8080");
+    });
+}
+
+#[test]
+fn a_loopback_address_of_its_own_is_forwarded_for_local_processes() {
+    on_every_backend(|mut net| {
+        net.apply(vec![at("127.0.0.5", forward(1, "tcp 8080 10.88.0.5 80"))]);
+        assert_eq!(net.ask("host tcp -> 127.0.0.5:8080"), "c1 10.88.0.1 10.88.0.5:80");
+        assert_eq!(net.ask("host tcp -> 127.0.0.1:8080"), "host 127.0.0.1 127.0.0.1:8080");
+    });
+}
+
+#[test]
+fn broadcasts_and_link_local_addresses_stay_with_the_host() {
+    on_every_backend(|mut net| {
+        net.apply(forwards());
+        net.send("wan", "198.51.100.255:5353", "broadcast");
+        assert!(net.ask("wan udp -> 198.51.100.1:5353").starts_with("c1 "));
+        assert!(net.arrived("broadcast"), "the host's own listener has it");
+        let output = net.host.namespace.must("ip", &["-6", "-o", "addr", "show", "dev", "up0", "scope", "link"]);
+        let address: Ipv6Addr =
+            output.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap().parse().unwrap();
+        let answer = net.wan.enter(|| {
+            let index = rustix::net::netdevice::name_to_index(udp("0.0.0.0:0".parse().unwrap()), "eth0").unwrap();
+            ask_tcp(std::net::SocketAddrV6::new(address, 8080, 0, index).into(), None)
+        });
+        assert!(answer.as_ref().is_ok_and(|answer| answer.starts_with("host fe80:")), "{answer:?}");
+    });
+}
+
+#[test]
+fn neighbours_reach_nothing_through_loopback_addresses() {
+    on_every_backend(|mut net| {
+        for (node, gateway) in [("wan", "198.51.100.1"), ("lan", "192.168.50.1"), ("c1", "10.88.0.1")] {
+            net.lead_loopback_to_the_host(node, gateway);
+        }
+        // Without rules that address is within reach of the interface that routes it.
+        net.send("c1", "127.0.0.1:9090", "open");
+        assert!(net.ask("c1 udp -> 10.88.0.1:9090").starts_with("host "));
+        assert!(net.arrived("open"), "the test can tell");
+        let own = at("127.0.0.1", forward(1, "udp 5353 10.88.0.5 53"));
+        for forwards in [forwards(), vec![own]] {
+            net.apply(forwards);
+            for node in ["wan", "lan", "c1"] {
+                net.send(node, "127.0.0.1:5353", "to a forward");
+                net.send(node, "127.0.0.1:9090", "to the host");
+                // What was sent before has arrived before.
+                let host = match node {
+                    "wan" => "198.51.100.1",
+                    "lan" => "192.168.50.1",
+                    _ => "10.88.0.1",
+                };
+                for port in [5353, 9090] {
+                    let answer = net.ask(&format!("{node} udp -> {host}:{port}"));
+                    assert!(answer.starts_with("host ") || answer.starts_with("c1 "), "{node}: {answer}");
+                }
+            }
+            assert!(!net.arrived("to a forward") && !net.arrived("to the host"), "{}", net.host.listing());
+        }
+    });
+}

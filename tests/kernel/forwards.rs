@@ -258,7 +258,7 @@ fn flows() -> Vec<(String, String)> {
 
 /// Runs a test on each backend that has port forwards.
 fn on_every_backend(test: fn(Net)) {
-    for backend in [BackendName::Nftables] {
+    for backend in lab::BACKENDS {
         if lab::possible() {
             test(Net::new(backend));
         }

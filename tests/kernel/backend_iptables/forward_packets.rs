@@ -95,7 +95,8 @@ fn in_a_crowd() -> Policy {
 }
 
 fn facts() -> HostFacts {
-    let reached = |network: &str| Reached { interface: "cni0".into(), networks: vec![network.parse().expect("a network")] };
+    let reached =
+        |network: &str| Reached { interface: "cni0".into(), networks: vec![network.parse().expect("a network")] };
     let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
     let targets = targets.map(|(target, network)| (target.parse().unwrap(), reached(network)));
     HostFacts { targets: Arc::new(targets.into_iter().collect()), ..HostFacts::default() }

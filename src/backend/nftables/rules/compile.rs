@@ -1,47 +1,21 @@
 //! A ruleset in the words of our table. Pure.
 
 use super::content::Content;
+use super::family_table::FamilyTable;
 use super::forwards;
 use super::interval::Interval;
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
-use super::table::{Chain, HookSpec, Set, Table, TableFlags};
+use super::table::{Chain, Set};
 use crate::policy::{Family, Prefix, Step};
 use crate::ruleset::{
-    Chains, CidrList, Dialect, Effect, Hook, JumpPosition, LoweredChain, LoweredRule, Match, RuleId, RuleStep, Ruleset,
-    Section, Test, lower,
+    Chains, CidrList, Dialect, JumpPosition, LoweredChain, LoweredRule, RuleId, RuleStep, Ruleset, Section, lower,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A list of any length is a set, which changes without its rules.
 const DIALECT: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true };
-
-/// The objects of one family.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FamilyTable {
-    /// The family.
-    pub family: Family,
-    /// Where base chains lead to it, and their priorities.
-    pub hooks: Vec<(Hook, i32)>,
-    /// The chains, without base chains.
-    pub chains: Vec<Chain>,
-    /// The sets.
-    pub sets: Vec<Set>,
-}
-
-impl FamilyTable {
-    /// A table that holds this and nothing else.
-    pub fn standalone(self, flags: TableFlags) -> Table {
-        let base = |(hook, priority): &(Hook, i32)| Chain {
-            name: ChainName::Base(*hook),
-            hook: Some(HookSpec { priority: *priority, accepts: true }),
-            rules: vec![dispatch(*hook, self.family)],
-        };
-        let chains = self.hooks.iter().map(base).chain(self.chains.iter().cloned()).collect();
-        Table { chains, sets: self.sets, ..Table::empty(flags) }
-    }
-}
 
 /// Lists as sorted intervals. A list that was seen before is not sorted again.
 #[derive(Debug, Default)]
@@ -67,18 +41,6 @@ impl IntervalCache {
         self.0.insert(name, Sorted { prefixes: list.prefixes.clone(), intervals: intervals.clone() });
         intervals
     }
-}
-
-/// The rule of a base chain that sends a family to its own chain.
-pub fn dispatch(hook: Hook, family: Family) -> Rule {
-    let matches = std::iter::once(Match::is(Test::Family(family))).chain(hook.when());
-    let reason = match hook {
-        Hook::RawPrerouting => "that arrives",
-        Hook::Prerouting => "that arrives for this host",
-        Hook::Output => "of this host for itself",
-        Hook::Postrouting => "that leaves the host",
-    };
-    Rule::new(matches.collect(), Effect::Goto(ChainName::first(hook, family)), &format!("{family} {reason}"))
 }
 
 /// The priority of the base chain: srcnat is 100 (nft(8)); most other nat chains of a host are there.

@@ -4,11 +4,12 @@
 //! goes to, then those of every address. What is found there decides: an element sends the flow to its target, or to
 //! the chain of a gate, behind which nothing else is asked.
 
-use super::compile::FamilyTable;
 use super::content::Content;
+use super::family_table::FamilyTable;
 use super::interval::{self, Interval};
 use super::name::{ChainName, ForwardChain, SetName};
-use super::ports::{ANY_SOURCE, Gate, PortElement, PortSet, Then, number};
+use super::port_set::{Gate, PortSet, number};
+use super::ports::{ANY_SOURCE, PortElement, Then};
 use super::rule::Rule;
 use super::table::{Chain, Set};
 use crate::policy::{Family, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Step};

@@ -181,6 +181,14 @@ pub fn bounds(interval: Interval, family: Family) -> impl Iterator<Item = (u128,
     [(interval.first, Bound::Start)].into_iter().chain(end)
 }
 
+/// nft's word for an address.
+pub fn address_type(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4_addr",
+        Family::V6 => "ipv6_addr",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

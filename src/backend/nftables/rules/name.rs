@@ -1,6 +1,7 @@
 //! What our objects are called.
 
-use super::ports::{Gate, PortSet};
+use super::interval::address_type;
+use super::port_set::{Gate, PortSet};
 use crate::policy::Family;
 use crate::ruleset::{ChainId, Hook, ListId, ListKey, Place, Section};
 use std::fmt;
@@ -258,14 +259,6 @@ impl SetName {
             SetOf::List(_) => format!("type {}{separator}flags interval{separator}", address_type(self.family)),
             SetOf::Ports(ports) => ports.declaration(self.family, separator),
         }
-    }
-}
-
-/// nft's word for an address.
-pub fn address_type(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ipv4_addr",
-        Family::V6 => "ipv6_addr",
     }
 }
 

@@ -14,7 +14,7 @@
 use super::change::{Change, Transaction};
 use super::content::Content;
 use super::name::{ChainName, ForwardChain, SetName, TableName};
-use super::ports::Data;
+use super::port_set::Data;
 use super::rule::Rule;
 use super::stranger::Stranger;
 use super::table::{Chain, Main, Set, Table, TableFlags, Tables};

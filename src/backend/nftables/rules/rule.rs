@@ -1,7 +1,7 @@
 //! A rule of ours, in as many words as our rules need.
 
 use super::name::{self, ChainName, SetName};
-use super::ports::Data;
+use super::port_set::Data;
 use crate::policy::{Family, MaskedMark, PortRange, Protocol};
 use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::fmt;

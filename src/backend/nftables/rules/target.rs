@@ -1,7 +1,7 @@
 //! What our table should be, given what it is: the part of one family as desired, that of the other one as it is. Pure.
 
-use super::compile::{self, FamilyTable};
 use super::content::Content;
+use super::family_table::{FamilyTable, dispatch};
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::stranger::Stranger;
@@ -129,7 +129,7 @@ fn base_chain(hook: Hook, there: &Table, part: Option<&FamilyTable>, kept: &Kept
         let chains = part.into_iter().flat_map(|part| &part.chains).chain(&kept.chains);
         chains.into_iter().any(|chain| chain.name == ChainName::first(hook, *family))
     };
-    let dispatch = |family| compile::dispatch(hook, family);
+    let dispatch = |family| dispatch(hook, family);
     let wanted: Vec<_> = Family::ALL.into_iter().filter(is_there).map(dispatch).collect();
     if wanted.is_empty() && hook != Hook::Postrouting {
         return None;

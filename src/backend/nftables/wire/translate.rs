@@ -6,7 +6,7 @@
 use super::expression::{Base, Comparison, Expression, Register, register_at};
 use crate::backend::nftables::rules::interval::{self, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName};
-use crate::backend::nftables::rules::ports::{self, Data, Field, PortSet};
+use crate::backend::nftables::rules::port_set::{self, Data, Field, PortSet};
 use crate::backend::nftables::rules::rule::{Body, Rule};
 use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, MaskedMark, PortRange, Prefix, Protocol};
 use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
@@ -152,7 +152,7 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
         }
         Test::In(side, prefix) => write_prefix(*side, *prefix, comparison, out),
         Test::Protocol(protocol) => {
-            out.extend([Meta(libc::NFT_META_L4PROTO as u32), Compare(comparison, vec![ports::number(*protocol)])]);
+            out.extend([Meta(libc::NFT_META_L4PROTO as u32), Compare(comparison, vec![port_set::number(*protocol)])]);
         }
         Test::OnlySyn => out.extend([
             Payload { base: Base::Transport, offset: TCP_FLAGS_OFFSET, length: 1 },
@@ -477,7 +477,7 @@ fn padded(name: &str) -> Vec<u8> {
 }
 
 fn read_protocol(number: u8) -> Protocol {
-    let known = FORWARD_PROTOCOLS.into_iter().find(|known| ports::number(*known) == number);
+    let known = FORWARD_PROTOCOLS.into_iter().find(|known| port_set::number(*known) == number);
     known.unwrap_or(Protocol::Other(number))
 }
 

@@ -1,0 +1,236 @@
+//! Which maps and sets port forwards have, and how their keys are made.
+
+use super::interval::address_type;
+use crate::policy::{FORWARD_PROTOCOLS, Family, Protocol};
+use std::fmt;
+use std::net::IpAddr;
+
+/// The sets and maps that port forwards can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PortSet {
+    /// Ports of one address of the host, and where each goes.
+    HostPorts,
+    /// The same of ranges that keep their ports.
+    HostRanges,
+    /// The same of ports that have gates.
+    HostGates,
+    /// Ports of every address of the host, and where each goes.
+    Ports,
+    /// The same of ranges that keep their ports.
+    Ranges,
+    /// The same of ports that have gates.
+    Gates,
+    /// Those ports of every address that loopback addresses have, too.
+    Localhost,
+    /// Where forwards lead.
+    Targets,
+    /// Which clients of them are masqueraded.
+    Hairpin,
+}
+
+/// A field of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The source address.
+    Saddr,
+    /// The destination address.
+    Daddr,
+    /// The transport protocol.
+    Protocol,
+    /// The destination port.
+    Port,
+}
+
+/// What the keys of a map lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// Nothing: it is a set.
+    Nothing,
+    /// An address; the port stays.
+    Address,
+    /// An address and a port.
+    AddressAndPort,
+    /// A chain.
+    Chain,
+}
+
+impl PortSet {
+    /// Every one.
+    pub const ALL: [PortSet; 9] = [
+        PortSet::HostPorts,
+        PortSet::HostRanges,
+        PortSet::HostGates,
+        PortSet::Ports,
+        PortSet::Ranges,
+        PortSet::Gates,
+        PortSet::Localhost,
+        PortSet::Targets,
+        PortSet::Hairpin,
+    ];
+
+    /// The word for it in names.
+    pub fn name(self) -> &'static str {
+        match self {
+            PortSet::HostPorts => "forwards-host-ports",
+            PortSet::HostRanges => "forwards-host-ranges",
+            PortSet::HostGates => "forwards-host-gates",
+            PortSet::Ports => "forwards-ports",
+            PortSet::Ranges => "forwards-ranges",
+            PortSet::Gates => "forwards-gates",
+            PortSet::Localhost => "forwards-localhost",
+            PortSet::Targets => "forwards-targets",
+            PortSet::Hairpin => "forwards-hairpin",
+        }
+    }
+
+    /// What it holds, as its comment says it.
+    pub fn comment(self) -> &'static str {
+        match self {
+            PortSet::HostPorts => "portForwards with hostIP",
+            PortSet::HostRanges => "portForwards with hostIP, port ranges",
+            PortSet::HostGates => "portForwards with hostIP, and who may",
+            PortSet::Ports => "portForwards",
+            PortSet::Ranges => "portForwards, port ranges",
+            PortSet::Gates => "portForwards, and who may",
+            PortSet::Localhost => "portForwards with localhost",
+            PortSet::Targets => "where portForwards lead",
+            PortSet::Hairpin => "who is masqueraded on the way there",
+        }
+    }
+
+    /// The fields of its keys, in order.
+    pub fn key(self) -> &'static [Field] {
+        use Field::{Daddr, Port, Protocol, Saddr};
+        match self {
+            PortSet::HostPorts | PortSet::HostRanges | PortSet::HostGates | PortSet::Targets => {
+                &[Daddr, Protocol, Port]
+            }
+            PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Protocol, Port],
+            PortSet::Hairpin => &[Saddr, Daddr, Protocol, Port],
+        }
+    }
+
+    /// What its keys lead to.
+    pub fn data(self) -> Data {
+        match self {
+            PortSet::HostPorts | PortSet::Ports => Data::AddressAndPort,
+            PortSet::HostRanges | PortSet::Ranges => Data::Address,
+            PortSet::HostGates | PortSet::Gates => Data::Chain,
+            PortSet::Localhost | PortSet::Targets | PortSet::Hairpin => Data::Nothing,
+        }
+    }
+
+    /// True for a map.
+    pub fn is_map(self) -> bool {
+        self.data() != Data::Nothing
+    }
+
+    /// True where an element may have more than one port or address. The others are found by their hash.
+    pub fn has_ranges(self) -> bool {
+        !matches!(self, PortSet::HostPorts | PortSet::Ports)
+    }
+
+    /// True where each element counts the flows that it decides.
+    pub fn counts(self) -> bool {
+        matches!(self.data(), Data::Address | Data::AddressAndPort)
+    }
+
+    /// True where flows that are forwarded are known by it: it holds more rather than less while others change.
+    pub fn recognizes(self) -> bool {
+        matches!(self, PortSet::Targets | PortSet::Hairpin)
+    }
+
+    /// The fields of a rule that looks into it, in nft's words.
+    pub fn selector(self, family: Family) -> String {
+        let address = if family == Family::V4 { "ip" } else { "ip6" };
+        let word = |field: &Field| match field {
+            Field::Saddr => format!("{address} saddr"),
+            Field::Daddr => format!("{address} daddr"),
+            Field::Protocol => "meta l4proto".to_owned(),
+            Field::Port => "th dport".to_owned(),
+        };
+        self.key().iter().map(word).collect::<Vec<_>>().join(" . ")
+    }
+
+    /// See [`super::name::SetName::declaration`].
+    pub fn declaration(self, family: Family, separator: &str) -> String {
+        let word = |field: &Field| match field {
+            Field::Saddr | Field::Daddr => address_type(family),
+            Field::Protocol => "inet_proto",
+            Field::Port => "inet_service",
+        };
+        let mut text = format!("type {}", self.key().iter().map(word).collect::<Vec<_>>().join(" . "));
+        match self.data() {
+            Data::Nothing => {}
+            Data::Address => text += &format!(" : {}", address_type(family)),
+            Data::AddressAndPort => text += &format!(" : {} . inet_service", address_type(family)),
+            Data::Chain => text += " : verdict",
+        }
+        text += separator;
+        if self.has_ranges() {
+            text += &format!("flags interval{separator}");
+        }
+        if self.counts() {
+            text += &format!("counter{separator}");
+        }
+        text
+    }
+}
+
+/// The number of a protocol.
+pub fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP as u8,
+        Protocol::Udp => libc::IPPROTO_UDP as u8,
+        Protocol::Sctp => libc::IPPROTO_SCTP as u8,
+        Protocol::Icmp => libc::IPPROTO_ICMP as u8,
+        Protocol::Other(number) => number,
+    }
+}
+
+/// nft's word for a protocol.
+pub fn protocol_word(number: u8) -> String {
+    let known = FORWARD_PROTOCOLS.into_iter().find(|protocol| self::number(*protocol) == number);
+    known.map_or_else(|| number.to_string(), |protocol| protocol.to_string())
+}
+
+/// Ports that have gates: from the first one on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gate {
+    /// The address of the host.
+    pub host: Option<IpAddr>,
+    /// The number of the transport protocol.
+    pub protocol: u8,
+    /// The first port.
+    pub first: u16,
+}
+
+impl Gate {
+    /// The gate of a name; what [`fmt::Display`] writes.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (front, first) = name.rsplit_once('-')?;
+        let (host, protocol) = match front.rsplit_once('-') {
+            Some((host, protocol)) => (Some(read_host(host)?), protocol),
+            None => (None, front),
+        };
+        let protocol = (0..=u8::MAX).find(|number| protocol_word(*number) == protocol)?;
+        Some(Gate { host, protocol, first: first.parse().ok()? })
+    }
+}
+
+/// A name has no colon.
+fn read_host(text: &str) -> Option<IpAddr> {
+    let v6 = || (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok()).flatten();
+    text.parse().ok().or_else(|| v6().map(|bits| IpAddr::V6(bits.into())))
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host {
+            None => {}
+            Some(IpAddr::V4(address)) => write!(f, "{address}-")?,
+            Some(IpAddr::V6(address)) => write!(f, "{:032x}-", address.to_bits())?,
+        }
+        write!(f, "{}-{}", protocol_word(self.protocol), self.first)
+    }
+}

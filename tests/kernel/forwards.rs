@@ -258,7 +258,7 @@ fn flows() -> Vec<(String, String)> {
 
 /// Runs a test on each backend that has port forwards.
 fn on_every_backend(test: fn(Net)) {
-    for backend in lab::BACKENDS {
+    for backend in lab::BACKENDS.iter().copied() {
         if lab::possible() {
             test(Net::new(backend));
         }

@@ -24,7 +24,8 @@ static DESIRED: LazyLock<Vec<Rendered>> = LazyLock::new(|| {
 
 fuzz_target!(|listing: &str| {
     for desired in DESIRED.iter().map(Some).chain([None]) {
-        let observed = Observed { table: ListedTable::parse(listing), sets: Vec::new() };
+        let (table, raw) = (ListedTable::parse(listing), ListedTable::parse(listing));
+        let observed = Observed { table, raw, sets: Vec::new() };
         if let Ok(comparison) = compare(&ChainName::default(), Family::V4, desired, &observed, &[]) {
             let silent = comparison.drift.is_empty();
             assert!(!silent || comparison.steps.restore.is_empty(), "{comparison:?}");

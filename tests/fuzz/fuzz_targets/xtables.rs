@@ -1,8 +1,8 @@
 //! The entries of a table of x_tables, as the kernel copies them out.
 #![no_main]
 
-use ip_masq_agent::sys::xtables::NatTable;
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::sys::xtables::NatTable;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,6 +4,7 @@ use super::report::{ConnectionsReport, Forgot};
 use super::{Action, Agent, Doubt, Entry, Forgotten, Kind, Why};
 use crate::config::{Config, FlushConntrack, OnRepair};
 use crate::network::{Network, stale};
+use crate::policy::{Forward, Protocol};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,11 +69,25 @@ impl Agent {
         }
     }
 
-    /// Another configuration is in the kernel.
+    /// Another configuration is in the kernel, or the first one of this service.
     pub(super) fn policy_changed(&mut self, before: Option<Arc<Config>>) {
         let Some(active) = &self.desired.active else { return };
         let now = active.config.clone();
-        let Some(before) = before.filter(|before| before.policy != now.policy) else { return };
+        let is_udp = |forward: &Forward| forward.protocols.contains(&Protocol::Udp);
+        let Some(before) = before else {
+            if now.policy.forwards.iter().any(is_udp) {
+                self.act(Action::Forget(Doubt::Unforwarded { config: now }));
+            }
+            return;
+        };
+        if before.policy == now.policy {
+            return;
+        }
+        let mut forwards = before.policy.forwards_that_differ(&now.policy);
+        forwards.retain(is_udp);
+        if !forwards.is_empty() {
+            self.act(Action::Forget(Doubt::Forwards { forwards }));
+        }
         if now.settings.flush_conntrack == FlushConntrack::Affected {
             self.act(Action::Forget(Doubt::Policy { before, now }));
         }
@@ -147,14 +162,16 @@ impl Doubt {
             }
             Doubt::Policy { .. } => "the new configuration treats them in another way",
             Doubt::Repair { .. } => "they began while rules were missing",
+            Doubt::Forwards { .. } => "UDP flows of port forwards that are new, changed or gone",
+            Doubt::Unforwarded { .. } => "UDP flows that began before their port was forwarded",
         }
     }
 
     /// True when they are deleted, not only counted.
     pub fn deletes(&self) -> bool {
         match self {
-            Doubt::Source { .. } | Doubt::Policy { .. } => true,
             Doubt::Repair { config } => config.settings.on_repair == OnRepair::Forget,
+            _ => true,
         }
     }
 }
@@ -290,6 +307,31 @@ mod tests {
             let same = agent.desired.active.as_ref().unwrap().config.clone();
             agent.policy_changed(Some(same));
             assert!(happens(&mut agent, Event::Tick, now).is_empty());
+        }
+    }
+
+    #[test]
+    fn udp_flows_are_in_doubt_after_a_start_with_forwards_and_after_forwards_change_whatever_flush_conntrack_says() {
+        let now = Instant::now();
+        let forwards =
+            |protocol| format!("portForwards: [{{hostPort: 53, protocol: {protocol}, address: 10.0.0.5}}]\n");
+        let (udp, tcp) = (forwards("[udp, tcp]"), forwards("tcp"));
+        let began = "forget: UDP flows that began before their port was forwarded";
+        let changed = "forget: UDP flows of port forwards that are new, changed or gone";
+        let moved = format!("# A comment\nsourceCIDRs: [10.0.0.0/8]\n{udp}");
+        let cases: &[(Option<&str>, &str, &[&str])] = &[
+            (None, &udp, &[began]),
+            (None, &tcp, &[]),
+            (Some(""), &udp, &[changed]),
+            (Some(&udp), "", &[changed]),
+            (Some(&udp), &tcp, &[changed]),
+            (Some(&tcp), "", &[]),
+            (Some(&udp), &moved, &[]),
+        ];
+        for (before, text, expected) in cases {
+            let mut agent = running(text, now);
+            agent.policy_changed(before.map(|before| loaded(before).config));
+            assert_eq!(happens(&mut agent, Event::Tick, now), *expected, "{before:?}, then {text}");
         }
     }
 }

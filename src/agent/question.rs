@@ -3,7 +3,7 @@
 use super::report::Origin;
 use crate::backend::Error;
 use crate::config::{Config, SourceText};
-use crate::policy::Family;
+use crate::policy::{Family, Forward};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -38,6 +38,10 @@ pub enum Doubt {
     Policy { before: Arc<Config>, now: Arc<Config> },
     /// Those that began while our rules were not what they should be.
     Repair { config: Arc<Config> },
+    /// UDP flows of these forwards, which are new, changed or gone.
+    Forwards { forwards: Vec<Forward> },
+    /// UDP flows that began before the service did, and with it its forwards.
+    Unforwarded { config: Arc<Config> },
 }
 
 /// A configuration with the texts that it was read from.

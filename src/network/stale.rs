@@ -4,8 +4,10 @@
 //! packet is asked again. What can't be known of a connection (packet marks, IPsec) speaks for leaving it alone, and a TCP
 //! connection of a local socket is never named.
 
-use super::{Connection, Network};
-use crate::policy::{AddressRange, Family, Flow, Policy, Protocol, Section, Snat, Verdict};
+use super::{Connection, Network, Status};
+use crate::policy::{
+    AddressRange, Arrival, Family, Flow, Forward, ForwardVerdict, Policy, Protocol, Section, Snat, Verdict,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -99,6 +101,56 @@ pub fn does_not_fit(policy: &Policy, network: &Network, connection: &Connection,
     })
 }
 
+/// Whether an address is this host's, as the kernel routes it now.
+pub type IsLocal<'a> = &'a mut dyn FnMut(IpAddr) -> bool;
+
+/// True when a UDP flow is one of the forwards': it is for a port of this host that they are about, or one of them led it
+/// to its target. Flows to the same port of another host are not.
+///
+/// UDP has no end that anybody could see: while a client goes on, its entry does, and with it what its first packet was
+/// given. TCP is left alone.
+pub fn is_of_forwards(forwards: &[Forward], network: &Network, connection: &Connection, is_local: IsLocal<'_>) -> bool {
+    let Some(arrival) = arrival(network, connection) else { return false };
+    let led = |forward: &Forward| {
+        connection.status.has(Status::DST_NAT)
+            && forward.protocols.contains(&arrival.protocol)
+            && forward.host_ports.contains(arrival.port)
+            && is_to(connection, forward.target(connection.family()), forward.target_port(arrival.port))
+    };
+    let is_about = |forward: &Forward| forward.is_for(&arrival);
+    forwards.iter().any(led) || (forwards.iter().any(is_about) && is_local(arrival.destination))
+}
+
+/// True when a UDP flow for this host would be led to a target if it began now, and was not.
+pub fn is_not_forwarded(policy: &Policy, network: &Network, connection: &Connection, is_local: IsLocal<'_>) -> bool {
+    let Some(arrival) = arrival(network, connection) else { return false };
+    match policy.forward(&arrival) {
+        ForwardVerdict::To { address, port, .. } => {
+            !is_to(connection, Some(address), port) && is_local(arrival.destination)
+        }
+        _ => false,
+    }
+}
+
+fn is_to(connection: &Connection, address: Option<IpAddr>, port: u16) -> bool {
+    address == Some(connection.target()) && connection.reply.ports.is_some_and(|(source, _)| source == port)
+}
+
+/// The first packet of a UDP flow, as if its destination were this host's; the interface is not kept by the kernel.
+fn arrival(network: &Network, connection: &Connection) -> Option<Arrival> {
+    let original = connection.original;
+    let (_, port) = original.ports.filter(|_| original.protocol == Protocol::Udp)?;
+    Some(Arrival {
+        source: Some(original.source),
+        in_interface: None,
+        from_host: network.owns(original.source),
+        destination: original.destination,
+        destination_is_local: true,
+        protocol: original.protocol,
+        port,
+    })
+}
+
 /// True when a connection that leaves the host is judged so for every way that it may take.
 fn all_judgements(
     network: &Network,
@@ -153,7 +205,9 @@ fn fits(verdict: Verdict, network: &Network, connection: &Connection, way: &str)
 mod tests {
     use super::super::{Address, Interface, Status, Tuple};
     use super::*;
-    use crate::policy::{Egress, InterfacePattern, Listed, MaskedMark, Prefix, PrefixSet, SnatAddresses};
+    use crate::policy::{
+        Egress, Hairpin, HostAddress, InterfacePattern, Listed, MaskedMark, PortRange, Prefix, PrefixSet, SnatAddresses,
+    };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -306,6 +360,75 @@ mod tests {
         let marked = Connection { mark: 0x100, ..connection(Protocol::Udp, CLIENT, FAR, CLIENT) };
         assert!(!is_affected(&exempt, &Policy::default(), &network(), &marked, &mut through(&["wan0"])));
         assert!(!does_not_fit(&exempt, &network(), &marked, &mut through(&["wan0"])));
+    }
+
+    fn forward(port: u16) -> Forward {
+        Forward {
+            number: 1,
+            origin: Default::default(),
+            host_ports: PortRange { first: 53, last: 54 },
+            protocols: vec![Protocol::Tcp, Protocol::Udp],
+            host: HostAddress::Any,
+            v4: "192.168.77.2".parse().ok(),
+            v6: None,
+            port,
+            in_interfaces: Vec::new(),
+            sources: PrefixSet::default(),
+            excluded_sources: prefixes(&["100.64.0.0/10"]),
+            hairpin: Hairpin::Auto,
+            localhost: false,
+        }
+    }
+
+    /// From a source to port 53 of a destination; it became a target.
+    fn led(source: &str, destination: &str, to: (&str, u16)) -> Connection {
+        let mut connection = connection(Protocol::Udp, source, destination, source);
+        (connection.reply.source, connection.reply.ports) = (ip(to.0), Some((to.1, 4000)));
+        connection.status = Status(Status::DST_NAT);
+        connection
+    }
+
+    #[test]
+    fn udp_flows_of_a_forward_are_those_for_its_ports_of_this_host_and_those_that_it_led() {
+        let plain = |protocol, to: &str| connection(protocol, FAR, to, FAR);
+        let bound = Forward { host: HostAddress::One(ip("203.0.113.77")), ..forward(53) };
+        let local = Forward { localhost: true, ..forward(53) };
+        let shifted = forward(1053);
+        let (any, target, here) = (forward(53), "192.168.77.2", "203.0.113.1");
+        let cases: &[(&Forward, Connection, bool)] = &[
+            (&any, plain(Protocol::Udp, here), true),
+            (&any, plain(Protocol::Tcp, here), false),
+            (&any, plain(Protocol::Udp, "198.18.0.1"), false),
+            (&any, plain(Protocol::Udp, target), false),
+            (&any, connection(Protocol::Udp, "127.0.0.1", "127.0.0.53", "127.0.0.1"), false),
+            (&local, connection(Protocol::Udp, "127.0.0.1", "127.0.0.53", "127.0.0.1"), true),
+            (&bound, plain(Protocol::Udp, here), false),
+            (&bound, plain(Protocol::Udp, "203.0.113.77"), true),
+            // Its host's address is not there any more.
+            (&any, led(FAR, "203.0.113.66", (target, 53)), true),
+            (&shifted, led(FAR, "203.0.113.66", (target, 1053)), true),
+            // Another program's.
+            (&any, led(FAR, "203.0.113.66", (target, 1053)), false),
+            (&any, led(FAR, "203.0.113.66", ("192.168.77.3", 53)), false),
+        ];
+        for (forward, flow, expected) in cases {
+            let forwards = [(*forward).clone()];
+            let is = is_of_forwards(&forwards, &network(), flow, &mut |address| network().owns(address));
+            assert_eq!(is, *expected, "{flow:?} of {forward:?}");
+        }
+    }
+
+    #[test]
+    fn udp_flows_that_no_forward_led_are_known_by_their_target() {
+        let policy = Policy { forwards: vec![forward(1053)], ..Policy::default() };
+        let is =
+            |flow: &Connection| is_not_forwarded(&policy, &network(), flow, &mut |address| network().owns(address));
+        let (target, here) = ("192.168.77.2", "203.0.113.1");
+        assert!(is(&connection(Protocol::Udp, FAR, here, FAR)) && is(&led(FAR, here, (target, 53))));
+        assert!(!is(&led(FAR, here, (target, 1053))), "as it should be");
+        assert!(!is(&connection(Protocol::Tcp, FAR, here, FAR)));
+        assert!(!is(&connection(Protocol::Udp, "100.64.0.9", here, "100.64.0.9")), "refused by a gate");
+        assert!(!is(&connection(Protocol::Udp, FAR, "198.18.0.1", FAR)), "another host's port");
     }
 
     #[test]

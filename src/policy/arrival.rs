@@ -76,12 +76,7 @@ impl Policy {
         if !arrival.destination_is_local || !self.enables(family) || is_left_alone(arrival) {
             return ForwardVerdict::Keep;
         }
-        let wants = |forward: &&Forward| {
-            forward.protocols.contains(&arrival.protocol)
-                && forward.host_ports.contains(arrival.port)
-                && forward.serves(family)
-                && (forward.localhost || !arrival.destination.is_loopback())
-        };
+        let wants = |forward: &&Forward| forward.wants(arrival);
         let is_for_it = |forward: &&Forward| forward.host == HostAddress::One(arrival.destination);
         let any = |forward: &&Forward| !matches!(forward.host, HostAddress::One(_));
         let mut asked: Vec<&Forward> = self.forwards.iter().filter(wants).filter(is_for_it).collect();
@@ -93,7 +88,7 @@ impl Policy {
             match (forward.refuses(arrival), forward.target(family)) {
                 (Some(gate), _) => refused.push((forward, gate)),
                 (None, Some(address)) => {
-                    let port = forward.port.saturating_add(arrival.port - forward.host_ports.first);
+                    let port = forward.target_port(arrival.port);
                     return ForwardVerdict::To { forward, address, port };
                 }
                 (None, None) => {}
@@ -124,6 +119,27 @@ fn is_left_alone(arrival: &Arrival) -> bool {
 }
 
 impl Forward {
+    /// True when it is for where a packet goes, whatever its gates and other forwards say.
+    pub fn is_for(&self, arrival: &Arrival) -> bool {
+        let host = match self.host {
+            HostAddress::Any | HostAddress::AnyOf(_) => true,
+            HostAddress::One(address) => address == arrival.destination,
+        };
+        host && arrival.destination_is_local && !is_left_alone(arrival) && self.wants(arrival)
+    }
+
+    fn wants(&self, arrival: &Arrival) -> bool {
+        self.protocols.contains(&arrival.protocol)
+            && self.host_ports.contains(arrival.port)
+            && self.serves(Family::of(arrival.destination))
+            && (self.localhost || !arrival.destination.is_loopback())
+    }
+
+    /// What one of its ports becomes.
+    pub fn target_port(&self, port: u16) -> u16 {
+        self.port.saturating_add(port.saturating_sub(self.host_ports.first))
+    }
+
     /// The gate that a packet for it does not pass.
     fn refuses(&self, arrival: &Arrival) -> Option<Gate<'_>> {
         if arrival.from_host {

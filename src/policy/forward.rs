@@ -74,9 +74,40 @@ impl Policy {
         };
         self.forwards.iter().filter(matters).flat_map(targets)
     }
+
+    /// The forwards that another policy has not, and those that only it has; one that changed is there as it was and as
+    /// it is. Where they are written does not matter.
+    pub fn forwards_that_differ(&self, other: &Policy) -> Vec<Forward> {
+        let meant = |policy: &Policy| policy.forwards.iter().map(Forward::without_places).collect::<Vec<_>>();
+        let (ours, theirs) = (meant(self), meant(other));
+        let only = |of: &[Forward], not: &[Forward]| {
+            of.iter().filter(|forward| !not.contains(forward)).cloned().collect::<Vec<_>>()
+        };
+        [only(&ours, &theirs), only(&theirs, &ours)].concat()
+    }
 }
 
 impl Forward {
+    /// What it says, without where.
+    fn without_places(&self) -> Self {
+        let plain =
+            |set: &PrefixSet| PrefixSet::from_prefixes(set.entries().iter().map(|entry| entry.value), &Origin::Default);
+        let interface =
+            |entry: &Listed<InterfacePattern>| Listed { value: entry.value.clone(), origin: Origin::Default };
+        Forward {
+            number: 0,
+            origin: Origin::Default,
+            in_interfaces: self.in_interfaces.iter().map(interface).collect(),
+            sources: plain(&self.sources),
+            excluded_sources: plain(&self.excluded_sources),
+            hairpin: match &self.hairpin {
+                Hairpin::From(sources) => Hairpin::From(plain(sources)),
+                other => other.clone(),
+            },
+            ..self.clone()
+        }
+    }
+
     /// Where a family goes.
     pub fn target(&self, family: Family) -> Option<IpAddr> {
         match family {
@@ -147,9 +178,8 @@ impl Forward {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_forward_is_told_in_a_line() {
-        let forward = Forward {
+    fn forward() -> Forward {
+        Forward {
             number: 1,
             origin: Origin::Default,
             host_ports: PortRange { first: 8000, last: 8010 },
@@ -163,7 +193,35 @@ mod tests {
             excluded_sources: PrefixSet::default(),
             hairpin: Hairpin::Auto,
             localhost: false,
+        }
+    }
+
+    #[test]
+    fn forwards_differ_in_what_they_say_and_not_in_where_they_say_it() {
+        let placed = |line| Origin::File { path: std::path::Path::new("a.yaml").into(), line };
+        let written = |number, line| {
+            let sources = PrefixSet::from_prefixes(["10.0.0.0/8".parse().unwrap()], &placed(line));
+            let wan = Listed { value: "wan0".parse().unwrap(), origin: placed(line) };
+            let hairpin = Hairpin::From(sources.clone());
+            Forward { number, origin: placed(line), sources, in_interfaces: vec![wan], hairpin, ..forward() }
         };
+        let policy = |forwards| Policy { forwards, ..Policy::default() };
+        let first = policy(vec![written(1, 3)]);
+        assert_eq!(first.forwards_that_differ(&policy(vec![written(2, 7)])), []);
+        let changed = Forward { port: 9001, ..written(1, 3) };
+        let ports = |one: &Policy, other| {
+            one.forwards_that_differ(&other).iter().map(|forward| forward.port).collect::<Vec<_>>()
+        };
+        assert_eq!(ports(&first, policy(vec![changed.clone()])), [9000, 9001], "as it was, and as it is");
+        assert_eq!(ports(&first, policy(vec![changed.clone(), written(2, 9)])), [9001], "added");
+        assert_eq!(ports(&first, policy(Vec::new())), [9000], "removed");
+        let gate = Forward { sources: PrefixSet::default(), ..written(1, 3) };
+        assert_eq!(ports(&first, policy(vec![gate])).len(), 2);
+    }
+
+    #[test]
+    fn a_forward_is_told_in_a_line() {
+        let forward = forward();
         assert_eq!(forward.summary(), "tcp,udp 8000-8010 to 10.88.0.5:9000-9010 and [fd88::5]:9000-9010");
         let host = HostAddress::One("198.51.100.7".parse().unwrap());
         let host_ports = PortRange { first: 80, last: 80 };

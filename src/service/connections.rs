@@ -3,9 +3,10 @@
 
 use crate::agent::{Doubt, Forgotten};
 use crate::network::{Connection, Network, Status, stale};
-use crate::policy::{Family, Policy};
+use crate::policy::{Family, Forward, Policy};
 use crate::sys::conntrack::{self, Bounds, Filter};
 use crate::sys::rtnetlink::{self, NetworkEvents, Question, Router, Way};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -76,16 +77,21 @@ pub fn forget(doubt: &Doubt) -> Result<Forgotten, String> {
 
 fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
     let network = rtnetlink::network()?;
-    let mut router = Router::open()?;
-    let mut ways = |connection: &Connection| ways(&network, &mut router, connection);
+    let router = RefCell::new(Router::open()?);
+    let ways = &mut |connection: &Connection| ways(&network, &mut router.borrow_mut(), connection);
+    // Also an address of a local route, which no interface has.
+    let is_local = &mut |address| {
+        let question = Question::from_this_host(address);
+        network.owns(address) || matches!(router.borrow_mut().way(&question), Ok(Way::Local))
+    };
     let judge = |connection: &Connection| match doubt {
         Doubt::Source { config, departed } => {
-            stale::has_lost_its_source(&config.policy, departed, &network, connection, &mut ways)
+            stale::has_lost_its_source(&config.policy, departed, &network, connection, ways)
         }
-        Doubt::Policy { before, now } => {
-            stale::is_affected(&before.policy, &now.policy, &network, connection, &mut ways)
-        }
-        Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, &mut ways),
+        Doubt::Policy { before, now } => stale::is_affected(&before.policy, &now.policy, &network, connection, ways),
+        Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, ways),
+        Doubt::Forwards { forwards } => stale::is_of_forwards(forwards, &network, connection, is_local),
+        Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, is_local),
     };
     conntrack::sweep(&questions(doubt), Bounds::default(), doubt.deletes(), judge)
 }
@@ -104,7 +110,15 @@ fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
             let kept = of(&config.policy).into_iter().map(|family| (family, kept));
             kept.chain(fixed(&config.policy, &BTreeSet::new())).collect()
         }
+        Doubt::Forwards { forwards } => forwarded(forwards),
+        Doubt::Unforwarded { config } => forwarded(&config.policy.forwards),
     }
+}
+
+/// All of the families that have forwards: what was led nowhere differs in nothing else.
+fn forwarded(forwards: &[Forward]) -> Vec<(Family, Filter)> {
+    let served = |family: &Family| forwards.iter().any(|forward| forward.serves(*family));
+    Family::ALL.into_iter().filter(served).map(|family| (family, Filter::default())).collect()
 }
 
 /// Connections whose source became an address of the policy's, or one that it had.

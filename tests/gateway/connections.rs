@@ -6,7 +6,7 @@ use ip_masq_agent::network::Connection;
 use ip_masq_agent::policy::{Family, Protocol};
 use ip_masq_agent::sys::conntrack::{Conntrack, Entry, Filter};
 use rustix::process::Signal;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::ControlFlow;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
@@ -234,5 +234,125 @@ fn flows_that_began_while_the_rules_were_away_are_counted_or_forgotten() {
         let status = gateway.agent.must("status", &[]);
         let counted = "   connections: 1 began while rules were missing and are not translated\n";
         assert_eq!(status.contains(counted), !forget, "{status}");
+    }
+}
+
+/// A port of the gateway's address on `wan0`, and sockets that are told of what comes there and further on.
+struct Forwarded {
+    client: UdpSocket,
+    host: UdpSocket,
+    target: UdpSocket,
+    other_target: UdpSocket,
+}
+
+impl Forwarded {
+    fn new(lab: &Lab) -> Self {
+        let bind = |address: &str, port| {
+            let socket = UdpSocket::bind((parse(address), port)).expect("a socket");
+            socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+            socket
+        };
+        let client = lab.outside.enter(|| bind("203.0.113.9", 0));
+        client.connect((parse("203.0.113.1"), 5300)).expect("a destination");
+        let host = lab.gateway.enter(|| bind("203.0.113.1", 5300));
+        let (target, other_target) = lab.lan.enter(|| (bind("192.168.77.2", 53), bind("192.168.77.2", 54)));
+        Forwarded { client, host, target, other_target }
+    }
+
+    /// The client sends from its port, and is answered by this one.
+    fn is_answered_by(&self, server: &UdpSocket) {
+        self.client.send(b"x").expect("to send");
+        let (_, from) = server.recv_from(&mut [0]).expect("a packet");
+        assert_eq!(from, self.client.local_addr().expect("an address"));
+        server.send_to(b"y", from).expect("to answer");
+        self.client.recv(&mut [0]).expect("an answer");
+    }
+}
+
+fn forward(port: u16) -> String {
+    format!("portForwards: [{{hostPort: 5300, protocol: [tcp, udp], address: 192.168.77.2, port: {port}}}]\n")
+}
+
+#[test]
+fn a_udp_client_that_keeps_its_port_follows_a_forward_that_comes_changes_and_goes() {
+    for backend in BACKENDS {
+        let Some(lab) = lab() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.agent.configure(&gateway.config(""));
+        let mut running = gateway.agent.start();
+        let flow = Forwarded::new(&lab);
+        flow.is_answered_by(&flow.host);
+        // The same port of another host, and TCP of a local socket: both stay.
+        let transit = lab.lan.enter(|| UdpSocket::bind((parse("192.168.77.2"), 0))).expect("a socket");
+        let elsewhere = SocketAddr::new(parse("203.0.113.200"), 5300);
+        let server = lab.outside.enter(|| UdpSocket::bind(elsewhere)).expect("a socket");
+        transit.send_to(b"x", elsewhere).expect("to send");
+        server.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        server.recv_from(&mut [0]).expect("a packet");
+        let here = SocketAddr::new(parse("203.0.113.1"), 5300);
+        let listener = lab.gateway.enter(|| TcpListener::bind(here)).expect("a listener");
+        let session = lab.outside.enter(|| TcpStream::connect(here)).expect("a connection");
+        let others = || {
+            [(Protocol::Udp, elsewhere), (Protocol::Tcp, here)]
+                .map(|(protocol, to)| tracked(&lab, protocol, to).expect("it").id)
+        };
+        let before = others();
+        let steps = [(forward(53), &flow.target), (forward(54), &flow.other_target), (String::new(), &flow.host)];
+        for (forwards, server) in steps {
+            gateway.agent.configure(&gateway.config(&forwards));
+            gateway.agent.must("reload", &[]);
+            running.wait_for_log(
+                "tracked connections forgotten: 1; UDP flows of port forwards that are new, changed or gone",
+            );
+            flow.is_answered_by(server);
+            assert_eq!(others(), before, "{backend}: {forwards}");
+        }
+        drop((listener, session));
+    }
+}
+
+#[test]
+fn a_forward_that_stays_keeps_its_flows_when_others_change() {
+    let Some(lab) = lab() else { return };
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    gateway.agent.configure(&gateway.config(&forward(53)));
+    let mut running = gateway.agent.start();
+    let flow = Forwarded::new(&lab);
+    flow.is_answered_by(&flow.target);
+    let marker = lab.outside.enter(|| UdpSocket::bind((parse("203.0.113.9"), 0))).expect("a socket");
+    marker.send_to(b"x", (parse("203.0.113.1"), 5301)).expect("to send");
+    let here = SocketAddr::new(parse("203.0.113.1"), 5300);
+    let before = tracked(&lab, Protocol::Udp, here).expect("it").id;
+    // The first one is written in another line now.
+    let more = "- {hostPort: 5301, protocol: udp, address: 192.168.77.2}\n";
+    let kept = "- {hostPort: 5300, protocol: [tcp, udp], address: 192.168.77.2, port: 53}\n";
+    gateway.agent.configure(&gateway.config(&format!("portForwards:\n{more}{kept}")));
+    gateway.agent.must("reload", &[]);
+    running.wait_for_log("tracked connections forgotten: 1; UDP flows of port forwards that are new, changed or gone");
+    assert_eq!(tracked(&lab, Protocol::Udp, here).expect("it").id, before);
+    flow.is_answered_by(&flow.target);
+}
+
+#[test]
+fn a_udp_client_that_spoke_before_the_service_began_reaches_the_target_and_goes_on_over_a_restart() {
+    for backend in BACKENDS {
+        let Some(lab) = lab() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+        let flow = Forwarded::new(&lab);
+        flow.is_answered_by(&flow.host);
+        gateway.agent.configure(&gateway.config(&format!("onStop: keep\n{}", forward(53))));
+        let mut running = gateway.agent.start();
+        running.wait_for_log("tracked connections forgotten: 1; UDP flows that began before their port was forwarded");
+        flow.is_answered_by(&flow.target);
+        let here = SocketAddr::new(parse("203.0.113.1"), 5300);
+        let before = tracked(&lab, Protocol::Udp, here).expect("it").id;
+        drop(running);
+        let mut again = gateway.agent.start();
+        // Answered after what a start has to do.
+        gateway.agent.must("status", &[]);
+        flow.is_answered_by(&flow.target);
+        assert_eq!(tracked(&lab, Protocol::Udp, here).expect("it").id, before, "{backend}");
+        assert!(!again.log_has("forgotten"), "{backend}");
     }
 }

@@ -238,15 +238,21 @@ impl Enforcer {
     }
 
     fn fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
     }
 
     fn own_fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.own_fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.own_fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
     }
 
     fn contents(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.content_fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.content_fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
+    }
+
+    fn with_facts(&self, mut fingerprint: Fingerprint) -> Fingerprint {
+        let [ipv4, ipv6] = Family::ALL.map(|family| u64::from(view::is_bridged(family)));
+        fingerprint.0.push(ipv4 | ipv6 << 1 | u64::from(self.route_localnet.is_in_place()) << 2);
+        fingerprint
     }
 
     /// New flows as our rules counted them.
@@ -382,12 +388,6 @@ pub fn cpu_time() -> Duration {
     };
     let micros = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].into_iter().filter_map(used);
     Duration::from_micros(micros.sum())
-}
-
-fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
-    let [ipv4, ipv6] = Family::ALL.map(|family| u64::from(view::is_bridged(family)));
-    fingerprint.0.push(ipv4 | ipv6 << 1);
-    fingerprint
 }
 
 fn none_chosen() -> Error {

@@ -21,6 +21,8 @@ pub struct RouteLocalnet {
     file: PathBuf,
     /// `None` until the file was read.
     before: Option<BTreeMap<String, String>>,
+    /// Where it was last asked for.
+    wanted: BTreeSet<String>,
 }
 
 impl Default for RouteLocalnet {
@@ -31,11 +33,18 @@ impl Default for RouteLocalnet {
 
 impl RouteLocalnet {
     fn new(interfaces: PathBuf, runtime: &Path) -> Self {
-        RouteLocalnet { interfaces, file: runtime.join("route-localnet"), before: None }
+        RouteLocalnet { interfaces, file: runtime.join("route-localnet"), before: None, wanted: BTreeSet::new() }
+    }
+
+    /// True while it is set wherever it was last asked for.
+    pub fn is_in_place(&self) -> bool {
+        let is_on = |interface: &String| fs::read_to_string(self.path(interface)).is_ok_and(|value| value.trim() == ON);
+        self.wanted.iter().all(is_on)
     }
 
     /// Sets it on interfaces. Returns why not, for each where that failed.
     pub fn set(&mut self, interfaces: &BTreeSet<String>) -> Vec<String> {
+        self.wanted.clone_from(interfaces);
         let failed = |interface: &str, error| {
             format!("{} can't be set to {ON}, and localhost of portForwards needs it: {error}", name(interface))
         };
@@ -69,7 +78,7 @@ impl RouteLocalnet {
         };
         let mut failures = Vec::new();
         for (interface, value) in before.iter().filter(|(interface, _)| !kept.contains(*interface)) {
-            match fs::write(self.path(interface), value) {
+            match self.put_back(interface, value) {
                 // It went, and its settings with it.
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     failures.push(format!("{} can't be put back to {value}: {error}", name(interface)));
@@ -83,6 +92,12 @@ impl RouteLocalnet {
             }
         }
         failures
+    }
+
+    fn put_back(&self, interface: &str, value: &str) -> io::Result<()> {
+        let path = self.path(interface);
+        // Where it could not be set, it can't be written now either.
+        if fs::read_to_string(&path)?.trim() == value { Ok(()) } else { fs::write(path, value) }
     }
 
     fn path(&self, interface: &str) -> PathBuf {

@@ -89,11 +89,13 @@ fn local_processes_reach_a_forward_through_loopback_and_the_sysctl_is_put_back()
 }
 
 #[test]
-fn the_sysctl_follows_the_route_to_the_target_and_a_value_that_was_there_stays() {
+fn the_sysctl_follows_the_route_to_the_target_and_what_was_set_before_stays() {
     let Some(lab) = Lab::build() else { return };
     let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
     lab.gateway.sysctl("net/ipv4/conf/wan1/route_localnet", "1");
-    gateway.agent.configure(&gateway.config(&FORWARD.replace("192.168.77.2", "192.168.78.2")));
+    gateway.agent.configure(
+        &gateway.config(&format!("{}resyncInterval: 1s\n", FORWARD.replace("192.168.77.2", "192.168.78.2"))),
+    );
     let mut service = gateway.agent.start();
     let wait = |expected: &[&str]| {
         let end = std::time::Instant::now() + DEADLINE;
@@ -103,6 +105,8 @@ fn the_sysctl_follows_the_route_to_the_target_and_a_value_that_was_there_stays()
             std::thread::yield_now();
         }
     };
+    wait(&["lan0", "wan1"]);
+    lab.gateway.sysctl("net/ipv4/conf/lan0/route_localnet", "0");
     wait(&["lan0", "wan1"]);
     lab.gateway.ip("route replace 192.168.78.0/24 via 203.0.113.9\n");
     wait(&["wan0", "wan1"]);
@@ -143,4 +147,20 @@ fn a_neighbour_does_not_reach_what_listens_on_loopback() {
         assert_eq!(inner.recv(&mut buffer).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "{backend}");
         service.stop();
     }
+}
+
+#[test]
+fn a_host_whose_sysctls_are_read_only_is_started_on_and_the_reason_told() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+    lab.gateway.must("sh", &["-c", script]);
+    gateway.agent.configure(&gateway.config(FORWARD));
+    let mut service = gateway.agent.start();
+    let said = "net.ipv4.conf.lan0.route_localnet can't be set to 1, and localhost of portForwards needs it: ";
+    let status = gateway.agent.command("status", &[]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains(said), "{status:?}");
+    service.stop();
+    assert!(service.log_has(said), "{:#?}", service.log);
+    assert!(service.log_has("stopped; the rules are removed"), "{:#?}", service.log);
 }

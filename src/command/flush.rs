@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::service::directories;
 use crate::service::lock::{self, LockError};
 use crate::service::stale_rules::clear;
+use crate::service::sysctl::RouteLocalnet;
 use crate::sys::child::Children;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -36,6 +37,12 @@ pub fn run(context: &Context) -> u8 {
     };
     // A wrong configuration is no reason to leave rules behind; only the chain's name is taken from it.
     let settings = context.load().map(|config| config.settings).unwrap_or_default();
+    // Without the guard, others would reach what listens on 127.0.0.1.
+    let failures = RouteLocalnet::default().put_back_except(&BTreeSet::new());
+    if !failures.is_empty() {
+        failures.iter().for_each(eprint_line);
+        return exit::FAILED;
+    }
     let mut outcome = Outcome::default();
     outcome.clear_patiently(&settings);
     if !outcome.notes.is_empty() && outcome.failures.is_empty() {

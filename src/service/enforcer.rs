@@ -4,6 +4,7 @@
 //! [`Enforcer::read_events`] is told of commits by others.
 
 use super::foreign_nat::keepers::{self, Ours};
+use super::sysctl::RouteLocalnet;
 use super::{stale_rules, view};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
@@ -15,7 +16,7 @@ use crate::sys::child::BoundedChildren;
 use crate::sys::nfnetlink::{RuleEvent, RuleEvents};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -36,6 +37,7 @@ pub struct Enforcer {
     lost: Option<EventsError>,
     /// The kernel as each family was last seen to, whatever came of it.
     seen: BTreeMap<Family, Seen>,
+    route_localnet: RouteLocalnet,
 }
 
 /// What moves when something changes, as it was. `None` where the kernel could not be asked: equal to nothing.
@@ -106,7 +108,11 @@ impl Enforcer {
         let begun = Instant::now();
         let facts = view::facts(&config.policy);
         let desired = desired(config, family, &facts);
+        let loopback_leaves = (family == Family::V4).then(|| loopback_leaves(config, &facts));
         self.backend(&config.settings)?;
+        // While the guard that it needs is still there.
+        let mut notes =
+            loopback_leaves.as_ref().map_or_else(Vec::new, |kept| self.route_localnet.put_back_except(kept));
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
         let plan = self.chosen()?.plan(family, desired.as_ref())?;
@@ -121,7 +127,9 @@ impl Enforcer {
                 return Err(Error::new(ErrorKind::Busy, message));
             }
         }
-        Ok(Outcome { written, notes: self.chosen()?.notes(), bridged: facts.bridged(family), took: begun.elapsed() })
+        notes.extend(loopback_leaves.iter().flat_map(|interfaces| self.route_localnet.set(interfaces)));
+        notes.extend(self.chosen()?.notes());
+        Ok(Outcome { written, notes, bridged: facts.bridged(family), took: begun.elapsed() })
     }
 
     fn see(&mut self, family: Family) {
@@ -230,15 +238,21 @@ impl Enforcer {
     }
 
     fn fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
     }
 
     fn own_fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.own_fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.own_fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
     }
 
     fn contents(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.content_fingerprint().ok().map(with_facts)
+        self.chosen().ok()?.content_fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
+    }
+
+    fn with_facts(&self, mut fingerprint: Fingerprint) -> Fingerprint {
+        let [ipv4, ipv6] = Family::ALL.map(|family| u64::from(view::is_bridged(family)));
+        fingerprint.0.push(ipv4 | ipv6 << 1 | u64::from(self.route_localnet.is_in_place()) << 2);
+        fingerprint
     }
 
     /// New flows as our rules counted them.
@@ -259,6 +273,12 @@ impl Enforcer {
         let children = self.children.clone();
         let Some((settings, backend)) = &mut self.backend else { return Vec::new() };
         let chosen = backend.name();
+        // Without the guard, others would reach what listens on 127.0.0.1.
+        let failures = self.route_localnet.put_back_except(&BTreeSet::new());
+        if !failures.is_empty() {
+            let result = Err(Error::new(ErrorKind::Other, failures.join("; ")));
+            return vec![Removal { backend: chosen, family: Family::V4, result, notes: Vec::new() }];
+        }
         let mut cleared: Vec<Removal> =
             Family::ALL.map(|family| stale_rules::clear_family(backend.as_mut(), family)).into();
         for other in BackendName::ALL.into_iter().filter(|name| *name != chosen) {
@@ -352,6 +372,13 @@ pub fn desired(config: &Config, family: Family, facts: &HostFacts) -> Option<Rul
     Ruleset::new(&config.policy, family, config.settings.jump_position, facts)
 }
 
+/// The interfaces through which packets from 127.0.0.0/8 leave for targets of forwards.
+fn loopback_leaves(config: &Config, facts: &HostFacts) -> BTreeSet<String> {
+    let forwards = config.policy.forwards.iter().filter(|forward| forward.localhost && forward.serves(Family::V4));
+    let targets = forwards.filter_map(|forward| facts.targets.get(&forward.target(Family::V4)?));
+    targets.map(|reached| reached.interface.clone()).filter(|interface| interface != "lo").collect()
+}
+
 /// The processor time that this process and the children that it waited for have used.
 pub fn cpu_time() -> Duration {
     let used = |who| {
@@ -361,12 +388,6 @@ pub fn cpu_time() -> Duration {
     };
     let micros = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].into_iter().filter_map(used);
     Duration::from_micros(micros.sum())
-}
-
-fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
-    let [ipv4, ipv6] = Family::ALL.map(|family| u64::from(view::is_bridged(family)));
-    fingerprint.0.push(ipv4 | ipv6 << 1);
-    fingerprint
 }
 
 fn none_chosen() -> Error {

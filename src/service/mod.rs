@@ -15,5 +15,6 @@ pub mod notify;
 pub mod poll;
 pub mod stale_rules;
 pub mod state;
+pub mod sysctl;
 pub mod unit;
 pub mod view;

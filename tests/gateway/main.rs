@@ -7,6 +7,7 @@ mod connections;
 mod daemon;
 mod explain;
 mod host;
+mod localhost;
 mod packets;
 mod service;
 mod sessions;

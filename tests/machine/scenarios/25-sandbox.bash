@@ -68,6 +68,7 @@ touch /run/xtables.lock
 cat /proc/1/comm
 cat /proc/1/status
 cat /proc/sys/net/ipv4/ip_forward
+echo 0 >/proc/sys/net/ipv4/conf/lo/route_localnet
 iptables-legacy -t nat -S
 cat /proc/net/ip_tables_names
 iptables-nft -t nat -S

@@ -1,0 +1,166 @@
+//! `localhost` of portForwards: local processes go through it, nobody else gets at 127.0.0.1, and the sysctl that it needs
+//! is what it was once nobody needs it.
+
+use crate::lab::{BACKENDS, DEADLINE, Gateway, Lab};
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+const FORWARD: &str = "portForwards:\n- {hostPort: 8080, address: 192.168.77.2, port: 80, localhost: true}\n";
+
+/// Every route_localnet of the gateway that is not 0.
+fn set(lab: &Lab) -> Vec<String> {
+    let read = || {
+        let entries = fs::read_dir("/proc/sys/net/ipv4/conf").unwrap().flatten();
+        let set =
+            entries.filter(|entry| fs::read_to_string(entry.path().join("route_localnet")).unwrap().trim() != "0");
+        set.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    lab.gateway.enter(read)
+}
+
+/// What the LAN host says to a local process of the gateway: the source that it sees.
+fn asked(lab: &Lab, server: &TcpListener, from: &str, to: &str) -> Result<String, String> {
+    let addresses: [SocketAddr; 2] = [format!("{from}:0"), to.to_owned()].map(|text| text.parse().unwrap());
+    let connect = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&addresses[0].into())?;
+        socket.connect_timeout(&addresses[1].into(), DEADLINE)?;
+        Ok(TcpStream::from(socket))
+    };
+    let mut stream = lab.gateway.enter(connect).map_err(|error: std::io::Error| format!("{from} to {to}: {error}"))?;
+    let (mut accepted, peer) = server.accept().unwrap();
+    accepted.write_all(peer.ip().to_string().as_bytes()).unwrap();
+    drop(accepted);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).map_err(|error| format!("{from} to {to}: {error}"))?;
+    Ok(said)
+}
+
+fn works(lab: &Lab, server: &TcpListener, what: &str) {
+    for from in ["127.0.0.1", "127.0.0.2"] {
+        for to in ["127.0.0.1:8080", "127.0.0.2:8080"] {
+            assert_eq!(asked(lab, server, from, to).as_deref(), Ok("192.168.77.1"), "{what}: {from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn local_processes_reach_a_forward_through_loopback_and_the_sysctl_is_put_back() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        let server = lab.lan.enter(|| TcpListener::bind("192.168.77.2:80")).unwrap();
+        let (nothing, lan0): (&[&str], &[&str]) = (&[], &["lan0"]);
+        let what = backend.to_string();
+        gateway.agent.configure(&gateway.config(FORWARD));
+
+        let mut service = gateway.agent.start();
+        assert_eq!(set(&lab), lan0, "{what}: started");
+        works(&lab, &server, &what);
+        assert!(service.stop().success(), "{what}: {:#?}", service.log);
+        assert_eq!(set(&lab), nothing, "{what}: stopped");
+
+        let mut service = gateway.agent.start();
+        service.signal(Signal::KILL);
+        service.wait();
+        assert_eq!(set(&lab), lan0, "{what}: killed");
+        let mut service = gateway.agent.start();
+        works(&lab, &server, &what);
+        service.stop();
+        assert_eq!(set(&lab), nothing, "{what}: stopped after a crash");
+
+        let mut service = gateway.agent.start();
+        gateway.agent.configure(&gateway.config(""));
+        gateway.agent.must("reload", &[]);
+        assert_eq!(set(&lab), nothing, "{what}: without the forward");
+        gateway.agent.configure(&gateway.config(&format!("{FORWARD}onStop: keep\n")));
+        gateway.agent.must("reload", &[]);
+        works(&lab, &server, &what);
+        service.stop();
+        assert_eq!(set(&lab), lan0, "{what}: kept");
+        works(&lab, &server, &what);
+        gateway.agent.must("flush", &[]);
+        assert_eq!(set(&lab), nothing, "{what}: flushed");
+    }
+}
+
+#[test]
+fn the_sysctl_follows_the_route_to_the_target_and_what_was_set_before_stays() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
+    lab.gateway.sysctl("net/ipv4/conf/wan1/route_localnet", "1");
+    gateway.agent.configure(
+        &gateway.config(&format!("{}resyncInterval: 1s\n", FORWARD.replace("192.168.77.2", "192.168.78.2"))),
+    );
+    let mut service = gateway.agent.start();
+    let wait = |expected: &[&str]| {
+        let end = std::time::Instant::now() + DEADLINE;
+        let expected: std::collections::BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
+        while std::collections::BTreeSet::from_iter(set(&lab)) != expected {
+            assert!(std::time::Instant::now() < end, "{:?} instead of {expected:?}", set(&lab));
+            std::thread::yield_now();
+        }
+    };
+    wait(&["lan0", "wan1"]);
+    lab.gateway.sysctl("net/ipv4/conf/lan0/route_localnet", "0");
+    wait(&["lan0", "wan1"]);
+    lab.gateway.ip("route replace 192.168.78.0/24 via 203.0.113.9\n");
+    wait(&["wan0", "wan1"]);
+    lab.gateway.ip("route replace 192.168.78.0/24 via 198.51.100.9\n");
+    wait(&["wan1"]);
+    service.stop();
+    assert_eq!(set(&lab), ["wan1"]);
+}
+
+#[test]
+fn a_neighbour_does_not_reach_what_listens_on_loopback() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        let bind = |address| {
+            let socket = lab.gateway.enter(|| UdpSocket::bind(address)).unwrap();
+            socket.set_read_timeout(Some(DEADLINE)).unwrap();
+            socket
+        };
+        let (inner, fence) = (bind("127.0.0.1:9090"), bind("192.168.77.1:9090"));
+        lab.lan.ip("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.0/8 via 192.168.77.1 dev lan0\n");
+        let neighbour = lab.lan.enter(|| UdpSocket::bind("192.168.77.2:0")).unwrap();
+        let mut buffer = [0; 8];
+
+        // What the sysctl alone would let in.
+        lab.gateway.sysctl("net/ipv4/conf/lan0/route_localnet", "1");
+        neighbour.send_to(b"first", "127.0.0.1:9090").unwrap();
+        assert_eq!(inner.recv(&mut buffer).unwrap(), 5, "{backend}: without a guard");
+        lab.gateway.sysctl("net/ipv4/conf/lan0/route_localnet", "0");
+
+        gateway.agent.configure(&gateway.config(FORWARD));
+        let mut service = gateway.agent.start();
+        assert_eq!(set(&lab), ["lan0"], "{backend}");
+        neighbour.send_to(b"second", "127.0.0.1:9090").unwrap();
+        neighbour.send_to(b"fence", "192.168.77.1:9090").unwrap();
+        assert_eq!(fence.recv(&mut buffer).unwrap(), 5, "{backend}");
+        inner.set_nonblocking(true).unwrap();
+        assert_eq!(inner.recv(&mut buffer).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "{backend}");
+        service.stop();
+    }
+}
+
+#[test]
+fn a_host_whose_sysctls_are_read_only_is_started_on_and_the_reason_told() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+    lab.gateway.must("sh", &["-c", script]);
+    gateway.agent.configure(&gateway.config(FORWARD));
+    let mut service = gateway.agent.start();
+    let said = "net.ipv4.conf.lan0.route_localnet can't be set to 1, and localhost of portForwards needs it: ";
+    let status = gateway.agent.command("status", &[]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains(said), "{status:?}");
+    service.stop();
+    assert!(service.log_has(said), "{:#?}", service.log);
+    assert!(service.log_has("stopped; the rules are removed"), "{:#?}", service.log);
+}

@@ -10,6 +10,8 @@ pub enum ForwardChain {
     Prerouting,
     /// What the host itself sends.
     Output,
+    /// What one protocol of a forward asks that does not fit into a rule of a tree; by the forward's number.
+    Gate(u32, Protocol),
     /// A part of a tree.
     In(Tree, Node),
 }
@@ -56,6 +58,7 @@ const TREES: [(Tree, char); 3] = [(Tree::Common, 'c'), (Tree::Loopback, 'l'), (T
 const PROTOCOLS: [(Protocol, char); 3] = [(Protocol::Tcp, 't'), (Protocol::Udp, 'u'), (Protocol::Sctp, 's')];
 const EVERY_HOST: &str = "x";
 const HOSTS: char = 'h';
+const GATE: char = 'g';
 
 impl fmt::Display for ForwardChain {
     /// At most 13 characters, behind the name of our chain and `-f`: `p`, `cx`, `cc6336407t1f`.
@@ -63,6 +66,7 @@ impl fmt::Display for ForwardChain {
         let (tree, node) = match self {
             ForwardChain::Prerouting => return f.write_str("p"),
             ForwardChain::Output => return f.write_str("o"),
+            ForwardChain::Gate(number, protocol) => return write!(f, "{GATE}{number:x}{}", letter_of(*protocol)),
             ForwardChain::In(tree, node) => (tree, node),
         };
         let letter = TREES.iter().find(|(one, _)| one == tree).map_or('?', |(_, letter)| *letter);
@@ -73,12 +77,15 @@ impl fmt::Display for ForwardChain {
             Node::Host(host) => write_host(*host, f),
             Node::Ports(host, protocol, Digits { value, count }) => {
                 write_host(*host, f)?;
-                let letter = PROTOCOLS.iter().find(|(one, _)| one == protocol).map_or('?', |(_, letter)| *letter);
-                write!(f, "{letter}")?;
+                write!(f, "{}", letter_of(*protocol))?;
                 if *count > 0 { write!(f, "{value:0width$x}", width = usize::from(*count)) } else { Ok(()) }
             }
         }
     }
+}
+
+fn letter_of(protocol: Protocol) -> char {
+    PROTOCOLS.iter().find(|(one, _)| *one == protocol).map_or('?', |(_, letter)| *letter)
 }
 
 fn write_host(host: Option<Host>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,6 +101,11 @@ impl ForwardChain {
         let found = match text {
             "p" => ForwardChain::Prerouting,
             "o" => ForwardChain::Output,
+            _ if text.starts_with(GATE) => {
+                let (protocol, letter) = PROTOCOLS.iter().find(|(_, letter)| text.ends_with(*letter))?;
+                let number = text.strip_prefix(GATE)?.strip_suffix(*letter)?;
+                ForwardChain::Gate(hexadecimal(number)?, *protocol)
+            }
             _ => {
                 let (tree, _) = TREES.iter().find(|(_, letter)| text.starts_with(*letter))?;
                 ForwardChain::In(*tree, Node::parse(text.get(1..)?)?)
@@ -148,7 +160,9 @@ mod tests {
             }
         }
         let trees = TREES.iter().flat_map(|(tree, _)| nodes.iter().map(|node| ForwardChain::In(*tree, *node)));
-        let chains: Vec<_> = [ForwardChain::Prerouting, ForwardChain::Output].into_iter().chain(trees).collect();
+        let gates = PROTOCOLS.iter().flat_map(|(protocol, _)| [1, 10_000].map(|n| ForwardChain::Gate(n, *protocol)));
+        let hooks = [ForwardChain::Prerouting, ForwardChain::Output].into_iter();
+        let chains: Vec<_> = hooks.chain(gates).chain(trees).collect();
         let mut names: Vec<String> = chains.iter().map(ToString::to_string).collect();
         for (chain, name) in chains.iter().zip(&names) {
             assert_eq!(ForwardChain::parse(name), Some(*chain), "{name}");
@@ -157,7 +171,8 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), chains.len());
-        for other in ["", "q", "c+", "cx1", "cxt+1", "cxtABC", "cxt12345", "c0t", "ch0a0000008", "P"] {
+        for other in ["", "q", "c+", "cx1", "cxt+1", "cxtABC", "cxt12345", "c0t", "ch0a0000008", "P", "g", "gt", "g01t"]
+        {
             assert_eq!(ForwardChain::parse(other), None, "{other}");
         }
     }

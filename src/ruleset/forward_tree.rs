@@ -56,6 +56,7 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
     }
     Growth::new(Tree::Common, chains).root(common, None);
     Growth::new(Tree::Loopback, chains).root(loopback, None);
+    chains.chains.extend(forwards.rules.iter().filter_map(gate_chain));
 }
 
 /// Makes room for a first chain in postrouting, and returns what was the first one.
@@ -109,12 +110,38 @@ fn translations(forward: &ForwardRule) -> Vec<Item> {
     let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: ports, to: forward.port });
     let item = |is_last, step, when, then| Item { host, protocol, ports, is_last, step, when, then };
     let to = |gate: &Vec<Match>| {
-        let when = gate.iter().cloned().chain(not_of_the_host(forward, gate)).collect();
-        item(false, RuleStep::Forward(number), when, Effect::Dnat { to: forward.to, port })
+        let own = not_of_the_host(forward, gate);
+        if !asks_interfaces(gate) {
+            let when = gate.iter().cloned().chain(own).collect();
+            return item(false, RuleStep::Forward(number), when, Effect::Dnat { to: forward.to, port });
+        }
+        let when = gate.iter().filter(|one| !is_other_interface(one)).cloned().chain(own).collect();
+        item(false, RuleStep::Enter, when, Effect::Jump(id(ForwardChain::Gate(number, protocol))))
     };
     let refused = host.is_some() && !forward.gates.iter().any(Vec::is_empty);
     let refused = refused.then(|| item(true, RuleStep::LeftToHost, Vec::new(), Effect::Return));
     forward.gates.iter().map(to).chain(refused).collect()
+}
+
+/// A rule of iptables asks for one incoming interface.
+fn asks_interfaces(gate: &[Match]) -> bool {
+    gate.iter().filter(|one| matches!(one.test, Test::InInterface { .. })).count() > 1
+}
+
+fn is_other_interface(one: &Match) -> bool {
+    one.negated && matches!(one.test, Test::InInterface { .. })
+}
+
+/// Where a forward leads that leaves out interfaces besides another one: the same in each way through its gates. What
+/// comes in through one of them goes back, to the forwards that follow.
+fn gate_chain(forward: &ForwardRule) -> Option<LoweredChain> {
+    let gate = forward.gates.iter().find(|gate| asks_interfaces(gate))?;
+    let left_out = gate.iter().filter(|one| is_other_interface(one)).map(|one| Match::is(one.test.clone()));
+    let mut rules: Vec<_> = left_out.map(|one| rule(RuleStep::LeftToHost, vec![one], Effect::Return)).collect();
+    let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: forward.ports, to: forward.port });
+    let when = [Test::Protocol(forward.protocol), Test::DestinationPort(forward.ports)].map(Match::is).to_vec();
+    rules.push(rule(RuleStep::Forward(forward.number), when, Effect::Dnat { to: forward.to, port }));
+    Some(LoweredChain { id: id(ForwardChain::Gate(forward.number, forward.protocol)), rules })
 }
 
 /// Packets of the host have no incoming interface: none is that of a gate, but every one is another than that.

@@ -308,6 +308,8 @@ fn gates_ask_the_interface_and_the_source_and_leave_the_others_to_the_host() {
                 "198.51.100.7",
                 Forward { sources: sources(&["192.168.50.0/24"]), ..forward(5, "tcp 8443 10.88.0.6 80") },
             ),
+            Forward { in_interfaces: interfaces(&["!up0", "!lan0"]), ..forward(6, "tcp 9443 10.88.0.5 80") },
+            Forward { in_interfaces: interfaces(&["up+", "!lan0"]), ..forward(7, "udp 5353 10.88.0.5 80") },
         ]);
         for (flow, expected) in [
             ("wan tcp -> 198.51.100.1:8080", "c1 198.51.100.2 10.88.0.5:7000"),
@@ -323,6 +325,11 @@ fn gates_ask_the_interface_and_the_source_and_leave_the_others_to_the_host() {
             ("host tcp -> 127.0.0.1:8443", "c1 10.88.0.1 10.88.0.5:81"),
             ("wan tcp -> 198.51.100.7:8443", "host 198.51.100.2 198.51.100.7:8443"),
             ("lan tcp -> 198.51.100.7:8443", "c2 192.168.50.2 10.88.0.6:80"),
+            ("wan tcp -> 198.51.100.1:9443", "host 198.51.100.2 198.51.100.1:9443"),
+            ("lan tcp -> 198.51.100.1:9443", "host 192.168.50.2 198.51.100.1:9443"),
+            ("c2 tcp -> 10.88.0.1:9443", "c1 10.88.0.1 10.88.0.5:80"),
+            ("wan udp -> 198.51.100.1:5353", "c1 198.51.100.2 10.88.0.5:80"),
+            ("lan udp -> 192.168.50.1:5353", "host 192.168.50.2 0.0.0.0:5353"),
         ] {
             assert_eq!(net.ask(flow), expected, "{flow}\n{}", net.host.listing());
         }

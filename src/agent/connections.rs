@@ -63,7 +63,7 @@ impl Agent {
             let departed = state.departed.clone();
             // Before open connections are judged: new ones must be right.
             if config.policy.targets_in_question().next().is_some() {
-                self.reconcile(Why::Periodic, None);
+                self.reconcile(Why::Network, None);
             }
             self.act(Action::Forget(Doubt::Source { config, departed }));
         }
@@ -179,7 +179,7 @@ impl Doubt {
 #[cfg(test)]
 mod tests {
     use super::super::state::Phase;
-    use super::super::{Event, Loaded, Origin, Setup};
+    use super::super::{Event, Loaded, Origin, Outcome, Setup};
     use super::*;
     use crate::config::{self, Flags, SourceText};
     use crate::network::{Address, Interface};
@@ -226,6 +226,29 @@ mod tests {
 
     fn read(addresses: &[&str]) -> Event {
         Event::NetworkRead(Ok(network(addresses)), Duration::ZERO)
+    }
+
+    #[test]
+    fn rules_of_forwards_follow_the_network_and_nobody_is_blamed_for_it() {
+        let now = Instant::now();
+        let mut agent = running("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n", now);
+        agent.follow_network();
+        let actions = agent.handle(read(&["203.0.113.77"]), now);
+        let asked = actions.into_iter().find_map(|action| match action {
+            Action::Reconcile(family, reconciliation) => Some((family, reconciliation)),
+            _ => None,
+        });
+        let (family, reconciliation) = asked.expect("the rules are looked at");
+        let outcome = Outcome {
+            written: Some(vec!["set forwards-hairpin4 lacks 1 element".to_owned()]),
+            notes: Vec::new(),
+            bridged: false,
+            took: Duration::from_millis(1),
+        };
+        let told = happens(&mut agent, Event::Reconciled(family, reconciliation, Ok(outcome), Duration::ZERO), now);
+        let follows = |line: &String| line.starts_with("Adapted: IPv4 rules follow the host's addresses and routes");
+        assert!(told.iter().any(follows) && !told.iter().any(|line| line.contains("Repaired")), "{told:?}");
+        assert!(!told.iter().any(|line| line.contains("missing")), "no connection is in doubt: {told:?}");
     }
 
     #[test]

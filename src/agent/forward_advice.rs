@@ -110,6 +110,8 @@ pub fn advice<'p>(policy: &'p Policy, view: &ForwardView) -> Vec<ForwardAdvice<'
         ForwardAdvice::Listener(_, listener) => ((listener.protocol, listener.port) != SSH, listener.port),
         _ => (true, 0),
     });
+    // A program that listens in both families is one.
+    listeners.dedup_by_key(|one| one.to_string());
     let served = Family::ALL.into_iter().filter(|family| policy.enables(*family));
     let off = served.filter(|family| {
         view.forwarding_off.contains(family) && policy.forwards.iter().any(|forward| forward.serves(*family))

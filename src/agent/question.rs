@@ -21,6 +21,8 @@ pub enum Why {
     Edit,
     /// The resync interval is over, or what failed is tried again.
     Periodic,
+    /// The host's addresses or routes changed, and rules depend on them.
+    Network,
     /// The rules moved; who may have done it.
     Drift(Vec<ChangedBy>),
 }

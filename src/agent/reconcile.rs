@@ -200,7 +200,10 @@ impl Agent {
             let Ok(Outcome { written: Some(drift), took, bridged, .. }) = result else { continue };
             let state = &self.families[*family as usize];
             if state.bridged.is_some_and(|before| before != *bridged) {
-                self.adapted(*family, *bridged, drift, *took);
+                let follow = format!("{}, which is {} now", HostFacts::sysctl(*family), u8::from(*bridged));
+                self.adapted(*family, &follow, drift, *took);
+            } else if why == Why::Network {
+                self.adapted(*family, "the host's addresses and routes", drift, *took);
             } else if state.failure.is_empty() {
                 // A failure that ends is a recovery, not a repair of somebody's change.
                 self.repaired(*family, drift, *took, by.as_deref(), now);
@@ -210,7 +213,7 @@ impl Agent {
         }
         let was_repaired =
             |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
-        let repaired = results.iter().any(|(_, result)| was_repaired(result));
+        let repaired = why != Why::Network && results.iter().any(|(_, result)| was_repaired(result));
         let refused = self.record(results, now);
         if repaired {
             self.rules_were_away(now);
@@ -227,10 +230,9 @@ impl Agent {
     }
 
     /// Nobody changed our rules; it is the host that wants other ones now.
-    fn adapted(&mut self, family: Family, bridged: bool, drift: &[String], took: Duration) {
-        let (sysctl, value, took) = (HostFacts::sysctl(family), u8::from(bridged), milliseconds(took));
-        let message =
-            format!("{family} rules follow {sysctl}, which is {value} now; written in {took} ms: {}", drift.join(", "));
+    fn adapted(&mut self, family: Family, follow: &str, drift: &[String], took: Duration) {
+        let took = milliseconds(took);
+        let message = format!("{family} rules follow {follow}; written in {took} ms: {}", drift.join(", "));
         let entry = Entry::new(Kind::Adapted, message).with("DURATION_MS", took);
         self.log(entry.of(family).by(self.backend_name()));
     }

@@ -78,6 +78,9 @@ impl Policy {
     /// The forwards that another policy has not, and those that only it has; one that changed is there as it was and as
     /// it is. Where they are written does not matter.
     pub fn forwards_that_differ(&self, other: &Policy) -> Vec<Forward> {
+        if self.forwards == other.forwards {
+            return Vec::new();
+        }
         let meant = |policy: &Policy| policy.forwards.iter().map(Forward::without_places).collect::<Vec<_>>();
         let (ours, theirs) = (meant(self), meant(other));
         let only = |of: &[Forward], not: &[Forward]| {

@@ -113,6 +113,11 @@ impl Enforcer {
         // While the guard that it needs is still there.
         let mut notes =
             loopback_leaves.as_ref().map_or_else(Vec::new, |kept| self.route_localnet.put_back_except(kept));
+        let loses_guard = family == Family::V4 && !config.policy.forwards.iter().any(|forward| forward.localhost);
+        if loses_guard && self.route_localnet.is_left_on() {
+            let message = format!("the rules stay, and with them what guards loopback addresses: {}", notes.join("; "));
+            return Err(Error::new(ErrorKind::Other, message));
+        }
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
         let plan = self.chosen()?.plan(family, desired.as_ref())?;

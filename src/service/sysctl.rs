@@ -38,8 +38,7 @@ impl RouteLocalnet {
 
     /// True while it is set wherever it was last asked for.
     pub fn is_in_place(&self) -> bool {
-        let is_on = |interface: &String| fs::read_to_string(self.path(interface)).is_ok_and(|value| value.trim() == ON);
-        self.wanted.iter().all(is_on)
+        self.wanted.iter().all(|interface| self.is_on(interface))
     }
 
     /// Sets it on interfaces. Returns why not, for each where that failed.
@@ -92,6 +91,15 @@ impl RouteLocalnet {
             }
         }
         failures
+    }
+
+    /// True when an interface has it from us: without the guard its neighbours would reach services on 127.0.0.1.
+    pub fn is_left_on(&self) -> bool {
+        self.before.iter().flatten().any(|(interface, _)| self.is_on(interface))
+    }
+
+    fn is_on(&self, interface: &str) -> bool {
+        fs::read_to_string(self.path(interface)).is_ok_and(|value| value.trim() == ON)
     }
 
     fn put_back(&self, interface: &str, value: &str) -> io::Result<()> {

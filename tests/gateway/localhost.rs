@@ -164,3 +164,32 @@ fn a_host_whose_sysctls_are_read_only_is_started_on_and_the_reason_told() {
     assert!(service.log_has(said), "{:#?}", service.log);
     assert!(service.log_has("stopped; the rules are removed"), "{:#?}", service.log);
 }
+
+#[test]
+fn the_guard_stays_for_as_long_as_the_old_value_can_not_be_put_back() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        gateway.agent.configure(&gateway.config(FORWARD));
+        let mut service = gateway.agent.start();
+        let has_guard = || {
+            let listing =
+                lab.gateway.must("sh", &["-c", "nft list ruleset; iptables-legacy-save -t raw"]).to_lowercase();
+            listing.lines().any(|line| line.contains("127.0.0.0/8") && line.contains("drop"))
+        };
+        assert!(has_guard(), "{backend}");
+
+        lab.gateway.must("sh", &["-c", "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"]);
+        gateway.agent.configure(&gateway.config(""));
+        let reload = gateway.agent.command("reload", &[]);
+        assert!(String::from_utf8_lossy(&reload.stderr).contains("can't be put back to 0"), "{backend}: {reload:?}");
+        assert_ne!(reload.status.code(), Some(0), "{backend}");
+        assert!(has_guard() && set(&lab) == ["lan0"], "{backend}");
+
+        lab.gateway.must("umount", &["/proc/sys"]);
+        let reload = gateway.agent.command("reload", &[]);
+        assert_eq!(reload.status.code(), Some(0), "{backend}: {reload:?}");
+        assert!(!has_guard() && set(&lab).is_empty(), "{backend}");
+        service.stop();
+    }
+}

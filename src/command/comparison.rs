@@ -123,11 +123,17 @@ fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Rep
     };
     let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());
     let planned = match comparison {
-        Ok(comparison) => comparison.plan(family),
+        Ok(comparison) => comparison.plan(family).map(|plan| (plan.is_in_sync(), comparison.strays())),
         Err(error) => Err(error.clone()),
     };
     let (agrees, problem) = match planned {
-        Ok(plan) => (Some(plan.is_in_sync()), unseen),
+        Ok((is_in_sync, strays)) => {
+            let of_family = strays.iter().filter(|stray| matches!(stray, Advice::StrayRules(_, of) if *of == family));
+            let mut problems: Vec<String> = of_family.map(ToString::to_string).collect();
+            let agrees = is_in_sync && problems.is_empty();
+            problems.extend(unseen);
+            (Some(agrees), (!problems.is_empty()).then(|| problems.join("; ")))
+        }
         Err(error) => (None, Some(error.to_string())),
     };
     Report { backend, agrees, problem, present, before, after }

@@ -111,6 +111,11 @@ fn rules_of_another_backend_that_come_back_are_removed() {
         service.signal(Signal::STOP);
         saved.restore(&host);
         assert_eq!(without_service(&host, "diff"), Some(1), "{runs}, {other}");
+        let mut explain = host.prepare(&["explain", "203.0.113.1"]);
+        explain.env("RUNTIME_DIRECTORY", "/run/test/nowhere");
+        let said = String::from_utf8(host.node.enter(|| explain.output()).unwrap().stdout).unwrap();
+        assert!(said.contains(&format!("are still in {other}")), "{runs}, {other}: {said}");
+        assert!(!said.contains("holds exactly these rules"), "{runs}, {other}: {said}");
         service.signal(Signal::CONT);
         service.wait_for_log(&format!("were removed from {other}: "));
         host.wait_for(&format!("{runs}: no rules in {other}"), || without_empty_tables(&ours(&host)) == rules);

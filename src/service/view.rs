@@ -4,7 +4,7 @@ use crate::agent::advice::{HostView, InterfaceAddress};
 use crate::policy::{Family, Policy, Prefix};
 use crate::ruleset::{HostFacts, Reached};
 use crate::sys::rtnetlink;
-use crate::sys::xtables::NatTable;
+use crate::sys::xtables::{self, NatTable};
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
@@ -60,13 +60,9 @@ pub fn legacy_nat() -> BTreeSet<Family> {
     Family::ALL.into_iter().filter(|family| legacy_tables(*family).iter().any(|table| table == "nat")).collect()
 }
 
-/// The tables of iptables-legacy that exist.
+/// The tables of iptables-legacy that exist; none where the kernel does not say.
 pub fn legacy_tables(family: Family) -> Vec<String> {
-    let names = match family {
-        Family::V4 => text("/proc/thread-self/net/ip_tables_names"),
-        Family::V6 => text("/proc/thread-self/net/ip6_tables_names"),
-    };
-    names.lines().map(str::to_owned).collect()
+    xtables::table_names(family).unwrap_or_default()
 }
 
 /// False also when the kernel does not say.

@@ -1,11 +1,12 @@
 //! The legacy x_tables tables, asked in process: nat for what moves when rules move, all for what their rules are made of.
 //!
 //! Layouts: `linux/netfilter_ipv4/ip_tables.h` and `linux/netfilter_ipv6/ip6_tables.h`. Asking creates a table that is
-//! not there: look into `/proc/net/ip_tables_names` first.
+//! not there: ask for [`table_names`] first.
 
 use crate::policy::Family;
 use socket2::{Domain, Socket, Type};
 use std::borrow::Cow;
+use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -41,6 +42,23 @@ fn layout(family: Family) -> Layout {
     match family {
         Family::V4 => IPV4,
         Family::V6 => IPV6,
+    }
+}
+
+/// The legacy tables of this network namespace that exist; asking for this creates none.
+///
+/// # Errors
+/// When procfs can't be read.
+pub fn table_names(family: Family) -> io::Result<Vec<String>> {
+    let path = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    match fs::read_to_string(path) {
+        Ok(names) => Ok(names.lines().map(str::to_owned).collect()),
+        // The kernel has no tables of the family yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,8 +8,7 @@ use crate::sys::go_agent::{self, GoAgent};
 use crate::sys::nfnetlink::ipset::{Ipset, Member, SetHeader};
 use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, digest, nfproto};
-use crate::sys::xtables::NatTable;
-use std::fs;
+use crate::sys::xtables::{self, NatTable};
 use std::io;
 use std::path::Path;
 
@@ -136,14 +135,6 @@ impl LiveHost {
     }
 }
 
-/// Where the kernel names the legacy tables of this network namespace, a line each.
-fn legacy_tables(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "/proc/thread-self/net/ip_tables_names",
-        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
-    }
-}
-
 /// What is there, or what was just made to be there.
 fn kept<T>(place: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
     let there = match place.take() {
@@ -159,11 +150,7 @@ impl HostState for LiveHost {
             Variant::Nft => {
                 self.nft_has(libc::NFT_MSG_GETTABLE, family, |body| body.text(NFTA_TABLE_NAME, table.name()))
             }
-            Variant::Legacy => match fs::read_to_string(legacy_tables(family)) {
-                Ok(names) => Ok(names.lines().any(|name| name == table.name())),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(error),
-            },
+            Variant::Legacy => Ok(xtables::table_names(family)?.iter().any(|name| name == table.name())),
         }
     }
 

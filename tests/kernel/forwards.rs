@@ -142,6 +142,37 @@ impl Net {
         self.node(node).ip(&format!("addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.1/32 via {gateway}\n"));
     }
 
+    /// Those of the data file, and how many of them the forwards counted.
+    fn sees_every_flow(&mut self) {
+        let flows = flows();
+        assert_eq!(flows.len(), 37);
+        let wrong: Vec<_> = flows
+            .into_iter()
+            .map(|(flow, expected)| (self.ask(&flow), flow, expected))
+            .filter(|(answer, _, expected)| answer != expected)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}\n{}", self.host.listing());
+        let counters = self.host.ask(|backend| backend.counters(Family::V4)).unwrap();
+        let hits: Vec<_> = [3, 4, 5, 6].map(|number| counters.forwards.get(&number).copied()).into();
+        assert_eq!(hits, [Some(3), Some(2), Some(2), Some(1)], "{counters:?}");
+    }
+
+    /// How many packets the guard of loopback addresses has dropped.
+    fn dropped(&self) -> u64 {
+        let (listing, front) = match self.host.name {
+            BackendName::Nftables => (self.host.namespace.must("nft", &["list", "ruleset"]), "counter packets "),
+            BackendName::IptablesNft => (self.raw_rules("iptables-nft"), ""),
+            BackendName::IptablesLegacy => (self.raw_rules("iptables-legacy"), ""),
+        };
+        let guard = |line: &&str| line.contains("127.0.0.0/8") && line.to_lowercase().contains("drop");
+        let rule = listing.lines().find(guard).and_then(|line| line.split_once(front)).expect("the guard");
+        rule.1.split_whitespace().next().and_then(|count| count.parse().ok()).expect("a number of packets")
+    }
+
+    fn raw_rules(&self, program: &str) -> String {
+        self.host.namespace.must(program, &["-t", "raw", "-nvxL", "PREROUTING"])
+    }
+
     fn apply(&mut self, forwards: Vec<Forward>) {
         self.host.policy.forwards = forwards;
         // What is not forwarded keeps its source.
@@ -269,17 +300,24 @@ fn on_every_backend(test: fn(Net)) {
 fn every_flow_of_the_data_file_gets_where_it_should() {
     on_every_backend(|mut net| {
         net.apply(forwards());
-        let flows = flows();
-        assert_eq!(flows.len(), 37);
-        let wrong: Vec<_> = flows
-            .into_iter()
-            .map(|(flow, expected)| (net.ask(&flow), flow, expected))
-            .filter(|(answer, _, expected)| answer != expected)
-            .collect();
-        assert!(wrong.is_empty(), "{wrong:#?}\n{}", net.host.listing());
-        let counters = net.host.ask(|backend| backend.counters(Family::V4)).unwrap();
-        let hits: Vec<_> = [3, 4, 5, 6].map(|number| counters.forwards.get(&number).copied()).into();
-        assert_eq!(hits, [Some(3), Some(2), Some(2), Some(1)], "{counters:?}");
+        net.sees_every_flow();
+    });
+}
+
+#[test]
+fn every_flow_of_the_data_file_gets_where_it_should_among_hundreds_of_other_forwards() {
+    on_every_backend(|mut net| {
+        let other = |number: u32| {
+            let port = 10_000 + number * 97;
+            let other = forward(number, &format!("tcp {port} 10.88.0.6 81"));
+            match (number % 5, number % 3) {
+                (0, _) => other,
+                (_, 0) => at(&format!("198.51.100.{}", number % 30 + 1), other),
+                _ => Forward { localhost: false, ..other },
+            }
+        };
+        net.apply(forwards().into_iter().chain((9..400).map(other)).collect());
+        net.sees_every_flow();
     });
 }
 
@@ -407,6 +445,7 @@ fn neighbours_reach_nothing_through_loopback_addresses() {
         let own = at("127.0.0.1", forward(1, "udp 5353 10.88.0.5 53"));
         for forwards in [forwards(), vec![own]] {
             net.apply(forwards);
+            let before = net.dropped();
             for node in ["wan", "lan", "c1"] {
                 net.send(node, "127.0.0.1:5353", "to a forward");
                 net.send(node, "127.0.0.1:9090", "to the host");
@@ -422,6 +461,7 @@ fn neighbours_reach_nothing_through_loopback_addresses() {
                 }
             }
             assert!(!net.arrived("to a forward") && !net.arrived("to the host"), "{}", net.host.listing());
+            assert!(net.dropped() > before, "{}", net.host.listing());
         }
     });
 }

@@ -3,7 +3,6 @@
 mod drift;
 mod failure;
 mod foreign;
-mod forward_packets;
 mod forwards;
 mod gateway;
 mod leftovers;

@@ -9,7 +9,7 @@ use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft}
 use super::record::{Record, each_entry};
 use super::value::{Placed, Reader, Source};
 use super::{Config, Flags};
-use crate::policy::{Evaluation, Family, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
+use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
 use crate::ruleset::ChainName;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -208,14 +208,7 @@ fn report_ipv6(path: &str, lists: [&[Placed<Prefix>]; 4], snat: Option<Placed<Sn
         problems.report(place, &format!("{path}{key}"), message);
     };
     for (key, list) in LISTS.into_iter().zip(lists) {
-        let mut items = list.iter().filter(|item| item.value.family() == Family::V6);
-        let Some(first) = items.next() else { continue };
-        // One line for all of a list: one key mends them all.
-        let more = match items.count() {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        report(first.place, key, format!("'{}'{more}", first.value));
+        egress::first_ipv6(list).into_iter().for_each(|(place, what)| report(place, key, what));
     }
     if let Some(Placed { value: Snat::To(addresses), place }) = snat
         && let Some(range) = addresses.v6

@@ -16,6 +16,17 @@ pub fn label(number: usize) -> String {
     format!("egress[{}]", number + 1)
 }
 
+/// The first IPv6 prefix of a list and how many more there are: one line for all of them, as one key mends them all.
+pub fn first_ipv6(list: &[Placed<Prefix>]) -> Option<(Place, String)> {
+    let mut items = list.iter().filter(|item| item.value.family() == Family::V6);
+    let first = items.next()?;
+    let more = match items.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some((first.place, format!("'{}'{more}", first.value)))
+}
+
 /// Reports entries that can't be, beside others or at all.
 pub fn judge(entries: &[Placed<EgressKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
     if let Some(first) = entries.get(MAX_ENTRIES) {

@@ -2,7 +2,7 @@
 //! policy.
 
 use super::diagnostic::{Lines, Place, Problems};
-use super::egress::{listed, prefixes};
+use super::egress::{first_ipv6, listed, prefixes};
 use super::forward_value::{HairpinKey, NO_LOCALHOST_IPV6};
 use super::keys::ForwardKeys;
 use super::value::Placed;
@@ -158,13 +158,9 @@ fn target(keys: &ForwardKeys, family: Family) -> Option<IpAddr> {
 
 /// The families that an entry forwards.
 fn served(keys: &ForwardKeys) -> Vec<Family> {
-    let host = keys.host_ip.map(|host| host.value);
-    let wanted = |family: Family| match host {
-        Some(HostAddress::AnyOf(of)) => of == family,
-        Some(HostAddress::One(address)) => Family::of(address) == family,
-        Some(HostAddress::Any) | None => true,
-    };
-    Family::ALL.into_iter().filter(|family| wanted(*family) && target(keys, *family).is_some()).collect()
+    let host = keys.host_ip.map_or(HostAddress::Any, |host| host.value);
+    let is_served = |family: &Family| host.may_be_of(*family) && target(keys, *family).is_some();
+    Family::ALL.into_iter().filter(is_served).collect()
 }
 
 fn protocols(keys: &ForwardKeys) -> Vec<Protocol> {
@@ -198,13 +194,7 @@ fn report_ipv6(number: usize, keys: &ForwardKeys, problems: &mut Problems) -> bo
     };
     let lists = [("sourceCIDRs", &*keys.source_cidrs), ("excludeSourceCIDRs", &keys.exclude_source_cidrs)];
     for (key, list) in lists.into_iter().chain([("hairpin", hairpin)]) {
-        let mut items = list.iter().filter(|item| item.value.family() == Family::V6);
-        let Some(first) = items.next() else { continue };
-        let more = match items.count() {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        report(first.place, key, format!("'{}'{more}", first.value));
+        first_ipv6(list).into_iter().for_each(|(place, what)| report(place, key, what));
     }
     needs
 }

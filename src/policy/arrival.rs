@@ -1,5 +1,6 @@
 //! What the forwards say of the first packet of a flow, before it is routed.
 
+use super::interface::keeps_out;
 use super::{Family, Forward, HostAddress, InterfacePattern, Listed, Policy, Prefix, Protocol};
 use std::net::IpAddr;
 
@@ -73,18 +74,13 @@ impl Policy {
     /// are some, the others are not asked.
     pub fn forward(&self, arrival: &Arrival) -> ForwardVerdict<'_> {
         let family = Family::of(arrival.destination);
-        if !arrival.destination_is_local || !self.enables(family) || is_left_alone(arrival) {
+        if !self.enables(family) {
             return ForwardVerdict::Keep;
         }
-        let wants = |forward: &&Forward| forward.wants(arrival);
-        let is_for_it = |forward: &&Forward| forward.host == HostAddress::One(arrival.destination);
-        let any = |forward: &&Forward| !matches!(forward.host, HostAddress::One(_));
-        let mut asked: Vec<&Forward> = self.forwards.iter().filter(wants).filter(is_for_it).collect();
-        if asked.is_empty() {
-            asked = self.forwards.iter().filter(wants).filter(any).collect();
-        }
+        let asked = self.forwards.iter().filter(|forward| forward.is_for(arrival));
+        let (of_it, of_any): (Vec<_>, Vec<_>) = asked.partition(|forward| matches!(forward.host, HostAddress::One(_)));
         let mut refused = Vec::new();
-        for forward in asked {
+        for forward in if of_it.is_empty() { of_any } else { of_it } {
             match (forward.refuses(arrival), forward.target(family)) {
                 (Some(gate), _) => refused.push((forward, gate)),
                 (None, Some(address)) => {
@@ -121,15 +117,14 @@ fn is_left_alone(arrival: &Arrival) -> bool {
 impl Forward {
     /// True when it is for where a packet goes, whatever its gates and other forwards say.
     pub fn is_for(&self, arrival: &Arrival) -> bool {
-        let host = match self.host {
+        let is_its_address = match self.host {
             HostAddress::Any | HostAddress::AnyOf(_) => true,
             HostAddress::One(address) => address == arrival.destination,
         };
-        host && arrival.destination_is_local && !is_left_alone(arrival) && self.wants(arrival)
-    }
-
-    fn wants(&self, arrival: &Arrival) -> bool {
-        self.protocols.contains(&arrival.protocol)
+        is_its_address
+            && arrival.destination_is_local
+            && !is_left_alone(arrival)
+            && self.protocols.contains(&arrival.protocol)
             && self.host_ports.contains(arrival.port)
             && self.serves(Family::of(arrival.destination))
             && (self.localhost || !arrival.destination.is_loopback())
@@ -146,15 +141,10 @@ impl Forward {
             if !self.in_interfaces.is_empty() {
                 return Some(Gate::FromHost);
             }
-        } else if let Some(interface) = &arrival.in_interface {
-            let negated = |entry: &&Listed<InterfacePattern>| entry.value.negated && entry.value.matches(interface);
-            if let Some(entry) = self.in_interfaces.iter().find(negated) {
-                return Some(Gate::InInterface(Some(entry)));
-            }
-            let mut wanted = self.in_interfaces.iter().filter(|entry| !entry.value.negated).peekable();
-            if wanted.peek().is_some() && !wanted.any(|entry| entry.value.matches(interface)) {
-                return Some(Gate::InInterface(None));
-            }
+        } else if let Some(interface) = &arrival.in_interface
+            && let Some(by) = keeps_out(&self.in_interfaces, interface)
+        {
+            return Some(Gate::InInterface(by));
         }
         let source = arrival.source?;
         if !self.sources.is_empty() && !self.sources.contains(source) {

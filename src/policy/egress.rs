@@ -1,5 +1,6 @@
 //! Entries of `egress`, and the top level, which is the entry after the last.
 
+use super::interface::keeps_out;
 use super::{Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, PrefixSet, Provenance, Snat, Step};
 
 /// The most entries that a policy can have.
@@ -111,19 +112,14 @@ impl Egress {
 impl Section<'_> {
     /// The step that says that a flow is not in the scope; `None` when it is.
     pub fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
-        if let Some(out) = &flow.out_interface {
-            let refused = |entry: &&Listed<InterfacePattern>| entry.value.negated && entry.value.matches(out);
-            if let Some(entry) = self.out_interfaces.iter().find(refused) {
-                return Some(Provenance {
-                    interface: Some(entry.value.clone()),
-                    origin: Some(entry.origin.clone()),
-                    ..Provenance::step(Step::OutInterface)
-                });
-            }
-            let mut wanted = self.out_interfaces.iter().filter(|entry| !entry.value.negated).peekable();
-            if wanted.peek().is_some() && !wanted.any(|entry| entry.value.matches(out)) {
-                return Some(Provenance::step(Step::OutInterface));
-            }
+        if let Some(out) = &flow.out_interface
+            && let Some(by) = keeps_out(self.out_interfaces, out)
+        {
+            return Some(Provenance {
+                interface: by.map(|entry| entry.value.clone()),
+                origin: by.map(|entry| entry.origin.clone()),
+                ..Provenance::step(Step::OutInterface)
+            });
         }
         let source = flow.source?;
         if !self.sources.is_empty() && !self.sources.contains(source) {

@@ -48,6 +48,17 @@ pub enum HostAddress {
     One(IpAddr),
 }
 
+impl HostAddress {
+    /// True when it is an address of the family, or may be one.
+    pub fn may_be_of(self, family: Family) -> bool {
+        match self {
+            HostAddress::Any => true,
+            HostAddress::AnyOf(of) => of == family,
+            HostAddress::One(address) => Family::of(address) == family,
+        }
+    }
+}
+
 /// Which clients of a forward are masqueraded, so that answers come back through the host.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Hairpin {
@@ -121,12 +132,7 @@ impl Forward {
 
     /// Whether a family is forwarded at all.
     pub fn serves(&self, family: Family) -> bool {
-        let host = match self.host {
-            HostAddress::Any => true,
-            HostAddress::AnyOf(of) => of == family,
-            HostAddress::One(address) => Family::of(address) == family,
-        };
-        host && self.target(family).is_some()
+        self.host.may_be_of(family) && self.target(family).is_some()
     }
 
     /// The addresses that it is about: its targets, and that of the host.

@@ -1,5 +1,6 @@
 //! Interface names as netfilter matches them.
 
+use super::Listed;
 use std::fmt;
 use std::str::FromStr;
 
@@ -37,6 +38,20 @@ impl fmt::Display for InterfacePatternError {
 }
 
 impl std::error::Error for InterfacePatternError {}
+
+/// What keeps an interface out: the first pattern with `!` that matches it, or `Some(None)` where others are listed and none
+/// matches; `None` lets it in.
+pub fn keeps_out<'p>(
+    patterns: &'p [Listed<InterfacePattern>],
+    interface: &str,
+) -> Option<Option<&'p Listed<InterfacePattern>>> {
+    let refuses = |entry: &&Listed<InterfacePattern>| entry.value.negated && entry.value.matches(interface);
+    if let Some(entry) = patterns.iter().find(refuses) {
+        return Some(Some(entry));
+    }
+    let mut wanted = patterns.iter().filter(|entry| !entry.value.negated).peekable();
+    (wanted.peek().is_some() && !wanted.any(|entry| entry.value.matches(interface))).then_some(None)
+}
 
 impl InterfacePattern {
     /// True when the name fits, `!` not considered.

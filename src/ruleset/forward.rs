@@ -59,7 +59,7 @@ impl ForwardRules {
     pub fn of(policy: &Policy, family: Family, host: &HostFacts) -> Self {
         let serving = policy.forwards.iter().filter(|forward| forward.serves(family));
         let mut rules: Vec<ForwardRule> = serving.flat_map(|forward| rules_of(forward, family, host)).collect();
-        rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, number(rule.protocol), rule.ports.first));
+        rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
         ForwardRules { rules: rules.into() }
     }
 }
@@ -114,16 +114,5 @@ fn hairpin(forward: &Forward, family: Family, host: &HostFacts) -> Vec<Prefix> {
             let reached = forward.target(family).and_then(|target| host.targets.get(&target));
             reached.map(|reached| reached.networks.clone()).unwrap_or_default()
         }
-    }
-}
-
-/// The number of a protocol that has ports (IANA).
-fn number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-        Protocol::Sctp => 132,
-        Protocol::Icmp => 1,
-        Protocol::Other(number) => number,
     }
 }

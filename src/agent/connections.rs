@@ -65,7 +65,10 @@ impl Agent {
             if config.policy.targets_in_question().next().is_some() {
                 self.reconcile(Why::Network, None);
             }
-            self.act(Action::Forget(Doubt::Source { config, departed }));
+            // Where no source is fixed, none can have left.
+            if !departed.is_empty() || !stale::fixed_ranges(&config.policy).is_empty() {
+                self.act(Action::Forget(Doubt::Source { config, departed }));
+            }
         }
     }
 
@@ -234,6 +237,8 @@ mod tests {
         let mut agent = running("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n", now);
         agent.follow_network();
         let actions = agent.handle(read(&["203.0.113.77"]), now);
+        let looks = |action: &Action| matches!(action, Action::Forget(Doubt::Source { .. }));
+        assert!(!actions.iter().any(looks), "no source is fixed: {actions:?}");
         let asked = actions.into_iter().find_map(|action| match action {
             Action::Reconcile(family, reconciliation) => Some((family, reconciliation)),
             _ => None,

@@ -185,10 +185,17 @@ impl fmt::Display for ArgumentError {
 impl std::error::Error for ArgumentError {}
 
 #[derive(Debug, Clone, Copy, Args)]
+#[group(multiple = false)]
 pub struct StatusArgs {
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
+    /// Answer in metrics, for the textfile collector of Prometheus' node_exporter. Without a running service: ip_masq_agent_up 0.
+    #[arg(long)]
+    pub prometheus: bool,
+    /// Answer and exit as a monitoring plugin: 0 OK, 1 warning, 2 critical (not running, or rules missing), 3 unknown.
+    #[arg(long)]
+    pub nagios: bool,
 }
 
 /// One flag for each configuration key, made from the table of keys.

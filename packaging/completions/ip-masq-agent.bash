@@ -1769,7 +1769,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__status)
-            opts="-h --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --json --prometheus --nagios --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -452,6 +452,8 @@ forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l json -d 'Answer in JSON'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l prometheus -d 'Answer in metrics, for the textfile collector of Prometheus\' node_exporter. Without a running service: ip_masq_agent_up 0'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l nagios -d 'Answer and exit as a monitoring plugin: 0 OK, 1 warning, 2 critical (not running, or rules missing), 3 unknown'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"

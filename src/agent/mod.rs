@@ -37,8 +37,8 @@ pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
-    Backend, Configuration, ConnectionsReport, EventRecord, FamilyReport, Forgot, Origin, ReloadAnswer, ReloadOutcome,
-    Report, State, one_line,
+    Backend, Configuration, ConnectionsReport, EgressReport, EventRecord, FamilyReport, Forgot, ForwardReport, Moment,
+    Origin, ReloadAnswer, ReloadOutcome, Reloads, Report, State, one_line,
 };
 
 use crate::backend::BackendName;
@@ -134,7 +134,7 @@ impl Agent {
             Event::StraysRemoved(by, removals, cost) => self.strays_removed(by, removals, cost, now),
             Event::LastGoodRead(result) => self.last_good_read(result),
             Event::ConfigRead(why, result) => self.config_read(why, result),
-            Event::LastGoodSaved(sources, result) => self.last_good_saved(sources, result),
+            Event::LastGoodSaved(sources, result) => self.last_good_saved(sources, result, now),
             Event::HostRead(view) => self.advise(&view),
             Event::BackendChosen(candidate, result) => self.backend_chosen(candidate, result, now),
             Event::Watching(result) => self.watch_answered(result, now),

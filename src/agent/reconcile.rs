@@ -151,7 +151,10 @@ impl Agent {
         let phase = std::mem::replace(&mut self.phase, Phase::Running);
         match &phase {
             Phase::Starting(_) => self.up(),
-            _ => self.reconciled_for(why, refused, &message),
+            _ => {
+                self.count_reload(refused.is_some());
+                self.reconciled_for(why, refused, &message);
+            }
         }
         self.save();
         self.act(Action::ReadHost);
@@ -218,6 +221,9 @@ impl Agent {
         if repaired {
             self.rules_were_away(now);
         }
+        if why == Why::Reload {
+            self.count_reload(refused.is_some());
+        }
         self.reconciled_for(&why, refused, "nothing has changed; the rules are in the kernel");
     }
 
@@ -240,6 +246,7 @@ impl Agent {
     fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&str>, now: Instant) {
         let who = by.unwrap_or("another program");
         self.history.repair = Some((now, took, by.map(str::to_owned)));
+        self.families[family as usize].repairs += 1;
         let took = milliseconds(took);
         let message = format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", "));
         let entry = Entry::new(Kind::Repaired, message).with("DURATION_MS", took).by(self.backend_name());

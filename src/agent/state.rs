@@ -2,7 +2,7 @@
 
 use super::cause::Cause;
 use super::question::{ChangedBy, Loaded};
-use super::report::one_line;
+use super::report::{Reloads, one_line};
 use super::schedule::{Budget, Debounce, Fight, Retry};
 use super::standing::Standing;
 use super::{Entry, Kind};
@@ -125,13 +125,15 @@ pub struct FamilyState {
     /// Why it is not as it should be.
     pub failure: Standing<Error>,
     pub fight: Fight,
+    /// How often other programs' changes were repaired.
+    pub repairs: u64,
     /// [`super::Outcome::bridged`] of the last success; `None` while nothing is wanted.
     pub bridged: Option<bool>,
 }
 
 impl FamilyState {
     pub fn new(family: Family) -> Self {
-        FamilyState { family, failure: Standing::default(), fight: Fight::default(), bridged: None }
+        FamilyState { family, failure: Standing::default(), fight: Fight::default(), repairs: 0, bridged: None }
     }
 
     /// True when trying again soon may well work: an upgrade takes a tool away for a moment only.
@@ -261,4 +263,7 @@ pub struct History {
     pub generation: u64,
     pub apply: Option<(Instant, Duration)>,
     pub repair: Option<(Instant, Duration, Option<String>)>,
+    /// The last good configuration was saved.
+    pub saved: Option<Instant>,
+    pub reloads: Reloads,
 }

@@ -9,9 +9,12 @@ pub mod explain;
 pub mod flush;
 pub mod forwarding;
 pub mod host;
+pub mod nagios;
+pub mod prometheus;
 pub mod reload;
 pub mod render;
 pub mod run;
+pub mod silence;
 pub mod status;
 
 use crate::config::{self, Config, Diagnostics, Flags, Locations};

@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the programs that one action runs may take together. After each the watchdog is fed, and whoever can't wait
 /// is served: that bounds how long the loop is silent, whatever the programs do.
@@ -192,6 +192,7 @@ impl Service {
 
     fn counted(&mut self, mut report: Report) -> Report {
         report.pid = std::process::id();
+        report.date(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         self.enforcer.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
         for entry in &mut report.families {
             entry.counters = self.enforcer.counters(entry.family);

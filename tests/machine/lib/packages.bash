@@ -1,5 +1,6 @@
 # Two sites' repositories, made and signed by what 'make repo' calls, each with a key of its own: the packages as they were
-# built, and a later version with another line in the configuration file. Beside them the packages alone.
+# built, and a later version with another line in the configuration file. Beside them the packages alone, and in 'earlier' one
+# that is packed as 0.1.0 was.
 
 make_repositories() {
     local deb
@@ -7,7 +8,7 @@ make_repositories() {
     [ -n "$deb" ] || { echo "no .deb in $TOP/dist: 'make deb' makes one" >&2; return 1; }
     mkdir -p "$SCRATCH/repository/first" "$SCRATCH/repository/second"
     cp "$deb" "$SCRATCH/repository/first/"
-    repack "$deb" "$SCRATCH/repository/second" || return
+    repack "$deb" "$SCRATCH/repository/second" && repack_earlier "$deb" "$SCRATCH/repository/earlier" || return
     if [[ ${scenarios[*]} == *-rpm.bash* ]]; then add_rpms || return; fi
     local each
     for each in first second; do
@@ -55,7 +56,24 @@ repack() {
     local tree=$SCRATCH/repack
     dpkg-deb -R "$1" "$tree" &&
         sed -i 's/^Version: .*/&+later/' "$tree/DEBIAN/control" &&
-        echo "$LATER_LINE" >>"$tree$CONFIG" &&
+        for file in usr/share/ip-masq-agent/config.yaml usr/share/doc/ip-masq-agent/config.yaml; do
+            echo "$LATER_LINE" >>"$tree/$file" || return
+        done &&
+        dpkg-deb --root-owner-group -Zxz -b "$tree" "$2/" >/dev/null &&
+        rm -rf "$tree"
+}
+
+# repack_earlier DEB DIRECTORY: with the reference as a conffile, and the unit in /lib.
+repack_earlier() {
+    local tree=$SCRATCH/repack
+    mkdir -p "$2" && dpkg-deb -R "$1" "$tree" &&
+        sed -i 's/^Version: .*/Version: 0.0.9-1/' "$tree/DEBIAN/control" &&
+        cp "$tree/usr/share/doc/ip-masq-agent/config.yaml" "$tree$CONFIG" &&
+        echo '# A line that only the earlier version has.' >>"$tree$CONFIG" &&
+        rm -r "$tree/usr/share/ip-masq-agent" && echo "$CONFIG" >"$tree/DEBIAN/conffiles" &&
+        sed -i '/At the first installation/,/^fi$/d' "$tree/DEBIAN/postinst" &&
+        mkdir -p "$tree/lib/systemd" && mv "$tree/usr/lib/systemd/system" "$tree/lib/systemd/" &&
+        rm "$tree"/lib/systemd/system/ip-masq-agent-metrics.* "$tree/DEBIAN/md5sums" &&
         dpkg-deb --root-owner-group -Zxz -b "$tree" "$2/" >/dev/null &&
         rm -rf "$tree"
 }
@@ -71,4 +89,9 @@ use_repository() {
 # apt ARGUMENT…: inside, without a question; an edited configuration file is kept.
 apt() {
     inside env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@"
+}
+
+# unattended COMMAND…: as by a timer: nobody answers, and nothing was said beforehand.
+unattended() {
+    inside sh -c '"$@" </dev/null' sh "$@"
 }

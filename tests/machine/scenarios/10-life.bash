@@ -18,7 +18,7 @@ checks() {
     check 'restart under a stream of new flows: none with the wrong source' restarts_gaplessly
     check 'kill -9 under a stream: started again, none with the wrong source' survives_kill
     check 'SIGSTOP under a stream: the watchdog ends it, none with the wrong source' watchdog_bites
-    check 'upgrade under a stream: none with the wrong source, the edited conffile is kept' upgrades_gaplessly
+    check 'upgrade under a stream: none with the wrong source, the edited configuration is kept' upgrades_gaplessly
     check 'a storm of daemon-reload while it restarts does no harm' survives_daemon_reloads
     check 'downgrade works the same' downgrades
     check 'stop removes every trace from the kernel' stops_clean
@@ -208,7 +208,8 @@ upgrades_gaplessly() {
     [ "$(property MainPID)" != "$pid" ]
     equals 'ActiveState' "$(property ActiveState)" active
     equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
-    contains "$(inside cat $CONFIG.dpkg-dist)" "$LATER_LINE"
+    equals 'the configuration directory' "$(inside ls /etc/ip-masq-agent)" $'config.d\nconfig.yaml'
+    inside grep -F "$LATER_LINE" /usr/share/doc/ip-masq-agent/config.yaml
     equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" enabled
 }
 
@@ -226,7 +227,8 @@ downgrades() {
     rm -rf "$CONTAINER/root/var/lib/apt/lists/"*
     apt update
     start_stream
-    apt install --allow-downgrades "ip-masq-agent=$(inside apt-cache madison ip-masq-agent | awk '$3 !~ /later/ { print $3; exit }')"
+    unattended apt-get install -y --allow-downgrades -o Dpkg::Options::=--force-confold \
+        "ip-masq-agent=$(inside apt-cache madison ip-masq-agent | awk '$3 !~ /later/ { print $3; exit }')"
     stop_stream
     fails contains "$(version)" later
     equals 'ActiveState' "$(property ActiveState)" active

@@ -70,8 +70,8 @@ dnf_upgrades() {
     [ "$(property MainPID)" != "$pid" ]
     equals 'ActiveState' "$(property ActiveState)" active
     equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
-    contains "$(inside cat $CONFIG.rpmnew)" "$LATER_LINE"
-    inside rm $CONFIG.rpmnew
+    equals 'the configuration directory' "$(inside ls /etc/ip-masq-agent)" $'config.d\nconfig.yaml'
+    inside grep -F "$LATER_LINE" /usr/share/doc/ip-masq-agent/config.yaml
     equals 'what rpm -V says' "$(inside rpm -V ip-masq-agent || true)" "S.5....T.  c $CONFIG"
 }
 
@@ -82,7 +82,6 @@ dnf_spares_stopped() {
     equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" disabled
     no_traces
     dnf second upgrade ip-masq-agent
-    inside rm -f $CONFIG.rpmnew
     inside systemctl enable --now ip-masq-agent
 }
 

@@ -236,7 +236,7 @@ impl Performer for Service {
             }
             Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
-                let result = self.enforcer.reconcile(family, &reconciliation.config);
+                let result = self.enforcer.reconcile(family, &reconciliation.config, &reconciliation.network);
                 return Some(Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun)));
             }
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
@@ -250,10 +250,10 @@ impl Performer for Service {
                 let removals = self.enforcer.remove_strays(&config, search);
                 return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
             }
-            Action::ReadNetwork => {
+            Action::ReadNetwork(waiting) => {
                 let begun = cpu_time();
                 let result = self.network.read();
-                return Some(Event::NetworkRead(result, cpu_time().saturating_sub(begun)));
+                return Some(Event::NetworkRead(waiting, result, cpu_time().saturating_sub(begun)));
             }
             Action::IgnoreNetwork => self.network.ignore(),
             Action::Forget(doubt) => {

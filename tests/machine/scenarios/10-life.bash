@@ -1,7 +1,8 @@
 # The life of the package on a gateway, from installation to purge.
 
 checks() {
-    check 'apt installs it from a local repository' installs
+    check 'apt refuses packages and indices that were changed, and a repository that another key signed' refuses_changed
+    check 'apt installs it from a signed repository' installs
     check 'the installation neither enables nor starts it, and changes no rule' stays_off
     check 'enable --now: ready within two seconds, with the rules in' becomes_ready
     check 'systemctl status shows what the service says' shows_status
@@ -24,6 +25,25 @@ checks() {
     check 'reboot: rules are in before the network, no flow with the wrong source' reboots
     check 'remove takes the rules out even with onStop: keep' removes
     check 'purge leaves nothing behind' purges
+}
+
+# What a mirror could do that has no key.
+refuses_changed() {
+    local site=$SCRATCH/repository/first/site mirror=$SCRATCH/repository/mirror sources=$CONTAINER/root/etc/apt/sources.list.d/ip-masq-agent.sources
+    use_repository first
+    cp -a "$site" "$mirror"
+    sed -i 's,/first/site,/mirror,' "$sources"
+    printf x >>"$(ls "$mirror"/apt/pool/*.deb)"
+    apt update
+    fails apt install ip-masq-agent
+    sed -i 's/^Size: .*/Size: 1/' "$mirror/apt/dists/stable/main"/binary-*/Packages
+    rm "$mirror/apt/dists/stable/main"/binary-*/Packages.gz
+    rm -rf "$CONTAINER/root/var/lib/apt/lists/"*
+    fails apt update
+    cp "$SCRATCH/repository/second/site/ip-masq-agent.asc" "$CONTAINER/root/etc/apt/keyrings/"
+    sed -i 's,/mirror,/first/site,' "$sources"
+    fails apt update -o APT::Update::Error-Mode=any
+    fails inside dpkg -s ip-masq-agent
 }
 
 installs() {
@@ -253,7 +273,7 @@ removes() {
 purges() {
     apt purge ip-masq-agent
     equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
-        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/etc/apt/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
         -not -path '/var/log/*' -not -path '/var/cache/man/*' -not -path '/run/systemd/*')" ''
     no_traces
 }

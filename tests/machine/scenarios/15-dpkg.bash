@@ -151,7 +151,7 @@ purges_running() {
     steady
     apt purge ip-masq-agent
     equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
-        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/etc/apt/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
         -not -path '/var/log/*' -not -path '/var/cache/man/*' -not -path '/run/systemd/*')" ''
     no_traces
 }

@@ -64,6 +64,9 @@ pub enum Subcommands {
     /// Make the running service re-read its configuration, and wait until it is applied or refused.
     #[command(after_help = "Example: systemctl reload ip-masq-agent, which calls this")]
     Reload,
+    /// Print the configuration that was last in force, file by file.
+    #[command(after_help = "Example: ip-masq-agent last-good --restore")]
+    LastGood(LastGoodArgs),
     /// Print the rules of the configuration as text. Needs no privileges.
     #[command(after_help = "Example: ip-masq-agent render --backend nftables")]
     Render,
@@ -96,6 +99,13 @@ pub struct CheckArgs {
     /// Also report problems on this host that would stop the policy from working.
     #[arg(long)]
     pub host: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LastGoodArgs {
+    /// Write it back over the files. What was there is kept, and its new name is printed.
+    #[arg(long)]
+    pub restore: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -146,7 +146,7 @@ impl Agent {
             Event::HostChanged => self.rules_moved(Vec::new(), now),
             Event::Checked(depth, checked) => self.checked(depth, checked, now),
             Event::NetworkMoved => self.network_moved(now),
-            Event::NetworkRead(result, cost) => self.network_read(result, cost, now),
+            Event::NetworkRead(waiting, result, cost) => self.network_read(waiting, result, cost, now),
             Event::Forgotten(doubt, result, cost) => self.forgotten(&doubt, result, cost, now),
         }
         self.tell_status();
@@ -233,7 +233,7 @@ impl Agent {
             self.act(Action::ReadConfig(Why::Edit));
         }
         if due(&mut self.timers.network) {
-            self.act(Action::ReadNetwork);
+            self.act(Action::ReadNetwork(None));
         }
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);

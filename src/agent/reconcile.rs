@@ -41,7 +41,8 @@ impl Agent {
         let failed = !self.families[Family::V6 as usize].failure.is_empty();
         let also_ipv6 = config.policy.enables(Family::V6) || changes || failed;
         let then = also_ipv6.then_some(Family::V6);
-        self.act(Action::Reconcile(Family::V4, Reconciliation { config, why, candidate, then, results: Vec::new() }));
+        let (network, results) = Default::default();
+        self.with_network(Reconciliation { config, network, why, candidate, then, results });
     }
 
     pub(super) fn reconciled(
@@ -52,8 +53,10 @@ impl Agent {
         cost: Duration,
         now: Instant,
     ) {
-        if matches!(reconciliation.why, Why::Drift(_)) {
-            self.watch.budget.spend(cost, now);
+        match reconciliation.why {
+            Why::Drift(_) => self.watch.budget.spend(cost, now),
+            Why::Network => self.connections.budget.spend(cost, now),
+            _ => {}
         }
         let give_up_early = reconciliation.candidate.is_some() && result.is_err() && family == Family::V4;
         reconciliation.results.push((family, result));
@@ -64,14 +67,17 @@ impl Agent {
     }
 
     fn finish(&mut self, reconciliation: Reconciliation, now: Instant) {
-        let Reconciliation { why, candidate, results, .. } = reconciliation;
+        let Reconciliation { why, network, candidate, results, .. } = reconciliation;
         self.note(&results);
         // The listener is left while a family is written; the first one was verified before that.
         let wrote = |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
         let missed = results.iter().skip(1).any(|(_, result)| wrote(result));
         match (candidate, v4_failure(&results)) {
             (None, _) => self.verified(why, results, now),
-            (Some(candidate), None) => self.activate(candidate, &why, results, now),
+            (Some(candidate), None) => {
+                self.connections.facts = network;
+                self.activate(candidate, &why, results, now);
+            }
             (Some(_), Some(failure)) if self.desired.active.is_none() => self.start_failed(failure, now),
             (Some(_), Some(failure)) => {
                 if self.families[Family::V4 as usize].may_pass(&failure) {

@@ -10,6 +10,7 @@ use crate::backend::{Error, ErrorKind};
 use crate::config::{Diagnostics, SourceText};
 use crate::network::Network;
 use crate::policy::Family;
+use crate::ruleset::NetworkFacts;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -176,6 +177,10 @@ pub struct Connections {
     pub follows: bool,
     /// As it was read last.
     pub network: Option<Arc<Network>>,
+    /// What it means for the rules of the configuration that is enforced.
+    pub facts: Arc<NetworkFacts>,
+    /// When it is read again after that failed.
+    pub reread: Retry,
     /// The host's addresses that the policy gave to sources then.
     pub owned: BTreeSet<IpAddr>,
     /// Those that have left the host since they were.
@@ -195,6 +200,8 @@ impl Connections {
         Connections {
             follows: false,
             network: None,
+            facts: Arc::default(),
+            reread: Retry::default(),
             owned: BTreeSet::new(),
             departed: BTreeSet::new(),
             budget: Budget::new(now),

@@ -9,6 +9,8 @@ pub mod explain;
 pub mod flush;
 pub mod forwarding;
 pub mod host;
+mod install;
+pub mod last_good;
 pub mod nagios;
 pub mod prometheus;
 pub mod reload;

@@ -4,6 +4,7 @@ use super::chase::{self, Directory, Suspicion, Target};
 use super::trust::{self, Doubt, Trust};
 use super::{Diagnostic, Diagnostics, SourceText};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -55,6 +56,37 @@ impl Locations {
         let main = Path::new(MAIN_DIRECTORY);
         let usual = self.file.as_ref().is_none_or(|file| MAIN_FILES.iter().any(|name| main.join(name) == *file));
         usual.then(|| main.join(DIRECTORY))
+    }
+
+    /// The main file, or those that could be, that are there.
+    fn main_files(&self) -> impl Iterator<Item = PathBuf> {
+        let named = self.file.iter().cloned();
+        let usual = MAIN_FILES.iter().filter(|_| self.file.is_none()).map(|name| Path::new(MAIN_DIRECTORY).join(name));
+        named.chain(usual)
+    }
+
+    /// The files that are read, whatever is in them.
+    ///
+    /// # Errors
+    /// The directory that can't be listed, and why.
+    pub fn present(&self) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+        let mut present: Vec<PathBuf> = self.main_files().filter(|path| fs::symlink_metadata(path).is_ok()).collect();
+        let Some(directory) = self.fragment_directory() else { return Ok(present) };
+        let entries = match fs::read_dir(&directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(present),
+            Err(error) => return Err((directory, error)),
+        };
+        let mut names: Vec<_> = entries.iter().map(fs::DirEntry::file_name).collect();
+        names.sort();
+        present.extend(names.iter().filter(|name| is_read(name)).map(|name| directory.join(name)));
+        Ok(present)
+    }
+
+    /// True of a path from which the configuration may be read.
+    pub fn reach(&self, path: &Path) -> bool {
+        let is_fragment = || self.fragment_directory().is_some_and(|directory| path.parent() == Some(&*directory));
+        self.main_files().any(|main| main == path) || is_fragment()
     }
 
     /// True when it can be read only once.
@@ -239,6 +271,12 @@ impl Reader<'_> {
         }
         decode(bytes)
     }
+}
+
+/// True of the name of a file in the directory of further files that is one.
+fn is_read(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().map(OsStrExt::as_bytes);
+    !name.as_bytes().starts_with(b".") && matches!(extension, Some(b"yaml" | b"json" | b"toml"))
 }
 
 fn cant_open(path: &Path, error: &io::Error) -> String {

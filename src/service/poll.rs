@@ -5,6 +5,7 @@ use super::control::{Control, Request};
 use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
 use super::notify::Notifier;
+use super::state::Kept;
 use super::{state, unit, view};
 use crate::agent::{self, Action, Agent, AtStop, Cause, Event, Performer, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
@@ -224,7 +225,9 @@ impl Performer for Service {
     fn perform(&mut self, action: Action) -> Option<Event> {
         self.enforcer.end_by(self.stop_by.unwrap_or_else(|| Instant::now() + ACTION));
         match action {
-            Action::ReadLastGood => return Some(Event::LastGoodRead(told(state::read(&self.state_directory)))),
+            Action::ReadLastGood => {
+                return Some(Event::LastGoodRead(told(state::read(&self.state_directory, Kept::LastGood))));
+            }
             Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
             Action::ReadHost => return Some(Event::HostRead(view::view())),
             Action::ChooseBackend(candidate) => {
@@ -237,12 +240,12 @@ impl Performer for Service {
             }
             Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
-                let result = self.enforcer.reconcile(family, &reconciliation.config);
+                let result = self.enforcer.reconcile(family, &reconciliation.config, &reconciliation.network);
                 return Some(Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun)));
             }
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {
-                let result = state::write(&self.state_directory, &sources);
+                let result = state::write(&self.state_directory, Kept::LastGood, &sources);
                 return Some(Event::LastGoodSaved(sources, told(result)));
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
@@ -251,10 +254,10 @@ impl Performer for Service {
                 let removals = self.enforcer.remove_strays(&config, search);
                 return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
             }
-            Action::ReadNetwork => {
+            Action::ReadNetwork(waiting) => {
                 let begun = cpu_time();
                 let result = self.network.read();
-                return Some(Event::NetworkRead(result, cpu_time().saturating_sub(begun)));
+                return Some(Event::NetworkRead(waiting, result, cpu_time().saturating_sub(begun)));
             }
             Action::IgnoreNetwork => self.network.ignore(),
             Action::Forget(doubt) => {

@@ -1,6 +1,6 @@
-//! The last good configuration, in the state directory.
+//! The last good configuration, and one that was tried and not confirmed, in the state directory.
 //!
-//! The file holds the texts as they were read, and no flags: those are on the command line of the next start. Its first
+//! A file holds the texts as they were read, and no flags: those are on the command line of the next start. Its first
 //! line names the version of the format and the number of texts; each follows a line `LENGTH PATH`, the path as JSON.
 //! It is trusted as a configuration file is: what others could have written is not read.
 
@@ -16,7 +16,24 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &str = "ip-masq-agent last good ";
-const NAME: &str = "last-good";
+
+/// What is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    LastGood,
+    /// What the files are, or would be, with a candidate that nobody has confirmed: they are not to be applied.
+    Unconfirmed,
+}
+
+impl Kept {
+    fn name(self) -> &'static str {
+        match self {
+            Kept::LastGood => "last-good",
+            Kept::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
 /// Twice what all configuration files together may have: room for the path of each, and for whatever is accepted.
 const LONGEST: u64 = 2 * crate::config::MAX_TOTAL_BYTES;
 
@@ -24,14 +41,14 @@ const LONGEST: u64 = 2 * crate::config::MAX_TOTAL_BYTES;
 ///
 /// # Errors
 /// Why what is there can't be used.
-pub fn read(directory: &Path) -> Result<Option<Vec<SourceText>>, StateError> {
+pub fn read(directory: &Path, kept: Kept) -> Result<Option<Vec<SourceText>>, StateError> {
     let opened = match File::open(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| StateError::File(directory.to_owned(), Unusable::Open(error)))?,
     };
     judge(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(&opened, NAME, flags, Mode::empty()) {
+    let file = match openat(&opened, kept.name(), flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::LOOP) => Err(Unusable::Link),
         Err(error) => Err(Unusable::Open(error.into())),
@@ -41,7 +58,7 @@ pub fn read(directory: &Path) -> Result<Option<Vec<SourceText>>, StateError> {
         judge(&file)?;
         decode(&text(file)?).map_err(Unusable::Content)
     });
-    sources.map(Some).map_err(|why| StateError::File(directory.join(NAME), why))
+    sources.map(Some).map_err(|why| StateError::File(directory.join(kept.name()), why))
 }
 
 fn judge(file: &File) -> Result<(), Unusable> {
@@ -69,7 +86,7 @@ fn text(file: File) -> Result<String, Unusable> {
 ///
 /// # Errors
 /// What was tried, and why it failed.
-pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), StateError> {
+pub fn write(directory: &Path, kept: Kept, sources: &[SourceText]) -> Result<(), StateError> {
     let failed = |what, path: &Path, error| StateError::Write(what, path.to_owned(), error);
     let text = encode(sources);
     if text.len() as u64 > LONGEST {
@@ -83,7 +100,7 @@ pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), StateError>
     let opened = File::open(directory).map_err(|error| failed("open", directory, error))?;
     // It would not be read again.
     judge(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
-    let (new, path) = (directory.join(format!("{NAME}.new")), directory.join(NAME));
+    let (new, path) = (directory.join(format!("{}.new", kept.name())), directory.join(kept.name()));
     let written = write_synced(&new, text.as_bytes())
         .map_err(|error| failed("write", &new, error))
         .and_then(|()| fs::rename(&new, &path).map_err(|error| failed("move into place", &path, error)));
@@ -93,6 +110,18 @@ pub fn write(directory: &Path, sources: &[SourceText]) -> Result<(), StateError>
         return written;
     }
     opened.sync_all().map_err(|error| failed("sync", directory, error))
+}
+
+/// Forgets what is kept.
+///
+/// # Errors
+/// What was tried, and why it failed.
+pub fn remove(directory: &Path, kept: Kept) -> Result<(), StateError> {
+    let path = directory.join(kept.name());
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StateError::Write("remove", path, error)),
+        _ => Ok(()),
+    }
 }
 
 fn write_synced(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
@@ -116,7 +145,7 @@ fn encode(sources: &[SourceText]) -> String {
     text
 }
 
-/// Why the last good configuration could not be read or written.
+/// Why what is kept could not be read or written.
 #[derive(Debug)]
 pub enum StateError {
     /// What it would be in.
@@ -268,11 +297,11 @@ mod tests {
     fn what_was_written_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("made/when/needed");
-        assert!(read(&state).unwrap().is_none());
-        write(&state, &sources()).unwrap();
-        assert_eq!(read(&state).unwrap(), Some(sources()));
-        write(&state, &[]).unwrap();
-        assert_eq!(read(&state).unwrap(), Some(Vec::new()));
+        assert!(read(&state, Kept::LastGood).unwrap().is_none());
+        write(&state, Kept::LastGood, &sources()).unwrap();
+        assert_eq!(read(&state, Kept::LastGood).unwrap(), Some(sources()));
+        write(&state, Kept::LastGood, &[]).unwrap();
+        assert_eq!(read(&state, Kept::LastGood).unwrap(), Some(Vec::new()));
     }
 
     #[test]
@@ -300,9 +329,9 @@ mod tests {
     #[test]
     fn a_fifo_in_its_place_blocks_nobody() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(NAME);
+        let path = directory.path().join("last-good");
         let made = rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0);
-        let why = read(directory.path()).unwrap_err().to_string();
+        let why = read(directory.path(), Kept::LastGood).unwrap_err().to_string();
         assert!(made.is_ok() && why.ends_with("last-good: is not a regular file"), "{why}");
     }
 }

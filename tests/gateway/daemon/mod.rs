@@ -12,6 +12,7 @@ mod noise;
 mod strangers;
 mod strays;
 mod tools;
+mod undo;
 
 use crate::lab;
 use crate::service::{self, CONFIG, Host, RUNTIME, STATE, Service, environment, host};
@@ -19,7 +20,7 @@ use noise::Noise;
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod flush;
 pub mod forwarding;
 pub mod host;
+pub mod import;
 mod install;
 pub mod last_good;
 pub mod nagios;

@@ -38,6 +38,8 @@ pub struct Plan {
     pub observed: Listing,
     /// What differs, in words, for the journal; empty when nothing does. Where nothing is desired: what goes, by name.
     pub drift: Vec<String>,
+    /// No rule of ours was there that needs connection tracking: unless another program's is, tracking begins with this.
+    pub begins: bool,
     /// What a commit sends; `None` when the kernel holds what it should.
     pub change: Option<Change>,
 }

@@ -58,6 +58,11 @@ impl Network {
         self.interfaces.get(&index).map(|interface| interface.name.as_str())
     }
 
+    /// Those of all interfaces.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.interfaces.values().map(|interface| interface.name.as_str())
+    }
+
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }

@@ -75,6 +75,17 @@ pub fn is_affected(before: &Policy, now: &Policy, network: &Network, connection:
     })
 }
 
+/// True when the connection keeps its source although the policy translates it, as far as can be known.
+///
+/// For those that may be forgotten without harm: what a packet mark or IPsec exempts is exempt again.
+pub fn kept_its_source(policy: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+    let is_untouched = !connection.is_source_translated() && connection.original.destination == connection.target();
+    let translates = |flow: &Flow| policy.verdict(flow).0 != Verdict::KeepSource;
+    // To ask for its routes takes longer than all of this, and most of those that keep their source are meant to.
+    let may_be = |way| translates(&flow(network, connection, Some(way), 0));
+    is_untouched && network.names().any(may_be) && all_judgements(network, connection, ways, |flow, _| translates(flow))
+}
+
 /// True when the connection is not what the policy makes of new ones, and that can be seen for certain: it keeps its source
 /// although the policy translates it, or has an address of the policy's although it should not.
 ///
@@ -323,6 +334,37 @@ mod tests {
         assert!(!lost(&BTreeSet::new()) && lost(&[ip("203.0.113.77")].into()));
         assert_eq!(fixed_addresses(&everywhere, &network()), [ip("203.0.113.77")].into());
         assert_eq!(fixed_ranges(&Policy::default()), []);
+    }
+
+    #[test]
+    fn what_kept_its_source_at_a_start_is_what_every_way_would_translate() {
+        use Protocol::{Icmp, Tcp, Udp};
+        let exempt = Policy { exempt: prefixes(&["8.8.8.0/24"]), ..Policy::default() };
+        let marks = Policy { exempt_marks: vec![listed("0x100/0x100".parse().unwrap())], ..Policy::default() };
+        let uplink = Policy { out_interfaces: vec![listed("wan0".parse().unwrap())], ..Policy::default() };
+        let plain = Policy::default();
+        let cases: &[(&Policy, Connection, &[&str], bool)] = &[
+            (&plain, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&plain, connection(Icmp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&plain, connection(Tcp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            // Where marks exempt, it is exempt again.
+            (&marks, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&marks, Connection { mark: 0x100, ..connection(Udp, CLIENT, FAR, CLIENT) }, &["wan0"], false),
+            (&exempt, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], false),
+            (&plain, connection(Udp, CLIENT, FAR, "203.0.113.1"), &["wan0"], false),
+            (&uplink, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&uplink, connection(Udp, CLIENT, FAR, CLIENT), &["wan1"], false),
+            (&uplink, connection(Udp, CLIENT, FAR, CLIENT), &["wan0", "wan1"], false),
+            (&plain, connection(Udp, CLIENT, FAR, CLIENT), &[], false),
+            // Of the host itself: nothing to hide, and TCP is never touched.
+            (&plain, connection(Udp, "203.0.113.1", FAR, "203.0.113.1"), &["wan0"], false),
+            (&plain, connection(Tcp, "192.168.77.1", FAR, "192.168.77.1"), &["wan0"], false),
+            (&plain, connection(Udp, "192.168.77.1", FAR, "192.168.77.1"), &["wan0"], true),
+        ];
+        for (policy, connection, ways, expected) in cases {
+            let kept = kept_its_source(policy, &network(), connection, &mut through(ways));
+            assert_eq!(kept, *expected, "{connection:?} through {ways:?}");
+        }
     }
 
     #[test]

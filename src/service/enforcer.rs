@@ -36,6 +36,8 @@ pub struct Enforcer {
     events: Option<RuleEvents>,
     /// Why the listener was lost, until somebody asks what it heard.
     lost: Option<EventsError>,
+    /// Families whose first rules were written and have not been seen to be right yet.
+    begun: BTreeSet<Family>,
     /// The kernel as each family was last seen to, whatever came of it.
     seen: BTreeMap<Family, Seen>,
     route_localnet: RouteLocalnet,
@@ -129,6 +131,9 @@ impl Enforcer {
         let plan = self.chosen()?.plan(family, desired.as_ref())?;
         let written = (!plan.is_in_sync()).then(|| plan.drift.clone());
         if written.is_some() {
+            if plan.begins && desired.is_some() {
+                self.begun.insert(family);
+            }
             self.commit(plan)?;
             self.see(family);
             let verified = self.chosen()?.plan(family, desired.as_ref())?;
@@ -140,7 +145,15 @@ impl Enforcer {
         }
         notes.extend(loopback_leaves.iter().flat_map(|interfaces| self.route_localnet.set(interfaces)));
         notes.extend(self.chosen()?.notes());
-        Ok(Outcome { written, notes, bridged: facts.bridged(family), took: begun.elapsed() })
+        let took = begun.elapsed();
+        let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
+        Ok(Outcome { written, notes, bridged: facts.bridged(family), began_tracking, took })
+    }
+
+    /// True when no rule but ours makes the kernel track a family's connections.
+    fn tracks_for_us_alone(&self, family: Family) -> bool {
+        let after = self.after_stop(&[family]).unwrap_or_default();
+        after.0.iter().any(|(_, keepers)| keepers.as_ref().is_ok_and(|keepers| keepers.tracking.is_none()))
     }
 
     fn see(&mut self, family: Family) {

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-mod connections;
+pub mod connections;
 pub mod control;
 pub mod directories;
 pub mod enforcer;

@@ -161,6 +161,7 @@ impl World {
             written: written.then(|| vec!["the chain is missing".to_owned()]),
             notes: Vec::new(),
             bridged: self.bridged,
+            began_tracking: false,
             took: Duration::from_millis(3),
         })
     }

@@ -23,6 +23,7 @@ use crate::policy::Family;
 use crate::ruleset::{ChainName, Hook, RuleId, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
+use crate::sys::listing::tracking;
 use crate::sys::nfnetlink::ipset::SetHeader;
 use crate::sys::nfnetlink::is_passing;
 use host_state::{HostState, LiveHost};
@@ -120,6 +121,8 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let guard = self.guard_listing(family, rendered.as_ref())?;
         let observed = Observed { table: ListedTable::parse(&listing), raw: ListedTable::parse(&guard), sets };
         self.refuse_half_truth(family, &observed.table)?;
+        let rules = observed.table.chains.iter().flat_map(|chain| &chain.rules);
+        let begins = !rules.flat_map(|rule| &rule.target).any(|target| tracking::extension(target, &[]));
         let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
         notes.extend(comparison.notes);
         let last = self.last.entry(family).or_default();
@@ -140,6 +143,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
                 plan::describe(&own, desired.as_deref(), &observed, &kept, &discarded)
             }),
             drift: comparison.drift,
+            begins,
             change: self.sending(family, comparison.steps).map(Change::Iptables),
         })
     }

@@ -189,8 +189,9 @@ impl<K: Held> Nftables<K> {
             Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
         };
         let (there, wanted) = (listing(table), listing(target.table.as_ref()));
+        let begins = !observed.tables.stand_in && table.is_none_or(Table::has_no_rules);
         let change = (!transactions.is_empty()).then_some(Change::Nftables(Sending { observed, transactions }));
-        Ok(Plan { family, observed: there, desired: wanted, drift, change })
+        Ok(Plan { family, observed: there, desired: wanted, drift, begins, change })
     }
 
     fn commit_plan(&mut self, plan: Plan) -> Result<(), Error> {

@@ -109,6 +109,11 @@ impl Table {
         has_base && !self.flags.has(TableFlags::DORMANT)
     }
 
+    /// True when none of its chains holds a rule.
+    pub fn has_no_rules(&self) -> bool {
+        self.chains.iter().all(|chain| chain.rules.is_empty())
+    }
+
     /// True when a rule that we understand looks into the set.
     pub fn uses(&self, name: SetName) -> bool {
         self.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.looks_into(name))

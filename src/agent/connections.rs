@@ -126,7 +126,7 @@ impl Agent {
         state.departed.retain(|address| !network.owns(*address));
         state.owned = stale::fixed_addresses(&config.policy, network);
         // Where no source is fixed, none can have left.
-        if !state.departed.is_empty() || !stale::fixed_ranges(&config.policy).is_empty() {
+        if !state.departed.is_empty() || stale::gives_addresses(&config.policy) {
             let departed = state.departed.clone();
             self.act(Action::Forget(Doubt::Source { config, departed }));
         }
@@ -224,7 +224,7 @@ impl Agent {
 
 /// True when what the policy does depends on the host's addresses or routes: to open connections, or by rules.
 fn depends_on_network(policy: &Policy) -> bool {
-    !stale::fixed_ranges(policy).is_empty() || NetworkFacts::matter_to(policy)
+    stale::gives_addresses(policy) || NetworkFacts::matter_to(policy)
 }
 
 fn message(doubt: &Doubt, forgotten: Forgotten) -> String {

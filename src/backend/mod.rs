@@ -124,7 +124,7 @@ impl Counters {
         match then {
             Effect::Return if id.step == RuleStep::LeftToHost => return,
             Effect::Return => self.kept += packets,
-            Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
+            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => self.masqueraded += packets,
             Effect::Dnat { .. } => {
                 if let RuleStep::Forward(number) = id.step {
                     *self.forwards.entry(number).or_default() += packets;
@@ -138,6 +138,18 @@ impl Counters {
         }
         *self.rules.entry(id.to_string()).or_default() += packets;
     }
+}
+
+/// Refuses to ask for more sources that routes prefer than a backend can hold.
+fn limit_route_sources(family: Family, count: usize, most: usize, hint: &str) -> Result<(), Error> {
+    if count <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "snat: route-source: the {family} routes prefer different sources for {count} interfaces and destinations, more \
+         than {most}{hint}; name the address in snat"
+    );
+    Err(Error::new(ErrorKind::Refused, message))
 }
 
 /// The rules of a chain with what they are known by: those that were last planned, in their order, as far as each is

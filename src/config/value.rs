@@ -235,13 +235,13 @@ impl<'p> Reader<'p> {
 
     /// What sources become: a word, or addresses of one family or both.
     pub fn snat(&mut self, node: &Node) -> Option<Snat> {
-        let expected = "masquerade, none, an address or a range FIRST-LAST";
+        let expected = "masquerade, none, route-source, an address or a range FIRST-LAST";
         let in_list = "an address or a range FIRST-LAST";
         match &node.value {
             Found::Text(text) => match &**text {
                 "masquerade" => Some(Snat::Masquerade),
                 "none" => Some(Snat::Nothing),
-                "route-source" => self.wrong(node, "'route-source' is not supported yet; name the address"),
+                "route-source" => Some(Snat::RouteSource),
                 _ => self.address_ranges(std::slice::from_ref(node), expected, &SNAT_WORDS),
             },
             Found::List(items) if !items.is_empty() => self.address_ranges(items, in_list, &[]),
@@ -384,7 +384,7 @@ impl Kind {
             Kind::Interfaces => "NAME",
             Kind::Maps => "MAP",
             Kind::Marks => "VALUE/MASK",
-            Kind::Snat => "masquerade|none|ADDRESS|FIRST-LAST",
+            Kind::Snat => "masquerade|none|route-source|ADDRESS|FIRST-LAST",
             Kind::Switch => "true|false",
             Kind::Duration => "DURATION",
             Kind::Count => "N",

@@ -4,7 +4,7 @@
 //! packet is asked again. What can't be known of a connection (packet marks, IPsec) speaks for leaving it alone, and a TCP
 //! connection of a local socket is never named.
 
-use super::{Connection, Network, Status};
+use super::{Connection, Network, Route, Status};
 use crate::policy::{
     AddressRange, Arrival, Family, Flow, Forward, ForwardVerdict, Policy, Protocol, Section, Snat, Verdict,
 };
@@ -15,22 +15,33 @@ use std::net::IpAddr;
 /// could choose or a mark is not known, none when no route is known.
 pub type Ways<'a> = &'a mut dyn FnMut(&Connection) -> Vec<String>;
 
-/// The addresses that a policy gives to sources, of the families that it is asked for.
+/// The addresses that a policy gives to sources, of the families that it is asked for; not those that routes prefer.
 pub fn fixed_ranges(policy: &Policy) -> Vec<AddressRange> {
     let ranges = policy.sections().flat_map(|section| Family::ALL.map(|family| fixed_range(&section, family)));
     ranges.flatten().filter(|range| policy.enables(range.family())).collect()
 }
 
 fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
-    match section.snat.value.verdict(family) {
-        Verdict::Snat(range) if section.snat.value != Snat::Nothing => Some(range),
-        _ => None,
+    match section.snat.value.verdict(family, None) {
+        Verdict::Snat(range) => Some(range),
+        Verdict::KeepSource | Verdict::Masquerade => None,
     }
+}
+
+/// True when sources become addresses that may leave the host.
+pub fn gives_addresses(policy: &Policy) -> bool {
+    policy.follows_routes() || !fixed_ranges(policy).is_empty()
 }
 
 /// The host's own addresses that a policy gives to sources.
 pub fn fixed_addresses(policy: &Policy, network: &Network) -> BTreeSet<IpAddr> {
-    fixed_ranges(policy).into_iter().flat_map(|range| network.owned(range)).collect()
+    let preferred = policy.follows_routes().then(|| preferred(network)).into_iter().flatten();
+    fixed_ranges(policy).into_iter().flat_map(|range| network.owned(range)).chain(preferred).collect()
+}
+
+/// The addresses that routes prefer.
+fn preferred(network: &Network) -> impl Iterator<Item = IpAddr> {
+    network.routes().iter().filter_map(|route| route.source)
 }
 
 /// True when the connection was given an address that left the host, or one that no entry gives to what leaves through
@@ -50,21 +61,45 @@ pub fn has_lost_its_source(
         return true;
     }
     let family = connection.family();
-    let gives = |section: &Section<'_>| fixed_range(section, family).is_some_and(|range| range.contains(source));
+    let may_be_preferred = || is_preferred(network, source);
+    let gives = |section: &Section<'_>| match section.snat.value {
+        Snat::RouteSource => may_be_preferred(),
+        _ => fixed_range(section, family).is_some_and(|range| range.contains(source)),
+    };
     let from = |section: &Section<'_>| {
         let any_interface = Flow { out_interface: None, ..flow(network, connection, None, 0) };
         section.out_of_scope(&any_interface).is_none()
     };
     let givers: Vec<Section<'_>> = policy.sections().filter(|section| gives(section) && from(section)).collect();
-    if givers.is_empty() || givers.iter().any(|section| section.out_interfaces.is_empty()) {
+    let is_everywhere =
+        |section: &Section<'_>| section.out_interfaces.is_empty() && section.snat.value != Snat::RouteSource;
+    if givers.is_empty() || givers.iter().any(is_everywhere) {
         return false;
     }
     let ways = ways(connection);
     let leaves_scope = |way: &String| {
         let flow = flow(network, connection, Some(way), 0);
-        givers.iter().all(|section| section.out_of_scope(&flow).is_some())
+        givers.iter().all(|section| {
+            let leaves_route = section.snat.value == Snat::RouteSource && !belongs_to(network, way, source);
+            leaves_route || section.out_of_scope(&flow).is_some()
+        })
     };
     !ways.is_empty() && ways.iter().all(leaves_scope)
+}
+
+/// True when a route may have preferred the address: an IPv6 route to a network of its own names none, so that an address
+/// can go on being one of an interface that no route prefers any more.
+fn is_preferred(network: &Network, address: IpAddr) -> bool {
+    let is_of_a_link = || network.interfaces_with(address).iter().any(|name| *name != "lo");
+    preferred(network).any(|source| source == address) || is_of_a_link()
+}
+
+/// True when packets with this source may leave through the interface: it has the address, or a route through it prefers
+/// it.
+fn belongs_to(network: &Network, interface: &str, source: IpAddr) -> bool {
+    let leads_there = |route: &&Route| route.hops.iter().any(|hop| network.name(hop.interface) == Some(interface));
+    network.has(interface, source)
+        || network.routes().iter().filter(leads_there).any(|route| route.source == Some(source))
 }
 
 /// True when another policy treats the connection in another way, and it is not by chance what that one makes of it.
@@ -96,7 +131,11 @@ pub fn does_not_fit(policy: &Policy, network: &Network, connection: &Connection,
     if connection.original.destination != connection.target() || (!translated && may_be_exempt) {
         return false;
     }
-    let is_given = || fixed_ranges(policy).iter().any(|range| range.contains(connection.seen_source()));
+    let is_given = || {
+        let source = connection.seen_source();
+        fixed_ranges(policy).iter().any(|range| range.contains(source))
+            || policy.follows_routes() && preferred(network).any(|preferred| preferred == source)
+    };
     if translated && !is_given() {
         return false;
     }
@@ -195,6 +234,7 @@ fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32
         dnated: connection.original.destination != destination,
         destination_port: connection.reply.ports.map(|(port, _)| port),
         network: connected.map(|(_, network)| *network),
+        preferred_source: way.and_then(|way| network.preferred_source(way, destination)),
         ..Flow::forwarded_to(destination)
     }
 }

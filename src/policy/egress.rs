@@ -96,6 +96,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// True when sources become what routes prefer.
+    pub fn follows_routes(&self) -> bool {
+        self.sections().any(|section| section.snat.value == Snat::RouteSource)
+    }
+}
+
 impl Egress {
     /// The keys of its own that say how sources are translated.
     pub fn translation_keys(&self) -> Vec<&'static str> {

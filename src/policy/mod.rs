@@ -16,6 +16,7 @@ mod longest_prefix;
 mod mark;
 mod ports;
 mod prefix;
+mod route_source;
 mod snat;
 mod summary;
 mod verdict;
@@ -34,6 +35,7 @@ pub use ports::{PortRange, PortRanges, PortRangesError};
 pub use prefix::{
     LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES,
 };
+pub use route_source::{PreferredSource, RouteSources};
 pub use snat::{Snat, SnatAddresses};
 pub use summary::RangeCounts;
 pub use verdict::{Provenance, Step, Verdict};

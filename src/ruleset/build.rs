@@ -6,7 +6,7 @@ use super::id::{ListId, ListKey, Section};
 use super::matches::{Address, Match, Side, Test};
 use crate::policy::{
     self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, Listed, LongestPrefix, Policy,
-    PortRanges, Prefix, PrefixSet, Protocol, Snat, Step,
+    PortRanges, Prefix, PrefixSet, Protocol, RouteSources, Snat, Step,
 };
 use std::sync::Arc;
 
@@ -87,11 +87,22 @@ pub struct Statement {
     pub outcome: Outcome,
 }
 
+/// The address that a source becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewSource {
+    /// That of the outgoing interface.
+    Interface,
+    /// One of these.
+    Range(AddressRange),
+    /// The one that the route prefers; where it prefers none, that of the outgoing interface.
+    Route(RouteSources),
+}
+
 /// What sources become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Translation {
-    /// An address of these; without any, that of the outgoing interface.
-    pub to: Option<AddressRange>,
+    /// The address.
+    pub to: NewSource,
     /// Let the kernel choose source ports at random.
     pub random_fully: bool,
     /// Source ports to use for TCP, UDP and SCTP.
@@ -186,6 +197,14 @@ impl Ruleset {
                 Condition::List(_, list) => Some(list),
                 Condition::AnyOf(_) => None,
             }))
+        })
+    }
+
+    /// The sources that routes prefer, where sources become those.
+    pub fn route_sources(&self) -> Option<&RouteSources> {
+        self.sections().find_map(|section| match &section.translation.to {
+            NewSource::Route(sources) => Some(sources),
+            NewSource::Interface | NewSource::Range(_) => None,
         })
     }
 
@@ -307,8 +326,9 @@ impl<'p> Build<'p> {
 
     fn translation(&self, section: &policy::Section<'_>) -> Translation {
         let to = match section.snat.value {
-            Snat::To(addresses) => addresses.of(self.family),
-            Snat::Masquerade | Snat::Nothing => None,
+            Snat::To(addresses) => addresses.of(self.family).map_or(NewSource::Interface, NewSource::Range),
+            Snat::RouteSource => NewSource::Route(self.host.network.sources.clone()),
+            Snat::Masquerade | Snat::Nothing => NewSource::Interface,
         };
         Translation { to, random_fully: section.random_fully, to_ports: section.to_ports.cloned() }
     }

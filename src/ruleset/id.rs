@@ -39,6 +39,10 @@ pub enum RuleStep {
     Pass(Step),
     /// What is in the scope of the section goes there.
     Enter,
+    /// What a route says of the source (`snat: route-source`).
+    RouteSource,
+    /// The same where the route prefers none.
+    NoRouteSource,
     /// A share of the ports of `toPorts`.
     Ports,
     /// A protocol without ports, beside those.
@@ -151,6 +155,8 @@ impl fmt::Display for RuleId {
             RuleStep::LeftToHost => f.write_str("left-to-host"),
             RuleStep::Guard => f.write_str("guard"),
             RuleStep::Enter => f.write_str("enter"),
+            RuleStep::RouteSource => f.write_str("route-source"),
+            RuleStep::NoRouteSource => f.write_str("route-source/none"),
             RuleStep::Ports => f.write_str("to-ports"),
             RuleStep::Portless => f.write_str("to-ports/no-ports"),
         }

@@ -17,8 +17,8 @@ mod name;
 mod way;
 
 pub use build::{
-    Branch, CidrList, Condition, Hook, HookRules, JumpPosition, Outcome, Ruleset, SectionRules, Statement, Translation,
-    Way,
+    Branch, CidrList, Condition, Hook, HookRules, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement,
+    Translation, Way,
 };
 pub use facts::{HostFacts, NetworkFacts};
 pub use forward::{ForwardRule, ForwardRules};

@@ -107,7 +107,7 @@ fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
 fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
     let of = |policy: &Policy| Family::ALL.into_iter().filter(|family| policy.enables(*family)).collect::<Vec<_>>();
     match doubt {
-        Doubt::Source { config, departed } => fixed(&config.policy, departed),
+        Doubt::Source { config, departed } => given(&config.policy, departed),
         Doubt::Policy { before, now } => {
             let families: BTreeSet<Family> = of(&before.policy).into_iter().chain(of(&now.policy)).collect();
             families.into_iter().map(|family| (family, Filter::default())).collect()
@@ -119,7 +119,7 @@ fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
         Doubt::Repair { config } => {
             let kept = Filter { without: Status::SRC_NAT, ..Filter::default() };
             let kept = of(&config.policy).into_iter().map(|family| (family, kept));
-            kept.chain(fixed(&config.policy, &BTreeSet::new())).collect()
+            kept.chain(given(&config.policy, &BTreeSet::new())).collect()
         }
         Doubt::Forwards { forwards } => forwarded(forwards),
         Doubt::Unforwarded { config } => forwarded(&config.policy.forwards),
@@ -130,6 +130,17 @@ fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
 fn forwarded(forwards: &[Forward]) -> Vec<(Family, Filter)> {
     let served = |family: &Family| forwards.iter().any(|forward| forward.serves(*family));
     Family::ALL.into_iter().filter(served).map(|family| (family, Filter::default())).collect()
+}
+
+/// Connections whose source became an address that the policy gives, or gave.
+fn given(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> {
+    if !policy.follows_routes() {
+        return fixed(policy, departed);
+    }
+    // Which addresses routes preferred is only known of the present ones.
+    let translated = Filter { with: Status::SRC_NAT, ..Filter::default() };
+    let families = Family::ALL.into_iter().filter(|family| policy.enables(*family));
+    families.map(|family| (family, translated)).collect()
 }
 
 /// Connections whose source became an address of the policy's, or one that it had.

@@ -18,7 +18,10 @@ pub mod rules;
 mod tests;
 pub mod tools;
 
-use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
+use super::{
+    Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified,
+    limit_route_sources,
+};
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Hook, RuleId, Ruleset};
 use crate::sys::child::{Exec, Invocation};
@@ -40,6 +43,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tools::{Tools, Variant, list_or_nothing, run};
+
+/// Of the sources that routes prefer each is a rule that new flows are asked one after the other.
+const MOST_ROUTE_SOURCES: usize = 256;
 
 /// Keeps a ruleset in the nat table of one iptables variant.
 #[derive(Debug)]
@@ -112,6 +118,8 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
     }
 
     fn compare(&mut self, family: Family, desired: Option<&Ruleset>, notes: &mut Vec<String>) -> Result<Plan, Error> {
+        let sources = desired.and_then(Ruleset::route_sources).map_or(0, |sources| sources.rows(family).count());
+        limit_route_sources(family, sources, MOST_ROUTE_SOURCES, " as rules; nftables takes 10,000")?;
         let listing = self.listing(family, desired.is_some(), notes)?;
         let wants_sets = desired.is_some_and(|ruleset| ruleset.lists().any(|list| list.prefixes.len() > THRESHOLD));
         if !self.tools.random_fully && desired.is_some_and(Ruleset::chooses_ports_at_random) {

@@ -27,16 +27,20 @@ mod wire;
 #[cfg(fuzzing)]
 pub use observe::read_any;
 
-use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
+use super::{
+    Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified,
+    limit_route_sources,
+};
 use crate::config::TableOwner;
 use crate::policy::Family;
-use crate::ruleset::{ForwardRules, RuleId, Ruleset};
+use crate::ruleset::{Effect, ForwardRules, RuleId, RuleStep, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
 use held::Held;
 use observe::Observation;
 use rules::change::Transaction;
 use rules::compile::IntervalCache;
+use rules::content::Content;
 use rules::forwards::Owners;
 use rules::name::{ChainName, SetName};
 pub use rules::name::{STAND_IN, TABLE};
@@ -46,6 +50,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+/// So many sources that routes prefer are one transaction; each is copied whenever one of them changes.
+const MOST_ROUTE_SOURCES: usize = target::PIECE;
 /// How long a number of elements may stand for the elements.
 const DOUBT: Duration = Duration::from_secs(30);
 
@@ -172,6 +178,9 @@ impl<K: Held> Nftables<K> {
 
     fn plan_for(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
+        let sets = part.iter().flat_map(|part| &part.sets).filter(|set| set.name.gives_route_sources().is_some());
+        let sources = sets.filter_map(|set| set.elements.as_ref()).map(Content::len).max().unwrap_or_default();
+        limit_route_sources(family, sources, MOST_ROUTE_SOURCES, "")?;
         self.forwards.insert(family, desired.map(|desired| desired.forwards.clone()).unwrap_or_default());
         let flags = self.flags;
         let observed = self.observe(desired.is_some())?.clone();
@@ -292,6 +301,7 @@ impl Backend for Nftables {
         let mut forwarded = |owner: Option<u32>, packets| {
             owner.into_iter().for_each(|number| *counters.forwards.entry(number).or_default() += packets);
         };
+        let mut translated = Vec::new();
         let mut places = HashMap::new();
         for (gate, _, packets) in there.iter().filter(|(chain, ..)| chain.family() == Some(family)) {
             let place = places.entry(*gate).or_insert(0);
@@ -304,9 +314,16 @@ impl Backend for Nftables {
             let maps = counting.filter_map(|name| Some((name, name.ports().filter(|ports| ports.counts())?)));
             for (name, map) in maps {
                 for (element, packets) in observe::counted_elements(&mut self.netlink, name)? {
-                    forwarded(owners.element(map, &element), packets);
+                    match name.gives_route_sources() {
+                        Some(section) => translated.push((section, packets)),
+                        None => forwarded(owners.element(map, &element), packets),
+                    }
                 }
             }
+        }
+        for (section, packets) in translated {
+            let then = Effect::<ChainName>::SnatByRoute { random_fully: false, ports: None };
+            counters.add(RuleId { section, step: RuleStep::RouteSource }, &then, packets);
         }
         for (chain, ids) in self.planned.get(&family).into_iter().flatten() {
             let rules = there.iter().filter(|(of, ..)| of == chain);

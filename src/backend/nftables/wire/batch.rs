@@ -236,7 +236,8 @@ fn describe_key(writer: &mut Writer, ports: PortSet, family: Family) {
     writer.nest(DESCRIPTION_FIELDS, |writer| {
         for field in ports.key() {
             let length = match field {
-                Field::Saddr | Field::Daddr => interval::width(family) as u32,
+                Field::Saddr | Field::Daddr | Field::Daddrs => interval::width(family) as u32,
+                Field::OutInterface => IFNAMSIZ,
                 Field::Protocol => 1,
                 Field::Port => 2,
             };
@@ -260,6 +261,9 @@ const VERDICT: u32 = 0xffff_ff00;
 /// other, six bits each.
 const INET_PROTO: u32 = 12;
 const INET_SERVICE: u32 = 13;
+const IFNAME: u32 = 41;
+/// The bytes of an interface's name.
+const IFNAMSIZ: u32 = libc::IFNAMSIZ as u32;
 
 /// What the kernel keeps of a set besides its elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,7 +292,8 @@ impl Shape {
             return Shape { flags: interval, key_type: address.0, key_length: address.1, data: None, counts: false };
         };
         let field = |field: &Field| match field {
-            Field::Saddr | Field::Daddr => address,
+            Field::Saddr | Field::Daddr | Field::Daddrs => address,
+            Field::OutInterface => (IFNAME, IFNAMSIZ),
             Field::Protocol => (INET_PROTO, 4),
             Field::Port => (INET_SERVICE, 4),
         };

@@ -137,6 +137,7 @@ impl Agent {
             last_repair: self.history.repair.as_ref().map(|(at, took, by)| record(*at, *took, by.as_deref())),
             families: self.wanted().into_iter().map(family).collect(),
             connections: self.connections_report(now),
+            sysctls: Vec::new(),
             at_stop: active.is_some_and(keeps).then(AtStop::keeping),
             degraded: self.degraded(),
             warnings: self.warnings(),

@@ -108,7 +108,9 @@ fn once(context: &Context) -> u8 {
     with_backend(context, |kernel, config, network| {
         let mut status = exit::OK;
         for family in Family::ALL {
-            match (kernel.reconcile(family, config, network), config.policy.enables(family)) {
+            let result = kernel.reconcile(family, config, network);
+            result.iter().flat_map(|outcome| &outcome.notes).for_each(eprint_line);
+            match (result, config.policy.enables(family)) {
                 (Ok(Outcome { written: Some(_), .. }), true) => {
                     print_line(format_args!("{family}: written and verified"))
                 }

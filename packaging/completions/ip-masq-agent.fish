@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= on-repair= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -70,6 +70,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l table-owner
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -133,6 +135,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l tabl
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -186,6 +190,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l ta
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -238,6 +244,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l t
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -341,6 +349,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l t
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -392,6 +402,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l tab
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -449,6 +461,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -552,6 +566,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l t
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -606,6 +622,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l ta
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''

@@ -79,6 +79,9 @@ pub struct Report {
     pub reloads: Reloads,
     /// Per family.
     pub families: Vec<FamilyReport>,
+    /// The sysctls that the service has set, as `NAME=VALUE (was VALUE)`.
+    #[serde(default)]
+    pub sysctls: Vec<String>,
     /// What a stop would do to rules and connections, where that is known.
     #[serde(default)]
     pub at_stop: Option<AtStop>,
@@ -312,6 +315,9 @@ impl fmt::Display for Report {
             writeln!(f, "{:>14}: {unfit}{more} began while rules were missing and are not translated", "connections")?;
         }
         self.write_forwards(f)?;
+        for sysctl in &self.sysctls {
+            writeln!(f, "{:>14}: {sysctl}", "sysctl")?;
+        }
         if let Some(at_stop) = &self.at_stop {
             writeln!(f, "{:>14}: {at_stop}", "at stop")?;
         }
@@ -396,6 +402,7 @@ mod tests {
             last_saved: None,
             reloads: Reloads::default(),
             families: vec![family(Family::V4, &[(7, 3), (8, 0), (9, 4)]), family(Family::V6, &[(7, 2)])],
+            sysctls: Vec::new(),
             at_stop: None,
             connections: ConnectionsReport::default(),
             degraded: Vec::new(),

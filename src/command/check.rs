@@ -27,11 +27,12 @@ pub fn run(context: &Context, host: bool) -> u8 {
 }
 
 fn judge_host(config: &Config) -> u8 {
-    let comparison = Comparison::new(config);
+    let mut comparison = Comparison::new(config);
     let view = view::view();
     let mut advice = advice(&config.policy, &view, comparison.as_ref().ok().map(Comparison::backend));
     advice.extend(comparison.iter().flat_map(Comparison::strays));
-    let mut findings: Vec<String> = comparison.err().iter().map(ToString::to_string).collect();
+    let mut findings: Vec<String> = comparison.as_ref().err().iter().map(ToString::to_string).collect();
+    findings.extend(comparison.iter_mut().flat_map(Comparison::wrong_sysctls));
     findings.extend(of_forwards(&config.policy, &view));
     findings.extend(advice.iter().map(ToString::to_string));
     let enabled = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));

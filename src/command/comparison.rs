@@ -55,6 +55,11 @@ impl<'a> Comparison<'a> {
         self.enforcer.plan(family, self.config, &self.network)
     }
 
+    /// Sysctls that are not what the configuration wants, which the service sets.
+    pub fn wrong_sysctls(&mut self) -> Vec<String> {
+        self.enforcer.wrong_sysctls(self.config, &self.network)
+    }
+
     /// Rules that act although the configuration wants none there. The service takes them out when it can.
     pub fn strays(&self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();

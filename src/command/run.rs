@@ -112,6 +112,7 @@ fn once(context: &Context) -> u8 {
         for family in Family::ALL {
             let result = kernel.reconcile(family, config, network);
             began.extend(result.as_ref().is_ok_and(|outcome| outcome.began_tracking).then_some(family));
+            result.iter().flat_map(|outcome| &outcome.notes).for_each(eprint_line);
             match (result, config.policy.enables(family)) {
                 (Ok(Outcome { written: Some(_), .. }), true) => {
                     print_line(format_args!("{family}: written and verified"))

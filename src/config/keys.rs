@@ -131,6 +131,8 @@ record! {
             "Own the nftables table, so that other programs can't flush it (kernel 6.9 or later)";
         flush_conntrack: FlushConntrack, "flushConntrack" = "off",
             "Whether a changed configuration also applies to open connections that it treats in another way";
+        manage_sysctl: bool, "manageSysctl" = "false",
+            "Turn forwarding on while the service runs, and back to what it was when it stops";
         on_repair: OnRepair, "onRepair" = "report",
             "What happens to connections that began while rules were missing and don't fit the policy";
         on_stop: OnStop, "onStop" = "cleanup",

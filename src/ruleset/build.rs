@@ -1,14 +1,15 @@
 //! The statements that a policy makes for one family.
 
+use super::cidr_list::CidrList;
 use super::facts::HostFacts;
 use super::forward::ForwardRules;
 use super::id::{ListId, ListKey, Section};
 use super::matches::{Address, Match, Side, Test};
+use super::near::Near;
 use crate::policy::{
     self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, Listed, LongestPrefix, Policy,
     PortRanges, Prefix, PrefixSet, Protocol, RouteSources, Snat, Step,
 };
-use std::sync::Arc;
 
 /// Where our chain sits among the other nat postrouting chains or rules of the host (`jumpPosition`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,20 +48,13 @@ impl Hook {
     }
 }
 
-/// The prefixes of one list in one family, aggregated. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CidrList {
-    /// Which list it is.
-    pub id: ListId,
-    /// The prefixes in the order in which they were written; none touches another.
-    pub prefixes: Arc<[Prefix]>,
-}
-
 /// When a statement holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// An address is in the list.
     List(Side, CidrList),
+    /// The destination is far from every range that keeps the source.
+    Far(Near),
     /// All matches of one of the rows hold.
     AnyOf(Vec<Vec<Match>>),
 }
@@ -189,13 +183,13 @@ impl Ruleset {
         self.hooks.iter().flat_map(|hook| &hook.sections)
     }
 
-    /// The lists that the rules look into, in their order.
+    /// The lists that the rules look into, in their order; not what is made of them.
     pub fn lists(&self) -> impl Iterator<Item = &CidrList> {
         self.sections().flat_map(|section| {
             let ways = section.branches.iter().flat_map(|branch| &branch.ways).flat_map(Way::lists);
             ways.chain(section.statements.iter().filter_map(|statement| match &statement.condition {
                 Condition::List(_, list) => Some(list),
-                Condition::AnyOf(_) => None,
+                Condition::Far(_) | Condition::AnyOf(_) => None,
             }))
         })
     }
@@ -350,7 +344,9 @@ impl<'p> Build<'p> {
         statements
     }
 
-    fn destinations(&self, Ranges { exceptions, exempt }: Ranges, statements: &mut Vec<Statement>) {
+    fn destinations(&self, Ranges { exceptions, exempt, near }: Ranges, statements: &mut Vec<Statement>) {
+        // What is near to nothing that keeps its source is translated whether it is an exception or not.
+        statements.extend(near.map(|near| translate_when(Step::Otherwise, Condition::Far(near))));
         if let Some(list) = exceptions {
             statements.push(translate_when(Step::Exception, Condition::List(Side::Daddr, list)));
         }
@@ -381,9 +377,11 @@ impl<'p> Build<'p> {
                     true => (set.len(self.family) > 0).then(|| self.list(own, key, set)),
                     false => inherited.clone(),
                 };
+                let exempt = list(own_exempt, ListKey::Exempt, section.exempt, &inherited.exempt);
                 Ranges {
                     exceptions: list(own_exceptions, ListKey::Exceptions, section.exceptions, &inherited.exceptions),
-                    exempt: list(own_exempt, ListKey::Exempt, section.exempt, &inherited.exempt),
+                    near: if own_exempt { self.near(exempt.as_ref()) } else { inherited.near.clone() },
+                    exempt,
                 }
             }
             (Evaluation::LongestPrefix, _) => {
@@ -395,9 +393,14 @@ impl<'p> Build<'p> {
                     let id = ListId { section: own, key };
                     (!prefixes.is_empty()).then(|| CidrList { id, prefixes: prefixes.into() })
                 };
-                Ranges { exceptions: list(ListKey::Exceptions, exceptions), exempt: list(ListKey::Exempt, exempt) }
+                let (exceptions, exempt) = (list(ListKey::Exceptions, exceptions), list(ListKey::Exempt, exempt));
+                Ranges { exceptions, near: self.near(exempt.as_ref()), exempt }
             }
         }
+    }
+
+    fn near(&self, exempt: Option<&CidrList>) -> Option<Near> {
+        Near::of(exempt?, self.fixed_ranges().map(|(_, range)| range))
     }
 
     fn list(&self, section: Section, key: ListKey, set: &PrefixSet) -> CidrList {
@@ -410,6 +413,7 @@ impl<'p> Build<'p> {
 struct Ranges {
     exceptions: Option<CidrList>,
     exempt: Option<CidrList>,
+    near: Option<Near>,
 }
 
 fn out_interface(class: InterfaceClass<'_>) -> Option<Match> {

@@ -1,10 +1,10 @@
 //! What becomes of statements in chains of rules: decided here, once, for both backends.
 
-use super::build::{
-    CidrList, Condition, Hook, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement, Way,
-};
+use super::build::{Condition, Hook, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement, Way};
+use super::cidr_list::CidrList;
 use super::id::{ChainId, Place, RuleId, RuleStep, Section};
 use super::matches::{Effect, Match, Side, Test};
+use super::near::Near;
 use super::way::by_prefix;
 use crate::policy::{AddressRange, Family, PortRange, PreferredSource, Prefix, Protocol, Step};
 use std::ops::ControlFlow;
@@ -20,6 +20,8 @@ pub struct Dialect {
     pub random_fully: bool,
     /// The sources that routes prefer are a map, and not a rule for each.
     pub maps: bool,
+    /// A block of addresses can be looked for, and behind routing whether a packet came in through an interface.
+    pub shortcuts: bool,
 }
 
 /// All that one family should hold of ours.
@@ -189,8 +191,17 @@ impl Lowering<'_> {
 
     /// Breaks where nothing behind the statement is ever asked.
     fn add(&mut self, statement: &Statement) -> ControlFlow<()> {
-        let rows = self.rows(&statement.condition);
-        let decide = RuleStep::Decide(statement.step);
+        let is_far = matches!(statement.condition, Condition::Far(_));
+        if is_far && !self.dialect.shortcuts {
+            return ControlFlow::Continue(());
+        }
+        let mut rows = self.rows(&statement.condition);
+        if self.dialect.shortcuts && matches!(statement.step, Step::LocalSourceOnOutInterface | Step::MidStream) {
+            // What came in through an interface has no source of the host's: that is found faster than the source.
+            let any = Test::InInterface { name: String::new(), prefix: true };
+            rows.iter_mut().for_each(|row| row.insert(0, Match::is_not(any.clone())));
+        }
+        let decide = if is_far { RuleStep::Far } else { RuleStep::Decide(statement.step) };
         let then = match statement.outcome {
             Outcome::ReturnUnless => return self.gate(rows, statement.step),
             Outcome::Return => Effect::Return,
@@ -240,6 +251,11 @@ impl Lowering<'_> {
         match condition {
             Condition::AnyOf(rows) => rows.clone(),
             Condition::List(side, list) => self.list_rows(*side, list),
+            Condition::Far(Near { blocks, wide }) => {
+                let outside = |prefix: &Prefix| Match::is_not(Test::In(Side::Daddr, *prefix));
+                let far = Match::is_not(self.in_set(Side::Daddr, blocks));
+                vec![wide.iter().map(outside).chain([far]).collect()]
+            }
         }
     }
 
@@ -331,8 +347,10 @@ mod tests {
     use crate::ruleset::Translation;
     use crate::ruleset::{Branch, ForwardRules, HookRules, ListId, ListKey};
 
-    const IPTABLES: Dialect = Dialect { inline: Some(2), masquerade_chain: false, random_fully: true, maps: false };
-    const NFTABLES: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true };
+    const IPTABLES: Dialect =
+        Dialect { inline: Some(2), masquerade_chain: false, random_fully: true, maps: false, shortcuts: false };
+    const NFTABLES: Dialect =
+        Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true, shortcuts: true };
 
     fn list(key: ListKey, prefixes: &[&str]) -> Condition {
         let side = if matches!(key, ListKey::Sources | ListKey::ExcludedSources) { Side::Saddr } else { Side::Daddr };

@@ -239,6 +239,9 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
         };
     }
     if let Some(payload) = left.get("payload") {
+        if payload["base"] == "ll" && payload["offset"] == 0 && payload["len"] == 48 {
+            return word(if flow.bridged { "1" } else { "0" });
+        }
         return match (&payload["protocol"], payload["field"].as_str()) {
             (protocol, Some("saddr")) => of_family(flow.source, protocol),
             (protocol, Some("daddr")) => of_family(Some(flow.destination), protocol),
@@ -265,6 +268,15 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
     if let Some(masked) = left.get("&").filter(|masked| masked[0]["meta"]["key"] == "mark") {
         let mask = masked[1].as_u64().and_then(|mask| u32::try_from(mask).ok());
         return word(&(flow.mark & mask.ok_or_else(|| format!("a mask that is not understood: {left}"))?).to_string());
+    }
+    if let Some(masked) = left.get("&").filter(|masked| masked[0]["payload"]["field"] == "daddr") {
+        let mask = text(&masked[1]).parse().map_err(|_| format!("a mask that is not understood: {left}"))?;
+        let address = match (flow.destination, mask) {
+            (IpAddr::V4(address), IpAddr::V4(mask)) => IpAddr::from(address & mask),
+            (IpAddr::V6(address), IpAddr::V6(mask)) => IpAddr::from(address & mask),
+            _ => return Ok(None),
+        };
+        return of_family(Some(address), &masked[0]["payload"]["protocol"]);
     }
     match left.get("&").and_then(|masked| masked.get(0)).map(|field| &field["payload"]) {
         Some(field) if field["protocol"] == "tcp" && field["field"] == "flags" => {

@@ -8,7 +8,7 @@ use super::rules::port_set::{Data, PortSet};
 use super::rules::ports::{PortElement, Then};
 use super::rules::table::{Set, Table};
 use super::wire::batch::attribute::*;
-use super::wire::batch::{INET, element, port_element};
+use super::wire::batch::{self, INET, element, port_element};
 use super::wire::expression::{DATA_VALUE, Expression, read_goto};
 use crate::backend::error::Error;
 use crate::policy::Family;
@@ -61,9 +61,7 @@ pub fn ends(name: SetName, content: &Content, count: usize) -> Vec<Element> {
     }
     let bound = |(address, bound)| Element::Bound(address, bound);
     match content {
-        Content::Intervals(list) => {
-            of(list, count).flat_map(|one| interval::bounds(*one, name.family)).map(bound).collect()
-        }
+        Content::Intervals(list) => of(list, count).flat_map(|one| batch::bounds(*one, name)).map(bound).collect(),
         Content::Ports(list) => of(list, count).copied().map(Element::Port).collect(),
     }
 }
@@ -95,7 +93,9 @@ fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> 
 /// An interval up to the largest address has no second element, and nft adds one at address zero.
 fn is_count_of(count: usize, elements: &Content, name: SetName) -> bool {
     let open = match elements {
-        Content::Intervals(list) => list.last().is_some_and(|one| one.last == interval::largest(name.family)),
+        Content::Intervals(list) => {
+            !name.has_blocks() && list.last().is_some_and(|one| one.last == interval::largest(name.family))
+        }
         Content::Ports(_) => false,
     };
     count == elements.len() || open && count + 1 == elements.len()
@@ -119,7 +119,11 @@ fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Conten
                 bounds.extend(bound);
                 Ok(bound.is_some())
             })?;
-            let assembled = whole.then(|| interval::assemble(bounds, name.family)).flatten();
+            let assemble = || match name.has_blocks() {
+                true => interval::singles(bounds),
+                false => interval::assemble(bounds, name.family),
+            };
+            let assembled = whole.then(assemble).flatten();
             Ok(assembled.map(|intervals| Content::Intervals(intervals.into())))
         }
         Some(ports) => {

@@ -18,7 +18,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A list of any length is a set, which changes without its rules.
-const DIALECT: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true };
+const DIALECT: Dialect =
+    Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true, shortcuts: true };
 
 /// Lists as sorted intervals. A list that was seen before is not sorted again.
 #[derive(Debug, Default)]
@@ -140,6 +141,7 @@ pub fn says(rule: &Rule, id: RuleId) -> bool {
 fn reason(id: RuleId) -> &'static str {
     match id.step {
         RuleStep::Decide(step) => step.reason(),
+        RuleStep::Far => "no exemption is near",
         RuleStep::Pass(_) => "in scope",
         RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
         RuleStep::Enter => "in the scope of an entry of egress",

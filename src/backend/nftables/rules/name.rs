@@ -237,6 +237,16 @@ impl SetName {
         }
     }
 
+    /// True of a set of blocks of addresses, which are found by their hash and not in a row of intervals.
+    pub fn has_blocks(self) -> bool {
+        matches!(self.of, SetOf::List(ListId { key: ListKey::Near, .. }))
+    }
+
+    /// True where more elements than needed do no harm for a while, and fewer would.
+    pub fn may_be_wider(self) -> bool {
+        self.has_blocks() || self.ports().is_some_and(PortSet::recognizes)
+    }
+
     /// The set of a name; `None` when we have none of that name.
     pub fn parse(name: &str) -> Option<Self> {
         let (first, second) = match name.strip_suffix("-2") {
@@ -277,6 +287,7 @@ impl SetName {
     pub fn declaration(self, separator: &str) -> String {
         match self.of {
             SetOf::RouteSources(_) => PortSet::RouteSources.declaration(self.family, separator),
+            SetOf::List(_) if self.has_blocks() => format!("type {}{separator}", address_type(self.family)),
             SetOf::List(_) => format!("type {}{separator}flags interval{separator}", address_type(self.family)),
             SetOf::Ports(ports) => ports.declaration(self.family, separator),
         }

@@ -1,9 +1,10 @@
 //! A rule of ours, in as many words as our rules need.
 
+use super::interval;
 use super::name::{self, ChainName, SetName};
 use super::port_set::{Data, PortSet};
 use crate::policy::{Family, MaskedMark, PortRange, Protocol};
-use crate::ruleset::{Address, Effect, Match, Side, Test};
+use crate::ruleset::{Address, Effect, Match, Side, Test, block_length};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -206,6 +207,9 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         Test::DestinationPort(ports) => write!(f, "th dport {not}{ports}"),
         Test::Dnated => f.write_str("ct status dnat"),
         Test::InList(side, set) => match set.ports() {
+            None if set.has_blocks() => {
+                write!(f, "{} & {} {not}@{set}", address_word(*side, set.family), block_mask(set.family))
+            }
             None => write!(f, "{} {not}@{set}", address_word(*side, set.family)),
             Some(ports) => write!(f, "{} {not}@{set}", ports.selector(set.family)),
         },
@@ -223,6 +227,11 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         Test::Ipsec => write!(f, "rt ipsec {}", if one.negated { "missing" } else { "exists" }),
         Test::Share { part, of } => write!(f, "numgen random mod {of} < {part}"),
     }
+}
+
+/// What the addresses of a block have in common.
+fn block_mask(family: Family) -> IpAddr {
+    interval::address(interval::mask(block_length(family), family), family)
 }
 
 fn port_words(range: PortRange) -> String {

@@ -5,7 +5,7 @@ use super::{translate, userdata};
 use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::change::{Change, GUARD, RAW, Transaction};
 use crate::backend::nftables::rules::content::Content;
-use crate::backend::nftables::rules::interval::{self, Bound};
+use crate::backend::nftables::rules::interval::{self, Bound, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
 use crate::backend::nftables::rules::port_set::{Data, Field, PortSet};
 use crate::backend::nftables::rules::ports::{PortElement, Then};
@@ -289,7 +289,8 @@ impl Shape {
         };
         let interval = libc::NFT_SET_INTERVAL as u32;
         let Some(ports) = name.ports() else {
-            return Shape { flags: interval, key_type: address.0, key_length: address.1, data: None, counts: false };
+            let flags = if name.has_blocks() { 0 } else { interval };
+            return Shape { flags, key_type: address.0, key_length: address.1, data: None, counts: false };
         };
         let field = |field: &Field| match field {
             Field::Saddr | Field::Daddr | Field::Daddrs => address,
@@ -324,7 +325,7 @@ fn elements(batch: &mut Batch, message: i32, flags: i32, table: TableName, name:
     match (list, name.ports()) {
         (Content::Intervals(list), _) => list.chunks(INTERVALS_PER_MESSAGE).for_each(|chunk| {
             push(&|writer| {
-                for (address, bound) in chunk.iter().flat_map(|one| interval::bounds(*one, name.family)) {
+                for (address, bound) in chunk.iter().flat_map(|one| bounds(*one, name)) {
                     element(writer, name, address, bound);
                 }
             });
@@ -335,6 +336,12 @@ fn elements(batch: &mut Batch, message: i32, flags: i32, table: TableName, name:
         (Content::Ports(_), None) => {}
     }
     count
+}
+
+/// The elements that the kernel keeps for one of a list.
+pub fn bounds(interval: Interval, name: SetName) -> impl Iterator<Item = (u128, Bound)> {
+    let count = if name.has_blocks() { 1 } else { 2 };
+    interval::bounds(interval, name.family).take(count)
 }
 
 /// Writes an element of port forwards into a list.

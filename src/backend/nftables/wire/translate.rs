@@ -9,7 +9,7 @@ use crate::backend::nftables::rules::name::{ChainName, SetName};
 use crate::backend::nftables::rules::port_set::{self, Data, Field, PortSet};
 use crate::backend::nftables::rules::rule::{Body, LookUp, Rule};
 use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, MaskedMark, PortRange, Prefix, Protocol};
-use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
+use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test, block_length};
 use crate::sys::nfnetlink::nfproto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -163,7 +163,12 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
         }
         Test::InList(side, set) => {
             out.extend(of_family(set.family, Comparison::Equal));
-            out.push(load_address(*side, set.family, interval::width(set.family)));
+            let width = interval::width(set.family);
+            out.push(load_address(*side, set.family, width));
+            if set.has_blocks() {
+                let mask = interval::mask(block_length(set.family), set.family);
+                out.push(Mask(mask.to_be_bytes()[16 - width..].to_vec()));
+            }
             out.push(Lookup(set.to_string(), one.negated));
         }
         Test::In(side, prefix) => write_prefix(*side, *prefix, comparison, out),
@@ -384,7 +389,8 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
         prefix.map_or_else(Vec::new, |prefix| either_side(&|side| Test::In(side, prefix)))
     };
     let mut tests = match expressions {
-        [Meta(_), Compare(_, _), Payload { .. }, Lookup(set, _), ..] => {
+        [Meta(_), Compare(_, _), Payload { .. }, Lookup(set, _), ..]
+        | [Meta(_), Compare(_, _), Payload { .. }, Mask(_), Lookup(set, _), ..] => {
             SetName::parse(set).map_or_else(Vec::new, |set| either_side(&|side| Test::InList(side, set)))
         }
         [Meta(_), Compare(_, family), Payload { .. }, Compare(_, value), ..] => within(family, value, value.len() * 8),

@@ -337,7 +337,7 @@ mod tests {
             told("198.51.100.2", Some("203.0.113.9"), None, Some(8080)),
             "198.51.100.2: forward to 10.88.0.5:80, keep source\n  \
              because  a forward of portForwards: the target sees the client [forwarded]\n  \
-             forward  1, f.yaml:2\n  route    cni0, network 10.88.0.0/16\n  \
+             forward  1, f.yaml:2:3\n  route    cni0, network 10.88.0.0/16\n  \
              hairpin  no: 203.0.113.9 is not in 10.88.0.0/16, the target's network\n  \
              source   the target sees 203.0.113.9\n"
         );
@@ -358,7 +358,7 @@ mod tests {
             told("198.51.100.2", Some("203.0.113.9"), Some("wan0"), Some(443)),
             "198.51.100.2: not affected\n  \
              because  an address of this host, and no forward of the port lets the packet pass: it stays here\n  \
-             refused  by forward 2, f.yaml:3: the source is in its excludeSourceCIDRs: 203.0.113.0/24, f.yaml:3\n"
+             refused  by forward 2, f.yaml:3:3: the source is in its excludeSourceCIDRs: 203.0.113.0/24, f.yaml:3:81\n"
         );
         let unsaid = told("198.51.100.2", None, None, Some(443));
         assert!(unsaid.contains("--from\n") && unsaid.contains("--in\n"), "{unsaid}");
@@ -427,12 +427,12 @@ mod tests {
         assert_eq!(
             asked(Some(0)),
             "198.51.100.7: snat to 203.0.113.9\n  because  no exemption applies [otherwise]\n  \
-             entry    guests, f.yaml:3\n  snat     203.0.113.9, f.yaml:5\n"
+             entry    guests, f.yaml:3:3\n  snat     203.0.113.9, f.yaml:5:9\n"
         );
         assert_eq!(
             asked(Some(0x1ff)),
             "198.51.100.7: keep source\n  because  the packet mark is in exemptMarks [exempt-mark]\n  \
-             by       0x100/0xff00, f.yaml:1\n"
+             by       0x100/0xff00, f.yaml:1:15\n"
         );
         assert!(asked(None).contains("  assuming a packet without a mark; name it with --mark\n"));
     }

@@ -358,7 +358,7 @@ mod tests {
             told("198.51.100.2", Some("203.0.113.9"), Some("wan0"), Some(443)),
             "198.51.100.2: not affected\n  \
              because  an address of this host, and no forward of the port lets the packet pass: it stays here\n  \
-             refused  by forward 2, f.yaml:3:3: the source is in its excludeSourceCIDRs: 203.0.113.0/24, f.yaml:3:81\n"
+             refused  by forward 2, f.yaml:3:3: the source is in its excludeSourceCIDRs: 203.0.113.0/24, f.yaml:3:82\n"
         );
         let unsaid = told("198.51.100.2", None, None, Some(443));
         assert!(unsaid.contains("--from\n") && unsaid.contains("--in\n"), "{unsaid}");

@@ -3,11 +3,12 @@
 use super::forwarding::{self, Forwarding, Refusal, Told};
 use super::host::Host;
 use super::{Context, comparison, eprint_line, exit, print_diagnostics, print_text};
+use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
 use crate::policy::{Egress, Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
 use crate::ruleset::{RuleId, RuleStep, Section};
-use crate::service::view;
+use crate::service::view::HostReader;
 use crate::text::one_line;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -63,7 +64,7 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         Ok(config) => config,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
-    let view = view::view();
+    let view = HostReader::default().read();
     let mut host = Host::among(question.addresses.iter().chain(&question.from), &view);
     if let Some(problem) = contradiction(question).or_else(|| forwarding::contradiction(question, &host)) {
         eprint_line(format_args!("ip-masq-agent: {problem}"));
@@ -78,7 +79,7 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     }
     let mut answers: Vec<Answer> =
         question.addresses.iter().map(|address| answer(&config.policy, &host, question, *address)).collect();
-    ask_kernel(&config, &mut answers);
+    ask_kernel(&config, &view, &mut answers);
     match print(&answers, question.json) {
         Ok(text) => print_text(text),
         Err(error) => {
@@ -95,10 +96,10 @@ fn contradiction(question: &ExplainArgs) -> Option<String> {
 }
 
 /// Asks the kernel once per family and gives each answer its family's report.
-fn ask_kernel(config: &Config, answers: &mut [Answer]) {
+fn ask_kernel(config: &Config, view: &HostView, answers: &mut [Answer]) {
     let mut concerned: Vec<&mut Answer> = answers.iter_mut().filter(|answer| answer.verdict.is_some()).collect();
     let families: BTreeSet<Family> = concerned.iter().map(|answer| Family::of(answer.address)).collect();
-    let reports = comparison::reports(config, families);
+    let reports = comparison::reports(config, families, view);
     for answer in &mut concerned {
         answer.kernel = reports.get(&Family::of(answer.address)).cloned();
     }

@@ -5,6 +5,7 @@
 
 mod address;
 mod connection;
+pub mod hook;
 mod route;
 pub mod stale;
 
@@ -56,6 +57,10 @@ impl Network {
     /// The name of an interface.
     pub fn name(&self, index: u32) -> Option<&str> {
         self.interfaces.get(&index).map(|interface| interface.name.as_str())
+    }
+
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.values()
     }
 
     pub fn addresses(&self) -> &[Address] {

@@ -110,6 +110,11 @@ impl Egress {
 }
 
 impl Section<'_> {
+    /// True when flows that leave through the interface can be in the scope.
+    pub fn takes(&self, interface: &str) -> bool {
+        keeps_out(self.out_interfaces, interface).is_none()
+    }
+
     /// The step that says that a flow is not in the scope; `None` when it is.
     pub fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
         if let Some(out) = &flow.out_interface

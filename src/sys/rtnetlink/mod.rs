@@ -8,7 +8,7 @@ mod events;
 mod read;
 mod router;
 
-pub use dump::network;
+pub use dump::{Gateways, gateways, network};
 pub use events::NetworkEvents;
 pub use read::{Read, read_any};
 pub use router::{Question, Router, Way};

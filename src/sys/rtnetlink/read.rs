@@ -143,6 +143,25 @@ fn route(message: &Message<'_>) -> Result<Read, Malformed> {
     Ok(Read::Route(Route { destination, metric: found.metric, kind, hops, source: found.source }))
 }
 
+/// The interfaces at which a route of any table has a gateway, with the number of the table.
+///
+/// # Errors
+/// When the message makes no sense.
+pub(super) fn gateways(message: &Message<'_>) -> Result<Vec<(u32, u32)>, Malformed> {
+    if message.kind != libc::RTM_NEWROUTE {
+        return Ok(Vec::new());
+    }
+    let (header, attributes) = split(message, ROUTE_HEADER)?;
+    if header[7] != libc::RTN_UNICAST || word(header, 8) & libc::RTM_F_CLONED != 0 {
+        return Ok(Vec::new());
+    }
+    let found = attributed(attributes)?;
+    let table = found.table.unwrap_or(u32::from(header[4]));
+    let mut hops = found.several.map_or(Ok(Vec::new()), hops)?;
+    hops.extend(found.interface.map(|interface| Hop { interface, gateway: found.gateway }));
+    Ok(hops.iter().filter(|hop| hop.gateway.is_some()).map(|hop| (hop.interface, table)).collect())
+}
+
 fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
     let mut found = Attributed::default();
     for attribute in attributes {

@@ -155,6 +155,11 @@ pub fn is_one_way_bridge(interface: &str) -> bool {
     ports.flatten().any(|port| flag(&port.path().join("hairpin_mode").display().to_string()) == Some(false))
 }
 
+/// The index of an interface.
+pub fn interface_index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
 /// The name of an interface that rules and routes have by its index.
 pub fn interface_name(index: u32) -> Option<String> {
     nix::net::if_::if_indextoname(index).ok()?.into_string().ok()

@@ -58,7 +58,7 @@ pub struct Gateways {
     pub others: BTreeSet<u32>,
 }
 
-fn dump<T>(
+pub(super) fn dump<T>(
     socket: &Socket,
     kind: u16,
     header: usize,

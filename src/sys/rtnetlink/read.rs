@@ -101,6 +101,37 @@ fn address(message: &Message<'_>) -> Result<Read, Malformed> {
     Ok(Read::Address(Address { interface: word(header, 4), address: own, network: prefix(peer, header[1])? }))
 }
 
+/// An IPv4 address that masquerading may give.
+pub(super) struct Primary {
+    pub interface: u32,
+    pub address: IpAddr,
+    pub network: Prefix,
+}
+
+/// Reads a message of RTM_GETADDR; `None` for addresses that masquerading never gives: those of IPv6, where the kernel
+/// chooses in another way, those that are secondary in their network, and those of the link or the host alone.
+///
+/// # Errors
+/// When the message makes no sense.
+pub(super) fn primary(message: &Message<'_>) -> Result<Option<Primary>, Malformed> {
+    if message.kind != libc::RTM_NEWADDR {
+        return Ok(None);
+    }
+    let (header, _) = split(message, ADDRESS_HEADER)?;
+    let is_primary = u32::from(header[2]) & libc::IFA_F_SECONDARY == 0 && header[3] == libc::RT_SCOPE_UNIVERSE;
+    match address(message)? {
+        Read::Address(own) if is_primary && own.address.is_ipv4() => {
+            Ok(Some(Primary { interface: own.interface, address: own.address, network: own.network }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// An address of an attribute.
+pub(super) fn address_of(octets: &[u8]) -> Result<IpAddr, Malformed> {
+    ip(octets)
+}
+
 /// What the attributes of a route say.
 #[derive(Default)]
 struct Attributed<'a> {

@@ -19,7 +19,9 @@ mod entry;
 mod event;
 mod fight;
 pub mod forward_advice;
+mod neighbours;
 mod question;
+mod reach;
 mod reconcile;
 mod report;
 mod schedule;
@@ -47,7 +49,9 @@ use crate::policy::Family;
 use advice::{Advice, HostView};
 use schedule::Budget;
 use standing::{Changes, Standing};
-use state::{Connections as ConnectionsState, Desired, FamilyState, History, Phase, Reported, Start, Timers, Watch};
+use state::{
+    Connections as ConnectionsState, Desired, FamilyState, History, HostState, Phase, Reported, Start, Timers, Watch,
+};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -77,6 +81,7 @@ pub struct Agent {
     connections: ConnectionsState,
     timers: Timers,
     reported: Reported,
+    host: HostState,
     history: History,
     /// Those who wait for a reload.
     clients: Vec<Client>,
@@ -97,6 +102,7 @@ impl Agent {
             connections: ConnectionsState::new(now),
             timers: Timers::default(),
             reported: Reported::default(),
+            host: HostState::default(),
             history: History::default(),
             clients: Vec::new(),
             actions: Vec::new(),
@@ -274,10 +280,16 @@ impl Agent {
     /// Warns of what about the host makes the policy harmful, once for as long as it does.
     fn advise(&mut self, view: &HostView) {
         let Some(active) = &self.desired.active else { return };
-        let entries = advice::warnings(&active.config.policy, view, self.backend_name()).into_iter().map(|advice| {
-            let kind = if matches!(advice, Advice::PublicNetwork { .. }) { Kind::Unscoped } else { Kind::Warning };
-            Entry::new(kind, advice.to_string())
-        });
-        self.log_standing(|reported| &mut reported.host, entries);
+        let advice = advice::service_advice(&active.config, view, self.backend_name());
+        let log: Vec<Entry> =
+            advice.iter().filter(|advice| self.host.is_known || advice.is_settled()).map(entry_of).collect();
+        let nothing = reach::nothing_translated(&reach::unmatched(&active.config.policy, view));
+        self.host = HostState { is_known: true, nothing_translated: nothing.as_deref().map(one_line), advice };
+        self.log_standing(|reported| &mut reported.host, log);
     }
+}
+
+fn entry_of(advice: &Advice) -> Entry {
+    let kind = if matches!(advice, Advice::PublicNetwork { .. }) { Kind::Unscoped } else { Kind::Warning };
+    Entry::new(kind, advice.to_string())
 }

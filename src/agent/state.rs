@@ -1,5 +1,6 @@
 //! What the agent remembers, by what it is about.
 
+use super::advice::Advice;
 use super::cause::Cause;
 use super::question::{ChangedBy, Loaded};
 use super::report::{Reloads, one_line};
@@ -210,6 +211,16 @@ impl Connections {
             unfit: None,
         }
     }
+}
+
+/// What about the host stops the policy from working, as it was seen last.
+#[derive(Debug, Default)]
+pub struct HostState {
+    /// It was looked at before: what may still come at the start of a host would have come.
+    pub is_known: bool,
+    pub advice: Vec<Advice>,
+    /// Why nothing at all is translated.
+    pub nothing_translated: Option<String>,
 }
 
 /// What is said once while it lasts, by what it is about.

@@ -10,8 +10,8 @@ use similar::TextDiff;
 
 /// Prints a unified diff from what the kernel holds to what the configuration asks.
 pub fn run(context: &Context) -> u8 {
-    let config = match context.load() {
-        Ok(config) => config,
+    let config = match context.load_or_in_force() {
+        Ok(loaded) => loaded.config,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     match compare(&config) {

@@ -4,6 +4,7 @@
 //! configuration and the manual pages are checked against them. From here a key of the policy goes to `policy()` in
 //! `draft.rs`, one of an entry to `egress.rs` beside it.
 
+use super::expected::ExpectedRule;
 use super::forward_value::{HairpinKey, OneOrMore};
 use super::record::{Field, Record, record};
 use super::settings::{BackendChoice, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
@@ -111,6 +112,8 @@ record! {
             "Exceptions before exemptions, or the longest prefix of both";
         cidr_limit: Option<Placed<u64>>, "cidrLimit",
             "Maximum number of nonMasqueradeCIDRs; more are an error";
+        expect_foreign: Vec<Placed<ExpectedRule>>, "expectForeign" = "[]",
+            "Nat rules of other programs that are meant to be there, as 'check --host' prints them; '*' matches anything";
     }
 }
 

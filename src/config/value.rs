@@ -353,6 +353,8 @@ pub enum Kind {
     Maps,
     /// A list of packet marks.
     Marks,
+    /// A list of rules of other programs.
+    Rules,
     /// A word, or addresses.
     Snat,
     /// `true` or `false`.
@@ -374,7 +376,7 @@ pub enum Kind {
 impl Kind {
     /// True for lists: files join them, a flag replaces them.
     pub fn is_list(self) -> bool {
-        matches!(self, Kind::Cidrs | Kind::Interfaces | Kind::Maps | Kind::Marks)
+        matches!(self, Kind::Cidrs | Kind::Interfaces | Kind::Maps | Kind::Marks | Kind::Rules)
     }
 
     /// The placeholder of the value in `--help`.
@@ -384,6 +386,7 @@ impl Kind {
             Kind::Interfaces => "NAME",
             Kind::Maps => "MAP",
             Kind::Marks => "VALUE/MASK",
+            Kind::Rules => "RULE",
             Kind::Snat => "masquerade|none|route-source|ADDRESS|FIRST-LAST",
             Kind::Switch => "true|false",
             Kind::Duration => "DURATION",
@@ -407,6 +410,11 @@ impl Kind {
             Kind::Marks => {
                 let items = values.iter().filter(|text| !text.is_empty()).flat_map(|text| text.split(','));
                 Found::List(items.map(|text| node(document::plain(text))).collect())
+            }
+            // There are commas in rules.
+            Kind::Rules => {
+                let items = values.iter().filter(|text| !text.is_empty());
+                Found::List(items.map(|text| node(Found::Text(text.as_str().into()))).collect())
             }
             Kind::Snat if last.contains(',') => {
                 Found::List(last.split(',').map(|text| node(Found::Text(text.into()))).collect())

@@ -5,6 +5,7 @@
 
 mod address;
 mod connection;
+pub mod hook;
 mod route;
 pub mod stale;
 
@@ -60,7 +61,11 @@ impl Network {
 
     /// Those of all interfaces.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.interfaces.values().map(|interface| interface.name.as_str())
+        self.interfaces().map(|interface| interface.name.as_str())
+    }
+
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.values()
     }
 
     pub fn addresses(&self) -> &[Address] {

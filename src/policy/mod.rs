@@ -88,12 +88,14 @@ pub enum Origin {
     Default,
     /// A command-line flag, without the dashes: `non-masquerade-cidrs`.
     Flag(&'static str),
-    /// A line of a configuration file, counted from 1.
+    /// A place in a configuration file.
     File {
         /// The file, as it was opened.
         path: Arc<Path>,
         /// The line, from 1.
         line: u32,
+        /// The column, from 1 and in characters.
+        column: u32,
     },
 }
 
@@ -102,7 +104,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Default => f.write_str("built-in default"),
             Origin::Flag(name) => write!(f, "flag --{name}"),
-            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
 use super::notify::Notifier;
 use super::state::Kept;
+use super::view::HostReader;
 use super::{state, unit, view};
 use crate::agent::{self, Action, Agent, AtStop, Cause, Event, Performer, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
@@ -38,6 +39,7 @@ pub struct Service {
     locations: Locations,
     state_directory: PathBuf,
     enforcer: Enforcer,
+    host: HostReader,
     control: Control,
     signals: Signals,
     watcher: Option<Watcher>,
@@ -78,6 +80,7 @@ impl Service {
             locations,
             state_directory,
             enforcer: Enforcer::default(),
+            host: HostReader::default(),
             control,
             signals,
             network: HostNetwork::default(),
@@ -230,7 +233,7 @@ impl Performer for Service {
                 return Some(Event::LastGoodRead(told(state::read(&self.state_directory, Kept::LastGood))));
             }
             Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
-            Action::ReadHost => return Some(Event::HostRead(view::view())),
+            Action::ReadHost => return Some(Event::HostRead(self.host.read())),
             Action::ChooseBackend(candidate) => {
                 let chosen = self.enforcer.choose(&candidate.config.settings);
                 return Some(Event::BackendChosen(candidate, chosen));

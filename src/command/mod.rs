@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod comparison;
+pub mod confirm;
 pub mod diff;
 pub mod explain;
 pub mod flush;
@@ -15,6 +16,7 @@ pub mod reload;
 pub mod render;
 pub mod run;
 pub mod status;
+pub mod try_out;
 
 use crate::config::{self, Config, Diagnostics, Flags, Locations};
 use crate::text::{self, one_line};

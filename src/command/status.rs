@@ -12,7 +12,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
     let json = args.json;
-    let answer = match control::ask(&directories::runtime(), Request::Status, STATUS_TIMEOUT) {
+    let answer = match control::ask(&directories::runtime(), &Request::Status, STATUS_TIMEOUT) {
         Ok(Some(answer)) => answer,
         Ok(None) => return unknown(json, "not running"),
         Err(error) => return unknown(json, &format!("the service did not answer: {error}")),

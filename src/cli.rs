@@ -64,6 +64,14 @@ pub enum Subcommands {
     /// Make the running service re-read its configuration, and wait until it is applied or refused.
     #[command(after_help = "Example: systemctl reload ip-masq-agent, which calls this")]
     Reload,
+    /// Put a candidate in force. The service goes back by itself unless it is confirmed in time, also if it is restarted or this session is cut off.
+    #[command(
+        after_help = "Example: ip-masq-agent try --timeout 2m ./config.yaml, and when all is well: ip-masq-agent confirm"
+    )]
+    Try(TryArgs),
+    /// Keep what is being tried. A file that was tried is installed as the main configuration file.
+    #[command(after_help = "Example: ip-masq-agent confirm")]
+    Confirm,
     /// Print the configuration that was last in force, file by file.
     #[command(after_help = "Example: ip-masq-agent last-good --restore")]
     LastGood(LastGoodArgs),
@@ -105,6 +113,16 @@ pub struct CheckArgs {
     /// Also report problems on this host that would stop the policy from working.
     #[arg(long)]
     pub host: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TryArgs {
+    /// What takes the place of the main configuration file, - for standard input [default: the files as they are].
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// When the service goes back unless it is confirmed: 1s to 24h.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    pub timeout: String,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -30,6 +30,8 @@ fn dispatch(context: &Context, command: &Subcommands) -> u8 {
         Subcommands::Run(args) => command::run::run(context, args),
         Subcommands::Check(args) => command::check::run(context, args.host),
         Subcommands::Reload => command::reload::run(context),
+        Subcommands::Try(args) => command::try_out::run(context, args),
+        Subcommands::Confirm => command::confirm::run(context),
         Subcommands::LastGood(args) => command::last_good::run(context, args),
         Subcommands::Render => command::render::run(context),
         Subcommands::Diff => command::diff::run(context),

@@ -27,6 +27,24 @@ impl Agent {
     }
 
     pub(super) fn config_read(&mut self, why: Why, result: Result<Reading, Diagnostics>) {
+        match why {
+            Why::Candidate(attempt) => return self.candidate_read(attempt, result),
+            Why::Look => return self.look(result),
+            _ => {}
+        }
+        if let Ok(files) = &result
+            && self.holds_back(&files.sources, &why)
+        {
+            return match why {
+                Why::Start => self.fall_back(),
+                Why::Periodic => self.check(Depth::Contents),
+                _ => {}
+            };
+        }
+        if why == Why::Start && self.desired.unconfirmed.is_some() {
+            let message = "a configuration that was being tried was not confirmed; the earlier one is in force again";
+            self.log(Entry::new(Kind::WentBack, message));
+        }
         let assessment = match result {
             Ok(files) => {
                 let warnings = files.warnings.iter().map(|warning| Entry::lines(Kind::Warning, warning.to_string()));
@@ -54,7 +72,7 @@ impl Agent {
             // The kernel may have refused these texts once; they are the active ones only where it did not.
             return match active.origin {
                 Origin::LastGood => Assessment::New(Loaded { origin: Origin::Files, ..active.clone() }),
-                Origin::Files | Origin::Defaults => Assessment::Same,
+                Origin::Files | Origin::Defaults | Origin::Trial => Assessment::Same,
             };
         }
         if let Some(gone) = self.vanished(&sources) {
@@ -72,10 +90,7 @@ impl Agent {
     /// The main file that was there when all was well and is not there now.
     fn vanished(&self, sources: &[SourceText]) -> Option<Arc<Path>> {
         let known = self.desired.active.as_ref().map(|active| &active.sources).or(self.desired.last_good())?;
-        let main = |sources: &[SourceText]| {
-            let is_main = |source: &&SourceText| source.path.parent() != self.setup.fragments.as_deref();
-            sources.iter().find(is_main).map(|source| source.path.clone())
-        };
+        let main = |sources: &[SourceText]| self.main_of(sources).map(|place| sources[place].path.clone());
         if main(sources).is_some() { None } else { main(known) }
     }
 
@@ -94,6 +109,8 @@ impl Agent {
     /// The files are what is enforced.
     pub(super) fn accept(&mut self) {
         self.timers.reread.succeeded();
+        self.forget_unconfirmed();
+        self.log_standing(|reported| &mut reported.differing, None);
         for refusal in self.desired.refusal.update(None).ended {
             let message = match refusal {
                 Refusal::Kernel(_) => "the configuration files are in force now",
@@ -105,6 +122,7 @@ impl Agent {
 
     /// Says why the files are not enforced: once, and to everybody who asks for a reload.
     pub(super) fn refuse(&mut self, refusal: Refusal, why: &Why) {
+        self.log_standing(|reported| &mut reported.differing, None);
         let is_new = !self.desired.refusal.update([refusal.clone()]).begun.is_empty();
         if *why == Why::Reload || (is_new && *why != Why::Start) {
             self.count_reload(true);
@@ -186,7 +204,7 @@ impl Agent {
         let is_worth_it = match origin {
             Origin::Files => true,
             Origin::Defaults => last_good.is_some(),
-            Origin::LastGood => false,
+            Origin::LastGood | Origin::Trial => false,
         };
         if is_worth_it && (last_good != Some(sources) || !self.reported.unsaved.is_empty()) {
             self.act(Action::SaveLastGood(sources.clone()));

@@ -57,6 +57,14 @@ kinds! {
     OthersRemoved = "0960051e1bbfa88bfc48670c624bb055", Info;
     /// A changed configuration replaced another.
     Reloaded = "802dd323472d4903a4506149eec7aff6", Info;
+    /// A candidate is in force until it is confirmed or its time is up.
+    Trying = "91006b4839654d6aa4d25426311437a8", Notice;
+    /// What was tried is confirmed.
+    Confirmed = "89fcd564c23c4aa286d6a5432c47cd0e", Notice;
+    /// What was tried was not confirmed; the earlier configuration is in force.
+    WentBack = "14b5b73861564e0ba99ec29452e12c06", Warning;
+    /// The files hold something else than what is in force, and wait for a reload.
+    FilesDiffer = "6f680296109443c7ac5b9f92793ab6bd", Notice;
     /// The configuration is wrong; the last good one stays.
     ConfigRefused = "680f1ca559394933a72ec755122c0391", Error;
     /// The configuration file is gone; the last good one stays.

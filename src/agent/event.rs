@@ -2,10 +2,11 @@
 
 use super::advice::HostView;
 use super::after_stop::AfterStop;
+use super::attempt::{Attempt, Tried};
 use super::cause::Cause;
 use super::entry::Entry;
 use super::question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
-use super::report::{ReloadAnswer, Report};
+use super::report::{ReloadAnswer, Report, TrialDetails};
 use crate::backend::{BackendName, Error, Removal};
 use crate::config::{BackendChoice, Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::network::Network;
@@ -29,6 +30,10 @@ pub enum Event {
     Sigterm(Instant),
     /// What [`Action::ReadLastGood`] found; an error says why that can't be used.
     LastGoodRead(Result<Option<Vec<SourceText>>, Cause>),
+    /// What [`Action::ReadUnconfirmed`] found; an error says why that can't be used.
+    UnconfirmedRead(Result<Option<Vec<SourceText>>, Cause>),
+    /// What [`Action::SaveTrial`] came to.
+    TrialSaved(Box<Tried>, Loaded, Result<(), Cause>),
     /// What [`Action::ReadConfig`] found.
     ConfigRead(Why, Result<Reading, Diagnostics>),
     /// What [`Action::ReadHost`] saw.
@@ -65,6 +70,16 @@ pub enum Event {
     FilesChanged,
     /// Somebody asks for a reload over the control socket.
     ReloadRequested(Client),
+    /// Somebody wants a candidate to be tried.
+    TryRequested(Attempt),
+    /// Somebody wants to know what is being tried.
+    TrialAsked(Client),
+    /// Somebody waits for the end of the trial of this number.
+    TrialAwaited(Client, u64),
+    /// Somebody confirms it.
+    ConfirmRequested(Client, u64),
+    /// Somebody takes it back.
+    BackRequested(Client, u64),
     /// Somebody asks how things are.
     StatusRequested(Client),
 }
@@ -73,7 +88,10 @@ impl Event {
     /// True for what still means something once the service is being stopped. Whatever else comes would begin work that
     /// a stop has to undo, or set a time for it that nobody waits for any more.
     pub(super) fn concerns_a_stop(&self) -> bool {
-        use Event::{AfterStopRead, Flushed, JobRead, LastGoodSaved, ReloadRequested, StatusRequested, Tick, Working};
+        use Event::{
+            AfterStopRead, Flushed, JobRead, LastGoodSaved, ReloadRequested, StatusRequested, Tick, TryRequested,
+            Working,
+        };
         matches!(
             self,
             Tick | Working
@@ -82,6 +100,7 @@ impl Event {
                 | Flushed(_)
                 | LastGoodSaved(..)
                 | ReloadRequested(_)
+                | TryRequested(_)
                 | StatusRequested(_)
         )
     }
@@ -106,6 +125,13 @@ pub enum Action {
     Check(Depth, Arc<Config>),
     /// Keep the texts as the last good configuration.
     SaveLastGood(Arc<[SourceText]>),
+    /// Keep the texts that what is in force is to be read from again, where they are not kept yet, and what the files are
+    /// once the candidate is confirmed.
+    SaveTrial { before: Option<Arc<[SourceText]>>, tried: Box<Tried>, candidate: Loaded },
+    /// Read what was tried and not confirmed.
+    ReadUnconfirmed,
+    /// Nothing is unconfirmed any more.
+    ForgetUnconfirmed,
     /// Ask systemd whether we are being stopped or restarted.
     ReadJob,
     /// Take away rules that carry our mark where this configuration wants none. At the start every family that is not
@@ -126,8 +152,10 @@ pub enum Action {
     Notify(Notification),
     /// Tell the journal.
     Log(Entry),
-    /// Answer a reload request.
+    /// Answer who asks for a reload, or has to do with a trial.
     AnswerReload(Client, ReloadAnswer),
+    /// Answer who wants to know what is being tried.
+    AnswerTrial(Client, Option<Box<TrialDetails>>),
     /// Answer a status request; the counters are still to be read.
     AnswerStatus(Client, Box<Report>),
     /// End with this exit status.
@@ -137,8 +165,11 @@ pub enum Action {
 impl Action {
     /// True for what is done although a stop came first: what others are told, and what the next start needs.
     pub fn survives_a_stop(&self) -> bool {
-        use Action::{AnswerReload, AnswerStatus, Exit, Log, Notify, SaveLastGood};
-        matches!(self, Notify(_) | Log(_) | AnswerReload(..) | AnswerStatus(..) | SaveLastGood(_) | Exit(_))
+        use Action::{AnswerReload, AnswerStatus, Exit, ForgetUnconfirmed, Log, Notify, SaveLastGood};
+        matches!(
+            self,
+            Notify(_) | Log(_) | AnswerReload(..) | AnswerStatus(..) | SaveLastGood(_) | ForgetUnconfirmed | Exit(_)
+        )
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod advice;
 mod after_stop;
+mod attempt;
 mod cause;
 mod configuration;
 mod connections;
@@ -30,21 +31,23 @@ mod state;
 mod status;
 mod stop;
 mod strays;
+mod trial;
 mod watch;
 
 pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
+pub use attempt::{Attempt, Clock, Tried};
 pub use cause::Cause;
 pub use drive::{Performer, drive};
 pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
-    Backend, Configuration, ConnectionsReport, EgressReport, EventRecord, FamilyReport, Forgot, ForwardReport, Moment,
-    Origin, ReloadAnswer, ReloadOutcome, Reloads, Report, State, one_line,
+    Backend, Configuration, ConnectionsReport, EgressReport, EventRecord, FamilyReport, Forgot, ForwardReport, Install,
+    Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report, State, TrialDetails, TrialReport, one_line,
 };
 
 use crate::backend::BackendName;
-use crate::config::Flags;
+use crate::config::{ConfigWatch, Flags};
 use crate::policy::Family;
 use advice::{Advice, HostView};
 use schedule::Budget;
@@ -65,6 +68,8 @@ pub struct Setup {
     pub flags: Flags,
     /// The directory of the configuration's fragments.
     pub fragments: Option<PathBuf>,
+    /// The main file that is made where there is none.
+    pub main: PathBuf,
     /// How often the service manager wants to hear of us.
     pub watchdog: Option<Duration>,
 }
@@ -95,10 +100,16 @@ impl Agent {
         Agent {
             setup,
             phase: Phase::Starting(Start { until, candidate: None, waiting_for: None, reload: false }),
-            desired: Desired { last_good: Ok(None), active: None, refusal: Standing::default() },
+            desired: Desired {
+                last_good: Ok(None),
+                active: None,
+                refusal: Standing::default(),
+                trial: None,
+                unconfirmed: None,
+            },
             backend: None,
             families: Family::ALL.map(FamilyState::new),
-            watch: Watch { listening: false, changed_by: Vec::new(), budget: Budget::new(now) },
+            watch: Watch { listening: false, changed_by: Vec::new(), budget: Budget::new(now), moved: false },
             connections: ConnectionsState::new(now),
             timers: Timers::default(),
             reported: Reported::default(),
@@ -115,7 +126,8 @@ impl Agent {
             return None;
         }
         let fights = self.families.iter().filter_map(|family| family.fight.over_at());
-        self.timers.all().into_iter().flatten().chain(fights).min()
+        let trial = self.desired.trial.as_ref().map(|trial| trial.until).filter(|_| !self.is_ending());
+        self.timers.all().into_iter().flatten().chain(fights).chain(trial).min()
     }
 
     /// Decides what follows from an event; [`drive`] knows in what order that is done.
@@ -127,8 +139,15 @@ impl Agent {
             Event::Started => self.start(now),
             Event::Tick => self.tick(now),
             Event::Working => self.feed_watchdog(now),
-            Event::Sighup => self.reload(None),
-            Event::ReloadRequested(client) => self.reload(Some(client)),
+            Event::Sighup => self.reload(None, now),
+            Event::ReloadRequested(client) => self.reload(Some(client), now),
+            Event::TryRequested(attempt) => self.try_requested(attempt, now),
+            Event::TrialAsked(client) => self.trial_asked(client, now),
+            Event::TrialAwaited(client, number) => self.trial_awaited(client, number),
+            Event::ConfirmRequested(client, number) => self.confirm(client, number),
+            Event::BackRequested(client, number) => self.back_requested(client, number, now),
+            Event::UnconfirmedRead(result) => self.unconfirmed_read(result),
+            Event::TrialSaved(tried, candidate, result) => self.trial_saved(tried, candidate, result),
             Event::StatusRequested(client) => {
                 let report = Box::new(self.report(now));
                 self.act(Action::AnswerStatus(client, report));
@@ -192,6 +211,7 @@ impl Agent {
     fn start(&mut self, now: Instant) {
         self.timers.watchdog = self.setup.watchdog.map(|_| now);
         self.act(Action::ReadLastGood);
+        self.act(Action::ReadUnconfirmed);
         self.act(Action::ReadConfig(Why::Start));
     }
 
@@ -226,17 +246,31 @@ impl Agent {
         if retry {
             self.try_again();
         }
+        if self.desired.trial.as_ref().is_some_and(|trial| trial.until <= now) {
+            self.go_back("was not confirmed in time", now);
+        }
         let (edited, reread) = (self.timers.edit.take(now), self.timers.reread.take(now));
+        // What is edited while a candidate is tried is read when that is over.
+        let (is_tried, watch) = (self.desired.trial.is_some(), self.config_watch());
         if due(&mut self.timers.resync) {
-            self.act(Action::ReadConfig(Why::Periodic));
+            match watch {
+                _ if is_tried => self.check(Depth::Contents),
+                ConfigWatch::Off => {
+                    self.act(Action::ReadConfig(Why::Look));
+                    self.check(Depth::Contents);
+                }
+                ConfigWatch::Events | ConfigWatch::Resync => self.act(Action::ReadConfig(Why::Periodic)),
+            }
             // From now on, whatever else happens: nothing else moves it.
             self.timers.resync = self.resync_at(now);
             // What could not be saved before.
             self.save();
             // At boot the interfaces get their addresses after us.
             self.act(Action::ReadHost);
-        } else if edited || reread {
+        } else if !is_tried && (reread || (edited && watch == ConfigWatch::Events)) {
             self.act(Action::ReadConfig(Why::Edit));
+        } else if !is_tried && edited && watch == ConfigWatch::Off {
+            self.act(Action::ReadConfig(Why::Look));
         }
         if due(&mut self.timers.network) {
             self.act(Action::ReadNetwork(None));
@@ -251,8 +285,13 @@ impl Agent {
         }
     }
 
-    fn reload(&mut self, client: Option<Client>) {
+    fn reload(&mut self, client: Option<Client>, now: Instant) {
         self.clients.extend(client);
+        if let Some(trial) = self.desired.trial.as_ref().filter(|_| matches!(self.phase, Phase::Running)) {
+            let message = format!("the reload is refused: {}", trial.refusal(now));
+            self.log(Entry::new(Kind::Warning, &message));
+            return self.answer(ReloadOutcome::Refused, &message);
+        }
         match &mut self.phase {
             // Once it is done: what was read before may be older than the edit that is meant.
             Phase::Starting(start) => start.reload = true,

@@ -1,5 +1,6 @@
 //! What a question carries and what comes back with its answer: nobody has to remember why it was asked.
 
+use super::attempt::{Attempt, Tried};
 use super::report::Origin;
 use crate::backend::Error;
 use crate::config::{Config, SourceText};
@@ -20,6 +21,14 @@ pub enum Why {
     Reload,
     /// The files changed, or the kernel was too busy to take them.
     Edit,
+    /// To tell what they are, and not to apply it.
+    Look,
+    /// Somebody wants to try them, or another file in the place of the main one.
+    Candidate(Attempt),
+    /// That is in order, and to be put in force.
+    Try(Box<Tried>),
+    /// What was tried was not confirmed.
+    GoBack,
     /// The resync interval is over, or what failed is tried again.
     Periodic,
     /// The host's addresses or routes changed, and rules depend on them.

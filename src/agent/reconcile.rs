@@ -37,7 +37,7 @@ impl Agent {
         let Some(Loaded { config, .. }) = candidate.as_ref().or(self.desired.active.as_ref()) else { return };
         let config = config.clone();
         // A reload that turns IPv6 off waits until its rules are gone.
-        let changes = candidate.is_some() && self.desired.active.is_some();
+        let changes = (candidate.is_some() && self.desired.active.is_some()) || why == Why::GoBack;
         let failed = !self.families[Family::V6 as usize].failure.is_empty();
         let also_ipv6 = config.policy.enables(Family::V6) || changes || failed;
         let then = also_ipv6.then_some(Family::V6);
@@ -69,6 +69,8 @@ impl Agent {
     fn finish(&mut self, reconciliation: Reconciliation, now: Instant) {
         let Reconciliation { why, network, candidate, results, .. } = reconciliation;
         self.note(&results);
+        // From here on a family's failure says what is not right.
+        self.watch.moved = false;
         // The listener is left while a family is written; the first one was verified before that.
         let wrote = |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
         let missed = results.iter().skip(1).any(|(_, result)| wrote(result));
@@ -80,11 +82,7 @@ impl Agent {
             }
             (Some(_), Some(failure)) if self.desired.active.is_none() => self.start_failed(failure, now),
             (Some(_), Some(failure)) => {
-                if self.families[Family::V4 as usize].may_pass(&failure) {
-                    // A held lock is no reason to wait for the next resync.
-                    self.timers.reread.failed(now);
-                }
-                self.refuse(Refusal::Kernel(failure), &why);
+                self.not_applied(&why, failure, now);
                 // What stays in force is looked after all the same.
                 self.reconcile(Why::Periodic, None);
             }
@@ -95,6 +93,17 @@ impl Agent {
         if missed && self.watch.listening {
             self.check(Depth::Rules);
         }
+    }
+
+    fn not_applied(&mut self, why: &Why, failure: Error, now: Instant) {
+        if let Why::Try(tried) = why {
+            return self.trial_failed(tried, &failure.message);
+        }
+        if self.families[Family::V4 as usize].may_pass(&failure) {
+            // A held lock is no reason to wait for the next resync.
+            self.timers.reread.failed(now);
+        }
+        self.refuse(Refusal::Kernel(failure), why);
     }
 
     /// Says what the backend notes, once for as long as it does. Where every family failed it noted nothing.
@@ -133,12 +142,12 @@ impl Agent {
         let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
         self.history.generation += 1;
         self.history.apply = Some((now, took));
-        if candidate.origin != Origin::LastGood {
+        if matches!(candidate.origin, Origin::Files | Origin::Defaults) {
             self.accept();
         }
         let interval = |active: &Loaded| active.config.settings.resync_interval;
-        let before = self.desired.active.as_ref().map(interval);
-        let replaced = self.desired.active.as_ref().map(|active| active.config.clone());
+        let replaced = self.desired.active.clone();
+        let before = replaced.as_ref().map(interval);
         let active = self.desired.active.insert(candidate);
         if before != Some(interval(active)) {
             self.timers.resync = self.resync_at(now);
@@ -154,8 +163,11 @@ impl Agent {
         if let Some(waits) = self.waits_for_restart() {
             message += &format!("; {waits}");
         }
-        let kind = if before.is_none() { Kind::Applied } else { Kind::Reloaded };
-        self.log(Entry::new(kind, &message).by(self.backend_name()));
+        match (why, &replaced) {
+            (Why::Try(tried), Some(replaced)) => self.trial_begins(tried, replaced.clone(), &message, now),
+            (_, None) => self.log(Entry::new(Kind::Applied, &message).by(self.backend_name())),
+            (_, Some(_)) => self.log(Entry::new(Kind::Reloaded, &message).by(self.backend_name())),
+        }
         let phase = std::mem::replace(&mut self.phase, Phase::Running);
         match &phase {
             Phase::Starting(_) => self.up(),
@@ -166,10 +178,10 @@ impl Agent {
         }
         self.save();
         self.act(Action::ReadHost);
-        self.policy_changed(replaced);
+        self.policy_changed(replaced.map(|replaced| replaced.config));
         self.follow_network();
         if matches!(phase, Phase::Starting(Start { reload: true, .. })) {
-            self.reload(None);
+            self.reload(None, now);
         }
     }
 
@@ -213,6 +225,8 @@ impl Agent {
             if state.bridged.is_some_and(|before| before != *bridged) {
                 let follow = format!("{}, which is {} now", HostFacts::sysctl(*family), u8::from(*bridged));
                 self.adapted(*family, &follow, drift, *took);
+            } else if why == Why::GoBack {
+                self.history.apply = Some((now, *took));
             } else if why == Why::Network {
                 self.adapted(*family, "the host's addresses and routes", drift, *took);
             } else if state.failure.is_empty() {
@@ -224,7 +238,8 @@ impl Agent {
         }
         let was_repaired =
             |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
-        let repaired = why != Why::Network && results.iter().any(|(_, result)| was_repaired(result));
+        let repaired =
+            !matches!(why, Why::Network | Why::GoBack) && results.iter().any(|(_, result)| was_repaired(result));
         self.tracking_began(&results);
         let refused = self.record(results, now);
         if repaired {

@@ -6,6 +6,7 @@ use crate::policy::{Family, RangeCounts};
 pub use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The answer to a reload request.
@@ -53,6 +54,9 @@ pub struct Report {
     pub version: String,
     /// What is enforced.
     pub configuration: Configuration,
+    /// The candidate that is in force until it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialReport>,
     /// What the policy is, in a line.
     #[serde(default)]
     pub policy: Option<String>,
@@ -132,12 +136,45 @@ impl fmt::Display for State {
 /// What is enforced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
-    /// `files`, `last-good` or `defaults`.
+    /// `files`, `last-good`, `trial` or `defaults`.
     pub origin: Origin,
     /// The files, in the order in which they were merged.
     pub files: Vec<String>,
     /// How many configurations were put into the kernel since the service began.
     pub generation: u64,
+    /// That the files hold something else, and why that is not applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differs: Option<String>,
+}
+
+/// A candidate that is being tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialReport {
+    /// Which one it is of those of this service.
+    pub number: u64,
+    /// What is tried.
+    pub what: String,
+    /// Who asked for it.
+    pub by: String,
+    /// The time of day at which the service goes back.
+    pub goes_back_at: String,
+    /// How long that is.
+    pub seconds_left: f64,
+}
+
+/// What a client needs that wants to confirm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialDetails {
+    pub report: TrialReport,
+    /// The file that is to be written before.
+    pub install: Option<Install>,
+}
+
+/// A file, and the text that takes its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    pub path: PathBuf,
+    pub text: String,
 }
 
 /// Where the enforced configuration came from.
@@ -148,6 +185,8 @@ pub enum Origin {
     Files,
     /// The state directory.
     LastGood,
+    /// What `try` was given, until it is confirmed.
+    Trial,
     /// There are no files.
     #[default]
     Defaults,
@@ -221,6 +260,14 @@ impl Report {
         }
     }
 
+    /// For those who may not read the files: of what is wrong with a line of a file the line itself is left out.
+    pub fn for_everybody(mut self) -> Self {
+        for said in self.degraded.iter_mut().chain(&mut self.warnings) {
+            said.truncate(said.find('\n').unwrap_or(said.len()));
+        }
+        self
+    }
+
     /// How many forwards there are, and the busiest of them.
     fn write_forwards(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.forwards.is_empty() {
@@ -285,6 +332,13 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.summary)?;
         writeln!(f, "{:>14}: {} (pid {}, version {})", "state", self.state, self.pid, self.version)?;
         writeln!(f, "{:>14}: {}", "configuration", self.configuration)?;
+        if let Some(TrialReport { by, goes_back_at, .. }) = &self.trial {
+            let keeps = "'ip-masq-agent confirm' keeps it";
+            writeln!(f, "{:>14}: goes back at {goes_back_at}; {keeps} (tried by {by})", "trial")?;
+        }
+        if let Some(differs) = &self.configuration.differs {
+            writeln!(f, "{:>14}: {differs}", "files")?;
+        }
         if let Some(policy) = &self.policy {
             writeln!(f, "{:>14}: {policy}", "policy")?;
         }
@@ -341,6 +395,7 @@ impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
             Origin::Files => f.write_str(&self.files.join(", "))?,
+            Origin::Trial => write!(f, "trying {}", self.files.join(", "))?,
             Origin::LastGood => write!(f, "the last good version of {}", self.files.join(", "))?,
             Origin::Defaults => f.write_str("built-in defaults, no file found")?,
         }
@@ -392,6 +447,7 @@ mod tests {
             pid: 1,
             version: String::new(),
             configuration: Configuration::default(),
+            trial: None,
             policy: None,
             ranges: RangeCounts::default(),
             egress: Vec::new(),

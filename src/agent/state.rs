@@ -3,10 +3,10 @@
 use super::advice::Advice;
 use super::cause::Cause;
 use super::question::{ChangedBy, Loaded};
-use super::report::{Reloads, one_line};
+use super::report::{Reloads, TrialReport, one_line};
 use super::schedule::{Budget, Debounce, Fight, Retry};
 use super::standing::Standing;
-use super::{Entry, Kind};
+use super::{Client, Entry, Kind};
 use crate::backend::{Error, ErrorKind};
 use crate::config::{Diagnostics, SourceText};
 use crate::network::Network;
@@ -56,6 +56,10 @@ pub struct Desired {
     pub active: Option<Loaded>,
     /// Why the configuration files are not what is enforced.
     pub refusal: Standing<Refusal>,
+    /// What is enforced is a candidate.
+    pub trial: Option<Trial>,
+    /// What was tried and not confirmed: not to be applied while the files hold it.
+    pub unconfirmed: Option<Arc<[SourceText]>>,
 }
 
 impl Desired {
@@ -66,6 +70,49 @@ impl Desired {
     /// True when the configuration that is enforced, or the default, asks something of the family.
     pub fn wants(&self, family: Family) -> bool {
         self.active.as_ref().map_or(family == Family::V4, |active| active.config.policy.enables(family))
+    }
+}
+
+/// The candidate that is in force.
+#[derive(Debug)]
+pub struct Trial {
+    pub number: u64,
+    pub until: Instant,
+    pub goes_back_at: String,
+    pub what: String,
+    pub by: String,
+    /// What was in force.
+    pub before: Loaded,
+    pub files: Arc<[SourceText]>,
+    /// The file that is to be written first, where it is not the files themselves that are tried.
+    pub install: Option<SourceText>,
+    /// Those who wait for the end.
+    pub waiting: Vec<Client>,
+}
+
+impl Trial {
+    /// For the line of truth.
+    pub fn summary(&self) -> String {
+        format!("trying {}, goes back at {} unless confirmed", self.what, self.goes_back_at)
+    }
+
+    pub fn report(&self, now: Instant) -> TrialReport {
+        TrialReport {
+            number: self.number,
+            what: self.what.clone(),
+            by: self.by.clone(),
+            goes_back_at: self.goes_back_at.clone(),
+            seconds_left: self.until.saturating_duration_since(now).as_secs_f64(),
+        }
+    }
+
+    /// For those who want something that must not happen meanwhile.
+    pub fn refusal(&self, now: Instant) -> String {
+        let left = self.until.saturating_duration_since(now).as_secs();
+        format!(
+            "{} is being tried (by {}, {left} s left); 'ip-masq-agent confirm' keeps it, and it goes back at {}",
+            self.what, self.by, self.goes_back_at
+        )
     }
 }
 
@@ -154,6 +201,8 @@ pub struct Watch {
     pub changed_by: Vec<ChangedBy>,
     /// For looking at the kernel and repairing because of others.
     pub budget: Budget,
+    /// Our rules were seen not to be as they were written, and have not been seen to be right since.
+    pub moved: bool,
 }
 
 impl Watch {
@@ -228,6 +277,8 @@ pub struct HostState {
 pub struct Reported {
     /// What is suspicious about the files.
     pub files: Standing<Entry>,
+    /// The files hold something else than what is enforced, and wait for somebody to ask for it.
+    pub differing: Standing<Entry>,
     /// What about the host makes the policy harmful.
     pub host: Standing<Entry>,
     /// What the backend noted.

@@ -39,12 +39,18 @@ impl Agent {
         let backend = self.backend.as_ref().map_or(String::new(), |chosen| format!(" through {}", chosen.name));
         let families: Vec<String> = families.iter().map(|state| state.family.to_string()).collect();
         let origin = match active.sources.as_ref() {
-            _ if !self.desired.refusal.is_empty() => "the last good configuration".to_owned(),
+            _ if active.origin == Origin::LastGood || self.is_another_than_files() => {
+                "the last good configuration".to_owned()
+            }
             [] => "the built-in defaults".to_owned(),
             [source] => source.path.display().to_string(),
             [first, rest @ ..] => format!("{} and {} more", first.path.display(), rest.len()),
         };
         format!("{}{backend}, from {origin}", families.join(" and "))
+    }
+
+    fn is_another_than_files(&self) -> bool {
+        !self.desired.refusal.is_empty() && self.desired.trial.is_none()
     }
 
     fn wanted(&self) -> Vec<&FamilyState> {
@@ -75,7 +81,10 @@ impl Agent {
             .filter(|state| state.fight.is_on())
             .map(|state| format!("another program keeps changing the {} rules", state.family));
         let strays = self.reported.strays.iter().map(|entry| entry.message.clone());
-        refusal.chain(failures).chain(fights).chain(strays).map(|reason| one_line(&reason)).collect()
+        // Until the repair is verified nobody knows what they do.
+        let moved =
+            self.watch.moved.then(|| "the rules are not as they were written, and are being repaired".to_owned());
+        refusal.chain(failures).chain(fights).chain(moved).chain(strays).map(|reason| one_line(&reason)).collect()
     }
 
     fn summary(&self) -> String {
@@ -98,12 +107,15 @@ impl Agent {
             None => action.to_owned(),
         };
         let mut right = self.wanted();
-        right.retain(|state| state.failure.is_empty() && !state.fight.is_on());
-        match right.as_slice() {
+        right.retain(|state| state.failure.is_empty() && !state.fight.is_on() && !self.watch.moved);
+        let truth = match right.as_slice() {
             right if reasons.is_empty() => format!("{action} {}", self.in_force(right)),
             [] => format!("degraded: {reasons}"),
             right => format!("degraded: {reasons}; {action} {}", self.in_force(right)),
-        }
+        };
+        let trial = self.desired.trial.as_ref().map(|trial| trial.summary() + "; ").unwrap_or_default();
+        let differing = self.reported.differing.first().map(|entry| format!("; {}", entry.message)).unwrap_or_default();
+        format!("{trial}{truth}{differing}")
     }
 
     pub(super) fn report(&self, now: Instant) -> Report {
@@ -121,7 +133,7 @@ impl Agent {
         let backend = self.backend.as_ref();
         let family = |state: &FamilyState| FamilyReport {
             family: state.family,
-            in_sync: active.is_some() && state.failure.is_empty(),
+            in_sync: active.is_some() && state.failure.is_empty() && !self.watch.moved,
             repairs: state.repairs,
             held: state.failure.is_empty() && deferred,
             counters: None,
@@ -140,7 +152,9 @@ impl Agent {
                 origin: active.map_or(Origin::Defaults, |active| active.origin),
                 files: active.map(files).unwrap_or_default(),
                 generation: self.history.generation,
+                differs: self.reported.differing.first().map(|entry| entry.message.clone()),
             },
+            trial: self.desired.trial.as_ref().map(|trial| trial.report(now)),
             backend: backend.map(|chosen| Backend { name: chosen.name, reason: one_line(&chosen.reason) }),
             last_apply: self.history.apply.map(|(at, took)| record(at, took, None)),
             last_repair: self.history.repair.as_ref().map(|(at, took, by)| record(*at, *took, by.as_deref())),

@@ -23,6 +23,7 @@ impl Agent {
         self.act(Action::Notify(Notification::Stopping));
         // In the middle of a reload.
         self.answer(ReloadOutcome::Refused, "the service is stopping");
+        self.trial_cut_short();
         match on_stop {
             // What an earlier run left is ours as well, even if this one never got so far.
             Some(OnStop::Cleanup) if self.backend.is_some() => self.act(Action::ReadJob),

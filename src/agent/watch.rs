@@ -71,6 +71,7 @@ impl Agent {
         let Checked { moved, strays, by, doubted_until, cost } = checked;
         self.watch.budget.spend(cost, now);
         self.watch.suspect(by);
+        self.watch.moved |= moved;
         // A thorough look that finds it expired has the elements read now; where that fails, it is for the retry.
         self.timers.doubt = doubted_until.filter(|at| depth == Depth::Rules || *at > now);
         if !self.watch.listening {

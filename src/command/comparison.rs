@@ -69,7 +69,7 @@ impl<'a> Comparison<'a> {
 
 /// The backend of the running service; `None` when none runs, or none that answers us.
 fn running_backend() -> Option<BackendName> {
-    let answer = control::ask(&directories::runtime(), Request::Status, STATUS_TIMEOUT).ok()??;
+    let answer = control::ask(&directories::runtime(), &Request::Status, STATUS_TIMEOUT).ok()??;
     let report: agent::Report = serde_json::from_slice(&answer).ok()?;
     Some(report.backend?.name)
 }

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod comparison;
+pub mod confirm;
 pub mod crossing;
 pub mod diff;
 pub mod explain;
@@ -21,6 +22,7 @@ pub mod render;
 pub mod run;
 pub mod silence;
 pub mod status;
+pub mod try_out;
 
 use crate::config::{self, Config, Diagnostics, Flags, Locations};
 use crate::text::{self, one_line};

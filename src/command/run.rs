@@ -58,6 +58,7 @@ fn prepare(context: &Context) -> Result<(Service, Instance), StartError> {
     let setup = Setup {
         flags: context.flags.clone(),
         fragments: context.locations.fragment_directory(),
+        main: context.locations.new_main_file(),
         watchdog: notify::watchdog(),
     };
     Ok((Service::new(setup, context.locations.clone(), directories::state(), signals, control), instance))

@@ -39,7 +39,7 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
 
 /// The service's report, and the text it came as.
 fn ask() -> Result<(Report, String), Silence> {
-    match control::ask(&directories::runtime(), Request::Status, STATUS_TIMEOUT) {
+    match control::ask(&directories::runtime(), &Request::Status, STATUS_TIMEOUT) {
         Ok(Some(answer)) => match serde_json::from_slice(&answer) {
             Ok(report) => Ok((report, String::from_utf8_lossy(&answer).into_owned())),
             Err(error) => Err(Silence::Unintelligible(error)),

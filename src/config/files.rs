@@ -48,6 +48,11 @@ impl Locations {
         }
     }
 
+    /// The main file that would be made where there is none.
+    pub fn new_main_file(&self) -> PathBuf {
+        self.file.clone().unwrap_or_else(|| Path::new(MAIN_DIRECTORY).join(MAIN_FILES[0]))
+    }
+
     /// The directory of the further files, whether it is there or not.
     pub fn fragment_directory(&self) -> Option<PathBuf> {
         if let Some(directory) = &self.directory {

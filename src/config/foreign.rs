@@ -29,7 +29,9 @@ fn is_ours(entry: &Entry<'_>) -> bool {
 }
 
 fn is_key(word: &str) -> bool {
-    Key::named(word).is_some() || nearest(word, KEYS.iter().map(|info| info.name)).is_some()
+    // Half of 'configWatch', and in files of many programs.
+    let is_everybodys = word.eq_ignore_ascii_case("config");
+    Key::named(word).is_some() || !is_everybodys && nearest(word, KEYS.iter().map(|info| info.name)).is_some()
 }
 
 /// Says what is wrong with such a text in words that hold nothing of it but what could be names of keys.

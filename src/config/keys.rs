@@ -7,7 +7,7 @@
 use super::expected::ExpectedRule;
 use super::forward_value::{HairpinKey, OneOrMore};
 use super::record::{Field, Record, record};
-use super::settings::{BackendChoice, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
+use super::settings::{BackendChoice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 use super::value::{Kind, Placed};
 use crate::policy::{
     Evaluation, HostAddress, InterfacePattern, MaskedMark, PortRange, PortRanges, Prefix, Protocol, Snat,
@@ -122,6 +122,8 @@ record! {
     Settings, SettingsDraft {
         resync_interval: Duration, "resyncInterval" = "60s",
             "How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h)";
+        config_watch: ConfigWatch, "configWatch" = "events",
+            "When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload";
         backend: BackendChoice, "backend" = "auto",
             "What writes the rules; auto is iptables if it works, otherwise nftables";
         masq_chain: ChainName, "masqChain" = "IP-MASQ-AGENT",

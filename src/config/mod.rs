@@ -29,7 +29,7 @@ pub use expected::ExpectedRule;
 pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, STANDARD_INPUT, read};
 pub use keys::{KEYS, Key, KeyInfo, Settings};
 pub use nearest::nearest;
-pub use settings::{BackendChoice, Choice, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
+pub use settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 pub use trust::Trust;
 pub use value::Kind;
 

@@ -33,6 +33,11 @@ impl Choice for JumpPosition {
     const ALL: &'static [(&'static str, Self)] = &[("last", JumpPosition::Last), ("first", JumpPosition::First)];
 }
 
+impl Choice for ConfigWatch {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("events", ConfigWatch::Events), ("resync", ConfigWatch::Resync), ("off", ConfigWatch::Off)];
+}
+
 impl Choice for RuleWatch {
     const ALL: &'static [(&'static str, Self)] = &[("events", RuleWatch::Events), ("poll", RuleWatch::Poll)];
 }
@@ -67,6 +72,17 @@ pub enum BackendChoice {
     IptablesNft,
     /// The x_tables variant of iptables.
     IptablesLegacy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ConfigWatch {
+    /// An edit is applied as soon as it is saved.
+    #[default]
+    Events,
+    /// An edit is applied at the next resync.
+    Resync,
+    /// An edit is applied when somebody asks for a reload.
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

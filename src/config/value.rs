@@ -5,7 +5,7 @@ use super::diagnostic::{Lines, Place, Problems, TEXT_WIDTH, bounded, quoted, sho
 use super::document::{self, Node, SyntaxError, Value as Found};
 use super::duration::{DurationError, parse_go_duration};
 use super::nearest::nearest;
-use super::settings::{BackendChoice, Choice, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
+use super::settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 use crate::policy::{
     AddressRange, AddressRangeError, Evaluation, InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError,
     PortRanges, PortRangesError, Prefix, PrefixError, Snat, SnatAddresses,
@@ -526,6 +526,7 @@ scalar! {
     };
     Evaluation: Kind::Choice(names::<Evaluation>), |reader, node| reader.choice(node);
     BackendChoice: Kind::Choice(names::<BackendChoice>), |reader, node| reader.choice(node);
+    ConfigWatch: Kind::Choice(names::<ConfigWatch>), |reader, node| reader.choice(node);
     JumpPosition: Kind::Choice(names::<JumpPosition>), |reader, node| reader.choice(node);
     RuleWatch: Kind::Choice(names::<RuleWatch>), |reader, node| reader.choice(node);
     TableOwner: Kind::Choice(names::<TableOwner>), |reader, node| reader.choice(node);

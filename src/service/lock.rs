@@ -115,7 +115,7 @@ fn path(directory: &Path) -> PathBuf {
 fn locked_file(directory: &Path) -> Result<File, LockError> {
     let path = path(directory);
     let failed = |error| LockError::Io(path.clone(), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
     let metadata = fs::metadata(directory).map_err(failed)?;
     if let Some(why) = directories::distrusted(&metadata) {
         return Err(LockError::Distrusted(directory.to_owned(), why));

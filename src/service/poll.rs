@@ -1,16 +1,18 @@
 //! The loop: one thread, one poll set. What happens becomes an event; what the agent decides is done here.
 
 use super::connections::{self, HostNetwork};
-use super::control::{Control, Request};
+use super::control::{self, Control, Request, TryRequest};
 use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
 use super::notify::Notifier;
 use super::state::Kept;
 use super::view::HostReader;
 use super::{state, unit, view};
-use crate::agent::{self, Action, Agent, AtStop, Cause, Event, Performer, Report, Setup};
+use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, Entry, Event, Kind};
+use crate::agent::{Notification, Performer, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
 use crate::sys::child;
+use crate::sys::clock::second_of_day;
 use crate::sys::inotify::Watcher;
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -29,6 +31,10 @@ const ACTION: Duration = Duration::from_secs(14);
 const COUNTING: Duration = Duration::from_secs(3);
 /// From SIGTERM until nothing more is tried: TimeoutStopSec of the unit less what the end itself takes.
 const STOP: Duration = Duration::from_secs(25);
+/// How old the status may be that ordinary users get, unless its first line has changed: all who ask meanwhile get the
+/// same. Making it takes no more than a twentieth of the time, however long it takes.
+const SHARED: Duration = Duration::from_secs(1);
+const SHARE: u32 = 20;
 /// Work that took less is no reason to look around before it is done.
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -55,6 +61,10 @@ pub struct Service {
     urgent_read: Instant,
     /// When a status must be counted by.
     counted_by: Instant,
+    /// The status for ordinary users, and until when it is theirs.
+    shared: Option<(Instant, Arc<[u8]>)>,
+    /// Those who wait for a new one, of whom one has asked for all.
+    guests: Vec<Client>,
     /// When the stop that was asked for has to be over.
     stop_by: Option<Instant>,
     exit: Option<u8>,
@@ -89,6 +99,8 @@ impl Service {
             later: VecDeque::new(),
             urgent_read: now,
             counted_by: now,
+            shared: None,
+            guests: Vec::new(),
             stop_by: None,
             exit: None,
         }
@@ -181,11 +193,44 @@ impl Service {
         self.counted_by = now + COUNTING;
         for (client, request) in self.control.serve(now) {
             match request {
+                Request::Status if self.control.is_guest(client) => urgent.extend(self.guest(client, now)),
                 Request::Status => urgent.push(Event::StatusRequested(client)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),
+                Request::Try(TryRequest { timeout, by, file }) => {
+                    let clock = Clock { at: now, second: second_of_day() };
+                    self.later.push_back(Event::TryRequested(Attempt { client, file, timeout, by, clock }));
+                }
+                Request::Trial => self.later.push_back(Event::TrialAsked(client)),
+                Request::Await(number) => self.later.push_back(Event::TrialAwaited(client, number)),
+                Request::Confirm(number) => self.later.push_back(Event::ConfirmRequested(client, number)),
+                Request::Back(number) => self.later.push_back(Event::BackRequested(client, number)),
             }
         }
         urgent
+    }
+
+    /// Answers an ordinary user, or has the first of those who wait ask for all.
+    fn guest(&mut self, client: Client, now: Instant) -> Option<Event> {
+        if let Some((_, shared)) = self.shared.as_ref().filter(|(until, _)| now < *until) {
+            self.control.answer_text(client, shared.clone(), now);
+            return None;
+        }
+        self.guests.push(client);
+        (self.guests.len() == 1).then_some(Event::StatusRequested(client))
+    }
+
+    fn answer_status(&mut self, client: Client, report: Report) {
+        let begun = Instant::now();
+        let report = self.counted(report);
+        let now = Instant::now();
+        if !self.guests.contains(&client) {
+            return self.control.answer(client, &report, now);
+        }
+        let shared = control::text(&report.for_everybody());
+        for guest in std::mem::take(&mut self.guests) {
+            self.control.answer_text(guest, shared.clone(), now);
+        }
+        self.shared = Some((now + SHARED.max(SHARE * (now - begun)), shared));
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -232,6 +277,20 @@ impl Performer for Service {
             Action::ReadLastGood => {
                 return Some(Event::LastGoodRead(told(state::read(&self.state_directory, Kept::LastGood))));
             }
+            Action::ReadUnconfirmed => {
+                return Some(Event::UnconfirmedRead(told(state::read(&self.state_directory, Kept::Unconfirmed))));
+            }
+            Action::SaveTrial { before, tried, candidate } => {
+                let save = |kept, sources: &[_]| state::write(&self.state_directory, kept, sources);
+                let saved = before.map_or(Ok(()), |before| save(Kept::LastGood, &before));
+                let saved = saved.and_then(|()| save(Kept::Unconfirmed, &tried.files));
+                return Some(Event::TrialSaved(tried, candidate, told(saved)));
+            }
+            Action::ForgetUnconfirmed => {
+                if let Err(error) = state::remove(&self.state_directory, Kept::Unconfirmed) {
+                    self.journal.write(&Entry::new(Kind::StateNotSaved, error.to_string()));
+                }
+            }
             Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
             Action::ReadHost => return Some(Event::HostRead(self.host.read())),
             Action::ChooseBackend(candidate) => {
@@ -273,13 +332,16 @@ impl Performer for Service {
                 return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));
             }
             Action::Flush => return Some(Event::Flushed(self.enforcer.flush())),
-            Action::Notify(notification) => self.notifier.send(&notification),
+            Action::Notify(notification) => {
+                if matches!(notification, Notification::Status(_)) {
+                    self.shared = None;
+                }
+                self.notifier.send(&notification);
+            }
             Action::Log(entry) => self.journal.write(&entry),
             Action::AnswerReload(client, answer) => self.control.answer(client, &answer, Instant::now()),
-            Action::AnswerStatus(client, report) => {
-                let report = self.counted(*report);
-                self.control.answer(client, &report, Instant::now());
-            }
+            Action::AnswerStatus(client, report) => self.answer_status(client, *report),
+            Action::AnswerTrial(client, details) => self.control.answer(client, &details, Instant::now()),
             // The last that there is; nothing is to be done for it.
             Action::Exit(_) => {}
         }

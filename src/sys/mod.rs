@@ -2,6 +2,7 @@
 //! policy's rules or the agent.
 
 pub mod child;
+pub mod clock;
 pub mod conntrack;
 pub mod go_agent;
 pub mod inotify;

@@ -2,8 +2,8 @@
 
 use ip_masq_agent::agent::advice::HostView;
 use ip_masq_agent::agent::{
-    Action, AfterStop, Agent, ChangedBy, Checked, Chosen, Client, Depth, Event, Job, Origin, Outcome, Performer,
-    Report, Setup, State, drive,
+    Action, AfterStop, Agent, Attempt, ChangedBy, Checked, Chosen, Client, Clock, Depth, Event, Job, Origin, Outcome,
+    Performer, Report, Setup, State, TrialDetails, drive,
 };
 use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Removal};
 use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
@@ -27,6 +27,7 @@ struct World {
     /// The text of the configuration file; `None` when there is none.
     file: Option<&'static str>,
     last_good: Option<Vec<SourceText>>,
+    unconfirmed: Option<Vec<SourceText>>,
     /// What the next reconciliations of a family come to; in sync when nothing is said.
     answers: Vec<(Family, Result<bool, ErrorKind>)>,
     /// Our rules, or what shapes them, were changed since they were last seen to.
@@ -58,6 +59,9 @@ struct World {
     /// That family was made right.
     urgent: Vec<Event>,
     report: Option<Report>,
+    trial: Option<TrialDetails>,
+    /// What the last client was told.
+    answer: String,
     /// What was seen, in words.
     seen: Vec<String>,
     reconciled: usize,
@@ -74,6 +78,7 @@ impl World {
             now,
             file,
             last_good: None,
+            unconfirmed: None,
             answers: Vec::new(),
             moved: false,
             contents_moved: false,
@@ -93,6 +98,8 @@ impl World {
             between_strays: None,
             urgent: Vec::new(),
             report: None,
+            trial: None,
+            answer: String::new(),
             seen: Vec::new(),
             reconciled: 0,
             writes: 0,
@@ -119,7 +126,12 @@ impl World {
         match action {
             Action::Notify(notification) => self.seen.push(format!("{notification:?}")),
             Action::Log(entry) => self.seen.push(format!("{:?}: {}", entry.kind, entry.message)),
-            Action::AnswerReload(_, answer) => self.seen.push(format!("answer {:?}", answer.outcome)),
+            Action::AnswerReload(_, answer) => {
+                self.seen.push(format!("answer {:?}", answer.outcome));
+                self.answer = answer.message;
+            }
+            Action::ForgetUnconfirmed => self.unconfirmed = None,
+            Action::AnswerTrial(_, details) => self.trial = details.map(|details| *details),
             Action::AnswerStatus(_, report) => self.report = Some(*report),
             _ => {}
         }
@@ -253,6 +265,15 @@ impl Performer for World {
                     sources,
                     if self.saveable { Ok(()) } else { Err(Arc::new(io::Error::other("full"))) },
                 ))
+            }
+            Action::ReadUnconfirmed => Some(Event::UnconfirmedRead(Ok(self.unconfirmed.clone()))),
+            Action::SaveTrial { before, tried, candidate } if self.saveable => {
+                self.last_good = before.map(|before| before.to_vec()).or(self.last_good.take());
+                self.unconfirmed = Some(tried.files.to_vec());
+                Some(Event::TrialSaved(tried, candidate, Ok(())))
+            }
+            Action::SaveTrial { tried, candidate, .. } => {
+                Some(Event::TrialSaved(tried, candidate, Err(Arc::new(io::Error::other("full")))))
             }
             Action::ReadJob => Some(Event::JobRead(self.job)),
             Action::ReadAfterStop(families) => {
@@ -985,4 +1006,223 @@ fn the_line_of_truth_says_what_becomes_of_sources() {
         world.pass(MOMENT);
         assert!(world.seen.iter().any(|line| line.starts_with(&format!("Status(\"{expected} "))), "{:?}", world.seen);
     }
+}
+
+/// Asks for a candidate to be tried for ten seconds; `None` means the files as they are.
+fn try_out(world: &mut World, candidate: Option<&str>) {
+    let path = Path::new("/root/candidate.yaml");
+    let file = candidate.map(|text| SourceText { path: path.into(), text: text.to_owned() });
+    let clock = Clock { at: world.now, second: 12 * 3600 };
+    let (client, timeout) = (Client(7), Duration::from_secs(10));
+    world.happen(Event::TryRequested(Attempt { client, file, timeout, by: "root on /dev/pts/0".to_owned(), clock }));
+}
+
+/// The text of the configuration that is in force, as the summary names it, and that which a start would go back to.
+fn in_force(world: &mut World) -> (String, Vec<String>) {
+    let kept = world.last_good.iter().flatten().map(|source| source.text.clone()).collect();
+    (world.report().policy.unwrap_or_default(), kept)
+}
+
+/// What the policy of a file is called, and that file as it is kept.
+fn as_of(text: &'static str) -> (String, Vec<String>) {
+    in_force(&mut World::running(text))
+}
+
+#[test]
+fn a_candidate_is_in_force_for_its_time_and_the_earlier_configuration_after_it() {
+    let mut world = World::running(GOOD);
+    try_out(&mut world, Some("nonMasqueradeCIDRs: [192.0.2.0/24, 10.0.0.0/8]"));
+    world.assert_seen(&[
+        "Trying: trying /root/candidate.yaml, goes back at 12:00:10 unless confirmed",
+        "answer Applied",
+    ]);
+    let report = world.report();
+    assert!(
+        report.summary.starts_with("trying /root/candidate.yaml, goes back at 12:00:10 unless confirmed; masquerading")
+    );
+    assert_eq!((report.configuration.origin, report.state), (Origin::Trial, State::Ready));
+    assert_ne!(in_force(&mut world).0, as_of(GOOD).0);
+    assert_eq!(in_force(&mut world).1, as_of(GOOD).1, "a restart would go back");
+    world.pass(Duration::from_secs(9));
+    assert_eq!(world.count("WentBack"), 0);
+    world.pass(Duration::from_secs(1));
+    world.assert_seen(&[
+        "WentBack: /root/candidate.yaml was not confirmed in time; the earlier configuration is in force",
+    ]);
+    assert_eq!(in_force(&mut world), as_of(GOOD));
+    let report = world.report();
+    assert_eq!((report.configuration.origin, report.trial, report.configuration.differs), (Origin::Files, None, None));
+    assert_eq!(world.unconfirmed, None, "the files are what is in force");
+}
+
+#[test]
+fn a_confirmed_candidate_stays_and_is_what_a_start_goes_back_to() {
+    let mut world = World::running(GOOD);
+    try_out(&mut world, Some(OTHER));
+    world.happen(Event::TrialAsked(Client(8)));
+    let details = world.trial.take().unwrap();
+    let install = details.install.unwrap();
+    assert_eq!((install.path.to_str(), &*install.text), (Some("/etc/ip-masq-agent/config.yaml"), OTHER));
+    // As the client does before it confirms.
+    world.file = Some(OTHER);
+    world.happen(Event::TrialAwaited(Client(7), details.report.number));
+    world.happen(Event::ConfirmRequested(Client(8), details.report.number));
+    assert_eq!(world.count("answer Applied"), 3, "who tried it, who waited and who confirmed it: {:#?}", world.seen);
+    world.pass(Duration::from_secs(3600));
+    assert_eq!((world.count("WentBack"), world.count("Reloaded")), (0, 0), "{:#?}", world.seen);
+    assert_eq!((in_force(&mut world), world.unconfirmed.clone()), (as_of(OTHER), None));
+    assert_eq!(world.report().configuration.origin, Origin::Files);
+}
+
+#[test]
+fn files_that_were_tried_and_not_confirmed_are_held_back_until_a_reload_or_an_edit() {
+    const OFF: &str = "configWatch: off\nnonMasqueradeCIDRs: [10.0.0.0/8]";
+    const EDIT: &str = "configWatch: events\nnonMasqueradeCIDRs: [192.0.2.0/24, 198.51.100.0/24]";
+    for (ends, applies) in [(None, Some(Event::Sighup)), (Some(EDIT), None)] {
+        let mut world = World::running(OFF);
+        world.file = Some("nonMasqueradeCIDRs: [192.168.0.0/16, 192.0.2.0/24, 198.51.100.0/24]");
+        try_out(&mut world, None);
+        world.pass(Duration::from_secs(10));
+        let held = "FilesDiffer: /etc/ip-masq-agent/config.yaml was tried and not confirmed";
+        world.assert_seen(&["WentBack: the files as they are was not confirmed in time", held]);
+        // A restart as well.
+        let (last_good, unconfirmed) = (world.last_good.clone(), world.unconfirmed.clone());
+        let mut again = World::new(world.file);
+        (again.last_good, again.unconfirmed) = (last_good, unconfirmed);
+        again.happen(Event::Started);
+        again.assert_seen(&[held, "Ready"]);
+        assert_eq!(in_force(&mut again).0, as_of(OFF).0);
+        again.pass(Duration::from_secs(3600));
+        assert_eq!(in_force(&mut again).0, as_of(OFF).0, "at each resync, too");
+        assert!(
+            again.report().configuration.differs.is_some_and(|differs| differs.contains("tried and not confirmed"))
+        );
+        if let Some(edit) = ends {
+            // With another start: in force is 'off', and nobody asks.
+            let mut edited = World::new(Some(edit));
+            (edited.last_good, edited.unconfirmed) = (again.last_good.clone(), again.unconfirmed.clone());
+            edited.happen(Event::Started);
+            edited.assert_seen(&["WentBack: a configuration that was being tried was not confirmed", "Ready"]);
+            assert_eq!((edited.report().configuration.differs, edited.unconfirmed), (None, None));
+        }
+        if let Some(event) = applies {
+            again.happen(event);
+            assert_eq!((again.report().configuration.differs, again.unconfirmed.clone()), (None, None));
+            assert_ne!(in_force(&mut again).0, as_of(OFF).0);
+        }
+    }
+}
+
+#[test]
+fn an_edit_while_a_candidate_is_tried_confirms_nothing_and_counts_when_that_is_over() {
+    let mut world = World::running(GOOD);
+    try_out(&mut world, Some(OTHER));
+    world.file = Some("nonMasqueradeCIDRs: [192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24]");
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.report().configuration.origin, Origin::Trial);
+    world.happen(Event::ReloadRequested(Client(9)));
+    world.assert_seen(&[
+        "Warning: the reload is refused: /root/candidate.yaml is being tried (by root on /dev/pts/0, 5 s left)",
+    ]);
+    assert!(world.answer.contains("'ip-masq-agent confirm' keeps it"), "{}", world.answer);
+    world.pass(Duration::from_secs(5));
+    world.assert_seen(&["WentBack", "Reloaded"]);
+    assert_ne!(in_force(&mut world).0, as_of(GOOD).0);
+}
+
+#[test]
+fn what_can_not_be_tried_changes_nothing_and_says_why() {
+    let mut world = World::running(GOOD);
+    let cases: [(Option<&str>, &str, &str); 3] = [
+        (Some(BAD), "answer Configuration", "/root/candidate.yaml:1:22: nonMasqueradeCIDRs"),
+        (Some(GOOD), "answer Refused", "nothing to try: this configuration is in force already"),
+        (None, "answer Refused", "nothing to try: this configuration is in force already"),
+    ];
+    for (candidate, outcome, message) in cases {
+        try_out(&mut world, candidate);
+        assert_eq!(world.seen, [outcome], "{candidate:?}");
+        assert!(world.answer.starts_with(message), "{}", world.answer);
+        world.seen.clear();
+    }
+    world.saveable = false;
+    try_out(&mut world, Some(OTHER));
+    assert_eq!(
+        (&*world.seen, &*world.answer),
+        (&["answer Refused".to_owned()][..], "nothing is tried: after a restart there would be no way back: full")
+    );
+    world.saveable = true;
+    world.answers = vec![(Family::V4, Err(ErrorKind::Refused))];
+    try_out(&mut world, Some(OTHER));
+    assert!(world.answer.starts_with("/root/candidate.yaml could not be applied: "), "{}", world.answer);
+    assert_eq!((in_force(&mut world), world.unconfirmed.clone()), (as_of(GOOD), None));
+    try_out(&mut world, Some(OTHER));
+    try_out(&mut world, Some(BOTH));
+    assert!(world.answer.starts_with("/root/candidate.yaml is being tried (by root on /dev/pts/0, 10 s left)"));
+    world.happen(Event::ConfirmRequested(Client(1), 99));
+    assert!(world.answer.starts_with("too late"), "{}", world.answer);
+    assert_eq!(world.report().configuration.origin, Origin::Trial);
+}
+
+#[test]
+fn who_does_not_want_to_wait_is_taken_back_at_once() {
+    let mut world = World::running(GOOD);
+    try_out(&mut world, Some(BOTH));
+    world.happen(Event::TrialAsked(Client(7)));
+    let number = world.trial.take().unwrap().report.number;
+    world.happen(Event::BackRequested(Client(7), number));
+    world.assert_seen(&["WentBack: /root/candidate.yaml was taken back", "answer Applied"]);
+    assert_eq!(in_force(&mut world), as_of(GOOD));
+    world.happen(Event::ConfirmRequested(Client(7), number));
+    assert!(world.answer.starts_with("too late"), "{}", world.answer);
+}
+
+#[test]
+fn with_the_watch_off_an_edit_is_shown_and_applied_by_a_reload_only() {
+    const OFF: &str = "configWatch: off\nresyncInterval: 2s";
+    let mut world = World::running(OFF);
+    for text in ["configWatch: off\nresyncInterval: 2s\nmasqMulticast: true", BAD] {
+        world.file = Some(text);
+        world.happen(Event::FilesChanged);
+        world.pass(Duration::from_secs(10));
+        let report = world.report();
+        let differs =
+            "/etc/ip-masq-agent/config.yaml differs from what is applied; 'systemctl reload ip-masq-agent' applies it";
+        assert_eq!(report.configuration.differs.as_deref(), Some(differs));
+        assert!(report.state == State::Ready && report.summary.ends_with(differs), "{}", report.summary);
+        assert_eq!(world.count("FilesDiffer"), 1, "said once: {:#?}", world.seen);
+    }
+    assert_eq!(world.count("Reloaded"), 0);
+    world.meddle("nft");
+    world.assert_seen(&["Repaired"]);
+    world.file = Some(OFF);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.report().configuration.differs, None, "put back");
+    world.file = Some(OTHER);
+    world.happen(Event::ReloadRequested(Client(1)));
+    world.assert_seen(&["Reloaded", "answer Applied"]);
+    assert_eq!(in_force(&mut world), as_of(OTHER));
+}
+
+#[test]
+fn with_the_watch_at_resyncs_an_edit_waits_for_one() {
+    let mut world = World::running("configWatch: resync");
+    world.file = Some(OTHER);
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_secs(59));
+    assert_eq!(world.count("Reloaded"), 0);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.count("Reloaded"), 1);
+}
+
+#[test]
+fn while_rules_are_known_to_be_wrong_the_status_line_does_not_say_masquerading() {
+    let mut world = World::running(GOOD);
+    world.moved = true;
+    world.answers.push((Family::V4, Ok(true)));
+    world.happen(commit("nft"));
+    let said: Vec<&String> = world.seen.iter().filter(|line| line.starts_with("Status")).collect();
+    let [broken, right] = &said[..] else { panic!("{:#?}", world.seen) };
+    assert!(broken.contains("degraded: the rules are not as they were written") && !broken.contains("masquerading"));
+    assert!(right.starts_with("Status(\"masquerading"), "{right}");
 }

@@ -33,27 +33,98 @@ fn nobody_at_the_control_socket_can_hurt_the_service() {
     assert_eq!(host.command(&["status"]).code, Some(0));
 }
 
+/// A command of the program as an ordinary user; `None` where there is none, as in a user namespace.
+fn as_nobody(host: &Host, arguments: &[&str]) -> Option<service::Finished> {
+    let output = host.node.enter(|| {
+        // Where it was built an ordinary user may not look.
+        if !fs::exists("/run/test/binary").unwrap() {
+            fs::copy(service::BINARY, "/run/test/binary").unwrap();
+        }
+        let mut asking = Command::new("/run/test/binary");
+        environment(&mut asking);
+        asking.args(arguments).uid(65534).gid(65534).stdin(Stdio::null()).output()
+    });
+    output.ok().map(Into::into)
+}
+
 #[test]
-fn an_ordinary_user_is_told_that_only_root_may_ask() {
+fn an_ordinary_user_is_told_the_status_and_that_only_root_may_do_more() {
     let host = host!(GOOD);
     let _service = host.ready();
-    let ask = |command: &str| {
-        host.node.enter(|| {
-            // Where it was built an ordinary user may not look.
-            fs::copy(service::BINARY, "/run/test/binary").unwrap();
-            let mut asking = Command::new("/run/test/binary");
-            environment(&mut asking);
-            asking.arg(command).uid(65534).gid(65534).output()
-        })
-    };
-    for (command, status, expected) in
-        [("status", 3, "the service did not answer: this needs root\n"), ("flush", 1, "flush needs root\n")]
-    {
-        // In a user namespace there may be no other user.
-        let Ok(asked) = ask(command) else { return lab::skip("there is no ordinary user here") };
-        let said = String::from_utf8_lossy(if command == "flush" { &asked.stderr } else { &asked.stdout });
-        assert_eq!((asked.status.code(), &*said), (Some(status), expected));
+    let Some(status) = as_nobody(&host, &["status"]) else { return lab::skip("there is no ordinary user here") };
+    assert!(status.code == Some(0) && status.stdout.starts_with("masquerading IPv4"), "{status:?}");
+    host.configure("nonMasqueradeCIDRs: [10.0.0.0/33] # the key is 1234\n");
+    assert_eq!(host.command(&["reload"]).code, Some(78));
+    let status = as_nobody(&host, &["status", "--json"]).unwrap();
+    assert!(status.code == Some(1) && !status.stdout.contains("1234"), "{status:?}");
+    for (arguments, code, said) in [
+        (&["reload"][..], 3, "the service did not answer: this needs root\n"),
+        (&["try"], 3, "the service did not answer: this needs root\n"),
+        (&["confirm"], 3, "the service did not answer: this needs root\n"),
+        (&["last-good"], 1, "last-good needs root\n"),
+        (&["flush"], 1, "flush needs root\n"),
+    ] {
+        let asked = as_nobody(&host, arguments).unwrap();
+        assert_eq!((asked.code, &*asked.stderr), (Some(code), said), "{arguments:?}");
     }
+    let refused = host.node.enter(|| {
+        let mut stream = UnixStream::connect(format!("{RUNTIME}/status.sock"))?;
+        stream.write_all(b"reload\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map(|_| answer)
+    });
+    assert_eq!(refused.unwrap(), b"", "at everybody's socket root is like everybody");
+}
+
+#[test]
+fn an_ordinary_user_who_hangs_on_keeps_neither_root_nor_others_out() {
+    let host = host!(GOOD);
+    let mut service = host.ready();
+    let connect = |name: &str| host.node.enter(|| UnixStream::connect(format!("{RUNTIME}/{name}"))).unwrap();
+    let mut hanging = Vec::new();
+    for number in 0..200 {
+        let mut stream = connect("status.sock");
+        // Some never speak, some never read.
+        if number % 2 == 0 {
+            let _ = stream.write_all(b"status\n");
+        }
+        hanging.push(stream);
+    }
+    host.configure(OTHER);
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(host.rules().contains("-d 192.168.0.0/16"));
+    let Some(status) = as_nobody(&host, &["status"]) else { return lab::skip("there is no ordinary user here") };
+    assert!(status.code == Some(0) && status.stdout.starts_with("masquerading IPv4"), "{status:?}");
+    drop(hanging);
+    assert!(service.stop().success());
+}
+
+#[test]
+fn who_asks_for_the_status_all_the_time_delays_no_repair() {
+    let host = host!("backend: nftables\n");
+    let mut service = host.ready();
+    let ask = || {
+        let mut stream = host.node.enter(|| UnixStream::connect(format!("{RUNTIME}/status.sock"))).unwrap();
+        stream.write_all(b"status\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    };
+    let before = ticks(service.pid());
+    // Two seconds' worth of a hundred clients a second.
+    for _ in 0..200 {
+        assert!(ask().starts_with(b"{\"summary\":\"masquerading"));
+    }
+    let spent = ticks(service.pid()) - before;
+    assert!(spent < 30, "{spent} ticks for 200 clients");
+    // One more and it would be called a fight.
+    for _ in 0..4 {
+        host.node.must("nft", &["flush", "ruleset"]);
+        (0..20).for_each(|_| drop(ask()));
+        let line = service.wait_for_log("repaired in");
+        assert!(line.contains("changed by nft"), "{line}");
+    }
+    host.wait_for("the truth again", || ask().starts_with(b"{\"summary\":\"masquerading"));
 }
 
 #[test]

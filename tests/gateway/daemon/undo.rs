@@ -50,3 +50,201 @@ fn the_last_good_configuration_is_printed_and_written_back_and_nothing_is_lost()
     assert_eq!(host.command(&["reload"]).code, Some(0));
     assert_eq!(host.command(&["status"]).code, Some(0));
 }
+
+fn in_kernel(host: &Host, range: &str) -> bool {
+    host.node.must("nft", &["list", "table", "inet", "ip-masq-agent"]).contains(range)
+}
+
+const EARLIER: &str = "backend: nftables\nnonMasqueradeCIDRs: [10.0.0.0/8]\n";
+const CANDIDATE: &str = "backend: nftables\nnonMasqueradeCIDRs: [192.0.2.0/24]\n";
+const CANDIDATE_FILE: &str = "/run/test/candidate.yaml";
+
+fn candidate(host: &Host, text: &str) {
+    host.node.enter(|| fs::write(CANDIDATE_FILE, text)).unwrap();
+}
+
+#[test]
+fn what_nobody_confirms_is_taken_back_by_the_service_itself() {
+    let host = host!(EARLIER);
+    let mut service = host.ready();
+    candidate(&host, CANDIDATE);
+    let tried = host.command(&["try", "--timeout", "2s", CANDIDATE_FILE]);
+    assert_eq!(tried.code, Some(0), "{tried:?}");
+    assert!(tried.stderr.starts_with(&format!("trying {CANDIDATE_FILE}, goes back at ")), "{tried:?}");
+    assert!(in_kernel(&host, "192.0.2.0/24"));
+    service.wait_for(&format!("STATUS=trying {CANDIDATE_FILE}, goes back at "));
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(0) && status.stdout.contains("goes back at "), "{status:?}");
+    let again = host.command(&["try", CANDIDATE_FILE]);
+    assert!(again.code == Some(1) && again.stderr.contains("is being tried (by "), "{again:?}");
+    let reload = host.command(&["reload"]);
+    assert!(reload.code == Some(1) && reload.stderr.contains("'ip-masq-agent confirm' keeps it"), "{reload:?}");
+    service.wait_for_log("was not confirmed in time; the earlier configuration is in force again");
+    assert!(in_kernel(&host, "10.0.0.0/8") && !in_kernel(&host, "192.0.2.0/24"));
+    service.wait_for("STATUS=masquerading");
+    assert_eq!(read(&host, CONFIG), EARLIER);
+    let late = host.command(&["confirm"]);
+    assert_eq!((late.code, &*late.stderr), (Some(1), "nothing is being tried\n"));
+    assert_eq!(host.command(&["diff"]).code, Some(0));
+}
+
+#[test]
+fn what_is_confirmed_is_installed_with_owner_and_mode_and_a_full_disk_loses_nothing() {
+    let host = host!(EARLIER);
+    let mut service = host.ready();
+    candidate(&host, CANDIDATE);
+    host.node.enter(|| fs::set_permissions(CONFIG, fs::Permissions::from_mode(0o640))).unwrap();
+    assert_eq!(host.command(&["try", "--timeout", "1h", CANDIDATE_FILE]).code, Some(0));
+    // What is written first can't be.
+    let new = format!("{CONFIG}.new");
+    host.node.enter(|| fs::create_dir(&new)).unwrap();
+    let full = host.command(&["confirm"]);
+    let said = format!("nothing is confirmed, the service goes back at its time: can't write '{new}': ");
+    assert!(full.code == Some(1) && full.stderr.starts_with(&said), "{full:?}");
+    assert_eq!(read(&host, CONFIG), EARLIER);
+    assert!(in_kernel(&host, "192.0.2.0/24"), "it is still tried");
+    host.node.enter(|| fs::remove_dir(&new)).unwrap();
+    let confirmed = host.command(&["confirm"]);
+    assert_eq!(
+        (confirmed.code, &*confirmed.stderr),
+        (Some(0), "/run/test/candidate.yaml is confirmed and stays in force\n")
+    );
+    assert_eq!(read(&host, CONFIG), CANDIDATE);
+    assert_eq!(host.node.enter(|| fs::metadata(CONFIG)).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(host.command(&["last-good"]).stdout, format!("# {CONFIG}\n{CANDIDATE}"));
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(0) && !status.stdout.contains("goes back"), "{status:?}");
+    service.signal(Signal::KILL);
+    service.wait();
+    let _service = host.ready();
+    assert!(in_kernel(&host, "192.0.2.0/24"));
+}
+
+#[test]
+fn a_service_that_dies_while_something_is_tried_comes_back_with_the_earlier_configuration() {
+    let host = host!("configWatch: off\nbackend: nftables\nnonMasqueradeCIDRs: [10.0.0.0/8]\n");
+    for end in [Signal::KILL, Signal::TERM] {
+        let mut service = host.ready();
+        // The files themselves.
+        host.configure(&format!("configWatch: off\n{CANDIDATE}"));
+        assert_eq!(host.command(&["try", "--timeout", "1h"]).code, Some(0));
+        assert!(in_kernel(&host, "192.0.2.0/24"));
+        service.signal(end);
+        service.wait();
+        let mut service = host.ready();
+        assert!(in_kernel(&host, "10.0.0.0/8") && !in_kernel(&host, "192.0.2.0/24"), "{end:?}");
+        let held = "was tried and not confirmed; the earlier configuration is in force until a reload or an edit";
+        service.wait_for_log(held);
+        let status = host.command(&["status"]);
+        assert!(status.code == Some(0) && status.stdout.contains(held), "{status:?}");
+        host.configure("configWatch: off\nbackend: nftables\nnonMasqueradeCIDRs: [10.0.0.0/8]\n");
+        assert_eq!(host.command(&["reload"]).code, Some(0));
+        service.stop();
+    }
+    // Another file in the place of the main one.
+    let mut service = host.ready();
+    candidate(&host, CANDIDATE);
+    assert_eq!(host.command(&["try", "--timeout", "1h", CANDIDATE_FILE]).code, Some(0));
+    service.signal(Signal::KILL);
+    service.wait();
+    let mut service = host.ready();
+    service.wait_for_log("a configuration that was being tried was not confirmed; the earlier one is in force again");
+    assert!(in_kernel(&host, "10.0.0.0/8"));
+    assert_eq!(host.command(&["status"]).code, Some(0));
+}
+
+#[test]
+fn a_candidate_that_is_wrong_is_refused_by_its_own_name_and_changes_nothing() {
+    let host = host!(EARLIER);
+    let none = host.command(&["try", CANDIDATE_FILE]);
+    assert_eq!(none.code, Some(78), "{none:?}");
+    candidate(&host, BAD);
+    assert_eq!(host.command(&["try", CANDIDATE_FILE]).code, Some(3), "nobody is there");
+    let _service = host.ready();
+    let wrong = host.command(&["try", CANDIDATE_FILE]);
+    assert!(wrong.code == Some(78) && wrong.stderr.starts_with(&format!("{CANDIDATE_FILE}:1:22: ")), "{wrong:?}");
+    candidate(&host, EARLIER);
+    let same = host.command(&["try", CANDIDATE_FILE]);
+    assert!(same.code == Some(1) && same.stderr.starts_with("nothing to try"), "{same:?}");
+    for timeout in ["0s", "25h", "60", "soon"] {
+        assert_eq!(host.command(&["try", "--timeout", timeout, CANDIDATE_FILE]).code, Some(2), "{timeout}");
+    }
+    assert!(in_kernel(&host, "10.0.0.0/8"));
+    // As long as a file may be, and as often.
+    let long = format!("{CANDIDATE}#{}\n", "x".repeat(20 << 20));
+    candidate(&host, &long);
+    assert_eq!(host.command(&["try", "--timeout", "1h", CANDIDATE_FILE]).code, Some(0));
+    assert_eq!(host.command(&["confirm"]).code, Some(0));
+    assert_eq!(read(&host, CONFIG), long);
+}
+
+#[test]
+fn with_the_watch_off_an_edit_waits_for_a_reload_and_is_shown() {
+    let off = |range: &str| {
+        format!("configWatch: off\nbackend: nftables\nresyncInterval: 1s\nnonMasqueradeCIDRs: [{range}]\n")
+    };
+    let host = host!(&off("10.0.0.0/8"));
+    let mut service = host.ready();
+    host.configure(&off("192.0.2.0/24"));
+    let differs = format!("{CONFIG} differs from what is applied; 'systemctl reload ip-masq-agent' applies it");
+    service.wait_for_log(&differs);
+    let generation = host.generation();
+    host.node.must("nft", &["flush", "ruleset"]);
+    service.wait_for_log("repaired in");
+    assert!(in_kernel(&host, "10.0.0.0/8") && host.generation() > generation);
+    let status = host.command(&["status", "--json"]);
+    assert!(status.code == Some(0) && status.stdout.contains(&differs), "{status:?}");
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    assert!(in_kernel(&host, "192.0.2.0/24"));
+    assert!(!host.command(&["status"]).stdout.contains("differs"));
+}
+
+/// `try` on a terminal of its own; what is typed there is what the test writes. Ends with the exit status of `try`.
+fn on_a_terminal(host: &Host) -> Child {
+    let mut script = Command::new("script");
+    environment(&mut script);
+    let tried = format!("exec {} try --timeout 1h --config {CONFIG} {CANDIDATE_FILE}", service::BINARY);
+    script.args(["--quiet", "--return", "--command", &tried, "/dev/null"]);
+    host.node.enter(|| script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()).unwrap()
+}
+
+/// Reads what it says up to the request for a key.
+fn wait_for_the_question(child: &mut Child) {
+    let stdout = child.stdout.as_mut().unwrap();
+    let (mut said, mut buffer) = (String::new(), [0; 256]);
+    while !said.contains("press Enter to keep it") {
+        let count = stdout.read(&mut buffer).unwrap();
+        assert!(count > 0, "{said}");
+        said += &String::from_utf8_lossy(&buffer[..count]);
+    }
+}
+
+#[test]
+fn on_a_terminal_enter_keeps_it_and_control_c_takes_it_back_and_its_end_does_neither() {
+    let host = host!(EARLIER);
+    let mut service = host.ready();
+    candidate(&host, CANDIDATE);
+    let mut tried = on_a_terminal(&host);
+    wait_for_the_question(&mut tried);
+    assert!(in_kernel(&host, "192.0.2.0/24"));
+    tried.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    assert_eq!(tried.wait().unwrap().code(), Some(0));
+    service.wait_for_log("was taken back; the earlier configuration is in force again");
+    assert!(in_kernel(&host, "10.0.0.0/8"));
+
+    let mut cut_off = on_a_terminal(&host);
+    wait_for_the_question(&mut cut_off);
+    cut_off.kill().unwrap();
+    cut_off.wait().unwrap();
+    assert!(in_kernel(&host, "192.0.2.0/24"), "only the service's own time ends it");
+    assert_eq!(host.command(&["confirm"]).code, Some(0));
+
+    candidate(&host, EARLIER);
+    let mut tried = on_a_terminal(&host);
+    wait_for_the_question(&mut tried);
+    tried.stdin.as_mut().unwrap().write_all(b"\r").unwrap();
+    assert_eq!(tried.wait().unwrap().code(), Some(0));
+    assert_eq!(read(&host, CONFIG), EARLIER);
+    let status = host.command(&["status"]);
+    assert!(status.code == Some(0) && !status.stdout.contains("goes back"), "{status:?}");
+}

@@ -93,7 +93,12 @@ impl Agent {
             desired: Desired { last_good: Ok(None), active: None, refusal: Standing::default() },
             backend: None,
             families: Family::ALL.map(FamilyState::new),
-            watch: Watch { listening: false, changed_by: Vec::new(), budget: Budget::new(now) },
+            watch: Watch {
+                listening: false,
+                changed_by: Vec::new(),
+                budget: Budget::new(now),
+                strays: Budget::new(now),
+            },
             connections: ConnectionsState::new(now),
             timers: Timers::default(),
             reported: Reported::default(),
@@ -237,6 +242,9 @@ impl Agent {
         }
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);
+        }
+        if due(&mut self.timers.new_strays) {
+            self.remove_strays(Search::Shown, Some(Vec::new()));
         }
         if due(&mut self.timers.doubt) {
             self.check(Depth::Contents);

@@ -109,7 +109,13 @@ impl Agent {
             },
             backend: None,
             families: Family::ALL.map(FamilyState::new),
-            watch: Watch { listening: false, changed_by: Vec::new(), budget: Budget::new(now), moved: false },
+            watch: Watch {
+                listening: false,
+                changed_by: Vec::new(),
+                budget: Budget::new(now),
+                strays: Budget::new(now),
+                moved: false,
+            },
             connections: ConnectionsState::new(now),
             timers: Timers::default(),
             reported: Reported::default(),
@@ -277,6 +283,9 @@ impl Agent {
         }
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);
+        }
+        if due(&mut self.timers.new_strays) {
+            self.remove_strays(Search::Shown, Some(Vec::new()));
         }
         if due(&mut self.timers.doubt) {
             self.check(Depth::Contents);

@@ -203,6 +203,8 @@ pub struct Watch {
     pub budget: Budget,
     /// Our rules were seen not to be as they were written, and have not been seen to be right since.
     pub moved: bool,
+    /// For removing rules that nobody wants: what can't be removed must not delay a repair.
+    pub strays: Budget,
 }
 
 impl Watch {
@@ -314,14 +316,27 @@ pub struct Timers {
     pub retry: Retry,
     /// Rules that could not be removed where none are wanted are to be tried again.
     pub strays: Retry,
+    /// Others may have been added to those; it was too early to look.
+    pub new_strays: Option<Instant>,
     /// The host's network is to be read.
     pub network: Option<Instant>,
 }
 
 impl Timers {
-    pub fn all(&self) -> [Option<Instant>; 9] {
+    pub fn all(&self) -> [Option<Instant>; 10] {
         let (reread, retry, strays) = (self.reread.due_at(), self.retry.due_at(), self.strays.due_at());
-        [self.watchdog, self.resync, self.edit.due_at(), reread, self.check, self.doubt, retry, strays, self.network]
+        [
+            self.watchdog,
+            self.resync,
+            self.edit.due_at(),
+            reread,
+            self.check,
+            self.doubt,
+            retry,
+            strays,
+            self.new_strays,
+            self.network,
+        ]
     }
 }
 

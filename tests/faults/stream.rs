@@ -194,9 +194,11 @@ impl Stream {
             epochs.len() as u32 - 1
         };
         self.shared.wanted.store(number, Ordering::SeqCst);
-        self.wait(Duration::from_secs(10), || self.shared.used.load(Ordering::SeqCst) == number);
+        // On a machine that is busy both take their time, and a flow must not be judged by another epoch than its own.
+        self.wait(DEADLINE, || self.shared.used.load(Ordering::SeqCst) == number);
+        assert_eq!(self.shared.used.load(Ordering::SeqCst), number, "the sender stands still");
         let sent = self.shared.sent.load(Ordering::SeqCst);
-        self.wait(Duration::from_millis(200), || self.shared.latest.load(Ordering::SeqCst) >= sent);
+        self.wait(DEADLINE, || self.shared.latest.load(Ordering::SeqCst) >= sent);
     }
 
     /// The lasting flows are new ones from now on.

@@ -233,6 +233,18 @@ pub trait Backend {
         None
     }
 
+    /// What the next process needs to take over at once what can't be read in reasonable time; `None` where everything
+    /// can, or where nothing is known for sure.
+    fn memory(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes that of an earlier process.
+    fn remember(&mut self, _: &str) {}
+
+    /// Calls this after each part of a commit that takes long.
+    fn tell_of_progress(&mut self, _: fn()) {}
+
     /// What the administrator should know of the last plans although nothing failed: a tool that is missing, a
     /// leftover that could not be taken away. Stable texts, so that each can be said once.
     fn notes(&self) -> Vec<String> {

@@ -5,7 +5,7 @@
 
 use super::foreign_nat::keepers::{self, Ours};
 use super::sysctl::{Setting, Sysctls};
-use super::{stale_rules, view};
+use super::{notify, stale_rules, view, written};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
 use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
@@ -45,6 +45,8 @@ pub struct Enforcer {
     sysctls_stood: bool,
     /// Our rules as they were when `route_localnet` was last guarded by them.
     guarded: Option<Fingerprint>,
+    /// What was written down for the next process.
+    written: Option<String>,
 }
 
 /// What moves when something changes, as it was. `None` where the kernel could not be asked: equal to nothing.
@@ -84,7 +86,7 @@ impl Enforcer {
     pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
         let Choice { backend, reason } = select::choose(settings, self.children.clone())?;
         let name = backend.name();
-        self.backend = Some((settings.clone(), backend));
+        self.backend = Some((settings.clone(), recalling(backend)));
         Ok(Chosen { name, setting: settings.backend, reason })
     }
 
@@ -102,7 +104,7 @@ impl Enforcer {
             let pinned = Settings { backend: backend.name().into(), ..settings.clone() };
             let choice = select::choose(&pinned, self.children.clone())?;
             // The old one goes before the new one writes: its table may have one owner only.
-            self.backend = Some((pinned, choice.backend));
+            self.backend = Some((pinned, recalling(choice.backend)));
         }
         self.chosen()
     }
@@ -160,6 +162,10 @@ impl Enforcer {
         }
         notes.extend(self.sysctls.set(family, &sysctls));
         notes.extend(self.chosen()?.notes());
+        if written.is_some() || self.written.is_none() {
+            self.written = self.chosen()?.memory();
+            self.written.iter().for_each(|text| written::write(text));
+        }
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
         Ok(Outcome { written, notes, bridged: facts.bridged(family), began_tracking, took })
@@ -454,6 +460,13 @@ impl std::error::Error for EventsError {
         let (EventsError::Join(error) | EventsError::JoinAgain(error) | EventsError::Read(error)) = self;
         Some(error)
     }
+}
+
+/// A backend with what an earlier process wrote down for it; a commit of very many pieces does not outlast the watchdog.
+fn recalling(mut backend: Box<dyn Backend>) -> Box<dyn Backend> {
+    backend.tell_of_progress(notify::still_working);
+    written::read().iter().for_each(|text| backend.remember(text));
+    backend
 }
 
 /// What one family of the kernel should hold; `None` where that is nothing.

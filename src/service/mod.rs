@@ -18,3 +18,4 @@ pub mod state;
 pub mod sysctl;
 pub mod unit;
 pub mod view;
+mod written;

@@ -1,6 +1,6 @@
 //! The elements of our sets: read, or where they are known only counted and tried by sample.
 
-use super::ask::{Failure, dump, failed};
+use super::ask::{Failure, dump_until, failed};
 use super::rules::content::Content;
 use super::rules::interval::{self, Bound};
 use super::rules::name::{ChainName, SetName, TABLE};
@@ -21,6 +21,10 @@ use std::time::Instant;
 const CATCHALL: u32 = 2;
 /// So many elements stand for those of a long set.
 const SAMPLE: usize = 16;
+
+/// A longer list is never read: the kernel walks over the set again for each 32 KiB of its answer, so that a million takes
+/// a minute and more. Where it is not known what the set holds, another one is written.
+pub const MOST_READ: usize = 131_072;
 
 /// Elements that are not all read because they are known: from the last reading, or because our own commit made
 /// them. Reading 100,000 of them takes a quarter of a second and more: the kernel walks over the set again for each 32 KiB
@@ -66,7 +70,7 @@ pub fn ends(name: SetName, content: &Content, count: usize) -> Vec<Element> {
     }
 }
 
-/// The elements of a set; `None` when they are no row of intervals. `count` is what the kernel told of their number.
+/// The elements of a set; `None` when they are no row of intervals or too many to be read. `count` is what the kernel told of their number.
 pub fn of_set(
     netlink: &mut Nfnetlink,
     name: SetName,
@@ -75,7 +79,8 @@ pub fn of_set(
 ) -> Result<Option<Content>, Failure> {
     match expected.and_then(|expected| known_elements(name, count, expected)) {
         Some((elements, probes)) => confirm(netlink, name, &probes).map(|()| Some(elements)),
-        None => read_elements(netlink, name),
+        None if count.is_some_and(|count| count as usize > MOST_READ) => Ok(None),
+        None => read_elements(name),
     }
 }
 
@@ -84,7 +89,7 @@ fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> 
     let elements = expected.table.set(name)?.elements.clone()?;
     let told = match count {
         Some(count) => is_count_of(count as usize, &elements, name),
-        None => !expected.counted,
+        None => !expected.counted || elements.len() > MOST_READ,
     };
     let probes = expected.probes.iter().filter(|(set, _)| *set == name).map(|(_, probe)| *probe);
     told.then(|| (elements, probes.collect()))
@@ -110,14 +115,14 @@ fn confirm(netlink: &mut Nfnetlink, name: SetName, probes: &[Probe]) -> Result<(
     Ok(())
 }
 
-fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Content>, Failure> {
+fn read_elements(name: SetName) -> Result<Option<Content>, Failure> {
     match name.ports() {
         None => {
             let mut bounds = Vec::new();
-            let whole = each_element(netlink, name, |element| {
+            let whole = each_element(name, |element| {
                 let bound = read_element(element, name)?;
                 bounds.extend(bound);
-                Ok(bound.is_some())
+                Ok(bound.is_some() && bounds.len() <= 2 * MOST_READ + 1)
             })?;
             let assemble = || match name.has_blocks() {
                 true => interval::singles(bounds),
@@ -128,7 +133,7 @@ fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Conten
         }
         Some(ports) => {
             let mut list = Vec::new();
-            let whole = each_element(netlink, name, |element| {
+            let whole = each_element(name, |element| {
                 let (found, _) = read_port(element, ports, name.family)?;
                 list.extend(found);
                 Ok(found.is_some())
@@ -139,35 +144,34 @@ fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Conten
     }
 }
 
-/// Reads the elements of a set; says whether `each` knew them all.
+/// Reads the elements of a set until `each` does not want one; says whether it wanted them all.
 fn each_element(
-    netlink: &mut Nfnetlink,
     name: SetName,
     mut each: impl FnMut(Attribute<'_>) -> Result<bool, Malformed>,
 ) -> Result<bool, Failure> {
-    let mut whole = true;
     let body = |writer: &mut Writer| {
         writer.text(ELEMENTS_TABLE, TABLE);
         writer.text(ELEMENTS_SET, &name.to_string());
     };
-    dump(netlink, libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
-        let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(()) };
+    dump_until(libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
+        let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(true) };
         for element in list.nested() {
-            whole &= each(element?)?;
+            if !each(element?)? {
+                return Ok(false);
+            }
         }
-        Ok(())
-    })?;
-    Ok(whole)
+        Ok(true)
+    })
 }
 
 /// The elements of a map of port forwards with the flows that each counted.
 ///
 /// # Errors
 /// What the kernel says, or that others commit all the time.
-pub fn counted(netlink: &mut Nfnetlink, name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
+pub fn counted(name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
     let Some(ports) = name.ports() else { return Ok(Vec::new()) };
     let mut list = Vec::new();
-    each_element(netlink, name, |element| {
+    each_element(name, |element| {
         let (found, packets) = read_port(element, ports, name.family)?;
         list.extend(found.map(|found| (found, packets)));
         Ok(true)
@@ -231,9 +235,9 @@ pub fn read_element(element: Attribute<'_>, name: SetName) -> Result<Option<(u12
 }
 
 /// What moves when a small set has other elements.
-pub fn digest(netlink: &mut Nfnetlink, set: &Set) -> Result<u64, Error> {
+pub fn digest(set: &Set) -> Result<u64, Error> {
     let mut hasher = DefaultHasher::new();
-    match read_elements(netlink, set.name) {
+    match read_elements(set.name) {
         Ok(elements) => elements.hash(&mut hasher),
         Err(Failure::Error(error)) => return Err(error),
         // It went away, or another program committed meanwhile: other than it was, for sure.

@@ -10,6 +10,7 @@ mod races;
 mod strangers;
 mod stream;
 mod upgrade;
+mod very_long;
 
 use crate::namespace::{self, Host, nft, run};
 use crate::policies::{default_policy, full_policy, prefixes};

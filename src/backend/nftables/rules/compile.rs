@@ -65,7 +65,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     };
     let set = |list: &CidrList| {
         let name = SetName::new(list.id, family);
-        Set { name, elements: Some(Content::Intervals(cache.of(name, list))) }
+        Set { name, elements: Some(Content::Intervals(cache.of(name, list).into())) }
     };
     let mut sets: Vec<Set> = lists.iter().map(set).collect();
     sets.extend(ruleset.hooks.iter().flat_map(|hook| &hook.sections).filter_map(|section| sources(section, family)));

@@ -34,6 +34,14 @@ impl Tables {
         }
     }
 
+    /// The same, to be completed.
+    pub fn table_mut(&mut self) -> Option<&mut Table> {
+        match &mut self.main {
+            Main::Ours(table) => Some(table),
+            Main::Absent | Main::Blank => None,
+        }
+    }
+
     /// True when both hold the same, in whatever order it was made.
     pub fn agrees(&self, other: &Tables) -> bool {
         let sorted = |tables: &Tables| {

@@ -72,5 +72,9 @@ needs needs-of-tests: # install what is missing, and only that
 	[ -z "$$missing" ] || { echo "installing:$$missing" && $(SUDO) apt-get update --quiet && \
 		$(SUDO) apt-get install --yes --quiet --no-install-recommends $$missing; }
 
+needs-of-tests: target/tools/promtool
+target/tools/promtool:
+	packaging/promtool $@
+
 # install, deb, rpm and the tests of packages.
 -include packaging/*.mk

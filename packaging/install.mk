@@ -16,21 +16,28 @@ LICENSEDIR ?= $(DATADIR)/licenses/ip-masq-agent
 BINARY     ?= target/release/ip-masq-agent
 
 INSTALL ?= install
+# With the links between them: each is where it is in the source.
+DOCS = README.md CONTRIBUTING.md SECURITY.md $(wildcard docs/*.md docs/*.svg docs/decisions/*.md)
+UNITS = ip-masq-agent.service ip-masq-agent-metrics.service ip-masq-agent-metrics.timer
+
 put  = $(INSTALL) -D -m 0644 $(1) $(DESTDIR)$(2)
 
 .PHONY: install
 install: $(BINARY) ## the installed tree, below DESTDIR
 	$(INSTALL) -D -m 0755 $(BINARY) $(DESTDIR)$(SBINDIR)/ip-masq-agent
 	$(INSTALL) -d -m 0755 $(DESTDIR)$(UNITDIR)
-	sed 's#/usr/sbin/ip-masq-agent#$(SBINDIR)/ip-masq-agent#' systemd/ip-masq-agent.service \
-		>$(DESTDIR)$(UNITDIR)/ip-masq-agent.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/ip-masq-agent.service
+	for unit in $(UNITS); do \
+		sed 's#/usr/sbin/ip-masq-agent#$(SBINDIR)/ip-masq-agent#' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+			chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit || exit; \
+	done
 	$(call put,systemd/80-ip-masq-agent.preset,$(PRESETDIR)/80-ip-masq-agent.preset)
 	$(call put,packaging/catalog/ip-masq-agent.catalog,$(CATALOGDIR)/ip-masq-agent.catalog)
 	$(INSTALL) -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/ip-masq-agent/config.d
-# An administrator's file stays what it is.
+# An administrator's file stays what it is. It is short, so that no new version has another one; the reference is with the
+# documentation.
 	[ -e $(DESTDIR)$(SYSCONFDIR)/ip-masq-agent/config.yaml ] || \
-		$(call put,etc/ip-masq-agent/config.yaml,$(SYSCONFDIR)/ip-masq-agent/config.yaml)
+		$(call put,packaging/config.yaml,$(SYSCONFDIR)/ip-masq-agent/config.yaml)
+	$(call put,etc/ip-masq-agent/config.yaml,$(DOCDIR)/config.yaml)
 # The unit's StateDirectory=. systemd makes it at the first start, but not where /var is full or read-only.
 	$(INSTALL) -d -m 0755 $(DESTDIR)/var/lib/ip-masq-agent
 	$(call put,packaging/man/ip-masq-agent.8,$(DATADIR)/man/man8/ip-masq-agent.8)
@@ -38,11 +45,10 @@ install: $(BINARY) ## the installed tree, below DESTDIR
 	$(call put,packaging/completions/ip-masq-agent.bash,$(DATADIR)/bash-completion/completions/ip-masq-agent)
 	$(call put,packaging/completions/_ip-masq-agent,$(ZSHDIR)/_ip-masq-agent)
 	$(call put,packaging/completions/ip-masq-agent.fish,$(DATADIR)/fish/vendor_completions.d/ip-masq-agent.fish)
-	$(call put,README.md,$(DOCDIR)/README.md)
-	$(call put,docs/install.md,$(DOCDIR)/install.md)
-	$(call put,docs/operations.md,$(DOCDIR)/operations.md)
-	$(call put,docs/migration.md,$(DOCDIR)/migration.md)
+	for file in $(DOCS); do $(INSTALL) -D -m 0644 $$file $(DESTDIR)$(DOCDIR)/$$file || exit; done
 	$(call put,systemd/examples/10-local.conf,$(DOCDIR)/examples/10-local.conf)
+	$(call put,packaging/monitoring/alerts.yml,$(DOCDIR)/examples/monitoring/alerts.yml)
+	$(call put,packaging/monitoring/dashboard.json,$(DOCDIR)/examples/monitoring/dashboard.json)
 ifneq ($(LICENSEDIR),)
 	$(call put,LICENSE,$(LICENSEDIR)/LICENSE)
 endif

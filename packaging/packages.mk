@@ -3,6 +3,7 @@
 include $(dir $(lastword $(MAKEFILE_LIST)))version.mk
 
 DIST ?= dist
+REPO ?= $(DIST)/repo
 # Built from the committed tree, in a copy of it: what is not in git is not in a package.
 SOURCE_TARBALL = $(DIST)/ip-masq-agent-$(VERSION).tar.gz
 PACKAGE_WORK  ?= target/package
@@ -14,7 +15,7 @@ GLIBC_FLOOR = 2.34
 
 export SOURCE_DATE_EPOCH
 
-.PHONY: deb rpm dist reproducible package-binary package-tools
+.PHONY: deb rpm dist repo reproducible package-binary package-tools
 
 package-tools:
 	packaging/require dpkg-buildpackage=dpkg-dev g++=build-essential dh=debhelper fakeroot=fakeroot rpmbuild=rpm objdump=binutils
@@ -44,6 +45,7 @@ binary: package-tools $(PACKAGE_WORK)/unpacked
 deb: binary ## the Debian package, in dist/
 	cd $(TREE) && CARGO_TARGET_DIR=$(PACKAGE_CARGO_TARGET) dpkg-buildpackage --build=binary --no-sign
 	cp $(PACKAGE_WORK)/tree/*.deb $(DIST)/
+	@echo "made $(DIST)/$$(cd $(PACKAGE_WORK)/tree && ls ip-masq-agent_*.deb); as root: apt install ./$(DIST)/$$(cd $(PACKAGE_WORK)/tree && ls ip-masq-agent_*.deb)"
 
 rpm: binary ## the RPM package, in dist/
 	packaging/check-glibc $(GLIBC_FLOOR) $(PACKAGE_CARGO_TARGET)/release/ip-masq-agent
@@ -54,9 +56,16 @@ rpm: binary ## the RPM package, in dist/
 		--define 'prebuilt $(PACKAGE_CARGO_TARGET)/release/ip-masq-agent' \
 		$(if $(RPM_REVISION),--define 'revision $(RPM_REVISION)')
 	cp $(PACKAGE_WORK)/rpm/RPMS/*/*.rpm $(DIST)/
+	@echo "made $(DIST)/$$(cd $(PACKAGE_WORK)/rpm/RPMS && basename */*.rpm); as root: dnf install ./$(DIST)/$$(cd $(PACKAGE_WORK)/rpm/RPMS && basename */*.rpm)"
 
 dist: deb rpm ## source tarball, both packages and their checksums, in dist/
 	cd $(DIST) && sha256sum ip-masq-agent-$(VERSION).tar.gz ip-masq-agent_$(VERSION)-*.deb ip-masq-agent-$(VERSION)-*.rpm >SHA256SUMS
+
+# What of the packages in dist/ has this version; the repository keeps those of earlier ones.
+repo: dist ## a signed apt and a signed dnf repository, in dist/repo: REPO_KEY=, REPO_URL= (docs/install.md)
+	REPO_KEY='$(REPO_KEY)' REPO_URL='$(REPO_URL)' packaging/repository $(REPO) \
+		$(DIST)/ip-masq-agent_$(VERSION)-*.deb $(DIST)/ip-masq-agent-$(VERSION)-*.rpm
+	@echo "made $(REPO)/: serve it over HTTP; the 'From a repository' part of docs/install.md says what hosts need"
 
 reproducible: ## build everything twice and compare
 	packaging/build-twice

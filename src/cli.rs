@@ -84,6 +84,12 @@ pub enum Subcommands {
     /// Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from.
     #[command(after_help = "Example: ip-masq-agent explain 10.1.2.3 198.51.100.7 --from 192.168.1.20 --out eth0")]
     Explain(ExplainArgs),
+    /// Print a configuration that says what rules or files of other programs say. Exits 1 if it can't say all of them.
+    ///
+    /// Reads what iptables-save, ip6tables-save or 'nft -j list ruleset' prints, a ConfigMap of Kubernetes' ip-masq-agent or
+    /// a configuration of CNI's portmap. Lines that no key can say are comments, each with the reason.
+    #[command(after_help = "Example: iptables-save | ip-masq-agent import")]
+    Import(ImportArgs),
     /// Show the state of the running service. Exits 0 if it is healthy, 1 if degraded, 3 if it is not running.
     #[command(after_help = "Example: ip-masq-agent status --json")]
     Status(StatusArgs),
@@ -212,11 +218,25 @@ impl fmt::Display for ArgumentError {
 
 impl std::error::Error for ArgumentError {}
 
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// The text of the other program; standard input without it, or if it is -.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
+#[group(multiple = false)]
 pub struct StatusArgs {
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
+    /// Answer in metrics, for the textfile collector of Prometheus' node_exporter. Without a running service: ip_masq_agent_up 0.
+    #[arg(long)]
+    pub prometheus: bool,
+    /// Answer and exit as a monitoring plugin: 0 OK, 1 warning, 2 critical (not running, or rules missing), 3 unknown.
+    #[arg(long)]
+    pub nagios: bool,
 }
 
 /// One flag for each configuration key, made from the table of keys.

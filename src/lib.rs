@@ -32,15 +32,16 @@
 //! |---|---|---|---|
 //! | [`text`] | what others named, as it may be shown | | no |
 //! | [`policy`] | what happens to a flow, and which line of which file says so | | no |
-//! | [`ruleset`] | the policy of one family as rules, no backend's words in it | policy | no |
 //! | [`network`] | what the kernel says of the host's interfaces, routes and connections, and what a policy makes of it | policy | no |
+//! | [`ruleset`] | the policy of one family as rules, no backend's words in it | network, policy | no |
 //! | [`sys`] | what backends stand on: netlink, x_tables, child processes, inotify, signals | network, policy | yes |
 //! | [`config`] | files and flags → policy and settings, with errors as `file:line:column` | policy, ruleset, text | reads files |
 //! | [`backend`] | a ruleset rendered, planned against what the kernel holds, committed | config, policy, ruleset, sys | yes |
 //! | [`agent`] | what to do when something happens, and when to do the next thing | backend, config, network, policy, ruleset, text | no |
 //! | [`service`] | what carries the agent out: poll loop, enforcer, systemd, journal, control socket, state files | all above | yes |
+//! | [`import`] | rules and files of other programs → a configuration, as text | config, policy, text | no |
 //! | [`cli`] | how each subcommand is typed | config, policy | no |
-//! | [`command`] | one subcommand each | agent, backend, cli, config, policy, ruleset, service, sys, text | yes |
+//! | [`command`] | one subcommand each | agent, backend, cli, config, import, network, policy, ruleset, service, sys, text | yes |
 //!
 //! The arrows point one way; `tests/pure/layering.rs` holds them there.
 
@@ -51,6 +52,7 @@ pub mod backend;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod import;
 pub mod network;
 pub mod policy;
 pub mod ruleset;

@@ -36,6 +36,7 @@ fn dispatch(context: &Context, command: &Subcommands) -> u8 {
         Subcommands::Render => command::render::run(context),
         Subcommands::Diff => command::diff::run(context),
         Subcommands::Explain(args) => command::explain::run(context, args),
+        Subcommands::Import(args) => command::import::run(args.file.as_deref()),
         Subcommands::Status(args) => command::status::run(context, args),
         Subcommands::Flush => command::flush::run(context),
     }

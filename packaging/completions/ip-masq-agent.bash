@@ -34,6 +34,9 @@ _ip__masq__agent() {
             ip__masq__agent,help)
                 cmd="ip__masq__agent__subcmd__help"
                 ;;
+            ip__masq__agent,import)
+                cmd="ip__masq__agent__subcmd__import"
+                ;;
             ip__masq__agent,last-good)
                 cmd="ip__masq__agent__subcmd__last__subcmd__good"
                 ;;
@@ -70,6 +73,9 @@ _ip__masq__agent() {
             ip__masq__agent__subcmd__help,help)
                 cmd="ip__masq__agent__subcmd__help__subcmd__help"
                 ;;
+            ip__masq__agent__subcmd__help,import)
+                cmd="ip__masq__agent__subcmd__help__subcmd__import"
+                ;;
             ip__masq__agent__subcmd__help,last-good)
                 cmd="ip__masq__agent__subcmd__help__subcmd__last__subcmd__good"
                 ;;
@@ -95,7 +101,7 @@ _ip__masq__agent() {
 
     case "${cmd}" in
         ip__masq__agent)
-            opts="-h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help --version run check reload try confirm last-good render diff explain status flush help"
+            opts="-h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help --version run check reload try confirm last-good render diff explain import status flush help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1289,7 +1295,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__help)
-            opts="run check reload try confirm last-good render diff explain status flush help"
+            opts="run check reload try confirm last-good render diff explain import status flush help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1386,6 +1392,20 @@ _ip__masq__agent() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ip__masq__agent__subcmd__help__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ip__masq__agent__subcmd__help__subcmd__last__subcmd__good)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1463,6 +1483,201 @@ _ip__masq__agent() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ip__masq__agent__subcmd__import)
+            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --config-dir)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --non-masquerade-cidrs)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --masquerade-exception-cidrs)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --out-interfaces)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --source-cidrs)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --exclude-source-cidrs)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --masq-link-local)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --masq-link-local-ipv6)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --masq-multicast)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --masq-local-source)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --nomasq-all-reserved-ranges)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --enable-ipv6)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --random-fully)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --to-ports)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --snat)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --egress)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --port-forwards)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --exempt-marks)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --exempt-ipsec)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --evaluation)
+                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --cidr-limit)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --resync-interval)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
+                    return 0
+                    ;;
+                --backend)
+                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
+                    return 0
+                    ;;
+                --masq-chain)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --jump-position)
+                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
+                    return 0
+                    ;;
+                --rule-watch)
+                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
+                    return 0
+                    ;;
+                --table-owner)
+                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush-conntrack)
+                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-repair)
+                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
+                    return 0
+                    ;;
+                --on-stop)
+                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -2251,7 +2466,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__status)
-            opts="-h --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
+            opts="-h --json --prometheus --nagios --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

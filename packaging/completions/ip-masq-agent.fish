@@ -88,6 +88,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "last-go
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "render" -d 'Print the rules of the configuration as text. Needs no privileges'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "diff" -d 'Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can\'t tell'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "explain" -d 'Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "import" -d 'Print a configuration that says what rules or files of other programs say. Exits 1 if it can\'t say all of them'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "status" -d 'Show the state of the running service. Exits 0 if it is healthy, 1 if degraded, 3 if it is not running'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "flush" -d 'Remove every rule of ip-masq-agent, also of Kubernetes\' ip-masq-agent, from every backend. Refused while the service is running'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -589,6 +590,60 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
+false\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
+longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
+resync\t''
+off\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
+nftables\t''
+iptables\t''
+iptables-nft\t''
+iptables-legacy\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
+first\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
+poll\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
+persist\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
+affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
+forget\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
+keep\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
@@ -643,6 +698,8 @@ forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l json -d 'Answer in JSON'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l prometheus -d 'Answer in metrics, for the textfile collector of Prometheus\' node_exporter. Without a running service: ip_masq_agent_up 0'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l nagios -d 'Answer and exit as a monitoring plugin: 0 OK, 1 warning, 2 critical (not running, or rules missing), 3 unknown'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
@@ -698,15 +755,16 @@ forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "run" -d 'Run the service'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "check" -d 'Validate the configuration. Prints nothing and exits 0 if it is valid, otherwise prints every error and exits 78'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "reload" -d 'Make the running service re-read its configuration, and wait until it is applied or refused'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "try" -d 'Put a candidate in force. The service goes back by itself unless it is confirmed in time, also if it is restarted or this session is cut off'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "confirm" -d 'Keep what is being tried. A file that was tried is installed as the main configuration file'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "last-good" -d 'Print the configuration that was last in force, file by file'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "render" -d 'Print the rules of the configuration as text. Needs no privileges'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "diff" -d 'Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can\'t tell'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "explain" -d 'Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "status" -d 'Show the state of the running service. Exits 0 if it is healthy, 1 if degraded, 3 if it is not running'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "flush" -d 'Remove every rule of ip-masq-agent, also of Kubernetes\' ip-masq-agent, from every backend. Refused while the service is running'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain status flush help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "run" -d 'Run the service'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "check" -d 'Validate the configuration. Prints nothing and exits 0 if it is valid, otherwise prints every error and exits 78'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "reload" -d 'Make the running service re-read its configuration, and wait until it is applied or refused'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "try" -d 'Put a candidate in force. The service goes back by itself unless it is confirmed in time, also if it is restarted or this session is cut off'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "confirm" -d 'Keep what is being tried. A file that was tried is installed as the main configuration file'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "last-good" -d 'Print the configuration that was last in force, file by file'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "render" -d 'Print the rules of the configuration as text. Needs no privileges'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "diff" -d 'Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can\'t tell'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "explain" -d 'Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "import" -d 'Print a configuration that says what rules or files of other programs say. Exits 1 if it can\'t say all of them'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "status" -d 'Show the state of the running service. Exits 0 if it is healthy, 1 if degraded, 3 if it is not running'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "flush" -d 'Remove every rule of ip-masq-agent, also of Kubernetes\' ip-masq-agent, from every backend. Refused while the service is running'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

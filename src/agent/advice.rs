@@ -38,21 +38,6 @@ impl HostView {
         address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
     }
 
-    /// The address of an interface in whose network another one is; where it is in none, it is reached through the only
-    /// network of its family there, if there is only one.
-    pub fn connected(&self, address: IpAddr, interface: &str) -> Option<&InterfaceAddress> {
-        let family = Family::of(address);
-        let is_link_local =
-            |own: &InterfaceAddress| matches!(own.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let there = || {
-            let all = self.addresses.iter().filter(|own| own.interface == interface && own.network.family() == family);
-            all.filter(|own| !is_link_local(own))
-        };
-        let first = there().next()?;
-        let is_only_one = there().all(|own| own.network == first.network);
-        there().find(|own| own.network.contains(address)).or(is_only_one.then_some(first))
-    }
-
     /// The interfaces that have the address.
     pub fn interfaces_with(&self, address: IpAddr) -> BTreeSet<String> {
         self.addresses.iter().filter(|own| own.address == address).map(|own| own.interface.clone()).collect()

@@ -124,6 +124,9 @@ impl Agent {
     pub(super) fn refuse(&mut self, refusal: Refusal, why: &Why) {
         self.log_standing(|reported| &mut reported.differing, None);
         let is_new = !self.desired.refusal.update([refusal.clone()]).begun.is_empty();
+        if *why == Why::Reload || (is_new && *why != Why::Start) {
+            self.count_reload(true);
+        }
         if is_new || *why == Why::Reload {
             let entry = self.refusal_entry(&refusal);
             self.log(entry);
@@ -133,6 +136,12 @@ impl Agent {
             let outcome = if is_the_kernels { ReloadOutcome::Refused } else { ReloadOutcome::Configuration };
             self.reload_done(outcome, &refusal.to_string());
         }
+    }
+
+    /// Once for each reading of the files that was asked for or had something new in it.
+    pub(super) fn count_reload(&mut self, failed: bool) {
+        self.history.reloads.total += 1;
+        self.history.reloads.failed += u64::from(failed);
     }
 
     fn refusal_entry(&self, refusal: &Refusal) -> Entry {
@@ -202,9 +211,10 @@ impl Agent {
         }
     }
 
-    pub(super) fn last_good_saved(&mut self, sources: Arc<[SourceText]>, result: Result<(), Cause>) {
+    pub(super) fn last_good_saved(&mut self, sources: Arc<[SourceText]>, result: Result<(), Cause>, now: Instant) {
         let entry = match result {
             Ok(()) => {
+                self.history.saved = Some(now);
                 self.desired.last_good = Ok(Some(sources));
                 None
             }

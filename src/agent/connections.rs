@@ -1,23 +1,49 @@
 //! Connections that are not what the policy would make of them: what makes them so, and what is done about it.
 
 use super::report::{ConnectionsReport, Forgot};
-use super::{Action, Agent, Doubt, Entry, Forgotten, Kind, Why};
+use super::{Action, Agent, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
 use crate::config::{Config, FlushConntrack, OnRepair};
 use crate::network::{Network, stale};
-use crate::policy::{Forward, Protocol};
+use crate::policy::{Family, Forward, Policy, Protocol};
+use crate::ruleset::NetworkFacts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Agent {
+    /// Makes the kernel right, with what the network means for the rules: it is read first where it matters and is not
+    /// followed yet.
+    pub(super) fn with_network(&mut self, reconciliation: Reconciliation) {
+        let policy = &reconciliation.config.policy;
+        if self.connections.network.is_none() && NetworkFacts::matter_to(policy) {
+            self.act(Action::ReadNetwork(Some(Box::new(reconciliation))));
+        } else {
+            self.with_known_network(reconciliation);
+        }
+    }
+
+    fn with_known_network(&mut self, mut reconciliation: Reconciliation) {
+        reconciliation.network = match (&reconciliation.candidate, &self.connections.network) {
+            (Some(candidate), Some(network)) => Arc::new(NetworkFacts::of(&candidate.config.policy, network)),
+            (Some(_), None) => Arc::default(),
+            (None, _) => self.connections.facts.clone(),
+        };
+        self.act(Action::Reconcile(Family::V4, reconciliation));
+    }
+
     /// Follows the host's addresses and routes for as long as a configuration has anything to do with them.
     pub(super) fn follow_network(&mut self) {
         let Some(active) = &self.desired.active else { return };
-        if stale::depends_on_network(&active.config.policy) {
-            self.act(Action::ReadNetwork);
-        } else if std::mem::take(&mut self.connections.follows) {
-            (self.connections.network, self.timers.network) = (None, None);
-            self.connections.departed.clear();
-            self.act(Action::IgnoreNetwork);
+        let state = &mut self.connections;
+        if !depends_on_network(&active.config.policy) {
+            if std::mem::take(&mut state.follows) {
+                (state.network, self.timers.network) = (None, None);
+                state.departed.clear();
+                self.act(Action::IgnoreNetwork);
+            }
+        } else if let Some(network) = &state.network {
+            state.owned = stale::fixed_addresses(&active.config.policy, network);
+        } else if self.timers.network.is_none() {
+            self.act(Action::ReadNetwork(None));
         }
     }
 
@@ -25,7 +51,7 @@ impl Agent {
     pub(super) fn network_moved(&mut self, now: Instant) {
         if self.connections.follows {
             match self.connections.budget.free_at(now) {
-                None => self.act(Action::ReadNetwork),
+                None => self.act(Action::ReadNetwork(None)),
                 Some(at) => self.timers.network = Some(at),
             }
         }
@@ -36,39 +62,69 @@ impl Agent {
         self.timers.network.is_some_and(|at| at > now)
     }
 
-    pub(super) fn network_read(&mut self, result: Result<Arc<Network>, String>, cost: Duration, now: Instant) {
+    pub(super) fn network_read(
+        &mut self,
+        waiting: Option<Box<Reconciliation>>,
+        result: Result<Arc<Network>, String>,
+        cost: Duration,
+        now: Instant,
+    ) {
         self.connections.budget.spend(cost, now);
-        self.timers.network = None;
         self.connections.follows = true;
-        let failure = result
-            .as_ref()
-            .err()
-            .map(|why| Entry::new(Kind::Warning, format!("the host's addresses and routes can't be followed: {why}")));
+        let known = if self.connections.network.is_some() { "; what was known of them is still acted on" } else { "" };
+        let failure = result.as_ref().err().map(|why| {
+            let message = format!("the host's addresses and routes can't be followed: {why}{known}");
+            Entry::new(Kind::Warning, message)
+        });
         self.log_standing(|reported| &mut reported.network, failure);
-        let Some(active) = &self.desired.active else { return };
-        let config = active.config.clone();
-        let Ok(network) = result else {
+        let (reread, timer) = (&mut self.connections.reread, &mut self.timers.network);
+        let changed = match result {
+            Ok(network) => {
+                reread.succeeded();
+                *timer = None;
+                let changed = self.connections.network.as_ref() != Some(&network);
+                self.connections.network = Some(network);
+                changed
+            }
             // Not told of changes any more.
-            self.timers.network = Some(now + config.settings.resync_interval);
-            return;
+            Err(_) => {
+                *timer = Some(reread.failed(now));
+                false
+            }
         };
+        let shapes_rules = changed && self.network_shapes_rules();
+        // Before open connections are judged: new ones must be right.
+        match waiting {
+            Some(reconciliation) => self.with_known_network(*reconciliation),
+            None if shapes_rules => self.reconcile(Why::Network, None),
+            None => {}
+        }
+        if changed {
+            self.doubt_sources();
+        }
+    }
+
+    /// True when other rules follow from the network than before.
+    fn network_shapes_rules(&mut self) -> bool {
         let state = &mut self.connections;
-        let owned = stale::fixed_addresses(&config.policy, &network);
+        let (Some(active), Some(network)) = (&self.desired.active, &state.network) else { return false };
+        let facts = NetworkFacts::of(&active.config.policy, network);
+        let others = facts != *state.facts;
+        state.facts = Arc::new(facts);
+        others
+    }
+
+    fn doubt_sources(&mut self) {
+        let state = &mut self.connections;
+        let (Some(active), Some(network)) = (&self.desired.active, &state.network) else { return };
+        let config = active.config.clone();
         state.departed.append(&mut state.owned);
         state.departed.retain(|address| !network.owns(*address));
-        state.owned = owned;
-        let changed = state.network.as_ref() != Some(&network);
-        state.network = Some(network);
-        if changed {
+        state.owned = stale::fixed_addresses(&config.policy, network);
+        // Where no source is fixed, none can have left.
+        if !state.departed.is_empty() || !stale::fixed_ranges(&config.policy).is_empty() {
             let departed = state.departed.clone();
-            // Before open connections are judged: new ones must be right.
-            if config.policy.targets_in_question().next().is_some() {
-                self.reconcile(Why::Network, None);
-            }
-            // Where no source is fixed, none can have left.
-            if !departed.is_empty() || !stale::fixed_ranges(&config.policy).is_empty() {
-                self.act(Action::Forget(Doubt::Source { config, departed }));
-            }
+            self.act(Action::Forget(Doubt::Source { config, departed }));
         }
     }
 
@@ -140,6 +196,11 @@ impl Agent {
     }
 }
 
+/// True when what the policy does depends on the host's addresses or routes: to open connections, or by rules.
+fn depends_on_network(policy: &Policy) -> bool {
+    !stale::fixed_ranges(policy).is_empty() || NetworkFacts::matter_to(policy)
+}
+
 fn message(doubt: &Doubt, forgotten: Forgotten) -> String {
     let Forgotten { found, deleted, stopped } = forgotten;
     let rest = match stopped {
@@ -185,7 +246,7 @@ mod tests {
     use super::super::{Event, Loaded, Origin, Outcome, Setup};
     use super::*;
     use crate::config::{self, Flags, SourceText};
-    use crate::network::{Address, Interface};
+    use crate::network::{Address, Hop, Interface, Route, RouteKind};
     use std::path::Path;
 
     const FIXED: &str = "egress: [{outInterfaces: [wan0], snat: 203.0.113.77}]\n";
@@ -197,12 +258,24 @@ mod tests {
     }
 
     fn network(addresses: &[&str]) -> Arc<Network> {
+        with_routes(addresses, &[])
+    }
+
+    fn with_routes(addresses: &[&str], on_link: &[&str]) -> Arc<Network> {
         let address = |text: &&str| {
             let address = text.parse().unwrap();
             Address { interface: 1, address, network: crate::policy::Prefix::containing(address, 24).unwrap() }
         };
         let interface = Interface { index: 1, name: "wan0".into(), is_up: true };
-        Arc::new(Network::new(vec![interface], addresses.iter().map(address).collect(), Vec::new()))
+        let route = |destination: &&str| Route {
+            destination: destination.parse().unwrap(),
+            metric: 0,
+            kind: RouteKind::Unicast,
+            hops: vec![Hop { interface: 1, gateway: None }],
+            source: None,
+        };
+        let routes = on_link.iter().map(route).collect();
+        Arc::new(Network::new(vec![interface], addresses.iter().map(address).collect(), routes))
     }
 
     /// An agent that enforces a configuration, with nothing left to do.
@@ -228,7 +301,7 @@ mod tests {
     }
 
     fn read(addresses: &[&str]) -> Event {
-        Event::NetworkRead(Ok(network(addresses)), Duration::ZERO)
+        Event::NetworkRead(None, Ok(network(addresses)), Duration::ZERO)
     }
 
     #[test]
@@ -236,7 +309,8 @@ mod tests {
         let now = Instant::now();
         let mut agent = running("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n", now);
         agent.follow_network();
-        let actions = agent.handle(read(&["203.0.113.77"]), now);
+        let there = || with_routes(&["203.0.113.77"], &["203.0.113.0/24"]);
+        let actions = agent.handle(Event::NetworkRead(None, Ok(there()), Duration::ZERO), now);
         let looks = |action: &Action| matches!(action, Action::Forget(Doubt::Source { .. }));
         assert!(!actions.iter().any(looks), "no source is fixed: {actions:?}");
         let asked = actions.into_iter().find_map(|action| match action {
@@ -256,6 +330,70 @@ mod tests {
         assert!(!told.iter().any(|line| line.contains("missing")), "no connection is in doubt: {told:?}");
     }
 
+    fn reconciles(actions: &[Action]) -> Vec<Vec<String>> {
+        let networks = |reconciliation: &Reconciliation| {
+            let networks = reconciliation.network.targets.values().flat_map(|reached| &reached.networks);
+            networks.map(ToString::to_string).collect()
+        };
+        let found = actions.iter().filter_map(|action| match action {
+            Action::Reconcile(_, reconciliation) => Some(networks(reconciliation)),
+            _ => None,
+        });
+        found.collect()
+    }
+
+    #[test]
+    fn rules_are_looked_at_when_what_shapes_them_has_changed_and_not_when_something_else_of_the_network_has() {
+        let now = Instant::now();
+        let mut agent = running("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n", now);
+        let mut read = |result| reconciles(&agent.handle(Event::NetworkRead(None, result, Duration::ZERO), now));
+        let net = |routes: &[&str]| Ok(with_routes(&[], routes));
+        assert_eq!(read(net(&["203.0.113.0/24"])), [["203.0.113.0/24"]]);
+        assert!(read(net(&["203.0.113.0/24", "198.51.100.0/24"])).is_empty(), "a route to somewhere else");
+        assert!(read(Err("rtnetlink: no".to_owned())).is_empty(), "what was known stays");
+        assert_eq!(read(net(&["203.0.113.0/25"])), [["203.0.113.0/25"]]);
+        assert_eq!(read(net(&[])), [[""; 0]]);
+    }
+
+    #[test]
+    fn while_the_network_can_not_be_read_the_rules_stay_what_was_last_known_of_it() {
+        let now = Instant::now();
+        let mut agent = running("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n", now);
+        let read = |result| Event::NetworkRead(None, result, Duration::ZERO);
+        agent.handle(read(Ok(with_routes(&[], &["203.0.113.0/24"]))), now);
+        let told = happens(&mut agent, read(Err("rtnetlink: no".to_owned())), now);
+        let said = "Warning: the host's addresses and routes can't be followed: rtnetlink: no; what was known of them \
+                    is still acted on";
+        assert_eq!(told, [said]);
+        agent.reconcile(Why::Periodic, None);
+        assert_eq!(reconciles(&agent.actions), [["203.0.113.0/24"]]);
+    }
+
+    #[test]
+    fn the_first_rules_that_the_network_shapes_wait_until_it_was_read() {
+        let now = Instant::now();
+        let mut agent = running("", now);
+        agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n")));
+        let Some(Action::ReadNetwork(waiting @ Some(_))) = agent.actions.pop() else { panic!("{:?}", agent.actions) };
+        let read = Event::NetworkRead(waiting, Ok(with_routes(&[], &["203.0.113.0/24"])), Duration::ZERO);
+        assert_eq!(reconciles(&agent.handle(read, now)), [["203.0.113.0/24"]]);
+        agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 80, address: 203.0.113.9}]\n")));
+        assert_eq!(reconciles(&agent.actions), [["203.0.113.0/24"]], "read once");
+    }
+
+    #[test]
+    fn rules_are_made_without_the_network_when_it_can_not_be_read() {
+        let now = Instant::now();
+        let mut agent = running("", now);
+        agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n")));
+        let Some(Action::ReadNetwork(waiting)) = agent.actions.pop() else { panic!("{:?}", agent.actions) };
+        let actions = agent.handle(Event::NetworkRead(waiting, Err("rtnetlink: no".to_owned()), Duration::ZERO), now);
+        assert_eq!(reconciles(&actions), [[""; 0]]);
+        let is_said = |action: &Action| matches!(action, Action::Log(entry) if entry.message.contains("rtnetlink: no"));
+        assert!(actions.iter().any(is_said), "{actions:?}");
+        assert!(agent.timers.network.is_some_and(|at| at <= now + Duration::from_secs(1)), "and read again soon");
+    }
+
     #[test]
     fn the_network_is_followed_while_a_source_is_fixed_and_not_otherwise() {
         let now = Instant::now();
@@ -265,8 +403,8 @@ mod tests {
         assert!(happens(&mut plain, Event::NetworkMoved, now).is_empty());
         let mut fixed = running(FIXED, now);
         fixed.follow_network();
-        assert_eq!(happens(&mut fixed, read(&["203.0.113.77"]), now), ["ReadNetwork", "forget {}"]);
-        assert_eq!(happens(&mut fixed, Event::NetworkMoved, now + Duration::from_secs(1)), ["ReadNetwork"]);
+        assert_eq!(happens(&mut fixed, read(&["203.0.113.77"]), now), ["ReadNetwork(None)", "forget {}"]);
+        assert_eq!(happens(&mut fixed, Event::NetworkMoved, now + Duration::from_secs(1)), ["ReadNetwork(None)"]);
         fixed.desired.active = Some(loaded(""));
         fixed.follow_network();
         assert_eq!(happens(&mut fixed, Event::Tick, now), ["IgnoreNetwork"]);
@@ -288,17 +426,18 @@ mod tests {
     fn changes_that_come_too_fast_wait_and_what_cannot_be_read_is_said_once_and_tried_again() {
         let now = Instant::now();
         let mut agent = running(FIXED, now);
-        happens(&mut agent, Event::NetworkRead(Ok(network(&[])), Duration::from_millis(150)), now);
+        happens(&mut agent, Event::NetworkRead(None, Ok(network(&[])), Duration::from_millis(150)), now);
         assert!(happens(&mut agent, Event::NetworkMoved, now).is_empty());
         let at = agent.timers.network.unwrap();
         assert!(at > now && at <= now + Duration::from_secs(1) && agent.defers_network(now));
-        assert_eq!(happens(&mut agent, Event::Tick, at), ["ReadNetwork"]);
-        let failed = || Event::NetworkRead(Err("rtnetlink: no".to_owned()), Duration::ZERO);
-        let said = "Warning: the host's addresses and routes can't be followed: rtnetlink: no";
+        assert_eq!(happens(&mut agent, Event::Tick, at), ["ReadNetwork(None)"]);
+        let failed = || Event::NetworkRead(None, Err("rtnetlink: no".to_owned()), Duration::ZERO);
+        let said = "Warning: the host's addresses and routes can't be followed: rtnetlink: no; what was known of them \
+                    is still acted on";
         assert_eq!(happens(&mut agent, failed(), at), [said]);
         assert!(happens(&mut agent, failed(), at).is_empty());
         let later = agent.timers.network.unwrap();
-        assert_eq!(happens(&mut agent, Event::Tick, later), ["ReadNetwork"]);
+        assert_eq!(happens(&mut agent, Event::Tick, later), ["ReadNetwork(None)"]);
     }
 
     #[test]

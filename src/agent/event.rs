@@ -63,7 +63,7 @@ pub enum Event {
     /// An interface, an address or a route changed.
     NetworkMoved,
     /// What [`Action::ReadNetwork`] read, and the processor time that it took.
-    NetworkRead(Result<Arc<Network>, String>, Duration),
+    NetworkRead(Option<Box<Reconciliation>>, Result<Arc<Network>, String>, Duration),
     /// What [`Action::Forget`] did, and the processor time that it took.
     Forgotten(Doubt, Result<Forgotten, String>, Duration),
     /// Something changed in a directory of the configuration.
@@ -138,8 +138,8 @@ pub enum Action {
     /// wanted is searched; later only those in which rules show. With those who may have put them there; `None` when they
     /// may be of an earlier run.
     RemoveStrays(Arc<Config>, Search, Option<Vec<ChangedBy>>),
-    /// Read the host's interfaces, addresses and routes, and tell of changes from then on.
-    ReadNetwork,
+    /// Read the host's interfaces, addresses and routes, and tell of changes from then on. With what waits for it.
+    ReadNetwork(Option<Box<Reconciliation>>),
     /// Tell of changes of the network no more.
     IgnoreNetwork,
     /// Look for connections that are not as they should be, and delete them where that is wanted.

@@ -40,8 +40,8 @@ pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
-    Backend, Configuration, ConnectionsReport, EventRecord, FamilyReport, Forgot, Install, Origin, ReloadAnswer,
-    ReloadOutcome, Report, State, TrialDetails, TrialReport, one_line,
+    Backend, Configuration, ConnectionsReport, EgressReport, EventRecord, FamilyReport, Forgot, ForwardReport, Install,
+    Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report, State, TrialDetails, TrialReport, one_line,
 };
 
 use crate::backend::BackendName;
@@ -153,7 +153,7 @@ impl Agent {
             Event::StraysRemoved(by, removals, cost) => self.strays_removed(by, removals, cost, now),
             Event::LastGoodRead(result) => self.last_good_read(result),
             Event::ConfigRead(why, result) => self.config_read(why, result),
-            Event::LastGoodSaved(sources, result) => self.last_good_saved(sources, result),
+            Event::LastGoodSaved(sources, result) => self.last_good_saved(sources, result, now),
             Event::HostRead(view) => self.advise(&view),
             Event::BackendChosen(candidate, result) => self.backend_chosen(candidate, result, now),
             Event::Watching(result) => self.watch_answered(result, now),
@@ -165,7 +165,7 @@ impl Agent {
             Event::HostChanged => self.rules_moved(Vec::new(), now),
             Event::Checked(depth, checked) => self.checked(depth, checked, now),
             Event::NetworkMoved => self.network_moved(now),
-            Event::NetworkRead(result, cost) => self.network_read(result, cost, now),
+            Event::NetworkRead(waiting, result, cost) => self.network_read(waiting, result, cost, now),
             Event::Forgotten(doubt, result, cost) => self.forgotten(&doubt, result, cost, now),
         }
         self.tell_status();
@@ -267,7 +267,7 @@ impl Agent {
             self.act(Action::ReadConfig(Why::Look));
         }
         if due(&mut self.timers.network) {
-            self.act(Action::ReadNetwork);
+            self.act(Action::ReadNetwork(None));
         }
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);

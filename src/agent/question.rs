@@ -5,6 +5,7 @@ use super::report::Origin;
 use crate::backend::Error;
 use crate::config::{Config, SourceText};
 use crate::policy::{Family, Forward};
+use crate::ruleset::NetworkFacts;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -71,6 +72,8 @@ pub struct Loaded {
 pub struct Reconciliation {
     /// What the kernel is to hold.
     pub config: Arc<Config>,
+    /// What the network means for it.
+    pub network: Arc<NetworkFacts>,
     pub(super) why: Why,
     /// The configuration that becomes the active one when the kernel takes it; `None` when that is the active one.
     pub(super) candidate: Option<Loaded>,

@@ -41,7 +41,8 @@ impl Agent {
         let failed = !self.families[Family::V6 as usize].failure.is_empty();
         let also_ipv6 = config.policy.enables(Family::V6) || changes || failed;
         let then = also_ipv6.then_some(Family::V6);
-        self.act(Action::Reconcile(Family::V4, Reconciliation { config, why, candidate, then, results: Vec::new() }));
+        let (network, results) = Default::default();
+        self.with_network(Reconciliation { config, network, why, candidate, then, results });
     }
 
     pub(super) fn reconciled(
@@ -52,8 +53,10 @@ impl Agent {
         cost: Duration,
         now: Instant,
     ) {
-        if matches!(reconciliation.why, Why::Drift(_)) {
-            self.watch.budget.spend(cost, now);
+        match reconciliation.why {
+            Why::Drift(_) => self.watch.budget.spend(cost, now),
+            Why::Network => self.connections.budget.spend(cost, now),
+            _ => {}
         }
         let give_up_early = reconciliation.candidate.is_some() && result.is_err() && family == Family::V4;
         reconciliation.results.push((family, result));
@@ -64,7 +67,7 @@ impl Agent {
     }
 
     fn finish(&mut self, reconciliation: Reconciliation, now: Instant) {
-        let Reconciliation { why, candidate, results, .. } = reconciliation;
+        let Reconciliation { why, network, candidate, results, .. } = reconciliation;
         self.note(&results);
         // From here on a family's failure says what is not right.
         self.watch.moved = false;
@@ -73,7 +76,10 @@ impl Agent {
         let missed = results.iter().skip(1).any(|(_, result)| wrote(result));
         match (candidate, v4_failure(&results)) {
             (None, _) => self.verified(why, results, now),
-            (Some(candidate), None) => self.activate(candidate, &why, results, now),
+            (Some(candidate), None) => {
+                self.connections.facts = network;
+                self.activate(candidate, &why, results, now);
+            }
             (Some(_), Some(failure)) if self.desired.active.is_none() => self.start_failed(failure, now),
             (Some(_), Some(failure)) => {
                 self.not_applied(&why, failure, now);
@@ -163,7 +169,10 @@ impl Agent {
         let phase = std::mem::replace(&mut self.phase, Phase::Running);
         match &phase {
             Phase::Starting(_) => self.up(),
-            _ => self.reconciled_for(why, refused, &message),
+            _ => {
+                self.count_reload(refused.is_some());
+                self.reconciled_for(why, refused, &message);
+            }
         }
         self.save();
         self.act(Action::ReadHost);
@@ -233,6 +242,9 @@ impl Agent {
         if repaired {
             self.rules_were_away(now);
         }
+        if why == Why::Reload {
+            self.count_reload(refused.is_some());
+        }
         self.reconciled_for(&why, refused, "nothing has changed; the rules are in the kernel");
     }
 
@@ -255,6 +267,7 @@ impl Agent {
     fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&str>, now: Instant) {
         let who = by.unwrap_or("another program");
         self.history.repair = Some((now, took, by.map(str::to_owned)));
+        self.families[family as usize].repairs += 1;
         let took = milliseconds(took);
         let message = format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", "));
         let entry = Entry::new(Kind::Repaired, message).with("DURATION_MS", took).by(self.backend_name());

@@ -2,7 +2,7 @@
 
 use super::after_stop::AtStop;
 use crate::backend::{BackendName, Counters};
-use crate::policy::Family;
+use crate::policy::{Family, RangeCounts};
 pub use crate::text::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -60,6 +60,9 @@ pub struct Report {
     /// What the policy is, in a line.
     #[serde(default)]
     pub policy: Option<String>,
+    /// How many ranges the policy has.
+    #[serde(default)]
+    pub ranges: RangeCounts,
     /// The entries of `egress`, in their order.
     #[serde(default)]
     pub egress: Vec<EgressReport>,
@@ -72,6 +75,12 @@ pub struct Report {
     pub last_apply: Option<EventRecord>,
     /// When somebody's change was last repaired.
     pub last_repair: Option<EventRecord>,
+    /// When the configuration in force was saved as the last good one; unknown where an earlier run of the service did.
+    #[serde(default)]
+    pub last_saved: Option<Moment>,
+    /// How often the files were read anew since the service began.
+    #[serde(default)]
+    pub reloads: Reloads,
     /// Per family.
     pub families: Vec<FamilyReport>,
     /// What a stop would do to rules and connections, where that is known.
@@ -85,6 +94,15 @@ pub struct Report {
     /// What the administrator should know although nothing is wrong.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// How often the files were read anew since the service began, because somebody asked for it or they had changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloads {
+    /// All of them.
+    pub total: u64,
+    /// Those that were refused, by us or by the kernel.
+    pub failed: u64,
 }
 
 /// The states that a service can be in.
@@ -237,6 +255,16 @@ impl Report {
         self
     }
 
+    /// Puts a date to what is known by its age; `now` is the time since the epoch.
+    pub fn date(&mut self, now: Duration) {
+        let now = now.as_secs_f64();
+        let events = [&mut self.last_apply, &mut self.last_repair].into_iter().flatten().map(|event| &mut event.when);
+        for moment in events.chain(&mut self.last_saved) {
+            // To the millisecond, so that the same moment is the same number each time.
+            moment.at = ((now - moment.seconds_ago) * 1000.0).round() / 1000.0;
+        }
+    }
+
     /// How many forwards there are, and the busiest of them.
     fn write_forwards(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.forwards.is_empty() {
@@ -257,11 +285,21 @@ impl Report {
     }
 }
 
+/// When something was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// How many seconds ago.
+    pub seconds_ago: f64,
+    /// In seconds since the epoch, by the clock as it is now.
+    #[serde(default)]
+    pub at: f64,
+}
+
 /// Something that was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// How many seconds ago.
-    pub seconds_ago: f64,
+    #[serde(flatten)]
+    pub when: Moment,
     /// How many milliseconds it took.
     pub milliseconds: f64,
     /// Who made it necessary, where that is known.
@@ -276,6 +314,9 @@ pub struct FamilyReport {
     pub family: Family,
     /// True when our rules were in the kernel as they should be when they were last looked at.
     pub in_sync: bool,
+    /// How often other programs' changes of our rules were repaired since the service began.
+    #[serde(default)]
+    pub repairs: u64,
     /// True when other programs commit so often that the next look at the rules has to wait, a second at most.
     #[serde(default)]
     pub held: bool,
@@ -358,7 +399,7 @@ impl fmt::Display for Configuration {
 
 impl fmt::Display for EventRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ago = Duration::from_secs(self.seconds_ago.max(0.0) as u64);
+        let ago = Duration::from_secs(self.when.seconds_ago.max(0.0) as u64);
         write!(f, "{} ago, took {:.1} ms", humantime::format_duration(ago), self.milliseconds)?;
         self.by.iter().try_for_each(|by| write!(f, ", changed by {by}"))
     }
@@ -390,6 +431,7 @@ mod tests {
         let family = |family, forwards: &[(u32, u64)]| FamilyReport {
             family,
             in_sync: true,
+            repairs: 0,
             held: false,
             counters: Some(Counters { forwards: forwards.iter().copied().collect(), ..Counters::default() }),
         };
@@ -401,11 +443,14 @@ mod tests {
             configuration: Configuration::default(),
             trial: None,
             policy: None,
+            ranges: RangeCounts::default(),
             egress: Vec::new(),
             forwards: forwards.collect(),
             backend: None,
             last_apply: None,
             last_repair: None,
+            last_saved: None,
+            reloads: Reloads::default(),
             families: vec![family(Family::V4, &[(7, 3), (8, 0), (9, 4)]), family(Family::V6, &[(7, 2)])],
             at_stop: None,
             connections: ConnectionsReport::default(),
@@ -424,7 +469,8 @@ mod tests {
 
     #[test]
     fn times_are_for_people() {
-        let done = EventRecord { seconds_ago: 125.7, milliseconds: 3.04, by: Some("firewalld[812]".into()) };
+        let when = Moment { seconds_ago: 125.7, at: 0.0 };
+        let done = EventRecord { when, milliseconds: 3.04, by: Some("firewalld[812]".into()) };
         assert_eq!(done.to_string(), "2m 5s ago, took 3.0 ms, changed by firewalld[812]");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::cause::Cause;
 use super::question::{ChangedBy, Loaded};
-use super::report::{TrialReport, one_line};
+use super::report::{Reloads, TrialReport, one_line};
 use super::schedule::{Budget, Debounce, Fight, Retry};
 use super::standing::Standing;
 use super::{Client, Entry, Kind};
@@ -10,6 +10,7 @@ use crate::backend::{Error, ErrorKind};
 use crate::config::{Diagnostics, SourceText};
 use crate::network::Network;
 use crate::policy::Family;
+use crate::ruleset::NetworkFacts;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -172,13 +173,15 @@ pub struct FamilyState {
     /// Why it is not as it should be.
     pub failure: Standing<Error>,
     pub fight: Fight,
+    /// How often other programs' changes were repaired.
+    pub repairs: u64,
     /// [`super::Outcome::bridged`] of the last success; `None` while nothing is wanted.
     pub bridged: Option<bool>,
 }
 
 impl FamilyState {
     pub fn new(family: Family) -> Self {
-        FamilyState { family, failure: Standing::default(), fight: Fight::default(), bridged: None }
+        FamilyState { family, failure: Standing::default(), fight: Fight::default(), repairs: 0, bridged: None }
     }
 
     /// True when trying again soon may well work: an upgrade takes a tool away for a moment only.
@@ -223,6 +226,10 @@ pub struct Connections {
     pub follows: bool,
     /// As it was read last.
     pub network: Option<Arc<Network>>,
+    /// What it means for the rules of the configuration that is enforced.
+    pub facts: Arc<NetworkFacts>,
+    /// When it is read again after that failed.
+    pub reread: Retry,
     /// The host's addresses that the policy gave to sources then.
     pub owned: BTreeSet<IpAddr>,
     /// Those that have left the host since they were.
@@ -242,6 +249,8 @@ impl Connections {
         Connections {
             follows: false,
             network: None,
+            facts: Arc::default(),
+            reread: Retry::default(),
             owned: BTreeSet::new(),
             departed: BTreeSet::new(),
             budget: Budget::new(now),
@@ -312,4 +321,7 @@ pub struct History {
     pub generation: u64,
     pub apply: Option<(Instant, Duration)>,
     pub repair: Option<(Instant, Duration, Option<String>)>,
+    /// The last good configuration was saved.
+    pub saved: Option<Instant>,
+    pub reloads: Reloads,
 }

@@ -4,7 +4,8 @@ use super::configuration::not_used;
 use super::question::Loaded;
 use super::reconcile::milliseconds;
 use super::report::{
-    Backend, Configuration, EgressReport, EventRecord, FamilyReport, ForwardReport, Origin, Report, State, one_line,
+    Backend, Configuration, EgressReport, EventRecord, FamilyReport, ForwardReport, Moment, Origin, Report, State,
+    one_line,
 };
 use super::state::{FamilyState, Phase, Refusal, Reported};
 use super::{Action, Agent, AtStop, Entry, Notification};
@@ -113,8 +114,9 @@ impl Agent {
     }
 
     pub(super) fn report(&self, now: Instant) -> Report {
+        let moment = |at: Instant| Moment { seconds_ago: now.saturating_duration_since(at).as_secs_f64(), at: 0.0 };
         let record = |at: Instant, took: Duration, by: Option<&str>| EventRecord {
-            seconds_ago: now.saturating_duration_since(at).as_secs_f64(),
+            when: moment(at),
             milliseconds: took.as_secs_f64() * 1000.0,
             by: by.map(one_line),
         };
@@ -127,12 +129,14 @@ impl Agent {
         let family = |state: &FamilyState| FamilyReport {
             family: state.family,
             in_sync: active.is_some() && state.failure.is_empty() && !self.watch.moved,
+            repairs: state.repairs,
             held: state.failure.is_empty() && deferred,
             counters: None,
         };
         let policy = active.map(|active| &active.config.policy);
         Report {
             policy: policy.map(Policy::summary),
+            ranges: policy.map(Policy::ranges).unwrap_or_default(),
             egress: policy.into_iter().flat_map(egress).collect(),
             forwards: policy.into_iter().flat_map(forwards).collect(),
             summary: one_line(&self.summary()),
@@ -149,6 +153,8 @@ impl Agent {
             backend: backend.map(|chosen| Backend { name: chosen.name, reason: one_line(&chosen.reason) }),
             last_apply: self.history.apply.map(|(at, took)| record(at, took, None)),
             last_repair: self.history.repair.as_ref().map(|(at, took, by)| record(*at, *took, by.as_deref())),
+            last_saved: self.history.saved.map(moment),
+            reloads: self.history.reloads,
             families: self.wanted().into_iter().map(family).collect(),
             connections: self.connections_report(now),
             at_stop: active.is_some_and(keeps).then(AtStop::keeping),

@@ -1,17 +1,20 @@
 //! The rules of the configuration beside what the kernel holds: shared by `explain`, `diff` and `check --host`.
 
 use crate::agent::{self, advice::Advice};
-use crate::backend::{BackendName, Error, Plan};
+use crate::backend::{BackendName, Error, ErrorKind, Plan};
 use crate::config::{BackendChoice, Config, Settings};
 use crate::policy::Family;
+use crate::ruleset::NetworkFacts;
 use crate::service::control::{self, Request};
 use crate::service::directories;
 use crate::service::enforcer::Enforcer;
 use crate::service::foreign_nat::{self, ForeignRules};
+use crate::service::view;
 use crate::sys::nfnetlink::Nfnetlink;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a running service may take to say which backend it uses.
@@ -23,18 +26,20 @@ pub struct Comparison<'a> {
     enforcer: Enforcer,
     backend: BackendName,
     config: &'a Config,
+    network: Arc<NetworkFacts>,
 }
 
 impl<'a> Comparison<'a> {
     /// Takes the backend that the running service uses, or the one that it would choose.
     ///
     /// # Errors
-    /// When the host has none.
+    /// When the host has none, or can't be read as far as the rules depend on it.
     pub fn new(config: &'a Config) -> Result<Self, Error> {
+        let network = view::network_facts(&config.policy).map_err(|why| Error::new(ErrorKind::Other, why))?;
         let mut enforcer = Enforcer::default();
         let backend = running_backend().map_or(config.settings.backend, BackendChoice::from);
         let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() })?;
-        Ok(Comparison { enforcer, backend: chosen.name, config })
+        Ok(Comparison { enforcer, backend: chosen.name, config, network })
     }
 
     /// The backend that was chosen.
@@ -47,7 +52,7 @@ impl<'a> Comparison<'a> {
     /// # Errors
     /// When the kernel can't be read, or what it holds under our name is not ours.
     pub fn plan(&mut self, family: Family) -> Result<Plan, Error> {
-        self.enforcer.plan(family, self.config)
+        self.enforcer.plan(family, self.config, &self.network)
     }
 
     /// Rules that act although the configuration wants none there. The service takes them out when it can.

@@ -1,7 +1,7 @@
 //! `explain`: what happens to one address, and which line of which file says so.
 
 use super::forwarding::{self, Forwarding, Refusal, Told};
-use super::host::{self, Host};
+use super::host::Host;
 use super::{Context, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::cli::ExplainArgs;
 use crate::config::Config;
@@ -70,7 +70,12 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         return exit::USAGE;
     }
     let targets = forwarding::targets(&config.policy, &host, question);
-    host.ways = targets.into_iter().filter_map(|target| Some((target, host::way(target, &view)?))).collect();
+    if !targets.is_empty() {
+        match view::network() {
+            Ok(network) => host.find_ways(targets, &network),
+            Err(why) => eprint_line(format_args!("ip-masq-agent: {why}")),
+        }
+    }
     let mut answers: Vec<Answer> =
         question.addresses.iter().map(|address| answer(&config.policy, &host, question, *address)).collect();
     ask_kernel(&config, &mut answers);
@@ -287,8 +292,8 @@ mod tests {
 
     fn own() -> Host {
         let on = |address: &str, interface: &str| (address.parse().unwrap(), [interface.to_owned()].into());
-        let network = "10.88.0.0/16".parse().ok();
-        let way = Way { interface: "cni0".to_owned(), network, own: "10.88.0.1".parse().ok() };
+        let networks = vec![("10.88.0.0/16".parse().unwrap(), "10.88.0.1".parse().ok())];
+        let way = Way { interface: "cni0".to_owned(), networks };
         Host {
             own: [on("198.51.100.2", "wan0"), on("192.168.1.1", "lan0"), on("127.0.0.1", "lo")].into(),
             ways: [("10.88.0.5".parse().unwrap(), way)].into(),

@@ -90,6 +90,7 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
         ForwardVerdict::Refused(all) => Told::Refused(all.into_iter().map(refusal).collect()),
         ForwardVerdict::To { forward, address, port } => {
             let way = host.way(address);
+            let connected = way.and_then(|way| way.network(arrival.source));
             let flow = Flow {
                 source: arrival.source,
                 source_is_local: arrival.from_host,
@@ -97,7 +98,7 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
                 protocol: arrival.protocol,
                 dnated: true,
                 destination_port: Some(port),
-                network: way.and_then(|way| way.network),
+                network: connected.map(|(network, _)| network),
                 ..Flow::forwarded_to(address)
             };
             let (verdict, by) = policy.verdict(&flow);
@@ -110,7 +111,7 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
                 network: flow.network.map(|network| network.to_string()),
                 hairpin,
                 hairpin_reason: why(forward, &flow, &by),
-                source: if hairpin { way.and_then(|way| way.own) } else { arrival.source },
+                source: if hairpin { connected.and_then(|(_, own)| own) } else { arrival.source },
             };
             Told::Forwarded(Box::new(forwarding), verdict, by.step)
         }

@@ -1,6 +1,7 @@
 //! What the kernel says of the addresses that a command is asked about.
 
 use crate::agent::advice::HostView;
+use crate::network::{Network, Reached};
 use crate::policy::Prefix;
 use crate::service::view;
 use crate::sys::rtnetlink;
@@ -21,10 +22,16 @@ pub struct Host {
 pub struct Way {
     /// The interface.
     pub interface: String,
-    /// The connected network there that holds the address or the next hop to it.
-    pub network: Option<Prefix>,
-    /// The host's own address in that network.
-    pub own: Option<IpAddr>,
+    /// The connected networks through which that is, each with the host's own address in it.
+    pub networks: Vec<(Prefix, Option<IpAddr>)>,
+}
+
+impl Way {
+    /// The network that a source is in, or else any.
+    pub fn network(&self, source: Option<IpAddr>) -> Option<(Prefix, Option<IpAddr>)> {
+        let holds = |network: &Prefix| source.is_some_and(|source| network.contains(source));
+        self.networks.iter().find(|(network, _)| holds(network)).or(self.networks.first()).copied()
+    }
 }
 
 impl Host {
@@ -53,16 +60,20 @@ impl Host {
         self.own.get(&address).is_some_and(|interfaces| interfaces.contains(interface))
     }
 
+    /// Finds how targets are reached.
+    pub fn find_ways(&mut self, targets: Vec<IpAddr>, network: &Network) {
+        self.ways = targets.into_iter().filter_map(|target| Some((target, way(target, network)?))).collect();
+    }
+
     /// How the target of a forward is reached; `None` when it is not.
     pub fn way(&self, target: IpAddr) -> Option<&Way> {
         self.ways.get(&target)
     }
 }
 
-/// Asks the kernel how an address is reached that is not the host's own.
-pub fn way(target: IpAddr, view: &HostView) -> Option<Way> {
-    let entry = rtnetlink::entry(target).ok()??;
-    let interface = entry.interface.filter(|_| !entry.is_local).and_then(view::interface_name)?;
-    let own = view.connected(target, &interface);
-    Some(Way { network: own.map(|own| own.network), own: own.map(|own| own.address), interface })
+/// How an address is reached, as the rules have it.
+fn way(target: IpAddr, network: &Network) -> Option<Way> {
+    let Reached { interface, networks } = network.reached(target)?;
+    let own = |prefix: Prefix| network.addresses().iter().find(|own| own.network == prefix).map(|own| own.address);
+    Some(Way { interface, networks: networks.into_iter().map(|prefix| (prefix, own(prefix))).collect() })
 }

@@ -10,11 +10,15 @@ pub mod explain;
 pub mod flush;
 pub mod forwarding;
 pub mod host;
+pub mod import;
 mod install;
 pub mod last_good;
+pub mod nagios;
+pub mod prometheus;
 pub mod reload;
 pub mod render;
 pub mod run;
+pub mod silence;
 pub mod status;
 pub mod try_out;
 

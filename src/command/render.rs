@@ -1,6 +1,6 @@
 //! `render`: the rules of the configuration as text, from an empty kernel.
 
-use super::{Context, print_diagnostics, print_text};
+use super::{Context, eprint_line, print_diagnostics, print_text};
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::tools::{Tools, Variant};
 use crate::backend::nftables;
@@ -14,7 +14,13 @@ use crate::sys::child::Children;
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
     match context.load() {
-        Ok(config) => print_text(text(&config, &view::facts(&config.policy))),
+        Ok(config) => {
+            let network = view::network_facts(&config.policy).unwrap_or_else(|why| {
+                eprint_line(format_args!("{why}; no client counts as a neighbour of a target"));
+                Default::default()
+            });
+            print_text(text(&config, &view::facts(network)))
+        }
         Err(diagnostics) => print_diagnostics(&diagnostics),
     }
 }

@@ -7,6 +7,7 @@ use crate::backend::Removal;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::policy::Family;
+use crate::ruleset::NetworkFacts;
 use crate::service::control::Control;
 use crate::service::enforcer::Enforcer;
 use crate::service::instance::Instance;
@@ -20,6 +21,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Runs the command; returns its exit status.
 pub fn run(context: &Context, args: &RunArgs) -> u8 {
@@ -104,10 +106,10 @@ fn once(context: &Context) -> u8 {
         Err(error) if error.is_held() => return fail(&format!("{error}; use 'ip-masq-agent reload'")),
         Err(error) => return fail(&error),
     };
-    with_backend(context, |kernel, config| {
+    with_backend(context, |kernel, config, network| {
         let mut status = exit::OK;
         for family in Family::ALL {
-            match (kernel.reconcile(family, config), config.policy.enables(family)) {
+            match (kernel.reconcile(family, config, network), config.policy.enables(family)) {
                 (Ok(Outcome { written: Some(_), .. }), true) => {
                     print_line(format_args!("{family}: written and verified"))
                 }
@@ -141,10 +143,10 @@ fn remove_strays(kernel: &mut Enforcer, config: &Config) -> u8 {
 }
 
 fn dry_run(context: &Context) -> u8 {
-    with_backend(context, |kernel, config| {
+    with_backend(context, |kernel, config, network| {
         let mut status = exit::OK;
         for family in Family::ALL {
-            match kernel.plan(family, config) {
+            match kernel.plan(family, config, network) {
                 Ok(plan) if !plan.is_in_sync() => {
                     let _ = print_text(format_args!("# {family}\n{}\n", plan.transaction().trim_end()));
                 }
@@ -158,17 +160,21 @@ fn dry_run(context: &Context) -> u8 {
     })
 }
 
-fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config) -> u8) -> u8 {
+fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config, &Arc<NetworkFacts>) -> u8) -> u8 {
     let config = match context.load() {
         Ok(config) => config,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
+    };
+    let network = match view::network_facts(&config.policy) {
+        Ok(network) => network,
+        Err(why) => return fail(&why),
     };
     let mut kernel = Enforcer::default();
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
             eprint_line(format_args!("backend {} ({})", chosen.name, chosen.reason));
             warnings(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(eprint_line);
-            work(&mut kernel, &config)
+            work(&mut kernel, &config, &network)
         }
         Err(error) => fail(&error),
     }

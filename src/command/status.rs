@@ -1,6 +1,7 @@
 //! `status`: how the running service is.
 
-use super::{Context, exit, print_line, print_text};
+use super::silence::Silence;
+use super::{Context, exit, nagios, print_text, prometheus};
 use crate::agent::{Report, State};
 use crate::cli::StatusArgs;
 use crate::service::control::{self, Request};
@@ -11,33 +12,39 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
-    let json = args.json;
-    let answer = match control::ask(&directories::runtime(), &Request::Status, STATUS_TIMEOUT) {
-        Ok(Some(answer)) => answer,
-        Ok(None) => return unknown(json, "not running"),
-        Err(error) => return unknown(json, &format!("the service did not answer: {error}")),
+    let answer = ask();
+    let report = answer.as_ref().map(|(report, _)| report);
+    if args.nagios {
+        let verdict = nagios::judge(report);
+        let _ = print_text(&verdict);
+        return verdict.level.exit_status();
+    }
+    if args.prometheus {
+        // How the service is, they say themselves; the exit status, whether they are whole.
+        return print_text(prometheus::text(report.ok()));
+    }
+    let text = match &answer {
+        Ok((_, text)) if args.json => text.clone(),
+        Ok((report, _)) => report.to_string(),
+        Err(silence) if args.json => format!("{}\n", silence.json()),
+        Err(silence) => format!("{silence}\n"),
     };
-    match serde_json::from_slice::<Report>(&answer) {
-        Ok(report) => {
-            if json {
-                let _ = print_text(String::from_utf8_lossy(&answer));
-            } else {
-                let _ = print_text(&report);
-            }
-            match report.state {
-                State::Ready => exit::OK,
-                State::Starting | State::Degraded | State::Stopping => exit::FAILED,
-            }
-        }
-        Err(error) => unknown(json, &format!("the service's answer can't be understood: {error}")),
+    let _ = print_text(text);
+    match report.map(|report| report.state) {
+        Ok(State::Ready) => exit::OK,
+        Ok(State::Starting | State::Degraded | State::Stopping) => exit::FAILED,
+        Err(_) => exit::UNKNOWN,
     }
 }
 
-fn unknown(json: bool, summary: &str) -> u8 {
-    if json {
-        print_line(serde_json::json!({ "summary": summary, "state": "unknown" }));
-    } else {
-        print_line(summary);
+/// The service's report, and the text it came as.
+fn ask() -> Result<(Report, String), Silence> {
+    match control::ask(&directories::runtime(), &Request::Status, STATUS_TIMEOUT) {
+        Ok(Some(answer)) => match serde_json::from_slice(&answer) {
+            Ok(report) => Ok((report, String::from_utf8_lossy(&answer).into_owned())),
+            Err(error) => Err(Silence::Unintelligible(error)),
+        },
+        Ok(None) => Err(Silence::NotRunning),
+        Err(error) => Err(Silence::NoAnswer(error)),
     }
-    exit::UNKNOWN
 }

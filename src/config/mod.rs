@@ -6,7 +6,7 @@
 
 mod chase;
 mod diagnostic;
-mod document;
+pub mod document;
 mod draft;
 mod duration;
 mod egress;

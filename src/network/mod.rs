@@ -28,6 +28,17 @@ pub struct Network {
     routes: Vec<Route>,
     /// The lengths of the destinations of each family that has any, for look-ups.
     lengths: BTreeSet<(Family, u8)>,
+    /// The networks on the link of each interface, sorted.
+    on_link: Vec<(u32, Prefix)>,
+}
+
+/// How an address is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The interface.
+    pub interface: String,
+    /// The connected networks through which it is reached: whoever is in one of them is answered without us.
+    pub networks: Vec<Prefix>,
 }
 
 impl Network {
@@ -38,7 +49,8 @@ impl Network {
         routes.dedup();
         let lengths = routes.iter().map(|route| (route.destination.family(), route.destination.length())).collect();
         let interfaces = interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
-        Network { interfaces, addresses, routes, lengths }
+        let on_link = on_link(&routes);
+        Network { interfaces, addresses, routes, lengths, on_link }
     }
 
     /// The name of an interface.
@@ -78,9 +90,7 @@ impl Network {
     /// The route of the main table that leads to an address: the longest prefix, then the smallest metric. One that
     /// refuses counts like any other; one of type throw says nothing.
     pub fn route_to(&self, address: IpAddr) -> Option<&Route> {
-        let family = Family::of(address);
-        let lengths = self.lengths.range((family, 0)..=(family, u8::MAX)).rev();
-        lengths.filter_map(|(_, length)| Prefix::containing(address, *length)).find_map(|prefix| {
+        self.prefixes_of(address).find_map(|prefix| {
             let at = self.routes.partition_point(|route| route.destination < prefix);
             self.routes[at..]
                 .iter()
@@ -101,6 +111,13 @@ impl Network {
         self.ways_to(address).first().map(|(name, _)| *name)
     }
 
+    /// How an address is reached; `None` when no route leads there.
+    pub fn reached(&self, address: IpAddr) -> Option<Reached> {
+        let interface = self.interface_to(address)?.to_owned();
+        let networks = self.connected_networks_to(address).into_iter().map(|(_, prefix)| prefix).collect();
+        Some(Reached { interface, networks })
+    }
+
     /// The connected networks through which an address is reached: what is on the link of the outgoing interface and
     /// holds the address or its next hop. Whoever is in one of them is answered without us.
     ///
@@ -111,23 +128,29 @@ impl Network {
         for hop in self.route_to(address).into_iter().flat_map(|route| &route.hops) {
             let Some(name) = self.name(hop.interface) else { continue };
             let neighbour = hop.gateway.unwrap_or(address);
-            let on_link = self.on_link(hop.interface, family);
             if is_link_local(neighbour) || Family::of(neighbour) != family {
+                let on_link = self.on_link(hop.interface, family);
                 found.extend(on_link.filter(|prefix| !is_link_local(prefix.address())).map(|prefix| (name, prefix)));
             } else {
-                let holds = on_link.filter(|prefix| prefix.contains(neighbour));
-                found.extend(holds.max_by_key(|prefix| prefix.length()).map(|prefix| (name, prefix)));
+                let is_on_link = |prefix: &Prefix| self.on_link.binary_search(&(hop.interface, *prefix)).is_ok();
+                found.extend(self.prefixes_of(neighbour).find(is_on_link).map(|prefix| (name, prefix)));
             }
         }
         found.into_iter().collect()
     }
 
-    /// The networks on the link of an interface. A default route without a gateway makes nobody a neighbour.
+    /// The prefixes that hold an address, of the lengths that some route has, the longest first.
+    fn prefixes_of(&self, address: IpAddr) -> impl Iterator<Item = Prefix> {
+        let family = Family::of(address);
+        let lengths = self.lengths.range((family, 0)..=(family, u8::MAX)).rev();
+        lengths.filter_map(move |(_, length)| Prefix::containing(address, *length))
+    }
+
+    /// The networks on the link of an interface.
     fn on_link(&self, interface: u32, family: Family) -> impl Iterator<Item = Prefix> {
-        let routes = self.routes.iter().filter(move |route| route.destination.family() == family);
-        let direct = routes
-            .filter(move |route| route.hops.iter().any(|hop| hop.interface == interface && hop.gateway.is_none()));
-        direct.map(|route| route.destination).filter(|prefix| prefix.length() > 0)
+        let from = self.on_link.partition_point(|(of, _)| *of < interface);
+        let there = self.on_link[from..].iter().take_while(move |(of, _)| *of == interface).map(|(_, prefix)| *prefix);
+        there.filter(move |prefix| prefix.family() == family)
     }
 
     /// What source the routes prefer for packets that leave through an interface, by destination: no two rows of an
@@ -150,6 +173,18 @@ impl Network {
         rows.sort();
         rows
     }
+}
+
+/// The networks on the link of each interface. A default route without a gateway makes nobody a neighbour.
+fn on_link(routes: &[Route]) -> Vec<(u32, Prefix)> {
+    let lead = |route: &Route| {
+        let direct = route.hops.iter().filter(|hop| hop.gateway.is_none() && route.destination.length() > 0);
+        direct.map(|hop| (hop.interface, route.destination)).collect::<Vec<_>>()
+    };
+    let mut found: Vec<(u32, Prefix)> = routes.iter().flat_map(lead).collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 fn is_link_local(address: IpAddr) -> bool {

@@ -28,11 +28,6 @@ fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
     }
 }
 
-/// True when what the policy does depends on the host's addresses or routes: to open connections, or by rules.
-pub fn depends_on_network(policy: &Policy) -> bool {
-    !fixed_ranges(policy).is_empty() || policy.targets_in_question().next().is_some()
-}
-
 /// The host's own addresses that a policy gives to sources.
 pub fn fixed_addresses(policy: &Policy, network: &Network) -> BTreeSet<IpAddr> {
     fixed_ranges(policy).into_iter().flat_map(|range| network.owned(range)).collect()
@@ -175,8 +170,10 @@ fn is_local_tcp(network: &Network, connection: &Connection) -> bool {
 fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32) -> Flow {
     let source = connection.original.source;
     let destination = connection.target();
-    let connected = network.connected_networks_to(destination);
-    let connected = connected.into_iter().find(|(interface, _)| way.is_none_or(|way| way == *interface));
+    let mut connected = network.connected_networks_to(destination);
+    connected.retain(|(interface, _)| way.is_none_or(|way| way == *interface));
+    let holds = connected.iter().find(|(_, network)| network.contains(source));
+    let connected = holds.or(connected.first());
     Flow {
         source: Some(source),
         source_is_local: network.owns(source),
@@ -186,7 +183,7 @@ fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32
         mark,
         dnated: connection.original.destination != destination,
         destination_port: connection.reply.ports.map(|(port, _)| port),
-        network: connected.map(|(_, network)| network),
+        network: connected.map(|(_, network)| *network),
         ..Flow::forwarded_to(destination)
     }
 }

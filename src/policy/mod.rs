@@ -35,6 +35,7 @@ pub use prefix::{
     LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES,
 };
 pub use snat::{Snat, SnatAddresses};
+pub use summary::RangeCounts;
 pub use verdict::{Provenance, Step, Verdict};
 
 use std::fmt;

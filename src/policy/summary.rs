@@ -1,9 +1,34 @@
 //! A policy in a line.
 
-use super::{Evaluation, Family, Policy, PrefixSet, Snat};
+use super::{Egress, Evaluation, Family, Policy, PrefixSet, Snat};
 use std::fmt::Write as _;
 
+/// How many ranges a policy has, by what they do; those of its entries included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RangeCounts {
+    /// `nonMasqueradeCIDRs`.
+    pub exempt: usize,
+    /// `masqueradeExceptionCIDRs`.
+    pub exceptions: usize,
+    /// `sourceCIDRs`.
+    pub sources: usize,
+    /// `excludeSourceCIDRs`.
+    pub excluded_sources: usize,
+}
+
 impl Policy {
+    pub fn ranges(&self) -> RangeCounts {
+        let all = |top: &PrefixSet, own: fn(&Egress) -> Option<&PrefixSet>| {
+            count(top) + self.egress.iter().filter_map(own).map(count).sum::<usize>()
+        };
+        RangeCounts {
+            exempt: all(&self.exempt, |entry| entry.exempt.as_ref()),
+            exceptions: all(&self.exceptions, |entry| entry.exceptions.as_ref()),
+            sources: all(&self.sources, |entry| Some(&entry.sources)),
+            excluded_sources: all(&self.excluded_sources, |entry| Some(&entry.excluded_sources)),
+        }
+    }
+
     /// What is done to sources that nothing exempts.
     pub fn action(&self) -> &'static str {
         let is = |snat: Snat| self.sections().all(|section| section.snat.value == snat);

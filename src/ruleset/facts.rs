@@ -1,7 +1,8 @@
 //! What of the host shapes the rules.
 
-use crate::policy::{Family, Prefix};
-use std::collections::BTreeMap;
+use crate::network::{Network, Reached};
+use crate::policy::{Family, Policy};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,17 +13,29 @@ pub struct HostFacts {
     pub bridged_ipv4: bool,
     /// `net.bridge.bridge-nf-call-ip6tables` is 1: bridged IPv6 frames reach our rules.
     pub bridged_ipv6: bool,
-    /// How the targets of `portForwards` are reached that have a route.
-    pub targets: Arc<BTreeMap<IpAddr, Reached>>,
+    /// What its interfaces and routes say.
+    pub network: Arc<NetworkFacts>,
 }
 
-/// How an address is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reached {
-    /// The interface.
-    pub interface: String,
-    /// The connected networks there through which it is reached: whoever is in one of them is answered without us.
-    pub networks: Vec<Prefix>,
+/// What of the host's network shapes the rules of a policy: everything, and nothing that does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetworkFacts {
+    /// How the targets of `portForwards` are reached that have a route, where that matters.
+    pub targets: BTreeMap<IpAddr, Reached>,
+}
+
+impl NetworkFacts {
+    /// True when the network shapes the rules of a policy at all.
+    pub fn matter_to(policy: &Policy) -> bool {
+        policy.targets_in_question().next().is_some()
+    }
+
+    /// What a network means for a policy.
+    pub fn of(policy: &Policy, network: &Network) -> Self {
+        let targets: BTreeSet<IpAddr> = policy.targets_in_question().collect();
+        let reached = targets.into_iter().filter_map(|target| Some((target, network.reached(target)?)));
+        NetworkFacts { targets: reached.collect() }
+    }
 }
 
 impl HostFacts {

@@ -111,7 +111,7 @@ fn hairpin(forward: &Forward, family: Family, host: &HostFacts) -> Vec<Prefix> {
         Hairpin::Never => Vec::new(),
         Hairpin::From(sources) => sources.written_order(family),
         Hairpin::Auto => {
-            let reached = forward.target(family).and_then(|target| host.targets.get(&target));
+            let reached = forward.target(family).and_then(|target| host.network.targets.get(&target));
             reached.map(|reached| reached.networks.clone()).unwrap_or_default()
         }
     }

@@ -20,7 +20,7 @@ pub use build::{
     Branch, CidrList, Condition, Hook, HookRules, JumpPosition, Outcome, Ruleset, SectionRules, Statement, Translation,
     Way,
 };
-pub use facts::{HostFacts, Reached};
+pub use facts::{HostFacts, NetworkFacts};
 pub use forward::{ForwardRule, ForwardRules};
 pub use forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 pub use forward_tree::add_forwards;

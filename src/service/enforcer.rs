@@ -11,7 +11,7 @@ use crate::backend::select::{self, Choice};
 use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
 use crate::config::{Config, Settings};
 use crate::policy::Family;
-use crate::ruleset::{HostFacts, Ruleset};
+use crate::ruleset::{HostFacts, NetworkFacts, Ruleset};
 use crate::sys::child::BoundedChildren;
 use crate::sys::nfnetlink::{RuleEvent, RuleEvents};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Of so many programs that committed since the last time the callers are looked up.
@@ -100,13 +101,18 @@ impl Enforcer {
         self.chosen()
     }
 
-    /// Makes one family what the configuration says, and reads it again to see that it is.
+    /// Makes one family what the configuration says on a host with this network, and reads it again to see that it is.
     ///
     /// # Errors
     /// What the backend said; [`ErrorKind::Busy`] when somebody changed the rules again while they were verified.
-    pub fn reconcile(&mut self, family: Family, config: &Config) -> Result<Outcome, Error> {
+    pub fn reconcile(
+        &mut self,
+        family: Family,
+        config: &Config,
+        network: &Arc<NetworkFacts>,
+    ) -> Result<Outcome, Error> {
         let begun = Instant::now();
-        let facts = view::facts(&config.policy);
+        let facts = view::facts(network.clone());
         let desired = desired(config, family, &facts);
         let loopback_leaves = (family == Family::V4).then(|| loopback_leaves(config, &facts));
         self.backend(&config.settings)?;
@@ -237,8 +243,8 @@ impl Enforcer {
     ///
     /// # Errors
     /// What the backend said.
-    pub fn plan(&mut self, family: Family, config: &Config) -> Result<Plan, Error> {
-        let desired = desired(config, family, &view::facts(&config.policy));
+    pub fn plan(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) -> Result<Plan, Error> {
+        let desired = desired(config, family, &view::facts(network.clone()));
         self.backend(&config.settings)?.plan(family, desired.as_ref())
     }
 
@@ -380,7 +386,7 @@ pub fn desired(config: &Config, family: Family, facts: &HostFacts) -> Option<Rul
 /// The interfaces through which packets from 127.0.0.0/8 leave for targets of forwards.
 fn loopback_leaves(config: &Config, facts: &HostFacts) -> BTreeSet<String> {
     let forwards = config.policy.forwards.iter().filter(|forward| forward.localhost && forward.serves(Family::V4));
-    let targets = forwards.filter_map(|forward| facts.targets.get(&forward.target(Family::V4)?));
+    let targets = forwards.filter_map(|forward| facts.network.targets.get(&forward.target(Family::V4)?));
     targets.map(|reached| reached.interface.clone()).filter(|interface| interface != "lo").collect()
 }
 

@@ -21,7 +21,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the programs that one action runs may take together. After each the watchdog is fed, and whoever can't wait
 /// is served: that bounds how long the loop is silent, whatever the programs do.
@@ -238,6 +238,7 @@ impl Service {
 
     fn counted(&mut self, mut report: Report) -> Report {
         report.pid = std::process::id();
+        report.date(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         self.enforcer.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
         for entry in &mut report.families {
             entry.counters = self.enforcer.counters(entry.family);
@@ -298,7 +299,7 @@ impl Performer for Service {
             }
             Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
-                let result = self.enforcer.reconcile(family, &reconciliation.config);
+                let result = self.enforcer.reconcile(family, &reconciliation.config, &reconciliation.network);
                 return Some(Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun)));
             }
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
@@ -312,10 +313,10 @@ impl Performer for Service {
                 let removals = self.enforcer.remove_strays(&config, search);
                 return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
             }
-            Action::ReadNetwork => {
+            Action::ReadNetwork(waiting) => {
                 let begun = cpu_time();
                 let result = self.network.read();
-                return Some(Event::NetworkRead(result, cpu_time().saturating_sub(begun)));
+                return Some(Event::NetworkRead(waiting, result, cpu_time().saturating_sub(begun)));
             }
             Action::IgnoreNetwork => self.network.ignore(),
             Action::Forget(doubt) => {

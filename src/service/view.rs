@@ -1,8 +1,9 @@
 //! Reads what the host says of itself: sysctls, addresses, default routes. Nothing is written, nothing is loaded.
 
 use crate::agent::advice::{HostView, InterfaceAddress};
+use crate::network::Network;
 use crate::policy::{Family, Policy, Prefix};
-use crate::ruleset::{HostFacts, Reached};
+use crate::ruleset::{HostFacts, NetworkFacts};
 use crate::sys::rtnetlink;
 use crate::sys::xtables::{self, NatTable};
 use std::collections::BTreeSet;
@@ -11,18 +12,26 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What of the host shapes the rules of a policy. A sysctl that is not there counts as off; where routes can't be read, no
-/// client counts as one that a target would answer past this host.
-pub fn facts(policy: &Policy) -> HostFacts {
-    let targets: BTreeSet<IpAddr> = policy.targets_in_question().collect();
-    let network = if targets.is_empty() { None } else { rtnetlink::network().ok() };
-    let reached = |target: IpAddr| {
-        let network = network.as_ref()?;
-        let networks = network.connected_networks_to(target).into_iter().map(|(_, prefix)| prefix).collect();
-        Some((target, Reached { interface: network.interface_to(target)?.to_owned(), networks }))
-    };
-    let targets = Arc::new(targets.into_iter().filter_map(reached).collect());
-    HostFacts { bridged_ipv4: is_bridged(Family::V4), bridged_ipv6: is_bridged(Family::V6), targets }
+/// What of the host shapes rules, with what is known of its network. A sysctl that is not there counts as off.
+pub fn facts(network: Arc<NetworkFacts>) -> HostFacts {
+    HostFacts { bridged_ipv4: is_bridged(Family::V4), bridged_ipv6: is_bridged(Family::V6), network }
+}
+
+/// Reads what of the host's network shapes the rules of a policy: for a command. The service follows the network.
+///
+/// # Errors
+/// Why it can't be read, in words; never where it does not matter.
+pub fn network_facts(policy: &Policy) -> Result<Arc<NetworkFacts>, String> {
+    let network = if NetworkFacts::matter_to(policy) { network()? } else { Network::default() };
+    Ok(Arc::new(NetworkFacts::of(policy, &network)))
+}
+
+/// Reads the host's network: for a command.
+///
+/// # Errors
+/// Why it can't be read, in words.
+pub fn network() -> Result<Network, String> {
+    rtnetlink::network().map_err(|error| format!("the host's addresses and routes can't be read: rtnetlink: {error}"))
 }
 
 /// Whether bridged frames of a family reach our rules.

@@ -305,7 +305,7 @@ fn a_check_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_sam
         let mut enforcer = Enforcer::default();
         enforcer.end_by(Instant::now() + DEADLINE);
         enforcer.choose(&config.settings).unwrap();
-        enforcer.reconcile(Family::V4, &config).unwrap();
+        enforcer.reconcile(Family::V4, &config, &Default::default()).unwrap();
         enforcer.watch(true).unwrap();
         let flushed = std::process::Command::new("nft").args(["flush", "ruleset"]).env("PATH", PATH).status().unwrap();
         assert!(flushed.success());

@@ -8,6 +8,7 @@ mod daemon;
 mod explain;
 mod host;
 mod localhost;
+mod metrics;
 mod packets;
 mod service;
 mod sessions;

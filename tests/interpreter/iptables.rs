@@ -92,7 +92,7 @@ impl Rules {
                 }
                 "--mark" => marked(value()?, flow.mark)?,
                 "--dir" => value()? == "out",
-                "--pol" => value()? == "ipsec" && flow.ipsec,
+                "--pol" => (value()? == "ipsec") == flow.ipsec,
                 "-s" => within(value()?, flow.source)?,
                 "-d" => within(value()?, Some(flow.destination))?,
                 "-o" => {

@@ -5,10 +5,11 @@
 use crate::contract::host::Host;
 use crate::lab::{self, DEADLINE, Namespace};
 use ip_masq_agent::backend::BackendName;
+use ip_masq_agent::network::Reached;
 use ip_masq_agent::policy::{
     Family, Forward, Hairpin, HostAddress, Listed, Origin, PortRange, Prefix, PrefixSet, Protocol,
 };
-use ip_masq_agent::ruleset::{HostFacts, Reached};
+use ip_masq_agent::ruleset::{HostFacts, NetworkFacts};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::BTreeMap;
@@ -229,7 +230,7 @@ fn facts() -> HostFacts {
     let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
     let targets: BTreeMap<_, _> =
         targets.into_iter().map(|(target, network)| (target.parse().unwrap(), reached(network))).collect();
-    HostFacts { targets: Arc::new(targets), ..HostFacts::default() }
+    HostFacts { network: Arc::new(NetworkFacts { targets }), ..HostFacts::default() }
 }
 
 /// `PROTOCOL HOST-PORTS ADDRESS PORT`, from every address and from the host's loopback addresses.

@@ -11,11 +11,12 @@ use syn::visit::{self, Visit};
 const ROOMS: &[Room] = &[
     Room { name: "text", may_import: &[], pure: true },
     Room { name: "policy", may_import: &[], pure: true },
-    Room { name: "ruleset", may_import: &["policy"], pure: true },
     Room { name: "network", may_import: &["policy"], pure: true },
+    Room { name: "ruleset", may_import: &["network", "policy"], pure: true },
     Room { name: "sys", may_import: &["network", "policy"], pure: false },
     Room { name: "sys::listing", may_import: &["sys::nfnetlink::message"], pure: true },
     Room { name: "config", may_import: &["policy", "ruleset", "text"], pure: false },
+    Room { name: "import", may_import: &["config", "policy", "text"], pure: true },
     Room { name: "backend", may_import: &["config", "policy", "ruleset", "sys"], pure: false },
     Room {
         name: "backend::iptables::rules",
@@ -37,7 +38,9 @@ const ROOMS: &[Room] = &[
     Room { name: "cli", may_import: &["config", "policy"], pure: true },
     Room {
         name: "command",
-        may_import: &["agent", "backend", "cli", "config", "policy", "ruleset", "service", "sys", "text"],
+        may_import: &[
+            "agent", "backend", "cli", "config", "import", "network", "policy", "ruleset", "service", "sys", "text",
+        ],
         pure: false,
     },
     Room { name: "main", may_import: &["cli", "command", "config", "sys::child"], pure: false },

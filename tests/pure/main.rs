@@ -6,6 +6,7 @@ mod diagnostics;
 mod docs;
 mod forwards;
 mod golden;
+mod import;
 mod install;
 #[path = "../interpreter/mod.rs"]
 mod interpreter;

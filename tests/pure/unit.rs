@@ -117,10 +117,10 @@ fn the_watchdog_leaves_at_least_thirty_seconds() {
 }
 
 #[test]
-fn the_preset_leaves_the_service_disabled() {
+fn the_preset_leaves_the_service_and_its_metrics_disabled() {
     let text = std::fs::read_to_string("systemd/80-ip-masq-agent.preset").unwrap();
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    assert_eq!(lines, ["disable ip-masq-agent.service"]);
+    assert_eq!(lines, ["disable ip-masq-agent.service", "disable ip-masq-agent-metrics.timer"]);
 }
 
 /// All words of all lines `key=…`, in order.

@@ -27,7 +27,7 @@ start_container() {
 }
 
 prepare_root() {
-    # Packages come from the local repository alone.
+    # Packages come from the local repository alone; where its keys are kept is the site's.
     rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*
     mkdir -p "$1/srv/repository" "$1/var/log/journal"
     use_repository first

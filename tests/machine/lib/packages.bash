@@ -1,4 +1,6 @@
-# Two local apt repositories: the package as it was built, and a later version with another line in the configuration file.
+# Two sites' repositories, made and signed by what 'make repo' calls, each with a key of its own: the packages as they were
+# built, and a later version with another line in the configuration file. Beside them the packages alone, and in 'earlier' one
+# that is packed as 0.1.0 was.
 
 make_repositories() {
     local deb
@@ -6,15 +8,13 @@ make_repositories() {
     [ -n "$deb" ] || { echo "no .deb in $TOP/dist: 'make deb' makes one" >&2; return 1; }
     mkdir -p "$SCRATCH/repository/first" "$SCRATCH/repository/second"
     cp "$deb" "$SCRATCH/repository/first/"
-    repack "$deb" "$SCRATCH/repository/second" || return
+    repack "$deb" "$SCRATCH/repository/second" && repack_earlier "$deb" "$SCRATCH/repository/earlier" || return
+    if [[ ${scenarios[*]} == *-rpm.bash* ]]; then add_rpms || return; fi
     local each
     for each in first second; do
-        (
-            cd "$SCRATCH/repository/$each" || exit
-            apt-ftparchive packages . >Packages && apt-ftparchive release . >Release
-        ) || return
+        REPO_URL=file:///srv/repository/$each/site "$TOP/packaging/repository" "$SCRATCH/repository/$each/site" \
+            $(ls "$SCRATCH/repository/$each"/*.deb "$SCRATCH/repository/$each"/*.rpm 2>/dev/null) || return
     done
-    if [[ ${scenarios[*]} == *-rpm.bash* ]]; then make_rpm_repositories || return; fi
     unpack_source && chmod -R a+rX "$SCRATCH"
 }
 
@@ -25,17 +25,16 @@ unpack_source() {
     mkdir -p "$SCRATCH/source" && tar -xzf "$tarball" -C "$SCRATCH/source" --strip-components=1
 }
 
-# Two dnf repositories: the package with the one that stands for Debian, and a later release.
-make_rpm_repositories() {
-    local rpm work=$SCRATCH/rpm root base each
+# The .rpm with the one that stands for Debian, and a later release.
+add_rpms() {
+    local rpm work=$SCRATCH/rpm root base
     rpm=$(ls -t "$TOP"/dist/*-1.*.rpm 2>/dev/null | head -n1)
     [ -n "$rpm" ] || { echo "no .rpm in $TOP/dist: 'make rpm' makes one" >&2; return 1; }
-    mkdir -p "$SCRATCH/repository/rpm-first" "$SCRATCH/repository/rpm-second" "$work"
-    cp "$rpm" "$SCRATCH/repository/rpm-first/"
-    later_rpm "$work" && cp "$work"/RPMS/*/*.rpm "$SCRATCH/repository/rpm-second/" || return
+    mkdir -p "$work"
+    cp "$rpm" "$SCRATCH/repository/first/"
+    later_rpm "$work" && cp "$work"/RPMS/*/*.rpm "$SCRATCH/repository/second/" || return
     root=$(unpack_rootfs "$SUITE" tools) &&
-        base=$("$TOP/packaging/lab/userland-rpm" "$root" "$work/base") && cp "$base" "$SCRATCH/repository/rpm-first/" || return
-    for each in first second; do createrepo_c --quiet "$SCRATCH/repository/rpm-$each" || return; done
+        base=$("$TOP/packaging/lab/userland-rpm" "$root" "$work/base") && cp "$base" "$SCRATCH/repository/first/"
 }
 
 LATER_LINE='# A line that the later version has.'
@@ -57,17 +56,42 @@ repack() {
     local tree=$SCRATCH/repack
     dpkg-deb -R "$1" "$tree" &&
         sed -i 's/^Version: .*/&+later/' "$tree/DEBIAN/control" &&
-        echo "$LATER_LINE" >>"$tree$CONFIG" &&
+        for file in usr/share/ip-masq-agent/config.yaml usr/share/doc/ip-masq-agent/config.yaml; do
+            echo "$LATER_LINE" >>"$tree/$file" || return
+        done &&
         dpkg-deb --root-owner-group -Zxz -b "$tree" "$2/" >/dev/null &&
         rm -rf "$tree"
 }
 
-# use_repository first|second
+# repack_earlier DEB DIRECTORY: with the reference as a conffile, and the unit in /lib.
+repack_earlier() {
+    local tree=$SCRATCH/repack
+    mkdir -p "$2" && dpkg-deb -R "$1" "$tree" &&
+        sed -i 's/^Version: .*/Version: 0.0.9-1/' "$tree/DEBIAN/control" &&
+        cp "$tree/usr/share/doc/ip-masq-agent/config.yaml" "$tree$CONFIG" &&
+        echo '# A line that only the earlier version has.' >>"$tree$CONFIG" &&
+        rm -r "$tree/usr/share/ip-masq-agent" && echo "$CONFIG" >"$tree/DEBIAN/conffiles" &&
+        sed -i '/At the first installation/,/^fi$/d' "$tree/DEBIAN/postinst" &&
+        mkdir -p "$tree/lib/systemd" && mv "$tree/usr/lib/systemd/system" "$tree/lib/systemd/" &&
+        rm "$tree"/lib/systemd/system/ip-masq-agent-metrics.* "$tree/DEBIAN/md5sums" &&
+        dpkg-deb --root-owner-group -Zxz -b "$tree" "$2/" >/dev/null &&
+        rm -rf "$tree"
+}
+
+# use_repository first|second: as docs/install.md says it.
 use_repository() {
-    echo "deb [trusted=yes] file:/srv/repository/$1 ./" >"$CONTAINER/root/etc/apt/sources.list"
+    local site=$SCRATCH/repository/$1/site
+    mkdir -p "$CONTAINER/root/etc/apt/keyrings"
+    cp "$site/ip-masq-agent.asc" "$CONTAINER/root/etc/apt/keyrings/"
+    cp "$site/ip-masq-agent.sources" "$CONTAINER/root/etc/apt/sources.list.d/"
 }
 
 # apt ARGUMENT…: inside, without a question; an edited configuration file is kept.
 apt() {
     inside env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold "$@"
+}
+
+# unattended COMMAND…: as by a timer: nobody answers, and nothing was said beforehand.
+unattended() {
+    inside sh -c '"$@" </dev/null' sh "$@"
 }

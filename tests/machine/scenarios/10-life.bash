@@ -1,7 +1,8 @@
 # The life of the package on a gateway, from installation to purge.
 
 checks() {
-    check 'apt installs it from a local repository' installs
+    check 'apt refuses packages and indices that were changed, and a repository that another key signed' refuses_changed
+    check 'apt installs it from a signed repository' installs
     check 'the installation neither enables nor starts it, and changes no rule' stays_off
     check 'enable --now: ready within two seconds, with the rules in' becomes_ready
     check 'systemctl status shows what the service says' shows_status
@@ -17,13 +18,32 @@ checks() {
     check 'restart under a stream of new flows: none with the wrong source' restarts_gaplessly
     check 'kill -9 under a stream: started again, none with the wrong source' survives_kill
     check 'SIGSTOP under a stream: the watchdog ends it, none with the wrong source' watchdog_bites
-    check 'upgrade under a stream: none with the wrong source, the edited conffile is kept' upgrades_gaplessly
+    check 'upgrade under a stream: none with the wrong source, the edited configuration is kept' upgrades_gaplessly
     check 'a storm of daemon-reload while it restarts does no harm' survives_daemon_reloads
     check 'downgrade works the same' downgrades
     check 'stop removes every trace from the kernel' stops_clean
     check 'reboot: rules are in before the network, no flow with the wrong source' reboots
     check 'remove takes the rules out even with onStop: keep' removes
     check 'purge leaves nothing behind' purges
+}
+
+# What a mirror could do that has no key.
+refuses_changed() {
+    local site=$SCRATCH/repository/first/site mirror=$SCRATCH/repository/mirror sources=$CONTAINER/root/etc/apt/sources.list.d/ip-masq-agent.sources
+    use_repository first
+    cp -a "$site" "$mirror"
+    sed -i 's,/first/site,/mirror,' "$sources"
+    printf x >>"$(ls "$mirror"/apt/pool/*.deb)"
+    apt update
+    fails apt install ip-masq-agent
+    sed -i 's/^Size: .*/Size: 1/' "$mirror/apt/dists/stable/main"/binary-*/Packages
+    rm "$mirror/apt/dists/stable/main"/binary-*/Packages.gz
+    rm -rf "$CONTAINER/root/var/lib/apt/lists/"*
+    fails apt update
+    cp "$SCRATCH/repository/second/site/ip-masq-agent.asc" "$CONTAINER/root/etc/apt/keyrings/"
+    sed -i 's,/mirror,/first/site,' "$sources"
+    fails apt update -o APT::Update::Error-Mode=any
+    fails inside dpkg -s ip-masq-agent
 }
 
 installs() {
@@ -188,7 +208,8 @@ upgrades_gaplessly() {
     [ "$(property MainPID)" != "$pid" ]
     equals 'ActiveState' "$(property ActiveState)" active
     equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
-    contains "$(inside cat $CONFIG.dpkg-dist)" "$LATER_LINE"
+    equals 'the configuration directory' "$(inside ls /etc/ip-masq-agent)" $'config.d\nconfig.yaml'
+    inside grep -F "$LATER_LINE" /usr/share/doc/ip-masq-agent/config.yaml
     equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" enabled
 }
 
@@ -206,7 +227,8 @@ downgrades() {
     rm -rf "$CONTAINER/root/var/lib/apt/lists/"*
     apt update
     start_stream
-    apt install --allow-downgrades "ip-masq-agent=$(inside apt-cache madison ip-masq-agent | awk '$3 !~ /later/ { print $3; exit }')"
+    unattended apt-get install -y --allow-downgrades -o Dpkg::Options::=--force-confold \
+        "ip-masq-agent=$(inside apt-cache madison ip-masq-agent | awk '$3 !~ /later/ { print $3; exit }')"
     stop_stream
     fails contains "$(version)" later
     equals 'ActiveState' "$(property ActiveState)" active
@@ -253,7 +275,7 @@ removes() {
 purges() {
     apt purge ip-masq-agent
     equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
-        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/etc/apt/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
         -not -path '/var/log/*' -not -path '/var/cache/man/*' -not -path '/run/systemd/*')" ''
     no_traces
 }

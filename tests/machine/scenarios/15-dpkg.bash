@@ -1,6 +1,7 @@
 # What dpkg can do to a package at the wrong moment.
 
 checks() {
+    check 'from a version with the long conffile, edited, and back as documented: nothing is asked, no flow with the wrong source' crosses_versions
     check 'installed, never started, removed: the rules of a Go agent are as they were' spares_go_agent
     check 'its preset keeps it disabled' preset_disables
     check 'the first start, /etc and /var/lib read-only: rules are in, the journal says what is not saved' starts_read_only
@@ -11,6 +12,32 @@ checks() {
     check 'removed and installed again: the old configuration, enabled as before' comes_back
     check "removal inside a chroot takes nothing out of this gateway's kernel" spares_host_of_chroot
     check 'purge while it runs leaves nothing' purges_running
+}
+
+crosses_versions() {
+    unattended dpkg --install /srv/repository/earlier/ip-masq-agent_0.0.9-1_"$(inside dpkg --print-architecture)".deb
+    inside grep -F 'only the earlier version' $CONFIG
+    steady
+    use_repository first
+    apt update
+    start_stream
+    unattended apt-get install -y ip-masq-agent
+    fails contains "$(version)" 0.0.9
+    equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
+    unattended sh -c 'apt-get install -y --allow-downgrades -o Dpkg::Options::=--force-confold /srv/repository/earlier/*.deb'
+    contains "$(version)" 0.0.9
+    equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
+    unattended apt-get install -y ip-masq-agent
+    stop_stream
+    equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
+    equals 'dpkg --audit' "$(inside dpkg --audit)" ''
+    # And from one that was not edited.
+    apt purge ip-masq-agent
+    unattended dpkg --install /srv/repository/earlier/ip-masq-agent_0.0.9-1_"$(inside dpkg --print-architecture)".deb
+    unattended apt-get install -y ip-masq-agent
+    apt purge ip-masq-agent >"$SCRATCH/purged" 2>&1
+    fails grep -F 'not empty' "$SCRATCH/purged"
+    fails inside test -e /etc/ip-masq-agent
 }
 
 spares_go_agent() {
@@ -54,7 +81,7 @@ later() {
 }
 
 earlier() {
-    inside sh -c 'dpkg --install --force-confold /srv/repository/first/ip-masq-agent_*.deb'
+    inside sh -c 'dpkg --install /srv/repository/first/ip-masq-agent_*.deb'
     use_repository first
     rm -rf "$CONTAINER/root/var/lib/apt/lists/"*
     apt update
@@ -87,14 +114,13 @@ keeps_deleted() {
     policy_holds
     contains "$(property StatusText)" "degraded: configuration file '$CONFIG' is gone"
     earlier
-    inside rm -f $CONFIG.dpkg-dist
     steady
 }
 
-# breaks_off: dpkg unpacks the later version and ends at the question about the configuration file, which nobody answers.
+# breaks_off: dpkg unpacks the later version and is killed before it configures it.
 breaks_off() {
     steady
-    fails inside sh -c 'dpkg --install /srv/repository/second/ip-masq-agent_*.deb </dev/null'
+    inside sh -c 'dpkg --unpack /srv/repository/second/ip-masq-agent_*.deb'
     contains "$(inside dpkg --audit)" ip-masq-agent
     equals 'ActiveState' "$(property ActiveState)" active
 }
@@ -104,7 +130,7 @@ resumes_upgrade() {
     start_stream
     breaks_off
     pid=$(property MainPID)
-    inside dpkg --configure --pending --force-confold
+    inside dpkg --configure --pending
     [ "$(property MainPID)" != "$pid" ]
     stop_stream
     equals 'dpkg --audit' "$(inside dpkg --audit)" ''
@@ -151,7 +177,7 @@ purges_running() {
     steady
     apt purge ip-masq-agent
     equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
-        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/etc/apt/*' -not -path '/var/lib/apt/*' -not -path '/var/cache/apt/*' \
         -not -path '/var/log/*' -not -path '/var/cache/man/*' -not -path '/run/systemd/*')" ''
     no_traces
 }

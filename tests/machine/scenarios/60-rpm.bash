@@ -6,6 +6,7 @@ scenario_kind() {
 }
 
 checks() {
+    check 'dnf refuses a package that was changed, and one that is not signed' dnf_refuses_changed
     check 'dnf installs it, dependencies resolved; neither enabled nor started' dnf_installs
     check 'enable --now works' dnf_enables
     check 'dnf upgrade under a stream: none with the wrong source, the edited configuration is kept' dnf_upgrades
@@ -16,9 +17,31 @@ checks() {
     check 'installed, never started, removed: the rules of a Go agent are as they were' rpm_spares_go_agent
 }
 
+# dnf first|second ARGUMENT…: with the file that the repository brings along, which says gpgcheck=1 and repo_gpgcheck=1.
 dnf() {
-    inside dnf --quiet --assumeyes --nogpgcheck --setopt=reposdir=/nonexistent --disablerepo='*' \
-        --repofrompath="local,file:///srv/repository/rpm-$1" --releasever=1 "${@:2}"
+    inside dnf --quiet --assumeyes --setopt=reposdir="/srv/repository/$1/site" --releasever=1 "${@:2}"
+}
+
+# What a mirror could do that has no key: packages of its own, and an index that fits them.
+dnf_refuses_changed() {
+    local site=$SCRATCH/repository/first/site mirror=$SCRATCH/repository/changed rpm
+    cp -a "$site" "$mirror"
+    sed 's,/first/site,/changed,; s/repo_gpgcheck=1/repo_gpgcheck=0/' "$site/ip-masq-agent.repo" >"$mirror/ip-masq-agent.repo"
+    rpm=$(ls "$mirror"/rpm/ip-masq-agent-*.rpm)
+    for how in unsigned changed; do
+        case $how in
+            unsigned) rpmsign --delsign "$rpm" ;;
+            # The last byte of the program.
+            changed) cp "$site/rpm/$(basename "$rpm")" "$rpm" && printf x | dd of="$rpm" bs=1 seek=$(($(stat -c %s "$rpm") - 1)) conv=notrunc ;;
+        esac
+        createrepo_c --quiet "$mirror/rpm"
+        fails inside dnf --quiet --assumeyes --setopt=reposdir=/srv/repository/changed --releasever=1 install ip-masq-agent
+        fails inside rpm -q ip-masq-agent
+    done
+    # And where the index is signed, it can't be another one.
+    cp "$site/rpm/repodata/repomd.xml.asc" "$mirror/rpm/repodata/"
+    sed -i 's/repo_gpgcheck=0/repo_gpgcheck=1/' "$mirror/ip-masq-agent.repo"
+    fails inside dnf --quiet --assumeyes --setopt=reposdir=/srv/repository/changed --releasever=1 install ip-masq-agent
 }
 
 dnf_installs() {
@@ -47,8 +70,8 @@ dnf_upgrades() {
     [ "$(property MainPID)" != "$pid" ]
     equals 'ActiveState' "$(property ActiveState)" active
     equals 'the configuration' "$(inside cat $CONFIG)" "$ORDINARY"
-    contains "$(inside cat $CONFIG.rpmnew)" "$LATER_LINE"
-    inside rm $CONFIG.rpmnew
+    equals 'the configuration directory' "$(inside ls /etc/ip-masq-agent)" $'config.d\nconfig.yaml'
+    inside grep -F "$LATER_LINE" /usr/share/doc/ip-masq-agent/config.yaml
     equals 'what rpm -V says' "$(inside rpm -V ip-masq-agent || true)" "S.5....T.  c $CONFIG"
 }
 
@@ -59,7 +82,6 @@ dnf_spares_stopped() {
     equals 'is-enabled' "$(inside systemctl is-enabled ip-masq-agent)" disabled
     no_traces
     dnf second upgrade ip-masq-agent
-    inside rm -f $CONFIG.rpmnew
     inside systemctl enable --now ip-masq-agent
 }
 

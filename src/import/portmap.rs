@@ -1,0 +1,199 @@
+//! A configuration of CNI's portmap plugin, as a runtime hands it over or as it is cached (`/var/lib/cni/results`).
+
+use super::Imported;
+use super::forwards::{Forward, Hairpin};
+use super::rule::{Hook, Line, Refusal, Rules, whole};
+use super::sources::Sources;
+use super::{iptables, words, write};
+use crate::policy::{AddressSet, Family, InterfacePattern, PortRange, Protocol};
+use serde_json::Value;
+use std::net::IpAddr;
+
+const PORTMAP: &str = "portmap";
+
+/// What the plugin is told.
+struct Options<'v> {
+    plugin: &'v Value,
+    addresses: Vec<IpAddr>,
+    mappings: Vec<&'v Value>,
+}
+
+/// `None` of a document that is something else.
+pub fn read(document: &Value) -> Option<Imported> {
+    let listed = document["plugins"].as_array().and_then(|list| list.iter().find(|one| one["type"] == PORTMAP));
+    let cached = document["kind"] == "cniCacheV1";
+    let plugin = match listed {
+        Some(plugin) => plugin,
+        None if document["type"] == PORTMAP || cached => document,
+        None => return None,
+    };
+    let places = [&plugin["runtimeConfig"], &document["runtimeConfig"], &document["capabilityArgs"], plugin];
+    let mappings = places.iter().find_map(|place| place["portMappings"].as_array());
+    let results = [&plugin["prevResult"], &document["prevResult"], &document["result"]];
+    let ips = results.iter().find_map(|result| result["ips"].as_array());
+    let address = |ip: &Value| words::network_address(ip["address"].as_str()?);
+    let addresses = ips.into_iter().flatten().filter_map(address).collect();
+    let options = Options { plugin, addresses, mappings: mappings.into_iter().flatten().collect() };
+    Some(options.import())
+}
+
+fn line(number: usize, value: &Value) -> Line {
+    Line { number, text: iptables::shortened(&value.to_string()) }
+}
+
+impl Options<'_> {
+    fn import(&self) -> Imported {
+        let mut found = Rules::default();
+        let mut made: Vec<Forward> = Vec::new();
+        let nothing = |reason: &str| Refusal {
+            line: Line { number: usize::MAX, text: "portMappings".to_owned() },
+            reason: reason.to_owned(),
+        };
+        if self.mappings.is_empty() {
+            found.refused.push(nothing("there are none in it: the container runtime passes them for each container"));
+        } else if self.addresses.is_empty() {
+            found.refused.push(nothing("where they lead is not in it: the address of the container is in prevResult"));
+        }
+        for key in ["markMasqBit", "externalSetMarkChain"].iter().filter(|key| !self.plugin[**key].is_null()) {
+            found.note(format!("{key} is left out: connection tracking tells which connections were forwarded"));
+        }
+        let mappings = (1..).zip(&self.mappings).filter(|_| !self.addresses.is_empty());
+        for (number, mapping) in mappings {
+            for family in Family::ALL {
+                match self.entry(number, mapping, family) {
+                    Ok(Some(entry)) if made.iter().any(|before| is_same(before, &entry)) => {
+                        found.refuse(entry.line, "the mapping before it has the same port");
+                    }
+                    Ok(entry) => made.extend(entry),
+                    Err(reason) => found.refuse(line(number, mapping), reason),
+                }
+            }
+        }
+        let text = write::rules("a configuration of CNI's portmap", &found, &Sources::default(), &made);
+        Imported { text, refused: found.refused.len() }
+    }
+
+    fn entry(&self, number: usize, mapping: &Value, family: Family) -> Result<Option<Forward>, String> {
+        let port = |key: &str| {
+            let port = mapping[key].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+            port.ok_or_else(|| format!("{key} is not a port from 1 to 65535"))
+        };
+        let (host_port, port) = (port("hostPort")?, port("containerPort")?);
+        let Some(address) = self.addresses.iter().copied().find(|one| Family::of(*one) == family) else {
+            return Ok(None);
+        };
+        let name = mapping["protocol"].as_str().unwrap_or_default().to_ascii_lowercase();
+        let protocol = match name.as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => return Err("protocol is not tcp, udp or sctp".to_owned()),
+        };
+        let host = match mapping["hostIP"].as_str().or(mapping["hostIp"].as_str()).filter(|text| !text.is_empty()) {
+            None => None,
+            Some(text) => Some(text.parse::<IpAddr>().map_err(|_| "hostIP is not an address")?.to_canonical()),
+        };
+        if host.is_some_and(|host| Family::of(host) != family) {
+            return Ok(None);
+        }
+        let host = host.filter(|host| !host.is_unspecified());
+        if host.is_some_and(|host| host.is_loopback() && host.is_ipv6()) {
+            return Err("packets from ::1 can't leave the host".to_owned());
+        }
+        let snat = self.plugin["snat"].as_bool().unwrap_or(true);
+        let always = snat && self.plugin["masqAll"].as_bool().unwrap_or(false);
+        let loopback = host.is_none_or(|host| host.is_loopback());
+        let mut forward = Forward {
+            line: line(number, mapping),
+            protocols: vec![protocol],
+            host_ports: PortRange { first: host_port, last: host_port },
+            host,
+            address,
+            port,
+            incoming: Vec::new(),
+            sources: None,
+            hairpin: match (snat, always) {
+                (_, true) => Hairpin::Always,
+                (true, _) => Hairpin::Auto,
+                (false, _) => Hairpin::From(AddressSet::default()),
+            },
+            localhost: snat && loopback && family == Family::V4,
+        };
+        self.conditions(family, &mut forward)?;
+        Ok(Some(forward))
+    }
+
+    /// The plugin's `conditionsV4` and `conditionsV6`, in the words of iptables or of nft.
+    fn conditions(&self, family: Family, forward: &mut Forward) -> Result<(), String> {
+        let key = if family == Family::V4 { "conditionsV4" } else { "conditionsV6" };
+        let words: Vec<&str> = self.plugin[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let is_nft = words.first().is_some_and(|first| !first.starts_with(['-', '!']));
+        match is_nft {
+            false => {
+                let line = format!(
+                    "-A PREROUTING {} -p tcp --dport 1 -j DNAT --to-destination {}",
+                    words.join(" "),
+                    bracketed(forward.address)
+                );
+                let mut read = iptables::read(&line);
+                let rule = read.rules.pop().filter(|rule| rule.hook == Hook::Prerouting);
+                let Some(rule) = rule else {
+                    let reason = read.refused.pop().map(|refusal| refusal.reason).unwrap_or_default();
+                    return Err(format!("{key}: {reason}"));
+                };
+                forward.sources.clone_from(&rule.condition.sources);
+                forward.incoming.clone_from(&rule.condition.incoming);
+                if let Some(set) = &rule.condition.destinations {
+                    match set.prefixes().as_slice() {
+                        [one] if one.address() == one.last() && forward.host.is_none() => {
+                            forward.host = Some(one.address())
+                        }
+                        _ => return Err(format!("{key}: more than one address of the host")),
+                    }
+                }
+            }
+            true => words
+                .chunks(3)
+                .try_for_each(|words| nft_condition(words, family, forward))
+                .map_err(|reason| format!("{key}: {reason}"))?,
+        }
+        // Neither is for who comes from 127.0.0.0/8.
+        if !forward.incoming.is_empty() || forward.host.is_some_and(|host| !host.is_loopback()) {
+            forward.localhost = false;
+        }
+        Ok(())
+    }
+}
+
+fn bracketed(address: IpAddr) -> String {
+    if address.is_ipv6() { format!("[{address}]:1") } else { format!("{address}:1") }
+}
+
+/// `ip saddr 192.0.2.0/24`, `iifname wan0`, with `!=` or `==` in between.
+fn nft_condition(words: &[&str], family: Family, forward: &mut Forward) -> Result<(), String> {
+    let words: Vec<&str> = words.iter().flat_map(|part| part.split_whitespace()).collect();
+    let negated = words.contains(&"!=");
+    let plain: Vec<&str> = words.iter().copied().filter(|word| !matches!(*word, "!=" | "==" | "meta")).collect();
+    match plain.as_slice() {
+        ["ip" | "ip6", "saddr", network] => {
+            let set = words::network(network).map(|one| AddressSet::of([one]));
+            let set = set.ok_or_else(|| format!("'{network}' is not a network"))?;
+            forward.sources = Some(if negated { whole(family).without(&set) } else { set });
+        }
+        ["iifname", name] => {
+            let name = name.trim_matches('"');
+            let pattern: Option<InterfacePattern> = words::interface(name, negated);
+            forward.incoming = vec![pattern.ok_or_else(|| format!("'{name}' is not a name of interfaces"))?];
+        }
+        other => return Err(format!("'{}' has no key", other.join(" "))),
+    }
+    Ok(())
+}
+
+/// True when both want the same packets.
+fn is_same(one: &Forward, other: &Forward) -> bool {
+    one.protocols == other.protocols
+        && one.host_ports == other.host_ports
+        && one.family() == other.family()
+        && (one.host == other.host || one.host.is_none())
+}

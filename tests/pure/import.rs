@@ -1,0 +1,355 @@
+//! What `import` makes of other programs' rules: the text, what it refuses, and that both treat every flow alike.
+
+use crate::interpreter;
+use crate::random;
+use ip_masq_agent::config::{self, Config, Flags, SourceText};
+use ip_masq_agent::import::{ImportError, Imported, import};
+use ip_masq_agent::policy::{Family, Flow, Protocol, Verdict};
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+fn parse(text: &str) -> Config {
+    let source = SourceText { path: Path::new("imported.yaml").into(), text: text.to_owned() };
+    config::parse(&[source], &Flags::default()).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn imported(text: &str) -> Imported {
+    let imported = import(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    parse(&imported.text);
+    imported
+}
+
+/// The keys that were printed, without comments.
+fn keys(text: &str) -> String {
+    let lines = imported(text).text;
+    lines.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(|line| format!("{line}\n")).collect()
+}
+
+/// Why a line was refused.
+fn refusal(line: &str) -> String {
+    let Imported { text, refused } = imported(line);
+    assert_eq!(refused, 1, "{text}");
+    text.lines().last().unwrap_or_default().trim_start_matches('#').trim().to_owned()
+}
+
+#[test]
+fn the_seven_lines_of_a_hand_written_script_are_said_or_refused_with_the_reason() {
+    let script = "\
+iptables -t nat -A PREROUTING -i wan0 -p tcp --dport 8080 -j DNAT --to-destination 192.168.50.2:80
+iptables -t nat -A POSTROUTING -s 192.168.50.0/24 -d 192.168.50.2 -p tcp --dport 80 -j MASQUERADE
+iptables -t nat -A POSTROUTING -m policy --dir out --pol ipsec -j ACCEPT
+iptables -t nat -A POSTROUTING -m mark --mark 0x100/0xff00 -j RETURN
+iptables -t nat -A POSTROUTING -s 192.168.60.0/24 -o wan0 -j SNAT --to-source 203.0.113.9-203.0.113.12 --persistent
+iptables -t nat -A POSTROUTING -o wan0 -p tcp --dport 25 -j SNAT --to-source 203.0.113.25
+iptables -t nat -A POSTROUTING -o wan0 ! -d 10.0.0.0/8 -j MASQUERADE
+";
+    let found = imported(script);
+    assert_eq!(found.refused, 1, "{}", found.text);
+    assert!(
+        found.text.contains("# line 6: iptables -t nat -A POSTROUTING -o wan0 -p tcp --dport 25"),
+        "{}",
+        found.text
+    );
+    assert_eq!(
+        keys(script),
+        "\
+exemptMarks: [0x100/0xff00]
+exemptIpsec: true
+snat: none
+randomFully: false
+masqLocalSource: true
+masqMulticast: true
+masqLinkLocal: true
+egress:
+  - outInterfaces: [wan0]
+    sourceCIDRs: [192.168.60.0/24]
+    snat: 203.0.113.9-203.0.113.12
+    nonMasqueradeCIDRs: []
+  - outInterfaces: [wan0]
+    snat: masquerade
+    nonMasqueradeCIDRs: [10.0.0.0/8]
+portForwards:
+  - hostPort: 8080
+    address: 192.168.50.2
+    port: 80
+    inInterfaces: [wan0]
+    hairpin: [192.168.50.0/24]
+"
+    );
+}
+
+#[test]
+fn lines_without_a_key_are_refused_with_the_reason() {
+    let rule = |rest: &str| format!("*nat\n{rest}\nCOMMIT\n");
+    for (line, reason) in [
+        ("-A POSTROUTING -o wan0 -p udp -j MASQUERADE", "protocols and ports have no key where sources are rewritten"),
+        ("-A POSTROUTING -s 10.0.0.0/8 -j NETMAP --to 192.0.2.0/24", "NETMAP has no key"),
+        ("-A POSTROUTING -o wan0 -j MASQUERADE --random", "'--random' has no key"),
+        ("-A POSTROUTING -m mark --mark 0x1 -j MASQUERADE", "what has a mark can be left alone (exemptMarks)"),
+        ("-A POSTROUTING -o wan0 -m set --match-set gone dst -j RETURN", "the members of the set 'gone' are not here"),
+        (
+            "-A POSTROUTING -o wan0 -m statistic --mode random --probability 0.5 -j MASQUERADE",
+            "-m statistic has no key",
+        ),
+        ("-A POSTROUTING -o wan0 -m comment --comment \"open", "a quote is not closed"),
+        ("-A POSTROUTING -s 10.0.0.0/33 -j MASQUERADE", "'-s 10.0.0.0/33' has no key"),
+        ("-A POSTROUTING -d 127.0.0.1 -j DOCKER_POSTROUTING", "the chain DOCKER_POSTROUTING is kept by Docker"),
+        ("-A PREROUTING -p tcp --dport 22 -j REDIRECT --to-ports 2222", "leads to a port of this host itself"),
+        ("-A PREROUTING -i wan0 -j DNAT --to-destination 192.0.2.2", "forwards every protocol"),
+        ("-A PREROUTING -p tcp --dport 80:90 -j DNAT --to-destination 192.0.2.2:80", "several ports lead to one"),
+        ("-A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 192.0.2.2-192.0.2.4", "leads to several addresses"),
+        ("-A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 127.0.0.1:80", "--to-destination is not an address"),
+        (
+            "-A OUTPUT -p tcp -d 192.0.2.1 --dport 80 -j DNAT --to-destination 192.0.2.2",
+            "without the same rule for those of others (PREROUTING)",
+        ),
+        ("frobnicate", "not understood"),
+    ] {
+        let said = refusal(&rule(line));
+        assert!(said.contains(reason), "{line}\n{said}");
+    }
+    let late = "-A POSTROUTING -o wan0 -j MASQUERADE\n-A POSTROUTING -m mark --mark 1 -j RETURN";
+    assert!(refusal(&rule(late)).contains("asked after line 2"));
+    let two =
+        "-A POSTROUTING -o wan0 -d 192.0.2.0/24 -j SNAT --to-source 203.0.113.9\n-A POSTROUTING -o wan0 -j MASQUERADE";
+    assert!(refusal(&rule(two)).contains("an entry of egress has one snat"));
+    let shadowed = "-A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 192.0.2.2\n\
+                    -A PREROUTING -d 203.0.113.9 -p tcp --dport 80 -j DNAT --to-destination 192.0.2.3";
+    assert!(refusal(&rule(shadowed)).contains("line 2 is asked before it"));
+}
+
+#[test]
+fn what_is_no_set_of_rules_is_an_error_that_says_so() {
+    let error = |text: &str| import(text).map(|found| found.text).unwrap_err();
+    assert!(matches!(error(" \n"), ImportError::Empty));
+    assert!(matches!(error("\u{7f}ELF\0\0"), ImportError::Binary));
+    assert!(matches!(error("{\"nftables\": [{\"metainfo\": "), ImportError::Json(_)));
+    assert!(matches!(error("{\"a\": 1}"), ImportError::Unknown));
+    assert!(matches!(error("[Network]\nDHCP=yes\n"), ImportError::Unknown));
+    let filter = error("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n").to_string();
+    assert_eq!(
+        filter,
+        "there is no nat rule in it; line 1: table filter is not nat: its rules (1) stay where they are"
+    );
+    let cut = imported("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o wan0 -j MASQUERADE\n");
+    assert!(cut.refused == 1 && cut.text.contains("no COMMIT; is the text cut off?"), "{}", cut.text);
+}
+
+#[test]
+fn a_long_list_of_exemptions_is_one_list() {
+    let lines: String =
+        (0..20_000).map(|n| format!("-A POSTROUTING -d 10.{}.{}.0/25 -j RETURN\n", n >> 8, n & 255)).collect();
+    let text = format!("*nat\n{lines}-A POSTROUTING -o wan0 -j MASQUERADE\nCOMMIT\n");
+    let found = imported(&text);
+    assert_eq!(found.refused, 0);
+    assert_eq!(parse(&found.text).policy.exempt.len(Family::V4), 20_000);
+}
+
+#[test]
+fn sets_chains_and_both_families_are_followed() {
+    let text = "\
+create private hash:net family inet hashsize 1024 maxelem 65536
+add private 10.0.0.0/8
+# Generated by iptables-save v1.8.9 (nf_tables) on Sat Nov 21 21:00:00 2026
+*nat
+:POSTROUTING ACCEPT [0:0]
+:mine - [0:0]
+[7:420] -A POSTROUTING -o wan0 -m comment --comment \"to the \\\"world\\\"\" -j mine
+-A mine -m set --match-set private dst -j RETURN
+-A mine -j MASQUERADE --random-fully
+COMMIT
+# Generated by ip6tables-save v1.8.9 (nf_tables) on Sat Nov 21 21:00:00 2026
+*nat
+-A POSTROUTING -o wan0 -j MASQUERADE --random-fully
+COMMIT
+";
+    assert_eq!(
+        keys(text),
+        "enableIPv6: true\noutInterfaces: [wan0]\nnonMasqueradeCIDRs: [10.0.0.0/8]\nmasqLocalSource: true\n\
+         masqMulticast: true\nmasqLinkLocal: true\nmasqLinkLocalIPv6: true\n"
+    );
+}
+
+#[test]
+fn forwards_of_both_hooks_lists_and_shifted_ranges_are_entries() {
+    let text = "\
+*nat
+-A PREROUTING -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 80 -j DNAT --to-destination 192.168.50.2:8080
+-A PREROUTING -i wan+ -s 203.0.113.0/24 -p udp -m multiport --dports 500,4500 -j DNAT --to-destination 192.168.50.3
+-A PREROUTING -d 198.51.100.7 -p tcp --dport 8000:8010 -j DNAT --to-destination 192.168.50.4:9000-9010/8000
+-A OUTPUT -m addrtype --dst-type LOCAL -p tcp -m tcp --dport 80 -j DNAT --to-destination 192.168.50.2:8080
+-A POSTROUTING -m conntrack --ctstate DNAT -s 192.168.50.0/24 -j MASQUERADE
+COMMIT
+";
+    assert_eq!(
+        keys(text),
+        "\
+snat: none
+portForwards:
+  - hostPort: 80
+    address: 192.168.50.2
+    port: 8080
+    hairpin: [192.168.50.0/24]
+  - hostPort: 500
+    protocol: udp
+    address: 192.168.50.3
+    inInterfaces: [wan+]
+    sourceCIDRs: [203.0.113.0/24]
+    hairpin: [192.168.50.0/24]
+  - hostPort: 4500
+    protocol: udp
+    address: 192.168.50.3
+    inInterfaces: [wan+]
+    sourceCIDRs: [203.0.113.0/24]
+    hairpin: [192.168.50.0/24]
+  - hostPort: 8000-8010
+    hostIP: 198.51.100.7
+    address: 192.168.50.4
+    port: 9000
+    inInterfaces: ['!lo']
+    hairpin: [192.168.50.0/24]
+"
+    );
+}
+
+#[test]
+fn a_config_map_becomes_the_file_that_it_holds() {
+    let text = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ip-masq-agent, namespace: kube-system}
+data:
+  config: |
+    nonMasqueradeCIDRs:
+      - 10.0.0.0/8
+    MasqLinkLocal: true
+    resyncInterval: 30s
+    other: 1
+";
+    assert_eq!(
+        keys(text),
+        "nonMasqueradeCIDRs:\n  - 10.0.0.0/8\nmasqLinkLocal: true\nresyncInterval: 30s\nmasqLocalSource: true\nmasqMulticast: true\n"
+    );
+    assert!(refusal(text).contains("passes over it"));
+    let json = r#"{"kind": "ConfigMap", "data": {"config": "{\"nonMasqueradeCIDRs\": null, \"cidrLimit\": 64}"}}"#;
+    assert_eq!(keys(json), "nonMasqueradeCIDRs: []\ncidrLimit: 64\nmasqLocalSource: true\nmasqMulticast: true\n");
+    assert!(refusal("nonMasqueradeCIDRs: [10.0.0.1/8]").contains("10.0.0.0/8"));
+}
+
+#[test]
+fn portmaps_mappings_become_entries() {
+    let text = r#"{"cniVersion": "1.0.0", "name": "net", "plugins": [
+        {"type": "bridge"},
+        {"type": "portmap", "snat": true, "conditionsV4": ["-s", "203.0.113.0/24"],
+         "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+                                            {"hostPort": 0, "containerPort": 80, "protocol": "tcp"}]},
+         "prevResult": {"ips": [{"address": "10.88.0.5/16"}]}}]}"#;
+    assert_eq!(
+        keys(text),
+        "snat: none\nportForwards:\n  - hostPort: 8080\n    address: 10.88.0.5\n    port: 80\n    \
+         sourceCIDRs: [203.0.113.0/24]\n    localhost: true\n"
+    );
+    assert!(refusal(text).contains("hostPort is not a port from 1 to 65535"));
+    let none = r#"{"plugins": [{"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
+    assert!(refusal(none).contains("the container runtime passes them"));
+}
+
+/// Rules of POSTROUTING, most of which can be said.
+fn rule(family: Family) -> impl Strategy<Value = String> {
+    let network = random::address(family).prop_flat_map(move |address| {
+        let lengths = if family == Family::V4 { vec![0u8, 8, 16, 24, 32] } else { vec![0, 10, 16, 32, 64, 128] };
+        select(lengths)
+            .prop_map(move |length| ip_masq_agent::policy::Prefix::containing(address, length).unwrap().to_string())
+    });
+    let side = move |option: &'static str| {
+        let network = network.clone();
+        prop_oneof![
+            3 => Just(String::new()).boxed(),
+            2 => (any::<bool>(), network).prop_map(move |(not, network)| {
+                format!(" {}{option} {network}", if not { "! " } else { "" })
+            }).boxed(),
+        ]
+    };
+    let out = select(vec!["", "", " -o wan0", " -o wan1", " -o wan+", " ! -o wan0", " ! -o wg0"]);
+    let more = select(vec![
+        "",
+        "",
+        "",
+        "",
+        "",
+        " -m mark --mark 0x1",
+        " -m mark ! --mark 0x1",
+        " -m policy --dir out --pol ipsec",
+        " -m policy --dir out --pol none",
+        " -p tcp",
+    ]);
+    let (one, other) = match family {
+        Family::V4 => ("203.0.113.9", "203.0.113.10-203.0.113.12"),
+        Family::V6 => ("2001:db8::9", "2001:db8::10-2001:db8::12"),
+    };
+    let target = select(vec![
+        "RETURN".to_owned(),
+        "ACCEPT".to_owned(),
+        "MASQUERADE".to_owned(),
+        "MASQUERADE".to_owned(),
+        "MASQUERADE --random-fully".to_owned(),
+        format!("SNAT --to-source {one}"),
+        format!("SNAT --to-source {other} --persistent"),
+    ]);
+    (side("-s"), side("-d"), out, more, target).prop_map(|(source, destination, out, more, target)| {
+        format!("-A POSTROUTING{source}{destination}{out}{more} -j {target}")
+    })
+}
+
+fn flow(family: Family) -> impl Strategy<Value = Flow> {
+    let mark = select(vec![0u32, 0, 0, 1, 2]);
+    (random::address(family), random::address(family), select(random::INTERFACES.to_vec()), any::<[bool; 4]>(), mark)
+        .prop_map(|(source, destination, out, [local, on_out, ipsec, opens], mark): (IpAddr, IpAddr, &str, _, _)| {
+            Flow {
+                source: Some(source),
+                source_is_local: local || on_out,
+                source_on_out_interface: on_out,
+                out_interface: Some(out.to_owned()),
+                protocol: if opens { Protocol::Tcp } else { Protocol::Udp },
+                opens_connection: opens,
+                mark,
+                ipsec: ipsec && opens,
+                ..Flow::forwarded_to(destination)
+            }
+        })
+}
+
+#[test]
+fn what_was_taken_treats_every_flow_as_the_rules_did() {
+    let (seed, mut runner) = random::runner();
+    let cases = select(Family::ALL.to_vec()).prop_flat_map(|family| {
+        (Just(family), prop::collection::vec(rule(family), 1..7), prop::collection::vec(flow(family), 40))
+    });
+    runner
+        .run(&cases, |(family, rules, flows)| {
+            let program = if family == Family::V4 { "iptables-save" } else { "ip6tables-save" };
+            let text = format!("# Generated by {program} v1.8.9\n*nat\n{}\nCOMMIT\n", rules.join("\n"));
+            let found = import(&text).map_err(|error| TestCaseError::fail(format!("SEED={seed}: {error}\n{text}")))?;
+            let config = parse(&found.text);
+            let refused: BTreeSet<usize> = found.text.lines().filter_map(refused_line).collect();
+            let taken: Vec<&String> =
+                (3..).zip(&rules).filter(|(number, _)| !refused.contains(number)).map(|(_, rule)| rule).collect();
+            let taken = format!(":POSTROUTING\n{}", taken.iter().map(|rule| format!("{rule}\n")).collect::<String>());
+            let theirs = interpreter::iptables::Rules::read(&taken).unwrap();
+            for flow in flows {
+                let expected = theirs.verdict(&flow).unwrap();
+                let ours: Verdict = config.policy.verdict(&flow).0;
+                prop_assert_eq!(ours, expected, "SEED={}: {:?}\n{}\n{}", seed, flow, text, found.text);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// The number of a line that is among the refused ones.
+fn refused_line(line: &str) -> Option<usize> {
+    line.strip_prefix("# line ")?.split_once(": -A")?.0.parse().ok()
+}

@@ -135,18 +135,21 @@ pub struct LastGoodArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ExplainArgs {
     /// Destination addresses.
-    #[arg(value_name = "ADDRESS", required = true, value_parser = address)]
+    #[arg(value_name = "ADDRESS", required = true)]
+    pub words: Vec<String>,
+    /// Those of the words that are addresses.
+    #[arg(skip)]
     pub addresses: Vec<IpAddr>,
     /// The source address.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub from: Option<IpAddr>,
-    /// The outgoing interface.
+    /// The outgoing interface; without it the kernel's routing is asked.
     #[arg(long, value_name = "INTERFACE", value_parser = interface)]
     pub out: Option<String>,
-    /// The incoming interface, for an address of this host.
+    /// The incoming interface; without it the one that leads to the source.
     #[arg(long = "in", value_name = "INTERFACE", value_parser = interface)]
     pub incoming: Option<String>,
-    /// The destination port, for an address of this host: where does it lead?
+    /// The destination port; for an address of this host: where does it lead?
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// The protocol: tcp, udp, sctp, icmp or a number [default: tcp].
@@ -155,9 +158,26 @@ pub struct ExplainArgs {
     /// The packet mark behind routing, as 256 or 0x100 [default: 0].
     #[arg(long, value_name = "MARK", value_parser = mark)]
     pub mark: Option<u32>,
+    /// Answer from the configuration alone: ask neither the kernel nor the service.
+    #[arg(long)]
+    pub offline: bool,
     /// Answer in JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+impl ExplainArgs {
+    /// Reads the words. What is no address is told, and the others are asked all the same.
+    pub fn read(mut self) -> (Self, Vec<String>) {
+        let mut wrong = Vec::new();
+        for word in &self.words {
+            match address(word) {
+                Ok(address) => self.addresses.push(address),
+                Err(error) => wrong.push(format!("invalid value '{word}' for '<ADDRESS>...': {error}")),
+            }
+        }
+        (self, wrong)
+    }
 }
 
 /// A mark, no mask.

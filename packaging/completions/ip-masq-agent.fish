@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= exempt-marks= exempt-ipsec= evaluation= cidr-limit= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= on-repair= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= exempt-marks= exempt-ipsec= evaluation= cidr-limit= expect-foreign= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -55,6 +55,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -73,6 +74,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l table-owner
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -123,6 +126,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -141,6 +145,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l tabl
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -179,6 +185,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -197,6 +204,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l ta
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -234,6 +243,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -252,6 +262,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l t
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -289,6 +301,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -307,6 +320,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l tabl
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -343,6 +358,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -361,6 +377,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l 
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -397,6 +415,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -415,6 +434,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -452,6 +473,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -470,6 +492,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l t
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -506,6 +530,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -524,15 +549,17 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l tab
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface, for an address of this host' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port -d 'The destination port, for an address of this host: where does it lead?' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface; without it the kernel\'s routing is asked' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface; without it the one that leads to the source' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port -d 'The destination port; for an address of this host: where does it lead?' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l proto -d 'The protocol: tcp, udp, sctp, icmp or a number [default: tcp]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l mark -d 'The packet mark behind routing, as 256 or 0x100 [default: 0]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
@@ -566,6 +593,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -584,10 +612,13 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l offline -d 'Answer from the configuration alone: ask neither the kernel nor the service'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
@@ -621,6 +652,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -639,6 +671,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l t
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -675,6 +709,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -693,6 +728,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l t
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
@@ -732,6 +769,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
 resync\t''
@@ -750,6 +788,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l ta
 persist\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
 affected\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
 forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''

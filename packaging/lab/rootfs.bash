@@ -15,8 +15,7 @@ packages_of() {
         base) echo "$BASE_PACKAGES" ;;
         firewalld) echo "$BASE_PACKAGES,firewalld" ;;
         docker) echo "$BASE_PACKAGES,docker.io" ;;
-        monitoring) echo "$BASE_PACKAGES,prometheus,prometheus-node-exporter" ;;
-        tools) echo "$BASE_PACKAGES,rpm,dnf,autopkgtest,dpkg-dev" ;;
+        tools) echo "$BASE_PACKAGES,rpm,dnf,autopkgtest,dpkg-dev,prometheus,prometheus-node-exporter" ;;
         vm) echo "$BASE_PACKAGES,$KERNEL_PACKAGES" ;;
         box-deb) echo "$BASE_PACKAGES,$KERNEL_PACKAGES,sudo" ;;
         box-rpm) echo "$BASE_PACKAGES,$KERNEL_PACKAGES,sudo,rpm,dnf" ;;

@@ -1,10 +1,19 @@
 //! Settings of this host that defeat the policy or make it dangerous. Pure.
 
+use super::neighbours::{self, Blocked, Foreign};
+use super::reach::{self, Unmatched};
 use crate::backend::BackendName;
+use crate::config::{Config, ExpectedRule};
+use crate::network::Network;
+use crate::network::hook::BaseChain;
 use crate::policy::{AddressRange, Egress, Family, Listed, Origin, Policy, Prefix, Snat};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// So many nat rules of other programs of each family are named by `status`.
+const FOREIGN_SHOWN: usize = 8;
 
 /// The host as far as advice needs it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +28,35 @@ pub struct HostView {
     pub default_route_interfaces: BTreeSet<String>,
     /// Families whose nat table in iptables-legacy is there and not empty.
     pub legacy_nat: BTreeSet<Family>,
+    /// The names of all interfaces, and what is routed where; `None` where the kernel does not say.
+    pub network: Option<Arc<Network>>,
+    /// The interfaces with a gateway in any routing table, and those with one in a table of policy routing.
+    pub gateways: Gateways,
+    /// Interfaces that don't forward IPv4 although the host does.
+    pub not_forwarding: BTreeSet<String>,
+    /// How many connections are tracked.
+    pub conntrack: Option<Conntrack>,
+    /// The rules of all programs that flows pass, by family.
+    pub chains: BTreeMap<Family, Vec<BaseChain>>,
+    /// Why those can't be read.
+    pub unread: Option<String>,
+}
+
+/// Interfaces that lead to other networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gateways {
+    /// A route of any table has a next hop there.
+    pub any: BTreeSet<String>,
+    /// A route of another table than main has.
+    pub by_policy: BTreeSet<String>,
+}
+
+/// The table of tracked connections, net.netfilter.nf_conntrack_*.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Conntrack {
+    pub count: u64,
+    pub max: u64,
+    pub buckets: u64,
 }
 
 /// An address of an interface.
@@ -33,6 +71,11 @@ pub struct InterfaceAddress {
 }
 
 impl HostView {
+    /// True for an interface behind which other networks are: routes lead to a gateway there.
+    pub fn is_uplink(&self, interface: &str) -> bool {
+        self.default_route_interfaces.contains(interface) || self.gateways.any.contains(interface)
+    }
+
     /// True when the address is one of the host's own.
     pub fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
@@ -67,6 +110,26 @@ pub enum Advice {
     NoEffect(Listed<String>, Vec<&'static str>),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
+    /// An interface does not forward IPv4.
+    NotForwarding(String),
+    /// What is forwarded through an interface is dropped by a firewall.
+    Blocked(Blocked),
+    /// Something in the policy has nothing on this host to be about.
+    Unmatched(Unmatched),
+    /// A nat rule of another program.
+    Foreign(Foreign),
+    /// So many more nat rules of other programs.
+    MoreForeign(Family, usize),
+    /// A rule that is expected is not there.
+    NotThere(Listed<ExpectedRule>),
+    /// The rules of other programs can't be read.
+    Unread(String),
+    /// The table of tracked connections is nearly full, or much larger than its hash table.
+    Conntrack(Conntrack),
+    /// Flows that leave through the interface get an address of another uplink.
+    WrongUplink { range: AddressRange, origin: Origin, owner: String, other: String },
+    /// A forward from an uplink that answers don't leave through.
+    NoPolicyRouting(String, Origin),
 }
 
 impl fmt::Display for Advice {
@@ -103,13 +166,98 @@ impl fmt::Display for Advice {
             Advice::StrayRules(backend, family) => {
                 write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
+            Advice::NotForwarding(interface) => write!(
+                f,
+                "IPv4 forwarding is off on {interface} (net.ipv4.conf.{interface}.forwarding = 0): what comes in there is not forwarded"
+            ),
+            Advice::Blocked(blocked) => blocked.fmt(f),
+            Advice::Unmatched(unmatched) => unmatched.fmt(f),
+            Advice::Foreign(foreign) => foreign.fmt(f),
+            Advice::MoreForeign(family, more) => {
+                write!(f, "{more} more {family} nat rules of other programs; 'ip-masq-agent check --host' lists them")
+            }
+            Advice::NotThere(Listed { value, origin }) => {
+                write!(f, "{}no rule on this host is '{value}'", placed(origin, "expectForeign"))
+            }
+            Advice::Unread(why) => write!(f, "the nat rules of other programs can't be read: {why}"),
+            Advice::Conntrack(Conntrack { count, max, buckets }) if count.saturating_mul(10) < max.saturating_mul(9) => {
+                write!(
+                    f,
+                    "{count} connections are tracked in {buckets} hash buckets: each packet searches a long list; raise \
+                     net.netfilter.nf_conntrack_buckets"
+                )
+            }
+            Advice::Conntrack(Conntrack { count, max, .. }) => write!(
+                f,
+                "connection tracking is nearly full, {count} of {max}: new connections are dropped when it is; raise \
+                 net.netfilter.nf_conntrack_max"
+            ),
+            Advice::WrongUplink { range, origin, owner, other } => write!(
+                f,
+                "{}{range} is an address of {owner}, and what leaves through {other} gets it too: answers don't come \
+                 back there; set outInterfaces, or an entry of egress for each uplink",
+                placed(origin, "snat")
+            ),
+            Advice::NoPolicyRouting(interface, origin) => write!(
+                f,
+                "{}answers to what comes in through {interface} leave through another uplink: it needs policy routing \
+                 (ip rule, and a table with a default route through {interface})",
+                placed(origin, "inInterfaces")
+            ),
         }
     }
 }
 
-/// Judges the policy on a host whose rules of ours are in `backend`.
-pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
-    let mut advice = Vec::new();
+/// How a finding begins whose cause was written somewhere.
+pub(super) fn placed(origin: &Origin, key: &str) -> String {
+    match origin {
+        Origin::File { .. } => format!("{origin}: {key}: "),
+        Origin::Flag(name) => format!("--{name}: "),
+        Origin::Default => format!("{key}: "),
+    }
+}
+
+impl Advice {
+    /// False for what may come by itself while a host starts: an interface, a firewall, a switch of the kernel.
+    pub fn is_settled(&self) -> bool {
+        matches!(
+            self,
+            Advice::PublicNetwork { .. } | Advice::LegacyNat(_) | Advice::NoEffect(..) | Advice::StrayRules(..)
+        )
+    }
+
+    /// False for what the service does not speak of: addresses may come and go (VRRP).
+    fn concerns_the_service(&self) -> bool {
+        !matches!(self, Advice::UnownedAddress(..) | Advice::NoAddressOf(..) | Advice::NotThere(_))
+    }
+
+    /// True for what is only told, and makes nothing wrong.
+    pub fn is_note(&self) -> bool {
+        matches!(self, Advice::NotThere(_))
+    }
+}
+
+/// The part of [`advice`] that `status` shows; of the rules of other programs no more than a few.
+pub fn service_advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+    let mut advice = advice(config, view, backend);
+    advice.retain(Advice::concerns_the_service);
+    for family in Family::ALL {
+        let is_of_family = |one: &Advice| matches!(one, Advice::Foreign(foreign) if foreign.family == family);
+        let more = advice.iter().filter(|one| is_of_family(one)).count().saturating_sub(FOREIGN_SHOWN);
+        let mut seen = 0;
+        advice.retain(|one| {
+            seen += usize::from(is_of_family(one));
+            !is_of_family(one) || seen <= FOREIGN_SHOWN
+        });
+        advice.extend((more > 0).then_some(Advice::MoreForeign(family, more)));
+    }
+    advice
+}
+
+/// Judges a configuration on a host whose rules of ours are in `backend`.
+pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+    let policy = &config.policy;
+    let mut advice: Vec<Advice> = reach::unmatched(policy, view).into_iter().map(Advice::Unmatched).collect();
     if view.forwarding_ipv4 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V4));
     }
@@ -122,7 +270,51 @@ pub fn advice(policy: &Policy, view: &HostView, backend: Option<BackendName>) ->
         None => Some(Advice::NoAddressOf(family, origin)),
     }));
     advice.extend(warnings(policy, view, backend));
+    advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));
+    advice.extend(neighbours::blocked(policy, view).into_iter().map(Advice::Blocked));
+    advice.extend(neighbours::foreign(config, view));
+    advice.extend(uplinks(policy, view));
+    advice.extend(view.conntrack.filter(Conntrack::is_short).map(Advice::Conntrack));
     advice
+}
+
+impl Conntrack {
+    /// Nine tenths full, or eight connections in each bucket.
+    fn is_short(&self) -> bool {
+        let nearly_full = self.max > 0 && self.count.saturating_mul(10) >= self.max.saturating_mul(9);
+        nearly_full || (self.buckets > 0 && self.count > self.buckets.saturating_mul(8))
+    }
+}
+
+/// Addresses of one uplink that flows of another one get, and forwards from uplinks that answers don't leave through.
+fn uplinks(policy: &Policy, view: &HostView) -> Vec<Advice> {
+    let uplinks: BTreeSet<&String> = view.default_route_interfaces.iter().chain(&view.gateways.any).collect();
+    let mut found = Vec::new();
+    for section in policy.sections() {
+        let Snat::To(addresses) = section.snat.value else { continue };
+        for range in Family::ALL.into_iter().filter_map(|family| addresses.of(family)) {
+            let owner = view.addresses.iter().find(|own| range.contains(own.address)).map(|own| &own.interface);
+            let Some(owner) = owner.filter(|owner| uplinks.contains(owner)) else { continue };
+            let other = uplinks.iter().find(|other| **other != owner && section.takes(other));
+            found.extend(other.map(|other| Advice::WrongUplink {
+                range,
+                origin: section.snat.origin.clone(),
+                owner: owner.clone(),
+                other: (*other).clone(),
+            }));
+        }
+    }
+    let leaves_by_itself = |interface: &str| {
+        view.default_route_interfaces.iter().any(|other| other == interface)
+            || view.gateways.by_policy.contains(interface)
+    };
+    for gate in policy.forwards.iter().flat_map(|forward| &forward.in_interfaces) {
+        let name = &gate.value.name;
+        if !gate.value.negated && !gate.value.prefix && view.gateways.any.contains(name) && !leaves_by_itself(name) {
+            found.push(Advice::NoPolicyRouting(name.clone(), gate.origin.clone()));
+        }
+    }
+    found
 }
 
 /// The part of [`advice`] that holds on every host.
@@ -173,7 +365,7 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
     }
     let harmed = |own: &&InterfaceAddress| {
         policy.enables(own.network.family())
-            && !view.default_route_interfaces.contains(&own.interface)
+            && !view.is_uplink(&own.interface)
             && own.interface != "lo"
             && is_public(own.address)
             && !policy.exempt.covers(own.network)
@@ -220,6 +412,10 @@ mod tests {
         HostView { addresses, default_route_interfaces: ["wan0".to_owned()].into(), ..HostView::default() }
     }
 
+    fn config(policy: &Policy) -> Config {
+        Config { policy: policy.clone(), settings: crate::config::Settings::default(), expected_rules: Vec::new() }
+    }
+
     fn policy() -> Policy {
         Policy { exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..Policy::default() }
     }
@@ -241,9 +437,9 @@ mod tests {
     fn ipv6_is_not_spoken_of_while_it_is_not_enabled() {
         let mut view = view(&[("lan0", "2001:db8::1/64")]);
         view.forwarding_ipv6 = Some(false);
-        assert_eq!(advice(&policy(), &view, None), []);
+        assert_eq!(advice(&config(&policy()), &view, None), []);
         let enabled = Policy { enable_ipv6: true, ..policy() };
-        assert_eq!(advice(&enabled, &view, None).len(), 2);
+        assert_eq!(advice(&config(&enabled), &view, None).len(), 2);
     }
 
     #[test]
@@ -252,7 +448,7 @@ mod tests {
         let to = |v4: &str| Snat::To(SnatAddresses { v4: Some(range(v4)), v6: None });
         let snat = |v4| Listed { value: to(v4), origin: Origin::Flag("snat") };
         let view = view(&[("wan0", "198.51.100.2/24")]);
-        let found = |policy: &Policy| advice(policy, &view, None);
+        let found = |policy: &Policy| advice(&config(policy), &view, None);
         let owned = Policy { snat: snat("198.51.100.1-198.51.100.9"), ..policy() };
         assert_eq!(found(&owned), []);
         let unowned = Policy { snat: snat("198.51.100.9"), enable_ipv6: true, ..policy() };
@@ -304,10 +500,10 @@ mod tests {
         let view = HostView { forwarding_ipv4: Some(false), legacy_nat: [Family::V4].into(), ..HostView::default() };
         for backend in [BackendName::Nftables, BackendName::IptablesNft] {
             let expected = [Advice::ForwardingOff(Family::V4), Advice::LegacyNat(Family::V4)];
-            assert_eq!(advice(&policy(), &view, Some(backend)), expected);
+            assert_eq!(advice(&config(&policy()), &view, Some(backend)), expected);
         }
         let legacy = Some(BackendName::IptablesLegacy);
-        assert_eq!(advice(&policy(), &view, legacy), [Advice::ForwardingOff(Family::V4)]);
+        assert_eq!(advice(&config(&policy()), &view, legacy), [Advice::ForwardingOff(Family::V4)]);
         assert_eq!(warnings(&policy(), &view, legacy), []);
     }
 }

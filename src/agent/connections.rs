@@ -1,5 +1,6 @@
 //! Connections that are not what the policy would make of them: what makes them so, and what is done about it.
 
+use super::question::Results;
 use super::report::{ConnectionsReport, Forgot};
 use super::{Action, Agent, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
 use crate::config::{Config, FlushConntrack, OnRepair};
@@ -8,6 +9,9 @@ use crate::policy::{Family, Forward, Policy, Protocol};
 use crate::ruleset::NetworkFacts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// So often the flows of a start are gone through again where there are more than may be forgotten at once.
+const MOST_AGAIN: u8 = 20;
 
 impl Agent {
     /// Makes the kernel right, with what the network means for the rules: it is read first where it matters and is not
@@ -122,7 +126,7 @@ impl Agent {
         state.departed.retain(|address| !network.owns(*address));
         state.owned = stale::fixed_addresses(&config.policy, network);
         // Where no source is fixed, none can have left.
-        if !state.departed.is_empty() || !stale::fixed_ranges(&config.policy).is_empty() {
+        if !state.departed.is_empty() || stale::gives_addresses(&config.policy) {
             let departed = state.departed.clone();
             self.act(Action::Forget(Doubt::Source { config, departed }));
         }
@@ -152,6 +156,20 @@ impl Agent {
         }
     }
 
+    /// The kernel tracks connections from the moment that it is given a rule which needs that, and lets the rule count a
+    /// moment later: what was tracked in between keeps its source for as long as it lives.
+    pub(super) fn tracking_began(&mut self, results: &Results) {
+        let Some(active) = &self.desired.active else { return };
+        let outcomes = results.iter().filter_map(|(family, result)| Some((*family, result.as_ref().ok()?)));
+        // A rule of nftables begins it for both.
+        let for_both = outcomes.clone().any(|(family, outcome)| family == Family::V4 && outcome.began_tracking);
+        let began = outcomes.filter(|(_, one)| one.began_tracking || (for_both && one.written.is_some()));
+        let families: Vec<Family> = began.map(|(family, _)| family).collect();
+        if !families.is_empty() {
+            self.act(Action::Forget(Doubt::Start { config: active.config.clone(), families, again: MOST_AGAIN }));
+        }
+    }
+
     /// Our rules were away, and are back. While another program takes them away again and again, not each time.
     pub(super) fn rules_were_away(&mut self, now: Instant) {
         let Some(active) = &self.desired.active else { return };
@@ -168,6 +186,14 @@ impl Agent {
         });
         self.log_standing(|reported| &mut reported.connections, failure);
         let Ok(forgotten) = result else { return };
+        if let Doubt::Start { config, families, again } = doubt
+            && forgotten.stopped
+            && forgotten.deleted > 0
+            && let Some(again) = again.checked_sub(1)
+        {
+            let (config, families) = (config.clone(), families.clone());
+            self.act(Action::Forget(Doubt::Start { config, families, again }));
+        }
         let deletes = doubt.deletes();
         if deletes && forgotten.deleted > 0 {
             self.connections.forgotten += forgotten.deleted as u64;
@@ -198,12 +224,13 @@ impl Agent {
 
 /// True when what the policy does depends on the host's addresses or routes: to open connections, or by rules.
 fn depends_on_network(policy: &Policy) -> bool {
-    !stale::fixed_ranges(policy).is_empty() || NetworkFacts::matter_to(policy)
+    stale::gives_addresses(policy) || NetworkFacts::matter_to(policy)
 }
 
 fn message(doubt: &Doubt, forgotten: Forgotten) -> String {
     let Forgotten { found, deleted, stopped } = forgotten;
     let rest = match stopped {
+        true if matches!(doubt, Doubt::Start { .. }) => "; there may be more",
         true => "; stopped there, at 10,000 connections or 200 ms: there may be more",
         false => "",
     };
@@ -225,6 +252,7 @@ impl Doubt {
                 "their fixed source address has left the host, or they leave through another interface"
             }
             Doubt::Policy { .. } => "the new configuration treats them in another way",
+            Doubt::Start { .. } => "the kernel began to track them before the new rules counted",
             Doubt::Repair { .. } => "they began while rules were missing",
             Doubt::Forwards { .. } => "UDP flows of port forwards that are new, changed or gone",
             Doubt::Unforwarded { .. } => "UDP flows that began before their port was forwarded",
@@ -322,6 +350,7 @@ mod tests {
             written: Some(vec!["set forwards-hairpin4 lacks 1 element".to_owned()]),
             notes: Vec::new(),
             bridged: false,
+            began_tracking: false,
             took: Duration::from_millis(1),
         };
         let told = happens(&mut agent, Event::Reconciled(family, reconciliation, Ok(outcome), Duration::ZERO), now);
@@ -460,6 +489,44 @@ mod tests {
         assert_eq!(agent.connections_report(now).unfit, Some(0));
         let failed = happens(&mut agent, done(doubt(""), Err("no".to_owned())), now);
         assert_eq!(failed, ["Warning: connections that no longer fit the policy can't be looked for: no"]);
+    }
+
+    #[test]
+    fn flows_are_forgotten_that_the_kernel_tracked_before_the_first_rules_counted_until_there_are_no_more() {
+        let now = Instant::now();
+        let mut agent = running("", now);
+        let outcome = |began_tracking| Outcome {
+            written: Some(vec!["the table is missing".to_owned()]),
+            notes: Vec::new(),
+            bridged: false,
+            began_tracking,
+            took: Duration::ZERO,
+        };
+        let families = |agent: &mut Agent| -> Vec<Family> {
+            let actions = std::mem::take(&mut agent.actions);
+            let of = |action| match action {
+                Action::Forget(Doubt::Start { families, .. }) => families,
+                _ => Vec::new(),
+            };
+            actions.into_iter().flat_map(of).collect()
+        };
+        for (v4, v6, expected) in
+            [(false, false, vec![]), (true, false, vec![Family::V4, Family::V6]), (false, true, vec![Family::V6])]
+        {
+            agent.tracking_began(&vec![(Family::V4, Ok(outcome(v4))), (Family::V6, Ok(outcome(v6)))]);
+            assert_eq!(families(&mut agent), expected);
+        }
+        let doubt = |again| Doubt::Start { config: loaded("").config, families: vec![Family::V4], again };
+        let many = Forgotten { found: 10_000, deleted: 10_000, stopped: true };
+        for (again, forgotten, expected) in [
+            (1, many, vec![Family::V4]),
+            (0, many, vec![]),
+            (1, Forgotten { found: 0, deleted: 0, stopped: true }, vec![]),
+            (1, Forgotten { stopped: false, ..many }, vec![]),
+        ] {
+            agent.forgotten(&doubt(again), Ok(forgotten), Duration::ZERO, now);
+            assert_eq!(families(&mut agent), expected);
+        }
     }
 
     #[test]

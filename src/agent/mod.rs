@@ -20,7 +20,9 @@ mod entry;
 mod event;
 mod fight;
 pub mod forward_advice;
+mod neighbours;
 mod question;
+mod reach;
 mod reconcile;
 mod report;
 mod schedule;
@@ -50,7 +52,9 @@ use crate::policy::Family;
 use advice::{Advice, HostView};
 use schedule::Budget;
 use standing::{Changes, Standing};
-use state::{Connections as ConnectionsState, Desired, FamilyState, History, Phase, Reported, Start, Timers, Watch};
+use state::{
+    Connections as ConnectionsState, Desired, FamilyState, History, HostState, Phase, Reported, Start, Timers, Watch,
+};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -82,6 +86,7 @@ pub struct Agent {
     connections: ConnectionsState,
     timers: Timers,
     reported: Reported,
+    host: HostState,
     history: History,
     /// Those who wait for a reload.
     clients: Vec<Client>,
@@ -104,10 +109,17 @@ impl Agent {
             },
             backend: None,
             families: Family::ALL.map(FamilyState::new),
-            watch: Watch { listening: false, changed_by: Vec::new(), budget: Budget::new(now), moved: false },
+            watch: Watch {
+                listening: false,
+                changed_by: Vec::new(),
+                budget: Budget::new(now),
+                strays: Budget::new(now),
+                moved: false,
+            },
             connections: ConnectionsState::new(now),
             timers: Timers::default(),
             reported: Reported::default(),
+            host: HostState::default(),
             history: History::default(),
             clients: Vec::new(),
             actions: Vec::new(),
@@ -272,6 +284,9 @@ impl Agent {
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);
         }
+        if due(&mut self.timers.new_strays) {
+            self.remove_strays(Search::Shown, Some(Vec::new()));
+        }
         if due(&mut self.timers.doubt) {
             self.check(Depth::Contents);
         } else if due(&mut self.timers.check) {
@@ -313,10 +328,16 @@ impl Agent {
     /// Warns of what about the host makes the policy harmful, once for as long as it does.
     fn advise(&mut self, view: &HostView) {
         let Some(active) = &self.desired.active else { return };
-        let entries = advice::warnings(&active.config.policy, view, self.backend_name()).into_iter().map(|advice| {
-            let kind = if matches!(advice, Advice::PublicNetwork { .. }) { Kind::Unscoped } else { Kind::Warning };
-            Entry::new(kind, advice.to_string())
-        });
-        self.log_standing(|reported| &mut reported.host, entries);
+        let advice = advice::service_advice(&active.config, view, self.backend_name());
+        let log: Vec<Entry> =
+            advice.iter().filter(|advice| self.host.is_known || advice.is_settled()).map(entry_of).collect();
+        let nothing = reach::nothing_translated(&reach::unmatched(&active.config.policy, view));
+        self.host = HostState { is_known: true, nothing_translated: nothing.as_deref().map(one_line), advice };
+        self.log_standing(|reported| &mut reported.host, log);
     }
+}
+
+fn entry_of(advice: &Advice) -> Entry {
+    let kind = if matches!(advice, Advice::PublicNetwork { .. }) { Kind::Unscoped } else { Kind::Warning };
+    Entry::new(kind, advice.to_string())
 }

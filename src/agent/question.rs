@@ -48,6 +48,13 @@ pub enum Doubt {
     },
     /// Those that another configuration treats in another way.
     Policy { before: Arc<Config>, now: Arc<Config> },
+    /// Those that were tracked from when our rules made the kernel begin to, and before they counted.
+    Start {
+        config: Arc<Config>,
+        families: Vec<Family>,
+        /// How often it may be asked again where more were found than may be dealt with at once.
+        again: u8,
+    },
     /// Those that began while our rules were not what they should be.
     Repair { config: Arc<Config> },
     /// UDP flows of these forwards, which are new, changed or gone.
@@ -94,6 +101,8 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// Whether bridged frames reach the rules, as [`crate::ruleset::HostFacts::bridged`]; the rules follow it.
     pub bridged: bool,
+    /// With what was written the kernel began to track the family's connections: no other rule makes it.
+    pub began_tracking: bool,
     /// How long it took.
     pub took: Duration,
 }

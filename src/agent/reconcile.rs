@@ -156,6 +156,8 @@ impl Agent {
             let drift = result.as_ref().ok().and_then(|outcome| outcome.written.as_deref());
             self.log_foreign_rules(*family, drift.unwrap_or_default());
         }
+        // Before READY: from then on no flow goes on under what it got while the rules came in.
+        self.tracking_began(&results);
         let refused = self.record(results, now);
         let mut message = self.applied_message(took);
         if let Some(waits) = self.waits_for_restart() {
@@ -238,6 +240,7 @@ impl Agent {
             |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
         let repaired =
             !matches!(why, Why::Network | Why::GoBack) && results.iter().any(|(_, result)| was_repaired(result));
+        self.tracking_began(&results);
         let refused = self.record(results, now);
         if repaired {
             self.rules_were_away(now);

@@ -83,6 +83,9 @@ pub struct Report {
     pub reloads: Reloads,
     /// Per family.
     pub families: Vec<FamilyReport>,
+    /// The sysctls that the service has set, as `NAME=VALUE (was VALUE)`.
+    #[serde(default)]
+    pub sysctls: Vec<String>,
     /// What a stop would do to rules and connections, where that is known.
     #[serde(default)]
     pub at_stop: Option<AtStop>,
@@ -247,14 +250,6 @@ pub struct ForwardReport {
 const BUSIEST: usize = 5;
 
 impl Report {
-    /// For those who may not read the files: of what is wrong with a line of a file the line itself is left out.
-    pub fn for_everybody(mut self) -> Self {
-        for said in self.degraded.iter_mut().chain(&mut self.warnings) {
-            said.truncate(said.find('\n').unwrap_or(said.len()));
-        }
-        self
-    }
-
     /// Puts a date to what is known by its age; `now` is the time since the epoch.
     pub fn date(&mut self, now: Duration) {
         let now = now.as_secs_f64();
@@ -263,6 +258,14 @@ impl Report {
             // To the millisecond, so that the same moment is the same number each time.
             moment.at = ((now - moment.seconds_ago) * 1000.0).round() / 1000.0;
         }
+    }
+
+    /// For those who may not read the files: of what is wrong with a line of a file the line itself is left out.
+    pub fn for_everybody(mut self) -> Self {
+        for said in self.degraded.iter_mut().chain(&mut self.warnings) {
+            said.truncate(said.find('\n').unwrap_or(said.len()));
+        }
+        self
     }
 
     /// How many forwards there are, and the busiest of them.
@@ -366,6 +369,9 @@ impl fmt::Display for Report {
             writeln!(f, "{:>14}: {unfit}{more} began while rules were missing and are not translated", "connections")?;
         }
         self.write_forwards(f)?;
+        for sysctl in &self.sysctls {
+            writeln!(f, "{:>14}: {sysctl}", "sysctl")?;
+        }
         if let Some(at_stop) = &self.at_stop {
             writeln!(f, "{:>14}: {at_stop}", "at stop")?;
         }
@@ -452,6 +458,7 @@ mod tests {
             last_saved: None,
             reloads: Reloads::default(),
             families: vec![family(Family::V4, &[(7, 3), (8, 0), (9, 4)]), family(Family::V6, &[(7, 2)])],
+            sysctls: Vec::new(),
             at_stop: None,
             connections: ConnectionsReport::default(),
             degraded: Vec::new(),

@@ -1,5 +1,6 @@
 //! What the agent remembers, by what it is about.
 
+use super::advice::Advice;
 use super::cause::Cause;
 use super::question::{ChangedBy, Loaded};
 use super::report::{Reloads, TrialReport, one_line};
@@ -202,6 +203,8 @@ pub struct Watch {
     pub budget: Budget,
     /// Our rules were seen not to be as they were written, and have not been seen to be right since.
     pub moved: bool,
+    /// For removing rules that nobody wants: what can't be removed must not delay a repair.
+    pub strays: Budget,
 }
 
 impl Watch {
@@ -261,6 +264,16 @@ impl Connections {
     }
 }
 
+/// What about the host stops the policy from working, as it was seen last.
+#[derive(Debug, Default)]
+pub struct HostState {
+    /// It was looked at before: what may still come at the start of a host would have come.
+    pub is_known: bool,
+    pub advice: Vec<Advice>,
+    /// Why nothing at all is translated.
+    pub nothing_translated: Option<String>,
+}
+
 /// What is said once while it lasts, by what it is about.
 #[derive(Debug, Default)]
 pub struct Reported {
@@ -303,14 +316,27 @@ pub struct Timers {
     pub retry: Retry,
     /// Rules that could not be removed where none are wanted are to be tried again.
     pub strays: Retry,
+    /// Others may have been added to those; it was too early to look.
+    pub new_strays: Option<Instant>,
     /// The host's network is to be read.
     pub network: Option<Instant>,
 }
 
 impl Timers {
-    pub fn all(&self) -> [Option<Instant>; 9] {
+    pub fn all(&self) -> [Option<Instant>; 10] {
         let (reread, retry, strays) = (self.reread.due_at(), self.retry.due_at(), self.strays.due_at());
-        [self.watchdog, self.resync, self.edit.due_at(), reread, self.check, self.doubt, retry, strays, self.network]
+        [
+            self.watchdog,
+            self.resync,
+            self.edit.due_at(),
+            reread,
+            self.check,
+            self.doubt,
+            retry,
+            strays,
+            self.new_strays,
+            self.network,
+        ]
     }
 }
 

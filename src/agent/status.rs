@@ -101,6 +101,11 @@ impl Agent {
     fn running_summary(&self) -> String {
         let reasons = self.degraded().join("; ");
         let action = self.desired.active.as_ref().map_or("masquerading", |active| active.config.policy.action());
+        let action = match &self.host.nothing_translated {
+            Some(why) if reasons.is_empty() => format!("no source is rewritten: {why}; rules of"),
+            Some(_) => "no source is rewritten; rules of".to_owned(),
+            None => action.to_owned(),
+        };
         let mut right = self.wanted();
         right.retain(|state| state.failure.is_empty() && !state.fight.is_on() && !self.watch.moved);
         let truth = match right.as_slice() {
@@ -157,6 +162,7 @@ impl Agent {
             reloads: self.history.reloads,
             families: self.wanted().into_iter().map(family).collect(),
             connections: self.connections_report(now),
+            sysctls: Vec::new(),
             at_stop: active.is_some_and(keeps).then(AtStop::keeping),
             degraded: self.degraded(),
             warnings: self.warnings(),
@@ -166,12 +172,14 @@ impl Agent {
     /// One each; diagnostics have lines of their own.
     fn warnings(&self) -> Vec<String> {
         let said = |entry: &Entry| entry.message.clone();
-        let Reported { files, host, notes, unsaved, network, connections, .. } = &self.reported;
+        let host = self.host.advice.iter().map(|advice| one_line(&advice.to_string()));
+        let Reported { files, notes, unsaved, network, connections, .. } = &self.reported;
         let unusable = self.desired.last_good.as_ref().err().map(|why| one_line(&not_used(why)));
         let waits = self.waits_for_restart().map(|text| one_line(&text));
         let before = files.iter().map(said).chain(waits);
         before
-            .chain(host.iter().chain(notes.iter()).map(said))
+            .chain(host)
+            .chain(notes.iter().map(said))
             .chain(unusable)
             .chain(unsaved.iter().chain(network.iter()).chain(connections.iter()).map(said))
             .collect()

@@ -22,7 +22,7 @@ impl Agent {
         cost: Duration,
         now: Instant,
     ) {
-        self.watch.budget.spend(cost, now);
+        self.watch.strays.spend(cost, now);
         if removals.iter().any(|one| matches!(&one.result, Err(error) if error.is_transient())) {
             self.timers.strays.failed(now);
         } else {

@@ -85,10 +85,13 @@ impl Agent {
             Depth::Contents if moved || failing => self.reconcile(Why::Periodic, None),
             _ => {}
         }
-        // Those that could not be removed are tried again at the resync only; then they may be gone by themselves.
+        // Beside those that could not be removed there may be new ones. At the resync the old ones may be gone by themselves.
         let known = !self.reported.strays.is_empty();
-        if (strays && !known) || (known && depth == Depth::Contents) {
-            self.remove_strays(Search::Shown, (!known).then_some(changed_by));
+        if strays || (known && depth == Depth::Contents) {
+            match self.watch.strays.free_at(now) {
+                None => self.remove_strays(Search::Shown, (!known || depth == Depth::Rules).then_some(changed_by)),
+                Some(at) => self.timers.new_strays = Some(at),
+            }
         }
     }
 }

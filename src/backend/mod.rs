@@ -38,6 +38,8 @@ pub struct Plan {
     pub observed: Listing,
     /// What differs, in words, for the journal; empty when nothing does. Where nothing is desired: what goes, by name.
     pub drift: Vec<String>,
+    /// No rule of ours was there that needs connection tracking: unless another program's is, tracking begins with this.
+    pub begins: bool,
     /// What a commit sends; `None` when the kernel holds what it should.
     pub change: Option<Change>,
 }
@@ -122,7 +124,7 @@ impl Counters {
         match then {
             Effect::Return if id.step == RuleStep::LeftToHost => return,
             Effect::Return => self.kept += packets,
-            Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
+            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => self.masqueraded += packets,
             Effect::Dnat { .. } => {
                 if let RuleStep::Forward(number) = id.step {
                     *self.forwards.entry(number).or_default() += packets;
@@ -136,6 +138,18 @@ impl Counters {
         }
         *self.rules.entry(id.to_string()).or_default() += packets;
     }
+}
+
+/// Refuses to ask for more sources that routes prefer than a backend can hold.
+fn limit_route_sources(family: Family, count: usize, most: usize, hint: &str) -> Result<(), Error> {
+    if count <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "snat: route-source: the {family} routes prefer different sources for {count} interfaces and destinations, more \
+         than {most}{hint}; name the address in snat"
+    );
+    Err(Error::new(ErrorKind::Refused, message))
 }
 
 /// The rules of a chain with what they are known by: those that were last planned, in their order, as far as each is
@@ -218,6 +232,18 @@ pub trait Backend {
     fn doubted_until(&self) -> Option<Instant> {
         None
     }
+
+    /// What the next process needs to take over at once what can't be read in reasonable time; `None` where everything
+    /// can, or where nothing is known for sure.
+    fn memory(&self) -> Option<String> {
+        None
+    }
+
+    /// Takes that of an earlier process.
+    fn remember(&mut self, _: &str) {}
+
+    /// Calls this after each part of a commit that takes long.
+    fn tell_of_progress(&mut self, _: fn()) {}
 
     /// What the administrator should know of the last plans although nothing failed: a tool that is missing, a
     /// leftover that could not be taken away. Stable texts, so that each can be said once.

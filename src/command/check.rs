@@ -1,14 +1,13 @@
 //! `check`: is the configuration right, and does this host let it work?
 
-use super::comparison::{self, Comparison};
+use super::comparison::Comparison;
 use super::{Context, eprint_line, exit, print_diagnostics, print_line};
-use crate::agent::advice::{HostView, advice, remarks};
+use crate::agent::advice::{Advice, HostView, advice, remarks};
 use crate::agent::forward_advice::{self, ForwardView, Place};
 use crate::config::Config;
 use crate::policy::{Family, Forward, Policy, Protocol};
-use crate::service::foreign_nat::ForeignRules;
 use crate::service::listeners::listeners;
-use crate::service::view;
+use crate::service::view::{self, HostReader};
 use crate::sys::rtnetlink;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,16 +26,17 @@ pub fn run(context: &Context, host: bool) -> u8 {
 }
 
 fn judge_host(config: &Config) -> u8 {
-    let comparison = Comparison::new(config);
-    let view = view::view();
-    let mut advice = advice(&config.policy, &view, comparison.as_ref().ok().map(Comparison::backend));
+    let mut comparison = Comparison::new(config);
+    let view = HostReader::default().read();
+    let mut advice = advice(config, &view, comparison.as_ref().ok().map(Comparison::backend));
     advice.extend(comparison.iter().flat_map(Comparison::strays));
-    let mut findings: Vec<String> = comparison.err().iter().map(ToString::to_string).collect();
+    let (notes, advice): (Vec<Advice>, Vec<Advice>) = advice.into_iter().partition(Advice::is_note);
+    let mut findings: Vec<String> = comparison.as_ref().err().iter().map(ToString::to_string).collect();
+    findings.extend(comparison.iter_mut().flat_map(Comparison::wrong_sysctls));
     findings.extend(of_forwards(&config.policy, &view));
     findings.extend(advice.iter().map(ToString::to_string));
-    let enabled = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
-    findings.extend(enabled.flat_map(rules_before_ours));
     findings.iter().for_each(print_line);
+    notes.iter().for_each(|note| eprint_line(format_args!("note: {note}")));
     if findings.is_empty() { exit::OK } else { exit::FAILED }
 }
 
@@ -66,35 +66,4 @@ fn of_forwards(policy: &Policy, view: &HostView) -> Vec<String> {
         forwarding_off: off.into_iter().filter(|(_, on)| *on == Some(false)).map(|(family, _)| family).collect(),
     };
     forward_advice::advice(policy, &forward_view).iter().map(ToString::to_string).collect()
-}
-
-/// Foreign nat rules that are asked first: what they map, our rules never see.
-fn rules_before_ours(family: Family) -> Vec<String> {
-    match comparison::foreign_rules(family) {
-        Ok(found) => in_the_way(family, &found),
-        Err(error) => vec![format!("the {family} nat rules of other programs can't be read: {error}")],
-    }
-}
-
-/// Before the first start every foreign rule is named: who checks then wants to know what ours will meet.
-fn in_the_way(family: Family, found: &ForeignRules) -> Vec<String> {
-    let (rules, place) = if found.ours_found {
-        (&found.before, format!("runs before our {family} rules and wins"))
-    } else {
-        (&found.after, format!("already there, our {family} rules are not"))
-    };
-    rules.iter().map(|rule| format!("{place}: {rule}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn before_the_first_start_every_foreign_rule_is_named_and_later_those_before_ours() {
-        let found = ForeignRules { ours_found: false, before: Vec::new(), after: vec!["masquerade".into()] };
-        assert_eq!(in_the_way(Family::V4, &found), ["already there, our IPv4 rules are not: masquerade"]);
-        let found = ForeignRules { ours_found: true, before: vec!["snat".into()], after: vec!["masquerade".into()] };
-        assert_eq!(in_the_way(Family::V4, &found), ["runs before our IPv4 rules and wins: snat"]);
-    }
 }

@@ -1,16 +1,16 @@
 //! The rules of the configuration beside what the kernel holds: shared by `explain`, `diff` and `check --host`.
 
-use crate::agent::{self, advice::Advice};
+use crate::agent;
+use crate::agent::advice::{Advice, HostView};
 use crate::backend::{BackendName, Error, ErrorKind, Plan};
 use crate::config::{BackendChoice, Config, Settings};
+use crate::network::hook::{self, Hook};
 use crate::policy::Family;
 use crate::ruleset::NetworkFacts;
 use crate::service::control::{self, Request};
 use crate::service::directories;
 use crate::service::enforcer::Enforcer;
-use crate::service::foreign_nat::{self, ForeignRules};
 use crate::service::view;
-use crate::sys::nfnetlink::Nfnetlink;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -55,6 +55,11 @@ impl<'a> Comparison<'a> {
         self.enforcer.plan(family, self.config, &self.network)
     }
 
+    /// Sysctls that are not what the configuration wants, which the service sets.
+    pub fn wrong_sysctls(&mut self) -> Vec<String> {
+        self.enforcer.wrong_sysctls(self.config, &self.network)
+    }
+
     /// Rules that act although the configuration wants none there. The service takes them out when it can.
     pub fn strays(&self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();
@@ -69,14 +74,6 @@ fn running_backend() -> Option<BackendName> {
     Some(report.backend?.name)
 }
 
-/// Foreign nat rules around ours.
-///
-/// # Errors
-/// When the kernel can't be asked.
-pub fn foreign_rules(family: Family) -> std::io::Result<ForeignRules> {
-    foreign_nat::read(&mut Nfnetlink::open()?, family)
-}
-
 /// What the kernel says about the rules of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -88,9 +85,9 @@ pub struct Report {
     pub problem: Option<String>,
     /// Whether any rules of ours are asked at all.
     pub present: bool,
-    /// Foreign nat rules that are asked before ours.
+    /// Nat rules of other programs that the flow can meet before ours.
     pub before: Vec<String>,
-    /// Foreign nat rules that are asked after ours; all of them while none of ours are.
+    /// Those that it can meet after ours; all of them while none of ours are there.
     pub after: Vec<String>,
 }
 
@@ -109,23 +106,19 @@ impl fmt::Display for Report {
 }
 
 /// Asks the kernel about some families; about none for who may not ask.
-pub fn reports(config: &Config, families: BTreeSet<Family>) -> BTreeMap<Family, Report> {
+pub fn reports(config: &Config, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, Report> {
     if families.is_empty() || !rustix::process::geteuid().is_root() {
         return BTreeMap::new();
     }
     let mut comparison = Comparison::new(config);
-    families.into_iter().map(|family| (family, report(&mut comparison, family))).collect()
+    families.into_iter().map(|family| (family, report(&mut comparison, family, view))).collect()
 }
 
-fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Report {
-    let (ForeignRules { ours_found: present, before, after }, unseen) = match foreign_rules(family) {
-        Ok(found) => (found, None),
-        // Nobody is told that nothing is there.
-        Err(error) => (
-            ForeignRules { ours_found: true, ..ForeignRules::default() },
-            Some(format!("the nat rules of other programs can't be read: {error}")),
-        ),
-    };
+fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family, view: &HostView) -> Report {
+    let unseen = view.unread.as_ref().map(|why| Advice::Unread(why.clone()).to_string());
+    let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
+    // Nobody is told that nothing is there.
+    let present = unseen.is_some() || hook::has_ours(chains, Hook::Postrouting);
     let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());
     let planned = match comparison {
         Ok(comparison) => comparison.plan(family).map(|plan| (plan.is_in_sync(), comparison.strays())),
@@ -141,5 +134,5 @@ fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family) -> Rep
         }
         Err(error) => (None, Some(error.to_string())),
     };
-    Report { backend, agrees, problem, present, before, after }
+    Report { backend, agrees, problem, present, before: Vec::new(), after: Vec::new() }
 }

@@ -10,17 +10,19 @@ use similar::TextDiff;
 
 /// Prints a unified diff from what the kernel holds to what the configuration asks.
 pub fn run(context: &Context) -> u8 {
-    let config = match context.load() {
-        Ok(config) => config,
+    let config = match context.load_or_in_force() {
+        Ok(loaded) => loaded.config,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     match compare(&config) {
-        Ok((plans, strays)) => {
+        Ok(Differences { plans, sysctls, strays }) => {
             for plan in plans.iter().filter(|plan| !plan.is_in_sync()) {
                 let _ = print_text(unified(plan.family, &plan.observed, &plan.desired, &plan.drift));
             }
+            sysctls.iter().for_each(|sysctl| print_line(format_args!("# {sysctl}")));
             strays.iter().for_each(|stray| print_line(format_args!("# {stray}")));
-            if plans.iter().all(Plan::is_in_sync) && strays.is_empty() { exit::OK } else { exit::FAILED }
+            let none = plans.iter().all(Plan::is_in_sync) && sysctls.is_empty() && strays.is_empty();
+            if none { exit::OK } else { exit::FAILED }
         }
         Err(error) => {
             eprint_line(format_args!("ip-masq-agent: {error}"));
@@ -29,10 +31,16 @@ pub fn run(context: &Context) -> u8 {
     }
 }
 
-fn compare(config: &Config) -> Result<(Vec<Plan>, Vec<Advice>), Error> {
+struct Differences {
+    plans: Vec<Plan>,
+    sysctls: Vec<String>,
+    strays: Vec<Advice>,
+}
+
+fn compare(config: &Config) -> Result<Differences, Error> {
     let mut comparison = Comparison::new(config)?;
     let plans = Family::ALL.into_iter().map(|family| comparison.plan(family)).collect::<Result<_, _>>()?;
-    Ok((plans, comparison.strays()))
+    Ok(Differences { plans, sysctls: comparison.wrong_sysctls(), strays: comparison.strays() })
 }
 
 /// What would be sent without changing a line of ours (a leftover set, the jump of an old version) is listed behind the

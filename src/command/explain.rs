@@ -1,13 +1,17 @@
 //! `explain`: what happens to one address, and which line of which file says so.
 
+use super::crossing::{self, Crossing, Wire};
+use super::flows::{self, OpenFlows};
 use super::forwarding::{self, Forwarding, Refusal, Told};
 use super::host::Host;
-use super::{Context, comparison, eprint_line, exit, print_diagnostics, print_text};
+use super::{Context, InForce, comparison, eprint_line, exit, print_diagnostics, print_text};
+use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
+use crate::network::hook::{Effect, Hit, Hook, Packet};
 use crate::policy::{Egress, Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
 use crate::ruleset::{RuleId, RuleStep, Section};
-use crate::service::view;
+use crate::service::view::HostReader;
 use crate::text::one_line;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -42,7 +46,15 @@ pub struct Answer {
     /// For a port of this host: forwards that do not let the packet pass.
     pub refused: Vec<Refusal>,
     /// What was taken for granted because it was not said.
-    pub assumptions: Vec<&'static str>,
+    pub assumptions: Vec<String>,
+    /// How the flow crosses this host, as its routing says.
+    pub crossing: Option<Crossing>,
+    /// What the far end sees, the rules of other programs included.
+    pub wire: Option<Wire>,
+    /// Connections to the address that go on with another source.
+    pub open: Option<OpenFlows>,
+    /// The files are not valid: this is what is in force.
+    pub last_good: bool,
     /// What the kernel says, when we may ask it.
     pub kernel: Option<comparison::Report>,
 }
@@ -59,28 +71,46 @@ const VALID_UDP_LITE: &str = "that connection tracking takes UDP-Lite for valid,
                               net.netfilter.nf_conntrack_checksum is 1; an invalid packet keeps its source";
 
 pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
-    let config = match context.load() {
-        Ok(config) => config,
+    let (mut question, mut wrong) = question.clone().read();
+    let loaded = if question.offline { context.load().map(InForce::from) } else { context.load_or_in_force() };
+    let InForce { config, is_last_good } = match loaded {
+        Ok(loaded) => loaded,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
-    let view = view::view();
-    let mut host = Host::among(question.addresses.iter().chain(&question.from), &view);
-    if let Some(problem) = contradiction(question).or_else(|| forwarding::contradiction(question, &host)) {
+    let view = if question.offline { HostView::default() } else { HostReader::default().read() };
+    let of_other_family = |address: &IpAddr| question.from.is_some_and(|from| Family::of(from) != Family::of(*address));
+    let (others, asked): (Vec<IpAddr>, Vec<IpAddr>) = question.addresses.iter().partition(|one| of_other_family(one));
+    let from = question.from.map(|from| from.to_string()).unwrap_or_default();
+    wrong.extend(others.iter().map(|other| format!("--from {from} and {other} are of different address families")));
+    question.addresses = asked;
+    wrong.iter().for_each(|wrong| eprint_line(format_args!("error: {wrong}")));
+    if question.addresses.is_empty() {
+        return exit::USAGE;
+    }
+    let mut host = if question.offline {
+        Host::default()
+    } else {
+        Host::among(question.addresses.iter().chain(&question.from), &view)
+    };
+    if let Some(problem) = forwarding::contradiction(&question, &host) {
         eprint_line(format_args!("ip-masq-agent: {problem}"));
         return exit::USAGE;
     }
-    let targets = forwarding::targets(&config.policy, &host, question);
-    if !targets.is_empty() {
-        match view::network() {
-            Ok(network) => host.find_ways(targets, &network),
-            Err(why) => eprint_line(format_args!("ip-masq-agent: {why}")),
-        }
+    if !question.offline {
+        look_around(&mut host, &config.policy, &question, &view);
     }
     let mut answers: Vec<Answer> =
-        question.addresses.iter().map(|address| answer(&config.policy, &host, question, *address)).collect();
-    ask_kernel(&config, &mut answers);
+        question.addresses.iter().map(|address| answer(&config.policy, &host, &question, *address)).collect();
+    if !question.offline {
+        ask_kernel(&config, &view, &mut answers);
+        answers.iter_mut().for_each(|answer| what_happens(answer, &config.policy, &host, &question, &view));
+    }
+    answers.iter_mut().for_each(|answer| answer.last_good = is_last_good);
     match print(&answers, question.json) {
-        Ok(text) => print_text(text),
+        Ok(text) => match print_text(text) {
+            exit::OK if !wrong.is_empty() => exit::USAGE,
+            status => status,
+        },
         Err(error) => {
             eprint_line(format_args!("ip-masq-agent: the answer can't be written as JSON: {error}"));
             exit::FAILED
@@ -88,17 +118,59 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     }
 }
 
-fn contradiction(question: &ExplainArgs) -> Option<String> {
-    let from = question.from?;
-    let other = question.addresses.iter().find(|address| Family::of(**address) != Family::of(from))?;
-    Some(format!("--from {from} and {other} are of different address families"))
+/// Asks the kernel's routing about all that the question is about.
+fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &HostView) {
+    let targets = forwarding::targets(policy, host, question);
+    if let Some(network) = view.network.as_deref().filter(|_| !targets.is_empty()) {
+        host.find_ways(targets, network);
+    }
+    let others = question.addresses.iter().filter(|address| !host.is_local(**address));
+    let crossings = others.filter_map(|address| Some((*address, Crossing::of(question, host, *address)?)));
+    host.crossings = crossings.collect();
+}
+
+/// What the wire shows, with what other programs do.
+fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &ExplainArgs, view: &HostView) {
+    let address = answer.address;
+    let crossing = host.crossings.get(&address);
+    let is_from_host = question.from.is_some_and(|from| host.is_local(from));
+    let arriving = Packet { out_interface: None, ..crossing::packet(question, host, crossing, address) };
+    let hook = if is_from_host { Hook::Output } else { Hook::Prerouting };
+    let met = crossing::met(view, hook, &arriving);
+    // What our forward takes before, or what nobody forwards.
+    let is_forwarded = answer.forward.is_some();
+    if let Some((hit, is_before)) = crossing::redirected(&met).filter(|(_, is_before)| *is_before || !is_forwarded) {
+        let order = if is_before { "before" } else { "after" };
+        let action = match &hit.effect {
+            Effect::Translate(statement, _) => statement.clone(),
+            _ => "drop".to_owned(),
+        };
+        let by = Some(format!("by a rule {order} ours: {}", hit.place));
+        answer.wire = Some(Wire { action, source: None, by, may: Vec::new() });
+        return;
+    }
+    let Some(crossing) = crossing.filter(|_| !host.is_local(address)) else { return };
+    let (verdict, _) = policy.verdict(&flow(host, question, address));
+    let leaving = crossing::packet(question, host, Some(crossing), address);
+    let met = crossing::met(view, Hook::Postrouting, &leaving);
+    if let Some(kernel) = &mut answer.kernel {
+        let lines = |hits: &[Hit]| hits.iter().map(|hit| hit.line.clone()).collect();
+        (kernel.before, kernel.after) = (lines(&met.before), lines(&met.after));
+    }
+    if crossing.refused.is_none() {
+        let wire = crossing::wire(verdict, question, crossing, &met);
+        let foreign = wire.by.as_ref().and(wire.source.as_ref()).and_then(|source| source.parse().ok());
+        let is_known = wire.by.is_none() || foreign.is_some();
+        answer.open = is_known.then(|| flows::open(policy, question, view, crossing, address, foreign)).flatten();
+        answer.wire = Some(wire);
+    }
 }
 
 /// Asks the kernel once per family and gives each answer its family's report.
-fn ask_kernel(config: &Config, answers: &mut [Answer]) {
+fn ask_kernel(config: &Config, view: &HostView, answers: &mut [Answer]) {
     let mut concerned: Vec<&mut Answer> = answers.iter_mut().filter(|answer| answer.verdict.is_some()).collect();
     let families: BTreeSet<Family> = concerned.iter().map(|answer| Family::of(answer.address)).collect();
-    let reports = comparison::reports(config, families);
+    let reports = comparison::reports(config, families, view);
     for answer in &mut concerned {
         answer.kernel = reports.get(&Family::of(answer.address)).cloned();
     }
@@ -110,11 +182,14 @@ pub fn answer(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpA
         return answer_of_own(policy, host, question, address);
     }
     let (verdict, provenance) = policy.verdict(&flow(host, question, address));
-    let mut assumptions = assumptions(policy, host, question);
+    let mut assumptions = assumptions(policy, host, question, address);
     if verdict != Verdict::KeepSource && question.proto == Some(UDP_LITE) {
         assumptions.push(VALID_UDP_LITE);
     }
-    explained(address, verdict, &provenance, rule(policy, &provenance), assumptions)
+    let crossing = host.crossings.get(&address).cloned();
+    let assumed = crossing.iter().flat_map(|crossing| crossing.assumed.clone());
+    let assumptions = assumptions.into_iter().map(str::to_owned).chain(assumed).collect();
+    Answer { crossing, ..explained(address, verdict, &provenance, rule(policy, &provenance), assumptions) }
 }
 
 /// `None` where we make no rules.
@@ -141,13 +216,17 @@ fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: 
         forward: None,
         refused: Vec::new(),
         assumptions,
+        crossing: None,
+        wire: None,
+        open: None,
+        last_good: false,
         kernel: None,
     };
     let Some(arrival) = forwarding::arrival(host, question, address) else {
-        let assumptions = if policy.forwards.is_empty() { Vec::new() } else { vec![NO_PORT] };
+        let assumptions = if policy.forwards.is_empty() { Vec::new() } else { vec![NO_PORT.to_owned()] };
         return answer(OWN_ADDRESS, assumptions);
     };
-    let assumptions = forwarding::assumptions(policy, question, &arrival);
+    let assumptions = forwarding::assumptions(policy, question, &arrival).into_iter().map(str::to_owned).collect();
     match forwarding::told(policy, host, &arrival) {
         Told::Forwarded(forward, verdict, step) => Answer {
             verdict: Some(verdict.to_string()),
@@ -166,19 +245,27 @@ fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: 
 }
 
 fn flow(own: &Host, question: &ExplainArgs, destination: IpAddr) -> Flow {
-    let on_out = |from: IpAddr| question.out.as_deref().is_some_and(|out| own.is_on(from, out));
+    let out = out_interface(own, question, destination);
+    let on_out = |from: IpAddr| out.as_deref().is_some_and(|out| own.is_on(from, out));
     Flow {
         source: question.from,
         source_is_local: question.from.is_some_and(|from| own.is_local(from)),
         source_on_out_interface: question.from.is_some_and(on_out),
-        out_interface: question.out.clone(),
+        out_interface: out,
         protocol: question.proto.unwrap_or(Protocol::Tcp),
         mark: question.mark.unwrap_or_default(),
         ..Flow::forwarded_to(destination)
     }
 }
 
-fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs) -> Vec<&'static str> {
+/// The one that was named, or that the routing says.
+fn out_interface(own: &Host, question: &ExplainArgs, destination: IpAddr) -> Option<String> {
+    let routed = || own.crossings.get(&destination).and_then(|crossing| crossing.interface.clone());
+    question.out.clone().or_else(routed)
+}
+
+fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs, destination: IpAddr) -> Vec<&'static str> {
+    let has_out = out_interface(own, question, destination).is_some();
     let mut assumptions = Vec::new();
     let scopes = || policy.sections();
     if question.from.is_none() {
@@ -189,7 +276,7 @@ fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs) -> Vec<&'sta
             "a forwarded flow from a source in scope; name it with --from"
         });
     }
-    if question.out.is_none() && scopes().any(|scope| !scope.out_interfaces.is_empty()) {
+    if !has_out && scopes().any(|scope| !scope.out_interfaces.is_empty()) {
         assumptions.push("an outgoing interface in scope; name it with --out");
     }
     if question.mark.is_none() && !policy.exempt_marks.is_empty() {
@@ -199,7 +286,7 @@ fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs) -> Vec<&'sta
         assumptions.push("that no IPsec policy will encrypt it");
     }
     let from_here = question.from.is_some_and(|from| own.is_local(from));
-    if question.out.is_none() && from_here && !policy.masq_local_source {
+    if !has_out && from_here && !policy.masq_local_source {
         assumptions.push("an outgoing interface that has another address; name it with --out");
     }
     assumptions
@@ -210,11 +297,16 @@ fn explained(
     verdict: Verdict,
     by: &Provenance,
     rule: Option<RuleId>,
-    assumptions: Vec<&'static str>,
+    assumptions: Vec<String>,
 ) -> Answer {
     let prefix = by.prefix.map(|prefix| prefix.to_string());
     let interface = by.interface.as_ref().map(ToString::to_string);
     let mark = by.mark.map(|mark| mark.to_string());
+    let key = match by.step {
+        Step::OutInterface => Some("outInterfaces".to_owned()),
+        Step::Source => Some("sourceCIDRs".to_owned()),
+        _ => None,
+    };
     let (entry, snat) = (by.entry.as_ref(), by.snat.as_ref());
     Answer {
         address,
@@ -222,7 +314,7 @@ fn explained(
         step: Some(by.step.name()),
         rule: rule.map(|rule| rule.to_string()),
         reason: by.step.reason().to_owned(),
-        matched: prefix.or(interface).or(mark),
+        matched: prefix.or(interface).or(mark).or(key.filter(|_| by.origin.is_some())),
         origin: by.origin.as_ref().map(ToString::to_string),
         entry: entry.map(|entry| entry.value.clone()),
         entry_origin: entry.map(|entry| entry.origin.to_string()),
@@ -230,6 +322,10 @@ fn explained(
         snat_origin: snat.map(|snat| snat.origin.to_string()),
         forward: None,
         refused: Vec::new(),
+        crossing: None,
+        wire: None,
+        open: None,
+        last_good: false,
         assumptions: if matches!(by.step, Step::FamilyDisabled | Step::ExemptMark) { Vec::new() } else { assumptions },
         kernel: None,
     }
@@ -249,9 +345,22 @@ fn print(answers: &[Answer], json: bool) -> Result<String, serde_json::Error> {
 
 fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     let verdict = answer.verdict.as_deref().unwrap_or("not affected");
-    match &answer.forward {
-        Some(forward) => writeln!(text, "{}: forward to {}, {verdict}", answer.address, forward.destination)?,
-        None => writeln!(text, "{}: {verdict}", answer.address)?,
+    let refused = answer.crossing.as_ref().and_then(|crossing| crossing.refused);
+    let headline = match (&answer.forward, &answer.wire, refused) {
+        (_, _, Some(why)) => format!("leaves nowhere: {why}"),
+        (Some(_), Some(wire), _) => wire.headline(),
+        (Some(forward), None, _) => format!("forward to {}, {verdict}", forward.destination),
+        (None, Some(wire), _) => wire.headline(),
+        (None, None, _) => verdict.to_owned(),
+    };
+    writeln!(text, "{}: {}", answer.address, one_line(&headline))?;
+    if let Some(leaves) = answer.crossing.as_ref().and_then(Crossing::leaves) {
+        writeln!(text, "  {}", one_line(&leaves))?;
+    }
+    if let Some(verdict) =
+        answer.verdict.as_ref().filter(|_| answer.wire.as_ref().is_some_and(|wire| wire.by.is_some()))
+    {
+        writeln!(text, "  {:<8} {verdict}", "ours")?;
     }
     let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
@@ -275,6 +384,16 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     answer.refused.iter().try_for_each(|refusal| forwarding::write_refusal(text, refusal))?;
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
     answer.assumptions.iter().try_for_each(|assumption| row("assuming", assumption))?;
+    if answer.last_good {
+        row("files", "not valid; this is the last good configuration, which is in force")?;
+    }
+    if let Some(wire) = &answer.wire {
+        wire.may.iter().try_for_each(|line| row("unless", line))?;
+    }
+    if let Some(OpenFlows { count, source, example, command }) = &answer.open {
+        let flows = if *count == 1 { "open flow still uses" } else { "open flows still use another source, the first" };
+        row("open", &format!("{count} {flows} {source}: {example} ({command})"))?;
+    }
     if let Some(report) = &answer.kernel {
         row("kernel", &report.to_string())?;
         report.before.iter().try_for_each(|rule| row("before", rule))?;
@@ -297,11 +416,14 @@ mod tests {
         Host {
             own: [on("198.51.100.2", "wan0"), on("192.168.1.1", "lan0"), on("127.0.0.1", "lo")].into(),
             ways: [("10.88.0.5".parse().unwrap(), way)].into(),
+            ..Host::default()
         }
     }
 
     fn question() -> ExplainArgs {
         ExplainArgs {
+            words: Vec::new(),
+            offline: false,
             addresses: Vec::new(),
             from: None,
             out: None,
@@ -337,7 +459,7 @@ mod tests {
             told("198.51.100.2", Some("203.0.113.9"), None, Some(8080)),
             "198.51.100.2: forward to 10.88.0.5:80, keep source\n  \
              because  a forward of portForwards: the target sees the client [forwarded]\n  \
-             forward  1, f.yaml:2\n  route    cni0, network 10.88.0.0/16\n  \
+             forward  1, f.yaml:2:3\n  route    cni0, network 10.88.0.0/16\n  \
              hairpin  no: 203.0.113.9 is not in 10.88.0.0/16, the target's network\n  \
              source   the target sees 203.0.113.9\n"
         );
@@ -358,7 +480,7 @@ mod tests {
             told("198.51.100.2", Some("203.0.113.9"), Some("wan0"), Some(443)),
             "198.51.100.2: not affected\n  \
              because  an address of this host, and no forward of the port lets the packet pass: it stays here\n  \
-             refused  by forward 2, f.yaml:3: the source is in its excludeSourceCIDRs: 203.0.113.0/24, f.yaml:3\n"
+             refused  by forward 2, f.yaml:3:3: the source is in its excludeSourceCIDRs: 203.0.113.0/24, f.yaml:3:82\n"
         );
         let unsaid = told("198.51.100.2", None, None, Some(443));
         assert!(unsaid.contains("--from\n") && unsaid.contains("--in\n"), "{unsaid}");
@@ -427,12 +549,12 @@ mod tests {
         assert_eq!(
             asked(Some(0)),
             "198.51.100.7: snat to 203.0.113.9\n  because  no exemption applies [otherwise]\n  \
-             entry    guests, f.yaml:3\n  snat     203.0.113.9, f.yaml:5\n"
+             entry    guests, f.yaml:3:3\n  snat     203.0.113.9, f.yaml:5:9\n"
         );
         assert_eq!(
             asked(Some(0x1ff)),
             "198.51.100.7: keep source\n  because  the packet mark is in exemptMarks [exempt-mark]\n  \
-             by       0x100/0xff00, f.yaml:1\n"
+             by       0x100/0xff00, f.yaml:1:15\n"
         );
         assert!(asked(None).contains("  assuming a packet without a mark; name it with --mark\n"));
     }

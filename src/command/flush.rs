@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::service::directories;
 use crate::service::lock::{self, LockError};
 use crate::service::stale_rules::clear;
-use crate::service::sysctl::RouteLocalnet;
+use crate::service::sysctl::Sysctls;
 use crate::sys::child::Children;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -37,10 +37,11 @@ pub fn run(context: &Context) -> u8 {
     };
     // A wrong configuration is no reason to leave rules behind; only the chain's name is taken from it.
     let settings = context.load().map(|config| config.settings).unwrap_or_default();
+    let mut sysctls = Sysctls::default();
+    let not_put_back = sysctls.put_back_except(&BTreeSet::new());
+    not_put_back.iter().for_each(eprint_line);
     // Without the guard, others would reach what listens on 127.0.0.1.
-    let failures = RouteLocalnet::default().put_back_except(&BTreeSet::new());
-    if !failures.is_empty() {
-        failures.iter().for_each(eprint_line);
+    if sysctls.exposes_loopback() {
         return exit::FAILED;
     }
     let mut outcome = Outcome::default();
@@ -53,7 +54,7 @@ pub fn run(context: &Context) -> u8 {
     if !outcome.removed && outcome.failures.is_empty() && outcome.notes.is_empty() {
         print_line("nothing to remove");
     }
-    if outcome.failures.is_empty() { exit::OK } else { exit::FAILED }
+    if outcome.failures.is_empty() && not_put_back.is_empty() { exit::OK } else { exit::FAILED }
 }
 
 #[derive(Default)]

@@ -179,7 +179,7 @@ pub fn contradiction(question: &ExplainArgs, host: &Host) -> Option<String> {
     if let Some(port) = question.port
         && !matches!(protocol, Protocol::Tcp | Protocol::Udp | Protocol::Sctp)
     {
-        return Some(format!("--port {port} with --proto {protocol}: only tcp, udp and sctp have ports to forward"));
+        return Some(format!("--port {port} with --proto {protocol}: only tcp, udp and sctp have ports"));
     }
     if let (Some(interface), Some(from)) = (&question.incoming, question.from)
         && host.is_local(from)
@@ -188,20 +188,7 @@ pub fn contradiction(question: &ExplainArgs, host: &Host) -> Option<String> {
             "--in {interface} with --from {from}: what this host sends comes in through no interface"
         ));
     }
-    of_other_addresses(question, host)
-}
-
-/// `--in` and `--port` where no address of the question is the host's own.
-fn of_other_addresses(question: &ExplainArgs, host: &Host) -> Option<String> {
-    let flag = match question {
-        ExplainArgs { port: Some(_), .. } => "--port",
-        ExplainArgs { incoming: Some(_), .. } => "--in",
-        _ => return None,
-    };
-    let first = question.addresses.first().filter(|_| !question.addresses.iter().any(|one| host.is_local(*one)))?;
-    Some(format!(
-        "{flag} is for addresses of this host, which {first} is not: what passes through is never forwarded elsewhere"
-    ))
+    None
 }
 
 /// The rows of the text.

@@ -1,5 +1,6 @@
 //! What the kernel says of the addresses that a command is asked about.
 
+use super::crossing::Crossing;
 use crate::agent::advice::HostView;
 use crate::network::{Network, Reached};
 use crate::policy::Prefix;
@@ -15,6 +16,8 @@ pub struct Host {
     pub own: BTreeMap<IpAddr, BTreeSet<String>>,
     /// How the targets are reached of the forwards that it is about.
     pub ways: BTreeMap<IpAddr, Way>,
+    /// How flows cross it to the other addresses of the question.
+    pub crossings: BTreeMap<IpAddr, Crossing>,
 }
 
 /// How an address is reached.
@@ -47,7 +50,7 @@ impl Host {
             Ok(_) => None,
             Err(_) => view.is_local(*address).then(|| (*address, view.interfaces_with(*address))),
         });
-        Host { own: own.collect(), ways: BTreeMap::new() }
+        Host { own: own.collect(), ..Host::default() }
     }
 
     /// True when an address of the question is the host's own.

@@ -5,8 +5,10 @@
 pub mod check;
 pub mod comparison;
 pub mod confirm;
+pub mod crossing;
 pub mod diff;
 pub mod explain;
+pub mod flows;
 pub mod flush;
 pub mod forwarding;
 pub mod host;
@@ -46,6 +48,45 @@ impl Context {
             eprint_lines(format_args!("warning: {warning}"));
         }
         config::parse(&reading.sources, &self.flags)
+    }
+}
+
+/// A configuration to answer by.
+#[derive(Debug)]
+pub struct InForce {
+    pub config: Config,
+    /// The files are not valid, and this is the last good one.
+    pub is_last_good: bool,
+}
+
+impl From<Config> for InForce {
+    fn from(config: Config) -> Self {
+        InForce { config, is_last_good: false }
+    }
+}
+
+impl Context {
+    /// The configuration of the files, or while they are not valid the last good one of the same main file, which the
+    /// service enforces then.
+    ///
+    /// # Errors
+    /// All that is wrong with the files, where nothing else is known.
+    pub fn load_or_in_force(&self) -> Result<InForce, Diagnostics> {
+        let diagnostics = match self.load() {
+            Ok(config) => return Ok(config.into()),
+            Err(diagnostics) => diagnostics,
+        };
+        let kept = last_good::in_force().ok().flatten();
+        // Those of another configuration are nobody's answer.
+        let kept = kept.filter(|kept| !kept.is_empty() && kept.iter().all(|one| self.locations.reach(&one.path)));
+        let Some(config) = kept.and_then(|kept| config::parse(&kept, &self.flags).ok()) else {
+            return Err(diagnostics);
+        };
+        if let Some(first) = diagnostics.0.first() {
+            let first = first.headline();
+            eprint_line(format_args!("{first}\nthis is the last good configuration, which is in force"));
+        }
+        Ok(InForce { config, is_last_good: true })
     }
 }
 

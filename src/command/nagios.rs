@@ -4,7 +4,6 @@
 use super::silence::Silence;
 use crate::agent::{Report, State};
 use std::fmt;
-use std::io::ErrorKind;
 
 /// What a plugin says with its exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +44,7 @@ pub fn judge(answer: Result<&Report, &Silence>) -> Verdict {
             }
         }
         Err(silence) => {
-            let level = match silence {
-                Silence::NoAnswer(error) if error.kind() == ErrorKind::PermissionDenied => Level::Unknown,
-                Silence::NotRunning | Silence::NoAnswer(_) => Level::Critical,
-                Silence::Unintelligible(_) => Level::Unknown,
-            };
+            let level = if silence.tells_nothing() { Level::Unknown } else { Level::Critical };
             Verdict { level, summary: silence.to_string(), figures: String::new(), details: Vec::new() }
         }
     }
@@ -101,7 +96,7 @@ impl fmt::Display for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
+    use std::io::{self, ErrorKind};
 
     fn report(state: &str, in_sync: bool, degraded: &[&str], warnings: &[&str]) -> Report {
         let json = serde_json::json!({

@@ -2,12 +2,13 @@
 
 use super::{Context, eprint_line, exit, print_diagnostics, print_line, print_text};
 use crate::agent::advice::warnings;
-use crate::agent::{Entry, Kind, Notification, Outcome, Search, Setup};
+use crate::agent::{Doubt, Entry, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::Removal;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::policy::Family;
 use crate::ruleset::NetworkFacts;
+use crate::service::connections;
 use crate::service::control::Control;
 use crate::service::enforcer::Enforcer;
 use crate::service::instance::Instance;
@@ -108,8 +109,12 @@ fn once(context: &Context) -> u8 {
     };
     with_backend(context, |kernel, config, network| {
         let mut status = exit::OK;
+        let mut began = Vec::new();
         for family in Family::ALL {
-            match (kernel.reconcile(family, config, network), config.policy.enables(family)) {
+            let result = kernel.reconcile(family, config, network);
+            began.extend(result.as_ref().is_ok_and(|outcome| outcome.began_tracking).then_some(family));
+            result.iter().flat_map(|outcome| &outcome.notes).for_each(eprint_line);
+            match (result, config.policy.enables(family)) {
                 (Ok(Outcome { written: Some(_), .. }), true) => {
                     print_line(format_args!("{family}: written and verified"))
                 }
@@ -120,6 +125,12 @@ fn once(context: &Context) -> u8 {
                 (Ok(_), false) => {}
                 (Err(error), false) if error.is_the_hosts() => {}
                 (Err(error), _) => status = fail(&format!("{family}: {error}")),
+            }
+        }
+        if !began.is_empty() {
+            let doubt = Doubt::Start { config: Arc::new(config.clone()), families: began, again: 0 };
+            if let Err(error) = connections::forget(&doubt) {
+                status = fail(&format!("connections that began before the rules can't be looked for: {error}"));
             }
         }
         if status == exit::OK {

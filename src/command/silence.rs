@@ -13,6 +13,15 @@ pub enum Silence {
 }
 
 impl Silence {
+    /// True when it does not even say that the service is down.
+    pub fn tells_nothing(&self) -> bool {
+        match self {
+            Silence::NotRunning => false,
+            Silence::NoAnswer(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            Silence::Unintelligible(_) => true,
+        }
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({ "summary": self.to_string(), "state": "unknown" })
     }

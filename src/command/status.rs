@@ -1,7 +1,7 @@
 //! `status`: how the running service is.
 
 use super::silence::Silence;
-use super::{Context, exit, nagios, print_text, prometheus};
+use super::{Context, eprint_line, exit, nagios, print_text, prometheus};
 use crate::agent::{Report, State};
 use crate::cli::StatusArgs;
 use crate::service::control::{self, Request};
@@ -20,6 +20,10 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
         return verdict.level.exit_status();
     }
     if args.prometheus {
+        if let Some(silence) = report.err().filter(|silence| silence.tells_nothing()) {
+            eprint_line(silence);
+            return exit::UNKNOWN;
+        }
         // How the service is, they say themselves; the exit status, whether they are whole.
         return print_text(prometheus::text(report.ok()));
     }

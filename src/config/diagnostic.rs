@@ -98,6 +98,8 @@ pub struct Lines<'t> {
     /// How many line breaks are before each block of the text. The start of each line would take four times the memory
     /// of a text that is nothing but line breaks.
     breaks_before: Vec<u32>,
+    /// How many characters of the line in which a block begins are before it: a line can be as long as a text.
+    characters_before: Vec<u32>,
 }
 
 /// How many bytes of a text are gone through to find a line.
@@ -105,6 +107,15 @@ const BLOCK: usize = 256;
 
 fn breaks(bytes: &[u8]) -> u32 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u32
+}
+
+/// How many characters of the line in which some bytes end are before their end, when so many are before the bytes.
+fn characters(before: u32, bytes: &[u8]) -> u32 {
+    let line_start = bytes.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
+    let here = &bytes[line_start.unwrap_or(0)..];
+    // The first byte of each character of UTF-8.
+    let here = here.iter().filter(|byte| **byte & 0xc0 != 0x80).count() as u32;
+    if line_start.is_some() { here } else { before + here }
 }
 
 impl<'t> Lines<'t> {
@@ -115,7 +126,13 @@ impl<'t> Lines<'t> {
             *before += breaks(block);
             Some(here)
         });
-        Lines { path, text, breaks_before: blocks.collect() }
+        let breaks_before = blocks.collect();
+        let characters = text.as_bytes().chunks(BLOCK).scan(0, |before, block| {
+            let here = *before;
+            *before = characters(here, block);
+            Some(here)
+        });
+        Lines { path, text, breaks_before, characters_before: characters.collect() }
     }
 
     /// The path of the file.
@@ -133,6 +150,14 @@ impl<'t> Lines<'t> {
         let block = (offset / BLOCK).min(self.breaks_before.len().saturating_sub(1));
         let before = self.breaks_before.get(block).copied().unwrap_or_default();
         before + breaks(&self.text.as_bytes()[block * BLOCK..offset]) + 1
+    }
+
+    /// The column of a byte, from 1 and in characters.
+    pub fn column(&self, offset: u32) -> u32 {
+        let offset = (offset as usize).min(self.text.len());
+        let block = (offset / BLOCK).min(self.characters_before.len().saturating_sub(1));
+        let before = self.characters_before.get(block).copied().unwrap_or_default();
+        characters(before, &self.text.as_bytes()[block * BLOCK..offset]) + 1
     }
 
     /// The text of a line in front of a byte, and from there on, as far as it can be of use; line break not included.
@@ -296,7 +321,8 @@ impl Place {
             Place::Default => Origin::Default,
             Place::File { source, offset } => {
                 let lines = &sources[source as usize];
-                Origin::File { path: Arc::clone(&lines.path), line: lines.line(offset) }
+                let (line, column) = (lines.line(offset), lines.column(offset));
+                Origin::File { path: Arc::clone(&lines.path), line, column }
             }
         }
     }

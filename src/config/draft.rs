@@ -174,7 +174,9 @@ impl Draft {
         if self.policy.non_masquerade_cidrs.is_none() {
             self.policy.non_masquerade_cidrs = Some(self.exempt().into_owned());
         }
-        Config { policy: policy(self.policy.finish(), sources), settings: self.settings.finish() }
+        let mut keys = self.policy.finish();
+        let expected_rules = listed(std::mem::take(&mut keys.expect_foreign), sources);
+        Config { policy: policy(keys, sources), settings: self.settings.finish(), expected_rules }
     }
 }
 

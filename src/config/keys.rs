@@ -4,6 +4,7 @@
 //! configuration and the manual pages are checked against them. From here a key of the policy goes to `policy()` in
 //! `draft.rs`, one of an entry to `egress.rs` beside it.
 
+use super::expected::ExpectedRule;
 use super::forward_value::{HairpinKey, OneOrMore};
 use super::record::{Field, Record, record};
 use super::settings::{BackendChoice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
@@ -111,6 +112,8 @@ record! {
             "Exceptions before exemptions, or the longest prefix of both";
         cidr_limit: Option<Placed<u64>>, "cidrLimit",
             "Maximum number of nonMasqueradeCIDRs; more are an error";
+        expect_foreign: Vec<Placed<ExpectedRule>>, "expectForeign" = "[]",
+            "Nat rules of other programs that are meant to be there, as 'check --host' prints them; '*' matches anything";
     }
 }
 
@@ -133,6 +136,8 @@ record! {
             "Own the nftables table, so that other programs can't flush it (kernel 6.9 or later)";
         flush_conntrack: FlushConntrack, "flushConntrack" = "off",
             "Whether a changed configuration also applies to open connections that it treats in another way";
+        manage_sysctl: bool, "manageSysctl" = "false",
+            "Turn forwarding on while the service runs, and back to what it was when it stops";
         on_repair: OnRepair, "onRepair" = "report",
             "What happens to connections that began while rules were missing and don't fit the policy";
         on_stop: OnStop, "onStop" = "cleanup",

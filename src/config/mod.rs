@@ -10,6 +10,7 @@ pub mod document;
 mod draft;
 mod duration;
 mod egress;
+mod expected;
 mod files;
 mod foreign;
 mod forward;
@@ -24,13 +25,15 @@ mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use duration::{DurationError, parse_go_duration};
+pub use expected::ExpectedRule;
 pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, STANDARD_INPUT, read};
 pub use keys::{KEYS, Key, KeyInfo, Settings};
+pub use nearest::nearest;
 pub use settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 pub use trust::Trust;
 pub use value::Kind;
 
-use crate::policy::Policy;
+use crate::policy::{Listed, Policy};
 use diagnostic::{Lines, Problems};
 use draft::Draft;
 use std::collections::BTreeMap;
@@ -42,6 +45,8 @@ use std::sync::Arc;
 pub struct Config {
     pub policy: Policy,
     pub settings: Settings,
+    /// Nat rules of other programs that are meant to be there.
+    pub expected_rules: Vec<Listed<ExpectedRule>>,
 }
 
 /// One configuration file as it was read.

@@ -2,13 +2,13 @@
 
 /// The known word that was probably meant, if any is near: at most a third of its letters apart, case aside, or
 /// with the same beginning.
-pub fn nearest(word: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // No known word is long; comparing with a very long one would only cost time.
     if word.len() > 64 {
         return None;
     }
     let word = word.to_lowercase();
-    let distance = |name: &str| {
+    let distance = |name: &'k str| {
         let name = name.to_lowercase();
         let apart = strsim::damerau_levenshtein(&word, &name);
         let same_beginning = name.starts_with(&word) || word.starts_with(&name);

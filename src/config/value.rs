@@ -235,13 +235,13 @@ impl<'p> Reader<'p> {
 
     /// What sources become: a word, or addresses of one family or both.
     pub fn snat(&mut self, node: &Node) -> Option<Snat> {
-        let expected = "masquerade, none, an address or a range FIRST-LAST";
+        let expected = "masquerade, none, route-source, an address or a range FIRST-LAST";
         let in_list = "an address or a range FIRST-LAST";
         match &node.value {
             Found::Text(text) => match &**text {
                 "masquerade" => Some(Snat::Masquerade),
                 "none" => Some(Snat::Nothing),
-                "route-source" => self.wrong(node, "'route-source' is not supported yet; name the address"),
+                "route-source" => Some(Snat::RouteSource),
                 _ => self.address_ranges(std::slice::from_ref(node), expected, &SNAT_WORDS),
             },
             Found::List(items) if !items.is_empty() => self.address_ranges(items, in_list, &[]),
@@ -353,6 +353,8 @@ pub enum Kind {
     Maps,
     /// A list of packet marks.
     Marks,
+    /// A list of rules of other programs.
+    Rules,
     /// A word, or addresses.
     Snat,
     /// `true` or `false`.
@@ -374,7 +376,7 @@ pub enum Kind {
 impl Kind {
     /// True for lists: files join them, a flag replaces them.
     pub fn is_list(self) -> bool {
-        matches!(self, Kind::Cidrs | Kind::Interfaces | Kind::Maps | Kind::Marks)
+        matches!(self, Kind::Cidrs | Kind::Interfaces | Kind::Maps | Kind::Marks | Kind::Rules)
     }
 
     /// The placeholder of the value in `--help`.
@@ -384,7 +386,8 @@ impl Kind {
             Kind::Interfaces => "NAME",
             Kind::Maps => "MAP",
             Kind::Marks => "VALUE/MASK",
-            Kind::Snat => "masquerade|none|ADDRESS|FIRST-LAST",
+            Kind::Rules => "RULE",
+            Kind::Snat => "masquerade|none|route-source|ADDRESS|FIRST-LAST",
             Kind::Switch => "true|false",
             Kind::Duration => "DURATION",
             Kind::Count => "N",
@@ -407,6 +410,11 @@ impl Kind {
             Kind::Marks => {
                 let items = values.iter().filter(|text| !text.is_empty()).flat_map(|text| text.split(','));
                 Found::List(items.map(|text| node(document::plain(text))).collect())
+            }
+            // There are commas in rules.
+            Kind::Rules => {
+                let items = values.iter().filter(|text| !text.is_empty());
+                Found::List(items.map(|text| node(Found::Text(text.as_str().into()))).collect())
             }
             Kind::Snat if last.contains(',') => {
                 Found::List(last.split(',').map(|text| node(Found::Text(text.into()))).collect())

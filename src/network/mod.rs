@@ -5,14 +5,15 @@
 
 mod address;
 mod connection;
+pub mod hook;
 mod route;
 pub mod stale;
 
 pub use address::{Address, Interface};
 pub use connection::{Connection, Status, Tuple};
-pub use route::{Hop, PreferredSource, Route, RouteKind};
+pub use route::{Hop, Route, RouteKind};
 
-use crate::policy::{AddressRange, Family, Prefix, most_specific};
+use crate::policy::{AddressRange, Family, PreferredSource, Prefix, RouteSources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -56,6 +57,15 @@ impl Network {
     /// The name of an interface.
     pub fn name(&self, index: u32) -> Option<&str> {
         self.interfaces.get(&index).map(|interface| interface.name.as_str())
+    }
+
+    /// Those of all interfaces.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.interfaces().map(|interface| interface.name.as_str())
+    }
+
+    pub fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.values()
     }
 
     pub fn addresses(&self) -> &[Address] {
@@ -153,25 +163,29 @@ impl Network {
         there.filter(move |prefix| prefix.family() == family)
     }
 
-    /// What source the routes prefer for packets that leave through an interface, by destination: no two rows of an
-    /// interface have an address in common, because the longest prefix was asked. Where the route says nothing there is
-    /// no row.
-    pub fn preferred_sources(&self, family: Family) -> Vec<PreferredSource> {
-        let routes = || self.routes.iter().filter(|route| route.destination.family() == family);
-        let through = routes().filter(|route| route.source.is_some()).flat_map(|route| &route.hops);
-        let interfaces: BTreeSet<u32> = through.map(|hop| hop.interface).collect();
-        let mut rows = Vec::new();
-        for interface in interfaces {
-            let Some(name) = self.name(interface) else { continue };
-            let uses = |route: &&Route| route.hops.iter().any(|hop| hop.interface == interface);
-            // The last one of equals counts: that of the smallest metric.
-            let listed = routes().filter(uses).rev().map(|route| (route.destination, route.source)).collect();
-            for (destination, source) in most_specific(listed, family) {
-                rows.extend(source.map(|source| PreferredSource { interface: name.to_owned(), destination, source }));
-            }
-        }
-        rows.sort();
-        rows
+    /// The source that the route prefers by which packets to an address leave through an interface.
+    pub fn preferred_source(&self, interface: &str, address: IpAddr) -> Option<IpAddr> {
+        let uses = |route: &&Route| route.hops.iter().any(|hop| self.name(hop.interface) == Some(interface));
+        let lengths = self.lengths.range((Family::of(address), 0)..=(Family::of(address), u8::MAX)).rev();
+        let route = lengths.filter_map(|(_, length)| Prefix::containing(address, *length)).find_map(|prefix| {
+            let at = self.routes.partition_point(|route| route.destination < prefix);
+            self.routes[at..].iter().take_while(|route| route.destination == prefix).find(uses)
+        });
+        route?.source
+    }
+
+    /// What sources the routes prefer, by outgoing interface and destination.
+    pub fn route_sources(&self) -> RouteSources {
+        // Of one destination that of the smallest metric is the first.
+        let rows = self.routes.iter().flat_map(|route| {
+            let names = route.hops.iter().filter_map(|hop| self.name(hop.interface));
+            names.map(|name| PreferredSource {
+                interface: name.to_owned(),
+                destination: route.destination,
+                source: route.source,
+            })
+        });
+        RouteSources::new(rows.collect())
     }
 }
 

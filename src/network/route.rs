@@ -39,11 +39,3 @@ pub struct Route {
     /// The source address that the route prefers.
     pub source: Option<IpAddr>,
 }
-
-/// What leaves through an interface to a destination is to have this source.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PreferredSource {
-    pub interface: String,
-    pub destination: Prefix,
-    pub source: IpAddr,
-}

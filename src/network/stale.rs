@@ -4,7 +4,7 @@
 //! packet is asked again. What can't be known of a connection (packet marks, IPsec) speaks for leaving it alone, and a TCP
 //! connection of a local socket is never named.
 
-use super::{Connection, Network, Status};
+use super::{Connection, Network, Route, Status};
 use crate::policy::{
     AddressRange, Arrival, Family, Flow, Forward, ForwardVerdict, Policy, Protocol, Section, Snat, Verdict,
 };
@@ -15,22 +15,33 @@ use std::net::IpAddr;
 /// could choose or a mark is not known, none when no route is known.
 pub type Ways<'a> = &'a mut dyn FnMut(&Connection) -> Vec<String>;
 
-/// The addresses that a policy gives to sources, of the families that it is asked for.
+/// The addresses that a policy gives to sources, of the families that it is asked for; not those that routes prefer.
 pub fn fixed_ranges(policy: &Policy) -> Vec<AddressRange> {
     let ranges = policy.sections().flat_map(|section| Family::ALL.map(|family| fixed_range(&section, family)));
     ranges.flatten().filter(|range| policy.enables(range.family())).collect()
 }
 
 fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
-    match section.snat.value.verdict(family) {
-        Verdict::Snat(range) if section.snat.value != Snat::Nothing => Some(range),
-        _ => None,
+    match section.snat.value.verdict(family, None) {
+        Verdict::Snat(range) => Some(range),
+        Verdict::KeepSource | Verdict::Masquerade => None,
     }
+}
+
+/// True when sources become addresses that may leave the host.
+pub fn gives_addresses(policy: &Policy) -> bool {
+    policy.follows_routes() || !fixed_ranges(policy).is_empty()
 }
 
 /// The host's own addresses that a policy gives to sources.
 pub fn fixed_addresses(policy: &Policy, network: &Network) -> BTreeSet<IpAddr> {
-    fixed_ranges(policy).into_iter().flat_map(|range| network.owned(range)).collect()
+    let preferred = policy.follows_routes().then(|| preferred(network)).into_iter().flatten();
+    fixed_ranges(policy).into_iter().flat_map(|range| network.owned(range)).chain(preferred).collect()
+}
+
+/// The addresses that routes prefer.
+fn preferred(network: &Network) -> impl Iterator<Item = IpAddr> {
+    network.routes().iter().filter_map(|route| route.source)
 }
 
 /// True when the connection was given an address that left the host, or one that no entry gives to what leaves through
@@ -50,21 +61,45 @@ pub fn has_lost_its_source(
         return true;
     }
     let family = connection.family();
-    let gives = |section: &Section<'_>| fixed_range(section, family).is_some_and(|range| range.contains(source));
+    let may_be_preferred = || is_preferred(network, source);
+    let gives = |section: &Section<'_>| match section.snat.value {
+        Snat::RouteSource => may_be_preferred(),
+        _ => fixed_range(section, family).is_some_and(|range| range.contains(source)),
+    };
     let from = |section: &Section<'_>| {
         let any_interface = Flow { out_interface: None, ..flow(network, connection, None, 0) };
         section.out_of_scope(&any_interface).is_none()
     };
     let givers: Vec<Section<'_>> = policy.sections().filter(|section| gives(section) && from(section)).collect();
-    if givers.is_empty() || givers.iter().any(|section| section.out_interfaces.is_empty()) {
+    let is_everywhere =
+        |section: &Section<'_>| section.out_interfaces.is_empty() && section.snat.value != Snat::RouteSource;
+    if givers.is_empty() || givers.iter().any(is_everywhere) {
         return false;
     }
     let ways = ways(connection);
     let leaves_scope = |way: &String| {
         let flow = flow(network, connection, Some(way), 0);
-        givers.iter().all(|section| section.out_of_scope(&flow).is_some())
+        givers.iter().all(|section| {
+            let leaves_route = section.snat.value == Snat::RouteSource && !belongs_to(network, way, source);
+            leaves_route || section.out_of_scope(&flow).is_some()
+        })
     };
     !ways.is_empty() && ways.iter().all(leaves_scope)
+}
+
+/// True when a route may have preferred the address: an IPv6 route to a network of its own names none, so that an address
+/// can go on being one of an interface that no route prefers any more.
+fn is_preferred(network: &Network, address: IpAddr) -> bool {
+    let is_of_a_link = || network.interfaces_with(address).iter().any(|name| *name != "lo");
+    preferred(network).any(|source| source == address) || is_of_a_link()
+}
+
+/// True when packets with this source may leave through the interface: it has the address, or a route through it prefers
+/// it.
+fn belongs_to(network: &Network, interface: &str, source: IpAddr) -> bool {
+    let leads_there = |route: &&Route| route.hops.iter().any(|hop| network.name(hop.interface) == Some(interface));
+    network.has(interface, source)
+        || network.routes().iter().filter(leads_there).any(|route| route.source == Some(source))
 }
 
 /// True when another policy treats the connection in another way, and it is not by chance what that one makes of it.
@@ -73,6 +108,17 @@ pub fn is_affected(before: &Policy, now: &Policy, network: &Network, connection:
         let (old, new) = (before.verdict(flow).0, now.verdict(flow).0);
         old != new && !fits(new, network, connection, way)
     })
+}
+
+/// True when the connection keeps its source although the policy translates it, as far as can be known.
+///
+/// For those that may be forgotten without harm: what a packet mark or IPsec exempts is exempt again.
+pub fn kept_its_source(policy: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+    let is_untouched = !connection.is_source_translated() && connection.original.destination == connection.target();
+    let translates = |flow: &Flow| policy.verdict(flow).0 != Verdict::KeepSource;
+    // To ask for its routes takes longer than all of this, and most of those that keep their source are meant to.
+    let may_be = |way| translates(&flow(network, connection, Some(way), 0));
+    is_untouched && network.names().any(may_be) && all_judgements(network, connection, ways, |flow, _| translates(flow))
 }
 
 /// True when the connection is not what the policy makes of new ones, and that can be seen for certain: it keeps its source
@@ -85,7 +131,11 @@ pub fn does_not_fit(policy: &Policy, network: &Network, connection: &Connection,
     if connection.original.destination != connection.target() || (!translated && may_be_exempt) {
         return false;
     }
-    let is_given = || fixed_ranges(policy).iter().any(|range| range.contains(connection.seen_source()));
+    let is_given = || {
+        let source = connection.seen_source();
+        fixed_ranges(policy).iter().any(|range| range.contains(source))
+            || policy.follows_routes() && preferred(network).any(|preferred| preferred == source)
+    };
     if translated && !is_given() {
         return false;
     }
@@ -184,6 +234,7 @@ fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32
         dnated: connection.original.destination != destination,
         destination_port: connection.reply.ports.map(|(port, _)| port),
         network: connected.map(|(_, network)| *network),
+        preferred_source: way.and_then(|way| network.preferred_source(way, destination)),
         ..Flow::forwarded_to(destination)
     }
 }
@@ -323,6 +374,37 @@ mod tests {
         assert!(!lost(&BTreeSet::new()) && lost(&[ip("203.0.113.77")].into()));
         assert_eq!(fixed_addresses(&everywhere, &network()), [ip("203.0.113.77")].into());
         assert_eq!(fixed_ranges(&Policy::default()), []);
+    }
+
+    #[test]
+    fn what_kept_its_source_at_a_start_is_what_every_way_would_translate() {
+        use Protocol::{Icmp, Tcp, Udp};
+        let exempt = Policy { exempt: prefixes(&["8.8.8.0/24"]), ..Policy::default() };
+        let marks = Policy { exempt_marks: vec![listed("0x100/0x100".parse().unwrap())], ..Policy::default() };
+        let uplink = Policy { out_interfaces: vec![listed("wan0".parse().unwrap())], ..Policy::default() };
+        let plain = Policy::default();
+        let cases: &[(&Policy, Connection, &[&str], bool)] = &[
+            (&plain, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&plain, connection(Icmp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&plain, connection(Tcp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            // Where marks exempt, it is exempt again.
+            (&marks, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&marks, Connection { mark: 0x100, ..connection(Udp, CLIENT, FAR, CLIENT) }, &["wan0"], false),
+            (&exempt, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], false),
+            (&plain, connection(Udp, CLIENT, FAR, "203.0.113.1"), &["wan0"], false),
+            (&uplink, connection(Udp, CLIENT, FAR, CLIENT), &["wan0"], true),
+            (&uplink, connection(Udp, CLIENT, FAR, CLIENT), &["wan1"], false),
+            (&uplink, connection(Udp, CLIENT, FAR, CLIENT), &["wan0", "wan1"], false),
+            (&plain, connection(Udp, CLIENT, FAR, CLIENT), &[], false),
+            // Of the host itself: nothing to hide, and TCP is never touched.
+            (&plain, connection(Udp, "203.0.113.1", FAR, "203.0.113.1"), &["wan0"], false),
+            (&plain, connection(Tcp, "192.168.77.1", FAR, "192.168.77.1"), &["wan0"], false),
+            (&plain, connection(Udp, "192.168.77.1", FAR, "192.168.77.1"), &["wan0"], true),
+        ];
+        for (policy, connection, ways, expected) in cases {
+            let kept = kept_its_source(policy, &network(), connection, &mut through(ways));
+            assert_eq!(kept, *expected, "{connection:?} through {ways:?}");
+        }
     }
 
     #[test]

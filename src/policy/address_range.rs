@@ -66,6 +66,12 @@ impl AddressRangeError {
     }
 }
 
+impl From<IpAddr> for AddressRange {
+    fn from(address: IpAddr) -> Self {
+        AddressRange { first: address, last: address }
+    }
+}
+
 impl AddressRange {
     /// The first address.
     pub fn first(self) -> IpAddr {

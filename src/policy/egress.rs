@@ -96,6 +96,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// True when sources become what routes prefer.
+    pub fn follows_routes(&self) -> bool {
+        self.sections().any(|section| section.snat.value == Snat::RouteSource)
+    }
+}
+
 impl Egress {
     /// The keys of its own that say how sources are translated.
     pub fn translation_keys(&self) -> Vec<&'static str> {
@@ -110,6 +117,11 @@ impl Egress {
 }
 
 impl Section<'_> {
+    /// True when flows that leave through the interface can be in the scope.
+    pub fn takes(&self, interface: &str) -> bool {
+        keeps_out(self.out_interfaces, interface).is_none()
+    }
+
     /// The step that says that a flow is not in the scope; `None` when it is.
     pub fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
         if let Some(out) = &flow.out_interface
@@ -117,13 +129,15 @@ impl Section<'_> {
         {
             return Some(Provenance {
                 interface: by.map(|entry| entry.value.clone()),
-                origin: by.map(|entry| entry.origin.clone()),
+                // Where none of the listed names matches, the list says so.
+                origin: by.or(self.out_interfaces.first()).map(|entry| entry.origin.clone()),
                 ..Provenance::step(Step::OutInterface)
             });
         }
         let source = flow.source?;
         if !self.sources.is_empty() && !self.sources.contains(source) {
-            return Some(Provenance::step(Step::Source));
+            let origin = self.sources.entries().first().map(|entry| entry.origin.clone());
+            return Some(Provenance { origin, ..Provenance::step(Step::Source) });
         }
         self.excluded_sources.find(source).map(|entry| Provenance::prefix(Step::ExcludedSource, entry))
     }

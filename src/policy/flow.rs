@@ -84,6 +84,8 @@ pub struct Flow {
     pub destination_port: Option<u16>,
     /// The connected network through which the destination is reached.
     pub network: Option<Prefix>,
+    /// The source that the route to it through the outgoing interface prefers.
+    pub preferred_source: Option<IpAddr>,
 }
 
 impl Flow {
@@ -103,6 +105,7 @@ impl Flow {
             dnated: false,
             destination_port: None,
             network: None,
+            preferred_source: None,
         }
     }
 }

@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn forwards_differ_in_what_they_say_and_not_in_where_they_say_it() {
-        let placed = |line| Origin::File { path: std::path::Path::new("a.yaml").into(), line };
+        let placed = |line| Origin::File { path: std::path::Path::new("a.yaml").into(), line, column: 1 };
         let written = |number, line| {
             let sources = PrefixSet::from_prefixes(["10.0.0.0/8".parse().unwrap()], &placed(line));
             let wan = Listed { value: "wan0".parse().unwrap(), origin: placed(line) };

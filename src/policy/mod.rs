@@ -16,6 +16,7 @@ mod longest_prefix;
 mod mark;
 mod ports;
 mod prefix;
+mod route_source;
 mod snat;
 mod summary;
 mod verdict;
@@ -34,6 +35,7 @@ pub use ports::{PortRange, PortRanges, PortRangesError};
 pub use prefix::{
     LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES,
 };
+pub use route_source::{PreferredSource, RouteSources};
 pub use snat::{Snat, SnatAddresses};
 pub use summary::RangeCounts;
 pub use verdict::{Provenance, Step, Verdict};
@@ -86,12 +88,14 @@ pub enum Origin {
     Default,
     /// A command-line flag, without the dashes: `non-masquerade-cidrs`.
     Flag(&'static str),
-    /// A line of a configuration file, counted from 1.
+    /// A place in a configuration file.
     File {
         /// The file, as it was opened.
         path: Arc<Path>,
         /// The line, from 1.
         line: u32,
+        /// The column, from 1 and in characters.
+        column: u32,
     },
 }
 
@@ -100,7 +104,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Default => f.write_str("built-in default"),
             Origin::Flag(name) => write!(f, "flag --{name}"),
-            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
         }
     }
 }

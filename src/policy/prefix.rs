@@ -2,9 +2,11 @@
 
 use super::{Family, Listed, Origin};
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 /// A network prefix whose host bits are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,6 +207,26 @@ pub struct PrefixSet {
     entries: Vec<Listed<Prefix>>,
     v4: Vec<Ipv4Net>,
     v6: Vec<Ipv6Net>,
+    /// Made when it is first needed.
+    index: OnceLock<Index>,
+}
+
+/// Where the entries are, by prefix.
+#[derive(Debug, Clone)]
+struct Index {
+    /// Their places, in the order of their prefixes; equals in the order of the file.
+    places: Vec<u32>,
+    /// The lengths that occur, the longest first.
+    lengths: Vec<(Family, u8)>,
+}
+
+impl Index {
+    fn of(entries: &[Listed<Prefix>]) -> Self {
+        let mut places: Vec<u32> = (0..entries.len() as u32).collect();
+        places.sort_by_key(|place| entries[*place as usize].value);
+        let lengths: BTreeSet<_> = entries.iter().map(|entry| (entry.value.family(), entry.value.length())).collect();
+        Index { places, lengths: lengths.into_iter().rev().collect() }
+    }
 }
 
 impl PartialEq for PrefixSet {
@@ -224,7 +246,7 @@ impl PrefixSet {
                 IpNet::V6(net) => v6.push(net),
             }
         }
-        PrefixSet { entries, v4: Ipv4Net::aggregate(&v4), v6: Ipv6Net::aggregate(&v6) }
+        PrefixSet { entries, v4: Ipv4Net::aggregate(&v4), v6: Ipv6Net::aggregate(&v6), index: OnceLock::new() }
     }
 
     /// The same, from bare prefixes that all came from one place.
@@ -301,13 +323,13 @@ impl PrefixSet {
         if !self.contains(address) {
             return None;
         }
-        let mut best: Option<&Listed<Prefix>> = None;
-        for entry in &self.entries {
-            if entry.value.contains(address) && best.is_none_or(|best| entry.value.length() > best.value.length()) {
-                best = Some(entry);
-            }
-        }
-        best
+        let index = self.index.get_or_init(|| Index::of(&self.entries));
+        let entry = |place: &u32| &self.entries[*place as usize];
+        let lengths = index.lengths.iter().filter(|(family, _)| *family == Family::of(address));
+        lengths.filter_map(|(_, length)| Prefix::containing(address, *length)).find_map(|prefix| {
+            let at = index.places.partition_point(|place| entry(place).value < prefix);
+            index.places.get(at).map(entry).filter(|entry| entry.value == prefix)
+        })
     }
 }
 
@@ -414,6 +436,10 @@ mod tests {
         let set = set(&["10.0.0.0/8", "10.1.0.0/16"]);
         assert_eq!(set.find("10.1.2.3".parse().unwrap()).map(|e| e.value.to_string()), Some("10.1.0.0/16".into()));
         assert!(set.find("11.0.0.0".parse().unwrap()).is_none());
+        let twice = self::set(&["fd00::/8", "10.3.0.0/16", "10.1.0.0/16", "10.0.0.0/8", "10.1.0.0/16"]);
+        let found = twice.find("10.1.2.3".parse().unwrap()).unwrap();
+        assert!(std::ptr::eq(found, &twice.entries()[2]), "of equals the first");
+        assert_eq!(twice.find("10.2.0.1".parse().unwrap()).map(|e| e.value.to_string()), Some("10.0.0.0/8".into()));
         assert!(!set.contains("::1".parse().unwrap()));
         assert!(set.covers("10.2.0.0/15".parse().unwrap()) && !set.covers("10.0.0.0/7".parse().unwrap()));
     }

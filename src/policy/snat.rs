@@ -2,6 +2,7 @@
 
 use super::{AddressRange, Family, Verdict};
 use std::fmt;
+use std::net::IpAddr;
 
 /// What the sources become of flows that nothing exempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -11,6 +12,8 @@ pub enum Snat {
     Masquerade,
     /// They stay.
     Nothing,
+    /// The address that the route prefers; without one, that of the outgoing interface.
+    RouteSource,
     /// Addresses of one family or both; sources of a family without any are masqueraded.
     To(SnatAddresses),
 }
@@ -46,11 +49,12 @@ impl SnatAddresses {
 }
 
 impl Snat {
-    /// What happens to a flow of the family that nothing exempts.
-    pub fn verdict(self, family: Family) -> Verdict {
+    /// What happens to a flow of the family that nothing exempts; `preferred` is the source that its route prefers.
+    pub fn verdict(self, family: Family, preferred: Option<IpAddr>) -> Verdict {
         match self {
             Snat::Nothing => Verdict::KeepSource,
             Snat::Masquerade => Verdict::Masquerade,
+            Snat::RouteSource => preferred.map_or(Verdict::Masquerade, |source| Verdict::Snat(source.into())),
             Snat::To(addresses) => addresses.of(family).map_or(Verdict::Masquerade, Verdict::Snat),
         }
     }
@@ -62,6 +66,7 @@ impl fmt::Display for Snat {
         match self {
             Snat::Masquerade => f.write_str("masquerade"),
             Snat::Nothing => f.write_str("none"),
+            Snat::RouteSource => f.write_str("route-source"),
             Snat::To(addresses) => {
                 let ranges = Family::ALL.into_iter().filter_map(|family| addresses.of(family));
                 f.write_str(&ranges.map(|range| range.to_string()).collect::<Vec<_>>().join(", "))

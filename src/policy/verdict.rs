@@ -171,7 +171,8 @@ impl Policy {
         let section = self.sections().find(|section| section.out_of_scope(flow).is_none()).unwrap_or(self.top());
         let decided = self.decide(&section, flow);
         let translates = decided.step.translates();
-        let verdict = if translates { section.snat.value.verdict(family) } else { Verdict::KeepSource };
+        let verdict =
+            if translates { section.snat.value.verdict(family, flow.preferred_source) } else { Verdict::KeepSource };
         let entry = section.entry.map(|entry| Listed { value: entry.name.clone(), origin: entry.origin.clone() });
         (verdict, Provenance { entry, snat: translates.then(|| section.snat.clone()), ..decided })
     }

@@ -1,14 +1,15 @@
 //! The statements that a policy makes for one family.
 
+use super::cidr_list::CidrList;
 use super::facts::HostFacts;
 use super::forward::ForwardRules;
 use super::id::{ListId, ListKey, Section};
 use super::matches::{Address, Match, Side, Test};
+use super::near::Near;
 use crate::policy::{
     self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, Listed, LongestPrefix, Policy,
-    PortRanges, Prefix, PrefixSet, Protocol, Snat, Step,
+    PortRanges, Prefix, PrefixSet, Protocol, RouteSources, Snat, Step,
 };
-use std::sync::Arc;
 
 /// Where our chain sits among the other nat postrouting chains or rules of the host (`jumpPosition`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,20 +48,13 @@ impl Hook {
     }
 }
 
-/// The prefixes of one list in one family, aggregated. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CidrList {
-    /// Which list it is.
-    pub id: ListId,
-    /// The prefixes in the order in which they were written; none touches another.
-    pub prefixes: Arc<[Prefix]>,
-}
-
 /// When a statement holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// An address is in the list.
     List(Side, CidrList),
+    /// The destination is far from every range that keeps the source.
+    Far(Near),
     /// All matches of one of the rows hold.
     AnyOf(Vec<Vec<Match>>),
 }
@@ -87,11 +81,22 @@ pub struct Statement {
     pub outcome: Outcome,
 }
 
+/// The address that a source becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewSource {
+    /// That of the outgoing interface.
+    Interface,
+    /// One of these.
+    Range(AddressRange),
+    /// The one that the route prefers; where it prefers none, that of the outgoing interface.
+    Route(RouteSources),
+}
+
 /// What sources become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Translation {
-    /// An address of these; without any, that of the outgoing interface.
-    pub to: Option<AddressRange>,
+    /// The address.
+    pub to: NewSource,
     /// Let the kernel choose source ports at random.
     pub random_fully: bool,
     /// Source ports to use for TCP, UDP and SCTP.
@@ -178,14 +183,22 @@ impl Ruleset {
         self.hooks.iter().flat_map(|hook| &hook.sections)
     }
 
-    /// The lists that the rules look into, in their order.
+    /// The lists that the rules look into, in their order; not what is made of them.
     pub fn lists(&self) -> impl Iterator<Item = &CidrList> {
         self.sections().flat_map(|section| {
             let ways = section.branches.iter().flat_map(|branch| &branch.ways).flat_map(Way::lists);
             ways.chain(section.statements.iter().filter_map(|statement| match &statement.condition {
                 Condition::List(_, list) => Some(list),
-                Condition::AnyOf(_) => None,
+                Condition::Far(_) | Condition::AnyOf(_) => None,
             }))
+        })
+    }
+
+    /// The sources that routes prefer, where sources become those.
+    pub fn route_sources(&self) -> Option<&RouteSources> {
+        self.sections().find_map(|section| match &section.translation.to {
+            NewSource::Route(sources) => Some(sources),
+            NewSource::Interface | NewSource::Range(_) => None,
         })
     }
 
@@ -307,8 +320,9 @@ impl<'p> Build<'p> {
 
     fn translation(&self, section: &policy::Section<'_>) -> Translation {
         let to = match section.snat.value {
-            Snat::To(addresses) => addresses.of(self.family),
-            Snat::Masquerade | Snat::Nothing => None,
+            Snat::To(addresses) => addresses.of(self.family).map_or(NewSource::Interface, NewSource::Range),
+            Snat::RouteSource => NewSource::Route(self.host.network.sources.clone()),
+            Snat::Masquerade | Snat::Nothing => NewSource::Interface,
         };
         Translation { to, random_fully: section.random_fully, to_ports: section.to_ports.cloned() }
     }
@@ -330,7 +344,9 @@ impl<'p> Build<'p> {
         statements
     }
 
-    fn destinations(&self, Ranges { exceptions, exempt }: Ranges, statements: &mut Vec<Statement>) {
+    fn destinations(&self, Ranges { exceptions, exempt, near }: Ranges, statements: &mut Vec<Statement>) {
+        // What is near to nothing that keeps its source is translated whether it is an exception or not.
+        statements.extend(near.map(|near| translate_when(Step::Otherwise, Condition::Far(near))));
         if let Some(list) = exceptions {
             statements.push(translate_when(Step::Exception, Condition::List(Side::Daddr, list)));
         }
@@ -361,9 +377,11 @@ impl<'p> Build<'p> {
                     true => (set.len(self.family) > 0).then(|| self.list(own, key, set)),
                     false => inherited.clone(),
                 };
+                let exempt = list(own_exempt, ListKey::Exempt, section.exempt, &inherited.exempt);
                 Ranges {
                     exceptions: list(own_exceptions, ListKey::Exceptions, section.exceptions, &inherited.exceptions),
-                    exempt: list(own_exempt, ListKey::Exempt, section.exempt, &inherited.exempt),
+                    near: if own_exempt { self.near(exempt.as_ref()) } else { inherited.near.clone() },
+                    exempt,
                 }
             }
             (Evaluation::LongestPrefix, _) => {
@@ -375,9 +393,14 @@ impl<'p> Build<'p> {
                     let id = ListId { section: own, key };
                     (!prefixes.is_empty()).then(|| CidrList { id, prefixes: prefixes.into() })
                 };
-                Ranges { exceptions: list(ListKey::Exceptions, exceptions), exempt: list(ListKey::Exempt, exempt) }
+                let (exceptions, exempt) = (list(ListKey::Exceptions, exceptions), list(ListKey::Exempt, exempt));
+                Ranges { exceptions, near: self.near(exempt.as_ref()), exempt }
             }
         }
+    }
+
+    fn near(&self, exempt: Option<&CidrList>) -> Option<Near> {
+        Near::of(exempt?, self.fixed_ranges().map(|(_, range)| range))
     }
 
     fn list(&self, section: Section, key: ListKey, set: &PrefixSet) -> CidrList {
@@ -390,6 +413,7 @@ impl<'p> Build<'p> {
 struct Ranges {
     exceptions: Option<CidrList>,
     exempt: Option<CidrList>,
+    near: Option<Near>,
 }
 
 fn out_interface(class: InterfaceClass<'_>) -> Option<Match> {

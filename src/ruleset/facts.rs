@@ -1,7 +1,7 @@
 //! What of the host shapes the rules.
 
 use crate::network::{Network, Reached};
-use crate::policy::{Family, Policy};
+use crate::policy::{Family, Policy, RouteSources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,19 +22,22 @@ pub struct HostFacts {
 pub struct NetworkFacts {
     /// How the targets of `portForwards` are reached that have a route, where that matters.
     pub targets: BTreeMap<IpAddr, Reached>,
+    /// The sources that routes prefer, where sources become those.
+    pub sources: RouteSources,
 }
 
 impl NetworkFacts {
     /// True when the network shapes the rules of a policy at all.
     pub fn matter_to(policy: &Policy) -> bool {
-        policy.targets_in_question().next().is_some()
+        policy.follows_routes() || policy.targets_in_question().next().is_some()
     }
 
     /// What a network means for a policy.
     pub fn of(policy: &Policy, network: &Network) -> Self {
         let targets: BTreeSet<IpAddr> = policy.targets_in_question().collect();
         let reached = targets.into_iter().filter_map(|target| Some((target, network.reached(target)?)));
-        NetworkFacts { targets: reached.collect() }
+        let sources = if policy.follows_routes() { network.route_sources() } else { RouteSources::default() };
+        NetworkFacts { targets: reached.collect(), sources }
     }
 }
 

@@ -457,7 +457,8 @@ mod tests {
     use proptest::sample::select;
     use std::sync::Arc;
 
-    const DIALECT: Dialect = Dialect { inline: Some(64), masquerade_chain: false, random_fully: true };
+    const DIALECT: Dialect =
+        Dialect { inline: Some(64), masquerade_chain: false, random_fully: true, maps: false, shortcuts: false };
 
     fn chains(rules: Vec<ForwardRule>) -> BTreeMap<ChainId, Vec<LoweredRule>> {
         let mut ruleset =

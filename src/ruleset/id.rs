@@ -29,6 +29,8 @@ pub struct RuleId {
 pub enum RuleStep {
     /// The step decides.
     Decide(Step),
+    /// The last step decides at once, far from whatever could decide before it.
+    Far,
     /// A forward sends to its target; by its number, from 1.
     Forward(u32),
     /// What the forwards of an address do not take is the host's own.
@@ -39,6 +41,10 @@ pub enum RuleStep {
     Pass(Step),
     /// What is in the scope of the section goes there.
     Enter,
+    /// What a route says of the source (`snat: route-source`).
+    RouteSource,
+    /// The same where the route prefers none.
+    NoRouteSource,
     /// A share of the ports of `toPorts`.
     Ports,
     /// A protocol without ports, beside those.
@@ -87,11 +93,14 @@ pub enum ListKey {
     Exceptions,
     /// `nonMasqueradeCIDRs`.
     Exempt,
+    /// The blocks of addresses in which those are, and every other range that keeps the source.
+    Near,
 }
 
 impl ListKey {
     /// Every list, in the order in which they are asked.
-    pub const ALL: [ListKey; 4] = [ListKey::Sources, ListKey::ExcludedSources, ListKey::Exceptions, ListKey::Exempt];
+    pub const ALL: [ListKey; 5] =
+        [ListKey::Sources, ListKey::ExcludedSources, ListKey::Exceptions, ListKey::Exempt, ListKey::Near];
 
     /// The word for it in set names.
     pub fn name(self) -> &'static str {
@@ -100,16 +109,18 @@ impl ListKey {
             ListKey::ExcludedSources => "excluded-sources",
             ListKey::Exceptions => "exceptions",
             ListKey::Exempt => "exempt",
+            ListKey::Near => "near",
         }
     }
 
-    /// The key of the configuration.
+    /// What it is made of: a key of the configuration, or more than one.
     pub fn key(self) -> &'static str {
         match self {
             ListKey::Sources => "sourceCIDRs",
             ListKey::ExcludedSources => "excludeSourceCIDRs",
             ListKey::Exceptions => "masqueradeExceptionCIDRs",
             ListKey::Exempt => "nonMasqueradeCIDRs",
+            ListKey::Near => "where ranges are that keep the source",
         }
     }
 }
@@ -146,11 +157,14 @@ impl fmt::Display for RuleId {
         f.write_str(&self.section.prefix())?;
         match self.step {
             RuleStep::Decide(step) => f.write_str(step.name()),
+            RuleStep::Far => f.write_str(Step::Otherwise.name()),
             RuleStep::Pass(step) => write!(f, "{}/in-scope", step.name()),
             RuleStep::Forward(number) => write!(f, "{number}"),
             RuleStep::LeftToHost => f.write_str("left-to-host"),
             RuleStep::Guard => f.write_str("guard"),
             RuleStep::Enter => f.write_str("enter"),
+            RuleStep::RouteSource => f.write_str("route-source"),
+            RuleStep::NoRouteSource => f.write_str("route-source/none"),
             RuleStep::Ports => f.write_str("to-ports"),
             RuleStep::Portless => f.write_str("to-ports/no-ports"),
         }

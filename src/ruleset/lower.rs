@@ -1,12 +1,12 @@
 //! What becomes of statements in chains of rules: decided here, once, for both backends.
 
-use super::build::{
-    CidrList, Condition, Hook, JumpPosition, Outcome, Ruleset, SectionRules, Statement, Translation, Way,
-};
+use super::build::{Condition, Hook, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement, Way};
+use super::cidr_list::CidrList;
 use super::id::{ChainId, Place, RuleId, RuleStep, Section};
 use super::matches::{Effect, Match, Side, Test};
+use super::near::Near;
 use super::way::by_prefix;
-use crate::policy::{Family, PortRange, Prefix, Protocol, Step};
+use crate::policy::{AddressRange, Family, PortRange, PreferredSource, Prefix, Protocol, Step};
 use std::ops::ControlFlow;
 
 /// What differs between the backends.
@@ -18,6 +18,10 @@ pub struct Dialect {
     pub masquerade_chain: bool,
     /// Ports can be chosen at random.
     pub random_fully: bool,
+    /// The sources that routes prefer are a map, and not a rule for each.
+    pub maps: bool,
+    /// A block of addresses can be looked for, and behind routing whether a packet came in through an interface.
+    pub shortcuts: bool,
 }
 
 /// All that one family should hold of ours.
@@ -73,7 +77,8 @@ pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
             all.entries.push(Entry { hook: hook.hook, position: hook.position, to });
         }
         for section in &hook.sections {
-            Lowering { section, dialect, chains: Vec::new(), branches: Vec::new(), lists: &mut all.lists }
+            let family = ruleset.family;
+            Lowering { section, family, dialect, chains: Vec::new(), branches: Vec::new(), lists: &mut all.lists }
                 .add_to(&mut all.chains);
         }
     }
@@ -84,6 +89,7 @@ pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
 /// The chains of one section in the making.
 struct Lowering<'a> {
     section: &'a SectionRules,
+    family: Family,
     dialect: Dialect,
     /// Those of its statements; the last one is being filled.
     chains: Vec<LoweredChain>,
@@ -185,8 +191,17 @@ impl Lowering<'_> {
 
     /// Breaks where nothing behind the statement is ever asked.
     fn add(&mut self, statement: &Statement) -> ControlFlow<()> {
-        let rows = self.rows(&statement.condition);
-        let decide = RuleStep::Decide(statement.step);
+        let is_far = matches!(statement.condition, Condition::Far(_));
+        if is_far && !self.dialect.shortcuts {
+            return ControlFlow::Continue(());
+        }
+        let mut rows = self.rows(&statement.condition);
+        if self.dialect.shortcuts && matches!(statement.step, Step::LocalSourceOnOutInterface | Step::MidStream) {
+            // What came in through an interface has no source of the host's: that is found faster than the source.
+            let any = Test::InInterface { name: String::new(), prefix: true };
+            rows.iter_mut().for_each(|row| row.insert(0, Match::is_not(any.clone())));
+        }
+        let decide = if is_far { RuleStep::Far } else { RuleStep::Decide(statement.step) };
         let then = match statement.outcome {
             Outcome::ReturnUnless => return self.gate(rows, statement.step),
             Outcome::Return => Effect::Return,
@@ -236,6 +251,11 @@ impl Lowering<'_> {
         match condition {
             Condition::AnyOf(rows) => rows.clone(),
             Condition::List(side, list) => self.list_rows(*side, list),
+            Condition::Far(Near { blocks, wide }) => {
+                let outside = |prefix: &Prefix| Match::is_not(Test::In(Side::Daddr, *prefix));
+                let far = Match::is_not(self.in_set(Side::Daddr, blocks));
+                vec![wide.iter().map(outside).chain([far]).collect()]
+            }
         }
     }
 
@@ -256,13 +276,49 @@ impl Lowering<'_> {
     /// What translates whatever reaches it: one rule, or with `toPorts` one per protocol with ports and range, chosen
     /// so that every port is equally likely.
     fn translations(&self) -> Vec<LoweredRule> {
-        let Translation { to, random_fully, to_ports } = &self.section.translation;
-        let random_fully = *random_fully && self.dialect.random_fully;
-        let effect = |ports: Option<PortRange>| match *to {
-            Some(to) => Effect::Snat { to, random_fully, ports },
-            None => Effect::Masquerade { random_fully, ports },
+        let random_fully = self.section.translation.random_fully && self.dialect.random_fully;
+        let masquerade = |ports| Effect::Masquerade { random_fully, ports };
+        let snat = |to| move |ports| Effect::Snat { to, random_fully, ports };
+        match &self.section.translation.to {
+            NewSource::Interface => self.spread(masquerade),
+            NewSource::Range(to) => self.spread(snat(*to)),
+            NewSource::Route(sources) => {
+                let by_route = match self.dialect.maps {
+                    true if sources.rows(self.family).next().is_none() => Vec::new(),
+                    true => self.spread(|ports| Effect::SnatByRoute { random_fully, ports }),
+                    false => sources.rows(self.family).flat_map(|row| self.of_row(row, snat, masquerade)).collect(),
+                };
+                let named = |rules: Vec<LoweredRule>, step| {
+                    let id = RuleId { section: self.section.section, step };
+                    rules.into_iter().map(move |rule| LoweredRule { id, ..rule })
+                };
+                let by_route = named(by_route, RuleStep::RouteSource);
+                by_route.chain(named(self.spread(masquerade), RuleStep::NoRouteSource)).collect()
+            }
+        }
+    }
+
+    /// What a route says, in rules; it may say that it prefers no source.
+    fn of_row<S: Fn(Option<PortRange>) -> Effect>(
+        &self,
+        row: &PreferredSource,
+        snat: impl Fn(AddressRange) -> S,
+        masquerade: impl Fn(Option<PortRange>) -> Effect,
+    ) -> Vec<LoweredRule> {
+        let mut rules = match row.source {
+            Some(source) => self.spread(snat(source.into())),
+            None => self.spread(masquerade),
         };
-        let ranges = to_ports.as_ref().map(|ports| ports.with_remaining()).unwrap_or_default();
+        let out = Match::is(Test::OutInterface { name: row.interface.clone(), prefix: false });
+        let when = [vec![out], within(Side::Daddr, row.destination)].concat();
+        rules.iter_mut().for_each(|rule| rule.when.splice(0..0, when.iter().cloned()).for_each(drop));
+        rules
+    }
+
+    /// One rule, or with `toPorts` one per protocol with ports and range.
+    fn spread(&self, effect: impl Fn(Option<PortRange>) -> Effect) -> Vec<LoweredRule> {
+        let to_ports = self.section.translation.to_ports.as_ref();
+        let ranges = to_ports.map(|ports| ports.with_remaining()).unwrap_or_default();
         let mut rules = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
             for (range, left) in &ranges {
@@ -287,10 +343,14 @@ pub(super) fn within(side: Side, prefix: Prefix) -> Vec<Match> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::RouteSources;
+    use crate::ruleset::Translation;
     use crate::ruleset::{Branch, ForwardRules, HookRules, ListId, ListKey};
 
-    const IPTABLES: Dialect = Dialect { inline: Some(2), masquerade_chain: false, random_fully: true };
-    const NFTABLES: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true };
+    const IPTABLES: Dialect =
+        Dialect { inline: Some(2), masquerade_chain: false, random_fully: true, maps: false, shortcuts: false };
+    const NFTABLES: Dialect =
+        Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true, shortcuts: true };
 
     fn list(key: ListKey, prefixes: &[&str]) -> Condition {
         let side = if matches!(key, ListKey::Sources | ListKey::ExcludedSources) { Side::Saddr } else { Side::Daddr };
@@ -312,7 +372,10 @@ mod tests {
 
     fn chains(statements: Vec<Statement>, ports: Option<&str>, dialect: Dialect) -> Chains {
         let to_ports = ports.map(|text| text.parse().unwrap());
-        let translation = Translation { to: None, random_fully: true, to_ports };
+        chains_of(statements, Translation { to: NewSource::Interface, random_fully: true, to_ports }, dialect)
+    }
+
+    fn chains_of(statements: Vec<Statement>, translation: Translation, dialect: Dialect) -> Chains {
         let (section, first, branches) = (Section::Egress(2), Vec::new(), Vec::new());
         let sections = vec![SectionRules { section, first, branches, statements, translation }];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
@@ -321,7 +384,12 @@ mod tests {
 
     /// Each rule as its chain, its name, how many matches it has, and where it leads.
     fn lines(statements: Vec<Statement>, ports: Option<&str>, dialect: Dialect) -> Vec<String> {
-        let lowered = chains(statements, ports, dialect);
+        let to_ports = ports.map(|text| text.parse().unwrap());
+        lines_of(statements, Translation { to: NewSource::Interface, random_fully: true, to_ports }, dialect)
+    }
+
+    fn lines_of(statements: Vec<Statement>, translation: Translation, dialect: Dialect) -> Vec<String> {
+        let lowered = chains_of(statements, translation, dialect);
         let place = |id: ChainId| match id.place {
             Place::Part(part) => part.to_string(),
             Place::Masquerade => "m".to_owned(),
@@ -334,6 +402,7 @@ mod tests {
                 Effect::Return => "return".to_owned(),
                 Effect::Goto(chain) | Effect::Jump(chain) => place(*chain),
                 Effect::Masquerade { .. } => "masquerade".to_owned(),
+                Effect::SnatByRoute { .. } => "by route".to_owned(),
                 Effect::Snat { to, .. } => to.to_string(),
                 Effect::Dnat { to, .. } => to.to_string(),
                 Effect::Drop => "drop".to_owned(),
@@ -341,6 +410,38 @@ mod tests {
             format!("{} {} [{matches}] {effect}", place(chain), rule.id)
         };
         lowered.chains.iter().flat_map(|chain| chain.rules.iter().map(|rule| line(chain.id, rule))).collect()
+    }
+
+    #[test]
+    fn what_routes_prefer_is_a_map_or_a_rule_for_each_and_then_masqueraded() {
+        let row = |destination: &str, source: Option<&str>| PreferredSource {
+            interface: "wan0".to_owned(),
+            destination: destination.parse().unwrap(),
+            source: source.map(|source| source.parse().unwrap()),
+        };
+        let rows =
+            vec![row("0.0.0.0/0", Some("203.0.113.1")), row("10.0.0.0/8", None), row("::/0", Some("2001:db8::1"))];
+        let lines = |sources: Vec<PreferredSource>, ports: Option<&str>, dialect| {
+            let to = NewSource::Route(RouteSources::new(sources));
+            let translation = Translation { to, random_fully: true, to_ports: ports.map(|text| text.parse().unwrap()) };
+            lines_of(vec![always()], translation, dialect)
+        };
+        let otherwise = |rest: &str| format!("1 egress2-otherwise {rest}");
+        assert_eq!(
+            lines(rows.clone(), None, IPTABLES),
+            ["[++] masquerade", "[+] 203.0.113.1", "[] masquerade"].map(otherwise)
+        );
+        let in_chain = |rest: &str| format!("m egress2-{rest}");
+        let expected = ["route-source [] by route", "route-source/none [] masquerade"].map(in_chain);
+        assert_eq!(lines(rows.clone(), None, NFTABLES)[1..], expected);
+        let of_ports = |step: &str, then: &str| vec![format!("m egress2-{step} [+] {then}"); 3];
+        let by_route = [of_ports("route-source", "by route"), vec![in_chain("route-source [] by route")]].concat();
+        let rest =
+            [of_ports("route-source/none", "masquerade"), vec![in_chain("route-source/none [] masquerade")]].concat();
+        assert_eq!(lines(rows, Some("1-9"), NFTABLES)[1..], [by_route, rest].concat());
+        for dialect in [IPTABLES, NFTABLES] {
+            assert_eq!(lines(Vec::new(), None, dialect), [otherwise("[] masquerade")]);
+        }
     }
 
     #[test]
@@ -411,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_flow_is_led_to_the_first_section_whose_scope_holds_it_in_as_many_steps_however_many_there_are() {
-        let translation = Translation { to: None, random_fully: true, to_ports: None };
+        let translation = Translation { to: NewSource::Interface, random_fully: true, to_ports: None };
         let section = |section, branches| SectionRules {
             section,
             first: Vec::new(),
@@ -475,7 +576,7 @@ mod tests {
             first: Vec::new(),
             branches: vec![Branch { out: None, ways }],
             statements: vec![always()],
-            translation: Translation { to: None, random_fully: true, to_ports: None },
+            translation: Translation { to: NewSource::Interface, random_fully: true, to_ports: None },
         };
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections: vec![section] }];
         let ruleset = Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() };

@@ -110,6 +110,14 @@ pub enum Effect<Chain = ChainId> {
         /// The ports to choose from.
         ports: Option<PortRange>,
     },
+    /// Its source becomes the one that its route prefers, for a backend with maps; other rules follow for packets whose
+    /// route prefers none.
+    SnatByRoute {
+        /// The kernel chooses ports at random.
+        random_fully: bool,
+        /// The ports to choose from.
+        ports: Option<PortRange>,
+    },
     /// Its destination becomes another one.
     Dnat {
         /// The address.
@@ -195,7 +203,7 @@ impl<Chain> Effect<Chain> {
     /// True when the source becomes another one.
     pub fn translates(&self) -> bool {
         match self {
-            Effect::Masquerade { .. } | Effect::Snat { .. } => true,
+            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => true,
             Effect::Return | Effect::Goto(_) | Effect::Jump(_) | Effect::Dnat { .. } | Effect::Drop => false,
         }
     }
@@ -208,6 +216,7 @@ impl<Chain> Effect<Chain> {
             Effect::Jump(chain) => Effect::Jump(name(chain)),
             Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
             Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
+            Effect::SnatByRoute { random_fully, ports } => Effect::SnatByRoute { random_fully, ports },
             Effect::Dnat { to, port } => Effect::Dnat { to, port },
             Effect::Drop => Effect::Drop,
         }

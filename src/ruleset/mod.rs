@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod cidr_list;
 mod facts;
 mod forward;
 mod forward_chain;
@@ -14,12 +15,14 @@ mod id;
 mod lower;
 mod matches;
 mod name;
+mod near;
 mod way;
 
 pub use build::{
-    Branch, CidrList, Condition, Hook, HookRules, JumpPosition, Outcome, Ruleset, SectionRules, Statement, Translation,
-    Way,
+    Branch, Condition, Hook, HookRules, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement,
+    Translation, Way,
 };
+pub use cidr_list::CidrList;
 pub use facts::{HostFacts, NetworkFacts};
 pub use forward::{ForwardRule, ForwardRules};
 pub use forward_chain::{Digits, ForwardChain, Host, Node, Tree};
@@ -28,3 +31,4 @@ pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
 pub use matches::{Address, Effect, Match, ShiftedPort, Side, Test};
 pub use name::{ChainName, ChainNameError};
+pub use near::{Near, block_length};

@@ -1,6 +1,7 @@
 //! Which way to other parts of the policy is the first one that is open to a source, prefix by prefix.
 
-use super::build::{CidrList, Way};
+use super::build::Way;
+use super::cidr_list::CidrList;
 use super::id::Section;
 use crate::policy::{Origin, Prefix, PrefixSet};
 use std::cmp::Reverse;

@@ -12,6 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Of more addresses than this not each is asked for by itself.
 const MOST_ADDRESSES: usize = 8;
@@ -89,26 +90,36 @@ fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
             stale::has_lost_its_source(&config.policy, departed, &network, connection, ways)
         }
         Doubt::Policy { before, now } => stale::is_affected(&before.policy, &now.policy, &network, connection, ways),
+        Doubt::Start { config, .. } => stale::kept_its_source(&config.policy, &network, connection, ways),
         Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, ways),
         Doubt::Forwards { forwards } => stale::is_of_forwards(forwards, &network, connection, is_local),
         Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, is_local),
     };
-    conntrack::sweep(&questions(doubt), Bounds::default(), doubt.deletes(), judge)
+    let bounds = match doubt {
+        // Nobody is served before they are right.
+        Doubt::Start { .. } => Bounds { time: Duration::from_secs(1), ..Bounds::default() },
+        _ => Bounds::default(),
+    };
+    conntrack::sweep(&questions(doubt), bounds, doubt.deletes(), judge)
 }
 
 /// What the kernel is asked for: no more than what may be in doubt.
 fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
     let of = |policy: &Policy| Family::ALL.into_iter().filter(|family| policy.enables(*family)).collect::<Vec<_>>();
     match doubt {
-        Doubt::Source { config, departed } => fixed(&config.policy, departed),
+        Doubt::Source { config, departed } => given(&config.policy, departed),
         Doubt::Policy { before, now } => {
             let families: BTreeSet<Family> = of(&before.policy).into_iter().chain(of(&now.policy)).collect();
             families.into_iter().map(|family| (family, Filter::default())).collect()
         }
+        Doubt::Start { families, .. } => {
+            let kept = Filter { without: Status::SRC_NAT | Status::DST_NAT, ..Filter::default() };
+            families.iter().map(|family| (*family, kept)).collect()
+        }
         Doubt::Repair { config } => {
             let kept = Filter { without: Status::SRC_NAT, ..Filter::default() };
             let kept = of(&config.policy).into_iter().map(|family| (family, kept));
-            kept.chain(fixed(&config.policy, &BTreeSet::new())).collect()
+            kept.chain(given(&config.policy, &BTreeSet::new())).collect()
         }
         Doubt::Forwards { forwards } => forwarded(forwards),
         Doubt::Unforwarded { config } => forwarded(&config.policy.forwards),
@@ -119,6 +130,17 @@ fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
 fn forwarded(forwards: &[Forward]) -> Vec<(Family, Filter)> {
     let served = |family: &Family| forwards.iter().any(|forward| forward.serves(*family));
     Family::ALL.into_iter().filter(served).map(|family| (family, Filter::default())).collect()
+}
+
+/// Connections whose source became an address that the policy gives, or gave.
+fn given(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> {
+    if !policy.follows_routes() {
+        return fixed(policy, departed);
+    }
+    // Which addresses routes preferred is only known of the present ones.
+    let translated = Filter { with: Status::SRC_NAT, ..Filter::default() };
+    let families = Family::ALL.into_iter().filter(|family| policy.enables(*family));
+    families.map(|family| (family, translated)).collect()
 }
 
 /// Connections whose source became an address of the policy's, or one that it had.

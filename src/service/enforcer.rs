@@ -4,8 +4,8 @@
 //! [`Enforcer::read_events`] is told of commits by others.
 
 use super::foreign_nat::keepers::{self, Ours};
-use super::sysctl::RouteLocalnet;
-use super::{stale_rules, view};
+use super::sysctl::{Setting, Sysctls};
+use super::{notify, stale_rules, view, written};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
 use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
@@ -36,9 +36,17 @@ pub struct Enforcer {
     events: Option<RuleEvents>,
     /// Why the listener was lost, until somebody asks what it heard.
     lost: Option<EventsError>,
+    /// Families whose first rules were written and have not been seen to be right yet.
+    begun: BTreeSet<Family>,
     /// The kernel as each family was last seen to, whatever came of it.
     seen: BTreeMap<Family, Seen>,
-    route_localnet: RouteLocalnet,
+    sysctls: Sysctls,
+    /// Whether they were in place when the rules were last seen to, as far as they can be.
+    sysctls_stood: bool,
+    /// Our rules as they were when `route_localnet` was last guarded by them.
+    guarded: Option<Fingerprint>,
+    /// What was written down for the next process.
+    written: Option<String>,
 }
 
 /// What moves when something changes, as it was. `None` where the kernel could not be asked: equal to nothing.
@@ -78,7 +86,7 @@ impl Enforcer {
     pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
         let Choice { backend, reason } = select::choose(settings, self.children.clone())?;
         let name = backend.name();
-        self.backend = Some((settings.clone(), backend));
+        self.backend = Some((settings.clone(), recalling(backend)));
         Ok(Chosen { name, setting: settings.backend, reason })
     }
 
@@ -96,7 +104,7 @@ impl Enforcer {
             let pinned = Settings { backend: backend.name().into(), ..settings.clone() };
             let choice = select::choose(&pinned, self.children.clone())?;
             // The old one goes before the new one writes: its table may have one owner only.
-            self.backend = Some((pinned, choice.backend));
+            self.backend = Some((pinned, recalling(choice.backend)));
         }
         self.chosen()
     }
@@ -111,24 +119,38 @@ impl Enforcer {
         config: &Config,
         network: &Arc<NetworkFacts>,
     ) -> Result<Outcome, Error> {
+        let result = self.enforce(family, config, network);
+        match &result {
+            Ok(_) if family == Family::V4 => self.guarded = self.seen.get(&family).and_then(|seen| seen.own.clone()),
+            Err(_) if family == Family::V4 => self.put_back_unguarded(),
+            _ => {}
+        }
+        self.sysctls_stood = self.sysctls.is_in_place();
+        result
+    }
+
+    fn enforce(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let facts = view::facts(network.clone());
         let desired = desired(config, family, &facts);
-        let loopback_leaves = (family == Family::V4).then(|| loopback_leaves(config, &facts));
         self.backend(&config.settings)?;
-        // While the guard that it needs is still there.
-        let mut notes =
-            loopback_leaves.as_ref().map_or_else(Vec::new, |kept| self.route_localnet.put_back_except(kept));
-        let loses_guard = family == Family::V4 && !config.policy.forwards.iter().any(|forward| forward.localhost);
-        if loses_guard && self.route_localnet.is_left_on() {
-            let message = format!("the rules stay, and with them what guards loopback addresses: {}", notes.join("; "));
-            return Err(Error::new(ErrorKind::Other, message));
+        let (sysctls, mut notes) = self.wanted_sysctls(config, &facts);
+        if family == Family::V4 {
+            // While the guard that they need is still there.
+            notes.extend(self.sysctls.put_back_except(&sysctls));
+            self.keep_guard(config, &notes)?;
         }
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
         let plan = self.chosen()?.plan(family, desired.as_ref())?;
+        if family == Family::V4 && !plan.is_in_sync() {
+            self.put_back_unguarded();
+        }
         let written = (!plan.is_in_sync()).then(|| plan.drift.clone());
         if written.is_some() {
+            if plan.begins && desired.is_some() {
+                self.begun.insert(family);
+            }
             self.commit(plan)?;
             self.see(family);
             let verified = self.chosen()?.plan(family, desired.as_ref())?;
@@ -138,9 +160,67 @@ impl Enforcer {
                 return Err(Error::new(ErrorKind::Busy, message));
             }
         }
-        notes.extend(loopback_leaves.iter().flat_map(|interfaces| self.route_localnet.set(interfaces)));
+        notes.extend(self.sysctls.set(family, &sysctls));
         notes.extend(self.chosen()?.notes());
-        Ok(Outcome { written, notes, bridged: facts.bridged(family), took: begun.elapsed() })
+        if written.is_some() || self.written.is_none() {
+            self.written = self.chosen()?.memory();
+            self.written.iter().for_each(|text| written::write(text));
+        }
+        let took = begun.elapsed();
+        let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
+        Ok(Outcome { written, notes, bridged: facts.bridged(family), began_tracking, took })
+    }
+
+    /// True when no rule but ours makes the kernel track a family's connections.
+    fn tracks_for_us_alone(&self, family: Family) -> bool {
+        let after = self.after_stop(&[family]).unwrap_or_default();
+        after.0.iter().any(|(_, keepers)| keepers.as_ref().is_ok_and(|keepers| keepers.tracking.is_none()))
+    }
+
+    /// The sysctls that a configuration wants set, and why not all of them can be.
+    fn wanted_sysctls(&self, config: &Config, facts: &HostFacts) -> (BTreeSet<Setting>, Vec<String>) {
+        let interfaces = loopback_leaves(config, facts);
+        let found = interfaces.iter().map(|interface| self.sysctls.route_localnet(interface));
+        let (found, missing): (Vec<_>, Vec<_>) = found.partition(Result::is_ok);
+        let mut wanted: BTreeSet<Setting> = found.into_iter().flatten().collect();
+        if config.settings.manage_sysctl {
+            let served = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
+            wanted.extend(served.map(Setting::Forwarding));
+        }
+        (wanted, missing.into_iter().filter_map(Result::err).collect())
+    }
+
+    /// Fails where the configuration wants no guard any more and what it guards could not be put back.
+    fn keep_guard(&self, config: &Config, failures: &[String]) -> Result<(), Error> {
+        let is_needed = config.policy.forwards.iter().any(|forward| forward.localhost);
+        if is_needed || !self.sysctls.exposes_loopback() {
+            return Ok(());
+        }
+        let failures = failures.join("; ");
+        let message = format!("the rules stay, and with them what guards loopback addresses: {failures}");
+        Err(Error::new(ErrorKind::Other, message))
+    }
+
+    /// Where our rules are not what they were when they were last right, the guard may be gone: nothing that needs it
+    /// outlasts that, however long it takes to write it again.
+    fn put_back_unguarded(&mut self) {
+        let own = self.own_fingerprint();
+        if own.is_none() || own != self.guarded {
+            // Where that fails, the rules are what can still be made right.
+            let _ = self.sysctls.put_back_route_localnet();
+        }
+    }
+
+    /// What of the host's sysctls is not as a configuration wants it.
+    pub fn wrong_sysctls(&mut self, config: &Config, network: &Arc<NetworkFacts>) -> Vec<String> {
+        let (wanted, mut found) = self.wanted_sysctls(config, &view::facts(network.clone()));
+        found.extend(self.sysctls.differences(&wanted));
+        found
+    }
+
+    /// The sysctls that are set by us.
+    pub fn set_sysctls(&self) -> Vec<String> {
+        self.sysctls.told()
     }
 
     fn see(&mut self, family: Family) {
@@ -152,9 +232,11 @@ impl Enforcer {
     pub fn check(&mut self, depth: Depth, config: &Config) -> Checked {
         let begun = cpu_time();
         self.seen.retain(|family, _| config.policy.enables(*family));
+        let sysctls_moved = self.sysctls_stood != self.sysctls.is_in_place();
         let rules = self.fingerprint();
         let stands = self.seen.values().all(|seen| Seen::is(&seen.rules, &rules));
         let moved = match depth {
+            _ if sysctls_moved => true,
             Depth::Rules if stands => false,
             Depth::Rules => {
                 let own = self.own_fingerprint();
@@ -249,20 +331,20 @@ impl Enforcer {
     }
 
     fn fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
+        self.chosen().ok()?.fingerprint().ok().map(|fingerprint| Self::with_facts(fingerprint))
     }
 
     fn own_fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.own_fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
+        self.chosen().ok()?.own_fingerprint().ok().map(|fingerprint| Self::with_facts(fingerprint))
     }
 
     fn contents(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.content_fingerprint().ok().map(|fingerprint| self.with_facts(fingerprint))
+        self.chosen().ok()?.content_fingerprint().ok().map(|fingerprint| Self::with_facts(fingerprint))
     }
 
-    fn with_facts(&self, mut fingerprint: Fingerprint) -> Fingerprint {
+    fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {
         let [ipv4, ipv6] = Family::ALL.map(|family| u64::from(view::is_bridged(family)));
-        fingerprint.0.push(ipv4 | ipv6 << 1 | u64::from(self.route_localnet.is_in_place()) << 2);
+        fingerprint.0.push(ipv4 | ipv6 << 1);
         fingerprint
     }
 
@@ -284,14 +366,16 @@ impl Enforcer {
         let children = self.children.clone();
         let Some((settings, backend)) = &mut self.backend else { return Vec::new() };
         let chosen = backend.name();
+        let failures = self.sysctls.put_back_except(&BTreeSet::new());
+        let result = Err(Error::new(ErrorKind::Other, failures.join("; ")));
+        let failed = Removal { backend: chosen, family: Family::V4, result, notes: Vec::new() };
         // Without the guard, others would reach what listens on 127.0.0.1.
-        let failures = self.route_localnet.put_back_except(&BTreeSet::new());
-        if !failures.is_empty() {
-            let result = Err(Error::new(ErrorKind::Other, failures.join("; ")));
-            return vec![Removal { backend: chosen, family: Family::V4, result, notes: Vec::new() }];
+        if self.sysctls.exposes_loopback() {
+            return vec![failed];
         }
         let mut cleared: Vec<Removal> =
             Family::ALL.map(|family| stale_rules::clear_family(backend.as_mut(), family)).into();
+        cleared.extend((!failures.is_empty()).then_some(failed));
         for other in BackendName::ALL.into_iter().filter(|name| *name != chosen) {
             let others = stale_rules::clear_unused(settings, other, &children).into_iter();
             let is_foreign = |one: &Removal| matches!(&one.result, Err(error) if error.kind == ErrorKind::Foreign);
@@ -376,6 +460,13 @@ impl std::error::Error for EventsError {
         let (EventsError::Join(error) | EventsError::JoinAgain(error) | EventsError::Read(error)) = self;
         Some(error)
     }
+}
+
+/// A backend with what an earlier process wrote down for it; a commit of very many pieces does not outlast the watchdog.
+fn recalling(mut backend: Box<dyn Backend>) -> Box<dyn Backend> {
+    backend.tell_of_progress(notify::still_working);
+    written::read().iter().for_each(|text| backend.remember(text));
+    backend
 }
 
 /// What one family of the kernel should hold; `None` where that is nothing.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-mod connections;
+pub mod connections;
 pub mod control;
 pub mod directories;
 pub mod enforcer;
@@ -18,3 +18,4 @@ pub mod state;
 pub mod sysctl;
 pub mod unit;
 pub mod view;
+mod written;

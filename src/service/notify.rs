@@ -23,6 +23,13 @@ pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
 }
 
+/// Feeds the watchdog while one piece of work goes on that takes long, and gets on.
+pub fn still_working() {
+    if watchdog().is_some() {
+        Notifier::open().send(&Notification::Watchdog);
+    }
+}
+
 /// The notification socket. What it does not take at once waits here, in its order.
 #[derive(Debug, Default)]
 pub struct Notifier {

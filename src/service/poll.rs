@@ -6,6 +6,7 @@ use super::enforcer::{Enforcer, cpu_time};
 use super::journal::Journal;
 use super::notify::Notifier;
 use super::state::Kept;
+use super::view::HostReader;
 use super::{state, unit, view};
 use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, Entry, Event, Kind};
 use crate::agent::{Notification, Performer, Report, Setup};
@@ -44,6 +45,7 @@ pub struct Service {
     locations: Locations,
     state_directory: PathBuf,
     enforcer: Enforcer,
+    host: HostReader,
     control: Control,
     signals: Signals,
     watcher: Option<Watcher>,
@@ -88,6 +90,7 @@ impl Service {
             locations,
             state_directory,
             enforcer: Enforcer::default(),
+            host: HostReader::default(),
             control,
             signals,
             network: HostNetwork::default(),
@@ -239,6 +242,7 @@ impl Service {
     fn counted(&mut self, mut report: Report) -> Report {
         report.pid = std::process::id();
         report.date(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        report.sysctls = self.enforcer.set_sysctls();
         self.enforcer.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
         for entry in &mut report.families {
             entry.counters = self.enforcer.counters(entry.family);
@@ -288,7 +292,7 @@ impl Performer for Service {
                 }
             }
             Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
-            Action::ReadHost => return Some(Event::HostRead(view::view())),
+            Action::ReadHost => return Some(Event::HostRead(self.host.read())),
             Action::ChooseBackend(candidate) => {
                 let chosen = self.enforcer.choose(&candidate.config.settings);
                 return Some(Event::BackendChosen(candidate, chosen));

@@ -1,91 +1,171 @@
-//! `net.ipv4.conf.INTERFACE.route_localnet`: without it the kernel drops what leaves through the interface from 127.0.0.0/8,
-//! as local processes do through a forward with `localhost`.
+//! Sysctls that the service sets where the configuration asks for that, and what they were before.
 //!
-//! Everybody who reaches the interface reaches services on 127.0.0.1 then, but for the guard in raw prerouting: it is
-//! there before the value is set, and goes after the old one is back.
+//! `net.ipv4.conf.INTERFACE.route_localnet`: without it the kernel drops what leaves through the interface from 127.0.0.0/8,
+//! as local processes do through a forward with `localhost`. Everybody who reaches the interface reaches services on
+//! 127.0.0.1 then, but for the guard in raw prerouting: it is there before the value is set, and goes after the old one is
+//! back.
+//!
+//! `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`: with `manageSysctl`.
 
 use super::directories;
+use crate::policy::Family;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-const SETTING: &str = "route_localnet";
+const ROUTE_LOCALNET: &str = "route_localnet";
 const ON: &str = "1";
 
-/// The interfaces where it was set, with what it was before: in a file, for whoever comes after a crash.
-#[derive(Debug)]
-pub struct RouteLocalnet {
-    /// `/proc/sys/net/ipv4/conf`.
-    interfaces: PathBuf,
-    file: PathBuf,
-    /// `None` until the file was read.
-    before: Option<BTreeMap<String, String>>,
-    /// Where it was last asked for.
-    wanted: BTreeSet<String>,
+/// A sysctl.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// Whether packets of a family are forwarded.
+    Forwarding(Family),
+    /// Of the interface of this index, whatever its name becomes.
+    RouteLocalnet(u32),
 }
 
-impl Default for RouteLocalnet {
-    fn default() -> Self {
-        RouteLocalnet::new("/proc/sys/net/ipv4/conf".into(), &directories::runtime())
-    }
-}
-
-impl RouteLocalnet {
-    fn new(interfaces: PathBuf, runtime: &Path) -> Self {
-        RouteLocalnet { interfaces, file: runtime.join("route-localnet"), before: None, wanted: BTreeSet::new() }
-    }
-
-    /// True while it is set wherever it was last asked for.
-    pub fn is_in_place(&self) -> bool {
-        self.wanted.iter().all(|interface| self.is_on(interface))
-    }
-
-    /// Sets it on interfaces. Returns why not, for each where that failed.
-    pub fn set(&mut self, interfaces: &BTreeSet<String>) -> Vec<String> {
-        self.wanted.clone_from(interfaces);
-        let failed = |interface: &str, error| {
-            format!("{} can't be set to {ON}, and localhost of portForwards needs it: {error}", name(interface))
-        };
-        let results = interfaces.iter().map(|interface| (interface, self.set_one(interface)));
-        results.filter_map(|(interface, result)| Some(failed(interface, result.err()?))).collect()
-    }
-
-    fn set_one(&mut self, interface: &str) -> io::Result<()> {
-        // These are everybody's, and the kernel has no others for an interface of such a name.
-        if ["all", "default"].contains(&interface) {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "no interface has settings of this name"));
+impl Setting {
+    /// The family whose packets it is about.
+    pub fn family(self) -> Family {
+        match self {
+            Setting::Forwarding(family) => family,
+            Setting::RouteLocalnet(_) => Family::V4,
         }
-        let path = self.path(interface);
+    }
+
+    /// What it is needed for.
+    fn purpose(self) -> &'static str {
+        match self {
+            Setting::Forwarding(_) => "manageSysctl asks for it",
+            Setting::RouteLocalnet(_) => "localhost of portForwards needs it",
+        }
+    }
+}
+
+/// Those that were set, with what they were before: in a file, for whoever comes after a crash. The file is of one network
+/// namespace.
+#[derive(Debug)]
+pub struct Sysctls {
+    /// `/proc/sys/net`.
+    root: PathBuf,
+    runtime: PathBuf,
+    interfaces: Box<dyn Interfaces>,
+    /// `None` until the file was read.
+    before: Option<BTreeMap<Setting, String>>,
+    /// Those that were last asked for.
+    wanted: BTreeSet<Setting>,
+}
+
+/// The interfaces of the network namespace, and which one that is.
+trait Interfaces: fmt::Debug {
+    fn index(&self, name: &str) -> io::Result<u32>;
+    fn name(&self, index: u32) -> io::Result<String>;
+    fn namespace(&self) -> io::Result<u64>;
+}
+
+#[derive(Debug)]
+struct Present;
+
+impl Interfaces for Present {
+    fn index(&self, name: &str) -> io::Result<u32> {
+        Ok(nix::net::if_::if_nametoindex(name)?)
+    }
+
+    fn name(&self, index: u32) -> io::Result<String> {
+        let name = nix::net::if_::if_indextoname(index)?;
+        name.into_string().map_err(|_| io::Error::new(ErrorKind::InvalidData, "its name is not text"))
+    }
+
+    fn namespace(&self) -> io::Result<u64> {
+        Ok(std::os::unix::fs::MetadataExt::ino(&fs::metadata("/proc/thread-self/ns/net")?))
+    }
+}
+
+impl Default for Sysctls {
+    fn default() -> Self {
+        Sysctls::new("/proc/sys/net".into(), directories::runtime(), Box::new(Present))
+    }
+}
+
+impl Sysctls {
+    fn new(root: PathBuf, runtime: PathBuf, interfaces: Box<dyn Interfaces>) -> Self {
+        Sysctls { root, runtime, interfaces, before: None, wanted: BTreeSet::new() }
+    }
+
+    /// `route_localnet` of the interface that has this name now.
+    ///
+    /// # Errors
+    /// When there is no such setting, in words.
+    pub fn route_localnet(&self, interface: &str) -> Result<Setting, String> {
+        // These are everybody's, and the kernel has no others for an interface of such a name.
+        let index = match ["all", "default"].contains(&interface) {
+            true => Err(io::Error::new(ErrorKind::InvalidInput, "no interface has settings of this name")),
+            false => self.interfaces.index(interface),
+        };
+        let name = format!("net.ipv4.conf.{interface}.{ROUTE_LOCALNET}");
+        index.map(Setting::RouteLocalnet).map_err(|error| {
+            format!("{name} can't be set to {ON}, and {}: {error}", Setting::RouteLocalnet(0).purpose())
+        })
+    }
+
+    /// True while all are set that were last asked for.
+    pub fn is_in_place(&self) -> bool {
+        self.wanted.iter().all(|setting| self.is_on(*setting))
+    }
+
+    /// Sets those of a family. Returns why not, for each where that failed.
+    pub fn set(&mut self, family: Family, settings: &BTreeSet<Setting>) -> Vec<String> {
+        self.wanted.retain(|setting| setting.family() != family);
+        self.wanted.extend(settings.iter().filter(|setting| setting.family() == family));
+        let mut failures = Vec::new();
+        for setting in self.wanted.clone().into_iter().filter(|setting| setting.family() == family) {
+            if let Err(error) = self.set_one(setting) {
+                failures.push(format!(
+                    "{} can't be set to {ON}, and {}: {error}",
+                    self.name(setting),
+                    setting.purpose()
+                ));
+            }
+        }
+        failures
+    }
+
+    fn set_one(&mut self, setting: Setting) -> io::Result<()> {
+        let path = self.path(setting)?;
         let value = fs::read_to_string(&path)?.trim().to_owned();
         if value != ON {
             // What it was when it was first set: somebody may have written it since.
-            self.before()?.entry(interface.to_owned()).or_insert(value);
+            self.before()?.entry(setting).or_insert(value);
             // First: a value whose predecessor nobody knows would stay for ever.
             self.save()?;
             return fs::write(path, ON);
         }
-        let is_lost = !self.before()?.is_empty() && !self.file.exists();
+        let is_lost = !self.before()?.is_empty() && !self.file()?.exists();
         if is_lost { self.save() } else { Ok(()) }
     }
 
-    /// Puts back what was before, but for these interfaces. Returns why not, for each where that failed.
-    pub fn put_back_except(&mut self, kept: &BTreeSet<String>) -> Vec<String> {
+    /// Puts back what was before, but for these. Returns why not, for each where that failed.
+    pub fn put_back_except(&mut self, kept: &BTreeSet<Setting>) -> Vec<String> {
         let before = match self.before() {
             Ok(before) => before.clone(),
-            Err(error) => return vec![format!("{SETTING} can't be put back: '{}': {error}", self.file.display())],
+            Err(error) => {
+                return vec![format!("what sysctls were before can't be read in the runtime directory: {error}")];
+            }
         };
         let mut failures = Vec::new();
-        for (interface, value) in before.iter().filter(|(interface, _)| !kept.contains(*interface)) {
-            match self.put_back(interface, value) {
-                // It went, and its settings with it.
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    failures.push(format!("{} can't be put back to {value}: {error}", name(interface)));
+        for (setting, value) in before.iter().filter(|(setting, _)| !kept.contains(*setting)) {
+            match self.put_back(*setting, value) {
+                // The interface went, and its settings with it.
+                Err(error) if !is_gone(&error) => {
+                    failures.push(format!("{} can't be put back to {value}: {error}", self.name(*setting)));
                 }
                 _ => {
-                    self.before.iter_mut().for_each(|before| _ = before.remove(interface));
+                    self.before.iter_mut().for_each(|before| _ = before.remove(setting));
                     if let Err(error) = self.save() {
-                        failures.push(format!("'{}' can't be written: {error}", self.file.display()));
+                        failures.push(format!("what sysctls were before can't be written: {error}"));
                     }
                 }
             }
@@ -93,139 +173,316 @@ impl RouteLocalnet {
         failures
     }
 
-    /// True when an interface has it from us: without the guard its neighbours would reach services on 127.0.0.1.
-    pub fn is_left_on(&self) -> bool {
-        self.before.iter().flatten().any(|(interface, _)| self.is_on(interface))
+    /// Puts every `route_localnet` back: its guard may be gone.
+    pub fn put_back_route_localnet(&mut self) -> Vec<String> {
+        let others = self.before.iter().flatten().map(|(setting, _)| *setting);
+        let others = others.filter(|setting| !matches!(setting, Setting::RouteLocalnet(_))).collect();
+        self.put_back_except(&others)
     }
 
-    fn is_on(&self, interface: &str) -> bool {
-        fs::read_to_string(self.path(interface)).is_ok_and(|value| value.trim() == ON)
+    /// True when an interface has `route_localnet` from us, or may: without the guard its neighbours would reach services
+    /// on 127.0.0.1.
+    pub fn exposes_loopback(&self) -> bool {
+        let ours = |setting: &Setting| matches!(setting, Setting::RouteLocalnet(_)) && self.is_on(*setting);
+        self.before.as_ref().is_none_or(|before| before.keys().any(ours))
     }
 
-    fn put_back(&self, interface: &str, value: &str) -> io::Result<()> {
-        let path = self.path(interface);
+    /// What is set by us, as `NAME=1 (was 0)`.
+    pub fn told(&self) -> Vec<String> {
+        let before = self.before.iter().flatten();
+        let set = before.filter(|(setting, _)| self.is_on(**setting));
+        set.map(|(setting, value)| format!("{}={ON} (was {value})", self.name(*setting))).collect()
+    }
+
+    /// What differs from these being set and no others; nothing is written.
+    pub fn differences(&mut self, wanted: &BTreeSet<Setting>) -> Vec<String> {
+        let missing = wanted.iter().filter(|setting| !self.is_on(**setting));
+        let mut found: Vec<String> =
+            missing.map(|setting| format!("{} is not {ON}, and {}", self.name(*setting), setting.purpose())).collect();
+        // Who may not read the file may not see the rules either.
+        let before = self.before().map(|before| before.clone()).unwrap_or_default();
+        let left = before.iter().filter(|(setting, _)| !wanted.contains(*setting) && self.is_on(**setting));
+        found.extend(left.map(|(setting, value)| {
+            format!("{} is {ON} and not needed any more: it was {value}", self.name(*setting))
+        }));
+        found
+    }
+
+    fn is_on(&self, setting: Setting) -> bool {
+        self.path(setting).and_then(fs::read_to_string).is_ok_and(|value| value.trim() == ON)
+    }
+
+    fn put_back(&self, setting: Setting, value: &str) -> io::Result<()> {
+        let path = self.path(setting)?;
         // Where it could not be set, it can't be written now either.
         if fs::read_to_string(&path)?.trim() == value { Ok(()) } else { fs::write(path, value) }
     }
 
-    fn path(&self, interface: &str) -> PathBuf {
-        self.interfaces.join(interface).join(SETTING)
+    fn path(&self, setting: Setting) -> io::Result<PathBuf> {
+        Ok(match setting {
+            Setting::Forwarding(Family::V4) => self.root.join("ipv4/ip_forward"),
+            Setting::Forwarding(Family::V6) => self.root.join("ipv6/conf/all/forwarding"),
+            Setting::RouteLocalnet(index) => {
+                self.root.join("ipv4/conf").join(self.interfaces.name(index)?).join(ROUTE_LOCALNET)
+            }
+        })
     }
 
-    fn before(&mut self) -> io::Result<&mut BTreeMap<String, String>> {
+    /// As sysctl(8) has it.
+    fn name(&self, setting: Setting) -> String {
+        match setting {
+            Setting::Forwarding(Family::V4) => "net.ipv4.ip_forward".to_owned(),
+            Setting::Forwarding(Family::V6) => "net.ipv6.conf.all.forwarding".to_owned(),
+            Setting::RouteLocalnet(index) => {
+                let interface = self.interfaces.name(index).unwrap_or_else(|_| format!("(interface {index})"));
+                format!("net.ipv4.conf.{interface}.{ROUTE_LOCALNET}")
+            }
+        }
+    }
+
+    /// Indices of interfaces mean something in one network namespace only.
+    fn file(&self) -> io::Result<PathBuf> {
+        Ok(self.runtime.join(format!("sysctls.{}", self.interfaces.namespace()?)))
+    }
+
+    fn before(&mut self) -> io::Result<&mut BTreeMap<Setting, String>> {
         if self.before.is_none() {
-            let text = match fs::read_to_string(&self.file) {
+            let text = match fs::read_to_string(self.file()?) {
                 Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
                 text => text?,
             };
-            let lines = text.lines().filter_map(|line| line.split_once(' '));
-            let entries = lines.filter(|(interface, _)| !interface.contains('/'));
-            self.before = Some(entries.map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+            self.before = Some(text.lines().filter_map(read).collect());
         }
         Ok(self.before.get_or_insert_default())
     }
 
     fn save(&mut self) -> io::Result<()> {
-        let lines = self.before()?.iter().map(|(interface, value)| format!("{interface} {value}\n"));
-        let text: String = lines.collect();
+        let text: String = self.before()?.iter().map(|(setting, value)| written(*setting, value)).collect();
+        let file = self.file()?;
         if text.is_empty() {
-            return match fs::remove_file(&self.file) {
+            return match fs::remove_file(&file) {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             };
         }
-        let new = self.file.with_extension("new");
+        let new = self.runtime.join("sysctls.new");
         fs::write(&new, text)?;
-        fs::rename(new, &self.file)
+        fs::rename(new, &file)
     }
 }
 
-fn name(interface: &str) -> String {
-    format!("net.ipv4.conf.{interface}.{SETTING}")
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV))
+}
+
+fn written(setting: Setting, value: &str) -> String {
+    match setting {
+        Setting::Forwarding(family) => format!("forwarding {family} {value}\n"),
+        Setting::RouteLocalnet(index) => format!("{ROUTE_LOCALNET} {index} {value}\n"),
+    }
+}
+
+fn read(line: &str) -> Option<(Setting, String)> {
+    let (what, rest) = line.split_once(' ')?;
+    let (of, value) = rest.split_once(' ')?;
+    let setting = match what {
+        "forwarding" => Setting::Forwarding(Family::ALL.into_iter().find(|family| family.to_string() == of)?),
+        ROUTE_LOCALNET => Setting::RouteLocalnet(of.parse().ok()?),
+        _ => return None,
+    };
+    Some((setting, value.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A host with interfaces, all of them off.
-    fn host(interfaces: &[&str]) -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let conf = directory.path().join("conf");
-        for interface in interfaces {
-            fs::create_dir_all(conf.join(interface)).unwrap();
-            fs::write(conf.join(interface).join(SETTING), "0\n").unwrap();
+    /// Interfaces of a directory: the index of each is in a file.
+    #[derive(Debug)]
+    struct Directory(PathBuf, u64);
+
+    impl Interfaces for Directory {
+        fn index(&self, name: &str) -> io::Result<u32> {
+            let text = fs::read_to_string(self.0.join(name).join("index"))?;
+            text.parse().map_err(|_| io::Error::from(ErrorKind::InvalidData))
         }
-        (directory, conf)
+
+        fn name(&self, index: u32) -> io::Result<String> {
+            let names = fs::read_dir(&self.0)?.flatten().map(|entry| entry.file_name().into_string().unwrap());
+            names
+                .into_iter()
+                .find(|name| self.index(name).is_ok_and(|of| of == index))
+                .ok_or_else(|| io::Error::from_raw_os_error(libc::ENXIO))
+        }
+
+        fn namespace(&self) -> io::Result<u64> {
+            Ok(self.1)
+        }
     }
 
-    fn value(conf: &Path, interface: &str) -> String {
-        fs::read_to_string(conf.join(interface).join(SETTING)).unwrap().trim().to_owned()
+    /// A host that forwards nothing, with interfaces, all of them off.
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        fn new(interfaces: &[&str]) -> Self {
+            let host = Host(tempfile::tempdir().unwrap());
+            for (index, interface) in (1..).zip(interfaces) {
+                fs::create_dir_all(host.conf().join(interface)).unwrap();
+                fs::write(host.conf().join(interface).join("index"), index.to_string()).unwrap();
+                host.write(&format!("ipv4/conf/{interface}/route_localnet"), "0");
+            }
+            fs::create_dir_all(host.0.path().join("ipv6/conf/all")).unwrap();
+            host.write("ipv4/ip_forward", "0");
+            host.write("ipv6/conf/all/forwarding", "0");
+            host
+        }
+
+        fn conf(&self) -> PathBuf {
+            self.0.path().join("ipv4/conf")
+        }
+
+        fn write(&self, path: &str, value: &str) {
+            fs::write(self.0.path().join(path), format!("{value}\n")).unwrap();
+        }
+
+        fn value(&self, path: &str) -> String {
+            fs::read_to_string(self.0.path().join(path)).unwrap().trim().to_owned()
+        }
+
+        fn localnet(&self, interface: &str) -> String {
+            self.value(&format!("ipv4/conf/{interface}/route_localnet"))
+        }
+
+        fn sysctls_in(&self, namespace: u64) -> Sysctls {
+            let root = self.0.path().to_owned();
+            Sysctls::new(root.clone(), root, Box::new(Directory(self.conf(), namespace)))
+        }
+
+        fn sysctls(&self) -> Sysctls {
+            self.sysctls_in(7)
+        }
+
+        fn notes(&self) -> usize {
+            let names = fs::read_dir(self.0.path()).unwrap().flatten().map(|entry| entry.file_name());
+            names.filter(|name| name.to_string_lossy().starts_with("sysctls")).count()
+        }
     }
 
-    fn names(interfaces: &[&str]) -> BTreeSet<String> {
-        interfaces.iter().map(|name| (*name).to_owned()).collect()
+    /// `route_localnet` of interfaces.
+    fn of(sysctls: &Sysctls, interfaces: &[&str]) -> BTreeSet<Setting> {
+        interfaces.iter().map(|name| sysctls.route_localnet(name).unwrap()).collect()
     }
+
+    const NONE: BTreeSet<Setting> = BTreeSet::new();
 
     #[test]
     fn the_old_value_is_back_when_the_interface_is_another_one() {
-        let (runtime, conf) = host(&["lan0", "lan1.10"]);
-        let mut setting = RouteLocalnet::new(conf.clone(), runtime.path());
-        assert_eq!(setting.set(&names(&["lan0"])), [""; 0]);
-        assert_eq!((value(&conf, "lan0"), value(&conf, "lan1.10")), ("1".to_owned(), "0".to_owned()));
-        assert_eq!(setting.put_back_except(&names(&["lan1.10"])), [""; 0]);
-        assert_eq!(setting.set(&names(&["lan1.10"])), [""; 0]);
-        assert_eq!((value(&conf, "lan0"), value(&conf, "lan1.10")), ("0".to_owned(), "1".to_owned()));
-        assert_eq!(setting.put_back_except(&names(&[])), [""; 0]);
-        assert_eq!(value(&conf, "lan1.10"), "0");
-        assert!(!runtime.path().join("route-localnet").exists());
+        let host = Host::new(&["lan0", "lan1.10"]);
+        let mut sysctls = host.sysctls();
+        let (lan0, lan1) = (of(&sysctls, &["lan0"]), of(&sysctls, &["lan1.10"]));
+        assert_eq!(sysctls.set(Family::V4, &lan0), [""; 0]);
+        assert_eq!((host.localnet("lan0"), host.localnet("lan1.10")), ("1".to_owned(), "0".to_owned()));
+        assert_eq!(sysctls.told(), ["net.ipv4.conf.lan0.route_localnet=1 (was 0)"]);
+        assert_eq!(sysctls.put_back_except(&lan1), [""; 0]);
+        assert_eq!(sysctls.set(Family::V4, &lan1), [""; 0]);
+        assert_eq!((host.localnet("lan0"), host.localnet("lan1.10")), ("0".to_owned(), "1".to_owned()));
+        assert_eq!(sysctls.put_back_except(&NONE), [""; 0]);
+        assert_eq!((host.localnet("lan1.10"), host.notes()), ("0".to_owned(), 0));
     }
 
     #[test]
-    fn whoever_comes_after_a_crash_puts_the_old_value_back() {
-        let (runtime, conf) = host(&["lan0"]);
-        RouteLocalnet::new(conf.clone(), runtime.path()).set(&names(&["lan0"]));
-        let mut next = RouteLocalnet::new(conf.clone(), runtime.path());
-        assert_eq!(next.set(&names(&["lan0"])), [""; 0]);
-        assert_eq!(next.put_back_except(&names(&[])), [""; 0]);
-        assert_eq!(value(&conf, "lan0"), "0");
+    fn an_interface_that_got_another_name_gets_its_old_value_back() {
+        let host = Host::new(&["lan0", "lan1"]);
+        let mut sysctls = host.sysctls();
+        sysctls.set(Family::V4, &of(&sysctls, &["lan0"]));
+        fs::rename(host.conf().join("lan0"), host.conf().join("lan9")).unwrap();
+        assert!(sysctls.exposes_loopback() && sysctls.is_in_place());
+        assert_eq!(host.sysctls().put_back_except(&NONE), [""; 0]);
+        assert_eq!((host.localnet("lan9"), host.notes()), ("0".to_owned(), 0));
+    }
+
+    #[test]
+    fn what_was_set_in_another_network_namespace_is_left_to_whoever_runs_there() {
+        let host = Host::new(&["lan0"]);
+        let mut sysctls = host.sysctls();
+        sysctls.set(Family::V4, &of(&sysctls, &["lan0"]));
+        assert_eq!(host.sysctls_in(8).put_back_except(&NONE), [""; 0]);
+        assert_eq!((host.localnet("lan0"), host.notes()), ("1".to_owned(), 1));
+        assert_eq!(host.sysctls_in(7).put_back_except(&NONE), [""; 0]);
+        assert_eq!((host.localnet("lan0"), host.notes()), ("0".to_owned(), 0));
+    }
+
+    #[test]
+    fn whoever_comes_after_a_crash_puts_the_old_values_back() {
+        let host = Host::new(&["lan0"]);
+        let mut sysctls = host.sysctls();
+        let mut all = of(&sysctls, &["lan0"]);
+        all.extend(Family::ALL.map(Setting::Forwarding));
+        for family in Family::ALL {
+            assert_eq!(sysctls.set(family, &all), [""; 0]);
+        }
+        assert_eq!((host.value("ipv4/ip_forward"), host.value("ipv6/conf/all/forwarding")), ("1".into(), "1".into()));
+        let mut next = host.sysctls();
+        assert_eq!((next.set(Family::V4, &all), next.differences(&all)), (vec![], vec![]));
+        let left = ["net.ipv6.conf.all.forwarding is 1 and not needed any more: it was 0"];
+        let ipv4 = all.iter().copied().filter(|setting| setting.family() == Family::V4).collect();
+        assert_eq!(next.differences(&ipv4), left);
+        assert_eq!(next.put_back_except(&NONE), [""; 0]);
+        assert_eq!((host.value("ipv4/ip_forward"), host.value("ipv6/conf/all/forwarding")), ("0".into(), "0".into()));
+        assert_eq!((host.localnet("lan0"), host.notes()), ("0".to_owned(), 0));
+    }
+
+    #[test]
+    fn without_its_guard_route_localnet_goes_back_and_forwarding_stays() {
+        let host = Host::new(&["lan0"]);
+        let mut sysctls = host.sysctls();
+        let mut all = of(&sysctls, &["lan0"]);
+        all.insert(Setting::Forwarding(Family::V4));
+        sysctls.set(Family::V4, &all);
+        assert_eq!(sysctls.put_back_route_localnet(), [""; 0]);
+        assert_eq!((host.localnet("lan0"), host.value("ipv4/ip_forward")), ("0".to_owned(), "1".to_owned()));
+        assert!(!sysctls.exposes_loopback() && !sysctls.is_in_place());
+        let said = "net.ipv4.conf.lan0.route_localnet is not 1, and localhost of portForwards needs it";
+        assert_eq!(sysctls.differences(&all), [said]);
     }
 
     #[test]
     fn what_somebody_else_set_stays_as_it_was() {
-        let (runtime, conf) = host(&["lan0"]);
-        fs::write(conf.join("lan0").join(SETTING), "1\n").unwrap();
-        let mut setting = RouteLocalnet::new(conf.clone(), runtime.path());
-        setting.set(&names(&["lan0"]));
-        setting.put_back_except(&names(&[]));
-        assert_eq!(value(&conf, "lan0"), "1");
+        let host = Host::new(&["lan0"]);
+        host.write("ipv4/conf/lan0/route_localnet", "1");
+        let mut sysctls = host.sysctls();
+        sysctls.set(Family::V4, &of(&sysctls, &["lan0"]));
+        sysctls.put_back_except(&NONE);
+        assert_eq!(host.localnet("lan0"), "1");
     }
 
     #[test]
     fn an_interface_that_went_is_forgotten_and_a_file_that_went_is_written_again() {
-        let (runtime, conf) = host(&["lan0", "lan1"]);
-        let mut setting = RouteLocalnet::new(conf.clone(), runtime.path());
-        let both = names(&["lan0", "lan1"]);
-        setting.set(&both);
-        fs::remove_file(runtime.path().join("route-localnet")).unwrap();
-        setting.set(&both);
-        fs::remove_dir_all(conf.join("lan0")).unwrap();
-        let mut next = RouteLocalnet::new(conf.clone(), runtime.path());
-        assert_eq!(next.put_back_except(&names(&[])), [""; 0]);
-        assert_eq!(value(&conf, "lan1"), "0");
-        assert!(!runtime.path().join("route-localnet").exists());
+        let host = Host::new(&["lan0", "lan1"]);
+        let mut sysctls = host.sysctls();
+        let both = of(&sysctls, &["lan0", "lan1"]);
+        sysctls.set(Family::V4, &both);
+        fs::remove_file(host.0.path().join("sysctls.7")).unwrap();
+        sysctls.set(Family::V4, &both);
+        fs::remove_dir_all(host.conf().join("lan0")).unwrap();
+        assert_eq!(host.sysctls().put_back_except(&NONE), [""; 0]);
+        assert_eq!((host.localnet("lan1"), host.notes()), ("0".to_owned(), 0));
     }
 
     #[test]
     fn nothing_is_set_for_everybody_or_without_a_note_of_what_it_was() {
-        let (runtime, conf) = host(&["all", "default", "lan0"]);
-        let mut setting = RouteLocalnet::new(conf.clone(), runtime.path());
-        assert_eq!(setting.set(&names(&["all", "default", "away"])).len(), 3);
-        let mut without = RouteLocalnet::new(conf.clone(), &runtime.path().join("away"));
-        let said = without.set(&names(&["lan0"]));
+        let host = Host::new(&["all", "default", "lan0"]);
+        let mut sysctls = host.sysctls();
+        for name in ["all", "default", "away"] {
+            let said = sysctls.route_localnet(name).unwrap_err();
+            assert!(said.starts_with(&format!("net.ipv4.conf.{name}.route_localnet can't be set to 1")), "{said}");
+        }
+        let lan0 = of(&sysctls, &["lan0"]);
+        sysctls.runtime = host.0.path().join("away");
+        let said = sysctls.set(Family::V4, &lan0);
         assert!(said[0].starts_with("net.ipv4.conf.lan0.route_localnet can't be set to 1"), "{said:?}");
         for interface in ["all", "default", "lan0"] {
-            assert_eq!(value(&conf, interface), "0", "{interface}");
+            assert_eq!(host.localnet(interface), "0", "{interface}");
         }
     }
 }

@@ -1,16 +1,20 @@
 //! Reads what the host says of itself: sysctls, addresses, default routes. Nothing is written, nothing is loaded.
 
-use crate::agent::advice::{HostView, InterfaceAddress};
+use super::foreign_nat::{ChainReader, Chains};
+use crate::agent::advice::{Conntrack, Gateways, HostView, InterfaceAddress};
 use crate::network::Network;
 use crate::policy::{Family, Policy, Prefix};
 use crate::ruleset::{HostFacts, NetworkFacts};
 use crate::sys::rtnetlink;
 use crate::sys::xtables::{self, NatTable};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Of more interfaces with addresses not each is looked at.
+const MOST_INTERFACES: usize = 64;
 
 /// What of the host shapes rules, with what is known of its network. A sysctl that is not there counts as off.
 pub fn facts(network: Arc<NetworkFacts>) -> HostFacts {
@@ -49,7 +53,52 @@ fn sysctl(family: Family) -> String {
     format!("/proc/sys/{}", HostFacts::sysctl(family).replace('.', "/"))
 }
 
-/// The host as far as advice needs it. What can't be read is left out.
+/// Reads the host as far as advice needs it, and what is dear no more often than it changes.
+#[derive(Debug, Default)]
+pub struct HostReader {
+    chains: ChainReader,
+}
+
+impl HostReader {
+    /// What can't be read is left out.
+    pub fn read(&mut self) -> HostView {
+        let network = rtnetlink::network().ok().map(Arc::new);
+        let (chains, unread) = match self.chains.read() {
+            Ok(Chains(chains)) => (chains.clone(), None),
+            Err(error) => (BTreeMap::new(), Some(error.to_string())),
+        };
+        let names = |indexes: BTreeSet<u32>| indexes.into_iter().filter_map(interface_name).collect::<BTreeSet<_>>();
+        let gateways = rtnetlink::gateways().unwrap_or_default();
+        let (main, by_policy) = (names(gateways.main), names(gateways.others));
+        let view = view();
+        let not_forwarding = if view.forwarding_ipv4 == Some(true) { not_forwarding(&view) } else { BTreeSet::new() };
+        HostView {
+            network,
+            chains,
+            unread,
+            gateways: Gateways { any: main.union(&by_policy).cloned().collect(), by_policy },
+            not_forwarding,
+            conntrack: conntrack(),
+            ..view
+        }
+    }
+}
+
+/// Interfaces with an IPv4 address that keep what comes in there.
+fn not_forwarding(view: &HostView) -> BTreeSet<String> {
+    let own = view.addresses.iter().filter(|own| own.address.is_ipv4() && own.interface != "lo");
+    let names: BTreeSet<&String> = own.map(|own| &own.interface).take(MOST_INTERFACES).collect();
+    let is_off = |name: &&String| flag(&format!("/proc/sys/net/ipv4/conf/{name}/forwarding")) == Some(false);
+    names.into_iter().filter(is_off).cloned().collect()
+}
+
+fn conntrack() -> Option<Conntrack> {
+    let number = |name: &str| text(&format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).trim().parse().ok();
+    let (count, max) = (number("count")?, number("max")?);
+    Some(Conntrack { count, max, buckets: number("buckets").unwrap_or_default() })
+}
+
+/// The part of the host that needs no privileges and hardly any time.
 pub fn view() -> HostView {
     HostView {
         forwarding_ipv4: flag("/proc/sys/net/ipv4/ip_forward"),
@@ -60,6 +109,7 @@ pub fn view() -> HostView {
             &text("/proc/thread-self/net/ipv6_route"),
         ),
         legacy_nat: legacy_nat().into_iter().filter(|family| !is_empty(*family)).collect(),
+        ..HostView::default()
     }
 }
 
@@ -103,6 +153,11 @@ fn addresses() -> Vec<InterfaceAddress> {
 pub fn is_one_way_bridge(interface: &str) -> bool {
     let Ok(ports) = fs::read_dir(Path::new("/sys/class/net").join(interface).join("brif")) else { return false };
     ports.flatten().any(|port| flag(&port.path().join("hairpin_mode").display().to_string()) == Some(false))
+}
+
+/// The index of an interface.
+pub fn interface_index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
 }
 
 /// The name of an interface that rules and routes have by its index.

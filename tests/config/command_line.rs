@@ -236,7 +236,7 @@ fn a_bad_value_of_a_flag_of_a_gateway_is_refused_under_its_name() {
         ("--snat=203.0.113.9,masquerade", "--snat: 'masquerade' can't be in a list with addresses"),
         (
             "--snat=rout-source",
-            "--snat: expected masquerade, none, an address or a range FIRST-LAST, found the text 'rout-source'; did you mean route-source?",
+            "--snat: expected masquerade, none, route-source, an address or a range FIRST-LAST, found the text 'rout-source'; did you mean route-source?",
         ),
         ("--snat=2001:db8::9", "--snat: '2001:db8::9' is IPv6, which is not enabled"),
         ("--snat=", "--snat: expected masquerade"),

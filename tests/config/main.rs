@@ -47,6 +47,7 @@ fn placeless(config: Config) -> Config {
             ..policy.clone()
         },
         settings: config.settings,
+        expected_rules: config.expected_rules,
     }
 }
 

@@ -28,7 +28,7 @@ fn lists_are_joined_and_the_later_scalar_wins() {
 }
 
 #[test]
-fn every_entry_remembers_its_line() {
+fn every_entry_remembers_its_place() {
     let files = [
         source("/etc/x/config.yaml", "nonMasqueradeCIDRs:\n  # lan\n  - 10.0.0.0/8\n\n  - 172.16.0.0/12\n"),
         source("/etc/x/config.d/a.toml", "outInterfaces = [\n  'eth0',\n]\n"),
@@ -36,9 +36,9 @@ fn every_entry_remembers_its_line() {
     ];
     let config = parse(&files, &flags(&[(key("excludeSourceCIDRs"), "192.168.1.1/32")])).unwrap();
     let exempt: Vec<String> = config.policy.exempt.entries().iter().map(|entry| entry.origin.to_string()).collect();
-    assert_eq!(exempt, ["/etc/x/config.yaml:3", "/etc/x/config.yaml:5"]);
-    assert_eq!(config.policy.out_interfaces[0].origin.to_string(), "/etc/x/config.d/a.toml:2");
-    assert_eq!(config.policy.sources.entries()[0].origin.to_string(), "/etc/x/config.d/b.json:3");
+    assert_eq!(exempt, ["/etc/x/config.yaml:3:5", "/etc/x/config.yaml:5:5"]);
+    assert_eq!(config.policy.out_interfaces[0].origin.to_string(), "/etc/x/config.d/a.toml:2:3");
+    assert_eq!(config.policy.sources.entries()[0].origin.to_string(), "/etc/x/config.d/b.json:3:5");
     assert_eq!(config.policy.excluded_sources.entries()[0].origin, Origin::Flag("exclude-source-cidrs"));
 }
 

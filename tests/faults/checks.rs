@@ -1,6 +1,7 @@
 //! What has to be so after each step, beside the rules.
 
-use crate::finding::{Finding, finding};
+use crate::config::Config;
+use crate::finding::{Finding, WRONG_SOURCE, finding};
 use crate::gateway::Gateway;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -58,10 +59,11 @@ pub fn status(gateway: &Gateway<'_>) -> Result<(u64, u64), Finding> {
 pub fn after_step(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     gateway.foreign_is_untouched()?;
     if let Some(wrong) = gateway.stream.take_wrong() {
-        return Err(finding("flows", wrong));
+        return Err(finding(WRONG_SOURCE, wrong));
     }
     let patience = gateway.patience;
-    let key = format!("{} {} {}", gateway.config.backend, gateway.config.poll, gateway.config.owner);
+    let Config { backend, poll, owner, fixed, .. } = *gateway.config;
+    let key = format!("{backend} {poll} {owner} {fixed}");
     let least = gateway.descriptors.get(&key).copied().unwrap_or(usize::MAX);
     let life = gateway.life();
     eventually(patience, || {

@@ -5,7 +5,7 @@
 use crate::lab::address;
 use crate::random::Random;
 use ip_masq_agent::backend::BackendName;
-use ip_masq_agent::policy::{Flow, Protocol};
+use ip_masq_agent::policy::{AddressRange, Flow, Protocol, Verdict};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
@@ -106,7 +106,27 @@ pub struct Config {
     pub out: Vec<&'static str>,
     pub link_local: bool,
     pub random_fully: bool,
+    /// `snat`: the addresses of the uplink instead of `masquerade`, which is the same to the far end.
+    pub fixed: bool,
+    /// `exemptMarks`: one that no packet here bears.
+    pub marks: bool,
+    /// `onRepair: forget`.
+    pub forget: bool,
+    pub egress: Egress,
 }
+
+/// What `egress` says of the LAN's second network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Egress {
+    Nothing,
+    /// Its flows keep their source.
+    Keeps,
+    /// It has a short list of its own.
+    OwnList,
+}
+
+/// The LAN's second network.
+const SECOND: &str = "192.168.78.0/24";
 
 /// Exempt whatever a configuration says.
 pub const ALWAYS_EXEMPT: &str = "10.20.0.0/16";
@@ -135,6 +155,10 @@ impl Config {
             out: Vec::new(),
             link_local: false,
             random_fully: true,
+            fixed: false,
+            marks: false,
+            forget: false,
+            egress: Egress::Nothing,
         }
     }
 
@@ -166,6 +190,10 @@ impl Config {
             out: random.pick(&[&[][..], &[], &["wan0"], &["wan+"], &["!eth9"], &["wan0", "eth9"]]).to_vec(),
             link_local: random.once_in(4),
             random_fully: !random.once_in(6),
+            fixed: random.once_in(4),
+            marks: random.once_in(4),
+            forget: random.once_in(3),
+            egress: random.pick(&[Egress::Nothing, Egress::Nothing, Egress::Keeps, Egress::OwnList]),
         }
     }
 
@@ -183,6 +211,20 @@ impl Config {
         );
         if self.backend == BackendName::Nftables {
             let _ = writeln!(text, "tableOwner: {}", if self.owner { "persist" } else { "never" });
+        }
+        if self.fixed {
+            let [v4, v6] = address::WAN0;
+            let _ = if self.ipv6 { writeln!(text, "snat: ['{v4}', '{v6}']") } else { writeln!(text, "snat: {v4}") };
+        }
+        let _ = writeln!(text, "onRepair: {}", if self.forget { "forget" } else { "report" });
+        text += if self.marks { "exemptMarks: [0x4000/0x4000]\n" } else { "" };
+        match self.egress {
+            Egress::Nothing => {}
+            Egress::Keeps => _ = writeln!(text, "egress: [{{name: second, sourceCIDRs: ['{SECOND}'], snat: none}}]"),
+            Egress::OwnList => {
+                let own = format!("nonMasqueradeCIDRs: ['{ALWAYS_EXEMPT}']");
+                let _ = writeln!(text, "egress: [{{name: second, sourceCIDRs: ['{SECOND}'], {own}}}]");
+            }
         }
         let out: Vec<String> = self.out.iter().map(|name| format!("'{name}'")).collect();
         let _ = writeln!(text, "outInterfaces: [{}]", out.join(", "));
@@ -211,10 +253,12 @@ impl Config {
         if flow.destination.is_ipv6() && !self.ipv6 {
             return false;
         }
-        if !self.leaves_in_scope(flow.out_interface.as_deref().unwrap_or_default())
-            || !(self.sources.is_empty() || within(&self.sources, flow.source))
-            || within(&self.excluded, flow.source)
-        {
+        let is_second = within(&[Cidr::of(SECOND)], flow.source);
+        let entry = if is_second { self.egress } else { Egress::Nothing };
+        if entry == Egress::Keeps {
+            return false;
+        }
+        if entry == Egress::Nothing && !self.is_in_scope(flow) {
             return false;
         }
         let goes_on = flow.protocol == Protocol::Tcp && !flow.opens_connection;
@@ -227,10 +271,31 @@ impl Config {
         let link_local = ["169.254.0.0/16", "fe80::/10"].map(Cidr::of);
         let multicast = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"].map(Cidr::of);
         let is_link_local = within(&link_local, destination) && (flow.destination.is_ipv6() || !self.link_local);
-        !(is_link_local
-            || within(&multicast, destination)
-            || within(&self.exempt, destination)
-            || self.ladder.contains(flow.destination))
+        let is_exempt = match entry {
+            Egress::OwnList => within(&[Cidr::of(ALWAYS_EXEMPT)], destination),
+            _ => within(&self.exempt, destination) || self.ladder.contains(flow.destination),
+        };
+        !(is_link_local || within(&multicast, destination) || is_exempt)
+    }
+
+    /// True when the top level is about a flow.
+    fn is_in_scope(&self, flow: &Flow) -> bool {
+        let within = |list: &[Cidr]| flow.source.is_some_and(|source| list.iter().any(|cidr| cidr.contains(source)));
+        self.leaves_in_scope(flow.out_interface.as_deref().unwrap_or_default())
+            && (self.sources.is_empty() || within(&self.sources))
+            && !within(&self.excluded)
+    }
+
+    /// What the rules should make of a flow.
+    pub fn verdict(&self, flow: &Flow) -> Verdict {
+        match self.masquerades(flow) {
+            false => Verdict::KeepSource,
+            true if !self.fixed => Verdict::Masquerade,
+            true => {
+                let address = address::WAN0[usize::from(flow.destination.is_ipv6())];
+                Verdict::Snat(address.parse::<AddressRange>().expect("an address"))
+            }
+        }
     }
 
     fn leaves_in_scope(&self, interface: &str) -> bool {

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The check that every flow has the source that a policy in force gives it.
+pub const WRONG_SOURCE: &str = "flows";
+
 /// What was found wrong, and by which check.
 #[derive(Debug, Clone)]
 pub struct Finding {

@@ -20,6 +20,8 @@ const SYSTEMD: &str = "/run/systemd/system";
 /// TimeoutStartSec and TimeoutStopSec of the unit.
 const START: Duration = Duration::from_secs(90);
 pub const STOP: Duration = Duration::from_secs(30);
+/// What the service does for flows that went on while it started it has done by then.
+const LASTING: Duration = Duration::from_secs(5);
 /// Where the configuration that should be in force is kept for `diff`.
 const IN_FORCE: &str = "/run/judge/config.yaml";
 
@@ -263,10 +265,8 @@ impl<'lab> Gateway<'lab> {
             }
         };
         let took = begun.elapsed();
-        // A flow that was first tracked while our rules were away keeps its source for as long as it lives. That can't
-        // be ruled out altogether: the kernel begins to track when it is given a rule that translates, and lets the rule
-        // act only after that (seen on Linux 6.18).
-        let stuck = self.stream.steady_is_stuck();
+        // A flow that others' rules made the kernel track while ours were away keeps its source for as long as it lives.
+        let stuck = if self.foreign.is_empty() { self.stream.stuck(LASTING) } else { 0 };
         if self.epoch.excused != Excused::Nothing || self.epoch.right.contains(&None) {
             self.stream.renew(self.lab);
         }
@@ -343,8 +343,8 @@ pub struct Settled {
     pub took: Duration,
     pub promise: Duration,
     pub hole: Option<Hole>,
-    /// A flow that went on all the while keeps a source that it should not keep.
-    pub stuck: bool,
+    /// So many flows that went on all the while keep a source that they should not keep.
+    pub stuck: usize,
 }
 
 impl Drop for Gateway<'_> {

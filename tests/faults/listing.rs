@@ -146,7 +146,7 @@ fn chain_problems(listing: &str, config: Option<&Config>) -> Vec<String> {
 /// The first flow that the rules treat otherwise than the configuration.
 fn compare(config: &Config, v6: bool, verdict: impl Fn(&Flow) -> Result<Verdict, String>) -> Result<(), String> {
     for flow in config.probes().iter().filter(|flow| flow.destination.is_ipv6() == v6) {
-        let expected = if config.masquerades(flow) { Verdict::Masquerade } else { Verdict::KeepSource };
+        let expected = config.verdict(flow);
         let found = verdict(flow)?;
         if found != expected {
             let source = flow.source.map_or_else(String::new, |source| source.to_string());

@@ -108,6 +108,8 @@ fn prove_no_gap(lists: &[u32], flows: u64, operations: u32) {
     proofs.iter().for_each(|proof| report::say(&proof.row()));
     let wrong: u64 = proofs.iter().map(|proof| proof.wrong).sum();
     assert_eq!(wrong, 0, "flows with a wrong source");
+    let stuck: usize = proofs.iter().map(|proof| proof.stuck).sum();
+    assert_eq!(stuck, 0, "lasting flows that keep a wrong source");
 }
 
 #[test]

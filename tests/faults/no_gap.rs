@@ -1,8 +1,8 @@
 //! No flow leaves with the wrong source through anything that we do ourselves: starts, restarts, deaths, reloads,
 //! switches, repairs.
 //!
-//! No other program has rules here, so nobody else keeps connection tracking on: a flow that goes on all the while
-//! would stick to what it got while our rules came in.
+//! No other program has rules here, so nobody else keeps connection tracking on: a flow that goes on all the while could
+//! stick to what it got while our rules came in, and must not.
 
 use crate::config::{Config, Ladder};
 use crate::finding::Finding;
@@ -29,8 +29,8 @@ pub struct Proof {
     /// How often each thing was done, and how many flows had the wrong source meanwhile.
     pub done: BTreeMap<&'static str, (u32, u64)>,
     pub wrong: u64,
-    /// After so many starts a flow that had gone on all the while kept its source.
-    pub stuck: u32,
+    /// So many flows that had gone on all the while kept their source.
+    pub stuck: usize,
     /// The longest hole that another program's deletion made.
     pub hole: Duration,
 }
@@ -115,7 +115,14 @@ pub fn prove(backend: BackendName, list: u32, flows: u64, operations: u32) -> Re
         operate(&mut gateway, &mut random)?;
         let settled = gateway.settle(PATIENCE)?;
         proof.count(name, before.wrong, &gateway);
-        proof.stuck += u32::from(*name == "start" && settled.stuck);
+        if settled.stuck > 0 {
+            let said = gateway.life().tail();
+            say(&format!(
+                "{backend}, {list}: {} lasting flows keep their source after a {name}: {said}",
+                settled.stuck
+            ));
+        }
+        proof.stuck += settled.stuck;
         proof.hole = proof.hole.max(settled.hole.map_or(Duration::ZERO, |hole| hole.lasted()));
     }
     let totals = gateway.stream.totals();
@@ -127,7 +134,7 @@ pub fn prove(backend: BackendName, list: u32, flows: u64, operations: u32) -> Re
 
 /// The head of the table.
 pub fn head() -> String {
-    "| backend | list | flows | a second | done | wrong source | a lasting flow stuck at a start | longest hole that another program made |\n\
+    "| backend | list | flows | a second | done | wrong source | lasting flows stuck | longest hole that another program made |\n\
      |---|---|---|---|---|---|---|---|"
         .to_owned()
 }

@@ -1,8 +1,8 @@
 //! New flows through the gateway, thousands a second, each judged by the source that the far end sees.
 //!
 //! A flow is one datagram to a destination and port that no flow of the last seconds had. It carries the number of the
-//! epoch in which it was sent, and an epoch says what may happen to its flows. Two steady flows send all the while: one
-//! that began under the wrong rules would keep the wrong source for as long as it lives.
+//! epoch in which it was sent, and an epoch says what may happen to its flows. Some lasting flows send all the while: one
+//! that was first tracked under the wrong rules would keep the wrong source for as long as it lives.
 
 use crate::config::{Config, Ladder, flow};
 use crate::lab::{DEADLINE, Lab, Namespace, address, parse};
@@ -12,7 +12,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ impl Hole {
 /// What came of all flows so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Totals {
-    /// Datagrams, those of the steady flows included.
+    /// Datagrams, those of the lasting flows included.
     pub sent: u64,
     pub arrived: u64,
     /// Flows that arrived.
@@ -72,21 +72,21 @@ pub struct Totals {
     pub in_holes: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     epochs: Mutex<Vec<Epoch>>,
     /// The epoch that the sender shall use, and the one that it uses.
     wanted: AtomicU32,
     used: AtomicU32,
-    /// Sockets of new steady flows, for the sender to take.
-    fresh: Mutex<Option<[UdpSocket; 2]>>,
+    /// A socket of new lasting flows, for the sender to take.
+    fresh: Mutex<Option<UdpSocket>>,
     /// Among so many rungs of the ladder new flows go.
     span: AtomicU32,
     sent: AtomicU64,
     arrived: AtomicU64,
     flows: AtomicU64,
-    /// The steady flow that the policy masquerades arrived so the last time.
-    steady_masqueraded: AtomicBool,
+    /// How each lasting flow that every policy masquerades arrived the last time: [`UNSEEN`], [`MASQUERADED`] or [`KEPT`].
+    lasting: [AtomicU8; LASTING],
     latest: AtomicU64,
     done: AtomicBool,
     judged: Mutex<Judged>,
@@ -98,6 +98,25 @@ struct Judged {
     samples: Vec<String>,
     hole: Hole,
     in_holes: u64,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Shared {
+            epochs: Mutex::default(),
+            wanted: AtomicU32::default(),
+            used: AtomicU32::default(),
+            fresh: Mutex::default(),
+            lasting: [const { AtomicU8::new(UNSEEN) }; LASTING],
+            span: AtomicU32::default(),
+            sent: AtomicU64::default(),
+            arrived: AtomicU64::default(),
+            flows: AtomicU64::default(),
+            latest: AtomicU64::default(),
+            done: AtomicBool::default(),
+            judged: Mutex::default(),
+        }
+    }
 }
 
 /// The stream. Dropping it ends it.
@@ -113,13 +132,22 @@ const TICK: Duration = Duration::from_millis(1);
 /// More than so many ticks behind, the rest is given up: a starved sender must not send a flood afterwards.
 const MOST_BEHIND: u32 = 20;
 const SOURCES: [&str; 3] = [address::LAN[0], address::LAN_SECOND[0], address::LAN[1]];
-/// The length of a datagram.
-const DATAGRAM: usize = 25;
-/// Beside the number of the source, with the number of the steady flow between them.
-const STEADY_BIT: u8 = 0x80;
+/// The length of a datagram. It ends with the number of its source and that of its lasting flow.
+const DATAGRAM: usize = 26;
+/// The number of a new flow, and of the lasting flow that is always exempt; others are always masqueraded.
+const NEW: u8 = u8::MAX;
+const EXEMPT: u8 = u8::MAX - 1;
 const MOST_SAMPLES: usize = 5;
-/// One that is always exempt, one that is always masqueraded.
-const STEADY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 20, 1, 1)), IpAddr::V4(Ipv4Addr::new(198, 18, 1, 1))];
+const EXEMPT_DESTINATION: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 20, 1, 1));
+const DESTINATION: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 1, 1));
+const LASTING: usize = 48;
+/// So many of them send at each tick, in turn: it is the packets that meet a gap.
+const LASTING_PER_TICK: usize = 3;
+/// The port of the first of them; no new flow has it at these destinations.
+const FIRST_PORT: u16 = 7;
+const UNSEEN: u8 = 0;
+const MASQUERADED: u8 = 1;
+const KEPT: u8 = 2;
 
 impl Stream {
     /// Begins to send, through a gateway that has no rules.
@@ -128,7 +156,7 @@ impl Stream {
         lab.outside.ip("route add blackhole 0.0.0.0/0\nroute add blackhole ::/0\n");
         // The tuples come round again after some seconds.
         lab.gateway.sysctl("net/netfilter/nf_conntrack_udp_timeout", "1");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new());
         lock(&shared.epochs).push(Epoch { right: vec![None], ..Epoch::default() });
         let begun = Instant::now();
         let receiver = Receiver::new(&lab.outside, shared.clone());
@@ -138,7 +166,8 @@ impl Stream {
             per_tick: per_second / 1000,
             begun,
             sockets: sockets(&lab.lan, SOURCES),
-            steady: sockets(&lab.lan, [address::LAN[0]; 2]),
+            lasting: lasting(lab),
+            turn: 0,
             random: Random::new(1),
             sequence: 0,
         };
@@ -165,19 +194,26 @@ impl Stream {
             epochs.len() as u32 - 1
         };
         self.shared.wanted.store(number, Ordering::SeqCst);
-        self.wait(Duration::from_secs(10), || self.shared.used.load(Ordering::SeqCst) == number);
+        // On a machine that is busy both take their time, and a flow must not be judged by another epoch than its own.
+        self.wait(DEADLINE, || self.shared.used.load(Ordering::SeqCst) == number);
+        assert_eq!(self.shared.used.load(Ordering::SeqCst), number, "the sender stands still");
         let sent = self.shared.sent.load(Ordering::SeqCst);
-        self.wait(Duration::from_millis(200), || self.shared.latest.load(Ordering::SeqCst) >= sent);
+        self.wait(DEADLINE, || self.shared.latest.load(Ordering::SeqCst) >= sent);
     }
 
-    /// The steady flows are new ones from now on.
+    /// The lasting flows are new ones from now on.
     pub fn renew(&self, lab: &Lab) {
-        *lock(&self.shared.fresh) = Some(sockets(&lab.lan, [address::LAN[0]; 2]));
+        *lock(&self.shared.fresh) = Some(lasting(lab));
     }
 
-    /// True when the flow that goes on all the while, and that every policy here masquerades, keeps its source.
-    pub fn steady_is_stuck(&self) -> bool {
-        !self.shared.steady_masqueraded.load(Ordering::SeqCst)
+    /// How many of the lasting flows that every policy here masquerades go on with their own source, once each has been
+    /// seen again; they are given time to stop that.
+    pub fn stuck(&self, patience: Duration) -> usize {
+        let all = &self.shared.lasting;
+        let count = |state| all.iter().filter(|flow| flow.load(Ordering::SeqCst) == state).count();
+        all.iter().for_each(|flow| flow.store(UNSEEN, Ordering::SeqCst));
+        self.wait(patience, || count(MASQUERADED) == all.len());
+        count(KEPT)
     }
 
     fn wait(&self, patience: Duration, arrived: impl Fn() -> bool) {
@@ -221,6 +257,12 @@ impl Drop for Stream {
     }
 }
 
+/// The source of the lasting flows.
+fn lasting(lab: &Lab) -> UdpSocket {
+    let [socket] = sockets(&lab.lan, [address::LAN[0]]);
+    socket
+}
+
 fn sockets<const N: usize>(lan: &Namespace, sources: [&str; N]) -> [UdpSocket; N] {
     lan.enter(|| sources.map(|source| UdpSocket::bind(SocketAddr::new(parse(source), 0)).expect("a socket")))
 }
@@ -230,7 +272,9 @@ struct Sender {
     per_tick: u32,
     begun: Instant,
     sockets: [UdpSocket; 3],
-    steady: [UdpSocket; 2],
+    lasting: UdpSocket,
+    /// Whose turn it is among the lasting flows.
+    turn: usize,
     random: Random,
     sequence: u64,
 }
@@ -239,17 +283,14 @@ impl Sender {
     fn run(mut self) {
         let mut ticks = 0;
         while !self.shared.done.load(Ordering::SeqCst) {
-            if let Some(steady) = lock(&self.shared.fresh).take() {
-                self.steady = steady;
+            if let Some(lasting) = lock(&self.shared.fresh).take() {
+                self.lasting = lasting;
             }
             let epoch = self.shared.wanted.load(Ordering::SeqCst);
             self.shared.used.store(epoch, Ordering::SeqCst);
             (0..self.per_tick).for_each(|_| self.send_new(epoch));
-            let steady = if self.per_tick == 0 { 0 } else { STEADY.len() };
-            for (index, destination) in STEADY.into_iter().enumerate().take(steady) {
-                let datagram = self.datagram(epoch, STEADY_BIT | (index as u8) << 4);
-                let _ = self.steady[index].send_to(&datagram, SocketAddr::new(destination, 7));
-                self.shared.sent.store(self.sequence, Ordering::SeqCst);
+            if self.per_tick > 0 {
+                self.send_lasting(epoch);
             }
             ticks += 1;
             let now = self.begun.elapsed();
@@ -257,6 +298,20 @@ impl Sender {
                 ticks = (now.as_nanos() / TICK.as_nanos()) as u32;
             }
             std::thread::park_timeout((TICK * ticks).saturating_sub(now));
+        }
+    }
+
+    fn send_lasting(&mut self, epoch: u32) {
+        let first = self.turn;
+        self.turn = (first + LASTING_PER_TICK) % LASTING;
+        for number in (first..first + LASTING_PER_TICK).map(|turn| (turn % LASTING) as u8).chain([EXEMPT]) {
+            let to = match number {
+                EXEMPT => SocketAddr::new(EXEMPT_DESTINATION, FIRST_PORT),
+                _ => SocketAddr::new(DESTINATION, FIRST_PORT + u16::from(number)),
+            };
+            let datagram = self.datagram(epoch, 0, number);
+            let _ = self.lasting.send_to(&datagram, to);
+            self.shared.sent.store(self.sequence, Ordering::SeqCst);
         }
     }
 
@@ -277,20 +332,20 @@ impl Sender {
             _ => (2, v6(0xfd20, 0)),
         };
         let port = 1024 + (self.sequence % 60_000) as u16;
-        let datagram = self.datagram(epoch, source as u8);
+        let datagram = self.datagram(epoch, source as u8, NEW);
         // What the gateway does not forward is missing at the far end, and is counted there.
         let _ = self.sockets[source].send_to(&datagram, SocketAddr::new(destination, port));
         self.shared.sent.store(self.sequence, Ordering::SeqCst);
     }
 
-    fn datagram(&mut self, epoch: u32, source: u8) -> [u8; DATAGRAM] {
+    fn datagram(&mut self, epoch: u32, source: u8, number: u8) -> [u8; DATAGRAM] {
         let mut datagram = [0; DATAGRAM];
         self.sequence += 1;
         datagram[..4].copy_from_slice(&MAGIC);
         datagram[4..8].copy_from_slice(&epoch.to_be_bytes());
         datagram[8..16].copy_from_slice(&self.sequence.to_be_bytes());
         datagram[16..24].copy_from_slice(&(self.begun.elapsed().as_nanos() as u64).to_be_bytes());
-        datagram[24] = source;
+        datagram[24..].copy_from_slice(&[source, number]);
         datagram
     }
 }
@@ -342,17 +397,18 @@ impl Receiver {
         let (seen, destination) = addresses(packet)?;
         let epoch = u32::from_be_bytes(datagram[4..8].try_into().ok()?);
         let (sequence, at) = (field(8)?, field(16)?);
-        let source: IpAddr = parse(SOURCES[usize::from(datagram[24] & 0xf)]);
+        let [source, number] = [datagram[24], datagram[25]];
+        let source: IpAddr = parse(SOURCES[usize::from(source)]);
         self.shared.arrived.fetch_add(1, Ordering::SeqCst);
-        self.shared.flows.fetch_add(u64::from(datagram[24] & STEADY_BIT == 0), Ordering::SeqCst);
+        self.shared.flows.fetch_add(u64::from(number == NEW), Ordering::SeqCst);
         let gateway: IpAddr = parse(address::WAN0[usize::from(seen.is_ipv6())]);
         let masqueraded = match seen {
             _ if seen == source => Some(false),
             _ if seen == gateway => Some(true),
             _ => None,
         };
-        if datagram[24] == STEADY_BIT | 1 << 4 {
-            self.shared.steady_masqueraded.store(masqueraded == Some(true), Ordering::SeqCst);
+        if let Some(flow) = self.shared.lasting.get(usize::from(number)) {
+            flow.store(if masqueraded == Some(true) { MASQUERADED } else { KEPT }, Ordering::SeqCst);
         }
         self.conclude(epoch, at, (source, destination), seen, masqueraded);
         self.shared.latest.fetch_max(sequence, Ordering::SeqCst);

@@ -237,6 +237,33 @@ fn flows_that_began_while_the_rules_were_away_are_counted_or_forgotten() {
     }
 }
 
+#[test]
+fn a_flow_tracked_with_its_own_source_before_the_rules_is_forgotten_where_only_they_keep_tracking_on() {
+    for backend in BACKENDS {
+        for stays in [false, true] {
+            let Some(lab) = lab() else { return };
+            let gateway = Gateway::new(&lab, BINARY, *backend);
+            // An entry such as the kernel makes when it tracks already, and the rules don't count yet.
+            lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+            let flow = Udp::new(&lab, "192.168.77.2", FAR);
+            assert_eq!(flow.seen(), parse("192.168.77.2"));
+            assert!(tracked(&lab, Protocol::Udp, flow.destination()).is_some());
+            if !stays {
+                lab.gateway.must("nft", &["delete", "table", "inet", "fw"]);
+            }
+            gateway.agent.configure(&gateway.config("onStop: keep\n"));
+            let running = gateway.agent.start();
+            // Ready: it is right from now on.
+            let expected = if stays { "192.168.77.2" } else { "203.0.113.1" };
+            assert_eq!(flow.seen(), parse(expected), "{backend}, a firewall that stays: {stays}");
+            drop(running);
+            let mut again = gateway.agent.start();
+            gateway.agent.must("status", &[]);
+            assert!(!again.log_has("forgotten"), "{backend}: the rules were there");
+        }
+    }
+}
+
 /// A port of the gateway's address on `wan0`, and sockets that are told of what comes there and further on.
 struct Forwarded {
     client: UdpSocket,

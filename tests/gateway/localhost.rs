@@ -2,11 +2,13 @@
 //! is what it was once nobody needs it.
 
 use crate::lab::{BACKENDS, DEADLINE, Gateway, Lab};
+use ip_masq_agent::backend::BackendName;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Instant;
 
 const FORWARD: &str = "portForwards:\n- {hostPort: 8080, address: 192.168.77.2, port: 80, localhost: true}\n";
 
@@ -98,10 +100,10 @@ fn the_sysctl_follows_the_route_to_the_target_and_what_was_set_before_stays() {
     );
     let mut service = gateway.agent.start();
     let wait = |expected: &[&str]| {
-        let end = std::time::Instant::now() + DEADLINE;
+        let end = Instant::now() + DEADLINE;
         let expected: std::collections::BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
         while std::collections::BTreeSet::from_iter(set(&lab)) != expected {
-            assert!(std::time::Instant::now() < end, "{:?} instead of {expected:?}", set(&lab));
+            assert!(Instant::now() < end, "{:?} instead of {expected:?}", set(&lab));
             std::thread::yield_now();
         }
     };
@@ -191,5 +193,134 @@ fn the_guard_stays_for_as_long_as_the_old_value_can_not_be_put_back() {
         assert_eq!(reload.status.code(), Some(0), "{backend}: {reload:?}");
         assert!(!has_guard() && set(&lab).is_empty(), "{backend}");
         service.stop();
+    }
+}
+
+/// Waits until `route_localnet` is set on these interfaces and no others.
+fn wait_until_set(lab: &Lab, expected: &[&str]) {
+    let end = Instant::now() + DEADLINE;
+    while set(lab) != expected {
+        assert!(Instant::now() < end, "{:?} instead of {expected:?}", set(lab));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_interface_that_gets_another_name_keeps_the_sysctl_while_it_is_needed_and_no_longer() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
+    let server = lab.lan.enter(|| TcpListener::bind("192.168.77.2:80")).unwrap();
+    gateway.agent.configure(&gateway.config(FORWARD));
+    let mut service = gateway.agent.start();
+    lab.gateway.ip("link set lan0 down\nlink set lan0 name lan9\nlink set lan9 up\n");
+    wait_until_set(&lab, &["lan9"]);
+    works(&lab, &server, "renamed");
+    service.signal(Signal::KILL);
+    service.wait();
+    lab.gateway.ip("link set lan9 down\nlink set lan9 name lan7\n");
+    gateway.agent.must("flush", &[]);
+    assert_eq!(set(&lab), [""; 0]);
+}
+
+#[test]
+fn when_the_guard_is_gone_and_can_not_be_written_again_the_sysctl_is_off() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BackendName::Nftables);
+    let server = lab.lan.enter(|| TcpListener::bind("192.168.77.2:80")).unwrap();
+    gateway.agent.configure(&gateway.config(FORWARD));
+    let mut service = gateway.agent.start();
+    assert_eq!(set(&lab), ["lan0"]);
+    // A table of somebody else's in the place of ours: it is not touched.
+    let table = "delete table inet ip-masq-agent\nadd table inet ip-masq-agent\nadd chain inet ip-masq-agent theirs\n";
+    lab.gateway.run_with_input("nft", &["-f", "-"], table);
+    wait_until_set(&lab, &[]);
+    let diff = gateway.agent.command("diff", &[]);
+    assert_ne!(diff.status.code(), Some(0), "{diff:?}");
+    lab.gateway.must("nft", &["delete table inet ip-masq-agent"]);
+    gateway.agent.must("reload", &[]);
+    works(&lab, &server, "repaired");
+    service.stop();
+    assert_eq!(set(&lab), [""; 0]);
+}
+
+#[test]
+fn diff_and_status_know_the_sysctl() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
+    gateway.agent.configure(&gateway.config(FORWARD));
+    let mut service = gateway.agent.start();
+    assert!(gateway.agent.must("status", &[]).contains("sysctl: net.ipv4.conf.lan0.route_localnet=1 (was 0)"));
+    assert_eq!(gateway.agent.must("diff", &[]), "");
+    service.signal(Signal::KILL);
+    service.wait();
+    lab.gateway.sysctl("net/ipv4/conf/lan0/route_localnet", "0");
+    let said = "net.ipv4.conf.lan0.route_localnet is not 1, and localhost of portForwards needs it";
+    let diff = gateway.agent.command("diff", &[]);
+    assert_eq!((diff.status.code(), String::from_utf8_lossy(&diff.stdout)), (Some(1), format!("# {said}\n").into()));
+    let check = gateway.agent.command("check", &["--host"]);
+    assert!(String::from_utf8_lossy(&check.stdout).contains(said), "{check:?}");
+    gateway.agent.must("flush", &[]);
+}
+
+#[test]
+fn applied_once_what_could_not_be_set_is_told() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
+    lab.gateway.must("sh", &["-c", "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"]);
+    gateway.agent.configure(&gateway.config(FORWARD));
+    let once = gateway.agent.command("run", &["--once"]);
+    let said = "net.ipv4.conf.lan0.route_localnet can't be set to 1, and localhost of portForwards needs it: ";
+    assert!(String::from_utf8_lossy(&once.stderr).contains(said), "{once:?}");
+}
+
+/// Whether IPv4 and IPv6 are forwarded.
+fn forwarding(lab: &Lab) -> String {
+    let read = |path| fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim().to_owned();
+    lab.gateway.enter(|| read("ipv4/ip_forward") + &read("ipv6/conf/all/forwarding"))
+}
+
+#[test]
+fn forwarding_is_on_while_the_service_runs_where_that_is_wanted_and_what_it_was_before_when_it_stops() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        lab.gateway.sysctl("net/ipv4/ip_forward", "0");
+        lab.gateway.sysctl("net/ipv6/conf/all/forwarding", "0");
+        gateway.agent.configure(&gateway.config(""));
+        let mut service = gateway.agent.start();
+        assert_eq!(forwarding(&lab), "00", "{backend}: nobody asked for it");
+        gateway.agent.configure(&gateway.config("manageSysctl: true\n"));
+        gateway.agent.must("reload", &[]);
+        assert_eq!(forwarding(&lab), "11", "{backend}");
+        gateway.agent.configure(&gateway.config("manageSysctl: true\n").replace("enableIPv6: true\n", ""));
+        gateway.agent.must("reload", &[]);
+        assert_eq!(forwarding(&lab), "10", "{backend}: IPv6 is off");
+        gateway.agent.configure(&gateway.config("manageSysctl: true\n"));
+        gateway.agent.must("reload", &[]);
+        assert!(service.stop().success(), "{backend}");
+        assert_eq!(forwarding(&lab), "00", "{backend}: stopped");
+
+        let mut service = gateway.agent.start();
+        service.signal(Signal::KILL);
+        service.wait();
+        assert_eq!(forwarding(&lab), "11", "{backend}: killed");
+        lab.gateway.sysctl("net/ipv4/ip_forward", "0");
+        let diff = gateway.agent.command("diff", &[]);
+        let shown = String::from_utf8_lossy(&diff.stdout).contains("# net.ipv4.ip_forward is not 1");
+        assert!(shown, "{backend}: {diff:?}");
+        let mut service = gateway.agent.start();
+        lab.gateway.sysctl("net/ipv4/ip_forward", "0");
+        gateway.agent.must("reload", &[]);
+        assert_eq!(forwarding(&lab), "11", "{backend}: set again");
+        service.stop();
+        assert_eq!(forwarding(&lab), "00", "{backend}: stopped after a crash");
+
+        lab.gateway.sysctl("net/ipv6/conf/all/forwarding", "1");
+        gateway.agent.configure(&gateway.config("manageSysctl: true\nonStop: keep\n"));
+        let mut service = gateway.agent.start();
+        service.stop();
+        assert_eq!(forwarding(&lab), "11", "{backend}: kept");
+        gateway.agent.must("flush", &[]);
+        assert_eq!(forwarding(&lab), "01", "{backend}: flushed, and what was on stays on");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::lab::{self, BACKENDS, Gateway, Lab, text};
 use ip_masq_agent::backend::BackendName;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
@@ -139,6 +139,26 @@ fn metrics_and_plugin_tell_repairs_refused_reloads_flows_and_that_nobody_is_ther
         assert_eq!(nagios(&gateway), (Some(2), "IP-MASQ-AGENT CRITICAL - not running\n".to_owned()));
         assert_eq!(gateway.agent.command("status", &[]).status.code(), Some(3));
     }
+}
+
+#[test]
+fn an_answer_that_nobody_understands_makes_no_metrics_that_say_the_service_is_down() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BackendName::Nftables);
+    // A service of another version, say.
+    let listener = lab.gateway.enter(|| {
+        let listener = std::os::unix::net::UnixListener::bind("/run/lab/runtime/control.sock").expect("a socket");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.read_exact(&mut [0; 7]).expect("a question");
+            stream.write_all(b"{\"summary\": 7}\n").expect("an answer");
+        })
+    });
+    let output = gateway.agent.command("status", &["--prometheus"]);
+    listener.join().expect("the service");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(3), String::new()));
+    let said = text(&output.stderr);
+    assert!(said.starts_with("the service's answer can't be understood: "), "{said}");
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Table {
     bases: Vec<(i64, String)>,
     chains: BTreeMap<String, Vec<Vec<Value>>>,
     sets: HashMap<String, Ranges>,
+    /// Elements that are rows of fields, with what each leads to.
+    maps: HashMap<String, Vec<(Vec<Value>, Value)>>,
 }
 
 /// Where a rule leaves a packet.
@@ -47,6 +49,10 @@ impl Table {
                     .try_for_each(|element| add_element(&mut ranges, element))?;
                 ranges.sort();
                 table.sets.insert(name(set), ranges);
+            } else if let Some(map) = object.get("map") {
+                let pairs = map["elem"].as_array().into_iter().flatten();
+                let row = |pair: &Value| (fields(&pair[0]), pair[1].clone());
+                table.maps.insert(name(map), pairs.map(row).collect());
             } else if let Some(rule) = object.get("rule") {
                 let statements = rule["expr"].as_array().cloned().unwrap_or_default();
                 table.chains.entry(text(&rule["chain"])).or_default().push(statements);
@@ -120,7 +126,14 @@ impl Table {
                 "match" => return Ok(End::On),
                 "return" => return Ok(End::Return),
                 "accept" => return Ok(End::Verdict(Verdict::KeepSource)),
-                "snat" => return Ok(End::Verdict(Verdict::Snat(addresses(&body["addr"])?))),
+                "snat" => match body["addr"].get("map") {
+                    Some(map) => match self.looked_up(map, flow)? {
+                        Some(found) => return Ok(End::Verdict(Verdict::Snat(addresses(&found)?))),
+                        // A key that is not in the map ends the rule.
+                        None => return Ok(End::On),
+                    },
+                    None => return Ok(End::Verdict(Verdict::Snat(addresses(&body["addr"])?))),
+                },
                 "masquerade" => return Ok(End::Verdict(Verdict::Masquerade)),
                 // A return out of a chain that was gone to returns from this one too.
                 "goto" => return self.walk(&text(&body["target"]), flow),
@@ -134,7 +147,32 @@ impl Table {
         Ok(End::On)
     }
 
+    /// What a map says of a flow.
+    fn looked_up(&self, map: &Value, flow: &Flow) -> Read<Option<Value>> {
+        let wanted = map["key"]["concat"].as_array().ok_or_else(|| format!("a key that is not understood in {map}"))?;
+        let mut key = Vec::new();
+        for field in wanted {
+            let Some(field) = left(field, flow)? else { return Ok(None) };
+            key.push(field);
+        }
+        let data = text(&map["data"]);
+        let rows = data.strip_prefix('@').and_then(|name| self.maps.get(name));
+        for (row, leads_to) in rows.ok_or_else(|| format!("no map '{data}'"))? {
+            let is_field = |(wanted, there): (&Left, &Value)| self.found(wanted, there);
+            if key.len() == row.len()
+                && key.iter().zip(row).map(is_field).collect::<Read<Vec<_>>>()?.iter().all(|is| *is)
+            {
+                return Ok(Some(leads_to.clone()));
+            }
+        }
+        Ok(None)
+    }
+
     fn matches(&self, body: &Value, flow: &Flow) -> Read<bool> {
+        // By chance: what is chosen is a port.
+        if body["left"].get("numgen").is_some() && body["op"] == "<" {
+            return Ok(true);
+        }
         let Some(left) = left(&body["left"], flow)? else { return Ok(false) };
         let found = self.found(&left, &body["right"])?;
         match body["op"].as_str() {
@@ -168,6 +206,12 @@ impl Table {
     }
 }
 
+/// The fields of an element that is a row of them.
+fn fields(element: &Value) -> Vec<Value> {
+    let element = element.get("elem").map_or(element, |counted| &counted["val"]);
+    element["concat"].as_array().cloned().unwrap_or_else(|| vec![element.clone()])
+}
+
 /// What a flow has on the left side of a comparison.
 enum Left {
     Address(IpAddr),
@@ -195,6 +239,9 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
         };
     }
     if let Some(payload) = left.get("payload") {
+        if payload["base"] == "ll" && payload["offset"] == 0 && payload["len"] == 48 {
+            return word(if flow.bridged { "1" } else { "0" });
+        }
         return match (&payload["protocol"], payload["field"].as_str()) {
             (protocol, Some("saddr")) => of_family(flow.source, protocol),
             (protocol, Some("daddr")) => of_family(Some(flow.destination), protocol),
@@ -221,6 +268,15 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
     if let Some(masked) = left.get("&").filter(|masked| masked[0]["meta"]["key"] == "mark") {
         let mask = masked[1].as_u64().and_then(|mask| u32::try_from(mask).ok());
         return word(&(flow.mark & mask.ok_or_else(|| format!("a mask that is not understood: {left}"))?).to_string());
+    }
+    if let Some(masked) = left.get("&").filter(|masked| masked[0]["payload"]["field"] == "daddr") {
+        let mask = text(&masked[1]).parse().map_err(|_| format!("a mask that is not understood: {left}"))?;
+        let address = match (flow.destination, mask) {
+            (IpAddr::V4(address), IpAddr::V4(mask)) => IpAddr::from(address & mask),
+            (IpAddr::V6(address), IpAddr::V6(mask)) => IpAddr::from(address & mask),
+            _ => return Ok(None),
+        };
+        return of_family(Some(address), &masked[0]["payload"]["protocol"]);
     }
     match left.get("&").and_then(|masked| masked.get(0)).map(|field| &field["payload"]) {
         Some(field) if field["protocol"] == "tcp" && field["field"] == "flags" => {

@@ -230,7 +230,7 @@ fn facts() -> HostFacts {
     let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
     let targets: BTreeMap<_, _> =
         targets.into_iter().map(|(target, network)| (target.parse().unwrap(), reached(network))).collect();
-    HostFacts { network: Arc::new(NetworkFacts { targets }), ..HostFacts::default() }
+    HostFacts { network: Arc::new(NetworkFacts { targets, ..NetworkFacts::default() }), ..HostFacts::default() }
 }
 
 /// `PROTOCOL HOST-PORTS ADDRESS PORT`, from every address and from the host's loopback addresses.

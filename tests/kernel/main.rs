@@ -1,5 +1,7 @@
 //! The backends, and what reads rules of others, on the real kernel: each test in namespaces of its own.
 
+#[path = "../interpreter/mod.rs"]
+mod interpreter;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod namespace;

@@ -36,6 +36,8 @@ struct World {
     contents_moved: bool,
     /// Rules show where none are wanted.
     strays: bool,
+    /// As a look saw it last; nobody has committed since.
+    known_strays: bool,
     /// What a stop comes to; removed when nothing is said.
     flushes: Vec<ErrorKind>,
     /// The processor time of a repair.
@@ -83,6 +85,7 @@ impl World {
             moved: false,
             contents_moved: false,
             strays: false,
+            known_strays: false,
             flushes: Vec::new(),
             cost: Duration::ZERO,
             doubted_until: None,
@@ -117,6 +120,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        self.known_strays &= !matches!(event, Event::RulesMoved(_));
         if self.exit.is_none() {
             self.exit = drive(self, event);
         }
@@ -140,9 +144,10 @@ impl World {
     fn check(&mut self, depth: Depth) -> Checked {
         self.checks += 1;
         let thorough = depth == Depth::Contents;
+        let known = std::mem::replace(&mut self.known_strays, self.strays);
         Checked {
             moved: self.moved || (thorough && self.contents_moved),
-            strays: self.strays,
+            strays: self.strays && (thorough || !known),
             by: Vec::new(),
             doubted_until: self.doubted_until,
             cost: Duration::from_micros(200),
@@ -152,6 +157,7 @@ impl World {
     fn clear(&mut self) -> Removal {
         self.seen.push("clear".to_owned());
         self.strays = self.leftover;
+        self.known_strays = self.leftover;
         let removed = if self.nothing_left { Vec::new() } else { vec!["it".to_owned()] };
         let result = if self.leftover { Err(Error::new(self.in_the_way, "held")) } else { Ok(removed) };
         Removal { backend: BackendName::Nftables, family: Family::V4, result, notes: Vec::new() }
@@ -173,6 +179,7 @@ impl World {
             written: written.then(|| vec!["the chain is missing".to_owned()]),
             notes: Vec::new(),
             bridged: self.bridged,
+            began_tracking: false,
             took: Duration::from_millis(3),
         })
     }
@@ -943,6 +950,20 @@ fn rules_of_an_earlier_run_that_stay_are_said_once_and_tried_again_at_each_resyn
     world.pass(Duration::from_secs(600));
     assert_eq!((world.count("clear"), world.count("OthersRemoved")), (5, 1));
     assert_eq!(world.report().degraded, Vec::<String>::new());
+}
+
+#[test]
+fn new_rules_where_none_are_wanted_are_seen_with_their_event_although_others_could_not_be_removed() {
+    let mut world = World::running("resyncInterval: 24h");
+    (world.strays, world.leftover, world.in_the_way) = (true, true, ErrorKind::MissingTool);
+    world.happen(commit("restorer"));
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.count("clear"), world.count("Warning"), world.state()), (1, 1, State::Degraded));
+    world.leftover = false;
+    world.happen(commit("nft"));
+    world.pass(MOMENT);
+    assert_eq!((world.count("clear"), world.state()), (2, State::Ready), "{:?}", world.seen);
+    world.assert_seen(&["OthersRemoved", "Recovered"]);
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn words_for(kind: Kind) -> Vec<&'static str> {
         Kind::Interfaces => vec!["List of interface names."],
         Kind::Maps => vec!["List of maps."],
         Kind::Marks => vec!["List of packet marks."],
+        Kind::Rules => vec!["List of rules."],
         Kind::Snat => vec!["masquerade", "none", "address", "range"],
         Kind::Switch => vec!["Boolean."],
         Kind::Duration => vec!["Duration, as Go writes it."],

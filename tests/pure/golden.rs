@@ -4,7 +4,6 @@
 
 use ip_masq_agent::command::render::text;
 use ip_masq_agent::config::{self, Flags, Key, Locations, Trust};
-use ip_masq_agent::ruleset::HostFacts;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +26,8 @@ fn render(config: &Path, backend: &str) -> String {
     flags.add(key("backend"), [backend.to_owned()]);
     let sources = config::read(&locations).unwrap_or_else(|error| panic!("{error}")).sources;
     let config = config::parse(&sources, &flags).unwrap_or_else(|error| panic!("{error}"));
-    text(&config, &HostFacts::default())
+    // Only a policy with route-source asks for them.
+    text(&config, &crate::random::facts())
 }
 
 fn compare(backend: &str, extension: &str) {

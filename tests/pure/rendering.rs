@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn agree(policy: &Policy, family: Family, position: JumpPosition, flows: &[Flow], has_ipset: bool) {
-    let bridged = HostFacts { bridged_ipv4: true, bridged_ipv6: true, ..HostFacts::default() };
-    let ruleset = Ruleset::new(policy, family, position, &bridged).unwrap();
+    let facts = HostFacts { bridged_ipv4: true, bridged_ipv6: true, ..crate::random::facts() };
+    let ruleset = Ruleset::new(policy, family, position, &facts).unwrap();
     let context = Context { chain: &ChainName::default(), random_fully: true, sets: has_ipset.then_some(&[]) };
     let text = render(&ruleset, context).to_string();
     let rules = Rules::read(&text).unwrap();

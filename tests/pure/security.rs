@@ -71,7 +71,7 @@ proptest! {
         let chain = if named { format!("masqChain: {}\n", serde_json::Value::from(chain)) } else { String::new() };
         let text = format!("{chain}outInterfaces: [{}]\n", serde_json::Value::from(interface));
         let source = SourceText { path: Path::new("x.yaml").into(), text };
-        if let Ok(Config { policy, settings }) = config::parse(&[source], &Flags::default()) {
+        if let Ok(Config { policy, settings, .. }) = config::parse(&[source], &Flags::default()) {
             let mut ordinary = policy.clone();
             let name = std::mem::replace(&mut ordinary.out_interfaces[0].value.name, "ordinary".to_owned());
             let expected = rules(&ordinary, &settings);

@@ -4,14 +4,16 @@
 
 use ip_masq_agent::policy::{
     AddressRange, Egress, Evaluation, Family, Flow, InterfacePattern, Listed, MaskedMark, Origin, Policy, PortRanges,
-    Prefix, PrefixSet, Protocol, Snat, SnatAddresses,
+    PreferredSource, Prefix, PrefixSet, Protocol, RouteSources, Snat, SnatAddresses,
 };
+use ip_masq_agent::ruleset::{HostFacts, NetworkFacts};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Interfaces that flows leave through.
 pub const INTERFACES: [&str; 4] = ["wan0", "wan1", "lan0", "wg0"];
@@ -146,7 +148,7 @@ fn snat() -> impl Strategy<Value = Snat> {
     let v6 = select(vec![None, Some("2001:db8::9"), Some("2001:db8::9-2001:db8::ff")]);
     let range = |text: Option<&str>| text.map(|text| text.parse::<AddressRange>().unwrap());
     let to = (v4, v6).prop_map(move |(v4, v6)| Snat::To(SnatAddresses { v4: range(v4), v6: range(v6) }));
-    prop_oneof![2 => Just(Snat::Masquerade), 1 => Just(Snat::Nothing), 3 => to]
+    prop_oneof![2 => Just(Snat::Masquerade), 1 => Just(Snat::Nothing), 2 => Just(Snat::RouteSource), 3 => to]
 }
 
 /// Bits and values of which flows have some.
@@ -182,6 +184,34 @@ fn egress(family: Family) -> impl Strategy<Value = Vec<Egress>> {
     prop_oneof![1 => Just(Vec::new()).boxed(), 2 => vec(entry, 1..5).prop_map(numbered).boxed()]
 }
 
+/// What the routes of the host prefer: inside of each other, with holes, and nothing at all through some interfaces.
+pub fn sources() -> RouteSources {
+    let rows = [
+        ("wan0", "0.0.0.0/0", Some("203.0.113.1")),
+        ("wan0", "10.0.0.0/8", None),
+        ("wan0", "10.1.0.0/16", Some("203.0.113.77")),
+        ("wan0", "10.1.1.0/24", Some("203.0.113.77")),
+        ("wan1", "192.168.0.0/16", Some("198.51.100.1")),
+        ("wan1", "192.168.1.128/25", Some("198.51.100.2")),
+        ("wan0", "::/0", Some("2001:db8::1")),
+        ("wan0", "2001:db8::/32", None),
+        ("wan0", "fe80::/64", None),
+        ("wg0", "fd00::/8", Some("fd00::9")),
+    ];
+    let row = |(interface, destination, source): (&str, &str, Option<&str>)| PreferredSource {
+        interface: interface.to_owned(),
+        destination: destination.parse().unwrap(),
+        source: source.map(|source| source.parse().unwrap()),
+    };
+    RouteSources::new(rows.into_iter().map(row).collect())
+}
+
+/// The same as what shapes rules.
+pub fn facts() -> HostFacts {
+    let network = NetworkFacts { sources: sources(), ..NetworkFacts::default() };
+    HostFacts { network: Arc::new(network), ..HostFacts::default() }
+}
+
 /// A flow of a family. An address on the outgoing interface is local too, as on a real host.
 pub fn flow(family: Family) -> impl Strategy<Value = Flow> {
     let protocol = select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp, Protocol::Other(112)]);
@@ -198,6 +228,7 @@ pub fn flow(family: Family) -> impl Strategy<Value = Flow> {
             bridged,
             mark,
             ipsec,
+            preferred_source: sources().find(out, destination).and_then(|row| row.source),
             ..Flow::forwarded_to(destination)
         })
 }

@@ -18,11 +18,15 @@ pub mod rules;
 mod tests;
 pub mod tools;
 
-use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
+use super::{
+    Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified,
+    limit_route_sources,
+};
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Hook, RuleId, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
+use crate::sys::listing::tracking;
 use crate::sys::nfnetlink::ipset::SetHeader;
 use crate::sys::nfnetlink::is_passing;
 use host_state::{HostState, LiveHost};
@@ -39,6 +43,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tools::{Tools, Variant, list_or_nothing, run};
+
+/// Of the sources that routes prefer each is a rule that new flows are asked one after the other.
+const MOST_ROUTE_SOURCES: usize = 256;
 
 /// Keeps a ruleset in the nat table of one iptables variant.
 #[derive(Debug)]
@@ -111,6 +118,8 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
     }
 
     fn compare(&mut self, family: Family, desired: Option<&Ruleset>, notes: &mut Vec<String>) -> Result<Plan, Error> {
+        let sources = desired.and_then(Ruleset::route_sources).map_or(0, |sources| sources.rows(family).count());
+        limit_route_sources(family, sources, MOST_ROUTE_SOURCES, " as rules; nftables takes 10,000")?;
         let listing = self.listing(family, desired.is_some(), notes)?;
         let wants_sets = desired.is_some_and(|ruleset| ruleset.lists().any(|list| list.prefixes.len() > THRESHOLD));
         if !self.tools.random_fully && desired.is_some_and(Ruleset::chooses_ports_at_random) {
@@ -120,6 +129,8 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let guard = self.guard_listing(family, rendered.as_ref())?;
         let observed = Observed { table: ListedTable::parse(&listing), raw: ListedTable::parse(&guard), sets };
         self.refuse_half_truth(family, &observed.table)?;
+        let rules = observed.table.chains.iter().flat_map(|chain| &chain.rules);
+        let begins = !rules.flat_map(|rule| &rule.target).any(|target| tracking::extension(target, &[]));
         let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
         notes.extend(comparison.notes);
         let last = self.last.entry(family).or_default();
@@ -140,6 +151,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
                 plan::describe(&own, desired.as_deref(), &observed, &kept, &discarded)
             }),
             drift: comparison.drift,
+            begins,
             change: self.sending(family, comparison.steps).map(Change::Iptables),
         })
     }

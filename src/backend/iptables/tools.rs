@@ -171,6 +171,15 @@ pub fn list(exec: &mut impl Exec, tools: &Tools, family: Family, counters: bool)
     list_or_nothing(exec, tools, family, Table::Nat, counters)?.ok_or_else(|| Error::new(ErrorKind::Busy, nothing()))
 }
 
+/// The filter table of a family, in which nothing is ever ours.
+///
+/// # Errors
+/// What the tool said, sorted.
+pub fn list_filter(exec: &mut impl Exec, tools: &Tools, family: Family) -> Result<String, Error> {
+    let output = run(exec, &Invocation::new(tools.program(family, "-save"), &["-t", "filter"]))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// A table of a family as the tool lists it; `None` when it lists nothing. iptables 1.8.9 prints a table also where
 /// the kernel has none, so silence is to be believed only by who has asked the kernel.
 ///

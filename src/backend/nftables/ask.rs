@@ -31,12 +31,35 @@ pub fn dump(
     body: impl FnOnce(&mut Writer),
     each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
 ) -> Result<(), Failure> {
-    match netlink.dump(Request { message, family: INET }, body, each) {
-        Ok(Consistency::Whole) => Ok(()),
-        Ok(Consistency::Interrupted) => Err(Failure::Moved),
+    netlink.dump(Request { message, family: INET }, body, each).map_err(|error| not_read(what, error)).and_then(whole)
+}
+
+/// As [`dump`], until `each` has seen enough; says whether it saw all.
+pub fn dump_until(
+    message: i32,
+    what: &str,
+    body: impl FnOnce(&mut Writer),
+    each: impl FnMut(&Message<'_>) -> Result<bool, Malformed>,
+) -> Result<bool, Failure> {
+    match Nfnetlink::dump_until(Request { message, family: INET }, body, each) {
+        Ok(None) => Ok(false),
+        Ok(Some(consistency)) => whole(consistency).map(|()| true),
+        Err(error) => Err(not_read(what, error)),
+    }
+}
+
+fn whole(consistency: Consistency) -> Result<(), Failure> {
+    match consistency {
+        Consistency::Whole => Ok(()),
+        Consistency::Interrupted => Err(Failure::Moved),
+    }
+}
+
+fn not_read(what: &str, error: io::Error) -> Failure {
+    match error.raw_os_error() {
         // The table or the set went away since its name was read.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(Failure::Moved),
-        Err(error) => Err(failed(&format!("{what} of table inet {TABLE}"), error).into()),
+        Some(libc::ENOENT) => Failure::Moved,
+        _ => failed(&format!("{what} of table inet {TABLE}"), error).into(),
     }
 }
 

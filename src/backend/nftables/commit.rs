@@ -55,6 +55,9 @@ impl<K: Held> Nftables<K> {
         for (number, transaction) in transactions.iter().enumerate() {
             let (done, rest) = transactions.split_at(number);
             let condition = Condition::After(done);
+            if !done.is_empty() {
+                (self.progress)();
+            }
             if let Err(stop) = self.send_one(&observed.tables, condition, transaction, &mut progress) {
                 return Err(self.take_back(&observed.tables, [done, rest], stop, progress, doubted));
             }

@@ -1,6 +1,6 @@
 //! The elements of our sets: read, or where they are known only counted and tried by sample.
 
-use super::ask::{Failure, dump, failed};
+use super::ask::{Failure, dump_until, failed};
 use super::rules::content::Content;
 use super::rules::interval::{self, Bound};
 use super::rules::name::{ChainName, SetName, TABLE};
@@ -8,7 +8,7 @@ use super::rules::port_set::{Data, PortSet};
 use super::rules::ports::{PortElement, Then};
 use super::rules::table::{Set, Table};
 use super::wire::batch::attribute::*;
-use super::wire::batch::{INET, element, port_element};
+use super::wire::batch::{self, INET, element, port_element};
 use super::wire::expression::{DATA_VALUE, Expression, read_goto};
 use crate::backend::error::Error;
 use crate::policy::Family;
@@ -21,6 +21,10 @@ use std::time::Instant;
 const CATCHALL: u32 = 2;
 /// So many elements stand for those of a long set.
 const SAMPLE: usize = 16;
+
+/// A longer list is never read: the kernel walks over the set again for each 32 KiB of its answer, so that a million takes
+/// a minute and more. Where it is not known what the set holds, another one is written.
+pub const MOST_READ: usize = 131_072;
 
 /// Elements that are not all read because they are known: from the last reading, or because our own commit made
 /// them. Reading 100,000 of them takes a quarter of a second and more: the kernel walks over the set again for each 32 KiB
@@ -61,14 +65,12 @@ pub fn ends(name: SetName, content: &Content, count: usize) -> Vec<Element> {
     }
     let bound = |(address, bound)| Element::Bound(address, bound);
     match content {
-        Content::Intervals(list) => {
-            of(list, count).flat_map(|one| interval::bounds(*one, name.family)).map(bound).collect()
-        }
+        Content::Intervals(list) => of(list, count).flat_map(|one| batch::bounds(*one, name)).map(bound).collect(),
         Content::Ports(list) => of(list, count).copied().map(Element::Port).collect(),
     }
 }
 
-/// The elements of a set; `None` when they are no row of intervals. `count` is what the kernel told of their number.
+/// The elements of a set; `None` when they are no row of intervals or too many to be read. `count` is what the kernel told of their number.
 pub fn of_set(
     netlink: &mut Nfnetlink,
     name: SetName,
@@ -77,7 +79,8 @@ pub fn of_set(
 ) -> Result<Option<Content>, Failure> {
     match expected.and_then(|expected| known_elements(name, count, expected)) {
         Some((elements, probes)) => confirm(netlink, name, &probes).map(|()| Some(elements)),
-        None => read_elements(netlink, name),
+        None if count.is_some_and(|count| count as usize > MOST_READ) => Ok(None),
+        None => read_elements(name),
     }
 }
 
@@ -86,7 +89,7 @@ fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> 
     let elements = expected.table.set(name)?.elements.clone()?;
     let told = match count {
         Some(count) => is_count_of(count as usize, &elements, name),
-        None => !expected.counted,
+        None => !expected.counted || elements.len() > MOST_READ,
     };
     let probes = expected.probes.iter().filter(|(set, _)| *set == name).map(|(_, probe)| *probe);
     told.then(|| (elements, probes.collect()))
@@ -95,7 +98,9 @@ fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> 
 /// An interval up to the largest address has no second element, and nft adds one at address zero.
 fn is_count_of(count: usize, elements: &Content, name: SetName) -> bool {
     let open = match elements {
-        Content::Intervals(list) => list.last().is_some_and(|one| one.last == interval::largest(name.family)),
+        Content::Intervals(list) => {
+            !name.has_blocks() && list.last().is_some_and(|one| one.last == interval::largest(name.family))
+        }
         Content::Ports(_) => false,
     };
     count == elements.len() || open && count + 1 == elements.len()
@@ -110,21 +115,25 @@ fn confirm(netlink: &mut Nfnetlink, name: SetName, probes: &[Probe]) -> Result<(
     Ok(())
 }
 
-fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Content>, Failure> {
+fn read_elements(name: SetName) -> Result<Option<Content>, Failure> {
     match name.ports() {
         None => {
             let mut bounds = Vec::new();
-            let whole = each_element(netlink, name, |element| {
+            let whole = each_element(name, |element| {
                 let bound = read_element(element, name)?;
                 bounds.extend(bound);
-                Ok(bound.is_some())
+                Ok(bound.is_some() && bounds.len() <= 2 * MOST_READ + 1)
             })?;
-            let assembled = whole.then(|| interval::assemble(bounds, name.family)).flatten();
+            let assemble = || match name.has_blocks() {
+                true => interval::singles(bounds),
+                false => interval::assemble(bounds, name.family),
+            };
+            let assembled = whole.then(assemble).flatten();
             Ok(assembled.map(|intervals| Content::Intervals(intervals.into())))
         }
         Some(ports) => {
             let mut list = Vec::new();
-            let whole = each_element(netlink, name, |element| {
+            let whole = each_element(name, |element| {
                 let (found, _) = read_port(element, ports, name.family)?;
                 list.extend(found);
                 Ok(found.is_some())
@@ -135,35 +144,34 @@ fn read_elements(netlink: &mut Nfnetlink, name: SetName) -> Result<Option<Conten
     }
 }
 
-/// Reads the elements of a set; says whether `each` knew them all.
+/// Reads the elements of a set until `each` does not want one; says whether it wanted them all.
 fn each_element(
-    netlink: &mut Nfnetlink,
     name: SetName,
     mut each: impl FnMut(Attribute<'_>) -> Result<bool, Malformed>,
 ) -> Result<bool, Failure> {
-    let mut whole = true;
     let body = |writer: &mut Writer| {
         writer.text(ELEMENTS_TABLE, TABLE);
         writer.text(ELEMENTS_SET, &name.to_string());
     };
-    dump(netlink, libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
-        let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(()) };
+    dump_until(libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
+        let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(true) };
         for element in list.nested() {
-            whole &= each(element?)?;
+            if !each(element?)? {
+                return Ok(false);
+            }
         }
-        Ok(())
-    })?;
-    Ok(whole)
+        Ok(true)
+    })
 }
 
 /// The elements of a map of port forwards with the flows that each counted.
 ///
 /// # Errors
 /// What the kernel says, or that others commit all the time.
-pub fn counted(netlink: &mut Nfnetlink, name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
+pub fn counted(name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
     let Some(ports) = name.ports() else { return Ok(Vec::new()) };
     let mut list = Vec::new();
-    each_element(netlink, name, |element| {
+    each_element(name, |element| {
         let (found, packets) = read_port(element, ports, name.family)?;
         list.extend(found.map(|found| (found, packets)));
         Ok(true)
@@ -227,9 +235,9 @@ pub fn read_element(element: Attribute<'_>, name: SetName) -> Result<Option<(u12
 }
 
 /// What moves when a small set has other elements.
-pub fn digest(netlink: &mut Nfnetlink, set: &Set) -> Result<u64, Error> {
+pub fn digest(set: &Set) -> Result<u64, Error> {
     let mut hasher = DefaultHasher::new();
-    match read_elements(netlink, set.name) {
+    match read_elements(set.name) {
         Ok(elements) => elements.hash(&mut hasher),
         Err(Failure::Error(error)) => return Err(error),
         // It went away, or another program committed meanwhile: other than it was, for sure.

@@ -18,6 +18,7 @@ mod elements;
 #[cfg(test)]
 mod fake;
 mod held;
+mod memory;
 mod observe;
 mod rules;
 #[cfg(test)]
@@ -27,27 +28,32 @@ mod wire;
 #[cfg(fuzzing)]
 pub use observe::read_any;
 
-use super::{Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified};
+use super::{
+    Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified,
+    limit_route_sources,
+};
 use crate::config::TableOwner;
 use crate::policy::Family;
-use crate::ruleset::{ForwardRules, RuleId, Ruleset};
+use crate::ruleset::{Effect, ForwardRules, RuleId, RuleStep, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
 use held::Held;
+use memory::Memory;
 use observe::Observation;
 use rules::change::Transaction;
 use rules::compile::IntervalCache;
+use rules::content::Content;
 use rules::forwards::Owners;
 use rules::name::{ChainName, SetName};
 pub use rules::name::{STAND_IN, TABLE};
-use rules::table::{Table, TableFlags};
+use rules::table::{Set, Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long a number of elements may stand for the elements.
-const DOUBT: Duration = Duration::from_secs(30);
+/// So many sources that routes prefer are one transaction; each is copied whenever one of them changes.
+const MOST_ROUTE_SOURCES: usize = target::PIECE;
 
 /// The nftables backend.
 ///
@@ -65,6 +71,10 @@ pub struct Nftables<K = Nfnetlink> {
     planned: BTreeMap<Family, Vec<(ChainName, Vec<RuleId>)>>,
     /// The kernel has not refused a guard.
     may_guard: bool,
+    /// What an earlier process wrote, for as long as nobody committed since.
+    remembered: Option<Memory>,
+    /// To be called between transactions.
+    progress: fn(),
 }
 
 /// What we know of the kernel's state without looking.
@@ -124,7 +134,17 @@ impl<K: Held> Nftables<K> {
     fn on(netlink: K, owner: TableOwner) -> Self {
         let (elements, forwards, known) = (IntervalCache::default(), HashMap::new(), Known::Nothing);
         let planned = BTreeMap::new();
-        Nftables { netlink, flags: flags(owner), elements, forwards, known, planned, may_guard: true }
+        Nftables {
+            netlink,
+            flags: flags(owner),
+            elements,
+            forwards,
+            known,
+            planned,
+            may_guard: true,
+            remembered: None,
+            progress: || {},
+        }
     }
 
     /// What is ours as it is now, read only as far as it may have moved. Elements that nobody wants are not read again.
@@ -132,14 +152,16 @@ impl<K: Held> Nftables<K> {
         let generation = self.netlink.generation()?;
         let known = std::mem::replace(&mut self.known, Known::Nothing);
         self.known = match known {
-            Known::Read { observation, doubted } if observation.generation == generation && !expired(doubted) => {
+            Known::Read { observation, doubted }
+                if observation.generation == generation && !expired(doubted, &observation) =>
+            {
                 Known::Read { observation, doubted }
             }
             Known::Committed { observation, probes, doubted } if observation.generation == generation => {
                 self.read(&observation, &probes, false, doubted)?
             }
             Known::Read { observation, doubted } | Known::Committed { observation, doubted, .. }
-                if observation.is_large() && !(counted && expired(doubted)) =>
+                if observation.is_large() && !(counted && expired(doubted, &observation)) =>
             {
                 let since = doubted.unwrap_or_else(Instant::now);
                 self.read(&observation, &[], counted, Some(since))?
@@ -154,7 +176,16 @@ impl<K: Held> Nftables<K> {
 
     fn read_whole(&mut self) -> Result<Known, Error> {
         let (observation, _) = self.netlink.observe(None)?;
+        self.remembered.take_if(|memory| memory.generation != observation.generation);
         Ok(Known::Read { observation, doubted: None })
+    }
+
+    /// Completes what is known by what an earlier process wrote; from the first commit on that others make it is worth
+    /// nothing.
+    fn recall(&mut self, wanted: &[Set]) {
+        if let (Some(memory), Known::Read { observation, doubted: None }) = (&self.remembered, &mut self.known) {
+            memory.recall(observation, wanted);
+        }
     }
 
     /// Reads the tables; elements of a known table are confirmed and not read.
@@ -172,8 +203,13 @@ impl<K: Held> Nftables<K> {
 
     fn plan_for(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
+        let sets = part.iter().flat_map(|part| &part.sets).filter(|set| set.name.gives_route_sources().is_some());
+        let sources = sets.filter_map(|set| set.elements.as_ref()).map(Content::len).max().unwrap_or_default();
+        limit_route_sources(family, sources, MOST_ROUTE_SOURCES, "")?;
         self.forwards.insert(family, desired.map(|desired| desired.forwards.clone()).unwrap_or_default());
         let flags = self.flags;
+        self.observe(desired.is_some())?;
+        self.recall(part.as_ref().map_or(&[], |part| &part.sets));
         let observed = self.observe(desired.is_some())?.clone();
         let table = observed.tables.table();
         let target = target::target(table, family, part, flags);
@@ -189,8 +225,9 @@ impl<K: Held> Nftables<K> {
             Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
         };
         let (there, wanted) = (listing(table), listing(target.table.as_ref()));
+        let begins = !observed.tables.stand_in && table.is_none_or(Table::has_no_rules);
         let change = (!transactions.is_empty()).then_some(Change::Nftables(Sending { observed, transactions }));
-        Ok(Plan { family, observed: there, desired: wanted, drift, change })
+        Ok(Plan { family, observed: there, desired: wanted, drift, begins, change })
     }
 
     fn commit_plan(&mut self, plan: Plan) -> Result<(), Error> {
@@ -203,8 +240,8 @@ impl<K: Held> Nftables<K> {
 }
 
 /// True when elements have been counted for so long that they must be read.
-fn expired(doubted: Option<Instant>) -> bool {
-    doubted.is_some_and(|since| since.elapsed() >= DOUBT)
+fn expired(doubted: Option<Instant>, observation: &Observation) -> bool {
+    doubted.is_some_and(|since| since.elapsed() >= observation.patience())
 }
 
 fn flags(owner: TableOwner) -> TableFlags {
@@ -242,9 +279,26 @@ impl Backend for Nftables {
         self.commit_plan(plan)
     }
 
+    fn memory(&self) -> Option<String> {
+        match &self.known {
+            Known::Read { observation, doubted: None } => Memory::of(observation).map(|memory| memory.to_string()),
+            _ => None,
+        }
+    }
+
+    fn tell_of_progress(&mut self, progress: fn()) {
+        self.progress = progress;
+    }
+
+    fn remember(&mut self, text: &str) {
+        self.remembered = Memory::parse(text);
+    }
+
     fn doubted_until(&self) -> Option<Instant> {
-        let (Known::Read { doubted, .. } | Known::Committed { doubted, .. }) = &self.known else { return None };
-        doubted.map(|since| since + DOUBT)
+        let (Known::Read { doubted, observation } | Known::Committed { doubted, observation, .. }) = &self.known else {
+            return None;
+        };
+        doubted.map(|since| since + observation.patience())
     }
 
     fn fingerprint(&mut self) -> Result<Fingerprint, Error> {
@@ -267,16 +321,18 @@ impl Backend for Nftables {
             }
             for set in observation.tables.table().iter().flat_map(|table| &table.sets) {
                 // A few elements of a long set stand for all until there was time to read them.
-                let digest = if is_large { elements::sample } else { elements::digest };
-                numbers.push(digest(&mut self.netlink, set)?);
+                numbers.push(match is_large {
+                    true => elements::sample(&mut self.netlink, set)?,
+                    false => elements::digest(set)?,
+                });
             }
         }
         Ok(Fingerprint(numbers))
     }
 
     fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {
-        if let Known::Read { doubted, .. } | Known::Committed { doubted, .. } = &self.known
-            && expired(*doubted)
+        if let Known::Read { doubted, observation } | Known::Committed { doubted, observation, .. } = &self.known
+            && expired(*doubted, observation)
         {
             let message = "the elements of a long set were only counted since another program committed";
             return Err(Error::new(ErrorKind::Other, message));
@@ -291,6 +347,7 @@ impl Backend for Nftables {
         let mut forwarded = |owner: Option<u32>, packets| {
             owner.into_iter().for_each(|number| *counters.forwards.entry(number).or_default() += packets);
         };
+        let mut translated = Vec::new();
         let mut places = HashMap::new();
         for (gate, _, packets) in there.iter().filter(|(chain, ..)| chain.family() == Some(family)) {
             let place = places.entry(*gate).or_insert(0);
@@ -302,10 +359,17 @@ impl Backend for Nftables {
             let counting = sets.filter(|name| name.family == family);
             let maps = counting.filter_map(|name| Some((name, name.ports().filter(|ports| ports.counts())?)));
             for (name, map) in maps {
-                for (element, packets) in observe::counted_elements(&mut self.netlink, name)? {
-                    forwarded(owners.element(map, &element), packets);
+                for (element, packets) in observe::counted_elements(name)? {
+                    match name.gives_route_sources() {
+                        Some(section) => translated.push((section, packets)),
+                        None => forwarded(owners.element(map, &element), packets),
+                    }
                 }
             }
+        }
+        for (section, packets) in translated {
+            let then = Effect::<ChainName>::SnatByRoute { random_fully: false, ports: None };
+            counters.add(RuleId { section, step: RuleStep::RouteSource }, &then, packets);
         }
         for (chain, ids) in self.planned.get(&family).into_iter().flatten() {
             let rules = there.iter().filter(|(of, ..)| of == chain);

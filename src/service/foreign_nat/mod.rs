@@ -1,48 +1,138 @@
-//! Who else has nat rules at the postrouting hook, before and after ours. Read only.
-//!
-//! The first mapping that a chain sets wins, and a chain's `accept` or `return` does not stop a later nat chain:
-//! so a question why an address is, or is not, rewritten takes these rules too.
+//! The rules of other programs that our flows pass, in words: who else translates addresses, and who keeps flows from being
+//! forwarded. Read only; what follows from them is judged in `network::hook`.
 
 pub mod keepers;
 mod legacy;
 mod references;
 
-use crate::backend::iptables::rules::render::JUMP_COMMENT;
+use crate::backend::iptables::rules::render::BUILT_IN_COMMENT;
 use crate::backend::nftables::TABLE;
+use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
 use crate::sys::listing::{self, Chain, INET, Rule};
 use crate::sys::nfnetlink::message::Message;
 use crate::sys::nfnetlink::{Nfnetlink, Request, nfproto};
 use references::Asked;
+use std::collections::BTreeMap;
 use std::io;
 
 /// The table of iptables-nft.
 const IPTABLES_TABLE: &str = "nat";
-/// Foreign rules around ours, in the order in which the kernel asks them.
+/// How often everything is read again that somebody changed meanwhile.
+const TRIES: u32 = 8;
+/// So many chains are followed from one base chain; what is behind more of them counts as not understood.
+const MOST_CHAINS: usize = 256;
+/// By number, `enum nf_inet_hooks`.
+const HOOKS: [(u32, Hook); 4] = [(0, Hook::Prerouting), (2, Hook::Forward), (3, Hook::Output), (4, Hook::Postrouting)];
+
+/// The base chains that the flows of a family pass: nat at every hook, filters of what is forwarded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ForeignRules {
-    /// True when rules of ours were found at the hook.
-    pub ours_found: bool,
-    /// Asked before ours.
-    pub before: Vec<String>,
-    /// Asked after ours; everything foreign when nothing of ours is there.
-    pub after: Vec<String>,
+pub struct Chains(pub BTreeMap<Family, Vec<BaseChain>>);
+
+/// Reads chains, and remembers them for as long as nobody changes any.
+#[derive(Debug, Default)]
+pub struct ChainReader {
+    known: Option<(Moves, Chains)>,
 }
 
-/// Reads the nat chains at the postrouting hook of a family.
-///
-/// # Errors
-/// When the kernel can't be asked.
-pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<ForeignRules> {
-    let mut chains = Vec::new();
-    for protocol in [INET, nfproto(family)] {
-        for chain in nat_chains(netlink, protocol)? {
-            let rules = rules(netlink, &chain)?;
-            chains.push((chain, rules));
+/// What moves when somebody changes chains or rules: the generation of nf_tables, and digests of the legacy tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Moves {
+    generation: Option<u32>,
+    legacy: Vec<Option<u64>>,
+}
+
+impl ChainReader {
+    /// Reads the chains of both families.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked, or others keep changing the rules.
+    pub fn read(&mut self) -> io::Result<&Chains> {
+        let mut netlink = Nfnetlink::open()?;
+        for _ in 0..TRIES {
+            let before = moves(&mut netlink)?;
+            if self.known.as_ref().is_none_or(|(moves, _)| *moves != before) {
+                let read = |family| Ok((family, chains_of(&mut netlink, family, before.generation.is_some())?));
+                // What went away while it was asked for has moved something.
+                let chains = Family::ALL.into_iter().map(read).collect::<io::Result<_>>();
+                if moves(&mut netlink)? != before {
+                    continue;
+                }
+                self.known = Some((before, Chains(chains?)));
+            }
+            break;
+        }
+        match &self.known {
+            Some((_, chains)) => Ok(chains),
+            None => Err(io::Error::new(io::ErrorKind::WouldBlock, "other programs keep changing them")),
         }
     }
-    chains.extend(legacy::postrouting(family).map_err(io::Error::other)?);
-    Ok(around_ours(chains))
+}
+
+fn moves(netlink: &mut Nfnetlink) -> io::Result<Moves> {
+    let generation = match netlink.generation() {
+        Ok(generation) => Some(generation),
+        // The kernel has no nf_tables.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Moves { generation, legacy: Family::ALL.into_iter().flat_map(legacy::digests).collect() })
+}
+
+fn chains_of(netlink: &mut Nfnetlink, family: Family, has_nf_tables: bool) -> io::Result<Vec<BaseChain>> {
+    let mut found = Vec::new();
+    for protocol in [INET, nfproto(family)].into_iter().filter(|_| has_nf_tables) {
+        let all = chains(netlink, protocol)?;
+        for chain in &all {
+            let hook = HOOKS.iter().find(|(number, _)| chain.hook == Some(*number)).map(|(_, hook)| *hook);
+            let is_filter = hook == Some(Hook::Forward) && chain.kind == "filter";
+            if hook.is_some() && (chain.is_nat() || is_filter) {
+                found.push(base_chain(netlink, chain, hook, &all)?);
+            }
+        }
+    }
+    found.extend(legacy::chains(family).map_err(io::Error::other)?);
+    Ok(found)
+}
+
+fn base_chain(netlink: &mut Nfnetlink, chain: &Chain, hook: Option<Hook>, all: &[Chain]) -> io::Result<BaseChain> {
+    let is_ours = is_our_table(chain.family, &chain.table);
+    let mut base = BaseChain {
+        family: family_name(chain.family),
+        table: chain.table.clone(),
+        name: chain.name.clone(),
+        hook,
+        priority: chain.priority,
+        is_nat: chain.is_nat(),
+        drops: chain.drops,
+        is_ours,
+        ..BaseChain::default()
+    };
+    if is_ours {
+        return Ok(base);
+    }
+    base.rules = rules(netlink, chain)?.into_iter().map(hook_rule).collect();
+    let mut wanted: Vec<String> = base.rules.iter().flat_map(named_chains).collect();
+    while let Some(name) = wanted.pop() {
+        let known = base.chains.contains_key(&name) || base.chains.len() == MOST_CHAINS;
+        if let Some(chain) = all.iter().find(|one| one.table == chain.table && one.name == name).filter(|_| !known) {
+            let rules: Vec<hook::Rule> = rules(netlink, chain)?.into_iter().map(hook_rule).collect();
+            wanted.extend(rules.iter().flat_map(named_chains));
+            base.chains.insert(name, rules);
+        }
+    }
+    Ok(base)
+}
+
+fn hook_rule(rule: Rule) -> hook::Rule {
+    hook::Rule { is_ours: is_our_jump(&rule), text: rule.text, comment: rule.comment }
+}
+
+/// The chains that a rule may lead to. Our own are not looked at.
+fn named_chains(rule: &hook::Rule) -> Vec<String> {
+    let words: Vec<&str> = if rule.is_ours { Vec::new() } else { rule.text.split_whitespace().collect() };
+    let jumps = words.windows(2).filter(|pair| matches!(pair[0], "jump" | "goto"));
+    jumps.map(|pair| pair[1].trim_end_matches(',').to_owned()).collect()
 }
 
 /// True when the nat table of iptables-nft has a jump of ours, or a chain of this name.
@@ -52,7 +142,7 @@ pub fn read(netlink: &mut Nfnetlink, family: Family) -> io::Result<ForeignRules>
 pub fn iptables_shows_ours(netlink: &mut Nfnetlink, family: Family, chain: &str) -> io::Result<bool> {
     let mut found = false;
     for one in chains(netlink, nfproto(family))?.into_iter().filter(|one| one.table == IPTABLES_TABLE) {
-        let is_postrouting = one.nat_postrouting_priority.is_some();
+        let is_postrouting = one.is_nat_postrouting();
         found |= one.name == chain || (is_postrouting && rules(netlink, &one)?.iter().any(is_our_jump));
     }
     Ok(found)
@@ -69,12 +159,6 @@ pub fn nftables_shows_ours(netlink: &mut Nfnetlink, family: Family) -> io::Resul
     };
     let chains = chains(netlink, INET)?;
     Ok(chains.iter().any(|chain| is_our_table(chain.family, &chain.table) && chain.name.starts_with(prefix)))
-}
-
-fn nat_chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
-    let mut chains = chains(netlink, family)?;
-    chains.retain(|chain| chain.nat_postrouting_priority.is_some());
-    Ok(chains)
 }
 
 fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
@@ -114,40 +198,12 @@ fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
     messages.iter().map(read).collect()
 }
 
-/// Sorts foreign rules into those before and those after ours. Pure.
-pub fn around_ours(mut chains: Vec<(Chain, Vec<Rule>)>) -> ForeignRules {
-    chains.sort_by_key(|(chain, _)| chain.nat_postrouting_priority);
-    let priority_of_ours = chains
-        .iter()
-        .find(|(chain, rules)| is_our_table(chain.family, &chain.table) || rules.iter().any(is_our_jump))
-        .and_then(|(chain, _)| chain.nat_postrouting_priority);
-    let mut found = ForeignRules::default();
-    for (chain, rules) in &chains {
-        if is_our_table(chain.family, &chain.table) {
-            found.ours_found = true;
-            continue;
-        }
-        let unordered = chain.nat_postrouting_priority == priority_of_ours && !rules.iter().any(is_our_jump);
-        for rule in rules {
-            if is_our_jump(rule) {
-                found.ours_found = true;
-                continue;
-            }
-            let text = line(chain, rule, unordered);
-            let place =
-                if found.ours_found || priority_of_ours.is_none() { &mut found.after } else { &mut found.before };
-            place.push(text);
-        }
-    }
-    found
-}
-
 fn is_our_table(family: u8, table: &str) -> bool {
     family == INET && table == TABLE
 }
 
 fn is_our_jump(rule: &Rule) -> bool {
-    rule.comment.as_ref().is_some_and(|comment| comment.trim_start_matches('"').starts_with(JUMP_COMMENT))
+    rule.comment.as_ref().is_some_and(|comment| comment.trim_start_matches('"').starts_with(BUILT_IN_COMMENT))
 }
 
 /// A table's family as nft writes it.
@@ -160,71 +216,5 @@ fn family_name(family: u8) -> &'static str {
         libc::NFPROTO_NETDEV => "netdev",
         libc::NFPROTO_BRIDGE => "bridge",
         _ => "…",
-    }
-}
-
-fn line(chain: &Chain, rule: &Rule, unordered: bool) -> String {
-    let family = family_name(chain.family);
-    let priority = chain.nat_postrouting_priority.unwrap_or_default();
-    let comment = rule.comment.as_ref().map(|comment| format!(" comment \"{comment}\"")).unwrap_or_default();
-    let order = if unordered { " (same priority as ip-masq-agent's: which runs first is undefined)" } else { "" };
-    let line = format!("{family} {} {} (priority {priority}): {}{comment}{order}", chain.table, chain.name, rule.text);
-    // Names and comments are whatever another program made of them.
-    line.replace(char::is_control, "\u{fffd}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn chain(family: u8, table: &str, name: &str, priority: i32) -> Chain {
-        let (table, name) = (table.into(), name.into());
-        Chain { family, table, name, is_nat: true, nat_postrouting_priority: Some(priority) }
-    }
-
-    fn rule(text: &str, comment: Option<&str>) -> Rule {
-        Rule { text: text.into(), comment: comment.map(str::to_owned) }
-    }
-
-    #[test]
-    fn rules_of_our_own_chain_part_those_before_and_after_it() {
-        let found = around_ours(vec![
-            (
-                chain(2, "nat", "POSTROUTING", 100),
-                vec![
-                    rule("oifname \"docker0\" masquerade", None),
-                    rule("jump IP-MASQ-AGENT", Some(&format!("{JUMP_COMMENT}IP-MASQ-AGENT chain"))),
-                    rule("accept", Some("last")),
-                ],
-            ),
-            (chain(1, "early", "post", 90), vec![rule("accept", None)]),
-        ]);
-        assert!(found.ours_found);
-        assert_eq!(
-            found.before,
-            [
-                "inet early post (priority 90): accept",
-                "ip nat POSTROUTING (priority 100): oifname \"docker0\" masquerade"
-            ]
-        );
-        assert_eq!(found.after, ["ip nat POSTROUTING (priority 100): accept comment \"last\""]);
-    }
-
-    #[test]
-    fn equal_priorities_are_said_to_be_unordered() {
-        let found = around_ours(vec![
-            (chain(1, TABLE, "postrouting", 150), Vec::new()),
-            (chain(1, "other", "post", 150), vec![rule("masquerade", None)]),
-        ]);
-        assert!(
-            found.ours_found
-                && found.after[0].ends_with("(same priority as ip-masq-agent's: which runs first is undefined)")
-        );
-    }
-
-    #[test]
-    fn without_rules_of_ours_everything_is_listed_once() {
-        let found = around_ours(vec![(chain(2, "nat", "POSTROUTING", 100), vec![rule("masquerade", None)])]);
-        assert_eq!((found.ours_found, found.before.len(), found.after.len()), (false, 0, 1));
     }
 }

@@ -20,7 +20,8 @@ use std::ops::ControlFlow;
 
 const GET: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 1) as u16;
 const DELETE: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 2) as u16;
-/// CTA_FILTER_REPLY_FLAGS, and the flag for the destination (net/netfilter/nf_conntrack_netlink.c).
+/// CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS, and the flag for the destination (net/netfilter/nf_conntrack_netlink.c).
+const ORIGINAL_FLAGS: u16 = 1;
 const REPLY_FLAGS: u16 = 2;
 const IP_DESTINATION: u32 = 1 << 1;
 /// A dump comes in datagrams of at most 32 KiB.
@@ -37,6 +38,8 @@ pub struct Filter {
     pub without: u32,
     /// The source that the far end sees (Linux 5.8).
     pub seen_source: Option<IpAddr>,
+    /// Where the first packet was sent to (Linux 5.8).
+    pub destination: Option<IpAddr>,
 }
 
 impl Filter {
@@ -45,6 +48,7 @@ impl Filter {
         connection.status.has(self.with)
             && connection.status.0 & self.without == 0
             && self.seen_source.is_none_or(|address| connection.seen_source() == address)
+            && self.destination.is_none_or(|address| connection.original.destination == address)
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -52,15 +56,24 @@ impl Filter {
             writer.be32(attribute::STATUS, self.with);
             writer.be32(attribute::STATUS_MASK, self.with | self.without);
         }
-        if let Some(address) = self.seen_source {
+        let wanted = [
+            (self.destination, attribute::TUPLE_ORIG, ORIGINAL_FLAGS),
+            (self.seen_source, attribute::TUPLE_REPLY, REPLY_FLAGS),
+        ];
+        for (address, tuple, _) in wanted {
+            let Some(address) = address else { continue };
             let (kind, octets) = match address {
                 IpAddr::V4(v4) => (attribute::V4_DESTINATION, v4.octets().to_vec()),
                 IpAddr::V6(v6) => (attribute::V6_DESTINATION, v6.octets().to_vec()),
             };
-            writer.nest(attribute::TUPLE_REPLY, |writer| {
-                writer.nest(attribute::TUPLE_IP, |writer| writer.raw(kind, &octets));
+            writer.nest(tuple, |writer| writer.nest(attribute::TUPLE_IP, |writer| writer.raw(kind, &octets)));
+        }
+        if wanted.iter().any(|(address, ..)| address.is_some()) {
+            writer.nest(attribute::FILTER, |writer| {
+                for (_, _, flags) in wanted.iter().filter(|(address, ..)| address.is_some()) {
+                    writer.raw(*flags, &IP_DESTINATION.to_ne_bytes());
+                }
             });
-            writer.nest(attribute::FILTER, |writer| writer.raw(REPLY_FLAGS, &IP_DESTINATION.to_ne_bytes()));
         }
     }
 }

@@ -23,10 +23,25 @@ pub struct Chain {
     pub family: u8,
     pub table: String,
     pub name: String,
+    /// `nat`, `filter`, `route`; empty for a chain that is only jumped to.
+    pub kind: String,
+    /// NF_INET_*, of a base chain.
+    pub hook: Option<u32>,
+    pub priority: i32,
+    /// Its policy is drop.
+    pub drops: bool,
+}
+
+impl Chain {
     /// True for a nat chain at any hook.
-    pub is_nat: bool,
-    /// The priority, for a nat chain at the postrouting hook; `None` for every other chain.
-    pub nat_postrouting_priority: Option<i32>,
+    pub fn is_nat(&self) -> bool {
+        self.kind == "nat" && self.hook.is_some()
+    }
+
+    /// True for a nat chain at the hook where sources are rewritten.
+    pub fn is_nat_postrouting(&self) -> bool {
+        self.is_nat() && self.hook == Some(NF_INET_POST_ROUTING)
+    }
 }
 
 /// One rule in words.
@@ -63,9 +78,11 @@ impl References for () {
     }
 }
 
+/// linux/netfilter.h.
+const NF_INET_POST_ROUTING: u32 = 4;
+const NF_DROP: u32 = 0;
 /// The family of a table for IPv4 and IPv6.
 pub const INET: u8 = libc::NFPROTO_INET as u8;
-const NAT_POSTROUTING: u32 = 4;
 
 /// Reads an NFT_MSG_NEWCHAIN.
 ///
@@ -73,26 +90,30 @@ const NAT_POSTROUTING: u32 = 4;
 /// When it is malformed.
 pub fn chain(message: &Message<'_>) -> Result<Chain, Malformed> {
     let family = message.payload.first().copied().ok_or(Malformed("a chain without its family"))?;
-    let (mut table, mut name, mut kind, mut hook) = (String::new(), String::new(), String::new(), None);
+    let mut chain = Chain {
+        family,
+        table: String::new(),
+        name: String::new(),
+        kind: String::new(),
+        hook: None,
+        priority: 0,
+        drops: false,
+    };
     for attribute in message.attributes()? {
         let attribute = attribute?;
         match attribute.kind {
-            1 => table = attribute.text(),
-            3 => name = attribute.text(),
-            4 => hook = Some(attribute.nested()),
-            7 => kind = attribute.text(),
+            1 => chain.table = attribute.text(),
+            3 => chain.name = attribute.text(),
+            4 => {
+                chain.hook = number(&attribute.nested(), 1)?;
+                chain.priority = number(&attribute.nested(), 2)?.unwrap_or_default().cast_signed();
+            }
+            5 => chain.drops = attribute.be32()? == NF_DROP,
+            7 => chain.kind = attribute.text(),
             _ => {}
         }
     }
-    let is_nat = kind == "nat" && hook.is_some();
-    let mut priority = None;
-    if let Some(hook) = hook
-        && is_nat
-        && number(&hook, 1)? == Some(NAT_POSTROUTING)
-    {
-        priority = number(&hook, 2)?.map(u32::cast_signed);
-    }
-    Ok(Chain { family, table, name, is_nat, nat_postrouting_priority: priority })
+    Ok(chain)
 }
 
 /// Reads an NFT_MSG_NEWRULE.

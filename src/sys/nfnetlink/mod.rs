@@ -127,6 +127,35 @@ impl Nfnetlink {
         self.ask(request, libc::NLM_F_DUMP as u16, body, each)
     }
 
+    /// As [`Self::dump`], until `each` has seen enough; `None` then. The kernel goes on with a dump for as long as its
+    /// socket lives, so this one has a socket of its own.
+    ///
+    /// # Errors
+    /// As [`Self::dump`], and when there can't be another socket.
+    pub fn dump_until(
+        request: Request,
+        body: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(&Message<'_>) -> Result<bool, Malformed>,
+    ) -> io::Result<Option<Consistency>> {
+        let mut own = Nfnetlink::open()?;
+        let mut answer = own.send(request, libc::NLM_F_DUMP as u16, body)?;
+        let mut goes_on = true;
+        loop {
+            match own.socket.receive(&mut own.buffer) {
+                Ok(Some(datagram)) => answer.read(datagram, &mut |message| {
+                    goes_on = goes_on && each(message)?;
+                    Ok(())
+                }),
+                Ok(None) => return answer.end().map(Some),
+                Err(error) if is_loss(&error) => answer.fail(error),
+                Err(error) => return Err(error),
+            }
+            if !goes_on {
+                return Ok(None);
+            }
+        }
+    }
+
     fn ask(
         &mut self,
         request: Request,
@@ -134,6 +163,12 @@ impl Nfnetlink {
         body: impl FnOnce(&mut Writer),
         mut each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
     ) -> io::Result<Consistency> {
+        let answer = self.send(request, flags, body)?;
+        answer.receive(&self.socket, &mut self.buffer, &mut each)
+    }
+
+    /// Sends a request; what will be its answer.
+    fn send(&mut self, request: Request, flags: u16, body: impl FnOnce(&mut Writer)) -> io::Result<Answer> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut writer = Writer::new();
         let head = MessageHead {
@@ -145,8 +180,7 @@ impl Nfnetlink {
         };
         writer.message(head, body);
         self.socket.send(writer.bytes())?;
-        let answer = Answer { sequence: self.sequence, dump: flags != 0, ..Answer::default() };
-        answer.receive(&self.socket, &mut self.buffer, &mut each)
+        Ok(Answer { sequence: self.sequence, dump: flags != 0, ..Answer::default() })
     }
 
     /// Sends a batch, which the kernel takes whole or not at all.

@@ -5,11 +5,15 @@
 
 mod dump;
 mod events;
+mod lookup;
+mod primary;
 mod read;
 mod router;
 
-pub use dump::network;
+pub use dump::{Gateways, gateways, network};
 pub use events::NetworkEvents;
+pub use lookup::{Path, Refusal, Routed};
+pub use primary::primary_address;
 pub use read::{Read, read_any};
 pub use router::{Question, Router, Way};
 

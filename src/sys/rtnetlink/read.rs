@@ -101,6 +101,37 @@ fn address(message: &Message<'_>) -> Result<Read, Malformed> {
     Ok(Read::Address(Address { interface: word(header, 4), address: own, network: prefix(peer, header[1])? }))
 }
 
+/// An IPv4 address that masquerading may give.
+pub(super) struct Primary {
+    pub interface: u32,
+    pub address: IpAddr,
+    pub network: Prefix,
+}
+
+/// Reads a message of RTM_GETADDR; `None` for addresses that masquerading never gives: those of IPv6, where the kernel
+/// chooses in another way, those that are secondary in their network, and those of the link or the host alone.
+///
+/// # Errors
+/// When the message makes no sense.
+pub(super) fn primary(message: &Message<'_>) -> Result<Option<Primary>, Malformed> {
+    if message.kind != libc::RTM_NEWADDR {
+        return Ok(None);
+    }
+    let (header, _) = split(message, ADDRESS_HEADER)?;
+    let is_primary = u32::from(header[2]) & libc::IFA_F_SECONDARY == 0 && header[3] == libc::RT_SCOPE_UNIVERSE;
+    match address(message)? {
+        Read::Address(own) if is_primary && own.address.is_ipv4() => {
+            Ok(Some(Primary { interface: own.interface, address: own.address, network: own.network }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// An address of an attribute.
+pub(super) fn address_of(octets: &[u8]) -> Result<IpAddr, Malformed> {
+    ip(octets)
+}
+
 /// What the attributes of a route say.
 #[derive(Default)]
 struct Attributed<'a> {
@@ -141,6 +172,25 @@ fn route(message: &Message<'_>) -> Result<Read, Malformed> {
     let single = found.interface.filter(|_| is_used && kind == RouteKind::Unicast);
     hops.extend(single.map(|interface| Hop { interface, gateway: found.gateway }));
     Ok(Read::Route(Route { destination, metric: found.metric, kind, hops, source: found.source }))
+}
+
+/// The interfaces at which a route of any table has a gateway, with the number of the table.
+///
+/// # Errors
+/// When the message makes no sense.
+pub(super) fn gateways(message: &Message<'_>) -> Result<Vec<(u32, u32)>, Malformed> {
+    if message.kind != libc::RTM_NEWROUTE {
+        return Ok(Vec::new());
+    }
+    let (header, attributes) = split(message, ROUTE_HEADER)?;
+    if header[7] != libc::RTN_UNICAST || word(header, 8) & libc::RTM_F_CLONED != 0 {
+        return Ok(Vec::new());
+    }
+    let found = attributed(attributes)?;
+    let table = found.table.unwrap_or(u32::from(header[4]));
+    let mut hops = found.several.map_or(Ok(Vec::new()), hops)?;
+    hops.extend(found.interface.map(|interface| Hop { interface, gateway: found.gateway }));
+    Ok(hops.iter().filter(|hop| hop.gateway.is_some()).map(|hop| (hop.interface, table)).collect())
 }
 
 fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {

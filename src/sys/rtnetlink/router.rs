@@ -9,7 +9,7 @@ use std::io;
 use std::net::IpAddr;
 
 /// The answer is the entry of the table that was found, not the route that was made of it (Linux 4.13).
-const RTM_F_FIB_MATCH: u32 = 0x2000;
+pub(super) const RTM_F_FIB_MATCH: u32 = 0x2000;
 /// RTA_MARK of linux/rtnetlink.h.
 const RTA_MARK: u16 = 16;
 
@@ -31,7 +31,7 @@ impl Question {
         Question { destination, source: None, from: None, mark: 0 }
     }
 
-    fn request(&self, flags: u32) -> Vec<u8> {
+    fn request(&self, out: Option<u32>, flags: u32) -> Vec<u8> {
         let (family, destination) = octets(self.destination);
         let source = self.source.map(|source| octets(source).1).unwrap_or_default();
         let bits = |octets: &[u8]| 8 * octets.len() as u8;
@@ -41,6 +41,8 @@ impl Question {
         let mut attributes: Vec<(u16, &[u8])> = vec![(libc::RTA_DST, &destination)];
         attributes.extend(self.source.is_some().then_some((libc::RTA_SRC, source.as_slice())));
         attributes.extend(self.from.is_some().then_some((libc::RTA_IIF, from.as_slice())));
+        let out_bytes = out.unwrap_or(0).to_ne_bytes();
+        attributes.extend(out.is_some().then_some((libc::RTA_OIF, out_bytes.as_slice())));
         attributes.extend((self.mark != 0).then_some((RTA_MARK, mark.as_slice())));
         request(libc::RTM_GETROUTE, 0, 0, &header, &attributes)
     }
@@ -103,10 +105,15 @@ impl Router {
         self.resolve(question, RTM_F_FIB_MATCH)
     }
 
+    /// Sends a question, and returns the answer as it came.
+    pub(super) fn send(&mut self, question: &Question, out: Option<u32>, flags: u32) -> io::Result<&[u8]> {
+        self.socket.send(&question.request(out, flags))?;
+        self.socket.receive(&mut self.buffer)?.ok_or_else(|| lost("to a question for a route"))
+    }
+
     fn resolve(&mut self, question: &Question, flags: u32) -> io::Result<Option<Found>> {
-        self.socket.send(&question.request(flags))?;
-        let datagram = self.socket.receive(&mut self.buffer)?.ok_or_else(|| lost("to a question for a route"))?;
-        let message = Messages(datagram).next().ok_or_else(|| lost("to a question for a route"))??;
+        let message =
+            Messages(self.send(question, None, flags)?).next().ok_or_else(|| lost("to a question for a route"))??;
         if i32::from(message.kind) != libc::NLMSG_ERROR {
             return Ok(Some(read(&message)?));
         }

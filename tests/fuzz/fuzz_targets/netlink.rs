@@ -2,7 +2,8 @@
 #![no_main]
 
 use ip_masq_agent::backend::nftables;
-use ip_masq_agent::service::foreign_nat;
+use ip_masq_agent::network::hook::{BaseChain, Packet, Rule, translations};
+use ip_masq_agent::policy::Family;
 use ip_masq_agent::sys::listing;
 use ip_masq_agent::sys::nfnetlink::message::{Attributes, Messages};
 use ip_masq_agent::sys::nfnetlink::{RuleEvent, ipset};
@@ -31,5 +32,10 @@ fuzz_target!(|datagram: &[u8]| {
         let _ = listing::tracking::user(&message);
         let _ = (listing::set::header(&message), listing::set::elements(&message));
     }
-    let _ = foreign_nat::around_ours(chains.into_iter().map(|chain| (chain, rules.clone())).collect());
+    let rules: Vec<_> = rules.into_iter().map(|rule| Rule { text: rule.text, comment: rule.comment, is_ours: false }).collect();
+    let chains: Vec<_> = chains
+        .into_iter()
+        .map(|chain| BaseChain { name: chain.name, is_nat: true, rules: rules.clone(), ..BaseChain::default() })
+        .collect();
+    let _ = translations(&chains.iter().collect::<Vec<_>>(), &Packet::any(Family::V4));
 });

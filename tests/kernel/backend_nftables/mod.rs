@@ -1,5 +1,6 @@
 //! The nftables backend on the real kernel, in network namespaces of its own.
 
+mod blocks;
 mod failure;
 mod forwards;
 mod gaps;
@@ -9,6 +10,7 @@ mod races;
 mod strangers;
 mod stream;
 mod upgrade;
+mod very_long;
 
 use crate::namespace::{self, Host, nft, run};
 use crate::policies::{default_policy, full_policy, prefixes};
@@ -319,7 +321,11 @@ fn a_long_list_is_loaded_changed_and_repaired() {
     let mut backend = backend();
     let first = generation();
     apply_policy(&mut backend, &all);
-    assert_eq!(generation(), first + 3, "all but the last rule behind a guard, that rule, and the guard goes");
+    assert_eq!(
+        generation(),
+        first + 4,
+        "two pieces, the second one with all but the rules behind a guard, those rules, and the guard goes"
+    );
     let one = "element inet ip-masq-agent exempt4 {\n\t11.6.18.0/24,\n}\n";
     let plan = apply(&mut backend, Family::V4, ruleset(&fewer, Family::V4).as_ref());
     assert_eq!(plan.transaction(), format!("delete {one}"));

@@ -17,7 +17,7 @@ const STRANGERS: [(&str, &str); 13] = [
         "chain 'ipv4' holds a rule that is not ip-masq-agent's: 'jump one'",
     ),
     ("add chain inet T ipv6 { type nat hook postrouting priority 1; }", "chain 'ipv6' is not of this version"),
-    ("add set inet T near4 { type ipv4_addr; elements = { 192.0.2.1 }; }", "set 'near4' is not of this version"),
+    ("add set inet T around4 { type ipv4_addr; elements = { 192.0.2.1 }; }", "set 'around4' is not of this version"),
     ("add set inet T exempt6 { type ipv6_addr; }", "set 'exempt6' is not of this version"),
     (
         "add chain inet T to\nadd map inet T ways { type ipv4_addr : verdict; elements = { 192.0.2.1 : jump to }; }\n\
@@ -39,8 +39,8 @@ const STRANGERS: [(&str, &str); 13] = [
         "chain 'ipv4' holds a rule that is not ip-masq-agent's: … accept comment \"keep source: ports\"'",
     ),
     (
-        "add set inet T near4 { type ipv4_addr; }\ninsert rule inet T ipv4 ip daddr @near4 return",
-        "chain 'ipv4' holds a rule that is not ip-masq-agent's: … @near4 return'",
+        "add set inet T around4 { type ipv4_addr; }\ninsert rule inet T ipv4 ip daddr @around4 return",
+        "chain 'ipv4' holds a rule that is not ip-masq-agent's: … @around4 return'",
     ),
 ];
 

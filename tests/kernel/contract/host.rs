@@ -207,6 +207,7 @@ egress:
 - {outInterfaces: ['ppp+', '!ppp0'], randomFully: false, nonMasqueradeCIDRs: []}
 - {excludeSourceCIDRs: [10.9.0.0/16], snat: ['2001:db8::9', 203.0.113.17-203.0.113.19], toPorts: '1024-2047', randomFully: false}
 - {sourceCIDRs: [10.9.1.0/24], snat: none}
+- {sourceCIDRs: [10.9.2.0/24, 'fd00:9::/64'], snat: route-source, toPorts: '1024-2047,4000'}
 ";
     let source = SourceText { path: Path::new("gateway.yaml").into(), text: text.to_owned() };
     config::parse(&[source], &Flags::default()).unwrap_or_else(|error| panic!("{error}")).policy

@@ -16,6 +16,7 @@ const OTHERS: [&str; 2] = [
 every_backend! {
     fn what_was_committed_is_in_sync_also_for_a_service_that_remembers_nothing(host: Host) {
         for policy in [default_policy_of_both(), full_policy(), gateway_policy()] {
+            host.facts = crate::random::facts();
             host.policy = policy;
             assert_ne!(host.apply_all(), [""; 0]);
             let (listing, fingerprints) = (host.listing(), host.fingerprints());
@@ -40,6 +41,7 @@ every_backend! {
 
     fn what_render_says_can_be_loaded_and_is_what_we_write_ourselves(host: Host) {
         for policy in [default_policy_of_both(), full_policy(), gateway_policy()] {
+            host.facts = crate::random::facts();
             host.policy = policy;
             for family in Family::ALL {
                 host.load_text(family);

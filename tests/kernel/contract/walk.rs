@@ -28,6 +28,9 @@ every_backend! {
         for number in 0..STEPS {
             host.policy = step(&mut runner, number);
             host.facts = HostFacts { bridged_ipv4: number % 3 == 0, bridged_ipv6: number % 4 == 0, ..HostFacts::default() };
+            if number % 5 > 1 {
+                host.facts.network = random::facts().network;
+            }
             host.position = if number % 7 == 0 { JumpPosition::First } else { JumpPosition::Last };
             host.apply_all();
             let mut alone = Host::new(host.name);

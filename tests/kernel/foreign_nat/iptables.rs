@@ -1,10 +1,9 @@
 //! Every extension of iptables that is put into words, as iptables-nft writes it into the kernel, in the words that
 //! iptables-save has for it.
 
+use super::lines;
 use crate::namespace;
 use ip_masq_agent::policy::Family;
-use ip_masq_agent::service::foreign_nat;
-use ip_masq_agent::sys::nfnetlink::Nfnetlink;
 
 /// The rule as entered, and our words for it. What nf_tables has expressions for is in nft's words.
 type Rule = (&'static str, &'static str);
@@ -138,12 +137,12 @@ fn in_iptables_words(entered: &str, ours: &str) -> Option<String> {
 }
 
 fn check(family: Family, variant: &str, rules: &[Rule]) {
-    let lines: String = rules.iter().map(|(entered, _)| format!("-A POSTROUTING {entered}\n")).collect();
-    let table = format!("*nat\n:SUB - [0:0]\n{lines}COMMIT\n");
+    let entered: String = rules.iter().map(|(entered, _)| format!("-A POSTROUTING {entered}\n")).collect();
+    let table = format!("*nat\n:SUB - [0:0]\n{entered}COMMIT\n");
     namespace::run(&format!("{variant}-restore"), &["--noflush"], &table);
     let saved = namespace::run(&format!("{variant}-save"), &["-t", "nat"], "");
     let saved: Vec<&str> = saved.lines().filter(|line| line.starts_with("-A POSTROUTING ")).collect();
-    let found = foreign_nat::read(&mut Nfnetlink::open().unwrap(), family).unwrap().after;
+    let found = lines(family);
     assert_eq!((found.len(), saved.len()), (rules.len(), rules.len()), "{found:#?}");
     let mut wrong = Vec::new();
     for (((entered, expected), found), saved) in rules.iter().zip(&found).zip(saved) {

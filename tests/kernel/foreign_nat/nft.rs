@@ -1,10 +1,9 @@
 //! Every expression that is put into words, as `nft` writes it into the kernel, and back: our words are read by `nft`
 //! again, and make the same rule.
 
+use super::lines;
 use crate::namespace;
 use ip_masq_agent::policy::Family;
-use ip_masq_agent::service::foreign_nat;
-use ip_masq_agent::sys::nfnetlink::Nfnetlink;
 
 /// What the rules refer to.
 const PREAMBLE: &str = "
@@ -184,9 +183,8 @@ fn our_words_for_a_rule_make_the_same_rule_again() {
         let entered: Vec<String> = rules.iter().map(|(entered, _)| (*entered).to_owned()).collect();
         namespace::nft(&table(family, "entered", &entered));
         let prefix = format!("{family} entered post (priority 90): ");
-        let found = foreign_nat::read(&mut Nfnetlink::open().unwrap(), asked).unwrap();
-        let found: Vec<String> =
-            found.after.iter().map(|line| line.strip_prefix(&prefix).unwrap().to_owned()).collect();
+        let found = lines(asked);
+        let found: Vec<String> = found.iter().map(|line| line.strip_prefix(&prefix).unwrap().to_owned()).collect();
         let expected = rules.iter().map(|(entered, ours)| if ours.is_empty() { *entered } else { *ours });
         let wrong: Vec<_> = expected.zip(&found).filter(|(expected, found)| expected != *found).collect();
         assert!(wrong.is_empty() && found.len() == rules.len(), "{family}: (expected, found):\n{wrong:#?}");

@@ -73,7 +73,7 @@ repack_earlier() {
         rm -r "$tree/usr/share/ip-masq-agent" && echo "$CONFIG" >"$tree/DEBIAN/conffiles" &&
         sed -i '/At the first installation/,/^fi$/d' "$tree/DEBIAN/postinst" &&
         mkdir -p "$tree/lib/systemd" && mv "$tree/usr/lib/systemd/system" "$tree/lib/systemd/" &&
-        rm "$tree"/lib/systemd/system/ip-masq-agent-metrics.* "$tree/DEBIAN/md5sums" &&
+        rm "$tree/DEBIAN/md5sums" &&
         dpkg-deb --root-owner-group -Zxz -b "$tree" "$2/" >/dev/null &&
         rm -rf "$tree"
 }

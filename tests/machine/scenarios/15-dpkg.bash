@@ -36,7 +36,8 @@ crosses_versions() {
     unattended dpkg --install /srv/repository/earlier/ip-masq-agent_0.0.9-1_"$(inside dpkg --print-architecture)".deb
     unattended apt-get install -y ip-masq-agent
     apt purge ip-masq-agent >"$SCRATCH/purged" 2>&1
-    fails grep -F 'not empty' "$SCRATCH/purged"
+    # Debian 12 calls the directory of presets /lib/systemd/system-preset, and would say that the other name of it is not empty.
+    [ "$SUITE" = bookworm ] || fails grep -F 'not empty' "$SCRATCH/purged"
     fails inside test -e /etc/ip-masq-agent
 }
 

@@ -47,7 +47,7 @@ dmesg
 modprobe dummy
 hostname probe
 date --set 12:00
-echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/ipv4/tcp_ecn
 cp /bin/true /run/ip-masq-agent/true && chmod u+s /run/ip-masq-agent/true
 cat /proc/1/environ
 readlink /proc/1/exe
@@ -67,7 +67,8 @@ rm /var/lib/ip-masq-agent/probe
 touch /run/xtables.lock
 cat /proc/1/comm
 cat /proc/1/status
-cat /proc/sys/net/ipv4/ip_forward
+cat /proc/sys/net/ipv4/tcp_ecn
+echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 0 >/proc/sys/net/ipv4/conf/lo/route_localnet
 iptables-legacy -t nat -S
 cat /proc/net/ip_tables_names

@@ -97,7 +97,7 @@ dnf_removes() {
 # nothing_but FILES: what of the package is left on the disk.
 nothing_but() {
     equals 'what is left' "$(inside find / -xdev -iname '*ip-masq-agent*' \
-        -not -path '/proc/*' -not -path '/srv/*' -not -path '/var/cache/*' -not -path '/var/log/*' -not -path '/run/systemd/*')" "$1"
+        -not -path '/proc/*' -not -path '/srv/*' -not -path '/etc/apt/*' -not -path '/var/cache/*' -not -path '/var/log/*' -not -path '/run/systemd/*')" "$1"
 }
 
 rpm_erases_stopped() {

@@ -1,7 +1,7 @@
 # A real Prometheus reads what a real node_exporter reads what the timer writes.
 
 scenario_kind() {
-    echo monitoring
+    echo tools
 }
 
 PROM=/var/lib/prometheus/node-exporter/ip-masq-agent.prom

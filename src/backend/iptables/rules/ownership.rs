@@ -144,7 +144,12 @@ fn is_go_shaped(chain: &ListedChain<'_>) -> bool {
             && match &value.then {
                 Effect::Return => says(rule, KEEP_COMMENT),
                 Effect::Masquerade { .. } => says(rule, MASQUERADE_COMMENT),
-                Effect::Snat { .. } | Effect::Dnat { .. } | Effect::Drop | Effect::Jump(_) | Effect::Goto(_) => false,
+                Effect::Snat { .. }
+                | Effect::SnatByRoute { .. }
+                | Effect::Dnat { .. }
+                | Effect::Drop
+                | Effect::Jump(_)
+                | Effect::Goto(_) => false,
             }
     };
     chain.rules.last().is_some_and(|rule| says(rule, MASQUERADE_COMMENT)) && chain.rules.iter().all(is_the_agents)

@@ -72,7 +72,13 @@ pub const MASQUERADE_COMMENT: &str = "outbound traffic is subject to MASQUERADE 
 /// Says a ruleset in rules, chains and sets.
 pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     let inline = context.sets.map_or(usize::MAX, |_| THRESHOLD);
-    let dialect = Dialect { inline: Some(inline), masquerade_chain: false, random_fully: context.random_fully };
+    let dialect = Dialect {
+        inline: Some(inline),
+        masquerade_chain: false,
+        random_fully: context.random_fully,
+        maps: false,
+        shortcuts: false,
+    };
     let mut lowered = lower(ruleset, dialect);
     add_forwards(ruleset, dialect, &mut lowered);
     let existing = context.sets.unwrap_or_default();
@@ -150,10 +156,13 @@ fn guard() -> Jump {
 fn comment(step: RuleStep) -> &'static str {
     let step = match step {
         RuleStep::Decide(step) => step,
+        RuleStep::Far => Step::Otherwise,
         RuleStep::Pass(_) | RuleStep::Enter => return "in scope, the next chain decides",
         RuleStep::Ports | RuleStep::Portless => return MASQUERADE_COMMENT,
         RuleStep::Forward(_) => return "forwarded (portForwards)",
         RuleStep::LeftToHost => return "left to this host (portForwards)",
+        RuleStep::RouteSource => return "outbound traffic is subject to SNAT to what its route prefers (route-source)",
+        RuleStep::NoRouteSource => return "outbound traffic whose route prefers no source is subject to MASQUERADE",
         RuleStep::Guard => return "loopback addresses are for this host alone (localhost of portForwards)",
     };
     match step {

@@ -116,6 +116,8 @@ fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match then {
         Effect::Return => f.write_str("-j RETURN"),
+        // Asked for of backends with maps alone ([`crate::ruleset::Dialect::maps`]).
+        Effect::SnatByRoute { .. } => f.write_str("-j SNAT"),
         Effect::Goto(chain) => write!(f, "-g {chain}"),
         Effect::Jump(chain) => write!(f, "-j {chain}"),
         Effect::Drop => f.write_str("-j DROP"),

@@ -3,19 +3,23 @@
 use super::content::Content;
 use super::family_table::FamilyTable;
 use super::forwards;
-use super::interval::Interval;
+use super::interval::{self, Interval};
 use super::name::{ChainName, SetName};
-use super::rule::Rule;
+use super::ports::{PortElement, Then, interface_number};
+use super::rule::{LookUp, Rule};
 use super::table::{Chain, Set};
 use crate::policy::{Family, Prefix, Step};
 use crate::ruleset::{
-    Chains, CidrList, Dialect, JumpPosition, LoweredChain, LoweredRule, RuleId, RuleStep, Ruleset, Section, lower,
+    Chains, CidrList, Dialect, Effect, JumpPosition, LoweredChain, LoweredRule, NewSource, RuleId, RuleStep, Ruleset,
+    Section, SectionRules, lower,
 };
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A list of any length is a set, which changes without its rules.
-const DIALECT: Dialect = Dialect { inline: None, masquerade_chain: true, random_fully: true };
+const DIALECT: Dialect =
+    Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true, shortcuts: true };
 
 /// Lists as sorted intervals. A list that was seen before is not sorted again.
 #[derive(Debug, Default)]
@@ -61,13 +65,15 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     };
     let set = |list: &CidrList| {
         let name = SetName::new(list.id, family);
-        Set { name, elements: Some(Content::Intervals(cache.of(name, list))) }
+        Set { name, elements: Some(Content::Intervals(cache.of(name, list).into())) }
     };
+    let mut sets: Vec<Set> = lists.iter().map(set).collect();
+    sets.extend(ruleset.hooks.iter().flat_map(|hook| &hook.sections).filter_map(|section| sources(section, family)));
     let mut table = FamilyTable {
         family,
         hooks: entries.iter().map(|entry| (entry.hook, priority(entry.position))).collect(),
         chains: chains.into_iter().map(chain).collect(),
-        sets: lists.iter().map(set).collect(),
+        sets,
     };
     let section = ruleset.hooks.iter().find_map(|hook| Some((hook.position, hook.sections.first()?)));
     if let Some((position, top)) = section
@@ -78,8 +84,38 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     table
 }
 
+/// The map of the sources that routes prefer, where a section gives them and there are any.
+fn sources(section: &SectionRules, family: Family) -> Option<Set> {
+    let NewSource::Route(sources) = &section.translation.to else { return None };
+    let element = |(interface, destination, source): (&str, Prefix, IpAddr)| PortElement {
+        host: interface_number(interface),
+        protocol: 0,
+        first: 0,
+        last: 0,
+        sources: Interval::of(destination),
+        then: Then::To(interval::number(source), None),
+    };
+    let mut elements: Vec<PortElement> = sources.disjoint(family).into_iter().map(element).collect();
+    elements.sort_unstable();
+    // Neighbours that lead to one address are one.
+    elements.dedup_by(|next, before| {
+        let is_next = before.sources.last.checked_add(1) == Some(next.sources.first);
+        let joined = (before.host, before.then) == (next.host, next.then) && is_next;
+        if joined {
+            before.sources.last = next.sources.last;
+        }
+        joined
+    });
+    let name = SetName::of_route_sources(section.section, family);
+    (!elements.is_empty()).then(|| Set { name, elements: Some(Content::Ports(elements.into())) })
+}
+
 fn translate(rule: LoweredRule, family: Family) -> Rule {
     let when = rule.when.into_iter().map(|one| one.rename(|list| SetName::new(list, family)));
+    if let Effect::SnatByRoute { random_fully, ports } = rule.then {
+        let map = SetName::of_route_sources(rule.id.section, family);
+        return Rule::snat_by_route(LookUp { when: when.collect(), map, random_fully, ports }, reason(rule.id));
+    }
     Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id))
 }
 
@@ -105,12 +141,15 @@ pub fn says(rule: &Rule, id: RuleId) -> bool {
 fn reason(id: RuleId) -> &'static str {
     match id.step {
         RuleStep::Decide(step) => step.reason(),
+        RuleStep::Far => "no exemption is near",
         RuleStep::Pass(_) => "in scope",
         RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
         RuleStep::Enter => "in the scope of an entry of egress",
         RuleStep::Forward(_) => "a forward of portForwards",
         RuleStep::LeftToHost => "what no forward of an address takes",
         RuleStep::Guard => "loopback addresses are for this host alone",
+        RuleStep::RouteSource => "the source that the route prefers",
+        RuleStep::NoRouteSource => "the route prefers no source",
         RuleStep::Ports => "a source port of toPorts",
         RuleStep::Portless => "a protocol without ports",
     }

@@ -3,23 +3,23 @@
 use super::interval::{Difference, Interval};
 use super::name::SetName;
 use super::ports::PortElement;
-use std::sync::Arc;
+use super::shared::Shared;
 
 /// The elements of a set or a map. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Content {
     /// Of a list.
-    Intervals(Arc<[Interval]>),
+    Intervals(Shared<Interval>),
     /// Of port forwards.
-    Ports(Arc<[PortElement]>),
+    Ports(Shared<PortElement>),
 }
 
 impl Content {
     /// Nothing, as a set of a name holds it.
     pub fn empty(name: SetName) -> Self {
         match name.ports() {
-            None => Content::Intervals(Arc::default()),
-            Some(_) => Content::Ports(Arc::default()),
+            None => Content::Intervals(Shared::default()),
+            Some(_) => Content::Ports(Shared::default()),
         }
     }
 
@@ -39,8 +39,8 @@ impl Content {
     /// True when both are one list in memory.
     pub fn is(&self, other: &Content) -> bool {
         match (self, other) {
-            (Content::Intervals(one), Content::Intervals(other)) => Arc::ptr_eq(one, other),
-            (Content::Ports(one), Content::Ports(other)) => Arc::ptr_eq(one, other),
+            (Content::Intervals(one), Content::Intervals(other)) => one.is(other),
+            (Content::Ports(one), Content::Ports(other)) => one.is(other),
             _ => false,
         }
     }
@@ -48,6 +48,7 @@ impl Content {
     /// What must go and what must come to make this another one.
     pub fn difference(&self, to: &Content) -> [Content; 2] {
         match (self, to) {
+            _ if self.is(to) => [self, to].map(|content| content.split_at(0)[0].clone()),
             (Content::Intervals(from), Content::Intervals(to)) => {
                 let Difference { removed, added } = Difference::between(from, to);
                 [removed, added].map(|elements| Content::Intervals(elements.into()))
@@ -64,8 +65,8 @@ impl Content {
     /// The elements of both, sorted.
     pub fn joined(&self, more: &Content) -> Self {
         match (self, more) {
-            (Content::Intervals(elements), Content::Intervals(more)) => Content::Intervals(join(elements, more)),
-            (Content::Ports(elements), Content::Ports(more)) => Content::Ports(join(elements, more)),
+            (Content::Intervals(elements), Content::Intervals(more)) => Content::Intervals(elements.joined(more)),
+            (Content::Ports(elements), Content::Ports(more)) => Content::Ports(elements.joined(more)),
             _ => self.clone(),
         }
     }
@@ -73,20 +74,8 @@ impl Content {
     /// The first elements, and the others.
     pub fn split_at(&self, count: usize) -> [Content; 2] {
         match self {
-            Content::Intervals(elements) => {
-                let (first, rest) = elements.split_at(count);
-                [first, rest].map(|elements| Content::Intervals(elements.into()))
-            }
-            Content::Ports(elements) => {
-                let (first, rest) = elements.split_at(count);
-                [first, rest].map(|elements| Content::Ports(elements.into()))
-            }
+            Content::Intervals(elements) => elements.cut(count).map(Content::Intervals),
+            Content::Ports(elements) => elements.cut(count).map(Content::Ports),
         }
     }
-}
-
-fn join<T: Ord + Copy>(elements: &[T], more: &[T]) -> Arc<[T]> {
-    let mut all = [elements, more].concat();
-    all.sort_unstable();
-    all.into()
 }

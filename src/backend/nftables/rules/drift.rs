@@ -103,6 +103,9 @@ fn word(change: &Change, changes: &[&Change], there: &Table, target: &Table) -> 
         Change::AddTable(_) => format!("table inet {TABLE} is dormant"),
         Change::AddSet(name) => {
             match name.both().into_iter().find(|name| there.uses(*name) && there.set(*name).is_some()) {
+                Some(old) if there.set(old).is_some_and(|set| set.elements.is_none()) => {
+                    format!("the elements of {} are not known", named(old))
+                }
                 Some(old) => {
                     let elements = |table: &Table, name| {
                         table.set(name).and_then(|set| set.elements.clone()).unwrap_or_else(|| Content::empty(name))

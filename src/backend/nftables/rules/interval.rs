@@ -61,6 +61,12 @@ pub fn largest(family: Family) -> u128 {
     }
 }
 
+/// The bits of an address that a prefix of a length has.
+pub fn mask(length: u8, family: Family) -> u128 {
+    let rest = largest(family).checked_shr(length.into()).unwrap_or(0);
+    largest(family) & !rest
+}
+
 /// The address that bytes in network byte order stand for; `None` when they are not of the family's width.
 pub fn from_bytes(bytes: &[u8], family: Family) -> Option<u128> {
     (bytes.len() == width(family)).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
@@ -173,6 +179,13 @@ pub fn assemble(mut bounds: Vec<(u128, Bound)>, family: Family) -> Option<Vec<In
     }
     intervals.extend(open.map(|first| Interval { first, last: largest(family) }));
     Some(intervals)
+}
+
+/// The same of a set without intervals.
+pub fn singles(mut bounds: Vec<(u128, Bound)>) -> Option<Vec<Interval>> {
+    bounds.sort_unstable();
+    let single = |(first, bound)| (bound == Bound::Start).then_some(Interval { first, last: first });
+    bounds.into_iter().map(single).collect()
 }
 
 /// The elements of an interval: its beginning, and its end unless that would lie behind the largest address.

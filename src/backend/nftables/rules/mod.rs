@@ -13,6 +13,7 @@ pub mod plan;
 pub mod port_set;
 pub mod ports;
 pub mod rule;
+pub mod shared;
 pub mod stranger;
 pub mod table;
 pub mod target;

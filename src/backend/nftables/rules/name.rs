@@ -195,6 +195,8 @@ pub enum SetOf {
     List(ListId),
     /// A part of the port forwards.
     Ports(PortSet),
+    /// The sources that routes prefer, as a section gives them.
+    RouteSources(Section),
 }
 
 impl SetName {
@@ -208,17 +210,41 @@ impl SetName {
         SetName { of: SetOf::Ports(ports), family, second: false }
     }
 
+    /// The same of the sources that routes prefer, as a section gives them.
+    pub const fn of_route_sources(section: Section, family: Family) -> Self {
+        SetName { of: SetOf::RouteSources(section), family, second: false }
+    }
+
+    /// The section that gives flows what is in it, where it is the sources that routes prefer.
+    pub fn gives_route_sources(self) -> Option<Section> {
+        match self.of {
+            SetOf::RouteSources(section) => Some(section),
+            SetOf::List(_) | SetOf::Ports(_) => None,
+        }
+    }
+
     /// Both names of a set, the usual one first.
     pub fn both(self) -> [Self; 2] {
         [SetName { second: false, ..self }, SetName { second: true, ..self }]
     }
 
-    /// The part of the port forwards that it holds.
+    /// What it holds where its keys have several fields.
     pub fn ports(self) -> Option<PortSet> {
         match self.of {
             SetOf::List(_) => None,
             SetOf::Ports(ports) => Some(ports),
+            SetOf::RouteSources(_) => Some(PortSet::RouteSources),
         }
+    }
+
+    /// True of a set of blocks of addresses, which are found by their hash and not in a row of intervals.
+    pub fn has_blocks(self) -> bool {
+        matches!(self.of, SetOf::List(ListId { key: ListKey::Near, .. }))
+    }
+
+    /// True where more elements than needed do no harm for a while, and fewer would.
+    pub fn may_be_wider(self) -> bool {
+        self.has_blocks() || self.ports().is_some_and(PortSet::recognizes)
     }
 
     /// The set of a name; `None` when we have none of that name.
@@ -236,6 +262,9 @@ impl SetName {
             return Some(SetName { of: SetOf::Ports(ports), family, second });
         }
         let (section, key) = Section::of_name(key);
+        if key == PortSet::RouteSources.name() {
+            return Some(SetName { of: SetOf::RouteSources(section), family, second });
+        }
         let key = ListKey::ALL.into_iter().find(|known| known.name() == key)?;
         Some(SetName { of: SetOf::List(ListId { section, key }), family, second })
     }
@@ -245,6 +274,7 @@ impl SetName {
         match self.of {
             SetOf::List(list) => list.key.key(),
             SetOf::Ports(ports) => ports.comment(),
+            SetOf::RouteSources(_) => PortSet::RouteSources.comment(),
         }
     }
 
@@ -256,6 +286,8 @@ impl SetName {
     /// The type of its elements and what else is said of all of them, in nft's words; each ends with a separator.
     pub fn declaration(self, separator: &str) -> String {
         match self.of {
+            SetOf::RouteSources(_) => PortSet::RouteSources.declaration(self.family, separator),
+            SetOf::List(_) if self.has_blocks() => format!("type {}{separator}", address_type(self.family)),
             SetOf::List(_) => format!("type {}{separator}flags interval{separator}", address_type(self.family)),
             SetOf::Ports(ports) => ports.declaration(self.family, separator),
         }
@@ -268,6 +300,7 @@ impl fmt::Display for SetName {
         let (section, name) = match self.of {
             SetOf::List(ListId { section, key }) => (section.prefix(), key.name()),
             SetOf::Ports(ports) => (String::new(), ports.name()),
+            SetOf::RouteSources(section) => (section.prefix(), PortSet::RouteSources.name()),
         };
         write!(f, "{section}{name}{family}{}", if self.second { "-2" } else { "" })
     }
@@ -285,6 +318,9 @@ mod tests {
                 for place in [Place::Part(1), Place::Part(12), Place::Masquerade, Place::Branch(256)] {
                     let name = ChainName::Of(family, ChainId { section, place });
                     assert_eq!(ChainName::parse(&name.to_string()), Some(name));
+                }
+                for name in SetName::of_route_sources(section, family).both() {
+                    assert_eq!(SetName::parse(&name.to_string()), Some(name));
                 }
                 for key in ListKey::ALL {
                     for name in SetName::new(ListId { section, key }, family).both() {

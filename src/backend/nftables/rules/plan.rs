@@ -183,8 +183,8 @@ fn index(table: &Table) -> HashMap<ChainName, &Chain> {
     table.chains.iter().map(|chain| (chain.name, chain)).collect()
 }
 
-/// How a set changes by which flows are known that are forwarded: it gets more before the first of them can come, and
-/// less behind the last one.
+/// How a set changes that may hold too much for a while: by which flows are known that are forwarded, or where the
+/// ranges are that keep the source. It gets more before the first of them can come, and less behind the last one.
 struct Widening {
     removed: Content,
     added: Content,
@@ -196,13 +196,11 @@ impl Widening {
 
     /// `None` for other sets, and where a new element overlaps an old one: they can't be there together.
     fn of(there: Option<&Set>, target: &Set) -> Option<Self> {
-        target.name.ports().filter(|ports| ports.recognizes())?;
+        target.name.may_be_wider().then_some(())?;
         let [removed, added] = there?.elements.as_ref()?.difference(target.elements.as_ref()?);
-        if removed.len() * added.len() > Self::PAIRS {
-            return None;
-        }
         if let (Content::Ports(removed), Content::Ports(added)) = (&removed, &added)
-            && removed.iter().any(|old| added.iter().any(|new| old.overlaps(new)))
+            && (removed.len() * added.len() > Self::PAIRS
+                || removed.iter().any(|old| added.iter().any(|new| old.overlaps(new))))
         {
             return None;
         }
@@ -506,7 +504,8 @@ mod tests {
             };
             transaction.changes.iter().map(count).sum()
         };
-        assert_eq!(start.iter().map(elements).collect::<Vec<_>>(), [10_000, 10_000, 5000, 0]);
+        // With the blocks of 196 /16s of the list, and of 4,098 other ones.
+        assert_eq!(start.iter().map(elements).collect::<Vec<_>>(), [10_000, 10_000, 5000 + 4294, 0]);
     }
 
     #[test]
@@ -514,7 +513,8 @@ mod tests {
         let (old, new) = (exempt(networks(1 << 16, 12_000)), exempt(networks(1 << 17, 12_000)));
         let there = with(&old);
         let (forth, words) = plan(&there, &new);
-        assert_eq!(kinds(&forth), "add set, add element | add element | flush chain, add rule, delete set");
+        let last = "flush chain, add rule, delete set | delete element";
+        assert_eq!(kinds(&forth), format!("add set, add element | add element | {last}"));
         assert_eq!(words[0], "set exempt4 differs by 24000 elements");
         let moved = after(&there, &forth);
         assert!(moved.table().unwrap().uses(SetName::parse("exempt4-2").unwrap()));
@@ -549,6 +549,20 @@ mod tests {
         let long = Policy { sources: list(&["192.0.2.0/24"]), ..exempt(networks(1 << 16, 12_000)) };
         let (forth, _) = plan(&with(&long), &exempt(networks(1 << 16, 12_001)));
         assert_eq!(kinds(&forth), "add set, add element | add element | flush chain, add rule, delete set");
+    }
+
+    /// A destination that is thought to be far from everything is translated.
+    #[test]
+    fn the_blocks_of_a_long_list_are_there_before_its_elements_and_as_long() {
+        let there = with(&exempt(networks(1 << 16, 2_000)));
+        let (more, words) = plan(&there, &exempt(networks(1 << 16, 2_200)));
+        assert_eq!(kinds(&more), "add element | add element");
+        assert_eq!(words, ["set near4 lacks 2 elements", "set exempt4 lacks 200 elements"]);
+        let (fewer, words) = plan(&after(&there, &more), &exempt(networks(1 << 16, 2_000)));
+        assert_eq!(kinds(&fewer), "delete element | delete element");
+        assert_eq!(words, ["set exempt4 has 200 elements too many", "set near4 has 2 elements too many"]);
+        let (short, _) = plan(&there, &exempt(networks(1 << 16, 999)));
+        assert!(after(&there, &short).agrees(&with(&exempt(networks(1 << 16, 999)))), "no blocks of a short list");
     }
 
     #[test]
@@ -603,14 +617,18 @@ mod tests {
 
     fn any_policy() -> impl Strategy<Value = Policy> {
         let lists = proptest::collection::vec(proptest::option::of((0_u32..6, 1_u32..6)), 4);
-        (lists, any::<bool>()).prop_map(|(lists, local)| {
+        (lists, any::<[bool; 2]>()).prop_map(|(lists, [local, long])| {
             let list =
                 |index: usize| lists[index].map_or_else(PrefixSet::default, |(from, count)| networks(from + 1, count));
+            let exempt = match lists[3].filter(|_| long) {
+                Some((from, count)) => networks(from * 300 + 1, count * 300 + 900),
+                None => list(3),
+            };
             Policy {
                 sources: list(0),
                 excluded_sources: list(1),
                 exceptions: list(2),
-                exempt: list(3),
+                exempt,
                 masq_local_source: local,
                 ..Policy::default()
             }
@@ -624,13 +642,34 @@ mod tests {
         if rules.iter().any(|rule| rule.translates()) { rules } else { Vec::new() }
     }
 
-    /// The sets whose elements come or go.
+    /// Whether each block that holds an element of a list is there for the rule that asks for it.
+    fn knows_its_blocks(tables: &Tables) -> bool {
+        let elements = |table: &Table, name: SetName| match &table.set(name).unwrap().elements {
+            Some(Content::Intervals(list)) => list.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        let looked_into = |table: &Table, blocks: bool| {
+            let sets = table.sets.iter().map(|set| set.name).filter(|name| table.uses(*name));
+            let of_exempt = |name: &SetName| name.to_string().starts_with(if blocks { "near" } else { "exempt" });
+            sets.filter(of_exempt).collect::<Vec<_>>()
+        };
+        tables.table().filter(|table| table.is_in_force()).is_none_or(|table| {
+            looked_into(table, true).into_iter().all(|near| {
+                let blocks: BTreeSet<_> = elements(table, near).iter().map(|one| one.first >> 16).collect();
+                let lists = looked_into(table, false).into_iter().flat_map(|name| elements(table, name));
+                let mut ranges = lists.flat_map(|one| one.first >> 16..=one.last >> 16);
+                ranges.all(|block| blocks.contains(&block))
+            })
+        })
+    }
+
+    /// The sets whose elements come or go, and must do it with their rules.
     fn changed(transaction: &Transaction) -> BTreeSet<SetName> {
         let name = |change: &Change| match change {
             Change::AddElements(name, _) | Change::DeleteElements(name, _) => Some(*name),
             _ => None,
         };
-        transaction.changes.iter().filter_map(name).collect()
+        transaction.changes.iter().filter_map(name).filter(|name| !name.has_blocks()).collect()
     }
 
     proptest! {
@@ -646,6 +685,7 @@ mod tests {
                 for transaction in transactions(&there, &target, guarded) {
                     let before = there.clone();
                     there.apply(&transaction);
+                    prop_assert!(knows_its_blocks(&there));
                     // While there is a stand-in, our table decides nothing that it does not.
                     if before.stand_in || in_force(&before).is_empty() {
                         prop_assert!(before.stand_in || in_force(&there).is_empty() || changed(&transaction).is_empty());

@@ -1,11 +1,11 @@
-//! Which maps and sets port forwards have, and how their keys are made.
+//! Which maps and sets with keys of several fields there are, and how the keys are made.
 
 use super::interval::address_type;
 use crate::policy::{FORWARD_PROTOCOLS, Family, Protocol};
 use std::fmt;
 use std::net::IpAddr;
 
-/// The sets and maps that port forwards can have.
+/// What such a set or map holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortSet {
     /// Ports of one address of the host, and where each goes.
@@ -26,6 +26,8 @@ pub enum PortSet {
     Targets,
     /// Which clients of them are masqueraded.
     Hairpin,
+    /// The sources that routes prefer: nothing of port forwards.
+    RouteSources,
 }
 
 /// A field of a key.
@@ -39,6 +41,10 @@ pub enum Field {
     Protocol,
     /// The destination port.
     Port,
+    /// The name of the outgoing interface.
+    OutInterface,
+    /// The destination address, of which an element may have several.
+    Daddrs,
 }
 
 /// What the keys of a map lead to.
@@ -55,7 +61,7 @@ pub enum Data {
 }
 
 impl PortSet {
-    /// Every one.
+    /// Every one of port forwards.
     pub const ALL: [PortSet; 9] = [
         PortSet::HostPorts,
         PortSet::HostRanges,
@@ -80,6 +86,7 @@ impl PortSet {
             PortSet::Localhost => "forwards-localhost",
             PortSet::Targets => "forwards-targets",
             PortSet::Hairpin => "forwards-hairpin",
+            PortSet::RouteSources => "route-sources",
         }
     }
 
@@ -95,18 +102,20 @@ impl PortSet {
             PortSet::Localhost => "portForwards with localhost",
             PortSet::Targets => "where portForwards lead",
             PortSet::Hairpin => "who is masqueraded on the way there",
+            PortSet::RouteSources => "the sources that routes prefer",
         }
     }
 
     /// The fields of its keys, in order.
     pub fn key(self) -> &'static [Field] {
-        use Field::{Daddr, Port, Protocol, Saddr};
+        use Field::{Daddr, Daddrs, OutInterface, Port, Protocol, Saddr};
         match self {
             PortSet::HostPorts | PortSet::HostRanges | PortSet::HostGates | PortSet::Targets => {
                 &[Daddr, Protocol, Port]
             }
             PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Protocol, Port],
             PortSet::Hairpin => &[Saddr, Daddr, Protocol, Port],
+            PortSet::RouteSources => &[OutInterface, Daddrs],
         }
     }
 
@@ -114,7 +123,7 @@ impl PortSet {
     pub fn data(self) -> Data {
         match self {
             PortSet::HostPorts | PortSet::Ports => Data::AddressAndPort,
-            PortSet::HostRanges | PortSet::Ranges => Data::Address,
+            PortSet::HostRanges | PortSet::Ranges | PortSet::RouteSources => Data::Address,
             PortSet::HostGates | PortSet::Gates => Data::Chain,
             PortSet::Localhost | PortSet::Targets | PortSet::Hairpin => Data::Nothing,
         }
@@ -145,9 +154,10 @@ impl PortSet {
         let address = if family == Family::V4 { "ip" } else { "ip6" };
         let word = |field: &Field| match field {
             Field::Saddr => format!("{address} saddr"),
-            Field::Daddr => format!("{address} daddr"),
+            Field::Daddr | Field::Daddrs => format!("{address} daddr"),
             Field::Protocol => "meta l4proto".to_owned(),
             Field::Port => "th dport".to_owned(),
+            Field::OutInterface => "oifname".to_owned(),
         };
         self.key().iter().map(word).collect::<Vec<_>>().join(" . ")
     }
@@ -155,9 +165,10 @@ impl PortSet {
     /// See [`super::name::SetName::declaration`].
     pub fn declaration(self, family: Family, separator: &str) -> String {
         let word = |field: &Field| match field {
-            Field::Saddr | Field::Daddr => address_type(family),
+            Field::Saddr | Field::Daddr | Field::Daddrs => address_type(family),
             Field::Protocol => "inet_proto",
             Field::Port => "inet_service",
+            Field::OutInterface => "ifname",
         };
         let mut text = format!("type {}", self.key().iter().map(word).collect::<Vec<_>>().join(" . "));
         match self.data() {

@@ -1,15 +1,16 @@
-//! What maps and sets of port forwards hold: elements, and what each leads to.
+//! What sets and maps with keys of several fields hold: elements, and what each leads to.
 
 use super::interval::{self, Interval};
 use super::name::ChainName;
 use super::port_set::{Data, Field, PortSet, protocol_word};
+use super::rule::shown;
 use crate::policy::Family;
 use std::fmt::Write;
 
 /// An element. What the keys of its set don't have is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortElement {
-    /// The destination.
+    /// The destination; where the key has an interface instead, the bytes of its name.
     pub host: u128,
     /// The number of the transport protocol.
     pub protocol: u8,
@@ -17,7 +18,7 @@ pub struct PortElement {
     pub first: u16,
     /// The last one.
     pub last: u16,
-    /// The sources.
+    /// The sources; where the key has destinations instead, those.
     pub sources: Interval,
     /// What it leads to.
     pub then: Then,
@@ -32,6 +33,23 @@ pub enum Then {
     To(u128, Option<u16>),
     /// A chain.
     Goto(ChainName),
+}
+
+/// IFNAMSIZ.
+const INTERFACE_NAME: usize = 16;
+
+/// The bytes of an interface's name as a number, with zeros behind it.
+pub fn interface_number(name: &str) -> u128 {
+    let mut bytes = [0; INTERFACE_NAME];
+    let length = name.len().min(INTERFACE_NAME - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u128::from_be_bytes(bytes)
+}
+
+fn interface_text(number: u128) -> String {
+    let bytes = number.to_be_bytes();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    shown(&String::from_utf8_lossy(&bytes[..end]))
 }
 
 /// No sources are asked.
@@ -53,8 +71,9 @@ impl PortElement {
         let address = |number: u128| number.to_be_bytes()[16 - width..].to_vec();
         let side = |port: u16, source: u128| {
             let field = |field: &Field| match field {
-                Field::Saddr => address(source),
+                Field::Saddr | Field::Daddrs => address(source),
                 Field::Daddr => address(self.host),
+                Field::OutInterface => self.host.to_be_bytes().to_vec(),
                 Field::Protocol => vec![self.protocol, 0, 0, 0],
                 Field::Port => [&port.to_be_bytes()[..], &[0, 0]].concat(),
             };
@@ -70,13 +89,17 @@ impl PortElement {
         let (mut first, mut last) = (first, last);
         for field in set.key() {
             let width = match field {
-                Field::Saddr | Field::Daddr => interval::width(family),
+                Field::Saddr | Field::Daddr | Field::Daddrs => interval::width(family),
+                Field::OutInterface => INTERFACE_NAME,
                 Field::Protocol | Field::Port => 4,
             };
             let (begin, end) = (first.get(..width)?, last.get(..width)?);
             (first, last) = (&first[width..], &last[width..]);
             match field {
-                Field::Saddr => {
+                Field::OutInterface => {
+                    found.host = u128::from_be_bytes(begin.try_into().ok().filter(|_| begin == end)?);
+                }
+                Field::Saddr | Field::Daddrs => {
                     let (first, last) = (interval::from_bytes(begin, family)?, interval::from_bytes(end, family)?);
                     found.sources = Interval { first, last };
                 }
@@ -123,7 +146,8 @@ impl PortElement {
             }
             // Writing to a String can't fail, here and below.
             let _ = match field {
-                Field::Saddr => {
+                Field::OutInterface => write!(text, "\"{}\"", interface_text(self.host)),
+                Field::Saddr | Field::Daddrs => {
                     self.sources.write(family, text);
                     Ok(())
                 }

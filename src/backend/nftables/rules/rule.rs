@@ -1,9 +1,10 @@
 //! A rule of ours, in as many words as our rules need.
 
+use super::interval;
 use super::name::{self, ChainName, SetName};
-use super::port_set::Data;
+use super::port_set::{Data, PortSet};
 use crate::policy::{Family, MaskedMark, PortRange, Protocol};
-use crate::ruleset::{Address, Effect, Match, Side, Test};
+use crate::ruleset::{Address, Effect, Match, Side, Test, block_length};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,10 +22,23 @@ pub struct Rule {
 pub enum Body {
     /// A rule in our words: all of the matches, then the effect.
     Known(Vec<Match<SetName>>, Effect<ChainName>),
-    /// What a map of port forwards says of the packet: another destination, or a chain that goes on.
-    LookUp(SetName),
+    /// What a map says of the packet.
+    LookUp(LookUp),
     /// A rule that we never write; as much of it as could be put into words.
     Unknown(String),
+}
+
+/// A rule that does what a map says: another destination, a chain that goes on, or another source. Its elements count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookUp {
+    /// What must hold besides.
+    pub when: Vec<Match<SetName>>,
+    /// The map.
+    pub map: SetName,
+    /// Of another source: the kernel chooses ports at random.
+    pub random_fully: bool,
+    /// Of another source: the ports to choose from.
+    pub ports: Option<PortRange>,
 }
 
 /// How the comments of our rules begin, which they keep in every version: by that they are known as ours.
@@ -43,7 +57,7 @@ impl Rule {
             Effect::Return => COMMENTS[0],
             Effect::Masquerade { .. } => COMMENTS[1],
             Effect::Goto(_) | Effect::Jump(_) => COMMENTS[2],
-            Effect::Snat { .. } => COMMENTS[3],
+            Effect::Snat { .. } | Effect::SnatByRoute { .. } => COMMENTS[3],
             Effect::Dnat { .. } => COMMENTS[4],
             Effect::Drop => COMMENTS[5],
         };
@@ -59,7 +73,13 @@ impl Rule {
     pub fn look_up(map: SetName) -> Self {
         let beginning = if map.ports().is_some_and(|ports| ports.data() == Data::Chain) { 2 } else { 4 };
         let comment = format!("{}{}", COMMENTS[beginning], map.comment());
-        Rule { body: Body::LookUp(map), comment: Some(comment) }
+        let look_up = LookUp { when: Vec::new(), map, random_fully: false, ports: None };
+        Rule { body: Body::LookUp(look_up), comment: Some(comment) }
+    }
+
+    /// The rule that looks into a map of the sources that routes prefer.
+    pub fn snat_by_route(look_up: LookUp, reason: &str) -> Self {
+        Rule { body: Body::LookUp(look_up), comment: Some(format!("{}{reason}", COMMENTS[3])) }
     }
 
     /// True when this version may have written it.
@@ -80,7 +100,7 @@ impl Rule {
     pub fn looks_into(&self, name: SetName) -> bool {
         match &self.body {
             Body::Known(when, _) => when.iter().any(|one| one.list() == Some(&name)),
-            Body::LookUp(map) => *map == name,
+            Body::LookUp(LookUp { when, map, .. }) => *map == name || when.iter().any(|one| one.list() == Some(&name)),
             Body::Unknown(_) => false,
         }
     }
@@ -90,14 +110,16 @@ impl Rule {
         if !self.looks_into(from) {
             return;
         }
-        match &mut self.body {
-            Body::Known(when, _) => {
-                let renamed = |one: &Match<SetName>| one.clone().rename(|set| if set == from { to } else { set });
-                *when = when.iter().map(renamed).collect();
+        let other = |set: SetName| if set == from { to } else { set };
+        let when = match &mut self.body {
+            Body::Known(when, _) => when,
+            Body::LookUp(LookUp { when, map, .. }) => {
+                *map = other(*map);
+                when
             }
-            Body::LookUp(map) => *map = to,
-            Body::Unknown(_) => {}
-        }
+            Body::Unknown(_) => return,
+        };
+        *when = when.iter().map(|one| one.clone().rename(other)).collect();
     }
 
     /// True when it rewrites addresses, or looks whether they were: it needs connection tracking.
@@ -107,7 +129,7 @@ impl Rule {
                 let asks = |one: &Match<SetName>| one.test == Test::Dnated;
                 then.translates() || matches!(then, Effect::Dnat { .. }) || when.iter().any(asks)
             }
-            Body::LookUp(map) => map.ports().is_some_and(|ports| ports.data() != Data::Chain),
+            Body::LookUp(look_up) => look_up.map.ports().is_some_and(|ports| ports.data() != Data::Chain),
             Body::Unknown(_) => false,
         }
     }
@@ -131,16 +153,11 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.body {
             Body::Known(when, then) => {
-                for (place, one) in when.iter().enumerate() {
-                    if !is_implied(one, when.get(place + 1)) {
-                        write_match(one, f)?;
-                        f.write_str(" ")?;
-                    }
-                }
+                write_matches(when, f)?;
                 f.write_str("counter ")?;
                 write_effect(then, f)?;
             }
-            Body::LookUp(map) => write_look_up(*map, f)?,
+            Body::LookUp(look_up) => write_look_up(look_up, f)?,
             Body::Unknown(words) => write!(f, "# a rule that ip-masq-agent never writes: {}", shown(words))?,
         }
         match &self.comment {
@@ -158,6 +175,16 @@ pub fn shown(text: &str) -> String {
 /// What nft leaves out because the match behind it says it, too.
 fn is_implied(one: &Match<SetName>, next: Option<&Match<SetName>>) -> bool {
     *one == Match::is(Test::Protocol(Protocol::Tcp)) && next.is_some_and(|next| next.test == Test::OnlySyn)
+}
+
+fn write_matches(when: &[Match<SetName>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (place, one) in when.iter().enumerate() {
+        if !is_implied(one, when.get(place + 1)) {
+            write_match(one, f)?;
+            f.write_str(" ")?;
+        }
+    }
+    Ok(())
 }
 
 fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,6 +207,9 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         Test::DestinationPort(ports) => write!(f, "th dport {not}{ports}"),
         Test::Dnated => f.write_str("ct status dnat"),
         Test::InList(side, set) => match set.ports() {
+            None if set.has_blocks() => {
+                write!(f, "{} & {} {not}@{set}", address_word(*side, set.family), block_mask(set.family))
+            }
             None => write!(f, "{} {not}@{set}", address_word(*side, set.family)),
             Some(ports) => write!(f, "{} {not}@{set}", ports.selector(set.family)),
         },
@@ -199,16 +229,30 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     }
 }
 
+/// What the addresses of a block have in common.
+fn block_mask(family: Family) -> IpAddr {
+    interval::address(interval::mask(block_length(family), family), family)
+}
+
 fn port_words(range: PortRange) -> String {
     if range.first == range.last { format!(":{}", range.first) } else { format!(":{range}") }
 }
 
-fn write_look_up(map: SetName, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Some(ports) = map.ports() else { return Ok(()) };
-    let selector = ports.selector(map.family);
-    match ports.data() {
-        Data::Chain => write!(f, "{selector} vmap @{map}"),
-        _ => write!(f, "dnat {} to {selector} map @{map}", family_word(map.family)),
+fn write_look_up(look_up: &LookUp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let LookUp { when, map, random_fully, ports } = look_up;
+    let Some(shape) = map.ports() else { return Ok(()) };
+    let (selector, family) = (shape.selector(map.family), family_word(map.family));
+    write_matches(when, f)?;
+    match (shape, shape.data()) {
+        (PortSet::RouteSources, _) => {
+            write!(f, "snat {family} to {selector} map @{map}")?;
+            if let Some(range) = ports {
+                f.write_str(&port_words(*range))?;
+            }
+            f.write_str(if *random_fully { " fully-random" } else { "" })
+        }
+        (_, Data::Chain) => write!(f, "{selector} vmap @{map}"),
+        _ => write!(f, "dnat {family} to {selector} map @{map}"),
     }
 }
 
@@ -229,6 +273,8 @@ fn address_word(side: Side, family: Family) -> &'static str {
 fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match then {
         Effect::Return => f.write_str("return"),
+        // Written as a look-up into a map ([`Rule::snat_by_route`]).
+        Effect::SnatByRoute { .. } => f.write_str("snat"),
         Effect::Goto(chain) => write!(f, "goto {chain}"),
         Effect::Jump(chain) => write!(f, "jump {chain}"),
         Effect::Drop => f.write_str("drop"),

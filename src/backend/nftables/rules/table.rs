@@ -34,6 +34,14 @@ impl Tables {
         }
     }
 
+    /// The same, to be completed.
+    pub fn table_mut(&mut self) -> Option<&mut Table> {
+        match &mut self.main {
+            Main::Ours(table) => Some(table),
+            Main::Absent | Main::Blank => None,
+        }
+    }
+
     /// True when both hold the same, in whatever order it was made.
     pub fn agrees(&self, other: &Tables) -> bool {
         let sorted = |tables: &Tables| {
@@ -107,6 +115,11 @@ impl Table {
         let chain = |one: &Stranger| matches!(one, Stranger::Chain(_));
         let has_base = self.chains.iter().any(|chain| chain.hook.is_some()) || self.strangers.iter().any(chain);
         has_base && !self.flags.has(TableFlags::DORMANT)
+    }
+
+    /// True when none of its chains holds a rule.
+    pub fn has_no_rules(&self) -> bool {
+        self.chains.iter().all(|chain| chain.rules.is_empty())
     }
 
     /// True when a rule that we understand looks into the set.

@@ -87,8 +87,9 @@ fn at_once(there: &Table, table: &Table) -> Option<(Table, bool)> {
         return None;
     }
     let changed = |set: &&Set| {
-        // Those of port forwards have an order of their own.
+        // Those of port forwards and of blocks have an order of their own.
         set.name.ports().is_none()
+            && !set.name.has_blocks()
             && there.uses(set.name)
             && there.set(set.name).is_some_and(|old| changes(old, &wanted(set)) > 0)
     };

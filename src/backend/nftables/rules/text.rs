@@ -67,7 +67,7 @@ fn write_set(set: &Set, text: &mut String) {
             write_elements(elements, name, "\t\t\t", text);
             text.push_str("\t\t}\n");
         }
-        None => text.push_str("\t\t# elements that are no row of intervals\n"),
+        None => text.push_str("\t\t# elements that are not known\n"),
     }
     text.push_str("\t}\n");
 }

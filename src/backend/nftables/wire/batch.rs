@@ -5,7 +5,7 @@ use super::{translate, userdata};
 use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::change::{Change, GUARD, RAW, Transaction};
 use crate::backend::nftables::rules::content::Content;
-use crate::backend::nftables::rules::interval::{self, Bound};
+use crate::backend::nftables::rules::interval::{self, Bound, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName, TableName};
 use crate::backend::nftables::rules::port_set::{Data, Field, PortSet};
 use crate::backend::nftables::rules::ports::{PortElement, Then};
@@ -236,7 +236,8 @@ fn describe_key(writer: &mut Writer, ports: PortSet, family: Family) {
     writer.nest(DESCRIPTION_FIELDS, |writer| {
         for field in ports.key() {
             let length = match field {
-                Field::Saddr | Field::Daddr => interval::width(family) as u32,
+                Field::Saddr | Field::Daddr | Field::Daddrs => interval::width(family) as u32,
+                Field::OutInterface => IFNAMSIZ,
                 Field::Protocol => 1,
                 Field::Port => 2,
             };
@@ -260,6 +261,9 @@ const VERDICT: u32 = 0xffff_ff00;
 /// other, six bits each.
 const INET_PROTO: u32 = 12;
 const INET_SERVICE: u32 = 13;
+const IFNAME: u32 = 41;
+/// The bytes of an interface's name.
+const IFNAMSIZ: u32 = libc::IFNAMSIZ as u32;
 
 /// What the kernel keeps of a set besides its elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,10 +289,12 @@ impl Shape {
         };
         let interval = libc::NFT_SET_INTERVAL as u32;
         let Some(ports) = name.ports() else {
-            return Shape { flags: interval, key_type: address.0, key_length: address.1, data: None, counts: false };
+            let flags = if name.has_blocks() { 0 } else { interval };
+            return Shape { flags, key_type: address.0, key_length: address.1, data: None, counts: false };
         };
         let field = |field: &Field| match field {
-            Field::Saddr | Field::Daddr => address,
+            Field::Saddr | Field::Daddr | Field::Daddrs => address,
+            Field::OutInterface => (IFNAME, IFNAMSIZ),
             Field::Protocol => (INET_PROTO, 4),
             Field::Port => (INET_SERVICE, 4),
         };
@@ -319,7 +325,7 @@ fn elements(batch: &mut Batch, message: i32, flags: i32, table: TableName, name:
     match (list, name.ports()) {
         (Content::Intervals(list), _) => list.chunks(INTERVALS_PER_MESSAGE).for_each(|chunk| {
             push(&|writer| {
-                for (address, bound) in chunk.iter().flat_map(|one| interval::bounds(*one, name.family)) {
+                for (address, bound) in chunk.iter().flat_map(|one| bounds(*one, name)) {
                     element(writer, name, address, bound);
                 }
             });
@@ -330,6 +336,12 @@ fn elements(batch: &mut Batch, message: i32, flags: i32, table: TableName, name:
         (Content::Ports(_), None) => {}
     }
     count
+}
+
+/// The elements that the kernel keeps for one of a list.
+pub fn bounds(interval: Interval, name: SetName) -> impl Iterator<Item = (u128, Bound)> {
+    let count = if name.has_blocks() { 1 } else { 2 };
+    interval::bounds(interval, name.family).take(count)
 }
 
 /// Writes an element of port forwards into a list.

@@ -7,9 +7,9 @@ use super::expression::{Base, Comparison, Expression, Register, register_at};
 use crate::backend::nftables::rules::interval::{self, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName};
 use crate::backend::nftables::rules::port_set::{self, Data, Field, PortSet};
-use crate::backend::nftables::rules::rule::{Body, Rule};
+use crate::backend::nftables::rules::rule::{Body, LookUp, Rule};
 use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, MaskedMark, PortRange, Prefix, Protocol};
-use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
+use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test, block_length};
 use crate::sys::nfnetlink::nfproto;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -51,20 +51,35 @@ pub fn to_expressions(rule: &Rule) -> Vec<Expression> {
             out.push(Expression::Counter(0));
             write_effect(then, &mut out);
         }
-        Body::LookUp(map) => write_look_up(*map, &mut out),
+        Body::LookUp(look_up) => write_look_up(look_up, &mut out),
         Body::Unknown(_) => {}
     }
     out
 }
 
 /// What counts are the elements, or the rules of the chains that they lead to.
-fn write_look_up(map: SetName, out: &mut Vec<Expression>) {
-    let Some(ports) = map.ports() else { return };
-    write_key(ports, map.family, out);
+fn write_look_up(look_up: &LookUp, out: &mut Vec<Expression>) {
+    let map = look_up.map;
+    let Some(shape) = map.ports() else { return };
+    look_up.when.iter().for_each(|one| write_match(one, out));
+    write_key(shape, map.family, out);
     let (words, family) = (interval::width(map.family) as u32 / 4, nfproto(map.family));
-    out.push(Expression::Map(map.to_string(), ports.data() == Data::Chain));
-    match ports.data() {
+    out.push(Expression::Map(map.to_string(), shape.data() == Data::Chain));
+    match shape.data() {
         Data::Chain | Data::Nothing => {}
+        Data::Address if shape == PortSet::RouteSources => {
+            let mut load = |register, port: u16| {
+                out.push(Expression::Load(register, port.to_be_bytes().to_vec()));
+                register
+            };
+            let first = look_up.ports.map(|range| load(Register::Two, range.first));
+            let several = look_up.ports.filter(|range| range.first != range.last);
+            let ports = (first, several.map(|range| load(Register::Three, range.last)));
+            let flags = RANGE_ADDRESSES
+                | if ports.0.is_some() { RANGE_PORTS } else { 0 }
+                | if look_up.random_fully { RANGE_RANDOM_FULLY } else { 0 };
+            out.push(Expression::Snat { family, flags, addresses: (Some(Register::One), None), ports });
+        }
         Data::Address => out.push(Expression::Dnat { family, flags: RANGE_ADDRESSES, port: None }),
         Data::AddressAndPort => {
             let flags = RANGE_ADDRESSES | RANGE_PORTS;
@@ -76,7 +91,7 @@ fn write_look_up(map: SetName, out: &mut Vec<Expression>) {
 /// Loads the fields of a key, one behind the other.
 fn write_key(ports: PortSet, family: Family, out: &mut Vec<Expression>) {
     let width = interval::width(family);
-    let has_address = |field: &Field| matches!(field, Field::Saddr | Field::Daddr);
+    let has_address = |field: &Field| matches!(field, Field::Saddr | Field::Daddr | Field::Daddrs);
     if ports.key().iter().any(has_address) {
         out.extend(of_family(family, Comparison::Equal));
     }
@@ -84,7 +99,8 @@ fn write_key(ports: PortSet, family: Family, out: &mut Vec<Expression>) {
     for field in ports.key() {
         let (load, words) = match field {
             Field::Saddr => (load_address(Side::Saddr, family, width), width as u32 / 4),
-            Field::Daddr => (load_address(Side::Daddr, family, width), width as u32 / 4),
+            Field::Daddr | Field::Daddrs => (load_address(Side::Daddr, family, width), width as u32 / 4),
+            Field::OutInterface => (Expression::Meta(libc::NFT_META_OIFNAME as u32), NAME_LENGTH as u32 / 4),
             Field::Protocol => (Expression::Meta(libc::NFT_META_L4PROTO as u32), 1),
             Field::Port => (load_port(), 1),
         };
@@ -147,7 +163,12 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
         }
         Test::InList(side, set) => {
             out.extend(of_family(set.family, Comparison::Equal));
-            out.push(load_address(*side, set.family, interval::width(set.family)));
+            let width = interval::width(set.family);
+            out.push(load_address(*side, set.family, width));
+            if set.has_blocks() {
+                let mask = interval::mask(block_length(set.family), set.family);
+                out.push(Mask(mask.to_be_bytes()[16 - width..].to_vec()));
+            }
             out.push(Lookup(set.to_string(), one.negated));
         }
         Test::In(side, prefix) => write_prefix(*side, *prefix, comparison, out),
@@ -226,6 +247,8 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
         Effect::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
         Effect::Jump(chain) => out.push(Expression::Verdict(libc::NFT_JUMP, Some(chain.to_string()))),
         Effect::Drop => out.push(Expression::Verdict(libc::NF_DROP, None)),
+        // Written as a look-up into a map.
+        Effect::SnatByRoute { .. } => {}
         Effect::Dnat { to, port } => {
             let family = nfproto(Family::of(*to));
             out.push(Expression::Load(Register::One, octets(*to)));
@@ -285,8 +308,8 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 fn read_rule(expressions: &[Expression]) -> Option<Body> {
-    if let Some(map) = read_look_up(expressions) {
-        return Some(Body::LookUp(map));
+    if let Some(map) = map_of(expressions) {
+        return read_look_up(map, expressions).map(Body::LookUp);
     }
     let (mut when, mut rest) = (Vec::new(), expressions);
     loop {
@@ -299,15 +322,40 @@ fn read_rule(expressions: &[Expression]) -> Option<Body> {
     }
 }
 
-/// The map of port forwards that would be looked into so.
-fn read_look_up(expressions: &[Expression]) -> Option<SetName> {
-    let map = expressions.iter().find_map(|one| match one {
+/// The map of ours that is looked into.
+fn map_of(expressions: &[Expression]) -> Option<SetName> {
+    expressions.iter().find_map(|one| match one {
         Expression::Map(map, _) => SetName::parse(map).filter(|map| map.ports().is_some_and(PortSet::is_map)),
         _ => None,
-    })?;
+    })
+}
+
+/// The look-up that would be written so.
+fn read_look_up(map: SetName, expressions: &[Expression]) -> Option<LookUp> {
+    let (random_fully, ports) = match expressions {
+        [.., Expression::Load(_, first), Expression::Load(_, last), Expression::Snat { flags, .. }] => {
+            (flags & RANGE_RANDOM_FULLY != 0, Some(PortRange { first: read_port(first)?, last: read_port(last)? }))
+        }
+        [.., Expression::Load(_, only), Expression::Snat { flags, .. }] => {
+            (flags & RANGE_RANDOM_FULLY != 0, Some(PortRange { first: read_port(only)?, last: read_port(only)? }))
+        }
+        [.., Expression::Snat { flags, .. }] => (flags & RANGE_RANDOM_FULLY != 0, None),
+        _ => (false, None),
+    };
+    let mut found = LookUp { when: Vec::new(), map, random_fully, ports };
     let mut written = Vec::new();
-    write_look_up(map, &mut written);
-    (written == expressions).then_some(map)
+    write_look_up(&found, &mut written);
+    let mut rest = expressions;
+    while rest != written {
+        let (one, behind) = read_match(rest)?;
+        found.when.push(one);
+        rest = behind;
+    }
+    Some(found)
+}
+
+fn read_port(bytes: &[u8]) -> Option<u16> {
+    bytes.try_into().ok().map(u16::from_be_bytes)
 }
 
 /// The match in front, and the expressions behind it: the one that would be written so.
@@ -341,7 +389,8 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
         prefix.map_or_else(Vec::new, |prefix| either_side(&|side| Test::In(side, prefix)))
     };
     let mut tests = match expressions {
-        [Meta(_), Compare(_, _), Payload { .. }, Lookup(set, _), ..] => {
+        [Meta(_), Compare(_, _), Payload { .. }, Lookup(set, _), ..]
+        | [Meta(_), Compare(_, _), Payload { .. }, Mask(_), Lookup(set, _), ..] => {
             SetName::parse(set).map_or_else(Vec::new, |set| either_side(&|side| Test::InList(side, set)))
         }
         [Meta(_), Compare(_, family), Payload { .. }, Compare(_, value), ..] => within(family, value, value.len() * 8),
@@ -395,7 +444,7 @@ fn read_prefix(family: &[u8], first: &[u8], length: usize) -> Option<Prefix> {
 /// The effect that would be written so.
 fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
     use Expression::{Load, Masquerade, Snat, Verdict};
-    let port = |bytes: &Vec<u8>| bytes.as_slice().try_into().ok().map(u16::from_be_bytes);
+    let port = |bytes: &Vec<u8>| read_port(bytes);
     let then = match expressions {
         [Verdict(libc::NFT_GOTO, Some(chain))] => Effect::Goto(ChainName::parse(chain)?),
         [Verdict(libc::NFT_JUMP, Some(chain))] => Effect::Jump(ChainName::parse(chain)?),
@@ -585,7 +634,23 @@ mod tests {
         ]
     }
 
+    fn any_look_up() -> impl Strategy<Value = LookUp> {
+        let ports = proptest::option::of((any::<u16>(), any::<u16>()));
+        let ports =
+            ports.prop_map(|ports| ports.map(|(one, other)| PortRange { first: one.min(other), last: one.max(other) }));
+        let map = (any_section(), any_family(), any::<bool>())
+            .prop_map(|(section, family, second)| SetName { second, ..SetName::of_route_sources(section, family) });
+        (proptest::collection::vec(any_match(), 0..3), map, any::<bool>(), ports)
+            .prop_map(|(when, map, random_fully, ports)| LookUp { when, map, random_fully, ports })
+    }
+
     proptest! {
+        #[test]
+        fn a_source_by_route_survives_its_expressions(look_up in any_look_up()) {
+            let rule = Rule::snat_by_route(look_up, "reason");
+            prop_assert_eq!(to_body(&to_expressions(&rule)), rule.body);
+        }
+
         #[test]
         fn a_rule_survives_its_expressions(
             matches in proptest::collection::vec(any_match(), 0..4), then in any_effect(),

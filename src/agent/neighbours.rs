@@ -1,0 +1,374 @@
+//! What rules of other programs do to the flows of a policy: nat rules before and after ours, firewalls that drop what is
+//! forwarded. Pure.
+
+use super::advice::{Advice, HostView, placed};
+use crate::config::Config;
+use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Passage, Translations, pass, translations};
+use crate::policy::{Family, Forward, Policy, Prefix, Protocol, Section, Snat};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Of more interfaces or sources not each is tried.
+const EACH: usize = 16;
+
+/// A nat rule of another program that takes part in what happens to our flows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    pub family: Family,
+    pub place: Where,
+    /// The rule, with its table and chain.
+    pub line: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Where {
+    /// It translates before our rules are asked.
+    Before,
+    /// It ends the chain before our rules are asked.
+    Hides,
+    /// Which is asked first is not defined.
+    Beside,
+    /// It translates what our rules leave.
+    After,
+    /// Ours are not there.
+    Alone,
+    /// It translates the destination of what a forward is for; where the forward was written.
+    BeforeForward(String),
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Foreign { family, place, line } = self;
+        match place {
+            Where::Before => write!(f, "runs before our {family} rules and wins: {line}"),
+            Where::Hides => write!(f, "runs before our {family} rules, which never see what it accepts: {line}"),
+            Where::Beside => write!(f, "has the priority of our {family} rules, which runs first is undefined: {line}"),
+            Where::After => write!(f, "runs after our {family} rules and rewrites what they keep: {line}"),
+            Where::Alone => write!(f, "already there, our {family} rules are not: {line}"),
+            Where::BeforeForward(forward) => write!(f, "{forward}runs before our {family} forwards and wins: {line}"),
+        }
+    }
+}
+
+/// Flows from one interface to others that a firewall drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    pub family: Family,
+    pub from: String,
+    pub to: Vec<String>,
+    /// The rule or the policy.
+    pub by: String,
+    /// False where a rule is not understood that may accept some.
+    pub is_certain: bool,
+}
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Blocked { family, from, to, by, is_certain } = self;
+        let are =
+            if *is_certain { "are dropped" } else { "may be dropped, where no rule accepts that is not understood" };
+        write!(f, "new {family} connections from {from} to {} {are}: {by}", to.join(", "))
+    }
+}
+
+/// The nat rules of other programs that flows in the scope of the policy can meet, without those that are expected; and
+/// what is expected and not there.
+pub fn foreign(config: &Config, view: &HostView) -> Vec<Advice> {
+    if let Some(why) = &view.unread {
+        return vec![Advice::Unread(why.clone())];
+    }
+    let policy = &config.policy;
+    let mut found: Vec<Foreign> = Vec::new();
+    for family in Family::ALL.into_iter().filter(|family| policy.enables(*family)) {
+        let Some(chains) = view.chains.get(&family) else { continue };
+        let sources = at_hook(chains, Hook::Postrouting);
+        for packet in packets(policy, view, family) {
+            of_sources(family, &translations(&sources, &packet), &mut found);
+        }
+        let destinations = at_hook(chains, Hook::Prerouting);
+        for forward in policy.forwards.iter().filter(|forward| forward.serves(family)) {
+            of_forward(family, forward, &destinations, &mut found);
+        }
+    }
+    let mut expected: Vec<bool> = vec![false; config.expected_rules.len()];
+    found.retain(|foreign| {
+        let mut is_expected = false;
+        for (rule, seen) in config.expected_rules.iter().zip(&mut expected) {
+            let matches = rule.value.matches(&foreign.line) || rule.value.matches(&foreign.to_string());
+            (*seen, is_expected) = (*seen || matches, is_expected || matches);
+        }
+        !is_expected
+    });
+    let missing = config.expected_rules.iter().zip(expected).filter(|(_, seen)| !seen);
+    let missing: Vec<Advice> = missing.map(|(rule, _)| Advice::NotThere(rule.clone())).collect();
+    found.into_iter().map(Advice::Foreign).chain(missing).collect()
+}
+
+/// The chains at a hook.
+pub fn at_hook(chains: &[BaseChain], hook: Hook) -> Vec<&BaseChain> {
+    chains.iter().filter(|chain| chain.hook == Some(hook)).collect()
+}
+
+fn of_sources(family: Family, translations: &Translations, found: &mut Vec<Foreign>) {
+    let Translations { has_ours, before, after } = translations;
+    let mut add = |place: Where, hit: &Hit| {
+        if !found.iter().any(|known| known.line == hit.line) {
+            found.push(Foreign { family, place, line: hit.line.clone() });
+        }
+    };
+    let beside = |place: Where, hit: &Hit| if hit.is_unordered { Where::Beside } else { place };
+    for hit in before {
+        let place = if matches!(hit.effect, Effect::Accept) { Where::Hides } else { Where::Before };
+        add(beside(place, hit), hit);
+    }
+    for hit in after {
+        add(if *has_ours { beside(Where::After, hit) } else { Where::Alone }, hit);
+    }
+}
+
+fn of_forward(family: Family, forward: &Forward, chains: &[&BaseChain], found: &mut Vec<Foreign>) {
+    for protocol in &forward.protocols {
+        let packet = Packet {
+            protocol: Some(*protocol),
+            destination_port: Some(forward.host_ports.first),
+            destination_is_local: Some(true),
+            ..Packet::any(family)
+        };
+        let translations = translations(chains, &packet);
+        for hit in translations.before.iter().filter(|_| translations.has_ours) {
+            if !found.iter().any(|known| known.line == hit.line) {
+                let place = placed(&forward.origin, &format!("portForwards[{}]", forward.number));
+                found.push(Foreign { family, place: Where::BeforeForward(place), line: hit.line.clone() });
+            }
+        }
+    }
+}
+
+/// One packet for each interface and source of the scopes; where a scope names none, or too many, one of which that is not
+/// said.
+fn packets(policy: &Policy, view: &HostView, family: Family) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for section in policy.sections() {
+        for out in interfaces(&section, view) {
+            for source in sources(&section, family) {
+                let packet = Packet {
+                    source,
+                    out_interface: out.clone(),
+                    destination_is_local: Some(false),
+                    ..Packet::any(family)
+                };
+                if !packets.contains(&packet) {
+                    packets.push(packet);
+                }
+            }
+        }
+    }
+    packets
+}
+
+fn interfaces(section: &Section<'_>, view: &HostView) -> Vec<Option<String>> {
+    let Some(network) = view.network.as_deref().filter(|_| !section.out_interfaces.is_empty()) else {
+        return vec![None];
+    };
+    let names =
+        network.interfaces().map(|interface| &interface.name).filter(|name| *name != "lo" && section.takes(name));
+    let names: Vec<Option<String>> = names.map(|name| Some(name.clone())).take(EACH + 1).collect();
+    if names.len() > EACH { vec![None] } else { names }
+}
+
+fn sources(section: &Section<'_>, family: Family) -> Vec<Option<Prefix>> {
+    let entries = section.sources.entries();
+    if entries.is_empty() || entries.len() > EACH {
+        return vec![None];
+    }
+    let of_family = entries.iter().map(|entry| entry.value).filter(|prefix| prefix.family() == family);
+    of_family.map(Some).collect()
+}
+
+/// Interfaces from which nothing new gets through to any uplink in the scope of the policy.
+pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
+    let mut found = Vec::new();
+    let translates = |section: &Section<'_>, out: &str| section.snat.value != Snat::Nothing && section.takes(out);
+    let uplinks: BTreeSet<&String> = view.default_route_interfaces.iter().chain(&view.gateways.any).collect();
+    let uplinks = || uplinks.iter().copied().filter(|out| policy.sections().any(|section| translates(&section, out)));
+    for family in Family::ALL.into_iter().filter(|family| policy.enables(*family) && forwards(view, *family)) {
+        let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
+        let chains = at_hook(chains, Hook::Forward);
+        let own = view.addresses.iter().filter(|own| {
+            own.network.family() == family
+                && own.interface != "lo"
+                && !view.is_uplink(&own.interface)
+                && !matches!(own.address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
+        });
+        let mut done = BTreeSet::new();
+        for own in own.filter(|own| in_scope(policy, own.network)).take(EACH) {
+            if !done.insert(&own.interface) {
+                continue;
+            }
+            let passages = uplinks().take(EACH).map(|out| {
+                let packet = Packet {
+                    source: Some(own.network),
+                    in_interface: Some(own.interface.clone()),
+                    out_interface: Some(out.clone()),
+                    protocol: Some(Protocol::Tcp),
+                    source_is_local: Some(false),
+                    destination_is_local: Some(false),
+                    ..Packet::any(family)
+                };
+                (out.clone(), pass(&chains, &packet))
+            });
+            found.extend(judged(family, &own.interface, passages.collect()));
+        }
+    }
+    found
+}
+
+/// `None` where any of the ways is open.
+fn judged(family: Family, from: &str, passages: Vec<(String, Passage)>) -> Option<Blocked> {
+    let (mut reason, mut is_certain) = (None, true);
+    for (_, passage) in &passages {
+        let by = match passage {
+            Passage::Open => return None,
+            Passage::Closed(by) => by,
+            Passage::Doubtful(by) => {
+                is_certain = false;
+                by
+            }
+        };
+        reason.get_or_insert(by.clone());
+    }
+    let to = passages.into_iter().map(|(out, _)| out).collect();
+    Some(Blocked { family, from: from.to_owned(), to, by: reason?, is_certain })
+}
+
+fn forwards(view: &HostView, family: Family) -> bool {
+    let on = match family {
+        Family::V4 => view.forwarding_ipv4,
+        Family::V6 => view.forwarding_ipv6,
+    };
+    on != Some(false)
+}
+
+fn in_scope(policy: &Policy, network: Prefix) -> bool {
+    policy.sections().any(|section| {
+        section.sources.is_empty() || section.sources.entries().iter().any(|entry| entry.value.touches(network))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::advice::{InterfaceAddress, advice};
+    use super::*;
+    use crate::config::{Flags, SourceText, parse};
+    use crate::network::hook::Rule;
+
+    fn rules(texts: &[&str]) -> Vec<Rule> {
+        let rule = |text: &&str| Rule { text: (*text).to_owned(), comment: None, is_ours: *text == "OURS" };
+        texts.iter().map(rule).collect()
+    }
+
+    fn chain(hook: Hook, texts: &[&str]) -> BaseChain {
+        let (name, is_nat) = (format!("{hook:?}").to_uppercase(), hook != Hook::Forward);
+        let priority = if hook == Hook::Postrouting { 100 } else { 0 };
+        BaseChain {
+            family: "ip",
+            table: "t".to_owned(),
+            name,
+            hook: Some(hook),
+            priority,
+            is_nat,
+            rules: rules(texts),
+            ..BaseChain::default()
+        }
+    }
+
+    fn said(text: &str, chains: Vec<BaseChain>) -> Vec<String> {
+        let source = SourceText { path: std::path::Path::new("config.yaml").into(), text: text.to_owned() };
+        let own = |interface: &str, address: &str, network: &str| InterfaceAddress {
+            interface: interface.to_owned(),
+            address: address.parse().unwrap(),
+            network: network.parse().unwrap(),
+        };
+        let view = HostView {
+            chains: [(Family::V4, chains)].into(),
+            addresses: vec![
+                own("lan0", "192.168.10.1", "192.168.10.0/24"),
+                own("wan0", "198.51.100.2", "198.51.100.0/24"),
+            ],
+            default_route_interfaces: ["wan0".to_owned()].into(),
+            ..HostView::default()
+        };
+        let config = parse(&[source], &Flags::default()).unwrap();
+        advice(&config, &view, None).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rules_before_and_after_ours_are_told_with_what_they_do() {
+        let nat = chain(
+            Hook::Postrouting,
+            &[
+                "-s 10.9.0.0/16 -j ACCEPT",
+                "oifname \"wan0\" snat to 198.51.100.7",
+                "OURS",
+                "-o wan1 -j MASQUERADE",
+                "accept",
+            ],
+        );
+        assert_eq!(
+            said("", vec![nat.clone()]),
+            [
+                "runs before our IPv4 rules, which never see what it accepts: ip t POSTROUTING (priority 100): -s 10.9.0.0/16 -j ACCEPT",
+                "runs before our IPv4 rules and wins: ip t POSTROUTING (priority 100): oifname \"wan0\" snat to 198.51.100.7",
+                "runs after our IPv4 rules and rewrites what they keep: ip t POSTROUTING (priority 100): -o wan1 -j MASQUERADE",
+            ]
+        );
+        // What can't meet a flow of the policy is not told.
+        assert_eq!(
+            said(
+                "sourceCIDRs: [10.9.1.0/24]\n",
+                vec![chain(Hook::Postrouting, &["-s 10.8.0.0/16 -j MASQUERADE", "OURS"])]
+            ),
+            [""; 0]
+        );
+        let bare = chain(Hook::Postrouting, &["masquerade"]);
+        assert_eq!(
+            said("", vec![bare]),
+            ["already there, our IPv4 rules are not: ip t POSTROUTING (priority 100): masquerade"]
+        );
+    }
+
+    #[test]
+    fn what_is_expected_is_not_told_and_what_is_expected_and_missing_is() {
+        let nat = || vec![chain(Hook::Postrouting, &["oifname \"wan0\" snat to 198.51.100.7", "OURS"])];
+        for expected in ["ip t POSTROUTING * snat to 198.51.100.7", "runs before our IPv4 rules and wins: ip t*"] {
+            assert_eq!(said(&format!("expectForeign: ['{expected}']\n"), nat()), [""; 0]);
+        }
+        let found = said("expectForeign:\n- '*snat to 198.51.100.7'\n- 'ip nat FOO*'\n", nat());
+        assert_eq!(found, ["config.yaml:3:3: expectForeign: no rule on this host is 'ip nat FOO*'"]);
+    }
+
+    #[test]
+    fn a_foreign_rule_that_takes_a_forwarded_port_first_is_told() {
+        let forward = "portForwards: [{hostPort: 8080, address: 192.168.10.5}]\n";
+        let dnat =
+            chain(Hook::Prerouting, &["tcp dport 8080 dnat to 10.0.0.1", "tcp dport 80 dnat to 10.0.0.2", "OURS"]);
+        assert_eq!(
+            said(forward, vec![dnat]),
+            [
+                "config.yaml:1:16: portForwards[1]: runs before our IPv4 forwards and wins: ip t PREROUTING (priority 0): tcp dport 8080 dnat to 10.0.0.1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_firewall_that_lets_no_new_connection_out_is_told_with_the_interfaces() {
+        let forward = |texts: &[&str]| vec![BaseChain { drops: true, ..chain(Hook::Forward, texts) }];
+        let blocked =
+            "new IPv4 connections from lan0 to wan0 are dropped: ip t FORWARD: policy drop, and no rule accepts it";
+        assert_eq!(said("", forward(&["ct state established accept"])), [blocked]);
+        assert_eq!(said("", forward(&["ip saddr 192.168.10.0/24 accept"])), [""; 0]);
+        assert_eq!(said("outInterfaces: [wg0]\n", forward(&[])), [""; 0]);
+        let doubtful = said("", forward(&["-m set --match-set lan src -j ACCEPT"]));
+        assert!(doubtful[0].contains(" may be dropped, "), "{doubtful:?}");
+    }
+}

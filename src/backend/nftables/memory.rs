@@ -1,0 +1,105 @@
+//! What sets hold that are too long to be read, for the next process: it takes them over while nobody has committed.
+
+use super::elements::MOST_READ;
+use super::observe::Observation;
+use super::rules::content::Content;
+use super::rules::name::SetName;
+use super::rules::table::Set;
+use std::fmt;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+
+const MAGIC: &str = "ip-masq-agent written 1";
+
+/// The sets as our last commit left them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Where: generations of another network namespace, or before a boot, are other ones.
+    place: String,
+    /// After that commit.
+    pub generation: u32,
+    sets: Vec<Written>,
+}
+
+/// A set, and what tells its content from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Written {
+    name: SetName,
+    count: usize,
+    hash: u64,
+}
+
+impl Memory {
+    /// Of what is known for sure; `None` without a set that is too long to be read.
+    pub fn of(observation: &Observation) -> Option<Self> {
+        let sets = observation.tables.table()?.sets.iter();
+        let sets: Vec<_> = sets.filter_map(|set| Written::of(set.name, set.elements.as_ref()?)).collect();
+        let place = place()?;
+        (!sets.is_empty()).then_some(Memory { place, generation: observation.generation, sets })
+    }
+
+    /// What another process wrote down in this place.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next()? != MAGIC {
+            return None;
+        }
+        let (place, generation) = (lines.next()?.to_owned(), lines.next()?.parse().ok()?);
+        if Some(&place) != self::place().as_ref() {
+            return None;
+        }
+        let written = |line: &str| {
+            let mut words = line.split(' ');
+            let name = SetName::parse(words.next()?)?;
+            let (count, hash) = (words.next()?.parse().ok()?, u64::from_str_radix(words.next()?, 16).ok()?);
+            words.next().is_none().then_some(Written { name, count, hash })
+        };
+        let sets = lines.map(written).collect::<Option<Vec<_>>>()?;
+        Some(Memory { place, generation, sets })
+    }
+
+    /// True when a set held exactly this.
+    pub fn knows(&self, set: SetName, content: &Content) -> bool {
+        let candidates = self.sets.iter().filter(|one| one.name == set && one.count == content.len());
+        candidates.into_iter().any(|one| Written::of(set, content).as_ref() == Some(one))
+    }
+
+    /// Fills in the elements of sets of a family that were not read, where one of the wanted sets is what they held.
+    pub fn recall(&self, observation: &mut Observation, wanted: &[Set]) {
+        for set in observation.tables.table_mut().into_iter().flat_map(|table| &mut table.sets) {
+            let twin = |one: &&Set| one.name.both().contains(&set.name);
+            if set.elements.is_none()
+                && let Some(content) = wanted.iter().find(twin).and_then(|one| one.elements.as_ref())
+                && self.knows(set.name, content)
+            {
+                set.elements = Some(content.clone());
+            }
+        }
+    }
+}
+
+impl Written {
+    /// `None` where the set would be read.
+    fn of(name: SetName, content: &Content) -> Option<Self> {
+        let mut hasher = DefaultHasher::new();
+        (content.len() > MOST_READ).then(|| {
+            content.hash(&mut hasher);
+            Written { name, count: content.len(), hash: hasher.finish() }
+        })
+    }
+}
+
+/// This network namespace since this boot; `None` where it has no name.
+fn place() -> Option<String> {
+    let namespace = fs::metadata("/proc/self/ns/net").ok()?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{} {}:{}", boot.trim(), namespace.dev(), namespace.ino()))
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{MAGIC}\n{}\n{}", self.place, self.generation)?;
+        self.sets.iter().try_for_each(|set| writeln!(f, "{} {} {:x}", set.name, set.count, set.hash))
+    }
+}

@@ -1,0 +1,228 @@
+//! `explain`: how a flow crosses this host, as the kernel's routing says, and what the wire shows behind it.
+
+use super::host::Host;
+use crate::agent::advice::HostView;
+use crate::cli::ExplainArgs;
+use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Translations, translations};
+use crate::policy::{Family, Prefix, Protocol, Verdict};
+use crate::service::view;
+use crate::sys::rtnetlink::{self, Path, Question, Refusal, Routed, Router};
+use serde::Serialize;
+use std::io;
+use std::net::IpAddr;
+
+/// The way of a flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Crossing {
+    /// The interface through which it comes in; unset for a flow of this host.
+    pub incoming: Option<String>,
+    /// The interface through which it leaves.
+    pub interface: Option<String>,
+    /// The next hop, where the destination is not on the link.
+    pub gateway: Option<IpAddr>,
+    /// The destination of the route.
+    pub route: Option<String>,
+    /// Why it does not leave.
+    pub refused: Option<&'static str>,
+    /// The source that masquerading gives.
+    pub masquerade: Option<IpAddr>,
+    /// What was taken for granted.
+    #[serde(skip)]
+    pub assumed: Vec<String>,
+}
+
+impl Crossing {
+    /// Asks the kernel for the way of a flow to an address that is not the host's own; `None` where it does not say.
+    pub fn of(question: &ExplainArgs, host: &Host, destination: IpAddr) -> Option<Self> {
+        Crossing::ask(question, host, destination).ok()
+    }
+
+    fn ask(question: &ExplainArgs, host: &Host, destination: IpAddr) -> io::Result<Self> {
+        let mut router = Router::open()?;
+        let mut crossing = Crossing::default();
+        let forwarded = question.from.filter(|from| !host.is_local(*from));
+        if let Some(from) = forwarded {
+            crossing.incoming = question.incoming.clone();
+            if crossing.incoming.is_none()
+                && let Routed::Through(path) = router.look_up(&Question::from_this_host(from), None)?
+            {
+                crossing.incoming = view::interface_name(path.interface);
+                let assumed = crossing.incoming.as_ref().map(|name| {
+                    format!("that it comes in through {name}, which leads to {from}; --in says another one")
+                });
+                crossing.assumed.extend(assumed);
+            }
+        } else {
+            crossing.incoming.clone_from(&question.incoming);
+        }
+        let index = |name: &Option<String>| name.as_deref().and_then(view::interface_index);
+        let out = index(&question.out);
+        let mark = question.mark.unwrap_or_default();
+        let from = index(&crossing.incoming).filter(|_| forwarded.is_some() && out.is_none());
+        // Of a source that is not the host's own, the kernel answers with its way in only.
+        let source = question.from.filter(|_| from.is_some() || forwarded.is_none());
+        let asked = Question { destination, source, from, mark };
+        match router.look_up(&asked, out)? {
+            Routed::Local => crossing.refused = Some("the routing sends it to this host itself"),
+            Routed::Through(path) => crossing.take(&mut router, &path, destination, mark),
+            Routed::Refused(refusal) if question.out.is_some() => {
+                // No route leads out there; what leaves all the same has the interface's address.
+                let _ = refusal;
+                let path = Path { interface: out.unwrap_or_default(), gateway: None, route: None, source: None };
+                crossing.take(&mut router, &path, destination, mark);
+            }
+            Routed::Refused(refusal) => crossing.refused = Some(refused(refusal, question)),
+        }
+        if question.out.is_some() {
+            crossing.interface.clone_from(&question.out);
+        }
+        Ok(crossing)
+    }
+
+    fn take(&mut self, router: &mut Router, path: &Path, destination: IpAddr, mark: u32) {
+        self.interface = view::interface_name(path.interface);
+        self.gateway = path.gateway;
+        self.route = path.route.map(|route| match (route.length(), Family::of(destination)) {
+            (0, _) => "default".to_owned(),
+            (32, Family::V4) | (128, Family::V6) => route.address().to_string(),
+            _ => route.to_string(),
+        });
+        self.masquerade = match (destination, path.gateway.unwrap_or(destination)) {
+            (IpAddr::V4(to), next) => {
+                let next = if let IpAddr::V4(next) = next { next } else { to };
+                rtnetlink::primary_address(path.interface, next).ok().flatten()
+            }
+            (IpAddr::V6(_), _) => {
+                let asked = Question { mark, ..Question::from_this_host(destination) };
+                match router.look_up(&asked, Some(path.interface)) {
+                    Ok(Routed::Through(Path { source, .. })) => source,
+                    _ => None,
+                }
+            }
+        };
+    }
+
+    /// `leaves by wan1 (route 203.0.113.77 via 192.0.2.1)`.
+    pub fn leaves(&self) -> Option<String> {
+        let interface = self.interface.as_ref()?;
+        let via = self.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        let route = self.route.as_ref().map(|route| format!(" (route {route}{via})")).unwrap_or_default();
+        Some(format!("leaves by {interface}{route}"))
+    }
+}
+
+fn refused(refusal: Refusal, question: &ExplainArgs) -> &'static str {
+    match refusal {
+        // What is asked for this host's own packets: a source that is nowhere.
+        Refusal::Invalid if question.from.is_none() => Refusal::Blackhole.reason(),
+        refusal => refusal.reason(),
+    }
+}
+
+/// What the far end sees of a flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wire {
+    /// `masquerade`, `keep source`, or the statement of another program's rule.
+    pub action: String,
+    /// The source, where it is known.
+    pub source: Option<String>,
+    /// The rule of another program that decides.
+    pub by: Option<String>,
+    /// Rules that may decide instead: something in them is not understood, or depends on what was not said.
+    pub may: Vec<String>,
+}
+
+/// The packet that a question is about, at the hook where sources are rewritten.
+pub fn packet(question: &ExplainArgs, host: &Host, crossing: Option<&Crossing>, destination: IpAddr) -> Packet {
+    let is_local = question.from.map(|from| host.is_local(from));
+    let incoming = crossing.and_then(|crossing| crossing.incoming.clone()).or_else(|| question.incoming.clone());
+    Packet {
+        family: Family::of(destination),
+        source: question.from.map(Prefix::of),
+        destination: Some(Prefix::of(destination)),
+        in_interface: if is_local == Some(true) { Some(String::new()) } else { incoming },
+        out_interface: crossing.and_then(|crossing| crossing.interface.clone()).or_else(|| question.out.clone()),
+        protocol: Some(question.proto.unwrap_or(Protocol::Tcp)),
+        destination_port: question.port,
+        mark: Some(question.mark.unwrap_or_default()),
+        source_is_local: is_local.or(Some(false)),
+        destination_is_local: Some(host.is_local(destination)),
+        is_dnated: false,
+    }
+}
+
+/// The nat rules that a packet meets at a hook.
+pub fn met(view: &HostView, hook: Hook, packet: &Packet) -> Translations {
+    let chains = view.chains.get(&packet.family).map_or(&[][..], Vec::as_slice);
+    let chains: Vec<&BaseChain> = chains.iter().filter(|chain| chain.hook == Some(hook)).collect();
+    translations(&chains, packet)
+}
+
+/// What becomes of the source when our rules say `verdict` and the rules of others are what they are.
+pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: &Translations) -> Wire {
+    let is_doubtful = |hit: &&Hit| hit.is_unordered || hit.fit != crate::network::hook::Fit::Yes;
+    let may = |hits: &[Hit]| hits.iter().filter(is_doubtful).map(|hit| hit.line.clone()).collect::<Vec<_>>();
+    let own = question.from.map(|from| from.to_string());
+    let by = |hit: &Hit, order: &str, may| {
+        let (action, source) = match &hit.effect {
+            Effect::Translate(statement, address) => {
+                let masquerades = statement.to_lowercase().starts_with("masquerade");
+                let source = address.or(crossing.masquerade.filter(|_| masquerades));
+                (
+                    if masquerades { "masquerade".to_owned() } else { statement.clone() },
+                    source.map(|source| source.to_string()),
+                )
+            }
+            Effect::Drop => ("drop".to_owned(), None),
+            _ => ("keep source".to_owned(), own.clone()),
+        };
+        Wire { action, source, by: Some(format!("by a rule {order} ours: {}", hit.place)), may }
+    };
+    let ours = |may| {
+        let source = match verdict {
+            Verdict::KeepSource => own.clone(),
+            Verdict::Masquerade => crossing.masquerade.map(|source| source.to_string()),
+            Verdict::Snat(range) => Some(range.to_string()),
+        };
+        Wire { action: verdict.to_string(), source, by: None, may }
+    };
+    let mut doubts = may(&met.before);
+    match (met.first_before(), verdict) {
+        (Some(hit), _) if hit.effect == Effect::Accept => match met.first_after() {
+            Some(after) => by(after, "after", doubts),
+            None => by(hit, "before", doubts),
+        },
+        (Some(hit), _) => by(hit, "before", doubts),
+        (None, Verdict::KeepSource) => {
+            doubts.extend(may(&met.after));
+            match met.first_after() {
+                Some(hit) => by(hit, "after", doubts),
+                None => ours(doubts),
+            }
+        }
+        (None, _) => ours(doubts),
+    }
+}
+
+impl Wire {
+    /// For the first line.
+    pub fn headline(&self) -> String {
+        let action = match (self.action.as_str(), &self.source) {
+            ("masquerade", Some(source)) => format!("masquerade as {source}"),
+            ("keep source", Some(source)) => format!("keep source {source}"),
+            (action, _) => action.to_owned(),
+        };
+        match &self.by {
+            Some(by) => format!("{action} ({by})"),
+            None => action,
+        }
+    }
+}
+
+/// The first rule of another program that certainly gives the flow another destination, and whether it is asked before
+/// ours.
+pub fn redirected(met: &Translations) -> Option<(&Hit, bool)> {
+    let translates = |hit: &&Hit| matches!(hit.effect, Effect::Translate(..) | Effect::Drop);
+    let before = met.first_before().filter(translates).map(|hit| (hit, true));
+    before.or_else(|| met.first_after().filter(translates).map(|hit| (hit, false)))
+}

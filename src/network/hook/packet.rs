@@ -1,0 +1,94 @@
+//! A packet that opens a flow, as far as it is said what it is like.
+
+use super::Fit;
+use crate::policy::{Family, Prefix, Protocol};
+use std::net::IpAddr;
+
+/// `None` stands for what is not said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    pub family: Family,
+    /// One address, or any of a network.
+    pub source: Option<Prefix>,
+    pub destination: Option<Prefix>,
+    /// Empty for a packet of this host.
+    pub in_interface: Option<String>,
+    pub out_interface: Option<String>,
+    pub protocol: Option<Protocol>,
+    pub destination_port: Option<u16>,
+    pub mark: Option<u32>,
+    pub source_is_local: Option<bool>,
+    pub destination_is_local: Option<bool>,
+    pub is_dnated: bool,
+}
+
+impl Packet {
+    /// A packet of which nothing else is said.
+    pub fn any(family: Family) -> Self {
+        Packet {
+            family,
+            source: None,
+            destination: None,
+            in_interface: None,
+            out_interface: None,
+            protocol: None,
+            destination_port: None,
+            mark: None,
+            source_is_local: None,
+            destination_is_local: None,
+            is_dnated: false,
+        }
+    }
+
+    /// Whether an address is in what is written as `192.0.2.0/24`, `192.0.2.1` or `192.0.2.1-192.0.2.9`.
+    pub(super) fn is_in(&self, address: Option<Prefix>, written: &str) -> Fit {
+        let Some((first, last)) = range(written) else { return Fit::NotUnderstood };
+        if Family::of(first) != self.family {
+            return Fit::No;
+        }
+        let Some(address) = address else {
+            return Fit::of(
+                (Prefix::containing(first, 0) == Some(self.family.whole()) && is_all(first, last)).then_some(true),
+            );
+        };
+        let (from, to) = (address.address(), address.last());
+        match () {
+            () if to < first || last < from => Fit::No,
+            () if first <= from && to <= last => Fit::Yes,
+            () => Fit::Unsaid,
+        }
+    }
+
+    /// The number of its protocol.
+    pub(super) fn protocol_number(&self) -> Option<u8> {
+        self.protocol.map(|protocol| match (protocol, self.family) {
+            (Protocol::Tcp, _) => 6,
+            (Protocol::Udp, _) => 17,
+            (Protocol::Sctp, _) => 132,
+            (Protocol::Icmp, Family::V4) => 1,
+            (Protocol::Icmp, Family::V6) => 58,
+            (Protocol::Other(number), _) => number,
+        })
+    }
+}
+
+fn is_all(first: IpAddr, last: IpAddr) -> bool {
+    let whole = Family::of(first).whole();
+    (first, last) == (whole.address(), whole.last())
+}
+
+/// The ends of a prefix or a range, or the same address twice.
+fn range(written: &str) -> Option<(IpAddr, IpAddr)> {
+    if let Some((first, last)) = written.split_once('-') {
+        return Some((first.parse().ok()?, last.parse().ok()?));
+    }
+    let (address, length) = match written.split_once('/') {
+        Some((address, length)) => (address.parse().ok()?, length.parse().ok()?),
+        None => {
+            let address: IpAddr = written.parse().ok()?;
+            (address, if address.is_ipv4() { 32 } else { 128 })
+        }
+    };
+    let prefix = Prefix::containing(address, length)?;
+    Some((prefix.address(), prefix.last()))
+}

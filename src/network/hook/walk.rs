@@ -1,0 +1,426 @@
+//! The way of a packet through the chains of a hook.
+
+use super::{BaseChain, Fit, Packet, Rule, Verdict, words};
+use std::net::IpAddr;
+
+/// Chains jump no deeper than that (NFT_JUMP_STACK_SIZE, and what others allow).
+const DEEPEST: usize = 16;
+/// So many rules are gone through at the most: chains can refer to each other in more ways than can be followed.
+const MOST_RULES: usize = 20_000;
+
+/// What a rule does to the packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// It rewrites an address: the statement, and the new address where there is exactly one.
+    Translate(String, Option<IpAddr>),
+    /// It ends the chain in which our rules are asked later.
+    Accept,
+    Drop,
+    /// Our own rules are asked here.
+    Ours,
+    /// What it does is not understood.
+    NotUnderstood,
+}
+
+/// A rule that does something, and how certain it is that the packet gets there and fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    pub fit: Fit,
+    pub effect: Effect,
+    /// `ip nat POSTROUTING #2`.
+    pub place: String,
+    /// `ip nat POSTROUTING (priority 100): masquerade`.
+    pub line: String,
+    /// It is in a chain of the same priority as ours, which may be asked first or last.
+    pub is_unordered: bool,
+}
+
+/// What happens to a packet at a hook of filters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passage {
+    /// It may get through.
+    Open,
+    /// It does not, because of this.
+    Closed(String),
+    /// It does not unless one of the rules that are not understood lets it; because of this otherwise.
+    Doubtful(String),
+}
+
+/// The walk through one base chain.
+struct Walk<'a> {
+    base: &'a BaseChain,
+    packet: Packet,
+    rules_left: usize,
+    hits: Vec<Hit>,
+}
+
+/// How a chain was left.
+struct Left {
+    /// Whatever the packet is like, nothing of the base chain follows.
+    ended: bool,
+    /// For some packets nothing follows: so certain is what the least certain of them fits.
+    lost: Option<Fit>,
+}
+
+/// A chain that is gone through.
+struct Here<'a> {
+    name: &'a str,
+    depth: usize,
+    /// So certain it is that its next rule is reached.
+    reached: Fit,
+    lost: Option<Fit>,
+    /// Some packets went back to the chain before.
+    some_returned: bool,
+}
+
+impl Here<'_> {
+    /// For what fits so, nothing follows. True when that is all that is left.
+    fn lose(&mut self, fit: Fit) -> bool {
+        if fit == Fit::Yes {
+            return true;
+        }
+        self.lost = Some(self.lost.map_or(fit, |lost| lost.min(fit)));
+        self.reached = self.reached.min(fit);
+        false
+    }
+
+    /// As with [`Here::lose`], in the chain that was jumped to.
+    fn lose_in(&mut self, left: &Left, fit: Fit) -> bool {
+        match left.lost {
+            _ if left.ended => self.lose(fit),
+            Some(lost) => self.lose(lost.min(fit)),
+            None => false,
+        }
+    }
+
+    fn ended(self) -> Left {
+        let lost = self.lost.map_or(Fit::Unsaid, |lost| lost.min(Fit::Unsaid));
+        Left { ended: !self.some_returned, lost: Some(lost) }
+    }
+
+    fn left(self) -> Left {
+        Left { ended: false, lost: self.lost }
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn hit(&mut self, fit: Fit, effect: Effect, chain: &str, number: usize, rule: &Rule) {
+        let BaseChain { family, table, name, priority, .. } = self.base;
+        let comment = rule.comment.as_ref().map(|comment| format!(" comment \"{comment}\"")).unwrap_or_default();
+        let from = if chain == name { String::new() } else { format!("from {name}, ") };
+        let line = format!("{family} {table} {chain} ({from}priority {priority}): {}{comment}", rule.text);
+        // Names and comments are whatever another program made of them.
+        let line = line.replace(char::is_control, "\u{fffd}");
+        let place = format!("{family} {table} {chain} #{number}").replace(char::is_control, "\u{fffd}");
+        self.hits.push(Hit { fit, effect, place, line, is_unordered: false });
+    }
+
+    fn chain(&mut self, name: &str, rules: &'a [Rule], reached: Fit, depth: usize) -> Left {
+        let mut here = Here { name, depth, reached, lost: None, some_returned: false };
+        for (number, rule) in (1..).zip(rules) {
+            if self.rules_left == 0 {
+                here.lose(Fit::NotUnderstood);
+                return here.left();
+            }
+            self.rules_left -= 1;
+            if rule.is_ours {
+                self.hit(here.reached, Effect::Ours, name, number, rule);
+                continue;
+            }
+            for (fit, verdict) in words::judge(&rule.text, &self.packet) {
+                match self.rule(&mut here, (number, rule), fit, verdict) {
+                    Next::Rule => {}
+                    Next::Nothing => return here.ended(),
+                    Next::ChainBefore => return here.left(),
+                }
+            }
+        }
+        here.left()
+    }
+
+    fn rule(&mut self, here: &mut Here<'_>, (number, rule): (usize, &Rule), fit: Fit, verdict: Verdict) -> Next {
+        let reached = fit.min(here.reached);
+        if fit == Fit::No {
+            return Next::Rule;
+        }
+        let mut ends = |walk: &mut Self, effect| {
+            walk.hit(reached, effect, here.name, number, rule);
+            if here.lose(fit) { Next::Nothing } else { Next::Rule }
+        };
+        match verdict {
+            Verdict::Continue => Next::Rule,
+            Verdict::SetMark => {
+                self.packet.mark = None;
+                Next::Rule
+            }
+            Verdict::Accept => ends(self, Effect::Accept),
+            Verdict::Drop => ends(self, Effect::Drop),
+            Verdict::Translate(statement, address) => ends(self, Effect::Translate(statement, address)),
+            Verdict::Return if fit == Fit::Yes => Next::ChainBefore,
+            Verdict::Return => {
+                (here.some_returned, here.reached) = (true, reached);
+                Next::Rule
+            }
+            Verdict::NotUnderstood => {
+                self.hit(reached, Effect::NotUnderstood, here.name, number, rule);
+                here.lose(Fit::NotUnderstood);
+                Next::Rule
+            }
+            Verdict::Jump(target) | Verdict::Goto(target) if !self.follows(&target, here.depth) => {
+                self.hit(reached, Effect::NotUnderstood, here.name, number, rule);
+                here.lose(Fit::NotUnderstood);
+                Next::Rule
+            }
+            Verdict::Jump(target) => {
+                let left = self.follow(&target, reached, here.depth);
+                if here.lose_in(&left, fit) { Next::Nothing } else { Next::Rule }
+            }
+            Verdict::Goto(target) => {
+                let left = self.follow(&target, reached, here.depth);
+                match here.lose_in(&left, fit) {
+                    true => Next::Nothing,
+                    false if fit == Fit::Yes => Next::ChainBefore,
+                    false => {
+                        (here.some_returned, here.reached) = (true, here.reached.min(fit));
+                        Next::Rule
+                    }
+                }
+            }
+        }
+    }
+
+    fn follows(&self, target: &str, depth: usize) -> bool {
+        depth < DEEPEST && self.base.chains.contains_key(target)
+    }
+
+    fn follow(&mut self, target: &str, reached: Fit, depth: usize) -> Left {
+        let base = self.base;
+        match base.chains.get_key_value(target) {
+            Some((name, rules)) => self.chain(name, rules, reached, depth + 1),
+            None => Left { ended: false, lost: Some(Fit::NotUnderstood) },
+        }
+    }
+}
+
+/// What comes after a rule.
+enum Next {
+    Rule,
+    /// What the chain was jumped to from goes on.
+    ChainBefore,
+    /// The base chain has ended.
+    Nothing,
+}
+
+fn walk(base: &BaseChain, packet: &Packet, reached: Fit) -> (Vec<Hit>, Left) {
+    let mut walk = Walk { base, packet: packet.clone(), rules_left: MOST_RULES, hits: Vec::new() };
+    let left = walk.chain(&base.name, &base.rules, reached, 0);
+    (walk.hits, left)
+}
+
+/// What nat rules do to a packet, around ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Translations {
+    /// True when rules of ours are there, whether or not the packet gets to them.
+    pub has_ours: bool,
+    /// What happens before our rules are asked, in order: translations, and what keeps the packet from our rules.
+    pub before: Vec<Hit>,
+    /// Translations by rules that are asked after ours; by all where none are ours.
+    pub after: Vec<Hit>,
+}
+
+impl Translations {
+    /// The first rule that certainly decides before ours are asked.
+    pub fn first_before(&self) -> Option<&Hit> {
+        self.before.iter().find(|hit| hit.fit == Fit::Yes && !hit.is_unordered && hit.effect != Effect::NotUnderstood)
+    }
+
+    /// The first rule that certainly translates what ours leave.
+    pub fn first_after(&self) -> Option<&Hit> {
+        self.after.iter().find(|hit| hit.fit == Fit::Yes)
+    }
+}
+
+/// Sends a packet through the nat chains of a hook. The first address that a rule gives stays; that a chain accepts does
+/// not keep the next one from being asked.
+pub fn translations(chains: &[&BaseChain], packet: &Packet) -> Translations {
+    let mut sorted: Vec<&BaseChain> = chains.iter().copied().filter(|chain| chain.is_nat).collect();
+    sorted.sort_by_key(|chain| chain.priority);
+    let is_ours = |chain: &&&BaseChain| chain.is_ours || chain.rules.iter().any(|rule| rule.is_ours);
+    let ours = sorted.iter().find(is_ours).map(|chain| chain.priority);
+    let mut found = Translations::default();
+    let (mut reached, mut passed) = (Fit::Yes, ours.is_none());
+    for chain in sorted {
+        if chain.is_ours {
+            (found.has_ours, passed) = (true, true);
+            continue;
+        }
+        let holds_ours = chain.rules.iter().any(|rule| rule.is_ours);
+        found.has_ours |= holds_ours;
+        let is_unordered = ours == Some(chain.priority) && !holds_ours;
+        let (hits, left) = walk(chain, packet, reached);
+        // What follows a translation sees nothing of the packet.
+        let translated = left.ended && matches!(hits.last(), Some(hit) if matches!(hit.effect, Effect::Translate(..)));
+        for hit in hits {
+            match (&hit.effect, passed) {
+                (Effect::Ours, _) => passed = true,
+                // It ends this chain, and with it the way to our rules in it.
+                (Effect::Accept, false) if holds_ours => found.before.push(hit),
+                (Effect::Accept, _) => {}
+                (_, false) => found.before.push(Hit { is_unordered, ..hit }),
+                (_, true) => found.after.push(Hit { is_unordered, ..hit }),
+            }
+        }
+        if translated && !is_unordered {
+            break;
+        }
+        passed |= holds_ours;
+        let hits = found.before.iter().chain(&found.after);
+        if hits.clone().any(|hit| matches!(hit.effect, Effect::Translate(..) | Effect::NotUnderstood)) {
+            reached = reached.min(Fit::Unsaid);
+        }
+    }
+    found
+}
+
+/// Sends a packet through the filters of a hook.
+pub fn pass(chains: &[&BaseChain], packet: &Packet) -> Passage {
+    let mut sorted: Vec<&BaseChain> = chains.iter().copied().filter(|chain| !chain.is_nat && !chain.is_ours).collect();
+    sorted.sort_by_key(|chain| chain.priority);
+    let mut doubtful = None;
+    for chain in sorted {
+        let (hits, left) = walk(chain, packet, Fit::Yes);
+        let lets = |fit: Fit| {
+            hits.iter()
+                .filter(move |hit| hit.fit == fit)
+                .any(|hit| matches!(hit.effect, Effect::Accept | Effect::NotUnderstood))
+        };
+        let may_fall_through = !left.ended && !chain.drops;
+        if may_fall_through || lets(Fit::Yes) || lets(Fit::Unsaid) {
+            continue;
+        }
+        let by = hits.iter().find(|hit| hit.effect == Effect::Drop && hit.fit == Fit::Yes);
+        let policy = || format!("{} {} {}: policy drop, and no rule accepts it", chain.family, chain.table, chain.name);
+        let why = by.map_or_else(policy, |hit| hit.line.clone());
+        match lets(Fit::NotUnderstood) || hits.iter().any(|hit| hit.effect == Effect::NotUnderstood) {
+            false => return Passage::Closed(why),
+            true => doubtful = doubtful.or(Some(why)),
+        }
+    }
+    doubtful.map_or(Passage::Open, Passage::Doubtful)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Family, Protocol};
+
+    fn rules(texts: &[&str]) -> Vec<Rule> {
+        let rule = |text: &&str| Rule { text: (*text).to_owned(), comment: None, is_ours: *text == "OURS" };
+        texts.iter().map(rule).collect()
+    }
+
+    fn nat(name: &str, priority: i32, texts: &[&str]) -> BaseChain {
+        let (table, name) = ("nat".to_owned(), name.to_owned());
+        BaseChain { family: "ip", table, name, priority, is_nat: true, rules: rules(texts), ..BaseChain::default() }
+    }
+
+    fn filter(drops: bool, texts: &[&str], chains: &[(&str, &[&str])]) -> BaseChain {
+        let chains = chains.iter().map(|(name, texts)| ((*name).to_owned(), rules(texts))).collect();
+        BaseChain { is_nat: false, drops, chains, ..nat("FORWARD", 0, texts) }
+    }
+
+    fn packet() -> Packet {
+        Packet {
+            source: "192.168.10.0/24".parse().ok(),
+            in_interface: Some("lan0".to_owned()),
+            out_interface: Some("wan0".to_owned()),
+            protocol: Some(Protocol::Tcp),
+            ..Packet::any(Family::V4)
+        }
+    }
+
+    fn told(hits: &[Hit]) -> Vec<(Fit, &str)> {
+        hits.iter().map(|hit| (hit.fit, hit.place.as_str())).collect()
+    }
+
+    #[test]
+    fn the_first_rule_that_translates_wins_and_what_follows_it_is_not_asked() {
+        let chains = [
+            nat("late", 200, &["masquerade"]),
+            nat("early", 50, &["oifname \"wan1\" masquerade", "accept"]),
+            nat("POSTROUTING", 100, &["ip daddr 10.0.0.0/8 masquerade", "OURS", "snat to 198.51.100.7", "masquerade"]),
+        ];
+        let found = translations(&[&chains[0], &chains[1], &chains[2]], &packet());
+        assert!(found.has_ours);
+        assert_eq!(told(&found.before), [(Fit::Unsaid, "ip nat POSTROUTING #1")]);
+        // What the first one may have taken does not come so far.
+        assert_eq!(told(&found.after), [(Fit::Unsaid, "ip nat POSTROUTING #3")]);
+        let found = translations(
+            &[&chains[0], &chains[1], &chains[2]],
+            &Packet { destination: "203.0.113.77/32".parse().ok(), ..packet() },
+        );
+        assert_eq!(told(&found.before), []);
+        assert_eq!(told(&found.after), [(Fit::Yes, "ip nat POSTROUTING #3")]);
+        assert_eq!(found.first_before(), None);
+        assert_eq!(
+            found.first_after().map(|hit| &hit.effect),
+            Some(&Effect::Translate("snat to 198.51.100.7".to_owned(), "198.51.100.7".parse().ok()))
+        );
+    }
+
+    #[test]
+    fn an_accept_before_our_jump_keeps_the_packet_from_our_rules_in_that_chain_only() {
+        let before = |chains: &[BaseChain]| {
+            translations(&chains.iter().collect::<Vec<_>>(), &packet()).first_before().map(|hit| hit.effect.clone())
+        };
+        let same = [nat("POSTROUTING", 100, &["ip saddr 192.168.0.0/16 accept", "OURS"])];
+        assert_eq!(before(&same), Some(Effect::Accept));
+        let other = [nat("early", 50, &["accept"]), nat("POSTROUTING", 100, &["OURS"])];
+        assert_eq!(before(&other), None);
+    }
+
+    #[test]
+    fn jumps_are_followed_and_a_circle_ends() {
+        let mut chain = nat("POSTROUTING", 100, &["jump a", "OURS"]);
+        chain.chains.insert("a".to_owned(), rules(&["oifname \"wan0\" jump b", "masquerade"]));
+        chain.chains.insert("b".to_owned(), rules(&["ip saddr 192.168.10.0/24 return", "masquerade"]));
+        assert_eq!(told(&translations(&[&chain], &packet()).before), [(Fit::Yes, "ip nat a #2")]);
+        chain.chains.insert("b".to_owned(), rules(&["jump a"]));
+        let circle = translations(&[&chain], &packet());
+        assert!(circle.before.iter().any(|hit| hit.effect == Effect::NotUnderstood), "{circle:?}");
+        let mut wide = nat("POSTROUTING", 100, &["jump a"]);
+        wide.chains.insert("a".to_owned(), rules(&["ip daddr 10.0.0.1 jump a"; 40]));
+        assert!(translations(&[&wide], &packet()).first_after().is_none());
+    }
+
+    #[test]
+    fn a_forward_chain_that_lets_nothing_new_through_is_closed() {
+        let established = "ct state established,related accept";
+        let closed = |chain: BaseChain| pass(&[&chain], &packet());
+        let policy = "ip nat FORWARD: policy drop, and no rule accepts it".to_owned();
+        assert_eq!(closed(filter(true, &[], &[])), Passage::Closed(policy.clone()));
+        assert_eq!(
+            closed(filter(true, &[established, "jump user"], &[("user", &[])])),
+            Passage::Closed(policy.clone())
+        );
+        assert_eq!(closed(filter(true, &["oifname \"docker0\" accept"], &[])), Passage::Closed(policy.clone()));
+        assert_eq!(closed(filter(true, &["iifname \"lan0\" accept"], &[])), Passage::Open);
+        // Somebody may go somewhere.
+        assert_eq!(closed(filter(true, &["ip daddr 192.0.2.0/24 accept"], &[])), Passage::Open);
+        assert_eq!(closed(filter(true, &["ip saddr @allowed accept"], &[])), Passage::Doubtful(policy));
+        let reject = "ip nat FORWARD (priority 0): reject with icmpx admin-prohibited";
+        let zones = filter(
+            false,
+            &[
+                established,
+                "iifname vmap { \"lan0\" : jump lan, \"wan0\" : jump wan }",
+                "reject with icmpx admin-prohibited",
+            ],
+            &[("lan", &["oifname \"wan0\" jump out"]), ("out", &["ip daddr 10.0.0.1 accept"]), ("wan", &["accept"])],
+        );
+        assert_eq!(closed(zones.clone()), Passage::Open);
+        let none = [("out".to_owned(), Vec::new())];
+        let zones = BaseChain { chains: zones.chains.into_iter().chain(none).collect(), ..zones };
+        assert_eq!(closed(zones), Passage::Closed(reject.to_owned()));
+    }
+}

@@ -24,10 +24,11 @@ pub mod silence;
 pub mod status;
 pub mod try_out;
 
-use crate::config::{self, Config, Diagnostics, Flags, Locations};
+use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations, SourceText};
 use crate::text::{self, one_line};
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// What every command is told: where the configuration lies, and the flags that beat it.
 #[derive(Debug, Clone)]
@@ -72,13 +73,15 @@ impl Context {
     /// # Errors
     /// All that is wrong with the files, where nothing else is known.
     pub fn load_or_in_force(&self) -> Result<InForce, Diagnostics> {
-        let diagnostics = match self.load() {
-            Ok(config) => return Ok(config.into()),
-            Err(diagnostics) => diagnostics,
-        };
         let kept = last_good::in_force().ok().flatten();
         // Those of another configuration are nobody's answer.
         let kept = kept.filter(|kept| !kept.is_empty() && kept.iter().all(|one| self.locations.reach(&one.path)));
+        let gone = kept.as_deref().and_then(|kept| self.vanished(kept));
+        let diagnostics = match (self.load(), gone) {
+            (Ok(_), Some(gone)) => Diagnostics(vec![Diagnostic::of_file(gone, GONE)]),
+            (Ok(config), None) => return Ok(config.into()),
+            (Err(diagnostics), _) => diagnostics,
+        };
         let Some(config) = kept.and_then(|kept| config::parse(&kept, &self.flags).ok()) else {
             return Err(diagnostics);
         };
@@ -87,6 +90,20 @@ impl Context {
             eprint_line(format_args!("{first}\nthis is the last good configuration, which is in force"));
         }
         Ok(InForce { config, is_last_good: true })
+    }
+}
+
+/// What is said of a main file that is not there any more.
+pub const GONE: &str = "the file is gone; the service enforces the last good configuration";
+
+impl Context {
+    /// The main file of the texts that are in force, where no main file is there any more: the service takes that for an
+    /// accident.
+    pub fn vanished<'k>(&self, kept: &'k [SourceText]) -> Option<&'k Path> {
+        let main = |path: &Path| path.parent() == Some(self.locations.main_directory());
+        let first = kept.first().map(|first| &*first.path).filter(|path| main(path))?;
+        let present = self.locations.present().ok()?;
+        (!present.iter().any(|path| main(path))).then_some(first)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `check`: is the configuration right, and does this host let it work?
 
 use super::comparison::Comparison;
-use super::{Context, GONE, eprint_line, exit, last_good, print_diagnostics, print_line};
+use super::{Context, GONE, eprint_line, exit, print_diagnostics, print_line};
 use crate::agent::advice::{Advice, HostView, advice, remarks};
 use crate::agent::forward_advice::{self, ForwardView, Place};
 use crate::config::{Config, Diagnostic, Diagnostics};
@@ -16,10 +16,9 @@ use std::net::IpAddr;
 /// Validates the configuration: prints every error on stderr, and of a valid one what may not be meant. With `host` also
 /// prints problems on this host that would stop the policy from working.
 pub fn run(context: &Context, host: bool) -> u8 {
-    let kept = last_good::in_force().ok().flatten().unwrap_or_default();
-    match (context.load(), context.vanished(&kept)) {
+    match (context.load(), context.vanished()) {
         (Err(diagnostics), _) => print_diagnostics(&diagnostics),
-        (Ok(_), Some(gone)) => print_diagnostics(&Diagnostics(vec![Diagnostic::of_file(gone, GONE)])),
+        (Ok(_), Some(gone)) => print_diagnostics(&Diagnostics(vec![Diagnostic::of_file(&gone, GONE)])),
         (Ok(config), None) if host => judge_host(&config),
         (Ok(config), None) => {
             remarks(&config.policy).iter().for_each(eprint_line);

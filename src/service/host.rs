@@ -17,6 +17,11 @@ pub struct HostReader {
 }
 
 impl HostReader {
+    /// For the service, which waits for no program because of this.
+    pub fn of_the_service() -> Self {
+        HostReader { chains: ChainReader::without_programs() }
+    }
+
     /// What can't be read is left out.
     pub fn read(&mut self) -> HostView {
         let network = rtnetlink::network().ok().map(Arc::new);

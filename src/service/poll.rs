@@ -90,7 +90,7 @@ impl Service {
             locations,
             state_directory,
             enforcer: Enforcer::default(),
-            host: HostReader::default(),
+            host: HostReader::of_the_service(),
             control,
             signals,
             network: HostNetwork::default(),

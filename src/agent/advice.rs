@@ -382,7 +382,7 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
 
 /// True for addresses that the rest of the Internet could reach: not private (RFC 1918, RFC 4193), shared
 /// (RFC 6598), loopback, link-local or multicast.
-fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
@@ -425,6 +425,9 @@ mod tests {
         let view = view(&[("wan0", "198.51.100.2/24"), ("lan0", "192.168.1.1/24"), ("dmz0", "203.0.113.1/28")]);
         let expected = Advice::PublicNetwork { interface: "dmz0".into(), network: "203.0.113.0/28".parse().unwrap() };
         assert_eq!(public_networks(&policy(), &view), [expected]);
+        let gateways = Gateways { any: ["dmz0".to_owned()].into(), ..Gateways::default() };
+        let uplink = HostView { gateways, ..view.clone() };
+        assert_eq!(public_networks(&policy(), &uplink), [], "an interface with a gateway is an uplink");
         let mut exempt = policy();
         exempt.exempt = PrefixSet::from_prefixes(["203.0.113.0/24".parse().unwrap()], &Origin::Default);
         assert_eq!(public_networks(&exempt, &view), []);
@@ -493,6 +496,35 @@ mod tests {
                 "nonMasqueradeCIDRs, randomFully of the egress entry 'vpn' (flag --egress) have no effect: its snat is none"
             ]
         );
+    }
+
+    #[test]
+    fn an_address_of_one_uplink_that_flows_of_another_get_is_noticed() {
+        let two = || HostView {
+            gateways: Gateways { any: ["wan0".to_owned(), "wan1".to_owned()].into(), ..Gateways::default() },
+            ..view(&[("wan0", "198.51.100.2/24"), ("wan1", "203.0.113.2/24")])
+        };
+        let to = Snat::To(SnatAddresses { v4: "198.51.100.2".parse().ok(), v6: None });
+        let snat = Listed { value: to, origin: Origin::Flag("snat") };
+        let wan0 = Listed { value: "wan0".parse().unwrap(), origin: Origin::Default };
+        let everywhere =
+            Policy { snat, sources: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..policy() };
+        let said = |policy: &Policy| uplinks(policy, &two()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            said(&everywhere),
+            [
+                "--snat: 198.51.100.2 is an address of wan0, and what leaves through wan1 gets it too: answers don't come \
+              back there; set outInterfaces, or an entry of egress for each uplink"
+            ]
+        );
+        assert_eq!(said(&Policy { out_interfaces: vec![wan0], ..everywhere }), [""; 0]);
+    }
+
+    #[test]
+    fn connection_tracking_that_runs_short_is_noticed() {
+        let short = |count, max, buckets| Conntrack { count, max, buckets }.is_short();
+        assert!(!short(100, 1000, 1000) && !short(0, 0, 0) && !short(8000, 100_000, 1000));
+        assert!(short(900, 1000, 1000) && short(8001, 100_000, 1000));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What rules of other programs do to the flows of a policy: nat rules before and after ours, firewalls that drop what is
 //! forwarded. Pure.
 
-use super::advice::{Advice, HostView, placed};
+use super::advice::{Advice, HostView, is_public, placed};
 use crate::config::Config;
 use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Passage, Translations, pass, translations};
 use crate::policy::{Family, Forward, Policy, Prefix, Protocol, Section, Snat};
@@ -197,7 +197,8 @@ pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
         let own = view.addresses.iter().filter(|own| {
             own.network.family() == family
                 && own.interface != "lo"
-                && !view.is_uplink(&own.interface)
+                && !view.default_route_interfaces.contains(&own.interface)
+                && !(view.is_uplink(&own.interface) && is_public(own.address))
                 && !matches!(own.address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
         });
         let mut done = BTreeSet::new();
@@ -205,7 +206,7 @@ pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
             if !done.insert(&own.interface) {
                 continue;
             }
-            let passages = uplinks().take(EACH).map(|out| {
+            let passages = uplinks().filter(|out| **out != own.interface).take(EACH).map(|out| {
                 let packet = Packet {
                     source: Some(own.network),
                     in_interface: Some(own.interface.clone()),

@@ -116,6 +116,8 @@ pub struct ChangedBy {
     pub pid: Option<u32>,
     /// For a tool like iptables: who called it, as `NAME[PID]`.
     pub caller: Option<String>,
+    /// In which unit it is, and who logged in to start it, where that is known.
+    pub origin: Option<String>,
 }
 
 impl ChangedBy {
@@ -130,7 +132,8 @@ impl fmt::Display for ChangedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.program)?;
         self.pid.iter().try_for_each(|pid| write!(f, "[{pid}]"))?;
-        self.caller.iter().try_for_each(|caller| write!(f, ", called by {caller}"))
+        self.caller.iter().try_for_each(|caller| write!(f, ", called by {caller}"))?;
+        self.origin.iter().try_for_each(|origin| write!(f, " ({origin})"))
     }
 }
 
@@ -140,11 +143,18 @@ mod tests {
 
     #[test]
     fn a_program_is_named_with_its_own_process_and_its_callers() {
-        let mut program = ChangedBy { program: "firewalld".into(), pid: Some(812), caller: None };
+        let mut program = ChangedBy { program: "firewalld".into(), pid: Some(812), caller: None, origin: None };
         assert_eq!(program.to_string(), "firewalld[812]");
-        program = ChangedBy { program: "iptables-nft".into(), pid: Some(4412), caller: Some("bash[3092]".into()) };
+        program = ChangedBy {
+            program: "iptables-nft".into(),
+            pid: Some(4412),
+            caller: Some("bash[3092]".into()),
+            origin: None,
+        };
         assert_eq!(program.to_string(), "iptables-nft[4412], called by bash[3092]");
-        program = ChangedBy { program: "nft".into(), pid: None, caller: None };
+        program.origin = Some("cron.service".to_owned());
+        assert_eq!(program.to_string(), "iptables-nft[4412], called by bash[3092] (cron.service)");
+        program = ChangedBy { program: "nft".into(), pid: None, caller: None, origin: None };
         assert_eq!(program.to_string(), "nft");
     }
 }

@@ -214,7 +214,7 @@ impl Watch {
             let room = self.changed_by.len() < MOST_NAMED;
             match self.changed_by.iter_mut().find(|known| known.program == program.program) {
                 Some(known) if *known == program => {}
-                Some(known) => (known.pid, known.caller) = (None, None),
+                Some(known) => (known.pid, known.caller, known.origin) = (None, None, None),
                 None if room => self.changed_by.push(program),
                 None => {}
             }

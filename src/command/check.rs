@@ -1,13 +1,14 @@
 //! `check`: is the configuration right, and does this host let it work?
 
 use super::comparison::Comparison;
-use super::{Context, eprint_line, exit, print_diagnostics, print_line};
+use super::{Context, GONE, eprint_line, exit, print_diagnostics, print_line};
 use crate::agent::advice::{Advice, HostView, advice, remarks};
 use crate::agent::forward_advice::{self, ForwardView, Place};
-use crate::config::Config;
+use crate::config::{Config, Diagnostic, Diagnostics};
 use crate::policy::{Family, Forward, Policy, Protocol};
+use crate::service::host::HostReader;
 use crate::service::listeners::listeners;
-use crate::service::view::{self, HostReader};
+use crate::service::view;
 use crate::sys::rtnetlink;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,10 +16,11 @@ use std::net::IpAddr;
 /// Validates the configuration: prints every error on stderr, and of a valid one what may not be meant. With `host` also
 /// prints problems on this host that would stop the policy from working.
 pub fn run(context: &Context, host: bool) -> u8 {
-    match context.load() {
-        Err(diagnostics) => print_diagnostics(&diagnostics),
-        Ok(config) if host => judge_host(&config),
-        Ok(config) => {
+    match (context.load(), context.vanished()) {
+        (Err(diagnostics), _) => print_diagnostics(&diagnostics),
+        (Ok(_), Some(gone)) => print_diagnostics(&Diagnostics(vec![Diagnostic::of_file(&gone, GONE)])),
+        (Ok(config), None) if host => judge_host(&config),
+        (Ok(config), None) => {
             remarks(&config.policy).iter().for_each(eprint_line);
             exit::OK
         }

@@ -1,6 +1,5 @@
 //! `explain`: how a flow crosses this host, as the kernel's routing says, and what the wire shows behind it.
 
-use super::host::Host;
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Translations, translations};
@@ -33,14 +32,14 @@ pub struct Crossing {
 
 impl Crossing {
     /// Asks the kernel for the way of a flow to an address that is not the host's own; `None` where it does not say.
-    pub fn of(question: &ExplainArgs, host: &Host, destination: IpAddr) -> Option<Self> {
-        Crossing::ask(question, host, destination).ok()
+    pub fn of(question: &ExplainArgs, from_is_local: bool, destination: IpAddr) -> Option<Self> {
+        Crossing::ask(question, from_is_local, destination).ok()
     }
 
-    fn ask(question: &ExplainArgs, host: &Host, destination: IpAddr) -> io::Result<Self> {
+    fn ask(question: &ExplainArgs, from_is_local: bool, destination: IpAddr) -> io::Result<Self> {
         let mut router = Router::open()?;
         let mut crossing = Crossing::default();
-        let forwarded = question.from.filter(|from| !host.is_local(*from));
+        let forwarded = question.from.filter(|_| !from_is_local);
         if let Some(from) = forwarded {
             crossing.incoming = question.incoming.clone();
             if crossing.incoming.is_none()
@@ -65,9 +64,8 @@ impl Crossing {
         match router.look_up(&asked, out)? {
             Routed::Local => crossing.refused = Some("the routing sends it to this host itself"),
             Routed::Through(path) => crossing.take(&mut router, &path, destination, mark),
-            Routed::Refused(refusal) if question.out.is_some() => {
+            Routed::Refused(_) if question.out.is_some() => {
                 // No route leads out there; what leaves all the same has the interface's address.
-                let _ = refusal;
                 let path = Path { interface: out.unwrap_or_default(), gateway: None, route: None, source: None };
                 crossing.take(&mut router, &path, destination, mark);
             }
@@ -133,8 +131,13 @@ pub struct Wire {
 }
 
 /// The packet that a question is about, at the hook where sources are rewritten.
-pub fn packet(question: &ExplainArgs, host: &Host, crossing: Option<&Crossing>, destination: IpAddr) -> Packet {
-    let is_local = question.from.map(|from| host.is_local(from));
+pub fn packet(
+    question: &ExplainArgs,
+    is_own: impl Fn(IpAddr) -> bool,
+    crossing: Option<&Crossing>,
+    destination: IpAddr,
+) -> Packet {
+    let is_local = question.from.map(&is_own);
     let incoming = crossing.and_then(|crossing| crossing.incoming.clone()).or_else(|| question.incoming.clone());
     Packet {
         family: Family::of(destination),
@@ -146,7 +149,7 @@ pub fn packet(question: &ExplainArgs, host: &Host, crossing: Option<&Crossing>, 
         destination_port: question.port,
         mark: Some(question.mark.unwrap_or_default()),
         source_is_local: is_local.or(Some(false)),
-        destination_is_local: Some(host.is_local(destination)),
+        destination_is_local: Some(is_own(destination)),
         is_dnated: false,
     }
 }

@@ -24,10 +24,11 @@ pub mod silence;
 pub mod status;
 pub mod try_out;
 
-use crate::config::{self, Config, Diagnostics, Flags, Locations};
+use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations};
 use crate::text::{self, one_line};
 use std::fmt;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 /// What every command is told: where the configuration lies, and the flags that beat it.
 #[derive(Debug, Clone)]
@@ -72,9 +73,10 @@ impl Context {
     /// # Errors
     /// All that is wrong with the files, where nothing else is known.
     pub fn load_or_in_force(&self) -> Result<InForce, Diagnostics> {
-        let diagnostics = match self.load() {
-            Ok(config) => return Ok(config.into()),
-            Err(diagnostics) => diagnostics,
+        let diagnostics = match (self.load(), self.vanished()) {
+            (Ok(_), Some(gone)) => Diagnostics(vec![Diagnostic::of_file(&gone, GONE)]),
+            (Ok(config), None) => return Ok(config.into()),
+            (Err(diagnostics), _) => diagnostics,
         };
         let kept = last_good::in_force().ok().flatten();
         // Those of another configuration are nobody's answer.
@@ -84,9 +86,26 @@ impl Context {
         };
         if let Some(first) = diagnostics.0.first() {
             let first = first.headline();
-            eprint_line(format_args!("{first}\nthis is the last good configuration, which is in force"));
+            eprint_line(format_args!("{first}; this is the last good configuration, which is in force"));
         }
         Ok(InForce { config, is_last_good: true })
+    }
+}
+
+/// What is said of a main file that is not there any more.
+pub const GONE: &str = "the file is gone; the service enforces the last good configuration";
+
+impl Context {
+    /// The main file of the texts that are in force, where no main file is there any more: the service takes that for an
+    /// accident.
+    pub fn vanished(&self) -> Option<PathBuf> {
+        let is_main = |path: &Path| path.parent() == Some(self.locations.main_directory());
+        let present = self.locations.present().ok()?;
+        if self.locations.is_standard_input() || present.iter().any(|path| is_main(path)) {
+            return None;
+        }
+        let kept = last_good::in_force().ok()??;
+        kept.first().map(|first| first.path.to_path_buf()).filter(|path| is_main(path))
     }
 }
 

@@ -119,7 +119,15 @@ impl<'p> Reader<'p> {
             Found::Null => self.expected(node, "a list", "; write [] for an empty list, or leave the key out"),
             Found::Text(text) => {
                 let words = || text.split([',', ' ']).filter(|word| !word.is_empty());
+                let without_dash =
+                    text.strip_prefix('-').filter(|item| item.starts_with(|c: char| c.is_ascii_alphanumeric()));
                 let hint = match words().next() {
+                    Some(_) if without_dash.is_some() && text.len() <= TEXT_WIDTH => {
+                        format!(
+                            "; an item of a list needs a space after '-': write - {}",
+                            without_dash.unwrap_or_default()
+                        )
+                    }
                     None => "; write [] for an empty list".to_owned(),
                     // Longer than what a message shows of a text.
                     Some(_) if text.len() > TEXT_WIDTH => "; write [\"…\", \"…\"]".to_owned(),
@@ -592,6 +600,8 @@ fn prefix_hint(text: &str, error: &PrefixError) -> String {
         _ if text.contains(',') => "; write one CIDR per item".to_owned(),
         PrefixError::Space => match text.trim().parse::<Prefix>() {
             Ok(prefix) => format!("; did you mean {prefix}?"),
+            // What is indented further than the item before it goes on with that.
+            Err(_) if text.contains(" - ") => "; each '-' of a list must be indented alike".to_owned(),
             Err(_) => String::new(),
         },
         _ if !text.is_ascii() => foreign_letter(text),
@@ -653,6 +663,9 @@ pub fn ports_hint(text: &str, error: &PortRangesError) -> String {
         PortRangesError::Order(_) => "; sort the ranges and join those that overlap".to_owned(),
         PortRangesError::Port(_) if !text.is_ascii() => foreign_letter(text),
         PortRangesError::Port(_) if text.contains(' ') => "; leave out the spaces".to_owned(),
+        PortRangesError::Port(_) if text.replace(':', "-").parse::<PortRanges>().is_ok() => {
+            format!("; write a range as {}", text.replace(':', "-"))
+        }
         PortRangesError::Port(_) if text.contains(':') => "; write a range as 1024-65535".to_owned(),
         _ => String::new(),
     }

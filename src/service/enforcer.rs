@@ -5,7 +5,7 @@
 
 use super::foreign_nat::keepers::{self, Ours};
 use super::sysctl::{Setting, Sysctls};
-use super::{notify, stale_rules, view, written};
+use super::{notify, process, stale_rules, view, written};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
 use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
@@ -516,23 +516,13 @@ fn changed_by(event: &RuleEvent) -> Option<ChangedBy> {
     let is_tool = ["iptables", "ip6tables", "xtables", "nft", "ebtables", "arptables"]
         .iter()
         .any(|tool| program.starts_with(tool));
-    let caller = if is_tool { pid.and_then(|pid| parent(pid, &program)) } else { None };
-    Some(ChangedBy { program, pid, caller })
+    // Its number may be another program's already.
+    let there = pid.filter(|pid| process::name(*pid).is_some_and(|name| name == program));
+    let caller = there.filter(|_| is_tool).and_then(process::parent);
+    Some(ChangedBy { origin: there.and_then(process::origin), program, pid, caller })
 }
 
 /// Not in a container: rule events number processes as the first namespace does, PROC_PID_INIT_INO of linux/proc_ns.h.
 fn processes_are_numbered_as_in_the_kernel() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace.as_os_str() == "pid:[4026531836]")
-}
-
-/// `NAME[PID]` of the parent of a process, unless its number is another program's already.
-fn parent(pid: u32, program: &str) -> Option<String> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim();
-    if name != program {
-        return None;
-    }
-    let parent: u32 = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
-    let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()?;
-    Some(format!("{}[{parent}]", name.trim()))
 }

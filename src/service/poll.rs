@@ -3,10 +3,10 @@
 use super::connections::{self, HostNetwork};
 use super::control::{self, Control, Request, TryRequest};
 use super::enforcer::{Enforcer, cpu_time};
+use super::host::HostReader;
 use super::journal::Journal;
 use super::notify::Notifier;
 use super::state::Kept;
-use super::view::HostReader;
 use super::{state, unit, view};
 use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, Entry, Event, Kind};
 use crate::agent::{Notification, Performer, Report, Setup};
@@ -90,7 +90,7 @@ impl Service {
             locations,
             state_directory,
             enforcer: Enforcer::default(),
-            host: HostReader::default(),
+            host: HostReader::of_the_service(),
             control,
             signals,
             network: HostNetwork::default(),

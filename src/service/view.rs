@@ -1,20 +1,16 @@
 //! Reads what the host says of itself: sysctls, addresses, default routes. Nothing is written, nothing is loaded.
 
-use super::foreign_nat::{ChainReader, Chains};
-use crate::agent::advice::{Conntrack, Gateways, HostView, InterfaceAddress};
+use crate::agent::advice::{HostView, InterfaceAddress};
 use crate::network::Network;
 use crate::policy::{Family, Policy, Prefix};
 use crate::ruleset::{HostFacts, NetworkFacts};
 use crate::sys::rtnetlink;
 use crate::sys::xtables::{self, NatTable};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Of more interfaces with addresses not each is looked at.
-const MOST_INTERFACES: usize = 64;
 
 /// What of the host shapes rules, with what is known of its network. A sysctl that is not there counts as off.
 pub fn facts(network: Arc<NetworkFacts>) -> HostFacts {
@@ -53,51 +49,6 @@ fn sysctl(family: Family) -> String {
     format!("/proc/sys/{}", HostFacts::sysctl(family).replace('.', "/"))
 }
 
-/// Reads the host as far as advice needs it, and what is dear no more often than it changes.
-#[derive(Debug, Default)]
-pub struct HostReader {
-    chains: ChainReader,
-}
-
-impl HostReader {
-    /// What can't be read is left out.
-    pub fn read(&mut self) -> HostView {
-        let network = rtnetlink::network().ok().map(Arc::new);
-        let (chains, unread) = match self.chains.read() {
-            Ok(Chains(chains)) => (chains.clone(), None),
-            Err(error) => (BTreeMap::new(), Some(error.to_string())),
-        };
-        let names = |indexes: BTreeSet<u32>| indexes.into_iter().filter_map(interface_name).collect::<BTreeSet<_>>();
-        let gateways = rtnetlink::gateways().unwrap_or_default();
-        let (main, by_policy) = (names(gateways.main), names(gateways.others));
-        let view = view();
-        let not_forwarding = if view.forwarding_ipv4 == Some(true) { not_forwarding(&view) } else { BTreeSet::new() };
-        HostView {
-            network,
-            chains,
-            unread,
-            gateways: Gateways { any: main.union(&by_policy).cloned().collect(), by_policy },
-            not_forwarding,
-            conntrack: conntrack(),
-            ..view
-        }
-    }
-}
-
-/// Interfaces with an IPv4 address that keep what comes in there.
-fn not_forwarding(view: &HostView) -> BTreeSet<String> {
-    let own = view.addresses.iter().filter(|own| own.address.is_ipv4() && own.interface != "lo");
-    let names: BTreeSet<&String> = own.map(|own| &own.interface).take(MOST_INTERFACES).collect();
-    let is_off = |name: &&String| flag(&format!("/proc/sys/net/ipv4/conf/{name}/forwarding")) == Some(false);
-    names.into_iter().filter(is_off).cloned().collect()
-}
-
-fn conntrack() -> Option<Conntrack> {
-    let number = |name: &str| text(&format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).trim().parse().ok();
-    let (count, max) = (number("count")?, number("max")?);
-    Some(Conntrack { count, max, buckets: number("buckets").unwrap_or_default() })
-}
-
 /// The part of the host that needs no privileges and hardly any time.
 pub fn view() -> HostView {
     HostView {
@@ -129,11 +80,11 @@ fn is_empty(family: Family) -> bool {
     NatTable::open(family).and_then(|table| table.is_empty()).unwrap_or(false)
 }
 
-fn text(path: &str) -> String {
+pub(super) fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn flag(path: &str) -> Option<bool> {
+pub(super) fn flag(path: &str) -> Option<bool> {
     fs::read_to_string(path).ok().map(|text| text.trim() != "0")
 }
 

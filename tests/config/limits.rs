@@ -39,7 +39,8 @@ fn a_hundred_thousand_cidrs_are_ordinary_in_every_language() {
         let config = timed(name, || parse(&[source(name, text)], &Flags::default())).unwrap();
         let exempt = &config.policy.exempt;
         assert_eq!(exempt.entries().len(), 100_000);
-        assert_eq!(exempt.entries()[99_999].origin.to_string(), format!("{name}:{}", 100_001));
+        let last = exempt.entries()[99_999].origin.to_string();
+        assert!(last.starts_with(&format!("{name}:{}:", 100_001)), "{last}");
         assert!(exempt.len(Family::V4) < 100, "{}", exempt.len(Family::V4));
     }
 }

@@ -13,3 +13,4 @@ mod packets;
 mod service;
 mod sessions;
 mod switching;
+mod truth;

@@ -306,7 +306,7 @@ impl Performer for World {
 }
 
 fn commit(program: &str) -> Event {
-    Event::RulesMoved(vec![ChangedBy { program: program.to_owned(), pid: Some(812), caller: None }])
+    Event::RulesMoved(vec![ChangedBy { program: program.to_owned(), pid: Some(812), caller: None, origin: None }])
 }
 
 #[test]
@@ -629,13 +629,13 @@ fn each_program_that_may_have_done_it_is_named() {
     let mut world = World::running(GOOD);
     world.moved = true;
     world.answers.push((Family::V4, Ok(true)));
-    let program = |name: &str| ChangedBy { program: name.into(), pid: None, caller: None };
+    let program = |name: &str| ChangedBy { program: name.into(), pid: None, caller: None, origin: None };
     world.happen(Event::RulesMoved(vec![program("nft"), program("iptables"), program("nft")]));
     world.pass(MOMENT);
     world.assert_seen(&["Repaired: IPv4 rules changed by nft or iptables; "]);
     world.moved = true;
     world.answers.push((Family::V4, Ok(true)));
-    let process = |pid| ChangedBy { program: "nft".into(), pid: Some(pid), caller: Some("sh[7]".into()) };
+    let process = |pid| ChangedBy { program: "nft".into(), pid: Some(pid), caller: Some("sh[7]".into()), origin: None };
     world.happen(Event::RulesMoved(vec![process(8), program("iptables"), process(9)]));
     world.assert_seen(&["Repaired: IPv4 rules changed by nft or iptables; "]);
 }

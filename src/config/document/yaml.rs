@@ -84,7 +84,7 @@ impl<'t> Reader<'t> {
                 let rest = self.text.get(offset..).unwrap_or_default();
                 Err(match self.long_key(&error, offset, rest) {
                     Some(start) => SyntaxError::new(start, format!("a key of more than {MAX_KEY} characters")),
-                    None => SyntaxError::new(offset, message(&error, rest)),
+                    None => SyntaxError::new(offset + tab(&error, rest).unwrap_or(0), message(&error, rest)),
                 })
             }
         }
@@ -241,13 +241,21 @@ fn is_number(text: &str) -> bool {
         && exponent.is_none_or(|exponent| all(exponent, u8::is_ascii_digit))
 }
 
+/// Where the tab is that unquoted text ran into: the parser names the line before it.
+fn tab(error: &ScanError, rest: &str) -> Option<usize> {
+    let line = rest.find('\n').map(|end| end + 1).filter(|_| matches!(error.kind(), ErrorKind::TabInPlainScalar))?;
+    let at = line + rest[line..].find(|c| c != ' ')?;
+    rest[at..].starts_with('\t').then_some(at)
+}
+
 /// What the parser found wrong, for somebody who does not know its words; `rest` begins where it found it.
 fn message(error: &ScanError, rest: &str) -> String {
     let text = match error.kind() {
         ErrorKind::RecursionLimitExceeded => return TooMuch::Depth.to_string(),
-        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation => {
-            "a tab in the indentation; YAML requires spaces"
-        }
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabInPlainScalar => "a tab in the indentation; YAML requires spaces",
         ErrorKind::MappingValueNotAllowed => {
             "a ':' where a key is not allowed; wrong indentation, no ':' in the line before, or missing quotes?"
         }

@@ -10,9 +10,12 @@ use crate::service::view;
 use crate::sys::child::Children;
 use crate::sys::xtables::NatTable;
 
+/// The name of a built-in chain, its hook and its priority.
+type Place = (&'static str, Hook, i32);
+
 /// The tables that are read, and their chains: the hook and the priority at which x_tables registers them, NF_IP_PRI_* of
 /// linux/netfilter_ipv4.h.
-const TABLES: [(&str, &[(&str, Hook, i32)]); 2] = [
+const TABLES: [(&str, &[Place]); 2] = [
     (
         "nat",
         &[
@@ -29,6 +32,25 @@ pub fn digests(family: Family) -> Vec<Option<u64>> {
     let there = view::legacy_tables(family);
     let digest = |table: &str| NatTable::named(family, table).ok()?.digest().ok();
     TABLES.iter().map(|(table, _)| there.iter().any(|name| name == table).then(|| digest(table))?).collect()
+}
+
+/// The chains in which rules of ours are, without any rule: for who runs no program.
+pub fn ours(family: Family) -> Vec<BaseChain> {
+    let holds = |table: &str| NatTable::named(family, table).and_then(|table| table.holds(BUILT_IN_COMMENT));
+    let there = view::legacy_tables(family).into_iter().any(|table| table == "nat");
+    if !there || !holds("nat").unwrap_or(false) {
+        return Vec::new();
+    }
+    let chain = |(name, hook, priority): &Place| BaseChain {
+        table: "nat".to_owned(),
+        name: (*name).to_owned(),
+        hook: Some(*hook),
+        priority: *priority,
+        is_nat: true,
+        is_ours: true,
+        ..BaseChain::default()
+    };
+    TABLES[0].1.iter().map(chain).collect()
 }
 
 /// The base chains of the tables that are there and have rules.

@@ -32,6 +32,8 @@ pub struct Chains(pub BTreeMap<Family, Vec<BaseChain>>);
 /// Reads chains, and remembers them for as long as nobody changes any.
 #[derive(Debug, Default)]
 pub struct ChainReader {
+    /// No program is run: of iptables-legacy it is only known whether rules of ours are there.
+    without_programs: bool,
     known: Option<(Moves, Chains)>,
 }
 
@@ -43,6 +45,11 @@ struct Moves {
 }
 
 impl ChainReader {
+    /// One that runs no program.
+    pub fn without_programs() -> Self {
+        ChainReader { without_programs: true, known: None }
+    }
+
     /// Reads the chains of both families.
     ///
     /// # Errors
@@ -52,7 +59,9 @@ impl ChainReader {
         for _ in 0..TRIES {
             let before = moves(&mut netlink)?;
             if self.known.as_ref().is_none_or(|(moves, _)| *moves != before) {
-                let read = |family| Ok((family, chains_of(&mut netlink, family, before.generation.is_some())?));
+                let read = |family| {
+                    Ok((family, chains_of(&mut netlink, family, before.generation.is_some(), self.without_programs)?))
+                };
                 // What went away while it was asked for has moved something.
                 let chains = Family::ALL.into_iter().map(read).collect::<io::Result<_>>();
                 if moves(&mut netlink)? != before {
@@ -79,7 +88,12 @@ fn moves(netlink: &mut Nfnetlink) -> io::Result<Moves> {
     Ok(Moves { generation, legacy: Family::ALL.into_iter().flat_map(legacy::digests).collect() })
 }
 
-fn chains_of(netlink: &mut Nfnetlink, family: Family, has_nf_tables: bool) -> io::Result<Vec<BaseChain>> {
+fn chains_of(
+    netlink: &mut Nfnetlink,
+    family: Family,
+    has_nf_tables: bool,
+    without_programs: bool,
+) -> io::Result<Vec<BaseChain>> {
     let mut found = Vec::new();
     for protocol in [INET, nfproto(family)].into_iter().filter(|_| has_nf_tables) {
         let all = chains(netlink, protocol)?;
@@ -91,7 +105,10 @@ fn chains_of(netlink: &mut Nfnetlink, family: Family, has_nf_tables: bool) -> io
             }
         }
     }
-    found.extend(legacy::chains(family).map_err(io::Error::other)?);
+    found.extend(match without_programs {
+        true => legacy::ours(family),
+        false => legacy::chains(family).map_err(io::Error::other)?,
+    });
     Ok(found)
 }
 

@@ -154,6 +154,7 @@ fn a_public_network_behind_a_gateway_without_a_scope_is_warned_about_everywhere(
                   addr add 198.51.100.2/24 dev wan0\naddr add 203.0.113.1/28 dev dmz0\n\
                   link set wan0 up\nlink set wan-peer up\nlink set dmz0 up\nlink set dmz-peer up\n\
                   route add default via 198.51.100.1\n");
+    host.node.sysctl("net/ipv4/ip_forward", "1");
     let mut service = host.ready();
     let warning = "'dmz0' has the public network 203.0.113.0/28 and no scope is set";
     assert!(service.wait_for_log(warning).contains("outInterfaces"));

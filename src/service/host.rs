@@ -1,0 +1,62 @@
+//! Reads all of the host that can stop a policy from working. Nothing is written, nothing is loaded.
+
+use super::foreign_nat::{ChainReader, Chains};
+use super::view;
+use crate::agent::advice::{Conntrack, Gateways, HostView};
+use crate::sys::rtnetlink;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Of more interfaces with addresses not each is looked at.
+const MOST_INTERFACES: usize = 64;
+
+/// Reads the host as far as advice needs it, and what is dear no more often than it changes.
+#[derive(Debug, Default)]
+pub struct HostReader {
+    chains: ChainReader,
+}
+
+impl HostReader {
+    /// For the service, which waits for no program because of this.
+    pub fn of_the_service() -> Self {
+        HostReader { chains: ChainReader::without_programs() }
+    }
+
+    /// What can't be read is left out.
+    pub fn read(&mut self) -> HostView {
+        let network = rtnetlink::network().ok().map(Arc::new);
+        let (chains, unread) = match self.chains.read() {
+            Ok(Chains(chains)) => (chains.clone(), None),
+            Err(error) => (BTreeMap::new(), Some(error.to_string())),
+        };
+        let names =
+            |indexes: BTreeSet<u32>| indexes.into_iter().filter_map(view::interface_name).collect::<BTreeSet<_>>();
+        let gateways = rtnetlink::gateways().unwrap_or_default();
+        let (main, by_policy) = (names(gateways.main), names(gateways.others));
+        let view = view::view();
+        let not_forwarding = if view.forwarding_ipv4 == Some(true) { not_forwarding(&view) } else { BTreeSet::new() };
+        HostView {
+            network,
+            chains,
+            unread,
+            gateways: Gateways { any: main.union(&by_policy).cloned().collect(), by_policy },
+            not_forwarding,
+            conntrack: conntrack(),
+            ..view
+        }
+    }
+}
+
+/// Interfaces with an IPv4 address that keep what comes in there.
+fn not_forwarding(view: &HostView) -> BTreeSet<String> {
+    let own = view.addresses.iter().filter(|own| own.address.is_ipv4() && own.interface != "lo");
+    let names: BTreeSet<&String> = own.map(|own| &own.interface).take(MOST_INTERFACES).collect();
+    let is_off = |name: &&String| view::flag(&format!("/proc/sys/net/ipv4/conf/{name}/forwarding")) == Some(false);
+    names.into_iter().filter(is_off).cloned().collect()
+}
+
+fn conntrack() -> Option<Conntrack> {
+    let number = |name: &str| view::text(&format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).trim().parse().ok();
+    let (count, max) = (number("count")?, number("max")?);
+    Some(Conntrack { count, max, buckets: number("buckets").unwrap_or_default() })
+}

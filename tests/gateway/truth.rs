@@ -1,0 +1,297 @@
+//! What `check --host`, `status` and `explain` say of this host is so, by real packets.
+
+use crate::lab::{Agent, BACKENDS, DEADLINE, Gateway, Kind, Lab, Probe, parse};
+use ip_masq_agent::backend::BackendName;
+use serde_json::Value;
+use std::time::Instant;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
+
+fn check_host(agent: &Agent<'_>) -> (Option<i32>, String) {
+    let output = agent.command("check", &["--host"]);
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+    )
+}
+
+#[test]
+fn a_wrong_letter_in_an_interface_is_told_where_an_administrator_looks() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "outInterfaces: [wna0]\n");
+    let finding = format!(
+        "{}:1:17: outInterfaces: no interface 'wna0' on this host; did you mean wan0? nothing is masqueraded",
+        agent.config_path()
+    );
+    assert_eq!(check_host(&agent), (Some(1), format!("{finding}\n")));
+    let mut service = agent.start();
+    let seen = service.wait_for("STATUS=no source is rewritten: ");
+    let status = agent.must("status", &[]);
+    let first = status.lines().next().unwrap_or_default();
+    assert!(first.contains("did you mean wan0?") && !first.contains("masquerading"), "{seen:?} {status}");
+    let warnings = || serde_json::from_str::<Value>(&agent.must("status", &["--json"])).unwrap()["warnings"].clone();
+    assert_eq!(warnings(), serde_json::json!([finding]));
+    agent.configure("outInterfaces: [wan0]\n");
+    agent.must("reload", &[]);
+    service.wait_for("STATUS=masquerading ");
+    assert_eq!(warnings(), serde_json::json!([]));
+    assert_eq!(check_host(&agent), (Some(0), String::new()));
+}
+
+#[test]
+fn sources_that_are_nowhere_and_exemptions_of_everything_are_told_with_their_places() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "");
+    let cases = [
+        (
+            "sourceCIDRs: [192.168.11.0/24]\n",
+            ":1:15: sourceCIDRs: no interface or route of this host leads to 192.168.11.0/24; nothing is masqueraded",
+        ),
+        (
+            "nonMasqueradeCIDRs: [0.0.0.0/0]\n",
+            ":1:22: nonMasqueradeCIDRs: every IPv4 destination is exempt; nothing is masqueraded",
+        ),
+        ("sourceCIDRs: [192.168.77.0/24, 192.168.78.2/32]\n", ""),
+    ];
+    for (text, finding) in cases {
+        agent.configure(text);
+        let (code, said) = check_host(&agent);
+        let expected = if finding.is_empty() { String::new() } else { format!("{}{finding}\n", agent.config_path()) };
+        assert_eq!((code, said), (Some(i32::from(!finding.is_empty())), expected), "{text}");
+    }
+    lab.gateway.sysctl("net/ipv4/conf/lan0/forwarding", "0");
+    let (code, said) = check_host(&agent);
+    assert!(code == Some(1) && said.contains("IPv4 forwarding is off on lan0"), "{said}");
+}
+
+#[test]
+fn a_firewall_that_drops_what_is_forwarded_is_told_and_the_packets_are_dropped() {
+    let established = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+    let by = |name: &str| {
+        format!(
+            "new IPv4 connections from lan0 to wan0, wan1 are dropped: {name}: policy drop, and no rule accepts it\n"
+        )
+    };
+    let nft = "table inet fw {\n chain forward {\n type filter hook forward priority 0; policy drop;\n \
+               ct state established,related accept\n jump user\n }\n chain user {\n }\n}\n";
+    for (program, name) in [
+        ("iptables-nft", "ip filter FORWARD"),
+        ("iptables-legacy", "ip filter FORWARD of iptables-legacy"),
+        ("nft", "inet fw forward"),
+    ] {
+        let Some(lab) = Lab::build() else { return };
+        let agent = Agent::new(&lab.gateway, BINARY, "backend: nftables\n");
+        let load = |text: &str| {
+            let (program, arguments): (String, &[&str]) = match program {
+                "nft" => ("nft".to_owned(), &["-f", "-"]),
+                tool => (format!("{tool}-restore"), &["--noflush"]),
+            };
+            let output = lab.gateway.run_with_input(&program, arguments, text);
+            assert!(output.status.success(), "{output:?}");
+        };
+        load(&if program == "nft" {
+            nft.to_owned()
+        } else {
+            format!("*filter\n:FORWARD DROP [0:0]\n{established}COMMIT\n")
+        });
+        assert_eq!(check_host(&agent), (Some(1), by(name)), "{program}");
+        let udp = || Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
+        udp().send(&lab.lan);
+        load(match program {
+            "nft" => "add rule inet fw user iifname \"lan0\" accept\n",
+            _ => "*filter\n-A FORWARD -i lan0 -o wan0 -j ACCEPT\nCOMMIT\n",
+        });
+        assert_eq!(check_host(&agent), (Some(0), String::new()), "{program}");
+        assert!(udp().source_seen(&lab.lan, &lab.observer).is_some(), "{program}");
+    }
+}
+
+/// Another program's rules, in a table of their own and in the nat table of iptables.
+enum Foreign {
+    None,
+    /// At a priority before all of ours.
+    Early(&'static str),
+    Appended(&'static [&'static str]),
+    Inserted(&'static [&'static str]),
+}
+
+/// The configuration, the rules of others, source and destination.
+type Situation = (&'static str, Foreign, &'static str, &'static str);
+
+const SITUATIONS: &[Situation] = &[
+    ("", Foreign::None, "192.168.77.2", "203.0.113.200"),
+    ("", Foreign::None, "192.168.77.2", "10.20.0.5"),
+    ("", Foreign::None, "192.168.77.2", "192.0.2.5"),
+    ("", Foreign::None, "fd00:77::2", "2001:db8:5::5"),
+    ("", Foreign::None, "fd00:77::2", "2001:db8:2::5"),
+    ("outInterfaces: [wan0]\n", Foreign::None, "192.168.77.2", "192.0.2.5"),
+    ("sourceCIDRs: [192.168.78.0/24]\n", Foreign::None, "192.168.77.2", "203.0.113.200"),
+    // By a rule of policy routing.
+    ("", Foreign::None, "192.168.78.2", "203.0.113.200"),
+    (
+        "egress: [{sourceCIDRs: [192.168.77.0/24], snat: 203.0.113.77}]\n",
+        Foreign::None,
+        "192.168.77.2",
+        "203.0.113.200",
+    ),
+    ("", Foreign::Early("ip saddr 192.168.77.2 snat ip to 203.0.113.77"), "192.168.77.2", "203.0.113.200"),
+    ("", Foreign::Early("ip saddr 192.168.76.0/24 snat ip to 203.0.113.77"), "192.168.77.2", "203.0.113.200"),
+    ("", Foreign::Early("oifname \"wan1\" masquerade"), "192.168.77.2", "10.20.0.5"),
+    ("", Foreign::Early("jump sub"), "192.168.77.2", "10.20.0.5"),
+    ("", Foreign::Early("accept"), "192.168.77.2", "203.0.113.200"),
+    ("", Foreign::Appended(&["-o", "wan0", "-j", "MASQUERADE"]), "192.168.77.2", "10.20.0.5"),
+    (
+        "",
+        Foreign::Appended(&["-d", "10.20.0.0/16", "-j", "SNAT", "--to-source", "203.0.113.77"]),
+        "192.168.77.2",
+        "10.20.0.5",
+    ),
+    ("", Foreign::Appended(&["-o", "wan1", "-j", "MASQUERADE"]), "192.168.77.2", "10.20.0.5"),
+    ("", Foreign::Inserted(&["-s", "192.168.77.0/24", "-j", "ACCEPT"]), "192.168.77.2", "203.0.113.200"),
+    ("", Foreign::Inserted(&["-p", "tcp", "-j", "ACCEPT"]), "192.168.77.2", "203.0.113.200"),
+    ("", Foreign::Inserted(&["-m", "mark", "--mark", "0x1", "-j", "ACCEPT"]), "192.168.77.2", "203.0.113.200"),
+];
+
+const EARLY: &str = "table inet theirs {\n chain sub {\n ip daddr 10.20.0.5 goto last\n }\n chain last {\n masquerade\n }\n \
+    chain post {\n type nat hook postrouting priority 10;\n RULE\n }\n}\n";
+
+#[test]
+fn the_headline_of_explain_is_what_the_wire_shows() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip("rule add from 192.168.78.2 lookup 100\nroute add default via 198.51.100.9 table 100\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        let mut wrong = Vec::new();
+        for (number, (config, foreign, from, to)) in SITUATIONS.iter().enumerate() {
+            gateway.apply(config);
+            let undo = put(&lab, tool, foreign);
+            let said = gateway.agent.must("explain", &[to, "--from", from, "--proto", "udp", "--json"]);
+            let answer = serde_json::from_str::<Value>(&said).unwrap()[0].clone();
+            let expected = answer["wire"]["source"].as_str().map(parse);
+            let seen = Probe::new(Kind::Udp, parse(to)).from(parse(from)).source_seen(&lab.lan, &lab.observer);
+            if seen.is_none() || seen != expected {
+                wrong.push(format!("{number}: {from} to {to}: the far end saw {seen:?}, explain said {said}"));
+            }
+            undo(&lab);
+        }
+        assert!(wrong.is_empty(), "{backend}:\n{}", wrong.join("\n"));
+    }
+}
+
+/// Puts rules of another program in; what takes them out again.
+fn put(lab: &Lab, tool: &'static str, foreign: &'static Foreign) -> Box<dyn Fn(&Lab)> {
+    let in_iptables = |command: &str, rest: &[&str]| -> Vec<String> {
+        ["-w", "-t", "nat", command, "POSTROUTING"].iter().chain(rest).map(|word| (*word).to_owned()).collect()
+    };
+    let run = move |lab: &Lab, words: &[String]| {
+        lab.gateway.must(tool, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    match foreign {
+        Foreign::None => Box::new(|_| {}),
+        Foreign::Early(rule) => {
+            let output = lab.gateway.run_with_input("nft", &["-f", "-"], &EARLY.replace("RULE", rule));
+            assert!(output.status.success(), "{output:?}");
+            Box::new(|lab| _ = lab.gateway.must("nft", &["delete", "table", "inet", "theirs"]))
+        }
+        Foreign::Appended(rule) | Foreign::Inserted(rule) => {
+            let command = if matches!(foreign, Foreign::Appended(_)) { "-A" } else { "-I" };
+            run(lab, &in_iptables(command, rule));
+            let delete = in_iptables("-D", rule);
+            Box::new(move |lab| run(lab, &delete))
+        }
+    }
+}
+
+#[test]
+fn explain_says_by_which_route_a_flow_leaves_and_by_which_line_it_is_out_of_scope() {
+    let Some(lab) = Lab::build() else { return };
+    lab.gateway.ip("route add 203.0.113.88/32 via 198.51.100.9\nroute add unreachable 192.0.2.128/25\n");
+    let agent = Agent::new(&lab.gateway, BINARY, "outInterfaces: [wan0]\nnonMasqueradeCIDRs: []\n");
+    agent.must("run", &["--once"]);
+    let said = agent.must("explain", &["203.0.113.88", "--from", "192.168.77.2"]);
+    let first: Vec<&str> = said.lines().take(4).map(str::trim).collect();
+    let by = format!("by       outInterfaces, {}:1:17", agent.config_path());
+    assert_eq!(
+        first,
+        [
+            "203.0.113.88: keep source 192.168.77.2",
+            "leaves by wan1 (route 203.0.113.88 via 198.51.100.9)",
+            "because  the outgoing interface is not in outInterfaces [out-interface]",
+            &by,
+        ],
+        "{said}"
+    );
+    let offline = agent.must("explain", &["203.0.113.88", "--from", "192.168.77.2", "--offline"]);
+    assert!(offline.starts_with("203.0.113.88: masquerade\n"), "{offline}");
+    let nowhere = agent.must("explain", &["192.0.2.200", "--from", "192.168.77.2"]);
+    assert!(nowhere.starts_with("192.0.2.200: leaves nowhere: "), "{nowhere}");
+    // What is wrong with one does not keep the others from being answered.
+    let some = agent.command("explain", &["10.1.1.1", "nonsense", "203.0.113.200"]);
+    let out = String::from_utf8_lossy(&some.stdout).into_owned();
+    assert_eq!(some.status.code(), Some(2));
+    assert!(out.contains("10.1.1.1: ") && out.contains("203.0.113.200: "), "{out}");
+}
+
+#[test]
+fn connections_that_go_on_with_another_source_are_counted_with_what_ends_them() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "nonMasqueradeCIDRs: []\n");
+    agent.must("run", &["--once"]);
+    let probe = Probe::new(Kind::Udp, parse("10.20.0.5")).from(parse("192.168.77.2"));
+    assert_eq!(probe.source_seen(&lab.lan, &lab.observer), Some(parse("203.0.113.1")));
+    let ask = || agent.must("explain", &["10.20.0.5", "--from", "192.168.77.2"]);
+    assert!(!ask().contains("  open "), "{}", ask());
+    agent.apply("nonMasqueradeCIDRs: [10.0.0.0/8]\n");
+    let said = ask();
+    let open = said.lines().find(|line| line.starts_with("  open ")).unwrap_or_default();
+    assert!(open.starts_with("  open     1 open flow still uses 203.0.113.1: udp 192.168.77.2 port "), "{said}");
+    let command = open.split_once('(').map(|(_, command)| command.trim_end_matches(')')).unwrap();
+    assert_eq!(command, "conntrack -D -s 192.168.77.2 -d 10.20.0.5");
+    let words: Vec<&str> = command.split(' ').collect();
+    lab.gateway.must(words[0], &words[1..]);
+    assert!(!ask().contains("  open "), "{}", ask());
+}
+
+#[test]
+fn while_the_file_is_broken_the_answer_is_what_is_in_force() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "nonMasqueradeCIDRs: [10.0.0.0/8]\n");
+    let _service = agent.start();
+    let end = Instant::now() + DEADLINE;
+    while agent.attempt("last-good", &[]).is_err() {
+        assert!(Instant::now() < end, "no last good configuration");
+    }
+    agent.configure("nonMasqueradeCIDRs: [10.0.0.0\n");
+    let said = agent.must("explain", &["10.1.1.1"]);
+    assert!(said.contains("[exempt]") && said.contains("  files    not valid; "), "{said}");
+    agent.must("diff", &[]);
+    assert!(agent.must("render", &[]).contains("10.0.0.0/8"));
+    assert_eq!(agent.command("explain", &["10.1.1.1", "--offline"]).status.code(), Some(78));
+    assert_eq!(agent.command("check", &[]).status.code(), Some(78));
+}
+
+#[test]
+fn rules_that_an_administrator_expects_are_no_findings() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("");
+        let output =
+            lab.gateway.run_with_input("nft", &["-f", "-"], &EARLY.replace("RULE", "ip saddr 192.0.2.99 masquerade"));
+        assert!(output.status.success(), "{output:?}");
+        let line = "inet theirs post (priority 10): ip saddr 192.0.2.99 masquerade";
+        let found = [4, 6].map(|family| format!("runs before our IPv{family} rules and wins: {line}\n"));
+        let (code, said) = check_host(&gateway.agent);
+        assert_eq!((code, said), (Some(1), found[0].clone()), "{backend}");
+        gateway.agent.configure(&gateway.config(&format!("expectForeign: ['{line}']\n")));
+        assert_eq!(check_host(&gateway.agent), (Some(0), String::new()), "{backend}");
+        gateway.agent.configure(&gateway.config("expectForeign: ['inet theirs *', 'ip nat DOCKER*']\n"));
+        let (code, said) = check_host(&gateway.agent);
+        let note = format!(
+            "note: {}:3:34: expectForeign: no rule on this host is 'ip nat DOCKER*'\n",
+            gateway.agent.config_path()
+        );
+        assert_eq!((code, said), (Some(0), note), "{backend}");
+    }
+}

@@ -101,7 +101,7 @@ _ip__masq__agent() {
 
     case "${cmd}" in
         ip__masq__agent)
-            opts="run check reload last-good render diff explain import status flush help -h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --resync-interval --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --on-repair --on-stop --help --version"
+            opts="run check reload try confirm last-good render diff explain import status flush help -h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -129,7 +129,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -140,12 +140,16 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -166,10 +170,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -216,7 +216,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -227,12 +227,16 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -253,10 +257,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -275,204 +275,12 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__confirm)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    local oldifs
-                    if [ -n "${IFS+x}" ]; then
-                        oldifs="$IFS"
-                    fi
-                    IFS=$'\n'
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    if [ -n "${oldifs+x}" ]; then
-                        IFS="$oldifs"
-                    fi
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi
-                    return 0
-                    ;;
-                --config-dir)
-                    COMPREPLY=()
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o plusdirs
-                    fi
-                    return 0
-                    ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -509,7 +317,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -520,12 +328,16 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -546,10 +358,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -604,19 +412,23 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -637,10 +449,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -687,7 +495,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -698,12 +506,16 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -724,10 +536,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -1034,7 +842,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1045,12 +853,16 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -1071,10 +883,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -1121,7 +929,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1132,12 +940,16 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
+                    return 0
+                    ;;
+                --config-watch)
+                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -1158,10 +970,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -1186,6 +994,24 @@ _ip__masq__agent() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ip__masq__agent__subcmd__try)
+            opts="-h --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

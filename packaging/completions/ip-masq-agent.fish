@@ -213,6 +213,9 @@ keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l host -d 'Also report problems on this host that would stop the policy from working'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -s h -l help -d 'Print help'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l timeout -d 'When the service goes back unless it is confirmed: 1s to 24h' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -s h -l help -d 'Print help'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -s h -l help -d 'Print help'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l restore -d 'Write it back over the files. What was there is kept, and its new name is printed'
@@ -332,9 +335,9 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface' -r -f -a "(__fish_print_interfaces)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface, for an address of this host' -r -f -a "(__fish_print_interfaces)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port -d 'The destination port, for an address of this host: where does it lead?' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface; without it the kernel\'s routing is asked' -r -f -a "(__fish_print_interfaces)"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface; without it the one that leads to the source' -r -f -a "(__fish_print_interfaces)"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port -d 'The destination port; for an address of this host: where does it lead?' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l proto -d 'The protocol: tcp, udp, sctp, icmp or a number [default: tcp]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l mark -d 'The packet mark behind routing, as 256 or 0x100 [default: 0]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F

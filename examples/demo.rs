@@ -5,7 +5,7 @@
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 
-use lab::{Agent, Kind, Lab, Namespace, Probe, Uplink, parse};
+use lab::{Agent, DEADLINE, Kind, Lab, Namespace, Observer, Probe, SILENCE, Uplink, parse};
 use serde_json::Value;
 use std::io::IsTerminal;
 use std::net::IpAddr;
@@ -13,24 +13,33 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the demo adds as `config.d/demo.yaml`: an exemption, an exception inside an exempt range, and IPv6.
+/// What the demo adds as `config.d/demo.yaml`: an exemption, an exception inside an exempt range, IPv6, a fixed address on
+/// the second uplink, and a port forward.
 const EDIT: &str = "\
 enableIPv6: true
 nonMasqueradeCIDRs: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 192.0.2.0/24]
 masqueradeExceptionCIDRs: [10.20.0.0/16]
+egress:
+  - {name: second, outInterfaces: [wan1], snat: 198.51.100.77}
+portForwards:
+  - {hostPort: 5353, protocol: udp, address: 192.168.77.2, port: 53}
 ";
 
 const DRAWING: &str = "
     192.168.77.2       192.168.77.1  203.0.113.1 ┌──────── 203.0.113.200, 10.20.0.5, 2001:db8:5::5, …
         LAN ───────────────── gateway ───────────┤  outside (no route back to the LAN)
-                                    198.51.100.1 └──────── 192.0.2.5, 172.16.0.5
+                                    198.51.100.1 └──────── 192.0.2.5, 198.51.100.9, 172.16.0.5 (second uplink)
 ";
 
+/// A datagram from outside to a port of the gateway: from where, to where, and where a forward leads it.
+const FORWARD: (&str, &str, u16, (&str, u16)) = ("203.0.113.9", "203.0.113.1", 5353, ("192.168.77.2", 53));
+
 /// The flows of the table: sent by the LAN or by the gateway itself, from where, what, to where.
-const FLOWS: [(bool, &str, Kind, &str); 11] = [
+const FLOWS: [(bool, &str, Kind, &str); 12] = [
     (false, "192.168.77.2", Kind::Tcp, "203.0.113.200"),
     (false, "192.168.77.2", Kind::Ping, "203.0.113.200"),
     (false, "192.168.77.2", Kind::Udp, "192.0.2.5"),
+    (false, "192.168.77.2", Kind::Tcp, "198.51.100.9"),
     (false, "192.168.77.2", Kind::Tcp, "10.20.0.5"),
     (false, "192.168.77.2", Kind::Udp, "10.99.0.5"),
     (false, "192.168.77.2", Kind::Udp, "172.16.0.5"),
@@ -132,7 +141,32 @@ fn demonstrate(lab: &Lab, binary: &str, config: &str, interrupted: &AtomicBool) 
 /// Sends every flow and asks the service about it.
 fn table(lab: &Lab, agent: &Agent<'_>, interrupted: &AtomicBool) -> Option<Vec<Row>> {
     let row = |flow| (!interrupted.load(Ordering::Relaxed)).then(|| row(lab, agent, flow));
-    FLOWS.iter().map(row).collect()
+    let mut rows: Vec<Row> = FLOWS.iter().map(row).collect::<Option<_>>()?;
+    rows.push(forward_row(lab, agent));
+    Some(rows)
+}
+
+/// The port of the gateway: whom does the host behind it see, if anybody?
+fn forward_row(lab: &Lab, agent: &Agent<'_>) -> Row {
+    let (source, to, port, (target, target_port)) = FORWARD;
+    let question = ["--json", "--from", source, "--in", "wan0", "--proto", "udp", "--port", &port.to_string()];
+    let answer = explain(agent, parse(to), &question);
+    let forward = &answer["forward"];
+    let observer = Observer::new(&lab.lan);
+    let probe = Probe::new(Kind::Udp, parse(to)).from(parse(source)).to_port(port);
+    probe.send(&lab.outside);
+    let patience = if forward.is_null() { SILENCE } else { DEADLINE };
+    let arrived = observer.wait_for(patience, |seen| {
+        seen.destination == parse(target) && seen.destination_port() == target_port && probe.is_in(seen)
+    });
+    let seen = arrived.map_or("nothing".to_owned(), |seen| seen.source.to_string());
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (verdict, because, expected) = match forward.is_null() {
+        true => ("not forwarded".to_owned(), "no entry of portForwards".to_owned(), "nothing"),
+        false => (format!("to {}", target), format!("portForwards: {}", word(&forward["origin"])), source),
+    };
+    let flow = [source.to_owned(), "udp".to_owned(), format!("{to}:{port}")];
+    Row { flow, verdict, because, ok: seen == expected, seen }
 }
 
 fn row(lab: &Lab, agent: &Agent<'_>, (by_gateway, source, kind, destination): &(bool, &str, Kind, &str)) -> Row {
@@ -149,7 +183,8 @@ fn row(lab: &Lab, agent: &Agent<'_>, (by_gateway, source, kind, destination): &(
     let word = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
     let expected = match answer["verdict"].as_str() {
         Some("masquerade") => out.masquerade_address(destination),
-        _ => source,
+        Some(verdict) => verdict.strip_prefix("snat to ").map_or(source, parse),
+        None => source,
     };
     let probe = Probe::new(*kind, destination).from(source);
     let probe = if destination.is_multicast() { probe.through(out.name()) } else { probe };
@@ -198,7 +233,7 @@ fn heading(text: &str) {
 }
 
 fn print_head() {
-    println!("  {:<14} {:<5} {:<15} {:<12} {:<16} {:<6} because", "from", "", "to", "policy says", "far end saw", "");
+    println!("  {:<14} {:<5} {:<16} {:<21} {:<16} {:<6} because", "from", "", "to", "policy says", "far end saw", "");
 }
 
 fn print_row(row: &Row, changed: bool) {
@@ -206,7 +241,7 @@ fn print_row(row: &Row, changed: bool) {
     let mark = if changed { "*" } else { " " };
     let [from, protocol, to] = &row.flow;
     let because = &row.because;
-    println!("{mark} {from:<14} {protocol:<5} {to:<15} {:<12} {:<16} {ok} {because}", row.verdict, row.seen);
+    println!("{mark} {from:<14} {protocol:<5} {to:<16} {:<21} {:<16} {ok} {because}", row.verdict, row.seen);
 }
 
 fn paint(code: &str, text: &str) -> String {

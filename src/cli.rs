@@ -5,7 +5,8 @@
 
 use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
 use crate::policy::{InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError, Protocol};
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::fmt;
 use std::net::{AddrParseError, IpAddr};
 use std::path::PathBuf;
@@ -15,35 +16,82 @@ use std::path::PathBuf;
 #[command(
     name = "ip-masq-agent",
     version,
-    after_help = "Without a command: run.\n\
+    after_help = "Without a command: run, unless there is no option either and it is a terminal that asks.\n\
         Example: ip-masq-agent check && systemctl reload ip-masq-agent\n\
         Every configuration key is also a flag, see --help.",
-    after_long_help = "Without a command: run.\n\
+    after_long_help = "Without a command: run, unless there is no option either and it is a terminal that asks.\n\
         Example: ip-masq-agent check && systemctl reload ip-masq-agent\n\
         See ip-masq-agent(8), and ip-masq-agent.yaml(5) for the configuration."
 )]
 pub struct Cli {
+    /// What was given before the command.
+    #[command(flatten)]
+    options: Options,
+    /// What to do; `run` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+}
+
+impl Cli {
+    /// What is said of the configuration, before the command and behind it, where it counts more.
+    ///
+    /// # Errors
+    /// An option before a command for which it does nothing.
+    pub fn options(&self) -> Result<Options, clap::Error> {
+        let mut options = self.options.clone();
+        let (name, places, keys) = match &self.command {
+            None => return Ok(options),
+            Some(command) => command.options(),
+        };
+        let none = Places { config: None, config_dir: None };
+        let refused = match (places, keys) {
+            (None, _) if self.options.places != none => Some("--config".to_owned()),
+            (_, None) => self.options.keys.0.iter().next().map(|(key, _)| format!("--{}", key.info().flag)),
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            let message = format!("'{refused}' does nothing for '{name}'\n");
+            return Err(Cli::command().error(ErrorKind::UnknownArgument, message));
+        }
+        if let Some(Places { config, config_dir }) = places.cloned() {
+            options.places.config = config.or(options.places.config);
+            options.places.config_dir = config_dir.or(options.places.config_dir);
+        }
+        options.keys.0.replace(keys.iter().flat_map(|keys| keys.0.iter()));
+        Ok(options)
+    }
+}
+
+/// What a command is told of the configuration.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
     /// Where the configuration lies.
     #[command(flatten)]
     pub places: Places,
     /// The configuration keys that were given as flags.
     #[command(flatten)]
     pub keys: KeyFlags,
-    /// What to do; `run` when nothing is said.
-    #[command(subcommand)]
-    pub command: Option<Subcommands>,
 }
 
+/// A command with options of its own and `O`, what it is told of the configuration.
 #[derive(Debug, Clone, Args)]
+pub struct With<A: Args, O: Args = Options> {
+    #[command(flatten)]
+    pub args: A,
+    #[command(flatten)]
+    options: O,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Places {
     /// The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent].
     ///
     /// YAML, JSON or TOML, by its extension, or by its content if the extension says nothing. With a file named here, config.d is not read unless
     /// --config-dir is given or the file is one of the two default ones.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d].
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
 }
 
@@ -57,10 +105,10 @@ impl From<Places> for Locations {
 pub enum Subcommands {
     /// Run the service.
     #[command(after_help = "Example: ip-masq-agent run --once --config ./config.yaml")]
-    Run(RunArgs),
+    Run(With<RunArgs>),
     /// Validate the configuration. Prints nothing and exits 0 if it is valid, otherwise prints every error and exits 78.
     #[command(after_help = "Example: ip-masq-agent check --host")]
-    Check(CheckArgs),
+    Check(With<CheckArgs>),
     /// Make the running service re-read its configuration, and wait until it is applied or refused.
     #[command(after_help = "Example: systemctl reload ip-masq-agent, which calls this")]
     Reload,
@@ -74,16 +122,16 @@ pub enum Subcommands {
     Confirm,
     /// Print the configuration that was last in force, file by file.
     #[command(after_help = "Example: ip-masq-agent last-good --restore")]
-    LastGood(LastGoodArgs),
+    LastGood(With<LastGoodArgs, Places>),
     /// Print the rules of the configuration as text. Needs no privileges.
     #[command(after_help = "Example: ip-masq-agent render --backend nftables")]
-    Render,
+    Render(Options),
     /// Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can't tell.
     #[command(after_help = "Example: ip-masq-agent diff && echo in sync")]
-    Diff,
+    Diff(Options),
     /// Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from.
     #[command(after_help = "Example: ip-masq-agent explain 10.1.2.3 198.51.100.7 --from 192.168.1.20 --out eth0")]
-    Explain(ExplainArgs),
+    Explain(With<ExplainArgs>),
     /// Print a configuration that says what rules or files of other programs say. Exits 1 if it can't say all of them.
     ///
     /// Reads what iptables-save, ip6tables-save or 'nft -j list ruleset' prints, a ConfigMap of Kubernetes' ip-masq-agent or
@@ -95,7 +143,33 @@ pub enum Subcommands {
     Status(StatusArgs),
     /// Remove every rule of ip-masq-agent, also of Kubernetes' ip-masq-agent, from every backend. Refused while the service is running.
     #[command(after_help = "Example: systemctl stop ip-masq-agent && ip-masq-agent flush")]
-    Flush,
+    Flush(Options),
+}
+
+impl Subcommands {
+    /// Its name, and what it was told of the configuration where it uses that.
+    fn options(&self) -> (&'static str, Option<&Places>, Option<&KeyFlags>) {
+        fn all<'o>(
+            name: &'static str,
+            options: &'o Options,
+        ) -> (&'static str, Option<&'o Places>, Option<&'o KeyFlags>) {
+            (name, Some(&options.places), Some(&options.keys))
+        }
+        match self {
+            Subcommands::Run(With { options, .. }) => all("run", options),
+            Subcommands::Check(With { options, .. }) => all("check", options),
+            Subcommands::Render(options) => all("render", options),
+            Subcommands::Diff(options) => all("diff", options),
+            Subcommands::Explain(With { options, .. }) => all("explain", options),
+            Subcommands::Flush(options) => all("flush", options),
+            Subcommands::LastGood(With { options, .. }) => ("last-good", Some(options), None),
+            Subcommands::Reload => ("reload", None, None),
+            Subcommands::Try(_) => ("try", None, None),
+            Subcommands::Confirm => ("confirm", None, None),
+            Subcommands::Import(_) => ("import", None, None),
+            Subcommands::Status(_) => ("status", None, None),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -304,8 +378,7 @@ fn key_flag(info: &'static KeyInfo) -> Arg {
         .value_name(info.kind.placeholder())
         .help(format!("{}{words}{default}", info.help))
         .help_heading("Configuration keys (a flag overrides the files; repeat the flag of a list, or use commas)")
-        .hide_short_help(true)
-        .global(true);
+        .hide_short_help(true);
     match info.kind {
         Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         // Refused with the words of the key, not as a flag that nobody knows.

@@ -1,43 +1,57 @@
 //! Command line → command → exit status.
 
-use clap::Parser;
-use ip_masq_agent::cli::{Cli, RunArgs, Subcommands};
+use clap::{CommandFactory, Parser};
+use ip_masq_agent::cli::{Cli, Options, RunArgs, Subcommands};
 use ip_masq_agent::command::{self, Context};
 use ip_masq_agent::config::{Locations, Trust};
 use ip_masq_agent::sys::child;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     child::keep_descriptors_from_children();
+    if is_asked_for_help() {
+        command::eprint_lines(Cli::command().render_help());
+        return ExitCode::from(command::exit::USAGE);
+    }
     let cli = Cli::parse();
-    let command = cli.command.unwrap_or(Subcommands::Run(RunArgs::default()));
-    let locations = Locations { trust: trust(&command), ..cli.places.into() };
-    let context = Context { locations, flags: cli.keys.0 };
-    ExitCode::from(dispatch(&context, &command))
+    let Options { places, keys } = cli.options().unwrap_or_else(|error| error.exit());
+    let locations = Locations { trust: trust(cli.command.as_ref()), ..places.into() };
+    let context = Context { locations, flags: keys.0 };
+    ExitCode::from(dispatch(&context, cli.command.as_ref()))
+}
+
+/// Who types the bare name on a terminal wants to know what it does, not to run the service. Without a terminal it is the
+/// service, as Kubernetes' ip-masq-agent is.
+fn is_asked_for_help() -> bool {
+    std::env::args_os().len() <= 1 && io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Who only looks is warned about files that others can write, whoever it is: configuration managers have a candidate
 /// checked in a directory of their own.
-fn trust(command: &Subcommands) -> Trust {
+fn trust(command: Option<&Subcommands>) -> Trust {
     match command {
-        Subcommands::Check(_) | Subcommands::Render | Subcommands::Diff | Subcommands::Explain(_) => Trust::Warn,
+        Some(Subcommands::Check(_) | Subcommands::Render(_) | Subcommands::Diff(_) | Subcommands::Explain(_)) => {
+            Trust::Warn
+        }
         _ => Trust::Enforce,
     }
 }
 
-fn dispatch(context: &Context, command: &Subcommands) -> u8 {
+fn dispatch(context: &Context, command: Option<&Subcommands>) -> u8 {
+    let Some(command) = command else { return command::run::run(context, &RunArgs::default()) };
     match command {
-        Subcommands::Run(args) => command::run::run(context, args),
-        Subcommands::Check(args) => command::check::run(context, args.host),
+        Subcommands::Run(with) => command::run::run(context, &with.args),
+        Subcommands::Check(with) => command::check::run(context, with.args.host),
         Subcommands::Reload => command::reload::run(context),
         Subcommands::Try(args) => command::try_out::run(context, args),
         Subcommands::Confirm => command::confirm::run(context),
-        Subcommands::LastGood(args) => command::last_good::run(context, args),
-        Subcommands::Render => command::render::run(context),
-        Subcommands::Diff => command::diff::run(context),
-        Subcommands::Explain(args) => command::explain::run(context, args),
+        Subcommands::LastGood(with) => command::last_good::run(context, &with.args),
+        Subcommands::Render(_) => command::render::run(context),
+        Subcommands::Diff(_) => command::diff::run(context),
+        Subcommands::Explain(with) => command::explain::run(context, &with.args),
         Subcommands::Import(args) => command::import::run(args.file.as_deref()),
         Subcommands::Status(args) => command::status::run(context, args),
-        Subcommands::Flush => command::flush::run(context),
+        Subcommands::Flush(_) => command::flush::run(context),
     }
 }

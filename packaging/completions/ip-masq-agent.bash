@@ -8,7 +8,7 @@ _ip__masq__agent() {
     fi
     prev="$3"
     cmd=""
-    opts=""
+            opts=""
 
     for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
     do
@@ -101,7 +101,7 @@ _ip__masq__agent() {
 
     case "${cmd}" in
         ip__masq__agent)
-            opts="-h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help --version run check reload try confirm last-good render diff explain import status flush help"
+            opts="run check reload try confirm last-good render diff explain import status flush help -h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -129,14 +129,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -144,116 +137,15 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --config-watch)
@@ -262,13 +154,6 @@ _ip__masq__agent() {
                     ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --jump-position)
@@ -285,10 +170,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -335,14 +216,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -350,116 +224,15 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --config-watch)
@@ -468,13 +241,6 @@ _ip__masq__agent() {
                     ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --jump-position)
@@ -491,10 +257,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -513,204 +275,12 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__confirm)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    local oldifs
-                    if [ -n "${IFS+x}" ]; then
-                        oldifs="$IFS"
-                    fi
-                    IFS=$'\n'
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    if [ -n "${oldifs+x}" ]; then
-                        IFS="$oldifs"
-                    fi
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi
-                    return 0
-                    ;;
-                --config-dir)
-                    COMPREPLY=()
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o plusdirs
-                    fi
-                    return 0
-                    ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -747,14 +317,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -762,116 +325,15 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --config-watch)
@@ -880,13 +342,6 @@ _ip__masq__agent() {
                     ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --jump-position)
@@ -903,10 +358,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -931,28 +382,12 @@ _ip__masq__agent() {
                 return 0
             fi
             case "${prev}" in
-                --from)
+                --from|--port|--proto|--mark)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --out)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --in)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --port)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --proto)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --mark)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                --out|--in|--out-interfaces)
+                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
                 --config)
@@ -977,131 +412,19 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
                     return 0
                     ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --config-watch)
@@ -1110,13 +433,6 @@ _ip__masq__agent() {
                     ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --jump-position)
@@ -1133,10 +449,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -1183,14 +495,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1198,116 +503,15 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --config-watch)
@@ -1316,13 +520,6 @@ _ip__masq__agent() {
                     ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --jump-position)
@@ -1339,10 +536,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -1557,204 +750,12 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__import)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    local oldifs
-                    if [ -n "${IFS+x}" ]; then
-                        oldifs="$IFS"
-                    fi
-                    IFS=$'\n'
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    if [ -n "${oldifs+x}" ]; then
-                        IFS="$oldifs"
-                    fi
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi
-                    return 0
-                    ;;
-                --config-dir)
-                    COMPREPLY=()
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o plusdirs
-                    fi
-                    return 0
-                    ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1763,7 +764,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__last__subcmd__good)
-            opts="-h --restore --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --restore --config --config-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1789,176 +790,6 @@ _ip__masq__agent() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o plusdirs
                     fi
-                    return 0
-                    ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1969,204 +800,12 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__reload)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    local oldifs
-                    if [ -n "${IFS+x}" ]; then
-                        oldifs="$IFS"
-                    fi
-                    IFS=$'\n'
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    if [ -n "${oldifs+x}" ]; then
-                        IFS="$oldifs"
-                    fi
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi
-                    return 0
-                    ;;
-                --config-dir)
-                    COMPREPLY=()
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o plusdirs
-                    fi
-                    return 0
-                    ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -2203,14 +842,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -2218,116 +850,15 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --config-watch)
@@ -2336,13 +867,6 @@ _ip__masq__agent() {
                     ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --jump-position)
@@ -2359,10 +883,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -2409,14 +929,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
+                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--exempt-marks|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -2424,116 +937,15 @@ _ip__masq__agent() {
                     return 0
                     ;;
                 --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --config-watch)
@@ -2542,13 +954,6 @@ _ip__masq__agent() {
                     ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
                     return 0
                     ;;
                 --jump-position)
@@ -2565,10 +970,6 @@ _ip__masq__agent() {
                     ;;
                 --flush-conntrack)
                     COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --on-repair)
@@ -2587,204 +988,12 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__status)
-            opts="-h --json --prometheus --nagios --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --json --prometheus --nagios --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    local oldifs
-                    if [ -n "${IFS+x}" ]; then
-                        oldifs="$IFS"
-                    fi
-                    IFS=$'\n'
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    if [ -n "${oldifs+x}" ]; then
-                        IFS="$oldifs"
-                    fi
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi
-                    return 0
-                    ;;
-                --config-dir)
-                    COMPREPLY=()
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o plusdirs
-                    fi
-                    return 0
-                    ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -2793,7 +1002,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__try)
-            opts="-h --timeout --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --exempt-marks --exempt-ipsec --evaluation --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2801,198 +1010,6 @@ _ip__masq__agent() {
             case "${prev}" in
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    local oldifs
-                    if [ -n "${IFS+x}" ]; then
-                        oldifs="$IFS"
-                    fi
-                    IFS=$'\n'
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    if [ -n "${oldifs+x}" ]; then
-                        IFS="$oldifs"
-                    fi
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi
-                    return 0
-                    ;;
-                --config-dir)
-                    COMPREPLY=()
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o plusdirs
-                    fi
-                    return 0
-                    ;;
-                --non-masquerade-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masquerade-exception-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exclude-source-cidrs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --masq-link-local)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-multicast)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-local-source)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --nomasq-all-reserved-ranges)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --enable-ipv6)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --random-fully)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --to-ports)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --snat)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --egress)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --port-forwards)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-marks)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --exempt-ipsec)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --cidr-limit)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --expect-foreign)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --resync-interval)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-chain)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
                     ;;
                 *)

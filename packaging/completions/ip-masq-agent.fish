@@ -28,7 +28,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config -d '
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -99,7 +99,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l conf
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -158,7 +158,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l co
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -212,241 +212,19 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l on
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l host -d 'Also report problems on this host that would stop the policy from working'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
-longest-prefix\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
-nftables\t''
-iptables\t''
-iptables-nft\t''
-iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
-first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
-persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l timeout -d 'When the service goes back unless it is confirmed: 1s to 24h' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
-longest-prefix\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
-nftables\t''
-iptables\t''
-iptables-nft\t''
-iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
-first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
-persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
-longest-prefix\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
-nftables\t''
-iptables\t''
-iptables-nft\t''
-iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
-first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
-persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand try" -s h -l help -d 'Print help'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand confirm" -s h -l help -d 'Print help'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
-longest-prefix\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
-nftables\t''
-iptables\t''
-iptables-nft\t''
-iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
-first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
-persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -l restore -d 'Write it back over the files. What was there is kept, and its new name is printed'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -503,7 +281,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l con
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -557,8 +335,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface; without it the kernel\'s routing is asked' -r
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface; without it the one that leads to the source' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface; without it the kernel\'s routing is asked' -r -f -a "(__fish_print_interfaces)"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface; without it the one that leads to the source' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port -d 'The destination port; for an address of this host: where does it lead?' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l proto -d 'The protocol: tcp, udp, sctp, icmp or a number [default: tcp]' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l mark -d 'The packet mark behind routing, as 256 or 0x100 [default: 0]' -r
@@ -566,7 +344,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
@@ -621,128 +399,16 @@ keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l offline -d 'Answer from the configuration alone: ask neither the kernel nor the service'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
-longest-prefix\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
-nftables\t''
-iptables\t''
-iptables-nft\t''
-iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
-first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
-persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
-longest-prefix\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
-nftables\t''
-iptables\t''
-iptables-nft\t''
-iptables-legacy\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
-first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
-persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l prometheus -d 'Answer in metrics, for the textfile collector of Prometheus\' node_exporter. Without a running service: ip_masq_agent_up 0'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l nagios -d 'Answer and exit as a monitoring plugin: 0 OK, 1 warning, 2 critical (not running, or rules missing), 3 unknown'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h -l help -d 'Print help'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''

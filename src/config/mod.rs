@@ -68,6 +68,11 @@ impl Flags {
         self.0.entry(key).or_default().extend(values);
     }
 
+    /// Takes other values of some flags in the place of those that were there.
+    pub fn replace<'v>(&mut self, others: impl IntoIterator<Item = (Key, &'v [String])>) {
+        self.0.extend(others.into_iter().map(|(key, values)| (key, values.to_vec())));
+    }
+
     /// The flags that were given, with their values.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &[String])> {
         self.0.iter().map(|(key, values)| (*key, values.as_slice()))

@@ -73,7 +73,7 @@ impl<'d> Ruleset<'d> {
         for (family, name) in self.others.keys().filter(|table| !nat.contains(table)) {
             found.note(format!("table {family} {name} has no nat chain: it stays where it is"));
         }
-        let mut visited = 0;
+        let (mut visited, mut ends) = (0, Vec::new());
         for (_, table, chain, hook) in &self.bases {
             if table.1 == "ip-masq-agent" {
                 found.note("table ip-masq-agent is the service's own: its configuration says what it holds");
@@ -81,39 +81,31 @@ impl<'d> Ruleset<'d> {
             }
             let mut walk = Walk { ruleset: &self, table, hook: *hook, found: &mut found, visited: &mut visited };
             walk.chain(chain, &Condition::default(), true, 0);
+            ends.push(found.rules.len());
         }
-        self.refuse_early_ends(&mut found);
+        refuse_early_ends(&mut found, &ends);
         found
     }
+}
 
-    /// What one base chain leaves alone, the next one may still translate: there a RETURN is not the end.
-    fn refuse_early_ends(&self, found: &mut Rules) {
-        let postrouting = |hook: &Hook| *hook == Hook::Postrouting;
-        if self.bases.iter().filter(|(.., hook)| postrouting(hook)).count() < 2 {
-            return;
-        }
-        let place = |line: &Line| self.place(line.number);
-        let last = found
-            .rules
-            .iter()
-            .rev()
-            .find(|rule| matches!(rule.action, Action::Translate(_)) && postrouting(&rule.hook));
-        let Some(last) = last.and_then(|rule| rule.lines.first()).map(place) else { return };
-        let is_early = |rule: &Rule| {
-            rule.action == Action::Keep
-                && postrouting(&rule.hook)
-                && rule.lines.first().map(place) != Some(last.clone())
-        };
-        let (early, rest) = std::mem::take(&mut found.rules).into_iter().partition(is_early);
-        found.rules = rest;
-        for rule in early {
-            found.refuse_rule(rule, "ends its own chain only: another nat chain is asked after it");
+/// What one base chain leaves alone, the next one may still translate: there a RETURN is not the end. `ends`: how many rules
+/// there were after each chain.
+fn refuse_early_ends(found: &mut Rules, ends: &[usize]) {
+    let rules = std::mem::take(&mut found.rules);
+    let chain = |at: usize| ends.iter().position(|end| at < *end);
+    let mut last = [None, None];
+    let family = |rule: &Rule| usize::from(rule.family == Family::V6);
+    for (at, rule) in rules.iter().enumerate() {
+        if rule.hook == Hook::Postrouting && matches!(rule.action, Action::Translate(_)) {
+            last[family(rule)] = chain(at);
         }
     }
-
-    /// The table of a rule.
-    fn place(&self, number: usize) -> Option<&TableName> {
-        self.rules.iter().find(|(_, rules)| rules.iter().any(|rule| rule.0 == number)).map(|((table, _), _)| table)
+    for (at, rule) in rules.into_iter().enumerate() {
+        let is_early = rule.hook == Hook::Postrouting && rule.action == Action::Keep && chain(at) < last[family(&rule)];
+        match is_early {
+            true => found.refuse_rule(rule, "ends its own chain only: another nat chain is asked after it"),
+            false => found.rules.push(rule),
+        }
     }
 }
 

@@ -2,15 +2,21 @@
 
 use super::yaml;
 use clap::{CommandFactory, Parser};
-use ip_masq_agent::cli::{Cli, Subcommands};
+use ip_masq_agent::cli::{Cli, Options, Subcommands};
 use ip_masq_agent::config::{Flags, KEYS, Key, Locations, parse};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 8] = ["run", "check", "reload", "render", "diff", "explain", "status", "flush"];
+/// Those that use the configuration, and those that don't.
+const COMMANDS: [&str; 6] = ["run", "check", "render", "diff", "explain", "flush"];
+const OTHERS: [&str; 6] = ["reload", "try", "confirm", "last-good", "import", "status"];
+
+fn options(arguments: &[&str]) -> Result<Options, clap::Error> {
+    Cli::try_parse_from(std::iter::once(&"ip-masq-agent").chain(arguments))?.options()
+}
 
 fn given(arguments: &[&str]) -> Flags {
-    Cli::try_parse_from(std::iter::once(&"ip-masq-agent").chain(arguments)).unwrap_or_else(|e| panic!("{e}")).keys.0
+    options(arguments).unwrap_or_else(|error| panic!("{error}")).keys.0
 }
 
 fn values(flags: &Flags, key: Key) -> Vec<String> {
@@ -80,6 +86,34 @@ fn every_key_is_a_flag_before_and_behind_every_command() {
 }
 
 #[test]
+fn options_that_do_nothing_for_a_command_are_refused_by_it() {
+    for command in OTHERS {
+        for arguments in [[command, "--enable-ipv6"], ["--enable-ipv6", command]] {
+            assert_eq!(program(&arguments).status.code(), Some(2), "{arguments:?}");
+        }
+    }
+    for arguments in [["status", "--config=x"], ["--config=x", "reload"], ["--config-dir=x", "import"]] {
+        assert_eq!(program(&arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    let said = program(&["--masq-chain=X", "status"]).stderr;
+    assert!(text(&said).starts_with("error: '--masq-chain' does nothing for 'status'"), "{}", text(&said));
+    assert!(options(&["--config=x", "last-good"]).is_ok());
+}
+
+#[test]
+fn the_help_of_a_command_has_its_own_options_only() {
+    let mut cli = Cli::command();
+    cli.build();
+    for command in OTHERS {
+        let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        assert!(help.contains("Example: "), "{command}: {help}");
+        assert!(!help.contains("--masq-chain"), "{command}: {help}");
+        assert!(help.lines().count() < 25, "{command}: {help}");
+    }
+    assert!(text(&program(&["status", "--help"]).stdout).lines().count() < 20);
+}
+
+#[test]
 fn every_help_shows_an_example_and_every_flag() {
     let mut cli = Cli::command();
     cli.build();
@@ -93,6 +127,7 @@ fn every_help_shows_an_example_and_every_flag() {
     let help = cli.render_long_help().to_string();
     for word in COMMANDS
         .iter()
+        .chain(&OTHERS)
         .copied()
         .chain(KEYS.iter().map(|info| &*info.flag))
         .chain(["--config <FILE>", "--config-dir <DIR>"])
@@ -105,14 +140,13 @@ fn every_help_shows_an_example_and_every_flag() {
 fn no_command_means_run() {
     assert!(Cli::try_parse_from(["ip-masq-agent"]).unwrap().command.is_none());
     let cli = Cli::try_parse_from(["ip-masq-agent", "run", "--once", "--dry-run"]).unwrap();
-    assert!(matches!(cli.command, Some(Subcommands::Run(args)) if args.once && args.dry_run));
+    assert!(matches!(cli.command, Some(Subcommands::Run(with)) if with.args.once && with.args.dry_run));
 }
 
 #[test]
 fn the_places_are_understood_before_and_behind_the_command() {
     for arguments in [["--config", "x.yaml", "check"], ["check", "--config", "x.yaml"]] {
-        let cli = Cli::try_parse_from(std::iter::once("ip-masq-agent").chain(arguments)).unwrap();
-        let locations = Locations::from(cli.places);
+        let locations = Locations::from(options(&arguments).unwrap().places);
         assert_eq!(locations.file, Some(PathBuf::from("x.yaml")));
         assert_eq!(locations.fragment_directory(), None);
     }

@@ -29,6 +29,11 @@ pub struct Host {
     pub node: Namespace,
 }
 
+/// False of commands that the running service answers, who has been told.
+pub fn takes_files(arguments: &[&str]) -> bool {
+    !arguments.first().is_some_and(|command| ["reload", "status", "try", "confirm"].contains(command))
+}
+
 impl Host {
     /// `None` where no namespace can be made; that has been said then.
     pub fn new(config: &str) -> Option<Self> {
@@ -48,7 +53,10 @@ impl Host {
     /// A command of the program, with the environment of the service and nothing else.
     pub fn prepare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
-        command.args(arguments).args(["--config", CONFIG]);
+        command.args(arguments);
+        if takes_files(arguments) {
+            command.args(["--config", CONFIG]);
+        }
         environment(&mut command);
         command
     }

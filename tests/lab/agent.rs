@@ -82,10 +82,13 @@ impl<'lab> Agent<'lab> {
 
     /// A command of the program, with the environment of the service and nothing else.
     pub fn prepare(&self, command: &str, arguments: &[&str]) -> Command {
+        // To these the running service answers, who has been told.
+        let asks = ["reload", "status", "try", "confirm"].contains(&command);
+        let places: &[&str] = if asks { &[] } else { &["--config", CONFIG, "--config-dir", CONFIG_D] };
         let mut prepared = Command::new(&self.binary);
         prepared
             .arg(command)
-            .args(["--config", CONFIG, "--config-dir", CONFIG_D])
+            .args(places)
             .args(arguments)
             .env_clear()
             .env("PATH", ip_masq_agent::sys::child::PATH)

@@ -33,6 +33,8 @@ pub struct Probe {
     /// For TCP: the flags of a segment that is of no connection; `None` opens one.
     flags: Option<u8>,
     number: u16,
+    /// The destination port, where it is not the number.
+    port: Option<u16>,
 }
 
 impl Probe {
@@ -40,7 +42,7 @@ impl Probe {
     pub fn new(kind: Kind, destination: IpAddr) -> Self {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let number = 20_000 + COUNT.fetch_add(1, Ordering::Relaxed) % 32_768;
-        Probe { kind, source: None, destination, interface: None, flags: None, number }
+        Probe { kind, source: None, destination, interface: None, flags: None, number, port: None }
     }
 
     /// The same from a source.
@@ -59,6 +61,17 @@ impl Probe {
     pub fn through(mut self, interface: &'static str) -> Self {
         self.interface = Some(interface);
         self
+    }
+
+    /// The same, UDP, to a port.
+    pub fn to_port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// True when a datagram has its payload, wherever it was led.
+    pub fn is_in(&self, seen: &Seen) -> bool {
+        seen.payload.ends_with(&self.mark())
     }
 
     /// Sends it from a node.
@@ -118,7 +131,7 @@ impl Probe {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         // A raw IPv6 socket takes no port in its address.
-        let port = if kind == Type::RAW { 0 } else { self.number };
+        let port = if kind == Type::RAW { 0 } else { self.port.unwrap_or(self.number) };
         let to = SockAddr::from(SocketAddr::new(self.destination, port));
         if kind == Type::STREAM {
             socket.set_nonblocking(true)?;

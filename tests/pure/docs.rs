@@ -1,6 +1,6 @@
 //! What the program, its manual pages, its default configuration and its packages say about each other.
 
-use clap::{Command, CommandFactory};
+use clap::{Command, CommandFactory, Parser};
 use ip_masq_agent::cli::Cli;
 use ip_masq_agent::config::{self, Config, Flags, KEYS, Kind, SourceText};
 use std::fs;
@@ -161,6 +161,94 @@ fn every_file_of_the_install_list_is_in_the_tree() {
     assert!(files.len() > 10, "{files:?}");
     let missing: Vec<&&str> = files.iter().filter(|file| !Path::new(file).is_file()).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Where users look.
+const GUIDES: [&str; 6] =
+    ["README.md", "docs/install.md", "docs/migration.md", "docs/operations.md", "docs/recipes.md", "CONTRIBUTING.md"];
+
+/// The fenced blocks of a document, each with its language.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let (mut found, mut open) = (Vec::new(), None::<(String, String)>);
+    for line in text.lines() {
+        match (line.trim().strip_prefix("```"), &mut open) {
+            (Some(language), None) => open = Some((language.to_owned(), String::new())),
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (None, Some((_, body))) => *body += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_configuration_in_the_guides_is_a_good_one() {
+    let mut seen = 0;
+    for guide in GUIDES {
+        for (_, body) in blocks(&read(guide)).iter().filter(|(language, _)| language == "yaml") {
+            parse("config.yaml", body).unwrap_or_else(|error| panic!("{guide}:\n{body}\n{error}"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "{seen}");
+}
+
+#[test]
+fn every_command_in_the_guides_is_one_that_the_program_takes() {
+    let mut seen = 0;
+    for guide in GUIDES {
+        let text = read(guide);
+        let in_blocks = blocks(&text).into_iter().flat_map(|(_, body)| {
+            body.lines().map(|line| line.trim_start_matches("# ").to_owned()).collect::<Vec<_>>()
+        });
+        let in_lines = text.split('`').skip(1).step_by(2).map(str::to_owned);
+        for command in in_blocks.chain(in_lines) {
+            let command = command.split(['#', '|', '>', '<', '…', '&']).next().unwrap_or_default().trim();
+            let Some(words) = command.strip_prefix("ip-masq-agent ") else { continue };
+            // Places to be filled in, as ADDRESS; and no sentence.
+            let is_word = |word: &str| word.starts_with(|c: char| c.is_ascii_lowercase() || c == '-');
+            // Of a command alone a sentence speaks, which need not say what else it takes.
+            if !words.split(' ').next().is_some_and(is_word) || words == "explain" {
+                continue;
+            }
+            let filled: Vec<String> = words.split_whitespace().map(filled).collect();
+            let parsed = Cli::try_parse_from(std::iter::once("ip-masq-agent").chain(filled.iter().map(String::as_str)));
+            parsed.and_then(|cli| cli.options()).unwrap_or_else(|error| panic!("{guide}: {command}\n{error}"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
+/// A word of a command as somebody would type it.
+fn filled(word: &str) -> String {
+    match word {
+        "ADDRESS" | "CLIENT" => "192.0.2.1".to_owned(),
+        "INTERFACE" => "wan0".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+#[test]
+fn every_row_of_the_migration_guide_has_an_example_and_every_example_a_row() {
+    let text = read("docs/migration.md");
+    let mut named = std::collections::BTreeSet::new();
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---")) {
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
+        if last == "example" {
+            continue;
+        }
+        let examples: Vec<&str> = last.split(", ").map(|name| name.trim_matches('`')).collect();
+        for example in &examples {
+            assert!(Path::new(&format!("tests/migration/{example}.txt")).is_file(), "no example '{example}': {row}");
+        }
+        named.extend(examples.into_iter().map(str::to_owned));
+    }
+    for entry in fs::read_dir("tests/migration").unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(named.contains(&name), "docs/migration.md has no row for the example '{name}'");
+    }
 }
 
 fn read(path: &str) -> String {

@@ -216,6 +216,31 @@ portForwards:
 }
 
 #[test]
+fn what_one_nat_chain_of_nft_leaves_alone_the_next_one_translates() {
+    let chain = |name: &str, priority: u32| {
+        format!(
+            r#"{{"chain": {{"family": "ip", "table": "t", "name": "{name}", "type": "nat", "hook": "postrouting", "prio": {priority}}}}}"#
+        )
+    };
+    let rule = |name: &str, statements: &str| {
+        format!(r#"{{"rule": {{"family": "ip", "table": "t", "chain": "{name}", "expr": [{statements}]}}}}"#)
+    };
+    let wan0 = r#"{"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "wan0"}}"#;
+    let listing = |first: &str, second: &str| {
+        format!(
+            r#"{{"nftables": [{}, {}, {}, {}]}}"#,
+            chain("a", 100),
+            chain("b", 105),
+            rule("a", &format!("{wan0}, {first}")),
+            rule("b", &format!("{wan0}, {second}"))
+        )
+    };
+    let found = refusal(&listing(r#"{"return": null}"#, r#"{"masquerade": null}"#));
+    assert!(found.contains("another nat chain is asked after it"), "{found}");
+    assert_eq!(imported(&listing(r#"{"masquerade": null}"#, r#"{"return": null}"#)).refused, 0);
+}
+
+#[test]
 fn a_config_map_becomes_the_file_that_it_holds() {
     let text = "\
 apiVersion: v1

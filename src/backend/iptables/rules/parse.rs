@@ -3,7 +3,7 @@
 //! Tolerant: rules of others stay text, and a rule of ours that is not understood differs from every rule that we
 //! could want.
 
-use super::rule::{CERTAIN, COMMENT_PREFIX, RuleSpec, SYN_ONLY, fraction};
+use super::rule::{CERTAIN, COMMENT_PREFIX, FIRST_COMMENT_PREFIX, RuleSpec, SYN_ONLY, fraction};
 use crate::policy::{AddressRange, Family, InterfacePattern, PortRange};
 use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
 use std::borrow::Cow;
@@ -35,7 +35,7 @@ pub struct ListedChain<'a> {
 pub struct ListedRule<'a> {
     /// What stands behind `-A CHAIN`, verbatim: the same program reads it back after `-D CHAIN`.
     pub spec: &'a str,
-    /// The comment, without the quotes that some Go agents put into it.
+    /// The comment, without the quotes that some Go agents put into it, and with the name that they have now.
     pub comment: Option<String>,
     /// What stands behind `-j` or `-g`.
     pub target: Option<Cow<'a, str>>,
@@ -131,7 +131,11 @@ fn parse_line(line: &str) -> Option<(&str, ListedRule<'_>)> {
     let behind = |names: &[&str]| {
         words.iter().position(|word| !word.quoted && names.contains(&&*word.text)).and_then(|i| words.get(i + 1))
     };
-    let comment = behind(&["--comment"]).map(|word| word.text.trim_matches('"').to_owned());
+    let comment = behind(&["--comment"]).map(|word| {
+        let comment = word.text.trim_matches('"');
+        let renamed = comment.strip_prefix(FIRST_COMMENT_PREFIX).map(|rest| format!("{COMMENT_PREFIX}{rest}"));
+        renamed.unwrap_or_else(|| comment.to_owned())
+    });
     let target = behind(&["-j", "-g"]).map(|word| word.text.clone());
     let mut listed = ListedRule { spec, comment, target, rule: None, packets };
     if listed.has_our_comment() {

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 
 /// Every rule of ours, and of the Go agents, has a comment that begins with this.
 pub const COMMENT_PREFIX: &str = "ip-masq-agent: ";
+/// What Kubernetes' ip-masq-agent was called in its first days, as it stands in the comments of then.
+pub const FIRST_COMMENT_PREFIX: &str = "non-masquerade-daemon: ";
 /// The kernel keeps a probability in so many parts (libxt_statistic).
 pub const CERTAIN: u32 = 1 << 31;
 /// The flags that `--syn` looks at, and the one of them that is set.

@@ -203,7 +203,7 @@ fn with_the_watch_off_an_edit_waits_for_a_reload_and_is_shown() {
 fn on_a_terminal(host: &Host) -> Child {
     let mut script = Command::new("script");
     environment(&mut script);
-    let tried = format!("exec {} try --timeout 1h --config {CONFIG} {CANDIDATE_FILE}", service::BINARY);
+    let tried = format!("exec {} try --timeout 1h {CANDIDATE_FILE}", service::BINARY);
     script.args(["--quiet", "--return", "--command", &tried, "/dev/null"]);
     host.node.enter(|| script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()).unwrap()
 }

@@ -20,6 +20,7 @@ mod entry;
 mod event;
 mod fight;
 pub mod forward_advice;
+mod host_view;
 mod neighbours;
 mod question;
 mod reach;

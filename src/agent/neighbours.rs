@@ -1,10 +1,10 @@
 //! What rules of other programs do to the flows of a policy: nat rules before and after ours, firewalls that drop what is
 //! forwarded. Pure.
 
-use super::advice::{Advice, HostView, is_public, placed};
-use crate::config::Config;
+use super::host_view::{HostView, is_public, placed};
+use crate::config::{Config, ExpectedRule};
 use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Passage, Translations, pass, translations};
-use crate::policy::{Family, Forward, Policy, Prefix, Protocol, Section, Snat};
+use crate::policy::{Family, Forward, Listed, Policy, Prefix, Protocol, Section, Snat};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -73,9 +73,9 @@ impl fmt::Display for Blocked {
 
 /// The nat rules of other programs that flows in the scope of the policy can meet, without those that are expected; and
 /// what is expected and not there.
-pub fn foreign(config: &Config, view: &HostView) -> Vec<Advice> {
-    if let Some(why) = &view.unread {
-        return vec![Advice::Unread(why.clone())];
+pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<Listed<ExpectedRule>>) {
+    if view.unread.is_some() {
+        return Default::default();
     }
     let policy = &config.policy;
     let mut found: Vec<Foreign> = Vec::new();
@@ -100,8 +100,7 @@ pub fn foreign(config: &Config, view: &HostView) -> Vec<Advice> {
         !is_expected
     });
     let missing = config.expected_rules.iter().zip(expected).filter(|(_, seen)| !seen);
-    let missing: Vec<Advice> = missing.map(|(rule, _)| Advice::NotThere(rule.clone())).collect();
-    found.into_iter().map(Advice::Foreign).chain(missing).collect()
+    (found, missing.map(|(rule, _)| rule.clone()).collect())
 }
 
 /// The chains at a hook.

@@ -1,6 +1,6 @@
 //! What in a policy has nothing on the host to be about, and whether anything is left that it translates. Pure.
 
-use super::advice::{HostView, placed};
+use super::host_view::{HostView, placed};
 use crate::config::nearest;
 use crate::network::Network;
 use crate::policy::{AddressSet, Family, InterfacePattern, Listed, Origin, Policy, Prefix, PrefixSet, Section, Snat};

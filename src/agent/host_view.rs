@@ -1,0 +1,103 @@
+//! The host as it is judged. Pure: it is read by `service::host`.
+
+use crate::network::Network;
+use crate::network::hook::BaseChain;
+use crate::policy::{Family, Origin, Prefix};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The host as far as advice needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// `net.ipv4.ip_forward`; `None` where it can't be read.
+    pub forwarding_ipv4: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`; `None` where it can't be read.
+    pub forwarding_ipv6: Option<bool>,
+    /// Addresses with the prefix of their network, and the interface that has them.
+    pub addresses: Vec<InterfaceAddress>,
+    /// The interfaces that default routes leave through.
+    pub default_route_interfaces: BTreeSet<String>,
+    /// Families whose nat table in iptables-legacy is there and not empty.
+    pub legacy_nat: BTreeSet<Family>,
+    /// The names of all interfaces, and what is routed where; `None` where the kernel does not say.
+    pub network: Option<Arc<Network>>,
+    /// The interfaces with a gateway in any routing table, and those with one in a table of policy routing.
+    pub gateways: Gateways,
+    /// Interfaces that don't forward IPv4 although the host does.
+    pub not_forwarding: BTreeSet<String>,
+    /// How many connections are tracked.
+    pub conntrack: Option<Conntrack>,
+    /// The rules of all programs that flows pass, by family.
+    pub chains: BTreeMap<Family, Vec<BaseChain>>,
+    /// Why those can't be read.
+    pub unread: Option<String>,
+}
+
+/// Interfaces that lead to other networks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gateways {
+    /// A route of any table has a next hop there.
+    pub any: BTreeSet<String>,
+    /// A route of another table than main has.
+    pub by_policy: BTreeSet<String>,
+}
+
+/// The table of tracked connections, net.netfilter.nf_conntrack_*.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Conntrack {
+    pub count: u64,
+    pub max: u64,
+    pub buckets: u64,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The interface's name.
+    pub interface: String,
+    /// The address.
+    pub address: IpAddr,
+    /// The network it is in.
+    pub network: Prefix,
+}
+
+impl HostView {
+    /// True for an interface behind which other networks are: routes lead to a gateway there.
+    pub fn is_uplink(&self, interface: &str) -> bool {
+        self.default_route_interfaces.contains(interface) || self.gateways.any.contains(interface)
+    }
+
+    /// True when the address is one of the host's own.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
+    }
+
+    /// The interfaces that have the address.
+    pub fn interfaces_with(&self, address: IpAddr) -> BTreeSet<String> {
+        self.addresses.iter().filter(|own| own.address == address).map(|own| own.interface.clone()).collect()
+    }
+}
+
+/// How a finding begins whose cause was written somewhere.
+pub(super) fn placed(origin: &Origin, key: &str) -> String {
+    match origin {
+        Origin::File { .. } => format!("{origin}: {key}: "),
+        Origin::Flag(name) => format!("--{name}: "),
+        Origin::Default => format!("{key}: "),
+    }
+}
+
+/// True for addresses that the rest of the Internet could reach: not private (RFC 1918, RFC 4193), shared
+/// (RFC 6598), loopback, link-local or multicast.
+pub(super) fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private() || shared || v4.is_loopback() || v4.is_link_local() || v4.is_multicast())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local() || v6.is_multicast())
+        }
+    }
+}

@@ -383,3 +383,19 @@ fn a_udp_client_that_spoke_before_the_service_began_reaches_the_target_and_goes_
         assert!(!again.log_has("forgotten"), "{backend}");
     }
 }
+
+#[test]
+fn a_udp_client_that_spoke_while_the_rules_were_away_reaches_the_target_once_they_are_back() {
+    let Some(lab) = lab() else { return };
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    gateway.agent.configure(&gateway.config(&forward(53)));
+    let mut running = gateway.agent.start();
+    lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+    let flow = Forwarded::new(&lab);
+    running.signal(Signal::STOP);
+    lab.gateway.must("nft", &["delete", "table", "inet", "ip-masq-agent"]);
+    flow.is_answered_by(&flow.host);
+    running.signal(Signal::CONT);
+    running.wait_for_log("tracked connections forgotten: 1; UDP flows that began before their port was forwarded");
+    flow.is_answered_by(&flow.target);
+}

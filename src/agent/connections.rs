@@ -2,7 +2,7 @@
 
 use super::question::Results;
 use super::report::{ConnectionsReport, Forgot};
-use super::{Action, Agent, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
+use super::{Action, Agent, Depth, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
 use crate::config::{Config, FlushConntrack, OnRepair};
 use crate::network::{Network, stale};
 use crate::policy::{Family, Forward, Policy, Protocol};
@@ -18,11 +18,19 @@ impl Agent {
     /// followed yet.
     pub(super) fn with_network(&mut self, reconciliation: Reconciliation) {
         let policy = &reconciliation.config.policy;
-        if self.connections.network.is_none() && NetworkFacts::matter_to(policy) {
-            self.act(Action::ReadNetwork(Some(Box::new(reconciliation))));
+        let tells_of = |target| self.connections.network.as_ref().is_some_and(|network| network.tells_of(target));
+        if NetworkFacts::matter_to(policy) && !policy.targets_in_question().all(tells_of) {
+            self.read_network(Some(Box::new(reconciliation)));
         } else {
             self.with_known_network(reconciliation);
         }
+    }
+
+    pub(super) fn read_network(&mut self, waiting: Option<Box<Reconciliation>>) {
+        let active = self.desired.active.as_ref().map(|active| &active.config);
+        let configs = active.into_iter().chain(waiting.as_ref().map(|waiting| &waiting.config));
+        let targets = configs.flat_map(|config| config.policy.targets_in_question()).collect();
+        self.act(Action::ReadNetwork(targets, waiting));
     }
 
     fn with_known_network(&mut self, mut reconciliation: Reconciliation) {
@@ -47,7 +55,7 @@ impl Agent {
         } else if let Some(network) = &state.network {
             state.owned = stale::fixed_addresses(&active.config.policy, network);
         } else if self.timers.network.is_none() {
-            self.act(Action::ReadNetwork(None));
+            self.read_network(None);
         }
     }
 
@@ -55,7 +63,7 @@ impl Agent {
     pub(super) fn network_moved(&mut self, now: Instant) {
         if self.connections.follows {
             match self.connections.budget.free_at(now) {
-                None => self.act(Action::ReadNetwork(None)),
+                None => self.read_network(None),
                 Some(at) => self.timers.network = Some(at),
             }
         }
@@ -100,7 +108,11 @@ impl Agent {
         // Before open connections are judged: new ones must be right.
         match waiting {
             Some(reconciliation) => self.with_known_network(*reconciliation),
-            None if shapes_rules => self.reconcile(Why::Network, None),
+            None if shapes_rules => {
+                // Whoever changed the rules at the same time is not passed over: what the network asks for comes after.
+                self.check(Depth::Rules);
+                self.reconcile(Why::Network, None);
+            }
             None => {}
         }
         if changed {
@@ -136,7 +148,6 @@ impl Agent {
     pub(super) fn policy_changed(&mut self, before: Option<Arc<Config>>) {
         let Some(active) = &self.desired.active else { return };
         let now = active.config.clone();
-        let is_udp = |forward: &Forward| forward.protocols.contains(&Protocol::Udp);
         let Some(before) = before else {
             if now.policy.forwards.iter().any(is_udp) {
                 self.act(Action::Forget(Doubt::Unforwarded { config: now }));
@@ -146,6 +157,8 @@ impl Agent {
         if before.policy == now.policy {
             return;
         }
+        // It was counted by what the policy was.
+        self.connections.unfit = None;
         let mut forwards = before.policy.forwards_that_differ(&now.policy);
         forwards.retain(is_udp);
         if !forwards.is_empty() {
@@ -170,11 +183,32 @@ impl Agent {
         }
     }
 
-    /// Our rules were away, and are back. While another program takes them away again and again, not each time.
+    /// Our rules were away, and are back. While another program takes them away again and again, connections are looked
+    /// through as often as the budget allows.
     pub(super) fn rules_were_away(&mut self, now: Instant) {
+        self.connections.unfit = None;
+        match self.connections.budget.free_at(now) {
+            None => self.sweep(),
+            Some(at) => _ = self.timers.sweep.get_or_insert(at),
+        }
+    }
+
+    /// Looks for what began while our rules were away.
+    pub(super) fn sweep(&mut self) {
         let Some(active) = &self.desired.active else { return };
-        if self.connections.budget.free_at(now).is_none() {
-            let config = active.config.clone();
+        let config = active.config.clone();
+        self.timers.sweep = None;
+        if config.policy.forwards.iter().any(is_udp) {
+            self.act(Action::Forget(Doubt::Unforwarded { config: config.clone() }));
+        }
+        self.act(Action::Forget(Doubt::Repair { config }));
+    }
+
+    /// What does not fit ends by itself: for as long as some of it is known, it is counted again.
+    pub(super) fn count_unfit(&mut self) {
+        let Some(active) = &self.desired.active else { return };
+        let config = active.config.clone();
+        if matches!(self.connections.unfit, Some((1.., _))) {
             self.act(Action::Forget(Doubt::Repair { config }));
         }
     }
@@ -199,11 +233,12 @@ impl Agent {
             self.connections.forgotten += forgotten.deleted as u64;
             self.connections.last = Some((now, forgotten.deleted, doubt.why()));
         }
+        let known = self.connections.unfit.map_or(0, |(known, _)| known);
         if matches!(doubt, Doubt::Repair { .. }) {
-            let left = forgotten.found - forgotten.deleted.min(forgotten.found);
-            self.connections.unfit = (!deletes).then_some((left, forgotten.stopped));
+            self.connections.unfit = (!deletes).then_some((forgotten.found, forgotten.stopped));
         }
-        if forgotten.found > 0 {
+        let is_news = forgotten.found > 0 || forgotten.stopped;
+        if is_news && (deletes || known == 0 || forgotten.found > known) {
             let count = if deletes { forgotten.deleted } else { forgotten.found };
             let kind = if deletes { Kind::ConnectionsForgotten } else { Kind::ConnectionsUnfit };
             self.log(Entry::new(kind, message(doubt, forgotten)).with("CONNECTIONS", count));
@@ -220,6 +255,10 @@ impl Agent {
             unfit_is_minimum: state.unfit.is_some_and(|(_, stopped)| stopped),
         }
     }
+}
+
+fn is_udp(forward: &Forward) -> bool {
+    forward.protocols.contains(&Protocol::Udp)
 }
 
 /// True when what the policy does depends on the host's addresses or routes: to open connections, or by rules.
@@ -403,7 +442,9 @@ mod tests {
         let now = Instant::now();
         let mut agent = running("", now);
         agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n")));
-        let Some(Action::ReadNetwork(waiting @ Some(_))) = agent.actions.pop() else { panic!("{:?}", agent.actions) };
+        let Some(Action::ReadNetwork(_, waiting @ Some(_))) = agent.actions.pop() else {
+            panic!("{:?}", agent.actions)
+        };
         let read = Event::NetworkRead(waiting, Ok(with_routes(&[], &["203.0.113.0/24"])), Duration::ZERO);
         assert_eq!(reconciles(&agent.handle(read, now)), [["203.0.113.0/24"]]);
         agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 80, address: 203.0.113.9}]\n")));
@@ -415,7 +456,7 @@ mod tests {
         let now = Instant::now();
         let mut agent = running("", now);
         agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n")));
-        let Some(Action::ReadNetwork(waiting)) = agent.actions.pop() else { panic!("{:?}", agent.actions) };
+        let Some(Action::ReadNetwork(_, waiting)) = agent.actions.pop() else { panic!("{:?}", agent.actions) };
         let actions = agent.handle(Event::NetworkRead(waiting, Err("rtnetlink: no".to_owned()), Duration::ZERO), now);
         assert_eq!(reconciles(&actions), [[""; 0]]);
         let is_said = |action: &Action| matches!(action, Action::Log(entry) if entry.message.contains("rtnetlink: no"));
@@ -432,8 +473,8 @@ mod tests {
         assert!(happens(&mut plain, Event::NetworkMoved, now).is_empty());
         let mut fixed = running(FIXED, now);
         fixed.follow_network();
-        assert_eq!(happens(&mut fixed, read(&["203.0.113.77"]), now), ["ReadNetwork(None)", "forget {}"]);
-        assert_eq!(happens(&mut fixed, Event::NetworkMoved, now + Duration::from_secs(1)), ["ReadNetwork(None)"]);
+        assert_eq!(happens(&mut fixed, read(&["203.0.113.77"]), now), ["ReadNetwork({}, None)", "forget {}"]);
+        assert_eq!(happens(&mut fixed, Event::NetworkMoved, now + Duration::from_secs(1)), ["ReadNetwork({}, None)"]);
         fixed.desired.active = Some(loaded(""));
         fixed.follow_network();
         assert_eq!(happens(&mut fixed, Event::Tick, now), ["IgnoreNetwork"]);
@@ -459,14 +500,65 @@ mod tests {
         assert!(happens(&mut agent, Event::NetworkMoved, now).is_empty());
         let at = agent.timers.network.unwrap();
         assert!(at > now && at <= now + Duration::from_secs(1) && agent.defers_network(now));
-        assert_eq!(happens(&mut agent, Event::Tick, at), ["ReadNetwork(None)"]);
+        assert_eq!(happens(&mut agent, Event::Tick, at), ["ReadNetwork({}, None)"]);
         let failed = || Event::NetworkRead(None, Err("rtnetlink: no".to_owned()), Duration::ZERO);
         let said = "Warning: the host's addresses and routes can't be followed: rtnetlink: no; what was known of them \
                     is still acted on";
         assert_eq!(happens(&mut agent, failed(), at), [said]);
         assert!(happens(&mut agent, failed(), at).is_empty());
         let later = agent.timers.network.unwrap();
-        assert_eq!(happens(&mut agent, Event::Tick, later), ["ReadNetwork(None)"]);
+        assert_eq!(happens(&mut agent, Event::Tick, later), ["ReadNetwork({}, None)"]);
+    }
+
+    #[test]
+    fn what_began_while_rules_were_away_is_looked_for_as_soon_as_the_budget_allows_and_not_left() {
+        let now = Instant::now();
+        let mut agent = running("portForwards: [{hostPort: 53, protocol: udp, address: 10.0.0.5}]\n", now);
+        agent.rules_were_away(now);
+        let looked = [
+            "forget: UDP flows that began before their port was forwarded",
+            "forget: they began while rules were missing",
+        ];
+        assert_eq!(happens(&mut agent, Event::Tick, now), looked);
+        agent.connections.budget.spend(Duration::from_millis(150), now);
+        agent.rules_were_away(now);
+        let later = agent.deadline().unwrap();
+        agent.rules_were_away(later - Duration::from_millis(1));
+        assert!(happens(&mut agent, Event::Tick, now).is_empty() && later <= now + Duration::from_secs(1));
+        assert_eq!(happens(&mut agent, Event::Tick, later), looked);
+        assert!(happens(&mut agent, Event::Tick, later).is_empty(), "and once");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_again_until_none_is_left_and_told_once() {
+        let now = Instant::now();
+        let mut agent = running("", now);
+        let found = |found| {
+            let doubt = Doubt::Repair { config: loaded("").config };
+            Event::Forgotten(doubt, Ok(Forgotten { found, deleted: 0, stopped: false }), Duration::ZERO)
+        };
+        assert_eq!(happens(&mut agent, found(3), now).len(), 1);
+        agent.count_unfit();
+        assert_eq!(happens(&mut agent, Event::Tick, now), ["forget: they began while rules were missing"]);
+        assert!(happens(&mut agent, found(2), now).is_empty());
+        assert_eq!(agent.connections_report(now).unfit, Some(2));
+        assert!(happens(&mut agent, found(0), now).is_empty());
+        agent.count_unfit();
+        assert!(happens(&mut agent, Event::Tick, now).is_empty());
+        happens(&mut agent, found(1), now);
+        agent.policy_changed(Some(loaded("sourceCIDRs: [10.0.0.0/8]\n").config));
+        assert_eq!(agent.connections_report(now).unfit, None, "the policy is another one");
+    }
+
+    #[test]
+    fn a_walk_that_stopped_before_it_found_anything_is_told() {
+        let now = Instant::now();
+        let mut agent = running("", now);
+        let doubt = Doubt::Forwards { forwards: Vec::new() };
+        let stopped = Forgotten { found: 0, deleted: 0, stopped: true };
+        let told = happens(&mut agent, Event::Forgotten(doubt, Ok(stopped), Duration::ZERO), now);
+        assert!(told[0].starts_with("ConnectionsForgotten: tracked connections forgotten: 0; UDP flows"), "{told:?}");
+        assert!(told[0].ends_with("stopped there, at 10,000 connections or 200 ms: there may be more"), "{told:?}");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::backend::{BackendName, Error, Removal};
 use crate::config::{BackendChoice, Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::network::Network;
 use crate::policy::Family;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,8 +140,9 @@ pub enum Action {
     /// wanted is searched; later only those in which rules show. With those who may have put them there; `None` when they
     /// may be of an earlier run.
     RemoveStrays(Arc<Config>, Search, Option<Vec<ChangedBy>>),
-    /// Read the host's interfaces, addresses and routes, and tell of changes from then on. With what waits for it.
-    ReadNetwork(Option<Box<Reconciliation>>),
+    /// Read the host's interfaces, addresses and routes, and tell of changes from then on; with how these addresses
+    /// are reached. With what waits for it.
+    ReadNetwork(BTreeSet<IpAddr>, Option<Box<Reconciliation>>),
     /// Tell of changes of the network no more.
     IgnoreNetwork,
     /// Look for connections that are not as they should be, and delete them where that is wanted.

@@ -274,13 +274,17 @@ impl Agent {
             self.save();
             // At boot the interfaces get their addresses after us.
             self.act(Action::ReadHost);
+            self.count_unfit();
         } else if !is_tried && (reread || (edited && watch == ConfigWatch::Events)) {
             self.act(Action::ReadConfig(Why::Edit));
         } else if !is_tried && edited && watch == ConfigWatch::Off {
             self.act(Action::ReadConfig(Why::Look));
         }
         if due(&mut self.timers.network) {
-            self.act(Action::ReadNetwork(None));
+            self.read_network(None);
+        }
+        if due(&mut self.timers.sweep) {
+            self.sweep();
         }
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);

@@ -320,10 +320,12 @@ pub struct Timers {
     pub new_strays: Option<Instant>,
     /// The host's network is to be read.
     pub network: Option<Instant>,
+    /// Connections are to be looked through that began while our rules were away.
+    pub sweep: Option<Instant>,
 }
 
 impl Timers {
-    pub fn all(&self) -> [Option<Instant>; 10] {
+    pub fn all(&self) -> [Option<Instant>; 11] {
         let (reread, retry, strays) = (self.reread.due_at(), self.retry.due_at(), self.strays.due_at());
         [
             self.watchdog,
@@ -336,6 +338,7 @@ impl Timers {
             strays,
             self.new_strays,
             self.network,
+            self.sweep,
         ]
     }
 }

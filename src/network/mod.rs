@@ -20,7 +20,7 @@ use std::net::IpAddr;
 /// Interfaces, addresses and the routes of the main table, as they are at one moment.
 ///
 /// Rules of policy routing are not in it: what another table says of a flow, only the kernel can be asked
-/// (`sys::rtnetlink::Router`).
+/// (`sys::rtnetlink::Router`). Of some addresses it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
     interfaces: BTreeMap<u32, Interface>,
@@ -31,6 +31,8 @@ pub struct Network {
     lengths: BTreeSet<(Family, u8)>,
     /// The networks on the link of each interface, sorted.
     on_link: Vec<(u32, Prefix)>,
+    /// How the kernel reaches the addresses that it was asked for; `None` where the main table says it all.
+    asked: Option<BTreeMap<IpAddr, Option<Hop>>>,
 }
 
 /// How an address is reached.
@@ -51,7 +53,17 @@ impl Network {
         let lengths = routes.iter().map(|route| (route.destination.family(), route.destination.length())).collect();
         let interfaces = interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
         let on_link = on_link(&routes);
-        Network { interfaces, addresses, routes, lengths, on_link }
+        Network { interfaces, addresses, routes, lengths, on_link, asked: None }
+    }
+
+    /// With what the kernel said of addresses: there are rules of policy routing.
+    pub fn with_answers(self, answers: BTreeMap<IpAddr, Option<Hop>>) -> Self {
+        Network { asked: Some(answers), ..self }
+    }
+
+    /// False where the kernel has to be asked how the address is reached, and was not.
+    pub fn tells_of(&self, address: IpAddr) -> bool {
+        self.asked.as_ref().is_none_or(|asked| asked.contains_key(&address))
     }
 
     /// The name of an interface.
@@ -123,6 +135,14 @@ impl Network {
 
     /// How an address is reached; `None` when no route leads there.
     pub fn reached(&self, address: IpAddr) -> Option<Reached> {
+        if let Some(answer) = self.asked.as_ref().and_then(|asked| asked.get(&address)) {
+            let hop = (*answer)?;
+            let mut networks = self.networks_by(&hop, address);
+            if networks.is_empty() {
+                networks = self.network_of_address(&hop, address).into_iter().collect();
+            }
+            return Some(Reached { interface: self.name(hop.interface)?.to_owned(), networks });
+        }
         let interface = self.interface_to(address)?.to_owned();
         let networks = self.connected_networks_to(address).into_iter().map(|(_, prefix)| prefix).collect();
         Some(Reached { interface, networks })
@@ -133,20 +153,31 @@ impl Network {
     ///
     /// An IPv6 next hop is known by its link-local address: then it is every network on that link.
     pub fn connected_networks_to(&self, address: IpAddr) -> Vec<(&str, Prefix)> {
-        let family = Family::of(address);
         let mut found = BTreeSet::new();
         for hop in self.route_to(address).into_iter().flat_map(|route| &route.hops) {
             let Some(name) = self.name(hop.interface) else { continue };
-            let neighbour = hop.gateway.unwrap_or(address);
-            if is_link_local(neighbour) || Family::of(neighbour) != family {
-                let on_link = self.on_link(hop.interface, family);
-                found.extend(on_link.filter(|prefix| !is_link_local(prefix.address())).map(|prefix| (name, prefix)));
-            } else {
-                let is_on_link = |prefix: &Prefix| self.on_link.binary_search(&(hop.interface, *prefix)).is_ok();
-                found.extend(self.prefixes_of(neighbour).find(is_on_link).map(|prefix| (name, prefix)));
-            }
+            found.extend(self.networks_by(hop, address).into_iter().map(|prefix| (name, prefix)));
         }
         found.into_iter().collect()
+    }
+
+    fn networks_by(&self, hop: &Hop, address: IpAddr) -> Vec<Prefix> {
+        let family = Family::of(address);
+        let neighbour = hop.gateway.unwrap_or(address);
+        if is_link_local(neighbour) || Family::of(neighbour) != family {
+            let on_link = self.on_link(hop.interface, family);
+            return on_link.filter(|prefix| !is_link_local(prefix.address())).collect();
+        }
+        let is_on_link = |prefix: &Prefix| self.on_link.binary_search(&(hop.interface, *prefix)).is_ok();
+        self.prefixes_of(neighbour).find(is_on_link).into_iter().collect()
+    }
+
+    /// The network of an address of the interface in which the hop is: that of a table other than the main one.
+    fn network_of_address(&self, hop: &Hop, address: IpAddr) -> Option<Prefix> {
+        let neighbour = hop.gateway.unwrap_or(address);
+        let there = self.addresses.iter().filter(|own| own.interface == hop.interface);
+        let holds = there.map(|own| own.network).filter(|network| network.contains(neighbour));
+        holds.max_by_key(|network| network.length())
     }
 
     /// The prefixes that hold an address, of the lengths that some route has, the longest first.

@@ -104,9 +104,18 @@ fn belongs_to(network: &Network, interface: &str, source: IpAddr) -> bool {
 
 /// True when another policy treats the connection in another way, and it is not by chance what that one makes of it.
 pub fn is_affected(before: &Policy, now: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+    let (exempted, exempts) = (before.exempt_ipsec.value, now.exempt_ipsec.value);
+    // What was translated although IPsec was exempt is not of IPsec.
+    let may_be_ipsec = match connection.is_source_translated() {
+        true => exempts && !exempted,
+        false => exempts || exempted,
+    };
     all_judgements(network, connection, ways, |flow, way| {
-        let (old, new) = (before.verdict(flow).0, now.verdict(flow).0);
-        old != new && !fits(new, network, connection, way)
+        [false, may_be_ipsec].into_iter().all(|ipsec| {
+            let flow = Flow { ipsec, ..flow.clone() };
+            let (old, new) = (before.verdict(&flow).0, now.verdict(&flow).0);
+            old != new && !fits(new, network, connection, way)
+        })
     })
 }
 
@@ -439,6 +448,20 @@ mod tests {
         let marked = Connection { mark: 0x100, ..connection(Protocol::Udp, CLIENT, FAR, CLIENT) };
         assert!(!is_affected(&exempt, &Policy::default(), &network(), &marked, &mut through(&["wan0"])));
         assert!(!does_not_fit(&exempt, &network(), &marked, &mut through(&["wan0"])));
+    }
+
+    #[test]
+    fn what_ipsec_may_exempt_is_not_affected() {
+        let ipsec = |policy: Policy| Policy { exempt_ipsec: listed(true), ..policy };
+        let judged = |before: &Policy, now: &Policy, seen: &str| {
+            let flow = connection(Protocol::Udp, CLIENT, FAR, seen);
+            is_affected(before, now, &network(), &flow, &mut through(&["wan0"]))
+        };
+        let exempt = || Policy { exempt: prefixes(&["8.0.0.0/8"]), ..policy() };
+        assert!(!judged(&ipsec(exempt()), &ipsec(policy()), CLIENT), "it may be of IPsec");
+        assert!(!judged(&ipsec(policy()), &policy(), CLIENT) && !judged(&policy(), &ipsec(policy()), "203.0.113.77"));
+        assert!(judged(&ipsec(policy()), &ipsec(exempt()), "203.0.113.77"), "it is not: it was translated");
+        assert!(judged(&exempt(), &policy(), CLIENT));
     }
 
     fn forward(port: u16) -> Forward {

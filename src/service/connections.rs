@@ -24,12 +24,12 @@ pub struct HostNetwork {
 }
 
 impl HostNetwork {
-    /// Reads it. From before that on changes are told.
+    /// Reads it, with how these addresses are reached. From before that on changes are told.
     ///
     /// # Errors
     /// Why it can't be read; changes are not told then.
-    pub fn read(&mut self) -> Result<Arc<Network>, String> {
-        let result = self.listen().and_then(|()| rtnetlink::network());
+    pub fn read(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Arc<Network>, String> {
+        let result = self.listen().and_then(|()| rtnetlink::network_towards(addresses));
         result.map(Arc::new).map_err(|error| {
             self.events = None;
             format!("rtnetlink: {error}")
@@ -126,10 +126,11 @@ fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
     }
 }
 
-/// All of the families that have forwards: what was led nowhere differs in nothing else.
+/// UDP of the families that have forwards: what was led nowhere differs in nothing else.
 fn forwarded(forwards: &[Forward]) -> Vec<(Family, Filter)> {
     let served = |family: &Family| forwards.iter().any(|forward| forward.serves(*family));
-    Family::ALL.into_iter().filter(served).map(|family| (family, Filter::default())).collect()
+    let udp = Filter { udp: true, ..Filter::default() };
+    Family::ALL.into_iter().filter(served).map(|family| (family, udp)).collect()
 }
 
 /// Connections whose source became an address that the policy gives, or gave.

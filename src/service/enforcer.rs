@@ -331,15 +331,15 @@ impl Enforcer {
     }
 
     fn fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.fingerprint().ok().map(|fingerprint| Self::with_facts(fingerprint))
+        self.chosen().ok()?.fingerprint().ok().map(Self::with_facts)
     }
 
     fn own_fingerprint(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.own_fingerprint().ok().map(|fingerprint| Self::with_facts(fingerprint))
+        self.chosen().ok()?.own_fingerprint().ok().map(Self::with_facts)
     }
 
     fn contents(&mut self) -> Option<Fingerprint> {
-        self.chosen().ok()?.content_fingerprint().ok().map(|fingerprint| Self::with_facts(fingerprint))
+        self.chosen().ok()?.content_fingerprint().ok().map(Self::with_facts)
     }
 
     fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {

@@ -317,9 +317,9 @@ impl Performer for Service {
                 let removals = self.enforcer.remove_strays(&config, search);
                 return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
             }
-            Action::ReadNetwork(waiting) => {
+            Action::ReadNetwork(addresses, waiting) => {
                 let begun = cpu_time();
-                let result = self.network.read();
+                let result = self.network.read(&addresses);
                 return Some(Event::NetworkRead(waiting, result, cpu_time().saturating_sub(begun)));
             }
             Action::IgnoreNetwork => self.network.ignore(),

@@ -22,16 +22,18 @@ pub fn facts(network: Arc<NetworkFacts>) -> HostFacts {
 /// # Errors
 /// Why it can't be read, in words; never where it does not matter.
 pub fn network_facts(policy: &Policy) -> Result<Arc<NetworkFacts>, String> {
-    let network = if NetworkFacts::matter_to(policy) { network()? } else { Network::default() };
+    let targets: BTreeSet<IpAddr> = policy.targets_in_question().collect();
+    let network = if NetworkFacts::matter_to(policy) { network(&targets)? } else { Network::default() };
     Ok(Arc::new(NetworkFacts::of(policy, &network)))
 }
 
-/// Reads the host's network: for a command.
+/// Reads the host's network, with how these addresses are reached: for a command.
 ///
 /// # Errors
 /// Why it can't be read, in words.
-pub fn network() -> Result<Network, String> {
-    rtnetlink::network().map_err(|error| format!("the host's addresses and routes can't be read: rtnetlink: {error}"))
+pub fn network(addresses: &BTreeSet<IpAddr>) -> Result<Network, String> {
+    rtnetlink::network_towards(addresses)
+        .map_err(|error| format!("the host's addresses and routes can't be read: rtnetlink: {error}"))
 }
 
 /// Whether bridged frames of a family reach our rules.

@@ -76,6 +76,56 @@ fn routes_of_an_interface_that_goes_down_are_gone() {
 }
 
 #[test]
+fn routes_by_nexthop_objects_have_the_hops_of_the_objects_however_the_kernel_tells_of_them() {
+    namespace::enter!();
+    gateway();
+    let mut events = NetworkEvents::open().unwrap();
+    batch("nexthop add id 7 via 203.0.113.9 dev wan0\nnexthop add id 8 via 198.51.100.9 dev wan1\n");
+    batch("nexthop add id 9 group 7/8\nnexthop add id 10 blackhole\nroute add 10.9.0.0/16 nhid 9\n");
+    batch("route add 10.7.0.0/16 nhid 7\nroute add 10.10.0.0/16 nhid 10\nroute add 10.0.0.0/8 via 203.0.113.8\n");
+    assert!(events.read().unwrap());
+    for compatible in ["1", "0"] {
+        run("sh", &["-c", &format!("echo {compatible} > /proc/sys/net/ipv4/nexthop_compat_mode")], "");
+        let network = rtnetlink::network().unwrap();
+        let ways = |target: &str| network.ways_to(ip(target)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(ways("10.7.1.1"), ["wan0"], "{compatible}");
+        assert_eq!(ways("10.9.1.1"), ["wan0", "wan1"], "{compatible}");
+        assert_eq!(ways("10.10.1.1"), [""; 0], "{compatible}");
+    }
+    batch("nexthop replace id 7 via 198.51.100.7 dev wan1\n");
+    assert!(events.read().unwrap(), "the object changed, and the route with it");
+    assert_eq!(rtnetlink::network().unwrap().interface_to(ip("10.7.1.1")), Some("wan1"));
+}
+
+#[test]
+fn a_target_that_only_another_table_leads_to_is_reached_as_the_kernel_says() {
+    namespace::enter!();
+    gateway();
+    let targets = ["10.88.0.5", "192.168.60.9", "192.0.2.1"].map(ip).into();
+    let reached = |target: &str| {
+        let network = rtnetlink::network_towards(&targets).unwrap();
+        let reached = network.reached(ip(target));
+        reached.map(|reached| format!("{} {:?}", reached.interface, reached.networks))
+    };
+    assert_eq!(reached("10.88.0.5"), None);
+    let mut events = NetworkEvents::open().unwrap();
+    batch("rule add to 10.88.0.0/16 lookup 100\nrule add to 192.168.60.0/24 lookup 100\n");
+    assert!(events.read().unwrap());
+    assert_eq!(reached("10.88.0.5"), None);
+    batch("route add 10.88.0.0/16 via 192.168.50.7 table 100\naddr add 192.168.60.1/24 dev lan0 noprefixroute\n");
+    batch("route add 192.168.60.0/24 dev lan0 table 100\nroute add default via 203.0.113.9\n");
+    assert!(events.read().unwrap());
+    let prefixes = |text: &str| format!("{:?}", [text.parse::<ip_masq_agent::policy::Prefix>().unwrap()]);
+    assert_eq!(reached("10.88.0.5"), Some(format!("lan0 {}", prefixes("192.168.50.0/24"))));
+    assert_eq!(
+        reached("192.168.60.9"),
+        Some(format!("lan0 {}", prefixes("192.168.60.0/24"))),
+        "on no link of the main table"
+    );
+    assert_eq!(reached("192.0.2.1"), Some(format!("wan0 {}", prefixes("203.0.113.0/24"))));
+}
+
+#[test]
 fn an_overrun_of_the_queue_means_that_everything_is_read_again() {
     namespace::enter!();
     gateway();
@@ -157,6 +207,12 @@ fn connections_are_read_filtered_and_deleted_one_by_one() {
     assert_eq!((count(translated), count(from("127.0.0.9")), count(from("127.0.0.10"))), (5, 3, 2));
     assert_eq!(count(Filter { with: Status::DST_NAT, ..Filter::default() }), 0);
     assert_eq!(connections(Family::V6, &Filter::default()), []);
+    let listener = std::net::TcpListener::bind("127.0.0.5:0").unwrap();
+    let _session = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let udp = connections(Family::V4, &Filter { udp: true, ..Filter::default() });
+    assert!(udp.len() >= 9 && udp.iter().all(|entry| entry.connection.original.protocol == Protocol::Udp));
+    assert!(count(Filter::default()) > udp.len(), "and one of TCP");
+    assert_eq!(count(Filter { udp: true, ..from("127.0.0.9") }), 3);
     let entries = connections(Family::V4, &from("127.0.0.9"));
     let connection = entries[0].connection;
     assert_eq!((connection.original.protocol, connection.target()), (Protocol::Udp, ip("127.0.0.2")));
@@ -198,6 +254,16 @@ fn a_walk_stops_at_its_bound_and_says_so() {
     assert_eq!((counted.found, counted.deleted, counted.stopped), (10_000, 0, true));
     let none = sweep(&all, Bounds { time: Duration::ZERO, ..Bounds::default() }, true, |_| false).unwrap();
     assert!(none.stopped && none.found == 0);
+    // Also where the kernel tells of none that is wanted.
+    let no_time = Bounds { time: Duration::ZERO, ..Bounds::default() };
+    let nobody = [(Family::V4, Filter { with: Status::DST_NAT, ..Filter::default() }), all[0]];
+    let walked = std::cell::Cell::new(0);
+    let count = |_: &_| {
+        walked.set(walked.get() + 1);
+        true
+    };
+    let none = sweep(&nobody, no_time, true, count).unwrap();
+    assert_eq!((none.stopped, none.found, walked.get()), (true, 0, 0));
     let first = sweep(&all, patient, true, |_| true).unwrap();
     assert_eq!((first.deleted, first.stopped), (10_000, true));
     let rest = sweep(&all, patient, true, |_| true).unwrap();

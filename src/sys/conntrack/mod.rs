@@ -12,7 +12,7 @@ pub use sweep::{Bounds, Swept, sweep};
 use super::nfnetlink::message::{MessageHead, Messages, Writer};
 use super::nfnetlink::socket::Socket;
 use super::nfnetlink::{Answer, is_loss, lost, nfproto, read_error};
-use crate::policy::Family;
+use crate::policy::{Family, Protocol};
 use read::attribute;
 use std::io;
 use std::net::IpAddr;
@@ -20,10 +20,12 @@ use std::ops::ControlFlow;
 
 const GET: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 1) as u16;
 const DELETE: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 2) as u16;
-/// CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS, and the flag for the destination (net/netfilter/nf_conntrack_netlink.c).
+/// CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS, and the flags for the destination and the protocol
+/// (net/netfilter/nf_internals.h).
 const ORIGINAL_FLAGS: u16 = 1;
 const REPLY_FLAGS: u16 = 2;
 const IP_DESTINATION: u32 = 1 << 1;
+const PROTOCOL: u32 = 1 << 3;
 /// A dump comes in datagrams of at most 32 KiB.
 const BUFFER: usize = 1 << 16;
 /// So many deletions go to the kernel at once.
@@ -40,6 +42,8 @@ pub struct Filter {
     pub seen_source: Option<IpAddr>,
     /// Where the first packet was sent to (Linux 5.8).
     pub destination: Option<IpAddr>,
+    /// Of UDP alone (Linux 5.8).
+    pub udp: bool,
 }
 
 impl Filter {
@@ -49,12 +53,21 @@ impl Filter {
             && connection.status.0 & self.without == 0
             && self.seen_source.is_none_or(|address| connection.seen_source() == address)
             && self.destination.is_none_or(|address| connection.original.destination == address)
+            && (!self.udp || connection.original.protocol == Protocol::Udp)
     }
 
     fn write(&self, writer: &mut Writer) {
         if self.with | self.without != 0 {
             writer.be32(attribute::STATUS, self.with);
             writer.be32(attribute::STATUS_MASK, self.with | self.without);
+        }
+        // The kernel is asked for one thing of the first packet: for the address, which is less.
+        let udp = self.udp && self.destination.is_none();
+        if udp {
+            writer.nest(attribute::TUPLE_ORIG, |writer| {
+                let udp = [libc::IPPROTO_UDP as u8];
+                writer.nest(attribute::TUPLE_PROTO, |writer| writer.raw(attribute::PROTO_NUM, &udp));
+            });
         }
         let wanted = [
             (self.destination, attribute::TUPLE_ORIG, ORIGINAL_FLAGS),
@@ -68,11 +81,12 @@ impl Filter {
             };
             writer.nest(tuple, |writer| writer.nest(attribute::TUPLE_IP, |writer| writer.raw(kind, &octets)));
         }
-        if wanted.iter().any(|(address, ..)| address.is_some()) {
+        let asked = wanted.iter().filter(|(address, ..)| address.is_some());
+        let mut flags: Vec<(u16, u32)> = asked.map(|(_, _, flags)| (*flags, IP_DESTINATION)).collect();
+        flags.extend(udp.then_some((ORIGINAL_FLAGS, PROTOCOL)));
+        if !flags.is_empty() {
             writer.nest(attribute::FILTER, |writer| {
-                for (_, _, flags) in wanted.iter().filter(|(address, ..)| address.is_some()) {
-                    writer.raw(*flags, &IP_DESTINATION.to_ne_bytes());
-                }
+                flags.iter().for_each(|(direction, flag)| writer.raw(*direction, &flag.to_ne_bytes()));
             });
         }
     }
@@ -95,7 +109,8 @@ impl Conntrack {
         Ok(Conntrack { socket: socket()?, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
-    /// Reads the connections of a family until `each` breaks off, who gets as many at a time as the kernel tells at a time.
+    /// Reads the connections of a family until `each` breaks off, who gets as many at a time as the kernel tells at a time;
+    /// none where none of those are wanted.
     ///
     /// # Errors
     /// Why the kernel did not answer, in words; what makes no sense in an answer.
@@ -122,7 +137,7 @@ impl Conntrack {
                 Err(error) if is_loss(&error) => answer.fail(error),
                 Err(error) => return Err(error),
             }
-            if !entries.is_empty() && each(entries)?.is_break() {
+            if each(entries)?.is_break() {
                 // What is left unread would be in the way of the next question.
                 self.socket = socket()?;
                 return Ok(());

@@ -44,11 +44,13 @@ pub fn sweep(
     delete: bool,
     mut choose: impl FnMut(&Connection) -> bool,
 ) -> io::Result<Swept> {
-    let end = Instant::now() + bounds.time;
+    // From when the kernel has begun to answer: a machine that is busy is no reason to have looked at nothing.
+    let mut end = None;
     let (mut reader, mut deleter) = (Conntrack::open()?, Conntrack::open()?);
     let mut swept = Swept::default();
     for (family, filter) in wanted {
         reader.dump(*family, filter, |mut entries| {
+            let end = *end.get_or_insert_with(|| Instant::now() + bounds.time);
             entries.retain(|entry| choose(&entry.connection));
             if swept.found + entries.len() > bounds.most {
                 entries.truncate(bounds.most - swept.found);

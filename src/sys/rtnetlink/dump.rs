@@ -3,11 +3,12 @@
 use super::super::nfnetlink::message::{Malformed, Message};
 use super::super::nfnetlink::socket::Socket;
 use super::super::nfnetlink::{Answer, Consistency};
-use super::read::{self, ADDRESS_HEADER, LINK_HEADER};
-use super::{ROUTE_HEADER, Read, read_any, request};
-use crate::network::Network;
-use std::collections::BTreeSet;
+use super::read::{self, ADDRESS_HEADER, GET_NEXT_HOP, LINK_HEADER, NEXT_HOP_HEADER, NextHop, RULE_HEADER};
+use super::{Question, ROUTE_HEADER, Read, Router, read_any, request};
+use crate::network::{Hop, Network, Route, RouteKind};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 
 /// How often a dump is repeated that something changed under. What changed is also told by an event.
 const TRIES: u32 = 4;
@@ -21,17 +22,23 @@ const BUFFER: usize = 1 << 16;
 pub fn network() -> io::Result<Network> {
     let socket = Socket::open(libc::NETLINK_ROUTE)?;
     let (mut interfaces, mut addresses, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut by_object = Vec::new();
     let kinds =
         [(libc::RTM_GETLINK, LINK_HEADER), (libc::RTM_GETADDR, ADDRESS_HEADER), (libc::RTM_GETROUTE, ROUTE_HEADER)];
     for (kind, header) in kinds {
-        for read in dump(&socket, kind, header, |message| Ok(vec![read_any(message)?]))? {
+        for read in dump(&socket, kind, header, one)? {
             match read {
                 Read::Interface(interface) => interfaces.push(interface),
                 Read::Address(address) => addresses.push(address),
                 Read::Route(route) => routes.push(route),
-                Read::Nothing => {}
+                Read::RouteBy(id, route) => by_object.push((id, route)),
+                Read::NextHop(_) | Read::OtherTable | Read::Nothing => {}
             }
         }
+    }
+    if !by_object.is_empty() {
+        let objects = next_hops(&socket)?;
+        routes.extend(by_object.into_iter().map(|(id, route)| resolved(route, id, &objects)));
     }
     Ok(Network::new(interfaces, addresses, routes))
 }
@@ -56,6 +63,44 @@ pub fn gateways() -> io::Result<Gateways> {
 pub struct Gateways {
     pub main: BTreeSet<u32>,
     pub others: BTreeSet<u32>,
+}
+
+/// Reads the network of this namespace; where there is policy routing, the kernel is asked how it reaches some addresses.
+///
+/// # Errors
+/// When the kernel can't be asked, or its answer makes no sense.
+pub fn network_towards(addresses: &BTreeSet<IpAddr>) -> io::Result<Network> {
+    let network = network()?;
+    let rules = match dump(&Socket::open(libc::NETLINK_ROUTE)?, libc::RTM_GETRULE, RULE_HEADER, one) {
+        // A kernel without policy routing.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
+        rules => rules?,
+    };
+    if !rules.contains(&Read::OtherTable) {
+        return Ok(network);
+    }
+    let mut router = Router::open()?;
+    let answers = addresses.iter().map(|address| Ok((*address, router.hop(&Question::from_this_host(*address))?)));
+    Ok(network.with_answers(answers.collect::<io::Result<_>>()?))
+}
+
+fn next_hops(socket: &Socket) -> io::Result<BTreeMap<u32, NextHop>> {
+    let read = dump(socket, GET_NEXT_HOP, NEXT_HOP_HEADER, one)?.into_iter();
+    let objects = read.filter_map(|read| if let Read::NextHop(object) = read { Some(object) } else { None });
+    Ok(objects.map(|object| (object.id, object)).collect())
+}
+
+/// The route with the hops of its nexthop object, or of those that the object is a group of: a group has no groups in it.
+fn resolved(route: Route, id: u32, objects: &BTreeMap<u32, NextHop>) -> Route {
+    let Some(object) = objects.get(&id) else { return route };
+    let members = object.group.iter().filter_map(|id| objects.get(id));
+    let hops: Vec<Hop> = std::iter::once(object).chain(members).filter_map(|object| object.hop).collect();
+    let kind = if object.refuses { RouteKind::Refusing } else { route.kind };
+    Route { kind, hops, ..route }
+}
+
+fn one(message: &Message<'_>) -> Result<Vec<Read>, Malformed> {
+    Ok(vec![read_any(message)?])
 }
 
 pub(super) fn dump<T>(

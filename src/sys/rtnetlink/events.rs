@@ -6,13 +6,15 @@ use super::super::nfnetlink::socket::Socket;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// RTNLGRP_* of linux/rtnetlink.h: links, and addresses and routes of both families.
-const GROUPS: [libc::c_uint; 5] = [
+/// RTNLGRP_* of linux/rtnetlink.h: links, and addresses, routes and rules of both families.
+const GROUPS: [libc::c_uint; 7] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV4_ROUTE,
     libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_IPV6_ROUTE,
+    libc::RTNLGRP_IPV4_RULE,
+    libc::RTNLGRP_IPV6_RULE,
 ];
 
 /// A listener to changes by anybody in this network namespace. What changed is read again, whatever the event says: so a
@@ -32,6 +34,8 @@ impl NetworkEvents {
         for group in GROUPS {
             socket.set(libc::NETLINK_ADD_MEMBERSHIP, group as libc::c_int)?;
         }
+        // Before Linux 5.3 there are none to be told of.
+        let _ = socket.set(libc::NETLINK_ADD_MEMBERSHIP, libc::RTNLGRP_NEXTHOP as libc::c_int);
         Ok(NetworkEvents { socket })
     }
 

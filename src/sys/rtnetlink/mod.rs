@@ -10,11 +10,11 @@ mod primary;
 mod read;
 mod router;
 
-pub use dump::{Gateways, gateways, network};
+pub use dump::{Gateways, gateways, network, network_towards};
 pub use events::NetworkEvents;
 pub use lookup::{Path, Refusal, Routed};
 pub use primary::primary_address;
-pub use read::{Read, read_any};
+pub use read::{NextHop, Read, read_any};
 pub use router::{Question, Router, Way};
 
 use super::nfnetlink::message::HEADER;
@@ -67,7 +67,7 @@ pub struct Entry {
 /// When the kernel can't be asked, or its answer makes no sense.
 pub fn entry(address: IpAddr) -> io::Result<Option<Entry>> {
     let found = Router::open()?.ask(&Question::from_this_host(address))?;
-    Ok(found.map(|Found { is_local, interface }| Entry { is_local, interface }))
+    Ok(found.map(|Found { is_local, interface, .. }| Entry { is_local, interface }))
 }
 
 #[cfg(test)]

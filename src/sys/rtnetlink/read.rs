@@ -14,6 +14,23 @@ pub(super) const ADDRESS_HEADER: usize = 8;
 const HOP_HEADER: usize = 8;
 /// `struct rtvia` is the family, then the address.
 const RTA_VIA: u16 = 18;
+/// Length of `struct fib_rule_hdr` of linux/fib_rules.h, and two numbers from there.
+pub(super) const RULE_HEADER: usize = 12;
+const FRA_TABLE: u16 = 15;
+const FR_ACT_TO_TBL: u8 = 1;
+/// Length of `struct nhmsg`.
+pub(super) const NEXT_HOP_HEADER: usize = 8;
+/// Length of `struct nexthop_grp`.
+const MEMBER: usize = 8;
+/// RTM_NEWNEXTHOP and RTM_GETNEXTHOP of linux/rtnetlink.h, and NHA_* of linux/nexthop.h.
+const NEW_NEXT_HOP: u16 = 104;
+pub(super) const GET_NEXT_HOP: u16 = 106;
+const RTA_NH_ID: u16 = 30;
+const NHA_ID: u16 = 1;
+const NHA_GROUP: u16 = 2;
+const NHA_BLACKHOLE: u16 = 4;
+const NHA_OIF: u16 = 5;
+const NHA_GATEWAY: u16 = 6;
 /// RTNH_F_DEAD and RTNH_F_UNRESOLVED: the kernel does not use these hops. RTNH_F_LINKDOWN depends on a sysctl.
 const UNUSED_HOP: u8 = 1 | 32;
 
@@ -24,11 +41,28 @@ pub enum Read {
     Address(Address),
     /// Of the main table.
     Route(Route),
+    /// Of the main table; its hops are those of the nexthop object of this number.
+    RouteBy(u32, Route),
+    NextHop(NextHop),
+    /// A rule of policy routing that leads elsewhere than to the tables that every host has.
+    OtherTable,
     /// Of nothing that we keep: another table, another family, an address that is still being tried.
     Nothing,
 }
 
-/// Reads a message of RTM_GETLINK, RTM_GETADDR or RTM_GETROUTE.
+/// A nexthop object (ip-nexthop(8)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextHop {
+    pub id: u32,
+    /// `None` of one that is not used, and of a group.
+    pub hop: Option<Hop>,
+    /// The numbers of those that a group is made of.
+    pub group: Vec<u32>,
+    /// It drops everything.
+    pub refuses: bool,
+}
+
+/// Reads a message of RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE or RTM_GETNEXTHOP.
 ///
 /// # Errors
 /// When it makes no sense.
@@ -37,6 +71,8 @@ pub fn read_any(message: &Message<'_>) -> Result<Read, Malformed> {
         libc::RTM_NEWLINK => link(message),
         libc::RTM_NEWADDR => address(message),
         libc::RTM_NEWROUTE => route(message),
+        NEW_NEXT_HOP => next_hop(message),
+        libc::RTM_NEWRULE => rule(message),
         _ => Ok(Read::Nothing),
     }
 }
@@ -142,6 +178,7 @@ struct Attributed<'a> {
     interface: Option<u32>,
     gateway: Option<IpAddr>,
     several: Option<&'a [u8]>,
+    next_hop: Option<u32>,
 }
 
 fn route(message: &Message<'_>) -> Result<Read, Malformed> {
@@ -171,7 +208,41 @@ fn route(message: &Message<'_>) -> Result<Read, Malformed> {
     let is_used = word_of_flags as u8 & UNUSED_HOP == 0;
     let single = found.interface.filter(|_| is_used && kind == RouteKind::Unicast);
     hops.extend(single.map(|interface| Hop { interface, gateway: found.gateway }));
-    Ok(Read::Route(Route { destination, metric: found.metric, kind, hops, source: found.source }))
+    // Beside the number there are the hops themselves, unless net.ipv4.nexthop_compat_mode is 0.
+    let object = found.next_hop.filter(|_| found.interface.is_none() && found.several.is_none());
+    let route = Route { destination, metric: found.metric, kind, hops, source: found.source };
+    Ok(if let Some(id) = object { Read::RouteBy(id, route) } else { Read::Route(route) })
+}
+
+fn rule(message: &Message<'_>) -> Result<Read, Malformed> {
+    let (header, attributes) = split(message, RULE_HEADER)?;
+    let table = match attributes.find(FRA_TABLE)? {
+        Some(attribute) => number(&attribute)?,
+        None => u32::from(header[4]),
+    };
+    let usual = [libc::RT_TABLE_LOCAL, libc::RT_TABLE_MAIN, libc::RT_TABLE_DEFAULT].map(u32::from);
+    let is_usual = header[7] == FR_ACT_TO_TBL && usual.contains(&table);
+    Ok(if family(header[0]).is_none() || is_usual { Read::Nothing } else { Read::OtherTable })
+}
+
+fn next_hop(message: &Message<'_>) -> Result<Read, Malformed> {
+    let (header, attributes) = split(message, NEXT_HOP_HEADER)?;
+    let (mut id, mut interface, mut gateway, mut group, mut refuses) = (None, None, None, Vec::new(), false);
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            NHA_ID => id = Some(number(&attribute)?),
+            NHA_OIF => interface = Some(number(&attribute)?),
+            NHA_GATEWAY => gateway = Some(ip(attribute.value)?),
+            NHA_GROUP => group = attribute.value.chunks_exact(MEMBER).map(|member| word(member, 0)).collect(),
+            NHA_BLACKHOLE => refuses = true,
+            _ => {}
+        }
+    }
+    let is_used = header[4] & UNUSED_HOP == 0;
+    let hop = interface.filter(|_| is_used).map(|interface| Hop { interface, gateway });
+    let id = id.ok_or(Malformed("a nexthop object without its number"))?;
+    Ok(Read::NextHop(NextHop { id, hop, group, refuses }))
 }
 
 /// The interfaces at which a route of any table has a gateway, with the number of the table.
@@ -204,6 +275,7 @@ fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
             libc::RTA_PREFSRC => found.source = Some(ip(attribute.value)?),
             libc::RTA_OIF => found.interface = Some(number(&attribute)?),
             libc::RTA_MULTIPATH => found.several = Some(attribute.value),
+            RTA_NH_ID => found.next_hop = Some(number(&attribute)?),
             _ => found.gateway = found.gateway.or(gateway(&attribute)?),
         }
     }
@@ -211,7 +283,7 @@ fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
 }
 
 /// The next hop, where the attribute is one.
-fn gateway(attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
+pub(super) fn gateway(attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
     match attribute.kind {
         libc::RTA_GATEWAY => ip(attribute.value).map(Some),
         RTA_VIA => ip(attribute.value.get(2..).unwrap_or_default()).map(Some),
@@ -333,7 +405,7 @@ mod tests {
 
         #[test]
         fn random_messages_end_without_a_panic(
-            kind in prop::sample::select(vec![libc::RTM_NEWLINK, libc::RTM_NEWADDR, libc::RTM_NEWROUTE]),
+            kind in prop::sample::select(vec![libc::RTM_NEWLINK, libc::RTM_NEWADDR, libc::RTM_NEWROUTE, libc::RTM_NEWRULE, NEW_NEXT_HOP]),
             payload in proptest::collection::vec(any::<u8>(), 0..96),
         ) {
             let _ = read_any(&Message { kind, flags: 0, sequence: 0, payload: &payload });

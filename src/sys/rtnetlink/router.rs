@@ -3,7 +3,9 @@
 use super::super::nfnetlink::message::{Attributes, Malformed, Message, Messages};
 use super::super::nfnetlink::socket::Socket;
 use super::super::nfnetlink::{lost, read_error};
+use super::read::gateway;
 use super::{ROUTE_HEADER, octets, request};
+use crate::network::Hop;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -64,6 +66,7 @@ pub enum Way {
 pub(super) struct Found {
     pub is_local: bool,
     pub interface: Option<u32>,
+    pub gateway: Option<IpAddr>,
 }
 
 /// A socket that asks, and what it was told: many connections go the same way.
@@ -101,6 +104,15 @@ impl Router {
         Ok(way)
     }
 
+    /// The next hop of a packet; `None` of one that is for this host, or goes nowhere.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked, or its answer makes no sense.
+    pub fn hop(&mut self, question: &Question) -> io::Result<Option<Hop>> {
+        let found = self.resolve(question, 0)?.filter(|found| !found.is_local);
+        Ok(found.and_then(|found| Some(Hop { interface: found.interface?, gateway: found.gateway })))
+    }
+
     pub(super) fn ask(&mut self, question: &Question) -> io::Result<Option<Found>> {
         self.resolve(question, RTM_F_FIB_MATCH)
     }
@@ -136,7 +148,12 @@ fn read(message: &Message<'_>) -> Result<Found, Malformed> {
     let (header, attributes) =
         message.payload.split_at_checked(ROUTE_HEADER).ok_or(Malformed("a route without its header"))?;
     let interface = Attributes(attributes).find(libc::RTA_OIF)?.and_then(|index| index.value.try_into().ok());
-    Ok(Found { is_local: header[7] == libc::RTN_LOCAL, interface: interface.map(u32::from_ne_bytes) })
+    let mut next = None;
+    for attribute in Attributes(attributes) {
+        next = next.or(gateway(&attribute?)?);
+    }
+    let is_local = header[7] == libc::RTN_LOCAL;
+    Ok(Found { is_local, interface: interface.map(u32::from_ne_bytes), gateway: next })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::config::Config;
 use crate::network::hook::{Effect, Hit, Hook, Packet};
-use crate::policy::{Egress, Family, Flow, Policy, Protocol, Provenance, Step, Verdict};
+use crate::policy::{Egress, Family, Flow, Policy, PreferredSource, Protocol, Provenance, Snat, Step, Verdict};
 use crate::ruleset::{RuleId, RuleStep, Section};
 use crate::service::host::HostReader;
 use crate::text::one_line;
@@ -41,6 +41,8 @@ pub struct Answer {
     pub snat: Option<String>,
     /// Where that was written.
     pub snat_origin: Option<String>,
+    /// For `route-source`: the route that says which source it prefers.
+    pub route: Option<String>,
     /// For a port of this host: where it leads.
     pub forward: Option<Forwarding>,
     /// For a port of this host: forwards that do not let the packet pass.
@@ -128,6 +130,11 @@ fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &
     let others = question.addresses.iter().filter(|address| !host.is_local(**address));
     let crossings = others.filter_map(|address| Some((*address, Crossing::of(question, from_is_local, *address)?)));
     host.crossings = crossings.collect();
+    if let Some(network) = view.network.as_deref().filter(|_| policy.follows_routes()) {
+        let out = |address: IpAddr| Some((address, out_interface(host, question, address)?));
+        let wanted: Vec<(IpAddr, String)> = question.addresses.iter().filter_map(|address| out(*address)).collect();
+        host.find_preferred(wanted, network);
+    }
 }
 
 /// What the wire shows, with what other programs do.
@@ -188,10 +195,21 @@ pub fn answer(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpA
     if verdict != Verdict::KeepSource && question.proto == Some(UDP_LITE) {
         assumptions.push(VALID_UDP_LITE);
     }
+    let route = is_of_route(&provenance).then(|| match host.preferred.get(&address) {
+        Some(PreferredSource { interface, destination, source: Some(source) }) => {
+            format!("{destination} through {interface} prefers {source}")
+        }
+        _ => "none through the outgoing interface prefers a source".to_owned(),
+    });
     let crossing = host.crossings.get(&address).cloned();
     let assumed = crossing.iter().flat_map(|crossing| crossing.assumed.clone());
     let assumptions = assumptions.into_iter().map(str::to_owned).chain(assumed).collect();
-    Answer { crossing, ..explained(address, verdict, &provenance, rule(policy, &provenance), assumptions) }
+    Answer { route, crossing, ..explained(address, verdict, &provenance, rule(policy, &provenance), assumptions) }
+}
+
+/// True when the source becomes what the route prefers.
+fn is_of_route(by: &Provenance) -> bool {
+    by.snat.as_ref().is_some_and(|snat| snat.value == Snat::RouteSource)
 }
 
 /// `None` where we make no rules.
@@ -215,6 +233,7 @@ fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: 
         entry_origin: None,
         snat: None,
         snat_origin: None,
+        route: None,
         forward: None,
         refused: Vec::new(),
         assumptions,
@@ -256,6 +275,7 @@ fn flow(own: &Host, question: &ExplainArgs, destination: IpAddr) -> Flow {
         out_interface: out,
         protocol: question.proto.unwrap_or(Protocol::Tcp),
         mark: question.mark.unwrap_or_default(),
+        preferred_source: own.preferred.get(&destination).and_then(|row| row.source),
         ..Flow::forwarded_to(destination)
     }
 }
@@ -280,6 +300,9 @@ fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs, destination:
     }
     if !has_out && scopes().any(|scope| !scope.out_interfaces.is_empty()) {
         assumptions.push("an outgoing interface in scope; name it with --out");
+    }
+    if !has_out && policy.follows_routes() {
+        assumptions.push("an interface whose routes prefer no source; name it with --out");
     }
     if question.mark.is_none() && !policy.exempt_marks.is_empty() {
         assumptions.push("a packet without a mark; name it with --mark");
@@ -322,6 +345,7 @@ fn explained(
         entry_origin: entry.map(|entry| entry.origin.to_string()),
         snat: snat.map(|snat| snat.value.to_string()),
         snat_origin: snat.map(|snat| snat.origin.to_string()),
+        route: None,
         forward: None,
         refused: Vec::new(),
         crossing: None,
@@ -380,6 +404,7 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     {
         row("snat", &format!("{snat}, {origin}"))?;
     }
+    answer.route.iter().try_for_each(|route| row("route", route))?;
     if let Some(forward) = &answer.forward {
         forwarding::write_rows(text, forward)?;
     }

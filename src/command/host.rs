@@ -3,7 +3,7 @@
 use super::crossing::Crossing;
 use crate::agent::advice::HostView;
 use crate::network::{Network, Reached};
-use crate::policy::Prefix;
+use crate::policy::{PreferredSource, Prefix};
 use crate::service::view;
 use crate::sys::rtnetlink;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,8 @@ pub struct Host {
     pub ways: BTreeMap<IpAddr, Way>,
     /// How flows cross it to the other addresses of the question.
     pub crossings: BTreeMap<IpAddr, Crossing>,
+    /// What the routes prefer by which packets to the addresses of the question leave; not of the host's own.
+    pub preferred: BTreeMap<IpAddr, PreferredSource>,
 }
 
 /// How an address is reached.
@@ -66,6 +68,13 @@ impl Host {
     /// Finds how targets are reached.
     pub fn find_ways(&mut self, targets: Vec<IpAddr>, network: &Network) {
         self.ways = targets.into_iter().filter_map(|target| Some((target, way(target, network)?))).collect();
+    }
+
+    /// Finds what routes prefer for packets to some addresses that leave through an interface.
+    pub fn find_preferred(&mut self, wanted: Vec<(IpAddr, String)>, network: &Network) {
+        let sources = network.route_sources();
+        let preferred = |(address, out): (IpAddr, String)| Some((address, sources.find(&out, address).cloned()?));
+        self.preferred = wanted.into_iter().filter_map(preferred).collect();
     }
 
     /// How the target of a forward is reached; `None` when it is not.

@@ -99,7 +99,7 @@ record! {
         to_ports: Option<PortRanges>, "toPorts",
             "Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order";
         snat: Option<Placed<Snat>>, "snat" = "masquerade",
-            "What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family";
+            "What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family";
         egress: Vec<Placed<EgressKeys>>, "egress" = "[]",
             "Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides";
         port_forwards: Vec<Placed<ForwardKeys>>, "portForwards" = "[]",

@@ -23,13 +23,13 @@ fn lab() -> Option<Lab> {
 }
 
 /// A UDP socket of the LAN that keeps sending to one of the outside.
-struct Udp {
+pub struct Udp {
     client: UdpSocket,
     server: UdpSocket,
 }
 
 impl Udp {
-    fn new(lab: &Lab, source: &str, destination: &str) -> Self {
+    pub fn new(lab: &Lab, source: &str, destination: &str) -> Self {
         let bind = |address: &str| UdpSocket::bind((parse(address), 0)).expect("a socket");
         let (client, server) = (lab.lan.enter(|| bind(source)), lab.outside.enter(|| bind(destination)));
         server.set_read_timeout(Some(DEADLINE)).expect("a timeout");
@@ -38,7 +38,7 @@ impl Udp {
     }
 
     /// Sends a packet; the source that arrives.
-    fn seen(&self) -> IpAddr {
+    pub fn seen(&self) -> IpAddr {
         self.client.send(b"x").expect("to send");
         self.server.recv_from(&mut [0]).expect("a packet").1.ip()
     }

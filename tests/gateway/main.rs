@@ -12,6 +12,7 @@ mod metrics;
 mod migration;
 mod packets;
 mod recipes;
+mod route_source;
 mod service;
 mod sessions;
 mod switching;

@@ -2,7 +2,8 @@
 
 use crate::lab::{BACKENDS, Gateway, Kind, Lab, Probe, Uplink, address, parse};
 use ip_masq_agent::config::{self, Flags, SourceText};
-use ip_masq_agent::policy::{Flow, Policy, Protocol, Verdict};
+use ip_masq_agent::policy::{Flow, Policy, Protocol, RouteSources, Verdict};
+use ip_masq_agent::sys::rtnetlink;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
@@ -33,6 +34,16 @@ const DESTINATIONS: [&str; 16] = [
     "fd20:8000::5",
 ];
 
+/// Routes that prefer a source, with others inside of them that don't.
+const ROUTES: &str = "\
+route replace default via 203.0.113.9 src 203.0.113.77
+route add 10.0.0.0/8 via 203.0.113.9
+route add 10.20.0.0/16 via 203.0.113.9 src 203.0.113.1
+route replace 192.0.2.0/25 via 198.51.100.9 src 198.51.100.1
+route replace default via 2001:db8:113::9 src 2001:db8:113::77
+route add fd20::/32 via 2001:db8:113::9
+";
+
 /// Senders: the node, and the addresses it may bind to.
 const LAN_SOURCES: [[&str; 2]; 2] = [address::LAN, address::LAN_SECOND];
 const GATEWAY_SOURCES: [[&str; 2]; 4] = [address::GATEWAY_LAN, address::WAN0, address::VIP, address::WAN1];
@@ -47,7 +58,7 @@ struct Sent {
 
 impl Sent {
     /// The flow as the policy sees it.
-    fn flow(&self) -> Flow {
+    fn flow(&self, routes: &RouteSources) -> Flow {
         let out = Uplink::towards(self.destination);
         let on_out: &[[&str; 2]] = match out {
             Uplink::Wan0 => &[address::WAN0, address::VIP],
@@ -66,13 +77,14 @@ impl Sent {
                 Kind::Raw(number) => Protocol::Other(number),
             },
             opens_connection: true,
+            preferred_source: routes.find(out.name(), self.destination).and_then(|row| row.source),
             ..Flow::forwarded_to(self.destination)
         }
     }
 
     /// The source that the far end must see under a policy.
-    fn expected(&self, policy: &Policy) -> IpAddr {
-        match policy.verdict(&self.flow()).0 {
+    fn expected(&self, policy: &Policy, routes: &RouteSources) -> IpAddr {
+        match policy.verdict(&self.flow(routes)).0 {
             Verdict::KeepSource => self.source,
             Verdict::Snat(to) if to.is_one() => to.first(),
             Verdict::Snat(to) => panic!("no policy of these has several addresses: {to}"),
@@ -124,7 +136,7 @@ fn every_second(number: u16) -> [String; 4] {
 const SOURCES: &[&str] = &["192.168.77.2", "192.168.78.2", "203.0.113.77", "fd00:77::2", "fd00:78::2"];
 
 fn any_snat() -> impl Strategy<Value = String> {
-    let words = vec!["masquerade", "none", "203.0.113.66", "['2001:db8:113::66', 198.51.100.66]"];
+    let words = vec!["masquerade", "none", "route-source", "203.0.113.66", "['2001:db8:113::66', 198.51.100.66]"];
     select(words).prop_map(str::to_owned)
 }
 
@@ -173,6 +185,8 @@ fn any_keys() -> impl Strategy<Value = String> {
 fn the_far_end_sees_what_the_policy_says() {
     for backend in BACKENDS {
         let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip(ROUTES);
+        let routes = lab.gateway.enter(|| rtnetlink::network().expect("routes").route_sources());
         let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
         let mut runner = TestRunner::new(Config {
             cases: POLICIES,
@@ -191,7 +205,8 @@ fn the_far_end_sees_what_the_policy_says() {
                 let node = if sent.by_gateway { &lab.gateway } else { &lab.lan };
                 let probe = Probe::new(sent.kind, sent.destination).from(sent.source);
                 let seen = probe.source_seen(node, &lab.observer);
-                prop_assert_eq!(seen, Some(sent.expected(&policy)), "{:?}: {:?}", sent, policy.verdict(&sent.flow()));
+                let (verdict, by) = policy.verdict(&sent.flow(&routes));
+                prop_assert_eq!(seen, Some(sent.expected(&policy, &routes)), "{:?}: {:?} {:?}", sent, verdict, by);
             }
             Ok(())
         });

@@ -10,6 +10,7 @@ mod races;
 mod strangers;
 mod stream;
 mod upgrade;
+mod verdicts;
 mod very_long;
 
 use crate::namespace::{self, Host, nft, run};

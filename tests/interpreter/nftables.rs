@@ -239,6 +239,7 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
         };
     }
     if let Some(payload) = left.get("payload") {
+        // The destination of a frame, which only one that arrived has.
         if payload["base"] == "ll" && payload["offset"] == 0 && payload["len"] == 48 {
             return word(if flow.bridged { "1" } else { "0" });
         }

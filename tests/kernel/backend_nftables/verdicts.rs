@@ -25,9 +25,11 @@ fn what_nft_lists_agrees_with_the_policy() {
         }
         let listing = run("nft", &["-j", "list", "table", "inet", "ip-masq-agent"], "");
         let table = nftables::Table::read(&listing).unwrap();
-        for flow in vec(random::flow(family), FLOWS).new_tree(&mut runner).unwrap().current() {
+        let flows = vec(random::flow(family), FLOWS).new_tree(&mut runner).unwrap().current();
+        // A frame that is bridged has no local source: what has one is the host's own.
+        for flow in flows.into_iter().filter(|flow| !(flow.bridged && flow.source_is_local)) {
             let (verdict, by) = policy.verdict(&flow);
-            assert_eq!(table.verdict(&flow), Ok(verdict), "SEED={seed}, {number}: {flow:?} by {by:?}\n{policy:?}");
+            assert_eq!(table.verdict(&flow), Ok(verdict), "SEED={seed}, policy {number}: {flow:?} by {by:?}");
         }
     }
 }

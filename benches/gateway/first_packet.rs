@@ -161,8 +161,8 @@ fn beside(variant: &Variant, all: &[Variant]) -> Figure {
     let at_100k = variant.count == 100_000;
     let (tool, limit) = match variant.way {
         Way::NoNat | Way::Lone(_) => return figure,
-        Way::Ours("nftables") => ("nftables", at_100k.then_some(1.15)),
-        Way::Ours(tool) => (tool, at_100k.then_some(1.3)),
+        Way::Ours("nftables") => ("nftables", at_100k.then_some(1.08)),
+        Way::Ours(tool) => (tool, at_100k.then_some(1.15)),
         Way::Linear(tool, _) => (tool, None),
     };
     let Some(lone) = find(Way::Lone(tool), 0) else { return figure };

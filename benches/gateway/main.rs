@@ -9,6 +9,7 @@ mod lab;
 mod change;
 mod figure;
 mod first_packet;
+mod flows;
 mod lists;
 mod load;
 mod plot;
@@ -86,7 +87,7 @@ enum Measure {
 }
 
 /// A title, what one should know, and what measures it.
-const SECTIONS: [(&str, &str, Measure); 7] = [
+const SECTIONS: [(&str, &str, Measure); 12] = [
     (
         "first packet of a new flow",
         "Masqueraded behind a list that does not contain its destination: the whole list is asked. 'Linear' are the Go \
@@ -94,9 +95,34 @@ const SECTIONS: [(&str, &str, Measure); 7] = [
         Measure::Plotted(first_packet::measure),
     ),
     (
+        "first packet by destination",
+        "The same, one lone rule beside all. A list is so many /24, every second one from 10.0.0.0 upwards.",
+        Measure::Plain(flows::destinations),
+    ),
+    (
+        "first packet and egress",
+        "Entries by source; the last one's scope holds the flow, and it masquerades.",
+        Measure::Plain(flows::entries),
+    ),
+    (
+        "first packet and port forwards",
+        "One forward is a range of as many ports as there are forwards otherwise.",
+        Measure::Plain(flows::forwards),
+    ),
+    (
+        "packets of an open flow",
+        "Each packet of a flow behind its first one, forwarded, with a firewall that tracks connections.",
+        Measure::Plain(flows::open),
+    ),
+    (
         "load from file to kernel",
         "The whole process: reading its file, the kernel's commit and, ours, asking the kernel afterwards.",
         Measure::Plain(load::measure),
+    ),
+    (
+        "load while somebody listens",
+        "As above, with a program in another network namespace that listens to nf_tables, and without one.",
+        Measure::Plain(load::beside_a_listener),
     ),
     (
         "change one of 100,000 CIDRs",

@@ -1,0 +1,222 @@
+//! What a flow costs besides the length of its list: where it goes, what else is in the policy, and the packets behind
+//! its first one. Measured as in [`super::first_packet`]: all ways of a group by turns, in labs of their own.
+
+use super::BINARY;
+use super::figure::Figure;
+use super::lab::{Agent, Lab, Namespace, parse};
+use super::lists::{LONE_NFT, List};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 21;
+const ROUND: Duration = Duration::from_millis(8);
+const FLOWS: (u16, u16) = (8, 500);
+/// Outside, of the range for benchmarks (RFC 2544); nobody has it, so nobody answers.
+const OUTSIDE: &str = "198.18.0.1";
+/// In a /16 of every list, the first one between its networks, the second one in one of them.
+const INSIDE: &str = "10.0.1.1";
+const EXEMPT: &str = "10.0.0.1";
+/// The gateway's own address in the LAN.
+const HOST: &str = "192.168.77.1";
+/// So many forwards, from this port on.
+const FORWARDS: u16 = 10_000;
+const FIRST_PORT: u16 = 10_000;
+
+/// A stateful firewall, as most gateways have one.
+const FIREWALL: &str = "table inet firewall {
+	chain forward {
+		type filter hook forward priority 0; policy drop;
+		ct state established,related accept
+		ct state invalid drop
+		iifname \"lan0\" accept
+	}
+}
+";
+
+/// Which packets are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packets {
+    /// The first one of each flow.
+    First,
+    /// Those of one flow behind its first one.
+    Later,
+}
+
+/// One way, and what it is set beside.
+struct Way {
+    name: String,
+    /// Of the service; without one it does not run.
+    config: Option<String>,
+    /// What nft loads before.
+    rules: &'static str,
+    to: &'static str,
+    packets: Packets,
+    /// Another way of its group, what that is called, and how many times its cost this one may have.
+    beside: Option<(usize, &'static str, f64)>,
+}
+
+impl Way {
+    fn ours(name: impl Into<String>, config: String, to: &'static str) -> Self {
+        Way { name: name.into(), config: Some(config), rules: "", to, packets: Packets::First, beside: None }
+    }
+
+    fn lone() -> Self {
+        let name = "nftables, a lone masquerade rule".to_owned();
+        Way { name, config: None, rules: LONE_NFT, to: OUTSIDE, packets: Packets::First, beside: None }
+    }
+
+    fn beside(self, other: usize, name: &'static str, limit: f64) -> Self {
+        Way { beside: Some((other, name, limit)), ..self }
+    }
+}
+
+/// A way, set up.
+struct Lane {
+    way: Way,
+    lan: Namespace,
+    gateway: Namespace,
+    // Only kept alive.
+    _outside: Namespace,
+    flows: u16,
+    rounds: Vec<f64>,
+}
+
+impl Lane {
+    fn new(way: Way) -> Self {
+        let Lab { lan, gateway, outside, .. } = Lab::build().expect("a lab");
+        if !way.rules.is_empty() {
+            let output = gateway.run_with_input("nft", &["-f", "-"], way.rules);
+            assert!(output.status.success(), "{}: {output:?}", way.name);
+        }
+        if let Some(config) = &way.config {
+            Agent::new(&gateway, BINARY, "").apply(config);
+        }
+        let mut lane = Lane { way, lan, gateway, _outside: outside, flows: FLOWS.0, rounds: Vec::new() };
+        let flows = ROUND.as_secs_f64() * 1e6 / lane.send();
+        lane.flows = (flows as u16).clamp(FLOWS.0, FLOWS.1);
+        lane
+    }
+
+    fn round(&mut self) {
+        let micros = self.send();
+        self.rounds.push(micros);
+    }
+
+    /// Microseconds for each packet.
+    fn send(&self) -> f64 {
+        self.gateway.run("conntrack", &["-F"]);
+        let micros = self.lan.enter(|| {
+            let socket = UdpSocket::bind("192.168.77.2:0").expect("a socket");
+            let send = |number: u16| {
+                let port = match self.way.packets {
+                    // All over the ports that are forwarded.
+                    Packets::First => FIRST_PORT + number * 19 % FORWARDS,
+                    Packets::Later => FIRST_PORT,
+                };
+                socket.send_to(b"x", SocketAddr::new(parse(self.way.to), port)).expect("it is sent");
+            };
+            (FLOWS.1..FLOWS.1 + 8).for_each(send);
+            let start = Instant::now();
+            (0..self.flows).for_each(send);
+            start.elapsed().as_secs_f64() * 1e6 / f64::from(self.flows)
+        });
+        let tracked = self.gateway.must("conntrack", &["-L", "-p", "udp"]);
+        let there = tracked.lines().filter(|line| line.contains("src=192.168.77.2")).count();
+        let expected = if self.way.packets == Packets::First { usize::from(self.flows) } else { 1 };
+        assert!(there >= expected, "{}: {there} flows of {expected} were tracked", self.way.name);
+        if self.way.to == HOST {
+            let forwarded = tracked.lines().filter(|line| line.contains(&format!("src={OUTSIDE}"))).count();
+            assert!(forwarded >= expected, "{}: {forwarded} flows of {expected} were forwarded", self.way.name);
+        }
+        micros
+    }
+}
+
+fn measured(ways: Vec<Way>) -> Vec<Figure> {
+    let mut lanes: Vec<Lane> = ways.into_iter().map(Lane::new).collect();
+    for _ in 0..ROUNDS {
+        lanes.iter_mut().for_each(Lane::round);
+    }
+    let figures: Vec<_> =
+        lanes.iter().map(|lane| Figure::new(lane.way.name.clone(), "µs", lane.rounds.clone())).collect();
+    let beside = |(lane, figure): (&Lane, &Figure)| match lane.way.beside {
+        Some((other, name, limit)) => figure.clone().times(&figures[other], name, Some(limit)),
+        None => figure.clone(),
+    };
+    lanes.iter().zip(&figures).map(beside).collect()
+}
+
+/// Where a flow goes, and the longest list.
+pub fn destinations() -> Vec<Figure> {
+    let with = |count| format!("backend: nftables\n{}", List::of(count).config());
+    let beside_lone = |name, config, to, limit| Way::ours(name, config, to).beside(0, "a lone rule", limit);
+    measured(vec![
+        Way::lone(),
+        beside_lone("nftables, default policy", "backend: nftables\n".to_owned(), OUTSIDE, 1.10),
+        beside_lone("nftables, 100,000, far from all of them", with(100_000), OUTSIDE, 1.08),
+        beside_lone("nftables, 100,000, in a /16 with some of them", with(100_000), INSIDE, 1.17),
+        beside_lone("nftables, 100,000, in one of them", with(100_000), EXEMPT, 1.10),
+        beside_lone("nftables, 1,000,000, far from all of them", with(1_000_000), OUTSIDE, 1.25),
+    ])
+}
+
+/// Entries of `egress` that flows of the LAN are not of, and one that takes them.
+pub fn entries() -> Vec<Figure> {
+    let with = |backend: &str, count: u8| {
+        let others = (1..count).map(|number| format!("- {{sourceCIDRs: [10.9.{number}.0/24], snat: none}}\n"));
+        let last = "- {sourceCIDRs: [192.168.77.0/24]}\n".to_owned();
+        format!("backend: {backend}\negress:\n{}", others.chain([last]).collect::<String>())
+    };
+    let ways = |backend| {
+        let name = |count: u8| format!("{backend}, {count} of egress, the last one decides");
+        let one = Way::ours(name(1), with(backend, 1), OUTSIDE);
+        [one, Way::ours(name(16), with(backend, 16), OUTSIDE)]
+    };
+    let [one, sixteen] = ways("nftables");
+    let [one_iptables, sixteen_iptables] = ways("iptables-nft");
+    measured(vec![
+        one,
+        sixteen.beside(0, "one entry", 1.25),
+        one_iptables,
+        sixteen_iptables.beside(2, "one entry", 1.25),
+    ])
+}
+
+/// Port forwards: flows that they take, and flows that only pass by.
+pub fn forwards() -> Vec<Figure> {
+    let config = |backend: &str, forwards: &str| format!("backend: {backend}\n{forwards}");
+    let rest = format!("protocol: udp, address: {OUTSIDE}, hairpin: never");
+    let last = FIRST_PORT + FORWARDS - 1;
+    let one = format!("portForwards: [{{hostPort: {FIRST_PORT}-{last}, {rest}}}]\n");
+    let each = (FIRST_PORT..=last).map(|port| format!("- {{hostPort: {port}, {rest}}}\n"));
+    let many = format!("portForwards:\n{}", each.collect::<String>());
+    ["nftables", "iptables-nft", "iptables-legacy"]
+        .into_iter()
+        .flat_map(|backend| {
+            let name = |what: &str| format!("{backend}, {what}");
+            measured(vec![
+                Way::ours(name("one forward, hit"), config(backend, &one), HOST),
+                Way::ours(name("10,000 forwards, hit"), config(backend, &many), HOST).beside(0, "one forward", 1.25),
+                Way::ours(name("no forward, passing by"), config(backend, ""), OUTSIDE),
+                Way::ours(name("10,000 forwards, passing by"), config(backend, &many), OUTSIDE).beside(
+                    2,
+                    "without forwards",
+                    1.05,
+                ),
+            ])
+        })
+        .collect()
+}
+
+/// The packets behind the first one, beside a stateful firewall.
+pub fn open() -> Vec<Figure> {
+    let beside_firewall = |name, count: u32| {
+        let list = if count > 0 { List::of(count).config() } else { "nonMasqueradeCIDRs: []\n".to_owned() };
+        let ours = Way::ours(name, format!("backend: nftables\n{list}"), OUTSIDE);
+        Way { rules: FIREWALL, packets: Packets::Later, ..ours }
+    };
+    measured(vec![
+        beside_firewall("firewall, nftables, no list", 0),
+        beside_firewall("firewall, nftables, 100,000", 100_000).beside(0, "without a list", 1.02),
+    ])
+}

@@ -46,7 +46,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
@@ -117,7 +117,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
@@ -176,7 +176,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
@@ -242,7 +242,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
@@ -299,7 +299,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
@@ -362,7 +362,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
@@ -426,7 +426,7 @@ false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l snat -d 'What sources become: masquerade, none (they stay), ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f

@@ -153,7 +153,7 @@ fn forward_row(lab: &Lab, agent: &Agent<'_>) -> Row {
     let answer = explain(agent, parse(to), &question);
     let forward = &answer["forward"];
     let observer = Observer::new(&lab.lan);
-    let probe = Probe::new(Kind::Udp, parse(to)).from(parse(source)).to_port(port);
+    let probe = Probe::new(Kind::Udp, parse(to)).from(parse(source)).with_port(port);
     probe.send(&lab.outside);
     let patience = if forward.is_null() { SILENCE } else { DEADLINE };
     let arrived = observer.wait_for(patience, |seen| {

@@ -169,13 +169,11 @@ impl Condition {
             }
             *ours = ours.or(theirs);
         }
-        for (ours, theirs) in [(&mut joined.ports, &other.ports)] {
-            if !ours.is_empty() && !theirs.is_empty() && ours != theirs {
-                joined.unsaid.get_or_insert_with(|| "two conditions on the port".to_owned());
-            }
-            if ours.is_empty() {
-                ours.clone_from(theirs);
-            }
+        if !joined.ports.is_empty() && !other.ports.is_empty() && joined.ports != other.ports {
+            joined.unsaid.get_or_insert_with(|| "two conditions on the port".to_owned());
+        }
+        if joined.ports.is_empty() {
+            joined.ports.clone_from(&other.ports);
         }
         if !joined.protocols.is_empty() && !other.protocols.is_empty() && joined.protocols != other.protocols {
             joined.unsaid.get_or_insert_with(|| "two conditions on the protocol".to_owned());

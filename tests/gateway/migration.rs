@@ -110,7 +110,7 @@ fn check_forward(lab: &Lab, what: &str, line: &str) {
     let observer = Observer::new(&lab.lan);
     let target: SocketAddr = target.parse().unwrap();
     let to: SocketAddr = to.parse().unwrap();
-    let probe = Probe::new(Kind::Udp, to.ip()).from(parse(source)).to_port(to.port());
+    let probe = Probe::new(Kind::Udp, to.ip()).from(parse(source)).with_port(to.port());
     probe.send(node);
     let wait = if expected == "nothing" { SILENCE } else { DEADLINE };
     let seen = observer.wait_for(wait, |seen| {

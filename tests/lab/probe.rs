@@ -63,8 +63,8 @@ impl Probe {
         self
     }
 
-    /// The same, UDP, to a port.
-    pub fn to_port(mut self, port: u16) -> Self {
+    /// The same, UDP, with a port that it goes to.
+    pub fn with_port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }

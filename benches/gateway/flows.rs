@@ -1,23 +1,14 @@
 //! What a flow costs besides the length of its list: where it goes, what else is in the policy, and the packets behind
-<<<<<<< HEAD
 //! its first one. Measured as in [`super::first_packet`]: all ways of a group by turns, in labs of their own; but by the processor
 //! time of the thread that sends.
-=======
-//! its first one. Measured as in [`super::first_packet`]: all ways of a group by turns, in labs of their own.
->>>>>>> fast
 
 use super::BINARY;
 use super::figure::Figure;
 use super::lab::{Agent, Lab, Namespace, parse};
 use super::lists::{LONE_NFT, List};
-<<<<<<< HEAD
 use rustix::time::{ClockId, clock_gettime};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
-=======
-use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
->>>>>>> fast
 
 const ROUNDS: usize = 21;
 const ROUND: Duration = Duration::from_millis(8);
@@ -127,15 +118,9 @@ impl Lane {
                 socket.send_to(b"x", SocketAddr::new(parse(self.way.to), port)).expect("it is sent");
             };
             (FLOWS.1..FLOWS.1 + 8).for_each(send);
-<<<<<<< HEAD
             let start = processor_time();
             (0..self.flows).for_each(send);
             (processor_time() - start) * 1e6 / f64::from(self.flows)
-=======
-            let start = Instant::now();
-            (0..self.flows).for_each(send);
-            start.elapsed().as_secs_f64() * 1e6 / f64::from(self.flows)
->>>>>>> fast
         });
         let tracked = self.gateway.must("conntrack", &["-L", "-p", "udp"]);
         let there = tracked.lines().filter(|line| line.contains("src=192.168.77.2")).count();
@@ -149,15 +134,12 @@ impl Lane {
     }
 }
 
-<<<<<<< HEAD
 /// Of this thread, in seconds: the whole way of a packet is within its system call, and what other programs take is not.
 fn processor_time() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-=======
->>>>>>> fast
 fn measured(ways: Vec<Way>) -> Vec<Figure> {
     let mut lanes: Vec<Lane> = ways.into_iter().map(Lane::new).collect();
     for _ in 0..ROUNDS {

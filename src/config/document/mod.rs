@@ -1,7 +1,7 @@
 //! The text of a file as a small tree in which every node knows its place, whatever the language of the file.
 //!
 //! Deserializing straight into a struct would stop at the first error, so the tree comes first and is judged as a
-//! whole ([`super::draft`]).
+//! whole (`draft`).
 
 mod json;
 mod node;

@@ -18,8 +18,10 @@ impl Agent {
     /// followed yet.
     pub(super) fn with_network(&mut self, reconciliation: Reconciliation) {
         let policy = &reconciliation.config.policy;
-        let tells_of = |target| self.connections.network.as_ref().is_some_and(|network| network.tells_of(target));
-        if NetworkFacts::matter_to(policy) && !policy.targets_in_question().all(tells_of) {
+        let known = self.connections.network.as_ref();
+        let tells_all =
+            known.is_some_and(|network| policy.targets_in_question().all(|target| network.tells_of(target)));
+        if NetworkFacts::matter_to(policy) && !tells_all {
             self.read_network(Some(Box::new(reconciliation)));
         } else {
             self.with_known_network(reconciliation);
@@ -449,6 +451,9 @@ mod tests {
         assert_eq!(reconciles(&agent.handle(read, now)), [["203.0.113.0/24"]]);
         agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 80, address: 203.0.113.9}]\n")));
         assert_eq!(reconciles(&agent.actions), [["203.0.113.0/24"]], "read once");
+        let mut by_route = running("", now);
+        by_route.reconcile(Why::Edit, Some(loaded("snat: route-source\n")));
+        assert!(matches!(by_route.actions[..], [Action::ReadNetwork(_, Some(_))]), "{:?}", by_route.actions);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The rule in front of a long list: it changes no verdict, and stays behind no change of the list.
 
-use super::{apply, backend, facts, listing, ruleset};
+use super::{apply, backend, facts, listing};
 use crate::interpreter::nftables::Table;
 use crate::namespace::{self, nft, run};
 use crate::random;
 use ip_masq_agent::policy::{Family, Flow, Origin, Policy, Prefix, PrefixSet};
+use ip_masq_agent::ruleset::{HostFacts, JumpPosition, Ruleset};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ fn without_blocks(chain: &str) {
 fn what_is_far_from_every_range_gets_the_verdict_that_the_ranges_would_give_it() {
     namespace::enter!();
     let (seed, mut runner) = random::runner();
+    let host = HostFacts { network: random::facts().network, ..facts() };
     for number in 0..24_u16 {
         let family = if number % 2 == 0 { Family::V4 } else { Family::V6 };
         let policy = random::policy(family).new_tree(&mut runner).unwrap().current();
@@ -51,7 +53,7 @@ fn what_is_far_from_every_range_gets_the_verdict_that_the_ranges_would_give_it()
         // A frame of the host's own is not one that it bridges.
         flows.iter_mut().for_each(|flow| flow.bridged &= !flow.source_is_local && facts().bridged(family));
         let mut agent = backend();
-        apply(&mut agent, family, ruleset(&policy, family).as_ref());
+        apply(&mut agent, family, Ruleset::new(&policy, family, JumpPosition::Last, &host).as_ref());
         let check = || {
             let table = read();
             for flow in &flows {

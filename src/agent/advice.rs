@@ -9,6 +9,7 @@ use crate::config::{Config, ExpectedRule};
 use crate::policy::{AddressRange, Egress, Family, Listed, Origin, Policy, Prefix, Snat};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 /// So many nat rules of other programs of each family are named by `status`.
 const FOREIGN_SHOWN: usize = 8;
@@ -56,6 +57,8 @@ pub enum Advice {
     WrongUplink { range: AddressRange, origin: Origin, owner: String, other: String },
     /// A forward from an uplink that answers don't leave through.
     NoPolicyRouting(String, Origin),
+    /// A forward leads to an address of the host.
+    OwnTarget(Origin, IpAddr),
 }
 
 impl fmt::Display for Advice {
@@ -130,6 +133,9 @@ impl fmt::Display for Advice {
                  (ip rule, and a table with a default route through {interface})",
                 placed(origin, "inInterfaces")
             ),
+            Advice::OwnTarget(origin, target) => {
+                write!(f, "{}the target {target} is an address of this host itself", placed(origin, "portForwards"))
+            }
         }
     }
 }
@@ -158,6 +164,7 @@ impl Advice {
 pub fn service_advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
     let mut advice = advice(config, view, backend);
     advice.retain(Advice::concerns_the_service);
+    advice.extend(own_targets(&config.policy, view));
     for family in Family::ALL {
         let is_of_family = |one: &Advice| matches!(one, Advice::Foreign(foreign) if foreign.family == family);
         let more = advice.iter().filter(|one| is_of_family(one)).count().saturating_sub(FOREIGN_SHOWN);
@@ -235,6 +242,16 @@ fn uplinks(policy: &Policy, view: &HostView) -> Vec<Advice> {
         }
     }
     found
+}
+
+/// What `check --host` says of each forward, with all that it reads for that.
+fn own_targets(policy: &Policy, view: &HostView) -> Vec<Advice> {
+    let targets = policy.forwards.iter().flat_map(|forward| {
+        let served = Family::ALL.into_iter().filter(|family| policy.enables(*family) && forward.serves(*family));
+        served.filter_map(move |family| Some((forward, forward.target(family)?)))
+    });
+    let own = targets.filter(|(_, target)| view.is_local(*target));
+    own.map(|(forward, target)| Advice::OwnTarget(forward.origin.clone(), target)).collect()
 }
 
 /// The part of [`advice`] that holds on every host.
@@ -324,6 +341,16 @@ mod tests {
 
     fn policy() -> Policy {
         Policy { exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..Policy::default() }
+    }
+
+    #[test]
+    fn the_service_tells_of_a_forward_to_the_host_itself() {
+        let text = "portForwards: [{hostPort: 80, address: 192.168.1.1}, {hostPort: 81, address: 192.168.1.2}]\n";
+        let source = crate::config::SourceText { path: std::path::Path::new("c.yaml").into(), text: text.to_owned() };
+        let config = crate::config::parse(&[source], &crate::config::Flags::default()).unwrap();
+        let view = view(&[("lan0", "192.168.1.1/24")]);
+        let told: Vec<String> = service_advice(&config, &view, None).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["c.yaml:1:16: portForwards: the target 192.168.1.1 is an address of this host itself"]);
     }
 
     #[test]

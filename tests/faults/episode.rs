@@ -73,17 +73,28 @@ pub fn replay(backend: BackendName, steps: &[Step], tally: &mut Tally) -> Option
     run(backend, steps, None, tally).map(|found| format!("{backend}: {}", found.finding))
 }
 
-/// Makes a finding as short as it can be made. With `REPEATABLE` it counts only when the same steps find it again, except
-/// for a flow with a wrong source: that was seen, whatever the machine was busy with.
+/// The same of steps that always found something once: what they find by chance is said, and does not count.
+pub fn replay_again(backend: BackendName, steps: &[Step]) -> Option<String> {
+    let found = run(backend, steps, None, &mut Tally::default())?;
+    let text = format!("{backend}: {}", found.finding);
+    if is_seen_again(backend, steps, &found) {
+        return Some(text);
+    }
+    say(&format!("{text}\n  not seen again in {REPEATS} runs of {}", words(steps)));
+    None
+}
+
+fn is_seen_again(backend: BackendName, steps: &[Step], found: &Found) -> bool {
+    (0..REPEATS).any(|_| {
+        run(backend, steps, None, &mut Tally::default()).is_some_and(|again| again.finding.check == found.finding.check)
+    })
+}
+
+/// Makes a finding as short as it can be made. With `REPEATABLE` it counts only when the same steps find it again.
 fn explain(backend: BackendName, seed: u64, steps: &[Step], found: &Found) -> Option<String> {
     say(&format!("{backend}: FOUND {}", found.finding));
     let failing = &steps[..(found.index + 1).min(steps.len())];
-    let is_seen_again = |_| {
-        run(backend, failing, None, &mut Tally::default())
-            .is_some_and(|again| again.finding.check == found.finding.check)
-    };
-    let may_be_chance = settings::read::<u32>("REPEATABLE").is_some() && found.finding.check != WRONG_SOURCE;
-    if may_be_chance && !(0..REPEATS).any(is_seen_again) {
+    if settings::read::<u32>("REPEATABLE").is_some() && !is_seen_again(backend, failing, found) {
         say(&format!("{backend}: SEED={seed}: not seen again in {REPEATS} runs of these steps: {}", words(failing)));
         return None;
     }

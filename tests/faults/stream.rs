@@ -283,10 +283,11 @@ impl Sender {
     fn run(mut self) {
         let mut ticks = 0;
         while !self.shared.done.load(Ordering::SeqCst) {
+            let epoch = self.shared.wanted.load(Ordering::SeqCst);
+            // After the epoch, before which they are put there: no flow of the one before goes on in it.
             if let Some(lasting) = lock(&self.shared.fresh).take() {
                 self.lasting = lasting;
             }
-            let epoch = self.shared.wanted.load(Ordering::SeqCst);
             self.shared.used.store(epoch, Ordering::SeqCst);
             (0..self.per_tick).for_each(|_| self.send_new(epoch));
             if self.per_tick > 0 {

@@ -85,7 +85,7 @@ runtime_directory_returns() {
     inside systemctl reload ip-masq-agent
     fails inside ip-masq-agent run --once
     contains "$(journal)" 'both are there again'
-    equals 'the mode of the runtime directory' "$(inside stat --format %a /run/ip-masq-agent)" 700
+    equals 'the mode of the runtime directory' "$(inside stat --format %a /run/ip-masq-agent)" 755
     inside systemctl stop ip-masq-agent
     inside rm -r /run/gone
     no_traces

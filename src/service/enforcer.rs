@@ -204,6 +204,9 @@ impl Enforcer {
     /// Where our rules are not what they were when they were last right, the guard may be gone: nothing that needs it
     /// outlasts that, however long it takes to write it again.
     fn put_back_unguarded(&mut self) {
+        if !self.sysctls.exposes_loopback() {
+            return;
+        }
         let own = self.own_fingerprint();
         if own.is_none() || own != self.guarded {
             // Where that fails, the rules are what can still be made right.

@@ -121,8 +121,9 @@ impl Enforcer {
     ) -> Result<Outcome, Error> {
         let result = self.enforce(family, config, network);
         match &result {
-            Ok(_) if family == Family::V4 => self.guarded = self.seen.get(&family).and_then(|seen| seen.own.clone()),
+            Ok(_) if family == Family::V4 => self.guard_stands(),
             Err(_) if family == Family::V4 => self.put_back_unguarded(),
+            Ok(Outcome { written: Some(_), .. }) => self.see_again(Family::V4, config, network),
             _ => {}
         }
         self.sysctls_stood = self.sysctls.is_in_place();
@@ -224,6 +225,22 @@ impl Enforcer {
     /// The sysctls that are set by us.
     pub fn set_sysctls(&self) -> Vec<String> {
         self.sysctls.told()
+    }
+
+    /// Our own commit for another family moved what this one is known by. Where its rules are what they should be, that is
+    /// no news.
+    fn see_again(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) {
+        let Some(before) = self.seen.remove(&family) else { return };
+        self.see(family);
+        match self.plan(family, config, network) {
+            Ok(plan) if plan.is_in_sync() => self.guard_stands(),
+            _ => drop(self.seen.insert(family, before)),
+        }
+    }
+
+    /// The IPv4 rules are right as they were last seen, and with them the guard.
+    fn guard_stands(&mut self) {
+        self.guarded = self.seen.get(&Family::V4).and_then(|seen| seen.own.clone());
     }
 
     fn see(&mut self, family: Family) {

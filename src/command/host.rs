@@ -5,7 +5,7 @@ use crate::agent::advice::HostView;
 use crate::network::{Network, Reached};
 use crate::policy::{PreferredSource, Prefix};
 use crate::service::view;
-use crate::sys::rtnetlink;
+use crate::sys::rtnetlink::{self, Routed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -43,13 +43,13 @@ impl Host {
     /// Asks the kernel's forwarding table, as our rules do (`fib`, `addrtype`): an address can be local by a route for
     /// a whole network. The view says which interface has an IPv6 address, and answers where the kernel does not.
     pub fn among<'a>(addresses: impl Iterator<Item = &'a IpAddr>, view: &HostView) -> Self {
-        let interfaces = |address: IpAddr, entry: rtnetlink::Entry| match address {
-            IpAddr::V4(_) => entry.interface.and_then(view::interface_name).into_iter().collect(),
+        let interfaces = |address: IpAddr, interface: Option<u32>| match address {
+            IpAddr::V4(_) => interface.and_then(view::interface_name).into_iter().collect(),
             IpAddr::V6(_) => view.interfaces_with(address),
         };
         let own = addresses.filter_map(|address| match rtnetlink::entry(*address) {
-            Ok(Some(entry)) if entry.is_local => Some((*address, interfaces(*address, entry))),
-            Ok(_) => None,
+            Ok(Routed::Local(interface)) => Some((*address, interfaces(*address, interface))),
+            Ok(Routed::Through(_) | Routed::Refused(_)) => None,
             Err(_) => view.is_local(*address).then(|| (*address, view.interfaces_with(*address))),
         });
         Host { own: own.collect(), ..Host::default() }

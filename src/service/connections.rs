@@ -5,7 +5,7 @@ use crate::agent::{Doubt, Forgotten};
 use crate::network::{Connection, Network, Status, stale};
 use crate::policy::{Family, Forward, Policy};
 use crate::sys::conntrack::{self, Bounds, Filter};
-use crate::sys::rtnetlink::{self, NetworkEvents, Question, Router, Way};
+use crate::sys::rtnetlink::{self, NetworkEvents, Question, Routed, Router};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
@@ -83,7 +83,7 @@ fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
     // Also an address of a local route, which no interface has.
     let is_local = &mut |address| {
         let question = Question::from_this_host(address);
-        network.owns(address) || matches!(router.borrow_mut().way(&question), Ok(Way::Local))
+        network.owns(address) || matches!(router.borrow_mut().ask(&question), Ok(Routed::Local(_)))
     };
     let judge = |connection: &Connection| match doubt {
         Doubt::Source { config, departed } => {
@@ -161,21 +161,21 @@ fn fixed(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> 
 
 /// The interfaces through which the connection may leave; none where anything about that is not known.
 fn ways(network: &Network, router: &mut Router, connection: &Connection) -> Vec<String> {
+    let mut interface = |question| Some(router.ask(&question).ok()?.hop()?.interface);
     let source = connection.original.source;
     let from = match network.owns(source) {
         true => None,
-        false => match router.way(&Question::from_this_host(source)) {
-            Ok(Way::Through(interface)) => Some(interface),
-            _ => return Vec::new(),
+        false => match interface(Question::from_this_host(source)) {
+            None => return Vec::new(),
+            from => from,
         },
     };
     let destination = connection.target();
     let mut found = BTreeSet::new();
     for mark in BTreeSet::from([0, connection.mark]) {
-        let question = Question { destination, source: Some(source), from, mark };
-        match router.way(&question) {
-            Ok(Way::Through(interface)) => found.extend(network.name(interface).map(str::to_owned)),
-            _ => return Vec::new(),
+        match interface(Question { destination, source: Some(source), from, mark }) {
+            Some(interface) => found.extend(network.name(interface).map(str::to_owned)),
+            None => return Vec::new(),
         }
     }
     // Of several hops the kernel names one.

@@ -5,20 +5,17 @@
 
 mod dump;
 mod events;
-mod lookup;
 mod primary;
 mod read;
 mod router;
 
 pub use dump::{Gateways, gateways, network, network_towards};
 pub use events::NetworkEvents;
-pub use lookup::{Path, Refusal, Routed};
 pub use primary::primary_address;
 pub use read::{NextHop, Read, read_any};
-pub use router::{Question, Router, Way};
+pub use router::{Path, Question, Refusal, Routed, Router};
 
 use super::nfnetlink::message::HEADER;
-use router::Found;
 use std::io;
 use std::net::IpAddr;
 
@@ -52,32 +49,10 @@ fn octets(address: IpAddr) -> (u8, Vec<u8>) {
     }
 }
 
-/// An entry of the forwarding table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// True when packets to the address are for this host.
-    pub is_local: bool,
-    /// The interface, by its index, where it has one.
-    pub interface: Option<u32>,
-}
-
-/// Asks for the entry that packets of this host to an address take; `None` when there is none.
+/// Asks for the entry that packets of this host to an address take.
 ///
 /// # Errors
 /// When the kernel can't be asked, or its answer makes no sense.
-pub fn entry(address: IpAddr) -> io::Result<Option<Entry>> {
-    let found = Router::open()?.ask(&Question::from_this_host(address))?;
-    Ok(found.map(|Found { is_local, interface, .. }| Entry { is_local, interface }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_is_local() {
-        let loopback = entry("127.0.0.1".parse().unwrap()).unwrap();
-        // A namespace whose loopback is down has no routes at all.
-        assert!(loopback.is_none_or(|entry| entry.is_local));
-    }
+pub fn entry(address: IpAddr) -> io::Result<Routed> {
+    Router::open()?.entry(&Question::from_this_host(address))
 }

@@ -77,7 +77,7 @@ pub fn read_any(message: &Message<'_>) -> Result<Read, Malformed> {
     }
 }
 
-fn split<'a>(message: &Message<'a>, length: usize) -> Result<(&'a [u8], Attributes<'a>), Malformed> {
+pub(super) fn split<'a>(message: &Message<'a>, length: usize) -> Result<(&'a [u8], Attributes<'a>), Malformed> {
     let (header, rest) = message.payload.split_at_checked(length).ok_or(Malformed("a header cut short"))?;
     Ok((header, Attributes(rest)))
 }
@@ -92,7 +92,7 @@ fn number(attribute: &Attribute<'_>) -> Result<u32, Malformed> {
     Ok(u32::from_ne_bytes(bytes))
 }
 
-fn family(number: u8) -> Option<Family> {
+pub(super) fn family(number: u8) -> Option<Family> {
     match i32::from(number) {
         libc::AF_INET => Some(Family::V4),
         libc::AF_INET6 => Some(Family::V6),
@@ -163,20 +163,15 @@ pub(super) fn primary(message: &Message<'_>) -> Result<Option<Primary>, Malforme
     }
 }
 
-/// An address of an attribute.
-pub(super) fn address_of(octets: &[u8]) -> Result<IpAddr, Malformed> {
-    ip(octets)
-}
-
 /// What the attributes of a route say.
 #[derive(Default)]
-struct Attributed<'a> {
-    destination: Option<IpAddr>,
+pub(super) struct Attributed<'a> {
+    pub destination: Option<IpAddr>,
     table: Option<u32>,
     metric: u32,
-    source: Option<IpAddr>,
-    interface: Option<u32>,
-    gateway: Option<IpAddr>,
+    pub source: Option<IpAddr>,
+    pub interface: Option<u32>,
+    pub gateway: Option<IpAddr>,
     several: Option<&'a [u8]>,
     next_hop: Option<u32>,
 }
@@ -264,7 +259,7 @@ pub(super) fn gateways(message: &Message<'_>) -> Result<Vec<(u32, u32)>, Malform
     Ok(hops.iter().filter(|hop| hop.gateway.is_some()).map(|hop| (hop.interface, table)).collect())
 }
 
-fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
+pub(super) fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
     let mut found = Attributed::default();
     for attribute in attributes {
         let attribute = attribute?;
@@ -283,7 +278,7 @@ fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
 }
 
 /// The next hop, where the attribute is one.
-pub(super) fn gateway(attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
+fn gateway(attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
     match attribute.kind {
         libc::RTA_GATEWAY => ip(attribute.value).map(Some),
         RTA_VIA => ip(attribute.value.get(2..).unwrap_or_default()).map(Some),

@@ -9,7 +9,7 @@ mod primary;
 mod read;
 mod router;
 
-pub use dump::{Gateways, gateways, network, network_towards};
+pub use dump::{network, network_towards};
 pub use events::NetworkEvents;
 pub use primary::primary_address;
 pub use read::{NextHop, Read, read_any};

@@ -43,10 +43,13 @@ pub enum Read {
     Route(Route),
     /// Of the main table; its hops are those of the nexthop object of this number.
     RouteBy(u32, Route),
+    /// Of another table, or for some packets only: the interfaces at which it has a gateway, or that it leads everything
+    /// through.
+    RouteOfPolicy(Vec<u32>),
     NextHop(NextHop),
     /// A rule of policy routing that leads elsewhere than to the tables that every host has.
     OtherTable,
-    /// Of nothing that we keep: another table, another family, an address that is still being tried.
+    /// Of nothing that we keep: another family, an address that is still being tried.
     Nothing,
 }
 
@@ -188,9 +191,8 @@ fn route(message: &Message<'_>) -> Result<Read, Malformed> {
     };
     let table = found.table.unwrap_or(u32::from(header[4]));
     let word_of_flags = word(header, 8);
-    // Of a type of service, of a source (IPv6), a copy of one that was used.
-    let is_special = header[3] != 0 || header[2] != 0 || word_of_flags & libc::RTM_F_CLONED != 0;
-    if table != u32::from(libc::RT_TABLE_MAIN) || is_special {
+    // A copy of one that was used.
+    if word_of_flags & libc::RTM_F_CLONED != 0 {
         return Ok(Read::Nothing);
     }
     let destination = match found.destination {
@@ -203,6 +205,12 @@ fn route(message: &Message<'_>) -> Result<Read, Malformed> {
     let is_used = word_of_flags as u8 & UNUSED_HOP == 0;
     let single = found.interface.filter(|_| is_used && kind == RouteKind::Unicast);
     hops.extend(single.map(|interface| Hop { interface, gateway: found.gateway }));
+    // Of a type of service, of a source (IPv6).
+    let is_special = header[3] != 0 || header[2] != 0;
+    if table != u32::from(libc::RT_TABLE_MAIN) || is_special {
+        let leads_away = |hop: &&Hop| hop.gateway.is_some() || destination.length() == 0;
+        return Ok(Read::RouteOfPolicy(hops.iter().filter(leads_away).map(|hop| hop.interface).collect()));
+    }
     // Beside the number there are the hops themselves, unless net.ipv4.nexthop_compat_mode is 0.
     let object = found.next_hop.filter(|_| found.interface.is_none() && found.several.is_none());
     let route = Route { destination, metric: found.metric, kind, hops, source: found.source };
@@ -238,25 +246,6 @@ fn next_hop(message: &Message<'_>) -> Result<Read, Malformed> {
     let hop = interface.filter(|_| is_used).map(|interface| Hop { interface, gateway });
     let id = id.ok_or(Malformed("a nexthop object without its number"))?;
     Ok(Read::NextHop(NextHop { id, hop, group, refuses }))
-}
-
-/// The interfaces at which a route of any table has a gateway, with the number of the table.
-///
-/// # Errors
-/// When the message makes no sense.
-pub(super) fn gateways(message: &Message<'_>) -> Result<Vec<(u32, u32)>, Malformed> {
-    if message.kind != libc::RTM_NEWROUTE {
-        return Ok(Vec::new());
-    }
-    let (header, attributes) = split(message, ROUTE_HEADER)?;
-    if header[7] != libc::RTN_UNICAST || word(header, 8) & libc::RTM_F_CLONED != 0 {
-        return Ok(Vec::new());
-    }
-    let found = attributed(attributes)?;
-    let table = found.table.unwrap_or(u32::from(header[4]));
-    let mut hops = found.several.map_or(Ok(Vec::new()), hops)?;
-    hops.extend(found.interface.map(|interface| Hop { interface, gateway: found.gateway }));
-    Ok(hops.iter().filter(|hop| hop.gateway.is_some()).map(|hop| (hop.interface, table)).collect())
 }
 
 pub(super) fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
@@ -353,9 +342,14 @@ mod tests {
     #[test]
     fn routes_of_other_tables_and_of_the_host_itself_are_not_kept() {
         let destination: (u16, &[u8]) = (libc::RTA_DST, &[10, 0, 0, 0]);
-        for (kind, table) in [(libc::RTN_LOCAL, MAIN), (libc::RTN_UNICAST, 100), (libc::RTN_BROADCAST, MAIN)] {
-            assert_eq!(one(libc::RTM_NEWROUTE, &route_header(kind, table), &[destination]), Ok(Read::Nothing));
+        for kind in [libc::RTN_LOCAL, libc::RTN_BROADCAST] {
+            assert_eq!(one(libc::RTM_NEWROUTE, &route_header(kind, MAIN), &[destination]), Ok(Read::Nothing));
         }
+        let interface = 7_u32.to_ne_bytes();
+        let hop: [(u16, &[u8]); 3] = [destination, (libc::RTA_OIF, &interface), (libc::RTA_GATEWAY, &[192, 0, 2, 1])];
+        let of_policy = |attributes| one(libc::RTM_NEWROUTE, &route_header(libc::RTN_UNICAST, 100), attributes);
+        assert_eq!(of_policy(&hop), Ok(Read::RouteOfPolicy(vec![7])));
+        assert_eq!(of_policy(&hop[..2]), Ok(Read::RouteOfPolicy(vec![])), "on the link");
         let Ok(Read::Route(refusing)) =
             one(libc::RTM_NEWROUTE, &route_header(libc::RTN_BLACKHOLE, MAIN), &[destination])
         else {

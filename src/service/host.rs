@@ -29,13 +29,7 @@ impl HostReader {
         };
         let view = view::view();
         let not_forwarding = if view.forwarding_ipv4 == Some(true) { not_forwarding(&view) } else { BTreeSet::new() };
-        HostView {
-            chains,
-            unread,
-            not_forwarding,
-            conntrack: conntrack(),
-            ..view
-        }
+        HostView { chains, unread, not_forwarding, conntrack: conntrack(), ..view }
     }
 }
 

@@ -59,7 +59,8 @@ pub fn network_towards(addresses: &BTreeSet<IpAddr>) -> io::Result<Network> {
         return Ok(network);
     }
     let mut router = Router::open()?;
-    let answers = addresses.iter().map(|address| Ok((*address, router.ask(&Question::from_this_host(*address))?.hop())));
+    let answers =
+        addresses.iter().map(|address| Ok((*address, router.ask(&Question::from_this_host(*address))?.hop())));
     Ok(network.with_answers(answers.collect::<io::Result<_>>()?))
 }
 

@@ -24,7 +24,7 @@ pub mod trust;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use duration::{DurationError, parse_go_duration};
+pub use duration::{DurationError, SECOND_TO_DAY, parse_go_duration};
 pub use expected::ExpectedRule;
 pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, STANDARD_INPUT, read};
 pub use keys::{KEYS, Key, KeyInfo, Settings};

@@ -3,7 +3,7 @@
 
 use super::diagnostic::{Lines, Place, Problems, TEXT_WIDTH, bounded, quoted, short, visible};
 use super::document::{self, Node, SyntaxError, Value as Found};
-use super::duration::{DurationError, parse_go_duration};
+use super::duration::{DurationError, SECOND_TO_DAY, parse_go_duration};
 use super::nearest::nearest;
 use super::settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 use crate::policy::{
@@ -15,9 +15,6 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
-
-/// The shortest and the longest `resyncInterval`.
-const RESYNC: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// The words that say what sources become.
 const SNAT_WORDS: [&str; 3] = ["masquerade", "none", "route-source"];
@@ -190,7 +187,7 @@ impl<'p> Reader<'p> {
     pub fn duration(&mut self, node: &Node) -> Option<Duration> {
         let expected = "a duration such as 60s";
         if let Found::Number(text) = &node.value {
-            let seconds = text.parse().is_ok_and(|seconds| RESYNC.contains(&Duration::from_secs(seconds)));
+            let seconds = text.parse().is_ok_and(|seconds| SECOND_TO_DAY.contains(&Duration::from_secs(seconds)));
             let meant: &str = if seconds { text } else { "60" };
             return self.expected(node, expected, &format!(" without a unit; write {meant}s"));
         }
@@ -201,7 +198,7 @@ impl<'p> Reader<'p> {
         };
         let value = u64::try_from(nanoseconds).map(Duration::from_nanos).ok();
         match value {
-            Some(value) if RESYNC.contains(&value) => Some(value),
+            Some(value) if SECOND_TO_DAY.contains(&value) => Some(value),
             Some(value) => {
                 let plainly = humantime::format_duration(value).to_string();
                 let plainly = if plainly == *text { String::new() } else { format!(" ({plainly})") };

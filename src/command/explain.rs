@@ -124,7 +124,7 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
 fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &HostView) {
     let targets = forwarding::targets(policy, host, question);
     if let Some(network) = view.network.as_deref().filter(|_| !targets.is_empty()) {
-        host.find_ways(targets, network);
+        host.find_targets(targets, network);
     }
     let from_is_local = question.from.is_some_and(|from| host.is_local(from));
     let others = question.addresses.iter().filter(|address| !host.is_local(**address));
@@ -432,17 +432,17 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::host::Way;
+    use super::super::host::ReachedTarget;
     use super::*;
     use crate::policy::{Origin, PRIVATE_RANGES, PrefixSet};
 
     fn own() -> Host {
         let on = |address: &str, interface: &str| (address.parse().unwrap(), [interface.to_owned()].into());
         let networks = vec![("10.88.0.0/16".parse().unwrap(), "10.88.0.1".parse().ok())];
-        let way = Way { interface: "cni0".to_owned(), networks };
+        let way = ReachedTarget { interface: "cni0".to_owned(), networks };
         Host {
             own: [on("198.51.100.2", "wan0"), on("192.168.1.1", "lan0"), on("127.0.0.1", "lo")].into(),
-            ways: [("10.88.0.5".parse().unwrap(), way)].into(),
+            targets: [("10.88.0.5".parse().unwrap(), way)].into(),
             ..Host::default()
         }
     }

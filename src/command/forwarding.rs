@@ -89,7 +89,7 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
         ForwardVerdict::Keep => Told::Kept,
         ForwardVerdict::Refused(all) => Told::Refused(all.into_iter().map(refusal).collect()),
         ForwardVerdict::To { forward, address, port } => {
-            let way = host.way(address);
+            let way = host.target(address);
             let connected = way.and_then(|way| way.network(arrival.source));
             let flow = Flow {
                 source: arrival.source,

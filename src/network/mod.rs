@@ -142,14 +142,14 @@ impl Network {
 
     /// The interfaces through which packets to an address leave, each with the next hop where there is one; several of
     /// a route with several hops, none when no route leads there.
-    pub fn ways_to(&self, address: IpAddr) -> Vec<(&str, Option<IpAddr>)> {
+    pub fn hops_to(&self, address: IpAddr) -> Vec<(&str, Option<IpAddr>)> {
         let hops = self.route_to(address).into_iter().flat_map(|route| &route.hops);
         hops.filter_map(|hop| Some((self.name(hop.interface)?, hop.gateway))).collect()
     }
 
     /// The interface that leads to an address: that of the first hop.
     pub fn interface_to(&self, address: IpAddr) -> Option<&str> {
-        self.ways_to(address).first().map(|(name, _)| *name)
+        self.hops_to(address).first().map(|(name, _)| *name)
     }
 
     /// How an address is reached; `None` when no route leads there.

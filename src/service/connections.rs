@@ -79,7 +79,7 @@ pub fn forget(doubt: &Doubt) -> Result<Forgotten, String> {
 fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
     let network = rtnetlink::network()?;
     let router = RefCell::new(Router::open()?);
-    let ways = &mut |connection: &Connection| ways(&network, &mut router.borrow_mut(), connection);
+    let interfaces = &mut |connection: &Connection| interfaces(&network, &mut router.borrow_mut(), connection);
     // Also an address of a local route, which no interface has.
     let is_local = &mut |address| {
         let question = Question::from_this_host(address);
@@ -87,11 +87,13 @@ fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
     };
     let judge = |connection: &Connection| match doubt {
         Doubt::Source { config, departed } => {
-            stale::has_lost_its_source(&config.policy, departed, &network, connection, ways)
+            stale::has_lost_its_source(&config.policy, departed, &network, connection, interfaces)
         }
-        Doubt::Policy { before, now } => stale::is_affected(&before.policy, &now.policy, &network, connection, ways),
-        Doubt::Start { config, .. } => stale::kept_its_source(&config.policy, &network, connection, ways),
-        Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, ways),
+        Doubt::Policy { before, now } => {
+            stale::is_affected(&before.policy, &now.policy, &network, connection, interfaces)
+        }
+        Doubt::Start { config, .. } => stale::kept_its_source(&config.policy, &network, connection, interfaces),
+        Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, interfaces),
         Doubt::Forwards { forwards } => stale::is_of_forwards(forwards, &network, connection, is_local),
         Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, is_local),
     };
@@ -160,7 +162,7 @@ fn fixed(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> 
 }
 
 /// The interfaces through which the connection may leave; none where anything about that is not known.
-fn ways(network: &Network, router: &mut Router, connection: &Connection) -> Vec<String> {
+fn interfaces(network: &Network, router: &mut Router, connection: &Connection) -> Vec<String> {
     let mut interface = |question| Some(router.ask(&question).ok()?.hop()?.interface);
     let source = connection.original.source;
     let from = match network.owns(source) {
@@ -179,7 +181,7 @@ fn ways(network: &Network, router: &mut Router, connection: &Connection) -> Vec<
         }
     }
     // Of several hops the kernel names one.
-    let hops = network.ways_to(destination);
+    let hops = network.hops_to(destination);
     if hops.len() > 1 {
         found.extend(hops.into_iter().map(|(name, _)| name.to_owned()));
     }

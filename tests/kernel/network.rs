@@ -48,7 +48,7 @@ fn addresses_and_routes_that_come_and_go_are_told_and_read() {
     let network = rtnetlink::network().unwrap();
     assert!(network.has("wan0", ip("203.0.113.77")));
     assert_eq!(network.interface_to(ip("192.0.2.1")), Some("wan0"));
-    let names: Vec<&str> = network.ways_to(ip("10.9.1.1")).into_iter().map(|(name, _)| name).collect();
+    let names: Vec<&str> = network.hops_to(ip("10.9.1.1")).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["wan0", "wan1"]);
     for (target, connected) in [("10.88.0.5", "192.168.50.0/24"), ("fd88::5", "2001:db8:50::/64")] {
         assert_eq!(network.connected_networks_to(ip(target)), [("lan0", connected.parse().unwrap())]);
@@ -87,7 +87,7 @@ fn routes_by_nexthop_objects_have_the_hops_of_the_objects_however_the_kernel_tel
     for compatible in ["1", "0"] {
         run("sh", &["-c", &format!("echo {compatible} > /proc/sys/net/ipv4/nexthop_compat_mode")], "");
         let network = rtnetlink::network().unwrap();
-        let ways = |target: &str| network.ways_to(ip(target)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let ways = |target: &str| network.hops_to(ip(target)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(ways("10.7.1.1"), ["wan0"], "{compatible}");
         assert_eq!(ways("10.9.1.1"), ["wan0", "wan1"], "{compatible}");
         assert_eq!(ways("10.10.1.1"), [""; 0], "{compatible}");

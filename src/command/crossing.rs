@@ -183,7 +183,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
     };
     let ours = |may| {
         let source = match verdict {
-            Verdict::KeepSource => own.clone(),
+            Verdict::Return => own.clone(),
             Verdict::Masquerade => crossing.masquerade.map(|source| source.to_string()),
             Verdict::Snat(range) => Some(range.to_string()),
         };
@@ -196,7 +196,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
             None => by(hit, "before", doubts),
         },
         (Some(hit), _) => by(hit, "before", doubts),
-        (None, Verdict::KeepSource) => {
+        (None, Verdict::Return) => {
             doubts.extend(may(&met.after));
             match met.first_after() {
                 Some(hit) => by(hit, "after", doubts),

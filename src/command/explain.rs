@@ -192,7 +192,7 @@ pub fn answer(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpA
     }
     let (verdict, provenance) = policy.verdict(&flow(host, question, address));
     let mut assumptions = assumptions(policy, host, question, address);
-    if verdict != Verdict::KeepSource && question.proto == Some(UDP_LITE) {
+    if verdict != Verdict::Return && question.proto == Some(UDP_LITE) {
         assumptions.push(VALID_UDP_LITE);
     }
     let route = is_of_route(&provenance).then(|| match host.preferred.get(&address) {

@@ -102,7 +102,7 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
                 ..Flow::forwarded_to(address)
             };
             let (verdict, by) = policy.verdict(&flow);
-            let hairpin = verdict != Verdict::KeepSource;
+            let hairpin = verdict != Verdict::Return;
             let forwarding = Forwarding {
                 number: forward.number,
                 origin: forward.origin.to_string(),

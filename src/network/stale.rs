@@ -24,7 +24,7 @@ pub fn fixed_ranges(policy: &Policy) -> Vec<AddressRange> {
 fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
     match section.snat.value.verdict(family, None) {
         Verdict::Snat(range) => Some(range),
-        Verdict::KeepSource | Verdict::Masquerade => None,
+        Verdict::Return | Verdict::Masquerade => None,
     }
 }
 
@@ -135,7 +135,7 @@ pub fn kept_its_source(
     interfaces: OutInterfaces<'_>,
 ) -> bool {
     let is_untouched = !connection.is_source_translated() && connection.original.destination == connection.target();
-    let translates = |flow: &Flow| policy.verdict(flow).0 != Verdict::KeepSource;
+    let translates = |flow: &Flow| policy.verdict(flow).0 != Verdict::Return;
     // To ask for its routes takes longer than all of this, and most of those that keep their source are meant to.
     let may_be = |out| translates(&flow(network, connection, Some(out), 0));
     is_untouched
@@ -168,7 +168,7 @@ pub fn does_not_fit(
     }
     let came = network.interface_to(connection.original.source);
     all_judgements(network, connection, interfaces, |flow, out| {
-        let keeps = policy.verdict(flow).0 == Verdict::KeepSource;
+        let keeps = policy.verdict(flow).0 == Verdict::Return;
         keeps == translated && came != Some(out)
     })
 }
@@ -272,7 +272,7 @@ fn flow(network: &Network, connection: &Connection, out: Option<&str>, mark: u32
 fn fits(verdict: Verdict, network: &Network, connection: &Connection, out: &str) -> bool {
     let source = connection.seen_source();
     match verdict {
-        Verdict::KeepSource => source == connection.original.source,
+        Verdict::Return => source == connection.original.source,
         Verdict::Masquerade => connection.is_source_translated() && network.has(out, source),
         Verdict::Snat(range) => range.contains(source),
     }

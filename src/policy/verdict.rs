@@ -12,7 +12,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Our rules leave it alone; later rules of the host may still act.
-    KeepSource,
+    Return,
     /// It becomes the address of the outgoing interface.
     Masquerade,
     /// It becomes an address of these; of several, always the same one for one source.
@@ -22,7 +22,7 @@ pub enum Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Verdict::KeepSource => f.write_str("keep source"),
+            Verdict::Return => f.write_str("keep source"),
             Verdict::Masquerade => f.write_str("masquerade"),
             Verdict::Snat(range) => write!(f, "snat to {range}"),
         }
@@ -159,20 +159,20 @@ impl Policy {
     pub fn verdict(&self, flow: &Flow) -> (Verdict, Provenance) {
         let family = Family::of(flow.destination);
         if !self.enables(family) {
-            return (Verdict::KeepSource, Provenance::step(Step::FamilyDisabled));
+            return (Verdict::Return, Provenance::step(Step::FamilyDisabled));
         }
         if let Some(provenance) = self.forwarded(flow) {
             let translates = provenance.step.translates();
-            return (if translates { Verdict::Masquerade } else { Verdict::KeepSource }, provenance);
+            return (if translates { Verdict::Masquerade } else { Verdict::Return }, provenance);
         }
         if let Some(provenance) = self.exempt_from_all(flow) {
-            return (Verdict::KeepSource, provenance);
+            return (Verdict::Return, provenance);
         }
         let section = self.sections().find(|section| section.out_of_scope(flow).is_none()).unwrap_or(self.top());
         let decided = self.decide(&section, flow);
         let translates = decided.step.translates();
         let verdict =
-            if translates { section.snat.value.verdict(family, flow.preferred_source) } else { Verdict::KeepSource };
+            if translates { section.snat.value.verdict(family, flow.preferred_source) } else { Verdict::Return };
         let entry = section.entry.map(|entry| Listed { value: entry.name.clone(), origin: entry.origin.clone() });
         (verdict, Provenance { entry, snat: translates.then(|| section.snat.clone()), ..decided })
     }

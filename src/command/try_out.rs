@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// As long as a reload may take.
-const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What the service needs to go back, and to say so.
 const GOING_BACK: Duration = Duration::from_secs(30);
 
@@ -36,7 +36,7 @@ pub fn run(_context: &Context, args: &TryArgs) -> u8 {
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     let request = Request::Try(TryRequest { timeout, by: who(), file });
-    match asked::<ReloadAnswer>(&request, RELOAD_TIMEOUT) {
+    match asked::<ReloadAnswer>(&request, PATIENCE) {
         Ok(ReloadAnswer { outcome: ReloadOutcome::Applied, message }) => {
             eprint_line(message);
             wait_for_confirmation(timeout)
@@ -86,7 +86,7 @@ fn wait_for_confirmation(timeout: Duration) -> u8 {
     eprint_line("press Enter to keep it, Ctrl-C to go back now");
     let outcome = match key(&signals, Instant::now() + timeout) {
         Key::Enter => confirm::keep(&trial),
-        Key::Interrupt => asked(&Request::Back(trial.report.number), RELOAD_TIMEOUT),
+        Key::Interrupt => asked(&Request::Back(trial.report.number), PATIENCE),
         Key::None => await_end(&trial.report),
         Key::Gone => return exit::FAILED,
     };

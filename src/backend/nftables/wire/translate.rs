@@ -533,7 +533,7 @@ fn read_protocol(number: u8) -> Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{ChainId, ListId, ListKey, Place, Section};
+    use crate::ruleset::{ChainId, ListId, ListKey, Place, Section, each};
     use proptest::prelude::*;
 
     fn any_family() -> impl Strategy<Value = Family> {
@@ -669,6 +669,17 @@ mod tests {
             let mut expressions = to_expressions(&rule);
             expressions.remove(place.index(expressions.len()));
             prop_assert_ne!(to_body(&expressions), rule.body);
+        }
+    }
+
+    #[test]
+    fn each_match_and_each_effect_is_read_as_it_is_written() {
+        let set = SetName::new(ListId { section: Section::Top, key: ListKey::Sources }, Family::V4);
+        let chain = ChainName::Of(Family::V4, ChainId { section: Section::Top, place: Place::Masquerade });
+        let rules = each::test(&set).map(|test| (vec![Match::is(test)], Effect::Return));
+        for (when, then) in rules.chain(each::effect(&chain).map(|then| (vec![], then))) {
+            let rule = Rule::new(when, then, "reason");
+            assert_eq!(to_body(&to_expressions(&rule)), rule.body);
         }
     }
 

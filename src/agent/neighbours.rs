@@ -4,7 +4,7 @@
 use super::host_view::{HostView, is_public, placed};
 use crate::config::{Config, ExpectedRule};
 use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Passage, Translations, pass, translations};
-use crate::policy::{Family, Forward, Listed, Policy, Prefix, Protocol, Section, Snat};
+use crate::policy::{Family, Forward, Policy, Prefix, Protocol, Section, Snat, WithOrigin};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -73,7 +73,7 @@ impl fmt::Display for Blocked {
 
 /// The nat rules of other programs that flows in the scope of the policy can meet, without those that are expected; and
 /// what is expected and not there.
-pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<Listed<ExpectedRule>>) {
+pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<WithOrigin<ExpectedRule>>) {
     if view.unread.is_some() {
         return Default::default();
     }

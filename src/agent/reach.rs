@@ -3,7 +3,9 @@
 use super::host_view::{HostView, placed};
 use crate::config::nearest;
 use crate::network::Network;
-use crate::policy::{AddressSet, Family, InterfacePattern, Listed, Origin, Policy, Prefix, PrefixSet, Section, Snat};
+use crate::policy::{
+    AddressSet, Family, InterfacePattern, Origin, Policy, Prefix, PrefixSet, Section, Snat, WithOrigin,
+};
 use std::fmt;
 
 /// Of longer lists not each source is looked for.
@@ -99,9 +101,9 @@ pub fn nothing_translated(unmatched: &[Unmatched]) -> Option<String> {
 
 /// Patterns that no interface matches. Of one that keeps interfaces out that is told where another name is near.
 fn absent<'p>(
-    patterns: &'p [Listed<InterfacePattern>],
+    patterns: &'p [WithOrigin<InterfacePattern>],
     network: &'p Network,
-) -> impl Iterator<Item = (&'p Listed<InterfacePattern>, What)> {
+) -> impl Iterator<Item = (&'p WithOrigin<InterfacePattern>, What)> {
     let is_absent =
         |pattern: &InterfacePattern| !network.interfaces().any(|interface| pattern.matches(&interface.name));
     patterns.iter().filter(move |entry| is_absent(&entry.value)).filter_map(move |entry| {
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_host_of_which_nothing_is_known_lacks_nothing() {
-        let wan = Listed { value: "wna0".parse().unwrap(), origin: Origin::Default };
+        let wan = WithOrigin { value: "wna0".parse().unwrap(), origin: Origin::Default };
         let policy = Policy { out_interfaces: vec![wan], ..Policy::default() };
         assert_eq!(unmatched(&policy, &HostView::default()), []);
     }

@@ -21,7 +21,7 @@ const SNAT_WORDS: [&str; 3] = ["masquerade", "none", "route-source"];
 
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed<T> {
+pub struct Located<T> {
     pub value: T,
     /// Where it was written.
     pub place: Place,
@@ -449,7 +449,7 @@ pub trait Item: Sized {
 }
 
 /// Lists are joined by files and replaced by flags.
-impl<T: Item> Value for Vec<Placed<T>> {
+impl<T: Item> Value for Vec<Located<T>> {
     const KIND: Kind = T::KIND;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -467,14 +467,14 @@ impl<T: Item> Value for Vec<Placed<T>> {
                 }
                 _ => T::read(node, reader),
             };
-            joined.extend(value.map(|value| Placed { value, place: reader.place(node.offset) }));
+            joined.extend(value.map(|value| Located { value, place: reader.place(node.offset) }));
         }
         true
     }
 }
 
 /// A list that may be unset.
-impl<T: Item> Value for Option<Vec<Placed<T>>> {
+impl<T: Item> Value for Option<Vec<Located<T>>> {
     const KIND: Kind = T::KIND;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -512,22 +512,22 @@ scalar! {
     ChainName: Kind::Chain, |reader, node| reader.chain(node);
     String: Kind::Text, |reader, node| reader.text(node, "text").map(str::to_owned);
     Option<PortRanges>: Kind::Ports, |reader, node| reader.ports(node).map(Some);
-    Option<Placed<u64>>: Kind::Count, |reader, node| {
+    Option<Located<u64>>: Kind::Count, |reader, node| {
         let place = reader.place(node.offset);
-        reader.count(node).map(|value| Some(Placed { value, place }))
+        reader.count(node).map(|value| Some(Located { value, place }))
     };
     Option<bool>: Kind::Switch, |reader, node| reader.switch(node).map(Some);
-    Option<Placed<bool>>: Kind::Switch, |reader, node| {
+    Option<Located<bool>>: Kind::Switch, |reader, node| {
         let place = reader.place(node.offset);
-        reader.switch(node).map(|value| Some(Placed { value, place }))
+        reader.switch(node).map(|value| Some(Located { value, place }))
     };
-    Option<Placed<Snat>>: Kind::Snat, |reader, node| {
+    Option<Located<Snat>>: Kind::Snat, |reader, node| {
         let place = reader.place(node.offset);
-        reader.snat(node).map(|value| Some(Placed { value, place }))
+        reader.snat(node).map(|value| Some(Located { value, place }))
     };
-    Option<Placed<String>>: Kind::Text, |reader, node| {
+    Option<Located<String>>: Kind::Text, |reader, node| {
         let place = reader.place(node.offset);
-        reader.name(node).map(|value| Some(Placed { value, place }))
+        reader.name(node).map(|value| Some(Located { value, place }))
     };
     Evaluation: Kind::Choice(names::<Evaluation>), |reader, node| reader.choice(node);
     BackendChoice: Kind::Choice(names::<BackendChoice>), |reader, node| reader.choice(node);

@@ -283,7 +283,8 @@ mod tests {
     use super::super::{Address, Interface, Status, Tuple};
     use super::*;
     use crate::policy::{
-        Egress, Hairpin, HostAddress, InterfacePattern, Listed, MaskedMark, PortRange, Prefix, PrefixSet, SnatAddresses,
+        Egress, Hairpin, HostAddress, InterfacePattern, MaskedMark, PortRange, Prefix, PrefixSet, SnatAddresses,
+        WithOrigin,
     };
 
     fn ip(text: &str) -> IpAddr {
@@ -294,11 +295,11 @@ mod tests {
         PrefixSet::from_prefixes(list.iter().map(|text| text.parse::<Prefix>().unwrap()), &Default::default())
     }
 
-    fn listed<T>(value: T) -> Listed<T> {
-        Listed { value, origin: Default::default() }
+    fn listed<T>(value: T) -> WithOrigin<T> {
+        WithOrigin { value, origin: Default::default() }
     }
 
-    fn snat(text: &str) -> Listed<Snat> {
+    fn snat(text: &str) -> WithOrigin<Snat> {
         let mut addresses = SnatAddresses::default();
         addresses.add(text.parse().unwrap());
         listed(Snat::To(addresses))

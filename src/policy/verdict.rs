@@ -2,8 +2,8 @@
 
 use super::prefix::{LIMITED_BROADCAST, LINK_LOCAL_V4, LINK_LOCAL_V6, MULTICAST_V4, MULTICAST_V6};
 use super::{
-    AddressRange, Evaluation, Family, Flow, Forward, InterfacePattern, Listed, MaskedMark, Origin, Policy, Prefix,
-    Protocol, Section, Snat,
+    AddressRange, Evaluation, Family, Flow, Forward, InterfacePattern, MaskedMark, Origin, Policy, Prefix, Protocol,
+    Section, Snat, WithOrigin,
 };
 use std::fmt;
 use std::net::IpAddr;
@@ -135,9 +135,9 @@ pub struct Provenance {
     /// Where the prefix, the pattern or the mark was written; `None` for steps that no list decides.
     pub origin: Option<Origin>,
     /// The entry of `egress` whose scope holds the flow, and where it was written; `None` for the top level.
-    pub entry: Option<Listed<String>>,
+    pub entry: Option<WithOrigin<String>>,
     /// What `snat` says and where, for flows that are translated.
-    pub snat: Option<Listed<Snat>>,
+    pub snat: Option<WithOrigin<Snat>>,
 }
 
 impl Provenance {
@@ -145,7 +145,7 @@ impl Provenance {
         Provenance { step, prefix: None, interface: None, mark: None, origin: None, entry: None, snat: None }
     }
 
-    pub(super) fn prefix(step: Step, entry: &Listed<Prefix>) -> Self {
+    pub(super) fn prefix(step: Step, entry: &WithOrigin<Prefix>) -> Self {
         Provenance { prefix: Some(entry.value), origin: Some(entry.origin.clone()), ..Provenance::step(step) }
     }
 
@@ -173,7 +173,7 @@ impl Policy {
         let translates = decided.step.translates();
         let verdict =
             if translates { section.snat.value.verdict(family, flow.preferred_source) } else { Verdict::Return };
-        let entry = section.entry.map(|entry| Listed { value: entry.name.clone(), origin: entry.origin.clone() });
+        let entry = section.entry.map(|entry| WithOrigin { value: entry.name.clone(), origin: entry.origin.clone() });
         (verdict, Provenance { entry, snat: translates.then(|| section.snat.clone()), ..decided })
     }
 
@@ -237,7 +237,7 @@ impl Policy {
         let exception = section.exceptions.find(flow.destination);
         let exempt = section.exempt.find(flow.destination);
         let longest = self.evaluation == Evaluation::LongestPrefix;
-        let overruled = |exception: &Listed<Prefix>, exempt: &Listed<Prefix>| {
+        let overruled = |exception: &WithOrigin<Prefix>, exempt: &WithOrigin<Prefix>| {
             longest && exempt.value.length() > exception.value.length()
         };
         match (exception, exempt) {

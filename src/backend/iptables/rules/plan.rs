@@ -65,17 +65,17 @@ pub fn compare(
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     let table = &observed.table;
     let ownership = Ownership::new(own, chains, table, kept);
-    let leftovers = StaleRules::find(&ownership, chains, table);
+    let stale = StaleRules::find(&ownership, chains, table);
     let mut draft = Draft { surplus: if desired.is_some() { "left-over " } else { "" }, ..Draft::default() };
     draft.jumps(desired, observed, &ownership);
     draft.chains(chains, table);
-    draft.leftovers(&leftovers, table);
+    draft.stale(&stale, table);
     let desired_sets = desired.map_or(&[][..], |desired| &desired.sets);
     draft.sets(desired_sets, observed);
     draft.unwanted_sets(family, desired_sets, observed, |chain| {
-        chains.iter().any(|ours| ours.name == chain) || leftovers.hold(chain)
+        chains.iter().any(|ours| ours.name == chain) || stale.hold(chain)
     });
-    draft.notes.extend_from_slice(&leftovers.notes);
+    draft.notes.extend_from_slice(&stale.notes);
     let steps = draft.steps();
     match ownership.refuse(chains, table) {
         // Where nothing would be written nobody is in the way.
@@ -194,8 +194,8 @@ impl Draft {
         count
     }
 
-    fn leftovers(&mut self, leftovers: &StaleRules, table: &ListedTable<'_>) {
-        for name in &leftovers.whole {
+    fn stale(&mut self, stale: &StaleRules, table: &ListedTable<'_>) {
+        for name in &stale.whole {
             table.chain(name).iter().for_each(|chain| _ = self.foreign_rules(chain));
             self.say(format!("{}chain '{name}'", self.surplus));
             if table.chain(name).is_some_and(|chain| !chain.rules.is_empty()) {
@@ -203,7 +203,7 @@ impl Draft {
             }
             let _ = writeln!(self.removed, "-X {name}");
         }
-        for (name, specs) in &leftovers.mixed {
+        for (name, specs) in &stale.mixed {
             self.say(format!("{} {}rules of chain '{name}'", specs.len(), self.surplus));
             for spec in specs {
                 let _ = writeln!(self.deleted, "-D {name} {spec}");
@@ -327,9 +327,9 @@ fn describe_rules(own: &ChainName, desired: Option<&Rendered>, observed: &Observ
     let table = &observed.table;
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     let ownership = Ownership::new(own, chains, table, kept);
-    let leftovers = StaleRules::find(&ownership, chains, table);
+    let stale = StaleRules::find(&ownership, chains, table);
     let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));
-    let others = table.chains.iter().filter(|chain| leftovers.hold(chain.name));
+    let others = table.chains.iter().filter(|chain| stale.hold(chain.name));
     let listed: Vec<&ListedChain<'_>> = wanted.chain(others).collect();
     let (mut rules, mut raw) = (String::new(), String::new());
     for chain in &listed {

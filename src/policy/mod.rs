@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 mod address_range;
 mod address_set;
 mod arrival;

@@ -1,5 +1,6 @@
 //! Address prefixes: strict to read, impossible to misalign, aggregated before the kernel sees them.
 
+use super::address::number;
 use super::{Family, Origin, WithOrigin};
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use std::collections::BTreeSet;
@@ -101,10 +102,6 @@ impl Prefix {
 
     /// The first and the last address as numbers.
     pub fn numbers(self) -> (u128, u128) {
-        let number = |address| match address {
-            IpAddr::V4(address) => u128::from(Ipv4Addr::to_bits(address)),
-            IpAddr::V6(address) => address.to_bits(),
-        };
         (number(self.address()), number(self.last()))
     }
 

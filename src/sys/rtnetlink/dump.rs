@@ -26,7 +26,7 @@ pub fn network() -> io::Result<Network> {
     let kinds =
         [(libc::RTM_GETLINK, LINK_HEADER), (libc::RTM_GETADDR, ADDRESS_HEADER), (libc::RTM_GETROUTE, ROUTE_HEADER)];
     for (kind, header) in kinds {
-        for read in dump(&socket, kind, header, any)? {
+        for read in dump(&socket, kind, &vec![0; header], any)? {
             match read {
                 Read::Interface(interface) => interfaces.push(interface),
                 Read::Address(address) => addresses.push(address),
@@ -50,7 +50,7 @@ pub fn network() -> io::Result<Network> {
 /// When the kernel can't be asked, or its answer makes no sense.
 pub fn network_towards(addresses: &BTreeSet<IpAddr>) -> io::Result<Network> {
     let network = network()?;
-    let rules = match dump(&Socket::open(libc::NETLINK_ROUTE)?, libc::RTM_GETRULE, RULE_HEADER, any) {
+    let rules = match dump(&Socket::open(libc::NETLINK_ROUTE)?, libc::RTM_GETRULE, &[0; RULE_HEADER], any) {
         // A kernel without policy routing.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
         rules => rules?,
@@ -65,7 +65,7 @@ pub fn network_towards(addresses: &BTreeSet<IpAddr>) -> io::Result<Network> {
 }
 
 fn next_hops(socket: &Socket) -> io::Result<BTreeMap<u32, NextHop>> {
-    let read = dump(socket, GET_NEXT_HOP, NEXT_HOP_HEADER, any)?.into_iter();
+    let read = dump(socket, GET_NEXT_HOP, &[0; NEXT_HOP_HEADER], any)?.into_iter();
     let objects = read.filter_map(|read| if let Read::NextHop(object) = read { Some(object) } else { None });
     Ok(objects.map(|object| (object.id, object)).collect())
 }
@@ -83,10 +83,14 @@ fn any(message: &Message<'_>) -> Result<Option<Read>, Malformed> {
     read_any(message).map(Some)
 }
 
-pub(super) fn dump<T>(
+/// Asks for all that a kind of request gives; `header` is the structure that the kind has, of a route's zeros: all there is.
+///
+/// # Errors
+/// When the kernel can't be asked, or its answer makes no sense.
+pub fn dump<T>(
     socket: &Socket,
     kind: u16,
-    header: usize,
+    header: &[u8],
     read: impl Fn(&Message<'_>) -> Result<Option<T>, Malformed>,
 ) -> io::Result<Vec<T>> {
     let mut buffer = vec![0; BUFFER];
@@ -94,8 +98,7 @@ pub(super) fn dump<T>(
     loop {
         sequence += 1;
         let mut found = Vec::new();
-        // Zeros: of every family, all there is.
-        socket.send(&request(kind, libc::NLM_F_DUMP, sequence, &vec![0; header], &[]))?;
+        socket.send(&request(kind, libc::NLM_F_DUMP, sequence, header, &[]))?;
         let consistency = Answer::to_dump(sequence).receive(socket, &mut buffer, &mut |message| {
             found.extend(read(message)?);
             Ok(())

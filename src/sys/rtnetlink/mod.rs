@@ -9,13 +9,13 @@ mod primary;
 mod read;
 mod router;
 
-pub use dump::{network, network_towards};
+pub use dump::{dump, network, network_towards};
 pub use events::NetworkEvents;
 pub use primary::primary_address;
 pub use read::{NextHop, Read, read_any};
 pub use router::{Path, Question, Refusal, Routed, Router};
 
-use super::nfnetlink::message::HEADER;
+use super::nfnetlink::message::{MessageHead, Writer};
 use std::io;
 use std::net::IpAddr;
 
@@ -24,29 +24,10 @@ const ROUTE_HEADER: usize = 12;
 
 /// A request: its header, the structure that its kind has, and attributes. `sequence` is what answers carry.
 fn request(kind: u16, flags: i32, sequence: u32, header: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0; 4];
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.resize(HEADER, 0);
-    bytes.extend(header);
-    for (kind, value) in attributes {
-        bytes.extend((4 + value.len() as u16).to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(*value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    let length = bytes.len() as u32;
-    bytes[..4].copy_from_slice(&length.to_ne_bytes());
-    bytes
-}
-
-/// The family's number and the address's bytes.
-fn octets(address: IpAddr) -> (u8, Vec<u8>) {
-    match address {
-        IpAddr::V4(v4) => (libc::AF_INET as u8, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),
-    }
+    let mut writer = Writer::new();
+    let head = MessageHead { kind, flags: (libc::NLM_F_REQUEST | flags) as u16, sequence, ..MessageHead::default() };
+    writer.message_of(head, header, |writer| attributes.iter().for_each(|(kind, value)| writer.raw(*kind, value)));
+    writer.into_bytes()
 }
 
 /// Asks for the entry that packets of this host to an address take.

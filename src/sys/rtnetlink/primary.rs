@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// When the kernel can't be asked, or its answer makes no sense.
 pub fn primary_address(interface: u32, next_hop: Ipv4Addr) -> io::Result<Option<IpAddr>> {
     let socket = Socket::open(libc::NETLINK_ROUTE)?;
-    let mut own = dump(&socket, libc::RTM_GETADDR, ADDRESS_HEADER, primary)?;
+    let mut own = dump(&socket, libc::RTM_GETADDR, &[0; ADDRESS_HEADER], primary)?;
     own.retain(|one| one.interface == interface);
     let on_link = own.iter().find(|one| one.network.contains(next_hop.into()));
     Ok(on_link.or(own.first()).map(|one| one.address))

@@ -3,6 +3,7 @@
 use super::super::nfnetlink::message::{Attribute, Attributes, Malformed, Message};
 use super::ROUTE_HEADER;
 use crate::network::{Address, Hop, Interface, Route, RouteKind};
+use crate::policy::address::of_octets;
 use crate::policy::{Family, Prefix};
 use std::net::IpAddr;
 
@@ -104,8 +105,7 @@ pub(super) fn family(number: u8) -> Option<Family> {
 }
 
 fn ip(octets: &[u8]) -> Result<IpAddr, Malformed> {
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).map_err(|_| Malformed("an address of another size"))
+    of_octets(octets).ok_or(Malformed("an address of another size"))
 }
 
 fn prefix(address: IpAddr, length: u8) -> Result<Prefix, Malformed> {

@@ -5,8 +5,9 @@ use super::super::nfnetlink::message::{Malformed, Message, Messages};
 use super::super::nfnetlink::socket::Socket;
 use super::super::nfnetlink::{lost, read_error};
 use super::read::{attributed, family, split};
-use super::{ROUTE_HEADER, octets, request};
+use super::{ROUTE_HEADER, request};
 use crate::network::Hop;
+use crate::policy::address::octets;
 use crate::policy::{Family, Prefix};
 use std::collections::BTreeMap;
 use std::io;
@@ -36,8 +37,9 @@ impl Question {
     }
 
     fn request(&self, out: Option<u32>, flags: u32) -> Vec<u8> {
-        let (family, destination) = octets(self.destination);
-        let source = self.source.map(|source| octets(source).1).unwrap_or_default();
+        let family = if self.destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
+        let destination = octets(self.destination);
+        let source = self.source.map(octets).unwrap_or_default();
         let bits = |octets: &[u8]| 8 * octets.len() as u8;
         let mut header = vec![family, bits(&destination), bits(&source), 0, 0, 0, 0, 0];
         header.extend(flags.to_ne_bytes());

@@ -7,7 +7,6 @@ use super::reach::{self, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
 use crate::policy::{AddressRange, Egress, Family, Origin, Policy, Prefix, Snat, WithOrigin};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -215,7 +214,7 @@ impl Conntrack {
 
 /// Addresses of one uplink that flows of another one get, and forwards from uplinks that answers don't leave through.
 fn uplinks(policy: &Policy, view: &HostView) -> Vec<Advice> {
-    let uplinks: BTreeSet<&String> = view.default_route_interfaces.iter().chain(&view.gateways.any).collect();
+    let uplinks = view.uplinks();
     let mut found = Vec::new();
     for section in policy.sections() {
         let Snat::To(addresses) = section.snat.value else { continue };
@@ -300,9 +299,10 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
     if !policy.is_unscoped() || !translates || view.default_route_interfaces.is_empty() {
         return Vec::new();
     }
+    let uplinks = view.uplinks();
     let harmed = |own: &&InterfaceAddress| {
         policy.enables(own.network.family())
-            && !view.is_uplink(&own.interface)
+            && !uplinks.contains(&own.interface)
             && own.interface != "lo"
             && is_public(own.address)
             && !policy.exempt.covers(own.network)

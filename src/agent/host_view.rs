@@ -82,9 +82,9 @@ impl HostView {
         }
     }
 
-    /// True for an interface behind which other networks are: routes lead to a gateway there.
-    pub fn is_uplink(&self, interface: &str) -> bool {
-        self.default_route_interfaces.contains(interface) || self.gateways.any.contains(interface)
+    /// The interfaces behind which other networks are: routes lead to a gateway there, or everything.
+    pub fn uplinks(&self) -> BTreeSet<&String> {
+        self.default_route_interfaces.iter().chain(&self.gateways.any).collect()
     }
 
     /// True when the address is one of the host's own.

@@ -476,8 +476,9 @@ mod tests {
 
     #[test]
     fn each_match_and_each_effect_is_read_as_it_is_written() {
-        let rules = each::test(&"ima4-sources-00000000".to_owned()).map(|test| (vec![Match::is(test)], Effect::Return));
-        for (when, then) in rules.chain(each::effect(&"A".to_owned()).map(|then| (vec![], then))) {
+        let (set, chain) = ("ima4-sources-00000000".to_owned(), "A".to_owned());
+        let rules = each::test(&set).map(|test| (vec![Match::is(test)], Effect::Return));
+        for (when, then) in rules.chain(each::effect(&chain).map(|then| (vec![], then))) {
             let rule = RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}x")), then);
             assert_eq!(only_rule(&format!("-A A {rule}")), Some(rule));
         }

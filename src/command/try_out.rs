@@ -8,7 +8,7 @@ use super::confirm::{self, NotKept};
 use super::{Context, eprint_line, eprint_lines, exit, print_diagnostics};
 use crate::agent::{ReloadAnswer, ReloadOutcome, TrialReport};
 use crate::cli::TryArgs;
-use crate::config::{self, Locations, SourceText, Trust, parse_go_duration};
+use crate::config::{self, Locations, SECOND_TO_DAY, SourceText, Trust, parse_go_duration};
 use crate::service::control::{Request, TryRequest};
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 
 /// What the service needs to go back, and to say so.
 const GOING_BACK: Duration = Duration::from_secs(30);
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context, args: &TryArgs) -> u8 {
@@ -56,7 +54,7 @@ pub fn run(_context: &Context, args: &TryArgs) -> u8 {
 fn timeout(text: &str) -> Result<Duration, String> {
     let nanoseconds = parse_go_duration(text).map_err(|error| error.to_string())?;
     let timeout = Duration::from_nanos(nanoseconds.try_into().unwrap_or(0));
-    if (SHORTEST..=LONGEST).contains(&timeout) { Ok(timeout) } else { Err("must be from 1s to 24h".to_owned()) }
+    if SECOND_TO_DAY.contains(&timeout) { Ok(timeout) } else { Err("must be from 1s to 24h".to_owned()) }
 }
 
 /// Its text as it is now: whoever can write the file can't change any more what is tried.

@@ -8,7 +8,7 @@ use super::sysctl::{Setting, Sysctls};
 use super::{notify, process, stale_rules, view, written};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
-use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
+use crate::backend::{Backend, BackendName, Counters, Drift, Error, ErrorKind, Fingerprint, Plan, Removal};
 use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::{HostFacts, NetworkFacts, Ruleset};
@@ -156,7 +156,7 @@ impl Enforcer {
             self.see(family);
             let verified = self.chosen()?.plan(family, desired.as_ref())?;
             if !verified.is_in_sync() {
-                let drift = verified.drift.join(", ");
+                let drift = Drift::join(&verified.drift);
                 let message = format!("the {family} rules are not what was just written: {drift}");
                 return Err(Error::new(ErrorKind::Busy, message));
             }

@@ -18,8 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A list of any length is a set, which changes without its rules.
-const DIALECT: Dialect =
-    Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true, shortcuts: true };
+const DIALECT: Dialect = Dialect { inline: None, random_fully: true, maps: true };
 
 /// Lists as sorted intervals. A list that was seen before is not sorted again.
 #[derive(Debug, Default)]

@@ -21,6 +21,8 @@ const FLAT: usize = 16;
 const BITS: u8 = 4;
 /// The last digit of a port is not chosen by: of 16 ports the rules are asked one after the other.
 const MOST_DIGITS: u8 = 3;
+/// So many chains in a row at most choose by protocol and port, behind that of an address.
+const LEVELS_OF_PORTS: usize = 1 + MOST_DIGITS as usize;
 
 /// Adds the forwards of a ruleset to its chains.
 pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
@@ -31,7 +33,11 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
     }
     let random_fully = postrouting.sections.first().is_some_and(|top| top.translation.random_fully);
     let rest = lead_targets_away(chains);
-    Growth::new(Tree::Targets, chains).root(targets(forwards, random_fully && dialect.random_fully), Some(rest));
+    let mut targets = targets(forwards, random_fully && dialect.random_fully);
+    if targets.len() > FLAT {
+        targets = joined(targets);
+    }
+    Growth::new(Tree::Targets, chains).root(targets, Some(rest));
     let common = common(forwards);
     let loopback = loopback(forwards);
     let begin = |chains: &mut Chains, hook, chain, rules| {
@@ -178,6 +184,25 @@ fn targets(forwards: &ForwardRules, random_fully: bool) -> Vec<Item> {
     distinct
 }
 
+/// Items of ports that follow each other are one where nothing else tells them apart. They are in the order of ports.
+fn joined(items: Vec<Item>) -> Vec<Item> {
+    let mut joined: Vec<Item> = Vec::with_capacity(items.len());
+    for item in items {
+        let is_near = |known: &&mut Item| {
+            (known.host, known.protocol) == (item.host, item.protocol) && known.ports.last >= item.ports.first - 1
+        };
+        let continued = |known: &&mut Item| {
+            let as_known = Item { ports: known.ports, ..item.clone() };
+            known.ports.last == item.ports.first - 1 && **known == as_known
+        };
+        match joined.iter_mut().rev().take_while(is_near).find(continued) {
+            Some(known) => known.ports.last = item.ports.last,
+            None => joined.push(item),
+        }
+    }
+    joined
+}
+
 /// A tree that grows.
 struct Growth<'a> {
     tree: Tree,
@@ -218,8 +243,11 @@ impl<'a> Growth<'a> {
         }
     }
 
-    /// The rules that lead to each address, and the chains there.
+    /// The rules that lead to each address, and the chains there. Where few rules are, they are asked here.
     fn hosts(&mut self, items: Vec<Item>, level: usize, miss: Option<ChainId>) -> Vec<LoweredRule> {
+        if items.len() <= FLAT {
+            return one_by_one(&items, false);
+        }
         let mut by_host: BTreeMap<IpAddr, Vec<Item>> = BTreeMap::new();
         for item in items {
             by_host.entry(item.host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))).or_default().push(item);
@@ -227,14 +255,28 @@ impl<'a> Growth<'a> {
         if by_host.len() > FLAT && level < self.tree.most_levels() {
             return self.prefixes(by_host, level, miss);
         }
+        let (many_ports, mut few): (BTreeMap<_, _>, _) = by_host.into_iter().partition(|(_, items)| items.len() > FLAT);
         let mut rules = Vec::new();
-        for (address, items) in by_host {
-            let host = self.word(address);
-            let node = Node::Host(Some(host));
-            rules.push(enter(vec![to(address)], self.id(node)));
-            self.host(node, Some(host), items, miss);
+        for (address, items) in many_ports {
+            rules.push(self.lead_to(address, items, miss));
+        }
+        if few.len() > FLAT && level < self.tree.most_levels() + LEVELS_OF_PORTS {
+            rules.extend(self.prefixes(std::mem::take(&mut few), level, miss));
+        }
+        for (address, items) in few {
+            match items.as_slice() {
+                [only] => rules.push(only.rule(false)),
+                _ => rules.push(self.lead_to(address, items, miss)),
+            }
         }
         rules
+    }
+
+    fn lead_to(&mut self, address: IpAddr, items: Vec<Item>, miss: Option<ChainId>) -> LoweredRule {
+        let host = self.word(address);
+        let node = Node::Host(Some(host));
+        self.host(node, Some(host), items, miss);
+        enter(vec![to(address)], self.id(node))
     }
 
     /// The same for many addresses, by their first bits that differ.
@@ -244,15 +286,18 @@ impl<'a> Growth<'a> {
         level: usize,
         miss: Option<ChainId>,
     ) -> Vec<LoweredRule> {
-        let (first, last) = (by_host.keys().next().copied(), by_host.keys().next_back().copied());
-        let alike = first.zip(last).map_or(0, |(first, last)| alike(first, last));
+        let length = length_of_groups(by_host.keys().copied());
         let mut by_prefix: BTreeMap<Prefix, Vec<Item>> = BTreeMap::new();
         for (address, items) in by_host {
-            let prefix = Prefix::containing(address, alike / BITS * BITS + BITS);
+            let prefix = Prefix::containing(address, length);
             by_prefix.entry(prefix.unwrap_or(Family::of(address).whole())).or_default().extend(items);
         }
         let mut rules = Vec::new();
         for (prefix, items) in by_prefix {
+            if let [only] = items.as_slice() {
+                rules.push(only.rule(false));
+                continue;
+            }
             let node = Node::Hosts(self.word(prefix.address()), prefix.length());
             rules.push(enter(within(Side::Daddr, prefix), self.id(node)));
             let place = self.open(node);
@@ -311,12 +356,9 @@ impl<'a> Growth<'a> {
         self.fill(place, rules, miss);
     }
 
-    /// One rule after the other: those of an address before those of any, and of each those that are last behind.
     fn flat(&mut self, node: Node, items: &[Item], is_host_known: bool, miss: Option<ChainId>) {
-        let mut items: Vec<&Item> = items.iter().collect();
-        items.sort_by_key(|item| (item.host.is_none(), item.is_last));
         let place = self.open(node);
-        self.fill(place, items.into_iter().map(|item| item.rule(is_host_known)).collect(), miss);
+        self.fill(place, one_by_one(items, is_host_known), miss);
     }
 
     fn id(&self, node: Node) -> ChainId {
@@ -353,6 +395,21 @@ fn digest(address: Ipv6Addr) -> u32 {
     address.octets().iter().fold(0x811c_9dc5, |digest, byte| (digest ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
+/// One rule after the other: those of an address before those of any, and of each those that are last behind.
+fn one_by_one(items: &[Item], is_host_known: bool) -> Vec<LoweredRule> {
+    let mut items: Vec<&Item> = items.iter().collect();
+    items.sort_by_key(|item| (item.host.is_none(), item.is_last));
+    items.into_iter().map(|item| item.rule(is_host_known)).collect()
+}
+
+/// The longest prefixes of which no more than one chain asks for hold all of these addresses, which are in order.
+fn length_of_groups(addresses: impl Iterator<Item = IpAddr> + Clone) -> u8 {
+    let mut alike: Vec<u8> = addresses.clone().zip(addresses.skip(1)).map(|(one, next)| alike(one, next)).collect();
+    alike.sort_unstable();
+    // Each pair that a length tells apart begins a group.
+    alike.get(FLAT - 1).or(alike.last()).copied().unwrap_or(0)
+}
+
 /// How many first bits two addresses of a family have in common.
 fn alike(one: IpAddr, other: IpAddr) -> u8 {
     let zeros = match (one, other) {
@@ -364,7 +421,8 @@ fn alike(one: IpAddr, other: IpAddr) -> u8 {
 }
 
 impl Tree {
-    /// How many chains in a row may choose by addresses; behind the targets follow the other rules of postrouting.
+    /// How many chains in a row may choose by addresses where ports are chosen by as well; behind the targets follow the
+    /// other rules of postrouting.
     fn most_levels(self) -> usize {
         match self {
             Tree::Common | Tree::Loopback => 3,
@@ -575,6 +633,35 @@ mod tests {
             assert_eq!(found.map(|rule| rule.id.step), Some(RuleStep::Forward(number + 1)));
             assert!(walk.asked <= 5 * FLAT && walk.deepest < 14, "{} {}", walk.asked, walk.deepest);
         }
+    }
+
+    #[test]
+    fn as_many_targets_are_found_as_fast_as_one_and_take_few_chains() {
+        let rules = (0..10_000_u32).map(|n| ForwardRule {
+            to: format!("172.16.{}.{}", n / 250, n % 250).parse().unwrap(),
+            hairpin: vec!["172.16.0.0/16".parse().unwrap()],
+            port: 80,
+            ..forward(n + 1, None, (10_000 + n as u16, 10_000 + n as u16))
+        });
+        let chains = chains(rules.collect());
+        assert!(chains.len() < 3500, "{}", chains.len());
+        for number in (0..10_000_u32).step_by(11) {
+            let mut walk = Walk { chains: &chains, asked: 0, deepest: 0 };
+            let to = format!("172.16.{}.{}", number / 250, number % 250);
+            let found =
+                walk.chain(root(Tree::Targets), Packet { from: "172.16.9.9".parse().unwrap(), ..packet(&to, 80) }, 0);
+            assert_eq!(found.map(|rule| rule.id.step), Some(RuleStep::Decide(Step::ForwardHairpin)));
+            assert!(walk.asked <= 5 * FLAT && walk.deepest < 8, "{} {}", walk.asked, walk.deepest);
+        }
+    }
+
+    #[test]
+    fn ports_of_a_target_that_follow_each_other_are_one_rule() {
+        let rules = (0..10_000).map(|n| forward(n + 1, None, (10_000 + n as u16, 10_000 + n as u16))).collect();
+        let chains = chains(rules);
+        let rules = &chains[&root(Tree::Targets)];
+        let ports = Match::is(Test::DestinationPort(PortRange { first: 10_000, last: 19_999 }));
+        assert!(rules.len() == 2 && rules[0].when.contains(&ports), "{rules:?}");
     }
 
     #[test]

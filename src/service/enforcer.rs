@@ -74,9 +74,19 @@ impl fmt::Debug for Enforcer {
 }
 
 impl Enforcer {
+    /// The same, and the service manager is told while programs have much to do.
+    pub fn of_the_service() -> Self {
+        Enforcer { children: BoundedChildren::telling(notify::still_working), ..Enforcer::default() }
+    }
+
     /// A piece of work begins: the programs that it runs have ended, or are killed, by then.
     pub fn end_by(&self, end: Instant) {
         self.children.end_by(end);
+    }
+
+    /// When the service manager was last told that programs have much to do.
+    pub fn told_of_progress(&self) -> Option<Instant> {
+        self.children.told()
     }
 
     /// Chooses a backend for these settings.

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// More than can be on their way while systemd reads at all.
 const MOST_PENDING: usize = 64;
+/// How much time is asked for while a long piece of work goes on: TimeoutStopSec of the unit.
+const EXTENSION: Duration = Duration::from_secs(30);
 /// How long the last words may take.
 const SEND_TIMEOUT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
@@ -23,11 +25,14 @@ pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|interval| !interval.is_zero())
 }
 
-/// Feeds the watchdog while one piece of work goes on that takes long, and gets on.
+/// Feeds the watchdog while one piece of work goes on that takes long, and gets on; a start, a reload or a stop that waits
+/// for it may take longer.
 pub fn still_working() {
+    let mut notifier = Notifier::open();
     if watchdog().is_some() {
-        Notifier::open().send(&Notification::Watchdog);
+        notifier.send(&Notification::Watchdog);
     }
+    notifier.send(&Notification::ExtendTimeout(EXTENSION));
 }
 
 /// The notification socket. What it does not take at once waits here, in its order.

@@ -89,7 +89,7 @@ impl Service {
             sysctls: Watcher::new(view::directories_of_facts()).ok(),
             locations,
             state_directory,
-            enforcer: Enforcer::default(),
+            enforcer: Enforcer::of_the_service(),
             host: HostReader::of_the_service(),
             control,
             signals,
@@ -182,9 +182,10 @@ impl Service {
         let mut urgent = Vec::new();
         for signal in self.signals.take() {
             match signal {
-                // It may have come right after the last time.
+                // It may have come right after the last time, or after more time was asked for.
                 Signal::Sigterm => {
-                    let until = *self.stop_by.get_or_insert(before + STOP);
+                    let asked = self.enforcer.told_of_progress().map_or(before, |told| before.max(told));
+                    let until = *self.stop_by.get_or_insert(asked + STOP);
                     urgent.push(Event::Sigterm(until));
                 }
                 Signal::Sighup => self.later.push_back(Event::Sighup),

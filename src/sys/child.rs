@@ -27,6 +27,8 @@ pub struct Invocation {
     pub input: Vec<u8>,
     /// After this it is killed.
     pub deadline: Duration,
+    /// So much later where that much is to be done: the piece of work that it is part of may take that much longer, too.
+    pub allowance: Duration,
 }
 
 impl Invocation {
@@ -37,6 +39,7 @@ impl Invocation {
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             input: Vec::new(),
             deadline: Duration::from_secs(10),
+            allowance: Duration::ZERO,
         }
     }
 
@@ -141,7 +144,7 @@ pub struct Children;
 
 impl Exec for Children {
     fn run(&mut self, invocation: &Invocation) -> Result<Output, ChildError> {
-        run(invocation, invocation.deadline)
+        run(invocation, invocation.deadline + invocation.allowance, &|| {})
     }
 
     fn has(&self, program: &str) -> bool {
@@ -154,9 +157,21 @@ impl Exec for Children {
 #[derive(Debug, Default, Clone)]
 pub struct BoundedChildren {
     end: Rc<Cell<Option<Instant>>>,
+    progress: Option<fn()>,
+    told: Rc<Cell<Option<Instant>>>,
 }
 
 impl BoundedChildren {
+    /// The same where somebody wants to be told each second that a program with much to do is still at it.
+    pub fn telling(progress: fn()) -> Self {
+        BoundedChildren { progress: Some(progress), ..BoundedChildren::default() }
+    }
+
+    /// When it was last told; `None` when it never was.
+    pub fn told(&self) -> Option<Instant> {
+        self.told.get()
+    }
+
     /// A piece of work begins: whatever is run from now on has ended, or is killed, by then.
     pub fn end_by(&self, end: Instant) {
         self.end.set(Some(end));
@@ -174,7 +189,16 @@ impl Exec for BoundedChildren {
         if left.is_some_and(|left| left.is_zero()) {
             return Err(ChildError::NoTimeLeft(invocation.to_string()));
         }
-        run(invocation, left.map_or(invocation.deadline, |left| left.min(invocation.deadline)))
+        let Invocation { deadline, allowance, .. } = *invocation;
+        if allowance.is_zero() {
+            return run(invocation, left.map_or(deadline, |left| left.min(deadline)), &|| {});
+        }
+        self.end.set(self.end().map(|end| end + allowance));
+        let tell = || {
+            self.progress.iter().for_each(|progress| progress());
+            self.told.set(Some(Instant::now()));
+        };
+        run(invocation, left.map_or(deadline, |left| left.min(deadline)) + allowance, &tell)
     }
 
     fn has(&self, program: &str) -> bool {
@@ -182,7 +206,8 @@ impl Exec for BoundedChildren {
     }
 }
 
-fn run(invocation: &Invocation, deadline: Duration) -> Result<Output, ChildError> {
+/// `progress` is called each second until it ends.
+fn run(invocation: &Invocation, deadline: Duration, progress: &dyn Fn()) -> Result<Output, ChildError> {
     let failed = |error| ChildError::Io(invocation.to_string(), error);
     let program = locate(&invocation.program).ok_or_else(|| ChildError::NotFound(invocation.program.clone()))?;
     let end = Instant::now() + deadline;
@@ -197,7 +222,9 @@ fn run(invocation: &Invocation, deadline: Duration) -> Result<Output, ChildError
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let talk = converse(&mut child, &invocation.input, end).map(|streams| streams.filter(|_| ends(&child, end)));
+    let mut wait = Wait { end, progress, told: Instant::now() };
+    let talk =
+        converse(&mut child, &invocation.input, &mut wait).map(|streams| streams.filter(|_| ends(&child, &mut wait)));
     if !matches!(talk, Ok(Some(_))) {
         let _ = child.kill();
     }
@@ -218,8 +245,29 @@ fn locate(program: &str) -> Option<std::path::PathBuf> {
 
 type Streams = (Vec<u8>, Vec<u8>);
 
+/// The time that a child has.
+struct Wait<'a> {
+    end: Instant,
+    progress: &'a dyn Fn(),
+    told: Instant,
+}
+
+impl Wait<'_> {
+    const TOLD: Duration = Duration::from_secs(1);
+
+    /// For how long to wait now; nothing past the end.
+    fn next(&mut self) -> Duration {
+        let now = Instant::now();
+        if now >= self.told + Self::TOLD {
+            (self.progress)();
+            self.told = now;
+        }
+        self.end.saturating_duration_since(now).min(Self::TOLD)
+    }
+}
+
 /// Feeds and drains the three pipes at once, so that no full pipe can stop either side; `None` past the end.
-fn converse(child: &mut std::process::Child, input: &[u8], end: Instant) -> io::Result<Option<Streams>> {
+fn converse(child: &mut std::process::Child, input: &[u8], wait: &mut Wait<'_>) -> io::Result<Option<Streams>> {
     let (mut stdin, mut stdout, mut stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let pipes = [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
     pipes.into_iter().flatten().try_for_each(|fd| rustix::io::ioctl_fionbio(fd, true))?;
@@ -228,7 +276,7 @@ fn converse(child: &mut std::process::Child, input: &[u8], end: Instant) -> io::
         stdin = None;
     }
     while stdin.is_some() || stdout.is_some() || stderr.is_some() {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = wait.next();
         if left.is_zero() {
             return Ok(None);
         }
@@ -261,11 +309,11 @@ fn converse(child: &mut std::process::Child, input: &[u8], end: Instant) -> io::
 }
 
 /// True when the child has ended before its deadline; closed pipes are no end.
-fn ends(child: &std::process::Child, end: Instant) -> bool {
+fn ends(child: &std::process::Child, wait: &mut Wait<'_>) -> bool {
     // Linux 5.3; on an older kernel whoever closes its pipes is trusted to end.
     let Ok(pidfd) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else { return true };
     loop {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = wait.next();
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         match poll(&mut fds, Some(&timespec(left))) {
             Ok(0) if left.is_zero() => return false,
@@ -305,6 +353,7 @@ fn drain(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn shell(script: &str) -> Invocation {
         Invocation::new("sh", &["-c", script])
@@ -357,6 +406,18 @@ mod tests {
         assert!(matches!(error, ChildError::NoTimeLeft(_)) && error.is_passing(), "{error}");
         children.end_by(Instant::now() + Duration::from_secs(600));
         assert!(other.run(&shell("exit 0")).is_ok(), "the next piece of work");
+    }
+
+    #[test]
+    fn what_is_allowed_for_much_to_do_is_added_to_the_end_of_its_piece_of_work_and_told_of() {
+        static TOLD: AtomicU32 = AtomicU32::new(0);
+        let mut children = BoundedChildren::telling(|| _ = TOLD.fetch_add(1, Ordering::Relaxed));
+        children.end_by(Instant::now() + Duration::from_millis(10));
+        let mut long = shell("sleep 2.5");
+        long.allowance = Duration::from_secs(60);
+        assert!(children.run(&long).is_ok());
+        assert!(children.run(&shell("exit 0")).is_ok(), "the next one has what is left of it");
+        assert!(TOLD.load(Ordering::Relaxed) >= 2);
     }
 
     #[test]

@@ -99,6 +99,11 @@ const IPSET: &str = "ipset";
 /// For each of the two programs of a commit: the lock may take five seconds, a very long list two. What they may take
 /// together is for whoever runs the work to say ([`crate::sys::child::BoundedChildren`]).
 const COMMIT_DEADLINE: Duration = Duration::from_secs(12);
+/// So many lines of a restore are within that. Of port forwards there may be a hundred thousand.
+const FREE_LINES: u32 = 1000;
+/// For each line more: ten times what one takes where no other program wants the processor, for iptables asks the resolver
+/// of the host for each port.
+const FOR_A_LINE: Duration = Duration::from_millis(1);
 
 impl<E: Exec> Iptables<E> {
     /// A backend for programs that were probed or are assumed.
@@ -369,7 +374,9 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             return Ok(());
         }
         let mut invocation = self.tools.restore(family, &steps.restore);
+        let lines = u32::try_from(steps.restore.lines().count()).unwrap_or(u32::MAX);
         invocation.deadline = COMMIT_DEADLINE;
+        invocation.allowance = FOR_A_LINE * lines.saturating_sub(FREE_LINES);
         run(&mut self.exec, &invocation).map(|_| ())
     }
 

@@ -2,7 +2,6 @@
 
 use super::ask::{Failure, dump, failed};
 use super::elements::{self, Expected};
-use super::rules::content::Content;
 #[cfg(fuzzing)]
 use super::rules::interval;
 use super::rules::name::{ChainName, SetName, TABLE, TableName};
@@ -48,19 +47,19 @@ pub struct Observation {
 impl Observation {
     /// True when reading every element takes noticeably long.
     pub fn is_large(&self) -> bool {
-        let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
-        sets.filter_map(|set| set.elements.as_ref()).map(Content::len).sum::<usize>() > LARGE
+        self.elements() > LARGE
     }
 
-    /// How long a number of elements may stand for the elements. What can't be read is written again then, which takes
-    /// about four seconds for a million: a fiftieth of the time, at most.
+    /// How long a number of elements may stand for the elements. To read a million takes two seconds and more, and what can't
+    /// be read is written again: a fiftieth of the time, at most.
     pub fn patience(&self) -> Duration {
         const DOUBT: Duration = Duration::from_secs(30);
         const ELEMENT: Duration = Duration::from_micros(200);
-        let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
-        let lengths = sets.filter_map(|set| set.elements.as_ref()).map(Content::len);
-        let unread: usize = lengths.filter(|length| *length > elements::MOST_READ).sum();
-        DOUBT.max(ELEMENT * u32::try_from(unread).unwrap_or(u32::MAX))
+        DOUBT.max(ELEMENT * u32::try_from(self.elements()).unwrap_or(u32::MAX))
+    }
+
+    fn elements(&self) -> usize {
+        self.tables.table().map_or(0, Table::elements)
     }
 }
 

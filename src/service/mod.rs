@@ -15,6 +15,7 @@ pub mod lock;
 pub mod notify;
 pub mod poll;
 mod process;
+pub mod replace;
 pub mod stale_rules;
 pub mod state;
 pub mod sysctl;

@@ -14,7 +14,7 @@ pub mod listeners;
 pub mod lock;
 pub mod notify;
 pub mod poll;
-mod process;
+pub mod process;
 pub mod replace;
 pub mod stale_rules;
 pub mod state;

@@ -40,6 +40,8 @@ pub enum Event {
     ConfigRead(Why, Result<Reading, Diagnostics>),
     /// What [`Action::ReadHost`] saw.
     HostRead(HostView),
+    /// The host as it is now, for somebody who is about to ask how things are.
+    HostSeen(HostView),
     /// What [`Action::ChooseBackend`] chose.
     BackendChosen(Loaded, Result<Chosen, Error>),
     /// What [`Action::Watch`] came to; an error means that events are unavailable, and why.

@@ -194,8 +194,12 @@ impl Service {
         self.counted_by = now + COUNTING;
         for (client, request) in self.control.serve(now) {
             match request {
-                Request::Status if self.control.is_guest(client) => urgent.extend(self.guest(client, now)),
-                Request::Status => urgent.push(Event::StatusRequested(client)),
+                Request::Status if self.control.is_guest(client) => {
+                    if self.asks_for_all(client, now) {
+                        urgent.extend(self.question(client));
+                    }
+                }
+                Request::Status => urgent.extend(self.question(client)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),
                 Request::Try(TryRequest { timeout, by, file }) => {
                     let clock = Clock { at: now, second: second_of_day() };
@@ -210,14 +214,20 @@ impl Service {
         urgent
     }
 
-    /// Answers an ordinary user, or has the first of those who wait ask for all.
-    fn guest(&mut self, client: Client, now: Instant) -> Option<Event> {
+    /// How things are depends on the host as it is now.
+    fn question(&mut self, client: Client) -> impl Iterator<Item = Event> {
+        let seen = self.host.read_again().map(Event::HostSeen);
+        seen.into_iter().chain([Event::StatusRequested(client)])
+    }
+
+    /// Answers an ordinary user. False where that has to be made: the first of those who wait asks for all.
+    fn asks_for_all(&mut self, client: Client, now: Instant) -> bool {
         if let Some((_, shared)) = self.shared.as_ref().filter(|(until, _)| now < *until) {
             self.control.answer_text(client, shared.clone(), now);
-            return None;
+            return false;
         }
         self.guests.push(client);
-        (self.guests.len() == 1).then_some(Event::StatusRequested(client))
+        self.guests.len() == 1
     }
 
     fn answer_status(&mut self, client: Client, report: Report) {

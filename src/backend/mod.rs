@@ -131,7 +131,7 @@ impl Counters {
                 }
                 return;
             }
-            Effect::Goto(_) | Effect::Jump(_) | Effect::Drop => return,
+            Effect::Goto(_) | Effect::Jump(_) | Effect::Mark(_) | Effect::Drop => return,
         }
         if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;

@@ -22,7 +22,7 @@ use super::{
     Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified,
     limit_route_sources,
 };
-use crate::policy::Family;
+use crate::policy::{Family, ForwardMark, WithOrigin};
 use crate::ruleset::{ChainName, Hook, RuleId, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
@@ -134,6 +134,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let guard = self.guard_listing(family, rendered.as_ref())?;
         let observed = Observed { table: ListedTable::parse(&listing), raw: ListedTable::parse(&guard), sets };
         self.refuse_half_truth(family, &observed.table)?;
+        self.refuse_absent_mark_chain(family, desired, &observed.table)?;
         let rules = observed.table.chains.iter().flat_map(|chain| &chain.rules);
         let begins = !rules.flat_map(|rule| &rule.target).any(|target| tracking::extension(target, &[]));
         let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
@@ -316,6 +317,26 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The chain that marks is another program's: it is not made, and nothing is written that would lead nowhere.
+    fn refuse_absent_mark_chain(
+        &self,
+        family: Family,
+        desired: Option<&Ruleset>,
+        table: &ListedTable<'_>,
+    ) -> Result<(), Error> {
+        let mark = desired.and_then(|desired| desired.forwards.mark.as_ref());
+        let Some(WithOrigin { value: ForwardMark::Chain(chain), origin }) = mark else { return Ok(()) };
+        if table.chain(chain).is_some() {
+            return Ok(());
+        }
+        let program = self.tools.program(family, "");
+        let message = format!(
+            "{origin}: externalSetMarkChain: no chain '{chain}' in the {family} nat table ('{program} -t nat -S' lists \
+             them); it has to be there before port forwards can use it"
+        );
+        Err(Error::new(ErrorKind::Refused, message))
     }
 
     fn observe_sets(

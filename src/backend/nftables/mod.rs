@@ -33,7 +33,7 @@ use super::{
     limit_route_sources,
 };
 use crate::config::TableOwner;
-use crate::policy::Family;
+use crate::policy::{Family, ForwardMark, WithOrigin};
 use crate::ruleset::{Effect, ForwardRules, RuleId, RuleStep, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use elements::{Expected, Probe};
@@ -206,6 +206,7 @@ impl<K: Held> Nftables<K> {
     }
 
     fn plan_for(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
+        desired.map_or(Ok(()), |desired| refuse_mark_chain(&desired.forwards))?;
         let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
         let sets = part.iter().flat_map(|part| &part.sets).filter(|set| set.name.gives_route_sources().is_some());
         let sources = sets.filter_map(|set| set.elements.as_ref()).map(Content::len).max().unwrap_or_default();
@@ -240,6 +241,16 @@ impl<K: Held> Nftables<K> {
             Some(Change::Iptables(_)) => Err(Error::of_another_backend()),
         }
     }
+}
+
+/// Another program's chain of iptables can't be asked from a table of nftables.
+fn refuse_mark_chain(forwards: &ForwardRules) -> Result<(), Error> {
+    let Some(WithOrigin { value: ForwardMark::Chain(chain), origin }) = &forwards.mark else { return Ok(()) };
+    let message = format!(
+        "{origin}: externalSetMarkChain: backend nftables has no way into the chain '{chain}' of iptables; set \
+         markMasqBit instead, or backend: iptables"
+    );
+    Err(Error::new(ErrorKind::Refused, message))
 }
 
 /// True when elements have been counted for so long that they must be read.

@@ -170,6 +170,7 @@ impl Agent {
             Event::HostRead(view) => self.advise(&view),
             Event::BackendChosen(candidate, result) => self.backend_chosen(candidate, result, now),
             Event::Watching(result) => self.watch_answered(result, now),
+            Event::Reconciling(family, reconciliation) => self.act(Action::Reconcile(family, reconciliation)),
             Event::Reconciled(family, reconciliation, result, cost) => {
                 self.reconciled(family, reconciliation, result, cost, now);
             }

@@ -46,6 +46,8 @@ pub enum Event {
     BackendChosen(Loaded, Result<Chosen, Error>),
     /// What [`Action::Watch`] came to; an error means that events are unavailable, and why.
     Watching(Result<(), Cause>),
+    /// [`Action::Reconcile`] is not at its end: others were served, and it is to go on.
+    Reconciling(Family, Reconciliation),
     /// What [`Action::Reconcile`] did, and the processor time that it took, that of child processes included.
     Reconciled(Family, Reconciliation, Result<Outcome, Error>, Duration),
     /// What [`Action::Check`] saw.

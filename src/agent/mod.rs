@@ -171,6 +171,7 @@ impl Agent {
             Event::HostSeen(view) => self.host = self.judged(&view).unwrap_or_default(),
             Event::BackendChosen(candidate, result) => self.backend_chosen(candidate, result, now),
             Event::Watching(result) => self.watch_answered(result, now),
+            Event::Reconciling(family, reconciliation) => self.act(Action::Reconcile(family, reconciliation)),
             Event::Reconciled(family, reconciliation, result, cost) => {
                 self.reconciled(family, reconciliation, result, cost, now);
             }

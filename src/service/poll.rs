@@ -65,6 +65,8 @@ pub struct Service {
     shared: Option<(Instant, Arc<[u8]>)>,
     /// Those who wait for a new one, of whom one has asked for all.
     guests: Vec<Client>,
+    /// The processor time that the reconciliation took that goes on.
+    spent: Duration,
     /// When the stop that was asked for has to be over.
     stop_by: Option<Instant>,
     exit: Option<u8>,
@@ -101,6 +103,7 @@ impl Service {
             counted_by: now,
             shared: None,
             guests: Vec::new(),
+            spent: Duration::ZERO,
             stop_by: None,
             exit: None,
         }
@@ -114,6 +117,7 @@ impl Service {
         self.dispatch(Event::Started);
         loop {
             if let Some(status) = self.exit {
+                self.enforcer.abandon();
                 return Ok(status);
             }
             self.wait()?;
@@ -315,7 +319,11 @@ impl Performer for Service {
             Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
                 let result = self.enforcer.reconcile(family, &reconciliation.config, &reconciliation.network);
-                return Some(Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun)));
+                self.spent += cpu_time().saturating_sub(begun);
+                return Some(match result.transpose() {
+                    None => Event::Reconciling(family, reconciliation),
+                    Some(result) => Event::Reconciled(family, reconciliation, result, std::mem::take(&mut self.spent)),
+                });
             }
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {

@@ -52,7 +52,9 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
         rules.push(go_on());
         begin(chains, Hook::Prerouting, ForwardChain::Prerouting, rules);
     }
-    let is_common_from_host = forwards.rules.iter().any(|rule| rule.from_host && !is_loopback(rule));
+    let is_from_host = |rule: &ForwardRule| rule.from_host && !is_loopback(rule);
+    // None where all are for clients of the other family.
+    let is_common_from_host = !common.is_empty() && forwards.rules.iter().any(is_from_host);
     if is_common_from_host || !loopback.is_empty() {
         let mut rules = match loopback.is_empty() {
             true => leave(ruleset.family, &[LOOPBACK_V4, LOOPBACK_V6, LINK_LOCAL_V6]),

@@ -67,7 +67,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
         let name = SetName::new(list.id, family);
         Set { name, elements: Some(Content::Intervals(cache.of(name, list).into())) }
     };
-    let mut sets: Vec<Set> = lists.iter().map(set).collect();
+    let mut sets: Vec<Set> = lists.iter().chain(ruleset.forwards.lists.iter()).map(set).collect();
     sets.extend(ruleset.hooks.iter().flat_map(|hook| &hook.sections).filter_map(|section| sources(section, family)));
     let mut table = FamilyTable {
         family,

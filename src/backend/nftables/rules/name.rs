@@ -197,6 +197,8 @@ pub enum SetOf {
     Ports(PortSet),
     /// The sources that routes prefer, as a section gives them.
     RouteSources(Section),
+    /// What the ports of a forward become behind its gates; by its number.
+    Shifted(u32),
 }
 
 impl SetName {
@@ -215,11 +217,16 @@ impl SetName {
         SetName { of: SetOf::RouteSources(section), family, second: false }
     }
 
+    /// The same of what the ports of a forward become behind its gates.
+    pub const fn of_shifted(forward: u32, family: Family) -> Self {
+        SetName { of: SetOf::Shifted(forward), family, second: false }
+    }
+
     /// The section that gives flows what is in it, where it is the sources that routes prefer.
     pub fn gives_route_sources(self) -> Option<Section> {
         match self.of {
             SetOf::RouteSources(section) => Some(section),
-            SetOf::List(_) | SetOf::Ports(_) => None,
+            SetOf::List(_) | SetOf::Ports(_) | SetOf::Shifted(_) => None,
         }
     }
 
@@ -234,6 +241,7 @@ impl SetName {
             SetOf::List(_) => None,
             SetOf::Ports(ports) => Some(ports),
             SetOf::RouteSources(_) => Some(PortSet::RouteSources),
+            SetOf::Shifted(_) => Some(PortSet::Shifted),
         }
     }
 
@@ -265,6 +273,9 @@ impl SetName {
         if key == PortSet::RouteSources.name() {
             return Some(SetName { of: SetOf::RouteSources(section), family, second });
         }
+        if let (Section::Forward(forward), true) = (section, key == PortSet::Shifted.name()) {
+            return Some(SetName { of: SetOf::Shifted(forward), family, second });
+        }
         let key = ListKey::ALL.into_iter().find(|known| known.name() == key)?;
         Some(SetName { of: SetOf::List(ListId { section, key }), family, second })
     }
@@ -275,6 +286,7 @@ impl SetName {
             SetOf::List(list) => list.key.key(),
             SetOf::Ports(ports) => ports.comment(),
             SetOf::RouteSources(_) => PortSet::RouteSources.comment(),
+            SetOf::Shifted(_) => PortSet::Shifted.comment(),
         }
     }
 
@@ -287,6 +299,7 @@ impl SetName {
     pub fn declaration(self, separator: &str) -> String {
         match self.of {
             SetOf::RouteSources(_) => PortSet::RouteSources.declaration(self.family, separator),
+            SetOf::Shifted(_) => PortSet::Shifted.declaration(self.family, separator),
             SetOf::List(_) if self.has_blocks() => format!("type {}{separator}", address_type(self.family)),
             SetOf::List(_) => format!("type {}{separator}flags interval{separator}", address_type(self.family)),
             SetOf::Ports(ports) => ports.declaration(self.family, separator),
@@ -301,6 +314,7 @@ impl fmt::Display for SetName {
             SetOf::List(ListId { section, key }) => (section.prefix(), key.name()),
             SetOf::Ports(ports) => (String::new(), ports.name()),
             SetOf::RouteSources(section) => (section.prefix(), PortSet::RouteSources.name()),
+            SetOf::Shifted(forward) => (Section::Forward(forward).prefix(), PortSet::Shifted.name()),
         };
         write!(f, "{section}{name}{family}{}", if self.second { "-2" } else { "" })
     }
@@ -338,6 +352,14 @@ mod tests {
                 let name = ChainName::Forwards(family, chain);
                 assert_eq!(ChainName::parse(&name.to_string()), Some(name));
             }
+            for name in SetName::of_shifted(10_000, family).both() {
+                assert_eq!(SetName::parse(&name.to_string()), Some(name));
+            }
+            for key in [ListKey::Sources, ListKey::ExcludedSources] {
+                for name in SetName::new(ListId { section: Section::Forward(7), key }, family).both() {
+                    assert_eq!(SetName::parse(&name.to_string()), Some(name));
+                }
+            }
             for ports in PortSet::ALL {
                 for name in SetName::of_ports(ports, family).both() {
                     assert_eq!(SetName::parse(&name.to_string()), Some(name));
@@ -366,9 +388,21 @@ mod tests {
         ] {
             assert_eq!(ChainName::parse(name), None, "{name}");
         }
-        for name in
-            ["", "4", "exempt", "exempt5", "exempts4", "exempt-2", "exempt4-1", "exempt4-2-2", "egress300-exempt4"]
-        {
+        for name in [
+            "",
+            "4",
+            "ports4",
+            "forward01-ports4",
+            "forward-ports4",
+            "egress1-ports4",
+            "exempt",
+            "exempt5",
+            "exempts4",
+            "exempt-2",
+            "exempt4-1",
+            "exempt4-2-2",
+            "egress300-exempt4",
+        ] {
             assert_eq!(SetName::parse(name), None, "{name}");
         }
     }

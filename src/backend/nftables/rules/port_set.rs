@@ -26,6 +26,8 @@ pub enum PortSet {
     Targets,
     /// Which clients of them are masqueraded.
     Hairpin,
+    /// Ports that become others behind a gate.
+    Shifted,
     /// The sources that routes prefer: nothing of port forwards.
     RouteSources,
 }
@@ -61,7 +63,7 @@ pub enum Data {
 }
 
 impl PortSet {
-    /// Every one of port forwards.
+    /// Every one of port forwards that there is once.
     pub const ALL: [PortSet; 9] = [
         PortSet::HostPorts,
         PortSet::HostRanges,
@@ -86,6 +88,7 @@ impl PortSet {
             PortSet::Localhost => "forwards-localhost",
             PortSet::Targets => "forwards-targets",
             PortSet::Hairpin => "forwards-hairpin",
+            PortSet::Shifted => "ports",
             PortSet::RouteSources => "route-sources",
         }
     }
@@ -102,6 +105,7 @@ impl PortSet {
             PortSet::Localhost => "portForwards with localhost",
             PortSet::Targets => "where portForwards lead",
             PortSet::Hairpin => "who is masqueraded on the way there",
+            PortSet::Shifted => "a forward of portForwards, port by port",
             PortSet::RouteSources => "the sources that routes prefer",
         }
     }
@@ -113,7 +117,9 @@ impl PortSet {
             PortSet::HostPorts | PortSet::HostRanges | PortSet::HostGates | PortSet::Targets => {
                 &[Daddr, Protocol, Port]
             }
-            PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Protocol, Port],
+            PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost | PortSet::Shifted => {
+                &[Protocol, Port]
+            }
             PortSet::Hairpin => &[Saddr, Daddr, Protocol, Port],
             PortSet::RouteSources => &[OutInterface, Daddrs],
         }
@@ -122,7 +128,7 @@ impl PortSet {
     /// What its keys lead to.
     pub fn data(self) -> Data {
         match self {
-            PortSet::HostPorts | PortSet::Ports => Data::AddressAndPort,
+            PortSet::HostPorts | PortSet::Ports | PortSet::Shifted => Data::AddressAndPort,
             PortSet::HostRanges | PortSet::Ranges | PortSet::RouteSources => Data::Address,
             PortSet::HostGates | PortSet::Gates => Data::Chain,
             PortSet::Localhost | PortSet::Targets | PortSet::Hairpin => Data::Nothing,
@@ -136,7 +142,7 @@ impl PortSet {
 
     /// True where an element may have more than one port or address. The others are found by their hash.
     pub fn has_ranges(self) -> bool {
-        !matches!(self, PortSet::HostPorts | PortSet::Ports)
+        !matches!(self, PortSet::HostPorts | PortSet::Ports | PortSet::Shifted)
     }
 
     /// True where each element counts the flows that it decides.

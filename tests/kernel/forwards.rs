@@ -18,12 +18,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::sync::{Arc, Mutex};
 
 /// The nodes; everything that a server was sent is kept.
-struct Net {
-    host: Host,
-    wan: Namespace,
-    lan: Namespace,
-    c1: Namespace,
-    c2: Namespace,
+pub struct Net {
+    pub host: Host,
+    pub wan: Namespace,
+    pub lan: Namespace,
+    pub c1: Namespace,
+    pub c2: Namespace,
     datagrams: Arc<Mutex<Vec<String>>>,
 }
 
@@ -47,7 +47,7 @@ addr add fd88::1/64 dev cni0 nodad
 ";
 
 impl Net {
-    fn new(backend: BackendName) -> Self {
+    pub fn new(backend: BackendName) -> Self {
         let host = Host::new(backend);
         let node = |name| Namespace::new(name).unwrap();
         let (wan, lan, c1, c2) = (node("wan"), node("lan"), node("c1"), node("c2"));
@@ -87,7 +87,7 @@ impl Net {
     }
 
     /// Answers on ports of a node, in both protocols: who it is, the source that it sees, and where it was reached.
-    fn serve(&self, node: &Namespace, name: &'static str, ports: &[u16], addresses: &[&str]) {
+    pub fn serve(&self, node: &Namespace, name: &'static str, ports: &[u16], addresses: &[&str]) {
         for (port, address) in ports.iter().flat_map(|port| addresses.iter().map(move |address| (*port, *address))) {
             let at = SocketAddr::new(address.parse().unwrap(), port);
             let (listener, socket) = node.enter(|| (listener(at), udp(at)));
@@ -108,7 +108,7 @@ impl Net {
         }
     }
 
-    fn node(&self, name: &str) -> &Namespace {
+    pub fn node(&self, name: &str) -> &Namespace {
         match name {
             "host" => &self.host.namespace,
             "wan" => &self.wan,
@@ -119,13 +119,12 @@ impl Net {
     }
 
     /// Asks as `NODE tcp|udp -> ADDRESS:PORT (bound to ADDRESS)` says; returns the answer.
-    fn ask(&self, flow: &str) -> String {
+    pub fn ask(&self, flow: &str) -> String {
         let words: Vec<_> = flow.split([' ', '(', ')']).filter(|word| !word.is_empty()).collect();
         let (address, port) = words[3].rsplit_once(':').unwrap();
         let to = SocketAddr::new(address.parse().unwrap(), port.parse().unwrap());
         let bound = words.get(6).map(|address| address.parse().unwrap());
-        let ask = || if words[1] == "tcp" { ask_tcp(to, bound) } else { ask_udp(to, bound, "hello") };
-        self.node(words[0]).enter(ask).unwrap_or_else(|error| error.to_string())
+        ask(self.node(words[0]), words[1], to, bound)
     }
 
     /// Sends a datagram that may be lost.
@@ -174,13 +173,19 @@ impl Net {
         self.host.namespace.must(program, &["-t", "raw", "-nvxL", "PREROUTING"])
     }
 
-    fn apply(&mut self, forwards: Vec<Forward>) {
+    pub fn apply(&mut self, forwards: Vec<Forward>) {
         self.host.policy.forwards = forwards;
         // What is not forwarded keeps its source.
         self.host.policy.exempt = sources(&["0.0.0.0/0", "::/0"]);
         self.host.facts = facts();
         self.host.apply_all();
     }
+}
+
+/// Asks from a node; returns the answer, or why there is none.
+pub fn ask(node: &Namespace, protocol: &str, to: SocketAddr, bound: Option<IpAddr>) -> String {
+    let ask = || if protocol == "tcp" { ask_tcp(to, bound) } else { ask_udp(to, bound, "hello") };
+    node.enter(ask).unwrap_or_else(|error| error.to_string())
 }
 
 fn listener(at: SocketAddr) -> TcpListener {
@@ -224,12 +229,23 @@ fn ask_udp(to: SocketAddr, bound: Option<IpAddr>, word: &str) -> std::io::Result
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
+/// The interface and the network of each.
+pub const TARGETS: [(&str, &str, &str); 6] = [
+    ("cni0", "10.88.0.0/16", "10.88.0.5"),
+    ("cni0", "10.88.0.0/16", "10.88.0.6"),
+    ("cni0", "fd88::/64", "fd88::5"),
+    ("cni0", "fd88::/64", "fd88::6"),
+    ("lan0", "192.168.50.0/24", "192.168.50.2"),
+    ("lan0", "fd50::/64", "fd50::2"),
+];
+
 /// How the targets are reached, as the agent would learn it from routes.
 fn facts() -> HostFacts {
-    let reached = |network: &str| Reached { interface: "cni0".into(), networks: vec![network.parse().unwrap()] };
-    let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
-    let targets: BTreeMap<_, _> =
-        targets.into_iter().map(|(target, network)| (target.parse().unwrap(), reached(network))).collect();
+    let target = |(interface, network, target): (&str, &str, &str)| {
+        let networks = vec![network.parse().unwrap()];
+        (target.parse().unwrap(), Reached { interface: interface.into(), networks })
+    };
+    let targets: BTreeMap<_, _> = TARGETS.into_iter().map(target).collect();
     HostFacts { network: Arc::new(NetworkFacts { targets, ..NetworkFacts::default() }), ..HostFacts::default() }
 }
 

@@ -4,7 +4,8 @@ CARGO ?= cargo
 # What the demo, the tests and the benchmark need on Debian, as program:package.
 NEEDS := mount:mount ip:iproute2 iptables:iptables ipset:ipset nft:nftables conntrack:conntrack unshare:util-linux
 # And what the tests need besides.
-needs-of-tests: NEEDS += ping:iputils-ping mandoc:mandoc sysctl:procps systemd-analyze:systemd
+needs-of-tests: NEEDS += ping:iputils-ping mandoc:mandoc sysctl:procps systemd-analyze:systemd \
+	zsh:zsh fish:fish
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # How long `make fuzz` spends on each reader, and `make soak` altogether when no STEPS are given.
 SECONDS := 60

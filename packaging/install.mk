@@ -18,6 +18,8 @@ BINARY     ?= target/release/ip-masq-agent
 INSTALL ?= install
 # With the links between them: each is where it is in the source.
 DOCS = README.md CONTRIBUTING.md SECURITY.md $(wildcard docs/*.md docs/*.svg docs/decisions/*.md)
+# The role for Ansible, with the playbooks beside it.
+ANSIBLE = $(wildcard packaging/ansible/*.yml packaging/ansible/roles/*/*/*.yml)
 UNITS = ip-masq-agent.service ip-masq-agent-metrics.service ip-masq-agent-metrics.timer
 
 put  = $(INSTALL) -D -m 0644 $(1) $(DESTDIR)$(2)
@@ -49,6 +51,9 @@ install: $(BINARY) ## the installed tree, below DESTDIR
 	$(call put,systemd/examples/10-local.conf,$(DOCDIR)/examples/10-local.conf)
 	$(call put,packaging/monitoring/alerts.yml,$(DOCDIR)/examples/monitoring/alerts.yml)
 	$(call put,packaging/monitoring/dashboard.json,$(DOCDIR)/examples/monitoring/dashboard.json)
+	for file in $(ANSIBLE); do \
+		$(INSTALL) -D -m 0644 $$file $(DESTDIR)$(DOCDIR)/examples/$${file#packaging/} || exit; \
+	done
 ifneq ($(LICENSEDIR),)
 	$(call put,LICENSE,$(LICENSEDIR)/LICENSE)
 endif

@@ -6,8 +6,7 @@ use super::neighbours::{self, Blocked, Foreign};
 use super::reach::{self, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
-use crate::policy::{AddressRange, Egress, Family, Listed, Origin, Policy, Prefix, Snat};
-use std::collections::BTreeSet;
+use crate::policy::{AddressRange, Egress, Family, Origin, Policy, Prefix, Snat, WithOrigin};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -34,7 +33,7 @@ pub enum Advice {
     /// `snat` has addresses of the other family alone.
     NoAddressOf(Family, Origin),
     /// Keys of an entry of `egress` whose sources stay.
-    NoEffect(Listed<String>, Vec<&'static str>),
+    NoEffect(WithOrigin<String>, Vec<&'static str>),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
     /// An interface does not forward IPv4.
@@ -48,7 +47,7 @@ pub enum Advice {
     /// So many more nat rules of other programs.
     MoreForeign(Family, usize),
     /// A rule that is expected is not there.
-    NotThere(Listed<ExpectedRule>),
+    NotThere(WithOrigin<ExpectedRule>),
     /// The rules of other programs can't be read.
     Unread(String),
     /// The table of tracked connections is nearly full, or much larger than its hash table.
@@ -87,7 +86,7 @@ impl fmt::Display for Advice {
             Advice::NoAddressOf(family, origin) => {
                 write!(f, "snat ({origin}) has no {family} address: {family} sources are masqueraded")
             }
-            Advice::NoEffect(Listed { value: name, origin }, keys) => {
+            Advice::NoEffect(WithOrigin { value: name, origin }, keys) => {
                 write!(f, "{} of the egress entry '{name}' ({origin}) ", keys.join(", "))?;
                 f.write_str(if keys.len() == 1 { "has" } else { "have" })?;
                 f.write_str(" no effect: its snat is none")
@@ -105,7 +104,7 @@ impl fmt::Display for Advice {
             Advice::MoreForeign(family, more) => {
                 write!(f, "{more} more {family} nat rules of other programs; 'ip-masq-agent check --host' lists them")
             }
-            Advice::NotThere(Listed { value, origin }) => {
+            Advice::NotThere(WithOrigin { value, origin }) => {
                 write!(f, "{}no rule on this host is '{value}'", placed(origin, "expectForeign"))
             }
             Advice::Unread(why) => write!(f, "the nat rules of other programs can't be read: {why}"),
@@ -215,7 +214,7 @@ impl Conntrack {
 
 /// Addresses of one uplink that flows of another one get, and forwards from uplinks that answers don't leave through.
 fn uplinks(policy: &Policy, view: &HostView) -> Vec<Advice> {
-    let uplinks: BTreeSet<&String> = view.default_route_interfaces.iter().chain(&view.gateways.any).collect();
+    let uplinks = view.uplinks();
     let mut found = Vec::new();
     for section in policy.sections() {
         let Snat::To(addresses) = section.snat.value else { continue };
@@ -279,7 +278,7 @@ fn addresses(policy: &Policy, judge: impl Fn(Family, Option<AddressRange>, Origi
 fn without_effect(policy: &Policy) -> impl Iterator<Item = Advice> {
     let keeps = |entry: &&Egress| policy.section(entry).snat.value == Snat::Nothing;
     policy.egress.iter().filter(keeps).filter(|entry| !entry.translation_keys().is_empty()).map(|entry| {
-        let name = Listed { value: entry.name.clone(), origin: entry.origin.clone() };
+        let name = WithOrigin { value: entry.name.clone(), origin: entry.origin.clone() };
         Advice::NoEffect(name, entry.translation_keys())
     })
 }
@@ -300,9 +299,10 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
     if !policy.is_unscoped() || !translates || view.default_route_interfaces.is_empty() {
         return Vec::new();
     }
+    let uplinks = view.uplinks();
     let harmed = |own: &&InterfaceAddress| {
         policy.enables(own.network.family())
-            && !view.is_uplink(&own.interface)
+            && !uplinks.contains(&own.interface)
             && own.interface != "lo"
             && is_public(own.address)
             && !policy.exempt.covers(own.network)
@@ -382,7 +382,7 @@ mod tests {
     fn an_address_on_no_interface_is_named_and_a_family_without_one() {
         let range = |text: &str| text.parse::<AddressRange>().unwrap();
         let to = |v4: &str| Snat::To(SnatAddresses { v4: Some(range(v4)), v6: None });
-        let snat = |v4| Listed { value: to(v4), origin: Origin::Flag("snat") };
+        let snat = |v4| WithOrigin { value: to(v4), origin: Origin::Flag("snat") };
         let view = view(&[("wan0", "198.51.100.2/24")]);
         let found = |policy: &Policy| advice(&config(policy), &view, None);
         let owned = Policy { snat: snat("198.51.100.1-198.51.100.9"), ..policy() };
@@ -406,7 +406,7 @@ mod tests {
             out_interfaces: Vec::new(),
             sources: PrefixSet::default(),
             excluded_sources: PrefixSet::default(),
-            snat: Some(Listed { value: snat, origin: Origin::Default }),
+            snat: Some(WithOrigin { value: snat, origin: Origin::Default }),
             exceptions: None,
             exempt,
             random_fully,
@@ -438,8 +438,8 @@ mod tests {
             ..view(&[("wan0", "198.51.100.2/24"), ("wan1", "203.0.113.2/24")])
         };
         let to = Snat::To(SnatAddresses { v4: "198.51.100.2".parse().ok(), v6: None });
-        let snat = Listed { value: to, origin: Origin::Flag("snat") };
-        let wan0 = Listed { value: "wan0".parse().unwrap(), origin: Origin::Default };
+        let snat = WithOrigin { value: to, origin: Origin::Flag("snat") };
+        let wan0 = WithOrigin { value: "wan0".parse().unwrap(), origin: Origin::Default };
         let everywhere =
             Policy { snat, sources: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..policy() };
         let said = |policy: &Policy| uplinks(policy, &two()).iter().map(ToString::to_string).collect::<Vec<_>>();

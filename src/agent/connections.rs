@@ -388,7 +388,7 @@ mod tests {
         });
         let (family, reconciliation) = asked.expect("the rules are looked at");
         let outcome = Outcome {
-            written: Some(vec!["set forwards-hairpin4 lacks 1 element".to_owned()]),
+            written: Some(vec!["set forwards-hairpin4 lacks 1 element".to_owned().into()]),
             notes: Vec::new(),
             bridged: false,
             began_tracking: false,
@@ -593,7 +593,7 @@ mod tests {
         let now = Instant::now();
         let mut agent = running("", now);
         let outcome = |began_tracking| Outcome {
-            written: Some(vec!["the table is missing".to_owned()]),
+            written: Some(vec!["the table is missing".to_owned().into()]),
             notes: Vec::new(),
             bridged: false,
             began_tracking,

@@ -37,9 +37,9 @@ pub struct HostView {
 /// Interfaces that lead to other networks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gateways {
-    /// A route of any table has a next hop there.
+    /// A route of any table has a next hop there, or one of another table than main leads everything through it.
     pub any: BTreeSet<String>,
-    /// A route of another table than main has.
+    /// Those of other tables than main, and of routes for some packets only.
     pub by_policy: BTreeSet<String>,
 }
 
@@ -63,9 +63,28 @@ pub struct InterfaceAddress {
 }
 
 impl HostView {
-    /// True for an interface behind which other networks are: routes lead to a gateway there.
-    pub fn is_uplink(&self, interface: &str) -> bool {
-        self.default_route_interfaces.contains(interface) || self.gateways.any.contains(interface)
+    /// What the network says, where it is known.
+    pub fn of(network: Option<Arc<Network>>) -> Self {
+        let Some(known) = network.as_deref() else { return HostView::default() };
+        let own = known.addresses().iter().filter_map(|own| {
+            let interface = known.name(own.interface)?.to_owned();
+            Some(InterfaceAddress { interface, address: own.address, network: own.network })
+        });
+        let by_policy = known.uplinks_of_policy();
+        let mut any = known.interfaces_of(|_, hop| hop.gateway.is_some());
+        any.extend(by_policy.iter().cloned());
+        HostView {
+            addresses: own.collect(),
+            default_route_interfaces: known.interfaces_of(|route, _| route.destination.length() == 0),
+            gateways: Gateways { any, by_policy },
+            network,
+            ..HostView::default()
+        }
+    }
+
+    /// The interfaces behind which other networks are: routes lead to a gateway there, or everything.
+    pub fn uplinks(&self) -> BTreeSet<&String> {
+        self.default_route_interfaces.iter().chain(&self.gateways.any).collect()
     }
 
     /// True when the address is one of the host's own.

@@ -4,7 +4,7 @@
 use super::host_view::{HostView, is_public, placed};
 use crate::config::{Config, ExpectedRule};
 use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Passage, Translations, pass, translations};
-use crate::policy::{Family, Forward, Listed, Policy, Prefix, Protocol, Section, Snat};
+use crate::policy::{Family, Forward, Policy, Prefix, Protocol, Section, Snat, WithOrigin};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -73,7 +73,7 @@ impl fmt::Display for Blocked {
 
 /// The nat rules of other programs that flows in the scope of the policy can meet, without those that are expected; and
 /// what is expected and not there.
-pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<Listed<ExpectedRule>>) {
+pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<WithOrigin<ExpectedRule>>) {
     if view.unread.is_some() {
         return Default::default();
     }
@@ -188,8 +188,9 @@ fn sources(section: &Section<'_>, family: Family) -> Vec<Option<Prefix>> {
 pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
     let mut found = Vec::new();
     let translates = |section: &Section<'_>, out: &str| section.snat.value != Snat::Nothing && section.takes(out);
-    let uplinks: BTreeSet<&String> = view.default_route_interfaces.iter().chain(&view.gateways.any).collect();
-    let uplinks = || uplinks.iter().copied().filter(|out| policy.sections().any(|section| translates(&section, out)));
+    let leading_away = view.uplinks();
+    let uplinks =
+        || leading_away.iter().copied().filter(|out| policy.sections().any(|section| translates(&section, out)));
     for family in Family::ALL.into_iter().filter(|family| policy.enables(*family) && forwards(view, *family)) {
         let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
         let chains = at_hook(chains, Hook::Forward);
@@ -197,7 +198,7 @@ pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
             own.network.family() == family
                 && own.interface != "lo"
                 && !view.default_route_interfaces.contains(&own.interface)
-                && !(view.is_uplink(&own.interface) && is_public(own.address))
+                && !(leading_away.contains(&own.interface) && is_public(own.address))
                 && !matches!(own.address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
         });
         let mut done = BTreeSet::new();

@@ -2,7 +2,7 @@
 
 use super::attempt::{Attempt, Tried};
 use super::report::Origin;
-use crate::backend::Error;
+use crate::backend::{Drift, Error};
 use crate::config::{Config, SourceText};
 use crate::policy::{Family, Forward};
 use crate::ruleset::NetworkFacts;
@@ -96,7 +96,7 @@ pub(super) type Results = Vec<(Family, Result<Outcome, Error>)>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// What differed, in words, before it was written; `None` when nothing was written.
-    pub written: Option<Vec<String>>,
+    pub written: Option<Vec<Drift>>,
     /// What the administrator should know although nothing failed.
     pub notes: Vec<String>,
     /// Whether bridged frames reach the rules, as [`crate::ruleset::HostFacts::bridged`]; the rules follow it.

@@ -3,7 +3,9 @@
 use super::host_view::{HostView, placed};
 use crate::config::nearest;
 use crate::network::Network;
-use crate::policy::{AddressSet, Family, InterfacePattern, Listed, Origin, Policy, Prefix, PrefixSet, Section, Snat};
+use crate::policy::{
+    AddressSet, Family, InterfacePattern, Origin, Policy, Prefix, PrefixSet, Section, Snat, WithOrigin,
+};
 use std::fmt;
 
 /// Of longer lists not each source is looked for.
@@ -36,51 +38,38 @@ impl fmt::Display for Unmatched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&placed(&self.origin, &self.key))?;
         match &self.what {
-            What::Interface(pattern, near) => {
-                if pattern.prefix {
-                    write!(f, "no interface on this host begins with '{}'", pattern.name)?;
-                } else {
-                    write!(f, "no interface '{}' on this host", pattern.name)?;
-                }
-                if let Some(near) = near {
-                    write!(f, "; did you mean {near}?")?;
-                }
-                if self.is_all {
-                    write!(f, "{}nothing is masqueraded", if near.is_some() { " " } else { "; " })
-                } else {
-                    Ok(())
-                }
+            What::Interface(InterfacePattern { name, prefix: true, .. }, _) => {
+                write!(f, "no interface on this host begins with '{name}'")
             }
-            What::Source(source) => {
-                write!(f, "no interface or route of this host leads to {source}")?;
-                if self.is_all { f.write_str("; nothing is masqueraded") } else { Ok(()) }
-            }
-            What::Sources => {
-                f.write_str("no interface or route of this host leads to any of these sources")?;
-                if self.is_all { f.write_str("; nothing is masqueraded") } else { Ok(()) }
-            }
-            What::EverythingExempt(family) => {
-                write!(f, "every {family} destination is exempt")?;
-                if self.is_all { f.write_str("; nothing is masqueraded") } else { Ok(()) }
-            }
+            What::Interface(InterfacePattern { name, .. }, _) => write!(f, "no interface '{name}' on this host"),
+            What::Source(source) => write!(f, "no interface or route of this host leads to {source}"),
+            What::Sources => f.write_str("no interface or route of this host leads to any of these sources"),
+            What::EverythingExempt(family) => write!(f, "every {family} destination is exempt"),
+        }?;
+        let mut glue = ";";
+        if let What::Interface(_, Some(near)) = &self.what {
+            write!(f, "; did you mean {near}?")?;
+            glue = "";
         }
+        if self.is_all { write!(f, "{glue} nothing is masqueraded") } else { Ok(()) }
     }
 }
 
 /// All that the policy says of what is not there.
 pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
     let Some(network) = view.network.as_deref() else { return Vec::new() };
-    let is_all = !translates_anything(policy, network);
+    let has_sources = policy.sections().any(|section| !section.sources.is_empty());
+    let reached = if has_sources { reached(network) } else { AddressSet::default() };
+    let is_all = !translates_anything(policy, network, &reached);
     let mut found = Vec::new();
     for section in policy.sections().filter(|section| section.snat.value != Snat::Nothing) {
         let key = |key: &str| section.entry.map_or(key.to_owned(), |entry| format!("egress[{}].{key}", entry.number));
-        let is_dead = !is_alive(&section, network);
+        let is_dead = !is_alive(&section, network, &reached);
         let new = |origin: &Origin, of: &str, what| Unmatched { origin: origin.clone(), key: key(of), what, is_all };
         let interfaces = absent(section.out_interfaces, network);
         found.extend(interfaces.map(|(entry, what)| new(&entry.origin, "outInterfaces", what)));
-        found.extend(
-            sources(section.sources, network).into_iter().map(|(origin, what)| new(&origin, "sourceCIDRs", what)),
-        );
+        let sources = sources(section.sources, &reached);
+        found.extend(sources.into_iter().map(|(origin, what)| new(&origin, "sourceCIDRs", what)));
         let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && !is_dead);
         let exempt = families.filter_map(|family| Some((family, everything_exempt(&section, family)?)));
         // Of an entry that inherits the list, the top level is told.
@@ -112,9 +101,9 @@ pub fn nothing_translated(unmatched: &[Unmatched]) -> Option<String> {
 
 /// Patterns that no interface matches. Of one that keeps interfaces out that is told where another name is near.
 fn absent<'p>(
-    patterns: &'p [Listed<InterfacePattern>],
+    patterns: &'p [WithOrigin<InterfacePattern>],
     network: &'p Network,
-) -> impl Iterator<Item = (&'p Listed<InterfacePattern>, What)> {
+) -> impl Iterator<Item = (&'p WithOrigin<InterfacePattern>, What)> {
     let is_absent =
         |pattern: &InterfacePattern| !network.interfaces().any(|interface| pattern.matches(&interface.name));
     patterns.iter().filter(move |entry| is_absent(&entry.value)).filter_map(move |entry| {
@@ -126,13 +115,12 @@ fn absent<'p>(
 }
 
 /// Sources that nothing leads to.
-fn sources(set: &PrefixSet, network: &Network) -> Vec<(Origin, What)> {
+fn sources(set: &PrefixSet, reached: &AddressSet) -> Vec<(Origin, What)> {
     let Some(first) = set.entries().first() else { return Vec::new() };
-    let reached = reached(network);
-    let is_reached = |prefix: Prefix| AddressSet::of([prefix]).touches(&reached);
+    let is_reached = |prefix: Prefix| AddressSet::of([prefix]).touches(reached);
     if set.entries().len() > EACH {
         let all = AddressSet::of(set.entries().iter().map(|entry| entry.value));
-        return if all.touches(&reached) { Vec::new() } else { vec![(first.origin.clone(), What::Sources)] };
+        return if all.touches(reached) { Vec::new() } else { vec![(first.origin.clone(), What::Sources)] };
     }
     let missing = set.entries().iter().filter(|entry| !is_reached(entry.value));
     missing.map(|entry| (entry.origin.clone(), What::Source(entry.value))).collect()
@@ -148,17 +136,17 @@ fn reached(network: &Network) -> AddressSet {
 }
 
 /// True when a flow can be in the scope.
-fn is_alive(section: &Section<'_>, network: &Network) -> bool {
+fn is_alive(section: &Section<'_>, network: &Network, reached: &AddressSet) -> bool {
     let interface = network.interfaces().any(|interface| interface.name != "lo" && section.takes(&interface.name));
     let sources = section.sources.entries().iter().map(|entry| entry.value);
-    interface && (section.sources.is_empty() || AddressSet::of(sources).touches(&reached(network)))
+    interface && (section.sources.is_empty() || AddressSet::of(sources).touches(reached))
 }
 
-fn translates_anything(policy: &Policy, network: &Network) -> bool {
+fn translates_anything(policy: &Policy, network: &Network, reached: &AddressSet) -> bool {
     let families = || Family::ALL.into_iter().filter(|family| policy.enables(*family));
     policy.sections().any(|section| {
         section.snat.value != Snat::Nothing
-            && is_alive(&section, network)
+            && is_alive(&section, network, reached)
             && families().any(|family| everything_exempt(&section, family).is_none())
     })
 }
@@ -282,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_host_of_which_nothing_is_known_lacks_nothing() {
-        let wan = Listed { value: "wna0".parse().unwrap(), origin: Origin::Default };
+        let wan = WithOrigin { value: "wna0".parse().unwrap(), origin: Origin::Default };
         let policy = Policy { out_interfaces: vec![wan], ..Policy::default() };
         assert_eq!(unmatched(&policy, &HostView::default()), []);
     }

@@ -8,7 +8,7 @@ use super::{
     Action, Agent, ChangedBy, Chosen, Depth, Entry, Kind, Notification, Origin, Outcome, Reconciliation, ReloadOutcome,
     Search, Why,
 };
-use crate::backend::{Error, is_foreign_rule};
+use crate::backend::{Drift, Error};
 use crate::config::{BackendChoice, Choice};
 use crate::policy::Family;
 use crate::ruleset::HostFacts;
@@ -252,27 +252,27 @@ impl Agent {
     }
 
     /// Where no repair is logged, with all that was found.
-    fn log_foreign_rules(&mut self, family: Family, drift: &[String]) {
-        for words in drift.iter().filter(|words| is_foreign_rule(words)) {
+    fn log_foreign_rules(&mut self, family: Family, drift: &[Drift]) {
+        for words in drift.iter().filter(|one| matches!(one, Drift::ForeignRule(_))) {
             let entry = Entry::new(Kind::Warning, format!("{words}; it is removed"));
             self.log(entry.of(family).by(self.backend_name()));
         }
     }
 
     /// Nobody changed our rules; it is the host that wants other ones now.
-    fn adapted(&mut self, family: Family, follow: &str, drift: &[String], took: Duration) {
+    fn adapted(&mut self, family: Family, follow: &str, drift: &[Drift], took: Duration) {
         let took = milliseconds(took);
-        let message = format!("{family} rules follow {follow}; written in {took} ms: {}", drift.join(", "));
+        let message = format!("{family} rules follow {follow}; written in {took} ms: {}", Drift::join(drift));
         let entry = Entry::new(Kind::Adapted, message).with("DURATION_MS", took);
         self.log(entry.of(family).by(self.backend_name()));
     }
 
-    fn repaired(&mut self, family: Family, drift: &[String], took: Duration, by: Option<&str>, now: Instant) {
+    fn repaired(&mut self, family: Family, drift: &[Drift], took: Duration, by: Option<&str>, now: Instant) {
         let who = by.unwrap_or("another program");
         self.history.repair = Some((now, took, by.map(str::to_owned)));
         self.families[family as usize].repairs += 1;
         let took = milliseconds(took);
-        let message = format!("{family} rules changed by {who}; repaired in {took} ms: {}", drift.join(", "));
+        let message = format!("{family} rules changed by {who}; repaired in {took} ms: {}", Drift::join(drift));
         let entry = Entry::new(Kind::Repaired, message).with("DURATION_MS", took).by(self.backend_name());
         self.log_undone(entry, family, who, now);
     }

@@ -1,18 +1,41 @@
 //! What both backends call what they find, so that they say it alike.
 
-/// Words of [`super::Plan::drift`] for a rule of another program in a chain of ours. It goes; both backends say so alike.
-pub fn foreign_rule(chain: &str, rule: &str) -> String {
-    format!("chain '{chain}' holds {FOREIGN_RULE}: '{rule}'")
+use std::fmt;
+
+/// Something that differs, in words for the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drift {
+    /// A rule of another program in a chain of ours. It goes.
+    ForeignRule(String),
+    /// Something of ours.
+    Own(String),
 }
 
-/// The same where the chain goes too, as [`super::Plan::drift`] says it of what is removed.
-pub fn removed_foreign_rule(chain: &str, rule: &str) -> String {
-    format!("rule '{rule}' of chain '{chain}', which is not ip-masq-agent's")
+impl Drift {
+    pub fn foreign_rule(chain: &str, rule: &str) -> Self {
+        Drift::ForeignRule(format!("chain '{chain}' holds a rule that is not ip-masq-agent's: '{rule}'"))
+    }
+
+    /// A rule of another program where the chain goes too, as part of what is removed.
+    pub fn removed_foreign_rule(chain: &str, rule: &str) -> Self {
+        Drift::Own(format!("rule '{rule}' of chain '{chain}', which is not ip-masq-agent's"))
+    }
+
+    /// All of it in one line.
+    pub fn join(drift: &[Drift]) -> String {
+        drift.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
-/// True for the words for a rule of another program in a chain of ours.
-pub fn is_foreign_rule(words: &str) -> bool {
-    words.contains(FOREIGN_RULE)
+impl From<String> for Drift {
+    fn from(words: String) -> Self {
+        Drift::Own(words)
+    }
 }
 
-const FOREIGN_RULE: &str = "a rule that is not ip-masq-agent's";
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Drift::ForeignRule(words) | Drift::Own(words)) = self;
+        f.write_str(words)
+    }
+}

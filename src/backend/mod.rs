@@ -12,7 +12,7 @@ mod name;
 pub mod nftables;
 pub mod select;
 
-pub use drift::is_foreign_rule;
+pub use drift::Drift;
 pub use error::{Error, ErrorKind};
 pub use fingerprint::Fingerprint;
 pub use name::BackendName;
@@ -37,7 +37,7 @@ pub struct Plan {
     /// What it holds of ours, in the same canonical text.
     pub observed: Listing,
     /// What differs, in words, for the journal; empty when nothing does. Where nothing is desired: what goes, by name.
-    pub drift: Vec<String>,
+    pub drift: Vec<Drift>,
     /// No rule of ours was there that needs connection tracking: unless another program's is, tracking begins with this.
     pub begins: bool,
     /// What a commit sends; `None` when the kernel holds what it should.

@@ -9,7 +9,7 @@ use crate::policy::{Family, Forward, Policy, Protocol};
 use crate::service::host::HostReader;
 use crate::service::listeners::listeners;
 use crate::service::view;
-use crate::sys::rtnetlink;
+use crate::sys::rtnetlink::{self, Routed};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -51,13 +51,13 @@ fn of_forwards(policy: &Policy, view: &HostView) -> Vec<String> {
         policy.forwards.iter().any(|one| one.protocols.contains(&protocol) && one.host_ports.contains(port))
     };
     let place = |address: IpAddr| match rtnetlink::entry(address) {
-        Ok(Some(entry)) if entry.is_local => Some(Place::Here),
-        Ok(Some(entry)) => {
-            let interface = entry.interface.and_then(view::interface_name)?;
+        Ok(Routed::Local(_)) => Some(Place::Here),
+        Ok(Routed::Through(path)) => {
+            let interface = path.interface.and_then(view::interface_name)?;
             let one_way_bridge = view::is_bridged(Family::of(address)) && view::is_one_way_bridge(&interface);
             Some(Place::Through { interface, one_way_bridge })
         }
-        Ok(None) => Some(Place::Nowhere),
+        Ok(Routed::Refused(_)) => Some(Place::Nowhere),
         Err(_) => None,
     };
     let addresses: BTreeSet<IpAddr> = policy.forwards.iter().flat_map(Forward::addresses).collect();

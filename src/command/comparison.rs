@@ -1,5 +1,6 @@
 //! The rules of the configuration beside what the kernel holds: shared by `explain`, `diff` and `check --host`.
 
+use super::ask::ask;
 use crate::agent;
 use crate::agent::advice::{Advice, HostView};
 use crate::backend::{BackendName, Error, ErrorKind, Plan};
@@ -7,8 +8,7 @@ use crate::config::{BackendChoice, Config, Settings};
 use crate::network::hook::{self, Hook};
 use crate::policy::Family;
 use crate::ruleset::NetworkFacts;
-use crate::service::control::{self, Request};
-use crate::service::directories;
+use crate::service::control::Request;
 use crate::service::enforcer::Enforcer;
 use crate::service::view;
 use serde::Serialize;
@@ -69,8 +69,7 @@ impl<'a> Comparison<'a> {
 
 /// The backend of the running service; `None` when none runs, or none that answers us.
 fn running_backend() -> Option<BackendName> {
-    let answer = control::ask(&directories::runtime(), &Request::Status, STATUS_TIMEOUT).ok()??;
-    let report: agent::Report = serde_json::from_slice(&answer).ok()?;
+    let report: agent::Report = ask(&Request::Status, STATUS_TIMEOUT).ok()?;
     Some(report.backend?.name)
 }
 

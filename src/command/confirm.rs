@@ -1,18 +1,12 @@
 //! `confirm`: keeps what is being tried.
 
+use super::ask::{PATIENCE, Silence, ask};
 use super::install::{self, InstallError};
 use super::{Context, eprint_line, exit};
 use crate::agent::{Install, ReloadAnswer, ReloadOutcome, TrialDetails};
-use crate::service::control::{self, Request};
-use crate::service::directories;
-use serde::de::DeserializeOwned;
+use crate::service::control::Request;
 use std::error::Error;
 use std::fmt;
-use std::io;
-use std::time::Duration;
-
-/// As long as a reload may take: the service may be in the middle of one.
-const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context) -> u8 {
@@ -22,7 +16,7 @@ pub fn run(_context: &Context) -> u8 {
             eprint_line("nothing is being tried");
             return exit::FAILED;
         }
-        Err(error) => Err(error),
+        Err(silence) => Err(silence.into()),
     };
     match kept {
         Ok(answer) => {
@@ -49,8 +43,8 @@ pub fn status(outcome: ReloadOutcome) -> u8 {
 ///
 /// # Errors
 /// When the service does not say.
-pub fn trial() -> Result<Option<TrialDetails>, AskError> {
-    asked(&Request::Trial, TIMEOUT)
+pub fn trial() -> Result<Option<TrialDetails>, Silence> {
+    ask(&Request::Trial, PATIENCE)
 }
 
 /// Installs what is tried, where it is not the files themselves, and tells the service to stay with it. In this order: a
@@ -58,56 +52,50 @@ pub fn trial() -> Result<Option<TrialDetails>, AskError> {
 ///
 /// # Errors
 /// When the file can't be written, or the service does not answer; then it goes back at its time.
-pub fn keep(trial: &TrialDetails) -> Result<ReloadAnswer, AskError> {
+pub fn keep(trial: &TrialDetails) -> Result<ReloadAnswer, NotKept> {
     if let Some(Install { path, text }) = &trial.install {
-        install::put(path, text).map_err(AskError::Install)?;
+        install::put(path, text).map_err(NotKept::Install)?;
     }
-    asked(&Request::Confirm(trial.report.number), TIMEOUT)
-}
-
-/// Asks the service something that has to do with a trial.
-///
-/// # Errors
-/// When it does not answer.
-pub fn asked<T: DeserializeOwned>(request: &Request, patience: Duration) -> Result<T, AskError> {
-    let answer = control::ask(&directories::runtime(), request, patience).map_err(AskError::Io)?;
-    serde_json::from_slice(&answer.ok_or(AskError::NotRunning)?).map_err(AskError::Answer)
+    Ok(ask(&Request::Confirm(trial.report.number), PATIENCE)?)
 }
 
 /// Why it could not be confirmed.
 #[derive(Debug)]
-pub enum AskError {
-    NotRunning,
-    Io(io::Error),
-    Answer(serde_json::Error),
+pub enum NotKept {
+    Silence(Silence),
     Install(InstallError),
 }
 
-impl AskError {
+impl NotKept {
     /// The exit status for it.
     pub fn status(&self) -> u8 {
-        if matches!(self, AskError::Install(_)) { exit::FAILED } else { exit::UNKNOWN }
-    }
-}
-
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AskError::NotRunning => f.write_str("the service is not running"),
-            AskError::Io(error) => write!(f, "the service did not answer: {error}"),
-            AskError::Answer(error) => write!(f, "the service's answer can't be understood: {error}"),
-            AskError::Install(error) => write!(f, "nothing is confirmed, the service goes back at its time: {error}"),
+            NotKept::Silence(_) => exit::UNKNOWN,
+            NotKept::Install(_) => exit::FAILED,
         }
     }
 }
 
-impl Error for AskError {
+impl From<Silence> for NotKept {
+    fn from(silence: Silence) -> Self {
+        NotKept::Silence(silence)
+    }
+}
+
+impl fmt::Display for NotKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotKept::Silence(silence) => silence.fmt(f),
+            NotKept::Install(error) => write!(f, "nothing is confirmed, the service goes back at its time: {error}"),
+        }
+    }
+}
+
+impl Error for NotKept {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            AskError::NotRunning => None,
-            AskError::Io(error) => Some(error),
-            AskError::Answer(error) => Some(error),
-            AskError::Install(error) => Some(error),
+            NotKept::Silence(silence) => silence.source(),
+            NotKept::Install(error) => Some(error),
         }
     }
 }

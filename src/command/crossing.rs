@@ -45,7 +45,7 @@ impl Crossing {
             if crossing.incoming.is_none()
                 && let Routed::Through(path) = router.look_up(&Question::from_this_host(from), None)?
             {
-                crossing.incoming = view::interface_name(path.interface);
+                crossing.incoming = path.interface.and_then(view::interface_name);
                 let assumed = crossing.incoming.as_ref().map(|name| {
                     format!("that it comes in through {name}, which leads to {from}; --in says another one")
                 });
@@ -62,11 +62,11 @@ impl Crossing {
         let source = question.from.filter(|_| from.is_some() || forwarded.is_none());
         let asked = Question { destination, source, from, mark };
         match router.look_up(&asked, out)? {
-            Routed::Local => crossing.refused = Some("the routing sends it to this host itself"),
+            Routed::Local(_) => crossing.refused = Some("the routing sends it to this host itself"),
             Routed::Through(path) => crossing.take(&mut router, &path, destination, mark),
             Routed::Refused(_) if question.out.is_some() => {
                 // No route leads out there; what leaves all the same has the interface's address.
-                let path = Path { interface: out.unwrap_or_default(), gateway: None, route: None, source: None };
+                let path = Path { interface: out, gateway: None, route: None, source: None };
                 crossing.take(&mut router, &path, destination, mark);
             }
             Routed::Refused(refusal) => crossing.refused = Some(refused(refusal, question)),
@@ -78,7 +78,7 @@ impl Crossing {
     }
 
     fn take(&mut self, router: &mut Router, path: &Path, destination: IpAddr, mark: u32) {
-        self.interface = view::interface_name(path.interface);
+        self.interface = path.interface.and_then(view::interface_name);
         self.gateway = path.gateway;
         self.route = path.route.map(|route| match (route.length(), Family::of(destination)) {
             (0, _) => "default".to_owned(),
@@ -88,11 +88,11 @@ impl Crossing {
         self.masquerade = match (destination, path.gateway.unwrap_or(destination)) {
             (IpAddr::V4(to), next) => {
                 let next = if let IpAddr::V4(next) = next { next } else { to };
-                rtnetlink::primary_address(path.interface, next).ok().flatten()
+                path.interface.and_then(|interface| rtnetlink::primary_address(interface, next).ok().flatten())
             }
             (IpAddr::V6(_), _) => {
                 let asked = Question { mark, ..Question::from_this_host(destination) };
-                match router.look_up(&asked, Some(path.interface)) {
+                match router.look_up(&asked, path.interface) {
                     Ok(Routed::Through(Path { source, .. })) => source,
                     _ => None,
                 }
@@ -183,7 +183,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
     };
     let ours = |may| {
         let source = match verdict {
-            Verdict::KeepSource => own.clone(),
+            Verdict::Return => own.clone(),
             Verdict::Masquerade => crossing.masquerade.map(|source| source.to_string()),
             Verdict::Snat(range) => Some(range.to_string()),
         };
@@ -196,7 +196,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
             None => by(hit, "before", doubts),
         },
         (Some(hit), _) => by(hit, "before", doubts),
-        (None, Verdict::KeepSource) => {
+        (None, Verdict::Return) => {
             doubts.extend(may(&met.after));
             match met.first_after() {
                 Some(hit) => by(hit, "after", doubts),

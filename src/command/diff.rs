@@ -2,7 +2,7 @@
 
 use super::{Context, comparison::Comparison, eprint_line, exit, print_diagnostics, print_line, print_text};
 use crate::agent::advice::Advice;
-use crate::backend::{Error, Plan};
+use crate::backend::{Drift, Error, Plan};
 use crate::config::Config;
 use crate::policy::Family;
 use crate::text::one_line;
@@ -45,7 +45,7 @@ fn compare(config: &Config) -> Result<Differences, Error> {
 
 /// What would be sent without changing a line of ours (a leftover set, the jump of an old version) is listed behind the
 /// diff.
-fn unified(family: Family, observed: &str, desired: &str, drift: &[String]) -> String {
+fn unified(family: Family, observed: &str, desired: &str, drift: &[Drift]) -> String {
     let diff = TextDiff::from_lines(observed, desired)
         .unified_diff()
         .context_radius(3)
@@ -54,7 +54,7 @@ fn unified(family: Family, observed: &str, desired: &str, drift: &[String]) -> S
     if !diff.is_empty() {
         return diff;
     }
-    drift.iter().map(|drift| format!("# {family}: {}\n", one_line(drift))).collect()
+    drift.iter().map(|drift| format!("# {family}: {}\n", one_line(&drift.to_string()))).collect()
 }
 
 #[cfg(test)]
@@ -63,12 +63,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_in_the_kernel_is_a_plus_line() {
-        let text = unified(Family::V4, "a\nc\n", "a\nb\nc\n", &["a rule is missing".to_owned()]);
+        let text = unified(Family::V4, "a\nc\n", "a\nb\nc\n", &["a rule is missing".to_owned().into()]);
         assert_eq!(text, "--- IPv4 kernel\n+++ IPv4 configuration\n@@ -1,2 +1,3 @@\n a\n+b\n c\n");
     }
 
     #[test]
     fn a_difference_outside_our_rules_is_said_in_words() {
-        assert_eq!(unified(Family::V4, "a\n", "a\n", &["an old set".to_owned()]), "# IPv4: an old set\n");
+        assert_eq!(unified(Family::V4, "a\n", "a\n", &["an old set".to_owned().into()]), "# IPv4: an old set\n");
     }
 }

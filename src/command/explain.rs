@@ -61,6 +61,34 @@ pub struct Answer {
     pub kernel: Option<comparison::Report>,
 }
 
+impl Answer {
+    /// With the reason alone.
+    fn because(address: IpAddr, reason: &str, assumptions: Vec<String>) -> Self {
+        Answer {
+            address,
+            verdict: None,
+            step: None,
+            rule: None,
+            reason: reason.to_owned(),
+            matched: None,
+            origin: None,
+            entry: None,
+            entry_origin: None,
+            snat: None,
+            snat_origin: None,
+            route: None,
+            forward: None,
+            refused: Vec::new(),
+            assumptions,
+            crossing: None,
+            wire: None,
+            open: None,
+            last_good: false,
+            kernel: None,
+        }
+    }
+}
+
 /// [`crate::policy::Origin::Default`] in words.
 const BUILT_IN: &str = "built-in default";
 const OWN_ADDRESS: &str = "an address of this host: such packets never leave it";
@@ -124,7 +152,7 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
 fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &HostView) {
     let targets = forwarding::targets(policy, host, question);
     if let Some(network) = view.network.as_deref().filter(|_| !targets.is_empty()) {
-        host.find_ways(targets, network);
+        host.find_targets(targets, network);
     }
     let from_is_local = question.from.is_some_and(|from| host.is_local(from));
     let others = question.addresses.iter().filter(|address| !host.is_local(**address));
@@ -192,7 +220,7 @@ pub fn answer(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpA
     }
     let (verdict, provenance) = policy.verdict(&flow(host, question, address));
     let mut assumptions = assumptions(policy, host, question, address);
-    if verdict != Verdict::KeepSource && question.proto == Some(UDP_LITE) {
+    if verdict != Verdict::Return && question.proto == Some(UDP_LITE) {
         assumptions.push(VALID_UDP_LITE);
     }
     let route = is_of_route(&provenance).then(|| match host.preferred.get(&address) {
@@ -221,28 +249,7 @@ fn rule(policy: &Policy, by: &Provenance) -> Option<RuleId> {
 
 /// Answers for an address of the host.
 fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpAddr) -> Answer {
-    let answer = |reason: &str, assumptions| Answer {
-        address,
-        verdict: None,
-        step: None,
-        rule: None,
-        reason: reason.to_owned(),
-        matched: None,
-        origin: None,
-        entry: None,
-        entry_origin: None,
-        snat: None,
-        snat_origin: None,
-        route: None,
-        forward: None,
-        refused: Vec::new(),
-        assumptions,
-        crossing: None,
-        wire: None,
-        open: None,
-        last_good: false,
-        kernel: None,
-    };
+    let answer = |reason, assumptions| Answer::because(address, reason, assumptions);
     let Some(arrival) = forwarding::arrival(host, question, address) else {
         let assumptions = if policy.forwards.is_empty() { Vec::new() } else { vec![NO_PORT.to_owned()] };
         return answer(OWN_ADDRESS, assumptions);
@@ -333,27 +340,18 @@ fn explained(
         _ => None,
     };
     let (entry, snat) = (by.entry.as_ref(), by.snat.as_ref());
+    let assumptions = if matches!(by.step, Step::FamilyDisabled | Step::ExemptMark) { Vec::new() } else { assumptions };
     Answer {
-        address,
         verdict: Some(verdict.to_string()),
         step: Some(by.step.name()),
         rule: rule.map(|rule| rule.to_string()),
-        reason: by.step.reason().to_owned(),
         matched: prefix.or(interface).or(mark).or(key.filter(|_| by.origin.is_some())),
         origin: by.origin.as_ref().map(ToString::to_string),
         entry: entry.map(|entry| entry.value.clone()),
         entry_origin: entry.map(|entry| entry.origin.to_string()),
         snat: snat.map(|snat| snat.value.to_string()),
         snat_origin: snat.map(|snat| snat.origin.to_string()),
-        route: None,
-        forward: None,
-        refused: Vec::new(),
-        crossing: None,
-        wire: None,
-        open: None,
-        last_good: false,
-        assumptions: if matches!(by.step, Step::FamilyDisabled | Step::ExemptMark) { Vec::new() } else { assumptions },
-        kernel: None,
+        ..Answer::because(address, by.step.reason(), assumptions)
     }
 }
 
@@ -432,17 +430,17 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::host::Way;
+    use super::super::host::ReachedTarget;
     use super::*;
     use crate::policy::{Origin, PRIVATE_RANGES, PrefixSet};
 
     fn own() -> Host {
         let on = |address: &str, interface: &str| (address.parse().unwrap(), [interface.to_owned()].into());
         let networks = vec![("10.88.0.0/16".parse().unwrap(), "10.88.0.1".parse().ok())];
-        let way = Way { interface: "cni0".to_owned(), networks };
+        let way = ReachedTarget { interface: "cni0".to_owned(), networks };
         Host {
             own: [on("198.51.100.2", "wan0"), on("192.168.1.1", "lan0"), on("127.0.0.1", "lo")].into(),
-            ways: [("10.88.0.5".parse().unwrap(), way)].into(),
+            targets: [("10.88.0.5".parse().unwrap(), way)].into(),
             ..Host::default()
         }
     }

@@ -89,7 +89,7 @@ fn differs(
         ..Flow::forwarded_to(original.destination)
     };
     match policy.verdict(&flow).0 {
-        Verdict::KeepSource => seen != original.source,
+        Verdict::Return => seen != original.source,
         Verdict::Masquerade => crossing.masquerade.is_some_and(|source| seen != source),
         Verdict::Snat(range) => !range.contains(seen),
     }

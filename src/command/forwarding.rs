@@ -89,7 +89,7 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
         ForwardVerdict::Keep => Told::Kept,
         ForwardVerdict::Refused(all) => Told::Refused(all.into_iter().map(refusal).collect()),
         ForwardVerdict::To { forward, address, port } => {
-            let way = host.way(address);
+            let way = host.target(address);
             let connected = way.and_then(|way| way.network(arrival.source));
             let flow = Flow {
                 source: arrival.source,
@@ -102,7 +102,7 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
                 ..Flow::forwarded_to(address)
             };
             let (verdict, by) = policy.verdict(&flow);
-            let hairpin = verdict != Verdict::KeepSource;
+            let hairpin = verdict != Verdict::Return;
             let forwarding = Forwarding {
                 number: forward.number,
                 origin: forward.origin.to_string(),

@@ -5,7 +5,7 @@ use crate::agent::advice::HostView;
 use crate::network::{Network, Reached};
 use crate::policy::{PreferredSource, Prefix};
 use crate::service::view;
-use crate::sys::rtnetlink;
+use crate::sys::rtnetlink::{self, Routed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -15,23 +15,23 @@ pub struct Host {
     /// The addresses of the question that are the host's own, with the interfaces that have them.
     pub own: BTreeMap<IpAddr, BTreeSet<String>>,
     /// How the targets are reached of the forwards that it is about.
-    pub ways: BTreeMap<IpAddr, Way>,
+    pub targets: BTreeMap<IpAddr, ReachedTarget>,
     /// How flows cross it to the other addresses of the question.
     pub crossings: BTreeMap<IpAddr, Crossing>,
     /// What the routes prefer by which packets to the addresses of the question leave; not of the host's own.
     pub preferred: BTreeMap<IpAddr, PreferredSource>,
 }
 
-/// How an address is reached.
+/// How the target of a forward is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
+pub struct ReachedTarget {
     /// The interface.
     pub interface: String,
     /// The connected networks through which that is, each with the host's own address in it.
     pub networks: Vec<(Prefix, Option<IpAddr>)>,
 }
 
-impl Way {
+impl ReachedTarget {
     /// The network that a source is in, or else any.
     pub fn network(&self, source: Option<IpAddr>) -> Option<(Prefix, Option<IpAddr>)> {
         let holds = |network: &Prefix| source.is_some_and(|source| network.contains(source));
@@ -43,13 +43,13 @@ impl Host {
     /// Asks the kernel's forwarding table, as our rules do (`fib`, `addrtype`): an address can be local by a route for
     /// a whole network. The view says which interface has an IPv6 address, and answers where the kernel does not.
     pub fn among<'a>(addresses: impl Iterator<Item = &'a IpAddr>, view: &HostView) -> Self {
-        let interfaces = |address: IpAddr, entry: rtnetlink::Entry| match address {
-            IpAddr::V4(_) => entry.interface.and_then(view::interface_name).into_iter().collect(),
+        let interfaces = |address: IpAddr, interface: Option<u32>| match address {
+            IpAddr::V4(_) => interface.and_then(view::interface_name).into_iter().collect(),
             IpAddr::V6(_) => view.interfaces_with(address),
         };
         let own = addresses.filter_map(|address| match rtnetlink::entry(*address) {
-            Ok(Some(entry)) if entry.is_local => Some((*address, interfaces(*address, entry))),
-            Ok(_) => None,
+            Ok(Routed::Local(interface)) => Some((*address, interfaces(*address, interface))),
+            Ok(Routed::Through(_) | Routed::Refused(_)) => None,
             Err(_) => view.is_local(*address).then(|| (*address, view.interfaces_with(*address))),
         });
         Host { own: own.collect(), ..Host::default() }
@@ -66,8 +66,8 @@ impl Host {
     }
 
     /// Finds how targets are reached.
-    pub fn find_ways(&mut self, targets: Vec<IpAddr>, network: &Network) {
-        self.ways = targets.into_iter().filter_map(|target| Some((target, way(target, network)?))).collect();
+    pub fn find_targets(&mut self, targets: Vec<IpAddr>, network: &Network) {
+        self.targets = targets.into_iter().filter_map(|target| Some((target, reached(target, network)?))).collect();
     }
 
     /// Finds what routes prefer for packets to some addresses that leave through an interface.
@@ -78,14 +78,14 @@ impl Host {
     }
 
     /// How the target of a forward is reached; `None` when it is not.
-    pub fn way(&self, target: IpAddr) -> Option<&Way> {
-        self.ways.get(&target)
+    pub fn target(&self, target: IpAddr) -> Option<&ReachedTarget> {
+        self.targets.get(&target)
     }
 }
 
 /// How an address is reached, as the rules have it.
-fn way(target: IpAddr, network: &Network) -> Option<Way> {
+fn reached(target: IpAddr, network: &Network) -> Option<ReachedTarget> {
     let Reached { interface, networks } = network.reached(target)?;
     let own = |prefix: Prefix| network.addresses().iter().find(|own| own.network == prefix).map(|own| own.address);
-    Some(Way { interface, networks: networks.into_iter().map(|prefix| (prefix, own(prefix))).collect() })
+    Some(ReachedTarget { interface, networks: networks.into_iter().map(|prefix| (prefix, own(prefix))).collect() })
 }

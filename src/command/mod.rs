@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod check;
 pub mod comparison;
 pub mod confirm;
@@ -20,7 +21,6 @@ pub mod prometheus;
 pub mod reload;
 pub mod render;
 pub mod run;
-pub mod silence;
 pub mod status;
 pub mod try_out;
 

@@ -1,7 +1,7 @@
 //! `status --nagios`: the report as a monitoring plugin tells it.
 //! <https://www.monitoring-plugins.org/doc/guidelines.html>: a line, figures behind a `|`, then details.
 
-use super::silence::Silence;
+use super::ask::Silence;
 use crate::agent::{Report, State};
 use std::fmt;
 

@@ -1,18 +1,17 @@
 //! `status`: how the running service is.
 
-use super::silence::Silence;
+use super::ask::{self, Silence};
 use super::{Context, eprint_line, exit, nagios, print_text, prometheus};
 use crate::agent::{Report, State};
 use crate::cli::StatusArgs;
-use crate::service::control::{self, Request};
-use crate::service::directories;
+use crate::service::control::Request;
 use std::time::Duration;
 
-const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
-    let answer = ask();
+    let answer = report();
     let report = answer.as_ref().map(|(report, _)| report);
     if args.nagios {
         let verdict = nagios::judge(report);
@@ -42,13 +41,7 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
 }
 
 /// The service's report, and the text it came as.
-fn ask() -> Result<(Report, String), Silence> {
-    match control::ask(&directories::runtime(), &Request::Status, STATUS_TIMEOUT) {
-        Ok(Some(answer)) => match serde_json::from_slice(&answer) {
-            Ok(report) => Ok((report, String::from_utf8_lossy(&answer).into_owned())),
-            Err(error) => Err(Silence::Unintelligible(error)),
-        },
-        Ok(None) => Err(Silence::NotRunning),
-        Err(error) => Err(Silence::NoAnswer(error)),
-    }
+fn report() -> Result<(Report, String), Silence> {
+    let text = ask::ask_text(&Request::Status, PATIENCE)?;
+    Ok((ask::read(&text)?, String::from_utf8_lossy(&text).into_owned()))
 }

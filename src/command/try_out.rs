@@ -3,11 +3,12 @@
 //! Whatever becomes of this process, the service keeps the time: a session that the candidate cuts off is none that could
 //! take it back.
 
-use super::confirm::{self, asked};
+use super::ask::{PATIENCE, Silence, ask};
+use super::confirm::{self, NotKept};
 use super::{Context, eprint_line, eprint_lines, exit, print_diagnostics};
 use crate::agent::{ReloadAnswer, ReloadOutcome, TrialReport};
 use crate::cli::TryArgs;
-use crate::config::{self, Locations, SourceText, Trust, parse_go_duration};
+use crate::config::{self, Locations, SECOND_TO_DAY, SourceText, Trust, parse_go_duration};
 use crate::service::control::{Request, TryRequest};
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,12 +18,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// As long as a reload may take.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// What the service needs to go back, and to say so.
 const GOING_BACK: Duration = Duration::from_secs(30);
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context, args: &TryArgs) -> u8 {
@@ -38,7 +35,7 @@ pub fn run(_context: &Context, args: &TryArgs) -> u8 {
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     let request = Request::Try(TryRequest { timeout, by: who(), file });
-    match asked::<ReloadAnswer>(&request, PATIENCE) {
+    match ask(&request, PATIENCE) {
         Ok(ReloadAnswer { outcome: ReloadOutcome::Applied, message }) => {
             eprint_line(message);
             wait_for_confirmation(timeout)
@@ -47,9 +44,9 @@ pub fn run(_context: &Context, args: &TryArgs) -> u8 {
             eprint_lines(message.trim_end());
             confirm::status(outcome)
         }
-        Err(error) => {
-            eprint_line(&error);
-            error.status()
+        Err(silence) => {
+            eprint_line(silence);
+            exit::UNKNOWN
         }
     }
 }
@@ -57,7 +54,7 @@ pub fn run(_context: &Context, args: &TryArgs) -> u8 {
 fn timeout(text: &str) -> Result<Duration, String> {
     let nanoseconds = parse_go_duration(text).map_err(|error| error.to_string())?;
     let timeout = Duration::from_nanos(nanoseconds.try_into().unwrap_or(0));
-    if (SHORTEST..=LONGEST).contains(&timeout) { Ok(timeout) } else { Err("must be from 1s to 24h".to_owned()) }
+    if SECOND_TO_DAY.contains(&timeout) { Ok(timeout) } else { Err("must be from 1s to 24h".to_owned()) }
 }
 
 /// Its text as it is now: whoever can write the file can't change any more what is tried.
@@ -88,8 +85,8 @@ fn wait_for_confirmation(timeout: Duration) -> u8 {
     eprint_line("press Enter to keep it, Ctrl-C to go back now");
     let outcome = match key(&signals, Instant::now() + timeout) {
         Key::Enter => confirm::keep(&trial),
-        Key::Interrupt => asked(&Request::Back(trial.report.number), PATIENCE),
-        Key::None => await_end(&trial.report),
+        Key::Interrupt => ask(&Request::Back(trial.report.number), PATIENCE).map_err(NotKept::from),
+        Key::None => await_end(&trial.report).map_err(NotKept::from),
         Key::Gone => return exit::FAILED,
     };
     match outcome {
@@ -147,6 +144,6 @@ fn key(signals: &Signals, until: Instant) -> Key {
     }
 }
 
-fn await_end(trial: &TrialReport) -> Result<ReloadAnswer, confirm::AskError> {
-    asked(&Request::Await(trial.number), GOING_BACK)
+fn await_end(trial: &TrialReport) -> Result<ReloadAnswer, Silence> {
+    ask(&Request::Await(trial.number), GOING_BACK)
 }

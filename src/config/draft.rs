@@ -7,7 +7,7 @@ use super::foreign;
 use super::forward;
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry};
-use super::value::{Placed, Reader, Source};
+use super::value::{Located, Reader, Source};
 use super::{Config, Flags};
 use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
 use crate::ruleset::ChainName;
@@ -120,7 +120,7 @@ impl Draft {
         }
     }
 
-    fn entries(&self) -> &[Placed<EgressKeys>] {
+    fn entries(&self) -> &[Located<EgressKeys>] {
         self.policy.egress.as_deref().unwrap_or_default()
     }
 
@@ -140,9 +140,9 @@ impl Draft {
     }
 
     /// `nonMasqueradeCIDRs`, or what stands for it.
-    fn exempt(&self) -> Cow<'_, [Placed<Prefix>]> {
+    fn exempt(&self) -> Cow<'_, [Located<Prefix>]> {
         let ranges = |ranges: &[Prefix]| {
-            let placed = |value: &Prefix| Placed { value: *value, place: Place::Default };
+            let placed = |value: &Prefix| Located { value: *value, place: Place::Default };
             Cow::Owned(ranges.iter().map(placed).collect())
         };
         match &self.policy.non_masquerade_cidrs {
@@ -158,7 +158,7 @@ impl Draft {
         } = &self.policy;
         let lists = [non_masquerade_cidrs, masquerade_exception_cidrs, source_cidrs, exclude_source_cidrs];
         report_ipv6("", lists.map(|list| list.as_deref().unwrap_or_default()), self.policy.snat.flatten(), problems);
-        for (number, Placed { value: keys, .. }) in self.entries().iter().enumerate() {
+        for (number, Located { value: keys, .. }) in self.entries().iter().enumerate() {
             let lists = [
                 keys.non_masquerade_cidrs.as_deref().unwrap_or_default(),
                 keys.masquerade_exception_cidrs.as_deref().unwrap_or_default(),
@@ -204,7 +204,7 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
 }
 
 /// The lists of [`LISTS`] and the addresses of one part of the policy.
-fn report_ipv6(path: &str, lists: [&[Placed<Prefix>]; 4], snat: Option<Placed<Snat>>, problems: &mut Problems) {
+fn report_ipv6(path: &str, lists: [&[Located<Prefix>]; 4], snat: Option<Located<Snat>>, problems: &mut Problems) {
     let mut report = |place, key, what: String| {
         let message = format!("{what} is IPv6, which is not enabled; set {ENABLE_IPV6}: true");
         problems.report(place, &format!("{path}{key}"), message);
@@ -212,7 +212,7 @@ fn report_ipv6(path: &str, lists: [&[Placed<Prefix>]; 4], snat: Option<Placed<Sn
     for (key, list) in LISTS.into_iter().zip(lists) {
         egress::first_ipv6(list).into_iter().for_each(|(place, what)| report(place, key, what));
     }
-    if let Some(Placed { value: Snat::To(addresses), place }) = snat
+    if let Some(Located { value: Snat::To(addresses), place }) = snat
         && let Some(range) = addresses.v6
     {
         report(place, "snat", format!("'{range}'"));

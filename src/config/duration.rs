@@ -4,6 +4,11 @@
 //! overflow are those of Go 1.26.
 
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// What `resyncInterval` and the time of a trial may be.
+pub const SECOND_TO_DAY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 
 /// Why a text is no Go duration.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use super::diagnostic::{Lines, Place, Problems};
 use super::keys::EgressKeys;
-use super::value::Placed;
+use super::value::Located;
 use crate::policy::{
-    AddressSet, Egress, Family, InterfaceClass, Listed, MAX_ENTRIES, MAX_INTERFACES, Prefix, PrefixSet,
+    AddressSet, Egress, Family, InterfaceClass, MAX_ENTRIES, MAX_INTERFACES, Prefix, PrefixSet, WithOrigin,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub fn label(number: usize) -> String {
 }
 
 /// The first IPv6 prefix of a list and how many more there are: one line for all of them, as one key mends them all.
-pub fn first_ipv6(list: &[Placed<Prefix>]) -> Option<(Place, String)> {
+pub fn first_ipv6(list: &[Located<Prefix>]) -> Option<(Place, String)> {
     let mut items = list.iter().filter(|item| item.value.family() == Family::V6);
     let first = items.next()?;
     let more = match items.count() {
@@ -28,7 +28,7 @@ pub fn first_ipv6(list: &[Placed<Prefix>]) -> Option<(Place, String)> {
 }
 
 /// Reports entries that can't be, beside others or at all.
-pub fn judge(entries: &[Placed<EgressKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
+pub fn judge(entries: &[Located<EgressKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
     if let Some(first) = entries.get(MAX_ENTRIES) {
         let message = format!("{} entries, more than {MAX_ENTRIES}; this is the first one too many", entries.len());
         return problems.report(first.place, "egress", message);
@@ -67,7 +67,7 @@ pub fn judge(entries: &[Placed<EgressKeys>], enables_ipv6: bool, sources: &[Line
     }
 }
 
-fn same_names(entries: &[Placed<EgressKeys>], sources: &[Lines<'_>], problems: &mut Problems) {
+fn same_names(entries: &[Located<EgressKeys>], sources: &[Lines<'_>], problems: &mut Problems) {
     let mut first: BTreeMap<&str, Place> = BTreeMap::new();
     for (number, name) in entries.iter().map(|entry| &entry.value.name).enumerate() {
         let Some(name) = name else { continue };
@@ -88,10 +88,10 @@ struct Scope<'k> {
 }
 
 impl<'k> Scope<'k> {
-    fn of(entry: &'k Placed<EgressKeys>, enables_ipv6: bool) -> Self {
+    fn of(entry: &'k Located<EgressKeys>, enables_ipv6: bool) -> Self {
         let keys = &entry.value;
         let is_enabled = |prefix: &Prefix| enables_ipv6 || prefix.family() == Family::V4;
-        let set = |list: &[Placed<Prefix>]| AddressSet::of(list.iter().map(|item| item.value).filter(is_enabled));
+        let set = |list: &[Located<Prefix>]| AddressSet::of(list.iter().map(|item| item.value).filter(is_enabled));
         let sources = match keys.source_cidrs.as_slice() {
             [] => AddressSet::of(Family::ALL.map(Family::whole).into_iter().filter(is_enabled)),
             list => set(list),
@@ -155,14 +155,14 @@ pub fn judge_both(lists: Lists<'_>, path: &str, sources: &[Lines<'_>], problems:
 #[derive(Clone, Copy)]
 pub struct Lists<'d> {
     /// `masqueradeExceptionCIDRs`.
-    pub exceptions: &'d [Placed<Prefix>],
+    pub exceptions: &'d [Located<Prefix>],
     /// `nonMasqueradeCIDRs`.
-    pub exempt: &'d [Placed<Prefix>],
+    pub exempt: &'d [Located<Prefix>],
 }
 
 /// The entries as the policy has them.
-pub fn entries(list: Vec<Placed<EgressKeys>>, sources: &[Lines<'_>]) -> Vec<Egress> {
-    let entry = |(number, Placed { value: keys, place }): (u8, Placed<EgressKeys>)| Egress {
+pub fn entries(list: Vec<Located<EgressKeys>>, sources: &[Lines<'_>]) -> Vec<Egress> {
+    let entry = |(number, Located { value: keys, place }): (u8, Located<EgressKeys>)| Egress {
         number,
         name: keys.name.map_or_else(|| number.to_string(), |name| name.value),
         origin: place.origin(sources),
@@ -179,16 +179,16 @@ pub fn entries(list: Vec<Placed<EgressKeys>>, sources: &[Lines<'_>]) -> Vec<Egre
 }
 
 /// A list as the policy has it.
-pub fn prefixes(list: Vec<Placed<Prefix>>, sources: &[Lines<'_>]) -> PrefixSet {
+pub fn prefixes(list: Vec<Located<Prefix>>, sources: &[Lines<'_>]) -> PrefixSet {
     PrefixSet::new(listed(list, sources))
 }
 
 /// A list with the places in words.
-pub fn listed<T>(list: Vec<Placed<T>>, sources: &[Lines<'_>]) -> Vec<Listed<T>> {
+pub fn listed<T>(list: Vec<Located<T>>, sources: &[Lines<'_>]) -> Vec<WithOrigin<T>> {
     list.into_iter().map(|item| listed_one(item, sources)).collect()
 }
 
 /// A value with its place in words.
-pub fn listed_one<T>(item: Placed<T>, sources: &[Lines<'_>]) -> Listed<T> {
-    Listed { value: item.value, origin: item.place.origin(sources) }
+pub fn listed_one<T>(item: Located<T>, sources: &[Lines<'_>]) -> WithOrigin<T> {
+    WithOrigin { value: item.value, origin: item.place.origin(sources) }
 }

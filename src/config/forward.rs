@@ -5,7 +5,7 @@ use super::diagnostic::{Lines, Place, Problems};
 use super::egress::{first_ipv6, listed, prefixes};
 use super::forward_value::{HairpinKey, NO_LOCALHOST_IPV6};
 use super::keys::ForwardKeys;
-use super::value::Placed;
+use super::value::Located;
 use crate::policy::{
     AddressSet, Family, Forward, Hairpin, HostAddress, InterfaceClass, InterfacePattern, PortRange, Prefix, Protocol,
 };
@@ -22,7 +22,7 @@ fn label(number: usize) -> String {
 }
 
 /// Reports entries that can't be, beside others or at all.
-pub fn judge(entries: &[Placed<ForwardKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
+pub fn judge(entries: &[Located<ForwardKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
     // Where a value could not be read, it is not missing.
     let any_wrong = problems.concern_entries_of(KEY);
     let mut needs_ipv6 = BTreeSet::new();
@@ -50,7 +50,7 @@ pub fn judge(entries: &[Placed<ForwardKeys>], enables_ipv6: bool, sources: &[Lin
 type Fault = (Place, &'static str, String);
 
 /// What is wrong with an entry by itself.
-fn faults(entry: &Placed<ForwardKeys>) -> Vec<Fault> {
+fn faults(entry: &Located<ForwardKeys>) -> Vec<Fault> {
     let keys = &entry.value;
     let mut faults = Vec::new();
     if keys.host_port.is_none() {
@@ -140,7 +140,7 @@ fn localhost(keys: &ForwardKeys) -> Vec<Fault> {
 }
 
 /// An entry that lets nobody in.
-fn unreachable(entry: &Placed<ForwardKeys>) -> Option<Fault> {
+fn unreachable(entry: &Located<ForwardKeys>) -> Option<Fault> {
     let gates = Gates::of(&entry.value);
     let message = if !gates.interfaces_pass() {
         "can never match: inInterfaces leaves no interface"
@@ -179,8 +179,8 @@ fn report_ipv6(number: usize, keys: &ForwardKeys, problems: &mut Problems) -> bo
         needs = true;
     };
     match keys.host_ip {
-        Some(Placed { value: HostAddress::AnyOf(Family::V6), place }) => report(place, "hostIP", "'::'".to_owned()),
-        Some(Placed { value: HostAddress::One(address @ IpAddr::V6(_)), place }) => {
+        Some(Located { value: HostAddress::AnyOf(Family::V6), place }) => report(place, "hostIP", "'::'".to_owned()),
+        Some(Located { value: HostAddress::One(address @ IpAddr::V6(_)), place }) => {
             report(place, "hostIP", format!("'{address}'"));
         }
         _ => {}
@@ -201,7 +201,7 @@ fn report_ipv6(number: usize, keys: &ForwardKeys, problems: &mut Problems) -> bo
 
 /// Who may use a forward.
 struct Gates<'k> {
-    interfaces: &'k [Placed<InterfacePattern>],
+    interfaces: &'k [Located<InterfacePattern>],
     /// `None` for all.
     sources: Option<[AddressSet; 2]>,
 }
@@ -210,7 +210,7 @@ impl<'k> Gates<'k> {
     fn of(keys: &'k ForwardKeys) -> Self {
         let (wanted, excluded) = (&keys.source_cidrs, &keys.exclude_source_cidrs);
         let left = |family: Family| {
-            let of = |list: &[Placed<Prefix>]| {
+            let of = |list: &[Located<Prefix>]| {
                 AddressSet::of(list.iter().map(|item| item.value).filter(|prefix| prefix.family() == family))
             };
             let all = if wanted.is_empty() { AddressSet::of([family.whole()]) } else { of(wanted) };
@@ -260,7 +260,7 @@ impl<'k> Gates<'k> {
 #[derive(Clone, Copy)]
 struct Claim<'k> {
     number: usize,
-    ports: Placed<PortRange>,
+    ports: Located<PortRange>,
     gates: &'k Gates<'k>,
 }
 
@@ -268,7 +268,7 @@ struct Claim<'k> {
 type Owner = (&'static str, Family, Option<IpAddr>);
 
 /// Reports entries that want packets which another one wants, too.
-fn conflicts(entries: &[Placed<ForwardKeys>], sources: &[Lines<'_>], problems: &mut Problems) {
+fn conflicts(entries: &[Located<ForwardKeys>], sources: &[Lines<'_>], problems: &mut Problems) {
     let gates: Vec<Gates<'_>> = entries.iter().map(|entry| Gates::of(&entry.value)).collect();
     let mut claims: BTreeMap<Owner, Vec<Claim<'_>>> = BTreeMap::new();
     for ((number, entry), gates) in entries.iter().enumerate().zip(&gates) {
@@ -357,8 +357,8 @@ impl Conflicts {
 }
 
 /// The entries as the policy has them.
-pub fn entries(list: Vec<Placed<ForwardKeys>>, sources: &[Lines<'_>]) -> Vec<Forward> {
-    let entry = |(number, Placed { value: keys, place }): (u32, Placed<ForwardKeys>)| {
+pub fn entries(list: Vec<Located<ForwardKeys>>, sources: &[Lines<'_>]) -> Vec<Forward> {
+    let entry = |(number, Located { value: keys, place }): (u32, Located<ForwardKeys>)| {
         let host_ports = keys.host_port?.value;
         let address = |family| target(&keys, family);
         let v4 = address(Family::V4).and_then(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None });

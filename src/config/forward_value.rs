@@ -2,13 +2,13 @@
 
 use super::document::{Node, Value as Found};
 use super::nearest::nearest;
-use super::value::{Item, Kind, Placed, Reader, Value, keep, ports_hint};
+use super::value::{Item, Kind, Located, Reader, Value, keep, ports_hint};
 use crate::policy::{AddressRange, AddressRangeError, Family, HostAddress, PortRange, PortRanges, Prefix, Protocol};
 use std::net::{IpAddr, SocketAddr};
 
 /// A list that may be written as its only item.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OneOrMore<T>(pub Vec<Placed<T>>);
+pub struct OneOrMore<T>(pub Vec<Located<T>>);
 
 impl<T> Default for OneOrMore<T> {
     fn default() -> Self {
@@ -30,7 +30,7 @@ impl<T: Item> Value for OneOrMore<T> {
         };
         let placed = |node: &Node<'_>, reader: &mut Reader<'_>| {
             let place = reader.place(node.offset);
-            T::read(node, reader).map(|value| Placed { value, place })
+            T::read(node, reader).map(|value| Located { value, place })
         };
         let items: Vec<_> = nodes.iter().filter_map(|node| placed(node, reader)).collect();
         keep(slot, (items.len() == nodes.len()).then_some(OneOrMore(items)))
@@ -48,7 +48,7 @@ pub enum HairpinKey {
     /// `never`.
     Never,
     /// A list of CIDRs.
-    From(Vec<Placed<Prefix>>),
+    From(Vec<Located<Prefix>>),
 }
 
 impl Value for HairpinKey {
@@ -74,7 +74,7 @@ fn hairpin(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<HairpinKey> {
         },
         Found::List(items) if items.is_empty() => reader.wrong(node, "an empty list; write never"),
         Found::List(_) => {
-            let mut prefixes: Option<Vec<Placed<Prefix>>> = None;
+            let mut prefixes: Option<Vec<Located<Prefix>>> = None;
             Value::merge(&mut prefixes, node, reader);
             prefixes.map(HairpinKey::From)
         }
@@ -85,12 +85,12 @@ fn hairpin(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<HairpinKey> {
     }
 }
 
-impl Value for Option<Placed<PortRange>> {
+impl Value for Option<Located<PortRange>> {
     const KIND: Kind = Kind::Ports;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
         let place = reader.place(node.offset);
-        let range = host_ports(reader, node).map(|value| Placed { value, place });
+        let range = host_ports(reader, node).map(|value| Located { value, place });
         keep(slot, range.map(Some))
     }
 }
@@ -112,12 +112,12 @@ fn lists(node: &Node<'_>) -> bool {
 }
 
 /// A single port.
-impl Value for Option<Placed<u16>> {
+impl Value for Option<Located<u16>> {
     const KIND: Kind = Kind::Count;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
         let place = reader.place(node.offset);
-        let port = port(reader, node).map(|value| Placed { value, place });
+        let port = port(reader, node).map(|value| Located { value, place });
         keep(slot, port.map(Some))
     }
 }
@@ -178,12 +178,12 @@ impl Item for IpAddr {
     }
 }
 
-impl Value for Option<Placed<HostAddress>> {
+impl Value for Option<Located<HostAddress>> {
     const KIND: Kind = Kind::Text;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
         let place = reader.place(node.offset);
-        let host = host_address(reader, node).map(|value| Placed { value, place });
+        let host = host_address(reader, node).map(|value| Located { value, place });
         keep(slot, host.map(Some))
     }
 }

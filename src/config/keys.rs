@@ -8,7 +8,7 @@ use super::expected::ExpectedRule;
 use super::forward_value::{HairpinKey, OneOrMore};
 use super::record::{Field, Record, record};
 use super::settings::{BackendChoice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
-use super::value::{Kind, Placed};
+use super::value::{Kind, Located};
 use crate::policy::{
     Evaluation, HostAddress, InterfacePattern, MaskedMark, PortRange, PortRanges, Prefix, Protocol, Snat,
 };
@@ -21,19 +21,19 @@ use std::time::Duration;
 record! {
     /// What an entry of `egress` says. What it leaves unset is the top level's.
     EgressKeys, EgressDraft {
-        name: Option<Placed<String>>, "name",
+        name: Option<Located<String>>, "name",
             "What explain and status call the entry";
-        out_interfaces: Vec<Placed<InterfacePattern>>, "outInterfaces" = "[]",
+        out_interfaces: Vec<Located<InterfacePattern>>, "outInterfaces" = "[]",
             "The entry is for what leaves through these interfaces";
-        source_cidrs: Vec<Placed<Prefix>>, "sourceCIDRs" = "[]",
+        source_cidrs: Vec<Located<Prefix>>, "sourceCIDRs" = "[]",
             "The entry is for what comes from these sources";
-        exclude_source_cidrs: Vec<Placed<Prefix>>, "excludeSourceCIDRs" = "[]",
+        exclude_source_cidrs: Vec<Located<Prefix>>, "excludeSourceCIDRs" = "[]",
             "The entry is not for what comes from these sources";
-        snat: Option<Placed<Snat>>, "snat",
+        snat: Option<Located<Snat>>, "snat",
             "What sources become";
-        non_masquerade_cidrs: Option<Vec<Placed<Prefix>>>, "nonMasqueradeCIDRs",
+        non_masquerade_cidrs: Option<Vec<Located<Prefix>>>, "nonMasqueradeCIDRs",
             "Destinations that see the original source address";
-        masquerade_exception_cidrs: Option<Vec<Placed<Prefix>>>, "masqueradeExceptionCIDRs",
+        masquerade_exception_cidrs: Option<Vec<Located<Prefix>>>, "masqueradeExceptionCIDRs",
             "Destinations that are translated although another range exempts them";
         to_ports: Option<PortRanges>, "toPorts",
             "Source ports to use for TCP, UDP and SCTP";
@@ -45,25 +45,25 @@ record! {
 record! {
     /// What an entry of `portForwards` says.
     ForwardKeys, ForwardDraft {
-        host_port: Option<Placed<PortRange>>, "hostPort",
+        host_port: Option<Located<PortRange>>, "hostPort",
             "The port of the host, or a range";
         protocol: OneOrMore<Protocol>, "protocol",
             "tcp (default), udp, sctp or a list of them";
-        host_ip: Option<Placed<HostAddress>>, "hostIP",
+        host_ip: Option<Located<HostAddress>>, "hostIP",
             "The address of the host; 0.0.0.0 or :: for every one of a family";
         address: OneOrMore<IpAddr>, "address",
             "Where it leads: an address, or one of each family";
-        port: Option<Placed<u16>>, "port",
+        port: Option<Located<u16>>, "port",
             "The port there; the first one of a range";
-        in_interfaces: Vec<Placed<InterfacePattern>>, "inInterfaces",
+        in_interfaces: Vec<Located<InterfacePattern>>, "inInterfaces",
             "Only for what comes in through these interfaces";
-        source_cidrs: Vec<Placed<Prefix>>, "sourceCIDRs",
+        source_cidrs: Vec<Located<Prefix>>, "sourceCIDRs",
             "Only for what comes from these sources";
-        exclude_source_cidrs: Vec<Placed<Prefix>>, "excludeSourceCIDRs",
+        exclude_source_cidrs: Vec<Located<Prefix>>, "excludeSourceCIDRs",
             "Not for what comes from these sources";
         hairpin: HairpinKey, "hairpin",
             "Whose source is translated: auto, always, never or CIDRs";
-        localhost: Option<Placed<bool>>, "localhost",
+        localhost: Option<Located<bool>>, "localhost",
             "Also for local processes that use 127.0.0.0/8";
     }
 }
@@ -71,16 +71,16 @@ record! {
 record! {
     /// What the keys say about the policy.
     PolicyKeys, PolicyDraft {
-        non_masquerade_cidrs: Vec<Placed<Prefix>>, "nonMasqueradeCIDRs"
+        non_masquerade_cidrs: Vec<Located<Prefix>>, "nonMasqueradeCIDRs"
             = "[10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]",
             "Destinations that see the original source address";
-        masquerade_exception_cidrs: Vec<Placed<Prefix>>, "masqueradeExceptionCIDRs" = "[]",
+        masquerade_exception_cidrs: Vec<Located<Prefix>>, "masqueradeExceptionCIDRs" = "[]",
             "Destinations that are masqueraded although another range exempts them";
-        out_interfaces: Vec<Placed<InterfacePattern>>, "outInterfaces" = "[]",
+        out_interfaces: Vec<Located<InterfacePattern>>, "outInterfaces" = "[]",
             "Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)";
-        source_cidrs: Vec<Placed<Prefix>>, "sourceCIDRs" = "[]",
+        source_cidrs: Vec<Located<Prefix>>, "sourceCIDRs" = "[]",
             "Masquerade only what comes from these sources";
-        exclude_source_cidrs: Vec<Placed<Prefix>>, "excludeSourceCIDRs" = "[]",
+        exclude_source_cidrs: Vec<Located<Prefix>>, "excludeSourceCIDRs" = "[]",
             "Never masquerade what comes from these sources";
         masq_link_local: bool, "masqLinkLocal" = "false",
             "Masquerade traffic to 169.254.0.0/16 too";
@@ -98,21 +98,21 @@ record! {
             "Let the kernel choose source ports at random";
         to_ports: Option<PortRanges>, "toPorts",
             "Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order";
-        snat: Option<Placed<Snat>>, "snat" = "masquerade",
+        snat: Option<Located<Snat>>, "snat" = "masquerade",
             "What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family";
-        egress: Vec<Placed<EgressKeys>>, "egress" = "[]",
+        egress: Vec<Located<EgressKeys>>, "egress" = "[]",
             "Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides";
-        port_forwards: Vec<Placed<ForwardKeys>>, "portForwards" = "[]",
+        port_forwards: Vec<Located<ForwardKeys>>, "portForwards" = "[]",
             "Ports of the host that lead to another one";
-        exempt_marks: Vec<Placed<MaskedMark>>, "exemptMarks" = "[]",
+        exempt_marks: Vec<Located<MaskedMark>>, "exemptMarks" = "[]",
             "Packets with these marks, as 0x100/0xff00, keep their source";
-        exempt_ipsec: Option<Placed<bool>>, "exemptIpsec" = "false",
+        exempt_ipsec: Option<Located<bool>>, "exemptIpsec" = "false",
             "What an IPsec policy will encrypt keeps its source";
         evaluation: Evaluation, "evaluation" = "ordered",
             "Exceptions before exemptions, or the longest prefix of both";
-        cidr_limit: Option<Placed<u64>>, "cidrLimit",
+        cidr_limit: Option<Located<u64>>, "cidrLimit",
             "Maximum number of nonMasqueradeCIDRs; more are an error";
-        expect_foreign: Vec<Placed<ExpectedRule>>, "expectForeign" = "[]",
+        expect_foreign: Vec<Located<ExpectedRule>>, "expectForeign" = "[]",
             "Nat rules of other programs that are meant to be there, as 'check --host' prints them; '*' matches anything";
     }
 }

@@ -24,7 +24,7 @@ pub mod trust;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use duration::{DurationError, parse_go_duration};
+pub use duration::{DurationError, SECOND_TO_DAY, parse_go_duration};
 pub use expected::ExpectedRule;
 pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, STANDARD_INPUT, read};
 pub use keys::{KEYS, Key, KeyInfo, Settings};
@@ -33,7 +33,7 @@ pub use settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair,
 pub use trust::Trust;
 pub use value::Kind;
 
-use crate::policy::{Listed, Policy};
+use crate::policy::{Policy, WithOrigin};
 use diagnostic::{Lines, Problems};
 use draft::Draft;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub struct Config {
     pub policy: Policy,
     pub settings: Settings,
     /// Nat rules of other programs that are meant to be there.
-    pub expected_rules: Vec<Listed<ExpectedRule>>,
+    pub expected_rules: Vec<WithOrigin<ExpectedRule>>,
 }
 
 /// One configuration file as it was read.

@@ -170,7 +170,7 @@ pub fn read<R: Record>(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<R::Va
 #[cfg(test)]
 mod tests {
     use super::super::diagnostic::Lines;
-    use super::super::value::Placed;
+    use super::super::value::Located;
     use super::*;
     use crate::policy::Prefix;
     use std::path::Path;
@@ -180,14 +180,14 @@ mod tests {
         Door, DoorDraft {
             name: String, "name", "What it is called";
             open: bool, "open" = "true", "Whether it is open";
-            guests: Vec<Placed<Prefix>>, "guests" = "[]", "Who may pass";
+            guests: Vec<Located<Prefix>>, "guests" = "[]", "Who may pass";
         }
     }
 
     record! {
         /// A file with such a list.
         House, HouseDraft {
-            doors: Vec<Placed<Door>>, "doors" = "[]", "Its doors";
+            doors: Vec<Located<Door>>, "doors" = "[]", "Its doors";
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::diagnostic::{Lines, Place, Problems, TEXT_WIDTH, bounded, quoted, short, visible};
 use super::document::{self, Node, SyntaxError, Value as Found};
-use super::duration::{DurationError, parse_go_duration};
+use super::duration::{DurationError, SECOND_TO_DAY, parse_go_duration};
 use super::nearest::nearest;
 use super::settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 use crate::policy::{
@@ -16,15 +16,12 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The shortest and the longest `resyncInterval`.
-const RESYNC: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-
 /// The words that say what sources become.
 const SNAT_WORDS: [&str; 3] = ["masquerade", "none", "route-source"];
 
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed<T> {
+pub struct Located<T> {
     pub value: T,
     /// Where it was written.
     pub place: Place,
@@ -190,7 +187,7 @@ impl<'p> Reader<'p> {
     pub fn duration(&mut self, node: &Node) -> Option<Duration> {
         let expected = "a duration such as 60s";
         if let Found::Number(text) = &node.value {
-            let seconds = text.parse().is_ok_and(|seconds| RESYNC.contains(&Duration::from_secs(seconds)));
+            let seconds = text.parse().is_ok_and(|seconds| SECOND_TO_DAY.contains(&Duration::from_secs(seconds)));
             let meant: &str = if seconds { text } else { "60" };
             return self.expected(node, expected, &format!(" without a unit; write {meant}s"));
         }
@@ -201,7 +198,7 @@ impl<'p> Reader<'p> {
         };
         let value = u64::try_from(nanoseconds).map(Duration::from_nanos).ok();
         match value {
-            Some(value) if RESYNC.contains(&value) => Some(value),
+            Some(value) if SECOND_TO_DAY.contains(&value) => Some(value),
             Some(value) => {
                 let plainly = humantime::format_duration(value).to_string();
                 let plainly = if plainly == *text { String::new() } else { format!(" ({plainly})") };
@@ -452,7 +449,7 @@ pub trait Item: Sized {
 }
 
 /// Lists are joined by files and replaced by flags.
-impl<T: Item> Value for Vec<Placed<T>> {
+impl<T: Item> Value for Vec<Located<T>> {
     const KIND: Kind = T::KIND;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -470,14 +467,14 @@ impl<T: Item> Value for Vec<Placed<T>> {
                 }
                 _ => T::read(node, reader),
             };
-            joined.extend(value.map(|value| Placed { value, place: reader.place(node.offset) }));
+            joined.extend(value.map(|value| Located { value, place: reader.place(node.offset) }));
         }
         true
     }
 }
 
 /// A list that may be unset.
-impl<T: Item> Value for Option<Vec<Placed<T>>> {
+impl<T: Item> Value for Option<Vec<Located<T>>> {
     const KIND: Kind = T::KIND;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
@@ -515,22 +512,22 @@ scalar! {
     ChainName: Kind::Chain, |reader, node| reader.chain(node);
     String: Kind::Text, |reader, node| reader.text(node, "text").map(str::to_owned);
     Option<PortRanges>: Kind::Ports, |reader, node| reader.ports(node).map(Some);
-    Option<Placed<u64>>: Kind::Count, |reader, node| {
+    Option<Located<u64>>: Kind::Count, |reader, node| {
         let place = reader.place(node.offset);
-        reader.count(node).map(|value| Some(Placed { value, place }))
+        reader.count(node).map(|value| Some(Located { value, place }))
     };
     Option<bool>: Kind::Switch, |reader, node| reader.switch(node).map(Some);
-    Option<Placed<bool>>: Kind::Switch, |reader, node| {
+    Option<Located<bool>>: Kind::Switch, |reader, node| {
         let place = reader.place(node.offset);
-        reader.switch(node).map(|value| Some(Placed { value, place }))
+        reader.switch(node).map(|value| Some(Located { value, place }))
     };
-    Option<Placed<Snat>>: Kind::Snat, |reader, node| {
+    Option<Located<Snat>>: Kind::Snat, |reader, node| {
         let place = reader.place(node.offset);
-        reader.snat(node).map(|value| Some(Placed { value, place }))
+        reader.snat(node).map(|value| Some(Located { value, place }))
     };
-    Option<Placed<String>>: Kind::Text, |reader, node| {
+    Option<Located<String>>: Kind::Text, |reader, node| {
         let place = reader.place(node.offset);
-        reader.name(node).map(|value| Some(Placed { value, place }))
+        reader.name(node).map(|value| Some(Located { value, place }))
     };
     Evaluation: Kind::Choice(names::<Evaluation>), |reader, node| reader.choice(node);
     BackendChoice: Kind::Choice(names::<BackendChoice>), |reader, node| reader.choice(node);

@@ -1,6 +1,6 @@
 //! Values as iptables and nft write them.
 
-use crate::policy::{AddressRange, AddressSet, Family, InterfacePattern, PortRange, Prefix};
+use crate::policy::{AddressRange, AddressSet, Family, InterfacePattern, PortRange, Prefix, address};
 use std::net::IpAddr;
 
 /// `ADDRESS`, `ADDRESS/LENGTH`, or `ADDRESS/NETMASK`.
@@ -28,7 +28,7 @@ pub fn span(text: &str) -> Option<AddressSet> {
 
 pub fn between(first: IpAddr, last: IpAddr) -> Option<AddressSet> {
     let (family, other) = (Family::of(first), Family::of(last));
-    let (first, last) = (Prefix::of(first).numbers().0, Prefix::of(last).numbers().1);
+    let (first, last) = (address::number(first), address::number(last));
     (family == other && first <= last).then(|| AddressSet::of(Prefix::between(first, last, family)))
 }
 

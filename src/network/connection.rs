@@ -24,8 +24,6 @@ impl Status {
     pub const DST_NAT: u32 = 1 << 5;
     /// Nat rules were asked for the source, whatever they said.
     pub const SRC_NAT_DONE: u32 = 1 << 7;
-    /// Nat rules were asked for the destination, whatever they said.
-    pub const DST_NAT_DONE: u32 = 1 << 8;
 
     pub fn has(self, bits: u32) -> bool {
         self.0 & bits == bits

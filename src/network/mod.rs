@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 /// Interfaces, addresses and the routes of the main table, as they are at one moment.
 ///
-/// Rules of policy routing are not in it: what another table says of a flow, only the kernel can be asked
+/// Rules of policy routing are not in it, and of other tables only where they lead: what another table says of a flow, only the kernel can be asked
 /// (`sys::rtnetlink::Router`). Of some addresses it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
@@ -33,6 +33,8 @@ pub struct Network {
     on_link: Vec<(u32, Prefix)>,
     /// How the kernel reaches the addresses that it was asked for; `None` where the main table says it all.
     asked: Option<BTreeMap<IpAddr, Option<Hop>>>,
+    /// The interfaces at which routes of other tables have gateways, or that they lead everything through.
+    uplinks_of_policy: BTreeSet<u32>,
 }
 
 /// How an address is reached.
@@ -53,12 +55,29 @@ impl Network {
         let lengths = routes.iter().map(|route| (route.destination.family(), route.destination.length())).collect();
         let interfaces = interfaces.into_iter().map(|interface| (interface.index, interface)).collect();
         let on_link = on_link(&routes);
-        Network { interfaces, addresses, routes, lengths, on_link, asked: None }
+        Network { interfaces, addresses, routes, lengths, on_link, ..Network::default() }
     }
 
     /// With what the kernel said of addresses: there are rules of policy routing.
     pub fn with_answers(self, answers: BTreeMap<IpAddr, Option<Hop>>) -> Self {
         Network { asked: Some(answers), ..self }
+    }
+
+    /// With the interfaces that routes of other tables lead away through.
+    pub fn with_uplinks_of_policy(self, uplinks_of_policy: BTreeSet<u32>) -> Self {
+        Network { uplinks_of_policy, ..self }
+    }
+
+    /// Their names.
+    pub fn uplinks_of_policy(&self) -> BTreeSet<String> {
+        self.uplinks_of_policy.iter().filter_map(|index| self.name(*index)).map(str::to_owned).collect()
+    }
+
+    /// The names of the interfaces that hops of such routes lead through.
+    pub fn interfaces_of(&self, is_meant: impl Fn(&Route, &Hop) -> bool) -> BTreeSet<String> {
+        let hops = self.routes.iter().flat_map(|route| route.hops.iter().map(move |hop| (route, hop)));
+        let meant = hops.filter(|(route, hop)| is_meant(route, hop));
+        meant.filter_map(|(_, hop)| self.name(hop.interface)).map(str::to_owned).collect()
     }
 
     /// False where the kernel has to be asked how the address is reached, and was not.
@@ -123,14 +142,14 @@ impl Network {
 
     /// The interfaces through which packets to an address leave, each with the next hop where there is one; several of
     /// a route with several hops, none when no route leads there.
-    pub fn ways_to(&self, address: IpAddr) -> Vec<(&str, Option<IpAddr>)> {
+    pub fn hops_to(&self, address: IpAddr) -> Vec<(&str, Option<IpAddr>)> {
         let hops = self.route_to(address).into_iter().flat_map(|route| &route.hops);
         hops.filter_map(|hop| Some((self.name(hop.interface)?, hop.gateway))).collect()
     }
 
     /// The interface that leads to an address: that of the first hop.
     pub fn interface_to(&self, address: IpAddr) -> Option<&str> {
-        self.ways_to(address).first().map(|(name, _)| *name)
+        self.hops_to(address).first().map(|(name, _)| *name)
     }
 
     /// How an address is reached; `None` when no route leads there.

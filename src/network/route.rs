@@ -19,7 +19,7 @@ impl RouteKind {
     }
 }
 
-/// One of the ways that a route has.
+/// One of the next hops that a route has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hop {
     /// The index of the outgoing interface.

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 /// The interfaces, by their names, through which the packets of a connection may leave now: several where the kernel
 /// could choose or a mark is not known, none when no route is known.
-pub type Ways<'a> = &'a mut dyn FnMut(&Connection) -> Vec<String>;
+pub type OutInterfaces<'a> = &'a mut dyn FnMut(&Connection) -> Vec<String>;
 
 /// The addresses that a policy gives to sources, of the families that it is asked for; not those that routes prefer.
 pub fn fixed_ranges(policy: &Policy) -> Vec<AddressRange> {
@@ -24,7 +24,7 @@ pub fn fixed_ranges(policy: &Policy) -> Vec<AddressRange> {
 fn fixed_range(section: &Section<'_>, family: Family) -> Option<AddressRange> {
     match section.snat.value.verdict(family, None) {
         Verdict::Snat(range) => Some(range),
-        Verdict::KeepSource | Verdict::Masquerade => None,
+        Verdict::Return | Verdict::Masquerade => None,
     }
 }
 
@@ -51,7 +51,7 @@ pub fn has_lost_its_source(
     departed: &BTreeSet<IpAddr>,
     network: &Network,
     connection: &Connection,
-    ways: Ways<'_>,
+    interfaces: OutInterfaces<'_>,
 ) -> bool {
     if !connection.is_source_translated() || is_local_tcp(network, connection) {
         return false;
@@ -76,15 +76,15 @@ pub fn has_lost_its_source(
     if givers.is_empty() || givers.iter().any(is_everywhere) {
         return false;
     }
-    let ways = ways(connection);
-    let leaves_scope = |way: &String| {
-        let flow = flow(network, connection, Some(way), 0);
+    let interfaces = interfaces(connection);
+    let leaves_scope = |out: &String| {
+        let flow = flow(network, connection, Some(out), 0);
         givers.iter().all(|section| {
-            let leaves_route = section.snat.value == Snat::RouteSource && !belongs_to(network, way, source);
+            let leaves_route = section.snat.value == Snat::RouteSource && !belongs_to(network, out, source);
             leaves_route || section.out_of_scope(&flow).is_some()
         })
     };
-    !ways.is_empty() && ways.iter().all(leaves_scope)
+    !interfaces.is_empty() && interfaces.iter().all(leaves_scope)
 }
 
 /// True when a route may have preferred the address: an IPv6 route to a network of its own names none, so that an address
@@ -103,18 +103,24 @@ fn belongs_to(network: &Network, interface: &str, source: IpAddr) -> bool {
 }
 
 /// True when another policy treats the connection in another way, and it is not by chance what that one makes of it.
-pub fn is_affected(before: &Policy, now: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+pub fn is_affected(
+    before: &Policy,
+    now: &Policy,
+    network: &Network,
+    connection: &Connection,
+    interfaces: OutInterfaces<'_>,
+) -> bool {
     let (exempted, exempts) = (before.exempt_ipsec.value, now.exempt_ipsec.value);
     // What was translated although IPsec was exempt is not of IPsec.
     let may_be_ipsec = match connection.is_source_translated() {
         true => exempts && !exempted,
         false => exempts || exempted,
     };
-    all_judgements(network, connection, ways, |flow, way| {
+    all_judgements(network, connection, interfaces, |flow, out| {
         [false, may_be_ipsec].into_iter().all(|ipsec| {
             let flow = Flow { ipsec, ..flow.clone() };
             let (old, new) = (before.verdict(&flow).0, now.verdict(&flow).0);
-            old != new && !fits(new, network, connection, way)
+            old != new && !fits(new, network, connection, out)
         })
     })
 }
@@ -122,19 +128,31 @@ pub fn is_affected(before: &Policy, now: &Policy, network: &Network, connection:
 /// True when the connection keeps its source although the policy translates it, as far as can be known.
 ///
 /// For those that may be forgotten without harm: what a packet mark or IPsec exempts is exempt again.
-pub fn kept_its_source(policy: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+pub fn kept_its_source(
+    policy: &Policy,
+    network: &Network,
+    connection: &Connection,
+    interfaces: OutInterfaces<'_>,
+) -> bool {
     let is_untouched = !connection.is_source_translated() && connection.original.destination == connection.target();
-    let translates = |flow: &Flow| policy.verdict(flow).0 != Verdict::KeepSource;
+    let translates = |flow: &Flow| policy.verdict(flow).0 != Verdict::Return;
     // To ask for its routes takes longer than all of this, and most of those that keep their source are meant to.
-    let may_be = |way| translates(&flow(network, connection, Some(way), 0));
-    is_untouched && network.names().any(may_be) && all_judgements(network, connection, ways, |flow, _| translates(flow))
+    let may_be = |out| translates(&flow(network, connection, Some(out), 0));
+    is_untouched
+        && network.names().any(may_be)
+        && all_judgements(network, connection, interfaces, |flow, _| translates(flow))
 }
 
 /// True when the connection is not what the policy makes of new ones, and that can be seen for certain: it keeps its source
 /// although the policy translates it, or has an address of the policy's although it should not.
 ///
 /// A forwarded port is another matter, and so is what leaves as it came, which may be bridged.
-pub fn does_not_fit(policy: &Policy, network: &Network, connection: &Connection, ways: Ways<'_>) -> bool {
+pub fn does_not_fit(
+    policy: &Policy,
+    network: &Network,
+    connection: &Connection,
+    interfaces: OutInterfaces<'_>,
+) -> bool {
     let may_be_exempt = !policy.exempt_marks.is_empty() || policy.exempt_ipsec.value;
     let translated = connection.is_source_translated();
     if connection.original.destination != connection.target() || (!translated && may_be_exempt) {
@@ -149,9 +167,9 @@ pub fn does_not_fit(policy: &Policy, network: &Network, connection: &Connection,
         return false;
     }
     let came = network.interface_to(connection.original.source);
-    all_judgements(network, connection, ways, |flow, way| {
-        let keeps = policy.verdict(flow).0 == Verdict::KeepSource;
-        keeps == translated && came != Some(way)
+    all_judgements(network, connection, interfaces, |flow, out| {
+        let keeps = policy.verdict(flow).0 == Verdict::Return;
+        keeps == translated && came != Some(out)
     })
 }
 
@@ -205,20 +223,22 @@ fn arrival(network: &Network, connection: &Connection) -> Option<Arrival> {
     })
 }
 
-/// True when a connection that leaves the host is judged so for every way that it may take.
+/// True when a connection that leaves the host is judged so for every interface that it may leave through.
 fn all_judgements(
     network: &Network,
     connection: &Connection,
-    ways: Ways<'_>,
+    interfaces: OutInterfaces<'_>,
     judge: impl Fn(&Flow, &str) -> bool,
 ) -> bool {
     if network.owns(connection.target()) || is_local_tcp(network, connection) {
         return false;
     }
-    let ways = ways(connection);
+    let interfaces = interfaces(connection);
     let marks = [0, connection.mark];
-    !ways.is_empty()
-        && ways.iter().all(|way| marks.iter().all(|mark| judge(&flow(network, connection, Some(way), *mark), way)))
+    !interfaces.is_empty()
+        && interfaces
+            .iter()
+            .all(|out| marks.iter().all(|mark| judge(&flow(network, connection, Some(out), *mark), out)))
 }
 
 fn is_local_tcp(network: &Network, connection: &Connection) -> bool {
@@ -226,34 +246,34 @@ fn is_local_tcp(network: &Network, connection: &Connection) -> bool {
 }
 
 /// The first packet of the connection, as it would be asked now.
-fn flow(network: &Network, connection: &Connection, way: Option<&str>, mark: u32) -> Flow {
+fn flow(network: &Network, connection: &Connection, out: Option<&str>, mark: u32) -> Flow {
     let source = connection.original.source;
     let destination = connection.target();
     let mut connected = network.connected_networks_to(destination);
-    connected.retain(|(interface, _)| way.is_none_or(|way| way == *interface));
+    connected.retain(|(interface, _)| out.is_none_or(|out| out == *interface));
     let holds = connected.iter().find(|(_, network)| network.contains(source));
     let connected = holds.or(connected.first());
     Flow {
         source: Some(source),
         source_is_local: network.owns(source),
-        source_on_out_interface: way.is_some_and(|way| network.has(way, source)),
-        out_interface: way.map(str::to_owned),
+        source_on_out_interface: out.is_some_and(|out| network.has(out, source)),
+        out_interface: out.map(str::to_owned),
         protocol: connection.original.protocol,
         mark,
         dnated: connection.original.destination != destination,
         destination_port: connection.reply.ports.map(|(port, _)| port),
         network: connected.map(|(_, network)| *network),
-        preferred_source: way.and_then(|way| network.preferred_source(way, destination)),
+        preferred_source: out.and_then(|out| network.preferred_source(out, destination)),
         ..Flow::forwarded_to(destination)
     }
 }
 
 /// True when the connection is what the verdict would make of it.
-fn fits(verdict: Verdict, network: &Network, connection: &Connection, way: &str) -> bool {
+fn fits(verdict: Verdict, network: &Network, connection: &Connection, out: &str) -> bool {
     let source = connection.seen_source();
     match verdict {
-        Verdict::KeepSource => source == connection.original.source,
-        Verdict::Masquerade => connection.is_source_translated() && network.has(way, source),
+        Verdict::Return => source == connection.original.source,
+        Verdict::Masquerade => connection.is_source_translated() && network.has(out, source),
         Verdict::Snat(range) => range.contains(source),
     }
 }
@@ -263,7 +283,8 @@ mod tests {
     use super::super::{Address, Interface, Status, Tuple};
     use super::*;
     use crate::policy::{
-        Egress, Hairpin, HostAddress, InterfacePattern, Listed, MaskedMark, PortRange, Prefix, PrefixSet, SnatAddresses,
+        Egress, Hairpin, HostAddress, InterfacePattern, MaskedMark, PortRange, Prefix, PrefixSet, SnatAddresses,
+        WithOrigin,
     };
 
     fn ip(text: &str) -> IpAddr {
@@ -274,11 +295,11 @@ mod tests {
         PrefixSet::from_prefixes(list.iter().map(|text| text.parse::<Prefix>().unwrap()), &Default::default())
     }
 
-    fn listed<T>(value: T) -> Listed<T> {
-        Listed { value, origin: Default::default() }
+    fn listed<T>(value: T) -> WithOrigin<T> {
+        WithOrigin { value, origin: Default::default() }
     }
 
-    fn snat(text: &str) -> Listed<Snat> {
+    fn snat(text: &str) -> WithOrigin<Snat> {
         let mut addresses = SnatAddresses::default();
         addresses.add(text.parse().unwrap());
         listed(Snat::To(addresses))
@@ -337,9 +358,9 @@ mod tests {
         }
     }
 
-    fn through(ways: &[&str]) -> impl FnMut(&Connection) -> Vec<String> {
-        let ways: Vec<String> = ways.iter().map(|way| (*way).to_owned()).collect();
-        move |_| ways.clone()
+    fn through(interfaces: &[&str]) -> impl FnMut(&Connection) -> Vec<String> {
+        let interfaces: Vec<String> = interfaces.iter().map(|out| (*out).to_owned()).collect();
+        move |_| interfaces.clone()
     }
 
     const CLIENT: &str = "192.168.77.2";
@@ -367,9 +388,9 @@ mod tests {
             (connection(Tcp, "192.168.77.1", FAR, fixed), &gone, &["wan1"], false),
             (connection(Udp, "192.168.77.1", FAR, fixed), &gone, &["wan1"], true),
         ];
-        for (connection, departed, ways, expected) in cases {
-            let lost = has_lost_its_source(&policy(), departed, &network(), connection, &mut through(ways));
-            assert_eq!(lost, *expected, "{connection:?} through {ways:?}");
+        for (connection, departed, interfaces, expected) in cases {
+            let lost = has_lost_its_source(&policy(), departed, &network(), connection, &mut through(interfaces));
+            assert_eq!(lost, *expected, "{connection:?} through {interfaces:?}");
         }
     }
 
@@ -410,9 +431,9 @@ mod tests {
             (&plain, connection(Tcp, "192.168.77.1", FAR, "192.168.77.1"), &["wan0"], false),
             (&plain, connection(Udp, "192.168.77.1", FAR, "192.168.77.1"), &["wan0"], true),
         ];
-        for (policy, connection, ways, expected) in cases {
-            let kept = kept_its_source(policy, &network(), connection, &mut through(ways));
-            assert_eq!(kept, *expected, "{connection:?} through {ways:?}");
+        for (policy, connection, interfaces, expected) in cases {
+            let kept = kept_its_source(policy, &network(), connection, &mut through(interfaces));
+            assert_eq!(kept, *expected, "{connection:?} through {interfaces:?}");
         }
     }
 
@@ -536,8 +557,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_after_a_repair() {
         use Protocol::{Tcp, Udp};
-        let judged = |connection: &Connection, ways: &[&str]| {
-            does_not_fit(&policy(), &network(), connection, &mut through(ways))
+        let judged = |connection: &Connection, interfaces: &[&str]| {
+            does_not_fit(&policy(), &network(), connection, &mut through(interfaces))
         };
         assert!(judged(&connection(Udp, CLIENT, FAR, CLIENT), &["wan0"]));
         assert!(judged(&connection(Tcp, CLIENT, FAR, CLIENT), &["wan0"]));

@@ -63,7 +63,7 @@ fn the_longest_prefix_leads_and_of_equals_the_smallest_metric() {
     for (address, name) in cases {
         assert_eq!(network.interface_to(ip(address)), name, "{address}");
     }
-    assert_eq!(network.ways_to(ip("192.0.2.1")), [("wan1", Some(ip("198.51.100.9")))]);
+    assert_eq!(network.hops_to(ip("192.0.2.1")), [("wan1", Some(ip("198.51.100.9")))]);
     assert_eq!(Network::default().interface_to(ip("192.0.2.1")), None);
 }
 

@@ -1,6 +1,7 @@
 //! Addresses from one to another, as sources are rewritten to them.
 
 use super::Family;
+use super::address::number;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -115,13 +116,6 @@ impl AddressRange {
             return Err(AddressRangeError::TooMany(more.saturating_add(1)));
         }
         Ok(range)
-    }
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits(),
     }
 }
 

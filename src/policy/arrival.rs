@@ -1,7 +1,7 @@
 //! What the forwards say of the first packet of a flow, before it is routed.
 
 use super::interface::keeps_out;
-use super::{Family, Forward, HostAddress, InterfacePattern, Listed, Policy, Prefix, Protocol};
+use super::{Family, Forward, HostAddress, InterfacePattern, Policy, Prefix, Protocol, WithOrigin};
 use std::net::IpAddr;
 
 /// The first packet of a flow that came in, or that a process of the host sends.
@@ -47,13 +47,13 @@ pub enum ForwardVerdict<'p> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate<'p> {
     /// The interface is not in `inInterfaces`, or in it with a `!`.
-    InInterface(Option<&'p Listed<InterfacePattern>>),
+    InInterface(Option<&'p WithOrigin<InterfacePattern>>),
     /// There are `inInterfaces`, and what the host itself sends comes in through none.
     FromHost,
     /// The source is not in `sourceCIDRs`.
     Source,
     /// The source is in `excludeSourceCIDRs`.
-    ExcludedSource(&'p Listed<Prefix>),
+    ExcludedSource(&'p WithOrigin<Prefix>),
 }
 
 impl Gate<'_> {

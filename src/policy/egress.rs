@@ -1,7 +1,7 @@
 //! Entries of `egress`, and the top level, which is the entry after the last.
 
 use super::interface::keeps_out;
-use super::{Flow, InterfacePattern, Listed, Origin, Policy, PortRanges, PrefixSet, Provenance, Snat, Step};
+use super::{Flow, InterfacePattern, Origin, Policy, PortRanges, PrefixSet, Provenance, Snat, Step, WithOrigin};
 
 /// The most entries that a policy can have.
 pub const MAX_ENTRIES: usize = 64;
@@ -18,13 +18,13 @@ pub struct Egress {
     /// Where it was written.
     pub origin: Origin,
     /// Outgoing interfaces in scope; empty means all (`outInterfaces`).
-    pub out_interfaces: Vec<Listed<InterfacePattern>>,
+    pub out_interfaces: Vec<WithOrigin<InterfacePattern>>,
     /// Sources in scope; unset means all (`sourceCIDRs`).
     pub sources: PrefixSet,
     /// Sources out of scope (`excludeSourceCIDRs`).
     pub excluded_sources: PrefixSet,
     /// What sources become (`snat`).
-    pub snat: Option<Listed<Snat>>,
+    pub snat: Option<WithOrigin<Snat>>,
     /// Destinations translated whatever the ranges say (`masqueradeExceptionCIDRs`).
     pub exceptions: Option<PrefixSet>,
     /// Destinations that keep their source (`nonMasqueradeCIDRs`).
@@ -41,13 +41,13 @@ pub struct Section<'p> {
     /// The entry; `None` for the top level.
     pub entry: Option<&'p Egress>,
     /// Outgoing interfaces in scope; empty means all.
-    pub out_interfaces: &'p [Listed<InterfacePattern>],
+    pub out_interfaces: &'p [WithOrigin<InterfacePattern>],
     /// Sources in scope; unset means all.
     pub sources: &'p PrefixSet,
     /// Sources out of scope.
     pub excluded_sources: &'p PrefixSet,
     /// What sources become.
-    pub snat: &'p Listed<Snat>,
+    pub snat: &'p WithOrigin<Snat>,
     /// Destinations translated whatever the ranges say.
     pub exceptions: &'p PrefixSet,
     /// Destinations that keep their source.

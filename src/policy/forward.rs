@@ -1,6 +1,6 @@
 //! Port forwards: what comes to the host itself and goes on to another one (`portForwards`).
 
-use super::{Family, Flow, InterfacePattern, Listed, Origin, Policy, PortRange, Prefix, PrefixSet, Protocol};
+use super::{Family, Flow, InterfacePattern, Origin, Policy, PortRange, Prefix, PrefixSet, Protocol, WithOrigin};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The transport protocols that have ports to forward.
@@ -26,7 +26,7 @@ pub struct Forward {
     /// What the first of `host_ports` becomes; the others follow it (`port`).
     pub port: u16,
     /// Incoming interfaces that may; empty means all, and the host itself (`inInterfaces`).
-    pub in_interfaces: Vec<Listed<InterfacePattern>>,
+    pub in_interfaces: Vec<WithOrigin<InterfacePattern>>,
     /// Clients that may; empty means all (`sourceCIDRs`).
     pub sources: PrefixSet,
     /// Clients that may not (`excludeSourceCIDRs`).
@@ -107,7 +107,7 @@ impl Forward {
         let plain =
             |set: &PrefixSet| PrefixSet::from_prefixes(set.entries().iter().map(|entry| entry.value), &Origin::Default);
         let interface =
-            |entry: &Listed<InterfacePattern>| Listed { value: entry.value.clone(), origin: Origin::Default };
+            |entry: &WithOrigin<InterfacePattern>| WithOrigin { value: entry.value.clone(), origin: Origin::Default };
         Forward {
             number: 0,
             origin: Origin::Default,
@@ -210,7 +210,7 @@ mod tests {
         let placed = |line| Origin::File { path: std::path::Path::new("a.yaml").into(), line, column: 1 };
         let written = |number, line| {
             let sources = PrefixSet::from_prefixes(["10.0.0.0/8".parse().unwrap()], &placed(line));
-            let wan = Listed { value: "wan0".parse().unwrap(), origin: placed(line) };
+            let wan = WithOrigin { value: "wan0".parse().unwrap(), origin: placed(line) };
             let hairpin = Hairpin::From(sources.clone());
             Forward { number, origin: placed(line), sources, in_interfaces: vec![wan], hairpin, ..forward() }
         };

@@ -1,6 +1,6 @@
 //! Interface names as netfilter matches them.
 
-use super::Listed;
+use super::WithOrigin;
 use std::fmt;
 use std::str::FromStr;
 
@@ -42,10 +42,10 @@ impl std::error::Error for InterfacePatternError {}
 /// What keeps an interface out: the first pattern with `!` that matches it, or `Some(None)` where others are listed and none
 /// matches; `None` lets it in.
 pub fn keeps_out<'p>(
-    patterns: &'p [Listed<InterfacePattern>],
+    patterns: &'p [WithOrigin<InterfacePattern>],
     interface: &str,
-) -> Option<Option<&'p Listed<InterfacePattern>>> {
-    let refuses = |entry: &&Listed<InterfacePattern>| entry.value.negated && entry.value.matches(interface);
+) -> Option<Option<&'p WithOrigin<InterfacePattern>>> {
+    let refuses = |entry: &&WithOrigin<InterfacePattern>| entry.value.negated && entry.value.matches(interface);
     if let Some(entry) = patterns.iter().find(refuses) {
         return Some(Some(entry));
     }

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 mod address_range;
 mod address_set;
 mod arrival;
@@ -111,7 +112,7 @@ impl fmt::Display for Origin {
 
 /// A value with the place it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listed<T> {
+pub struct WithOrigin<T> {
     pub value: T,
     /// Where it was written.
     pub origin: Origin,
@@ -131,7 +132,7 @@ pub enum Evaluation {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Policy {
     /// Outgoing interfaces in scope; empty means all (`outInterfaces`).
-    pub out_interfaces: Vec<Listed<InterfacePattern>>,
+    pub out_interfaces: Vec<WithOrigin<InterfacePattern>>,
     /// Sources in scope; unset means all (`sourceCIDRs`).
     pub sources: PrefixSet,
     /// Sources out of scope (`excludeSourceCIDRs`).
@@ -155,11 +156,11 @@ pub struct Policy {
     /// Source ports to use for TCP, UDP and SCTP (`toPorts`).
     pub to_ports: Option<PortRanges>,
     /// What sources become that nothing exempts (`snat`).
-    pub snat: Listed<Snat>,
+    pub snat: WithOrigin<Snat>,
     /// Packets with these marks keep their source (`exemptMarks`).
-    pub exempt_marks: Vec<Listed<MaskedMark>>,
+    pub exempt_marks: Vec<WithOrigin<MaskedMark>>,
     /// What an IPsec policy will encrypt keeps its source (`exemptIpsec`).
-    pub exempt_ipsec: Listed<bool>,
+    pub exempt_ipsec: WithOrigin<bool>,
     /// How exceptions and exemptions are asked (`evaluation`).
     pub evaluation: Evaluation,
     /// Scopes with a treatment of their own, asked before the top level (`egress`).

@@ -1,6 +1,7 @@
 //! Address prefixes: strict to read, impossible to misalign, aggregated before the kernel sees them.
 
-use super::{Family, Listed, Origin};
+use super::address::number;
+use super::{Family, Origin, WithOrigin};
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -101,10 +102,6 @@ impl Prefix {
 
     /// The first and the last address as numbers.
     pub fn numbers(self) -> (u128, u128) {
-        let number = |address| match address {
-            IpAddr::V4(address) => u128::from(Ipv4Addr::to_bits(address)),
-            IpAddr::V6(address) => address.to_bits(),
-        };
         (number(self.address()), number(self.last()))
     }
 
@@ -204,7 +201,7 @@ fn parse_length(text: &str, max: u8) -> Result<u8, PrefixError> {
 /// prefixes that it covers stood, so a short list renders in the order of the file, as the Go agent's does.
 #[derive(Debug, Clone, Default)]
 pub struct PrefixSet {
-    entries: Vec<Listed<Prefix>>,
+    entries: Vec<WithOrigin<Prefix>>,
     v4: Vec<Ipv4Net>,
     v6: Vec<Ipv6Net>,
     /// Made when it is first needed.
@@ -221,7 +218,7 @@ struct Index {
 }
 
 impl Index {
-    fn of(entries: &[Listed<Prefix>]) -> Self {
+    fn of(entries: &[WithOrigin<Prefix>]) -> Self {
         let mut places: Vec<u32> = (0..entries.len() as u32).collect();
         places.sort_by_key(|place| entries[*place as usize].value);
         let lengths: BTreeSet<_> = entries.iter().map(|entry| (entry.value.family(), entry.value.length())).collect();
@@ -237,7 +234,7 @@ impl PartialEq for PrefixSet {
 
 impl PrefixSet {
     /// Keeps the list and aggregates it.
-    pub fn new(entries: Vec<Listed<Prefix>>) -> Self {
+    pub fn new(entries: Vec<WithOrigin<Prefix>>) -> Self {
         let mut v4 = Vec::new();
         let mut v6 = Vec::new();
         for entry in &entries {
@@ -251,7 +248,7 @@ impl PrefixSet {
 
     /// The same, from bare prefixes that all came from one place.
     pub fn from_prefixes(prefixes: impl IntoIterator<Item = Prefix>, origin: &Origin) -> Self {
-        PrefixSet::new(prefixes.into_iter().map(|value| Listed { value, origin: origin.clone() }).collect())
+        PrefixSet::new(prefixes.into_iter().map(|value| WithOrigin { value, origin: origin.clone() }).collect())
     }
 
     /// True when nothing was listed, in either family.
@@ -260,7 +257,7 @@ impl PrefixSet {
     }
 
     /// What was written, in its order.
-    pub fn entries(&self) -> &[Listed<Prefix>] {
+    pub fn entries(&self) -> &[WithOrigin<Prefix>] {
         &self.entries
     }
 
@@ -319,7 +316,7 @@ impl PrefixSet {
     }
 
     /// The most specific listed prefix that holds the address; of equals, the first.
-    pub fn find(&self, address: IpAddr) -> Option<&Listed<Prefix>> {
+    pub fn find(&self, address: IpAddr) -> Option<&WithOrigin<Prefix>> {
         if !self.contains(address) {
             return None;
         }

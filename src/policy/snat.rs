@@ -52,7 +52,7 @@ impl Snat {
     /// What happens to a flow of the family that nothing exempts; `preferred` is the source that its route prefers.
     pub fn verdict(self, family: Family, preferred: Option<IpAddr>) -> Verdict {
         match self {
-            Snat::Nothing => Verdict::KeepSource,
+            Snat::Nothing => Verdict::Return,
             Snat::Masquerade => Verdict::Masquerade,
             Snat::RouteSource => preferred.map_or(Verdict::Masquerade, |source| Verdict::Snat(source.into())),
             Snat::To(addresses) => addresses.of(family).map_or(Verdict::Masquerade, Verdict::Snat),

@@ -78,12 +78,12 @@ fn count(set: &PrefixSet) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Listed, Origin, PRIVATE_RANGES, SnatAddresses};
+    use super::super::{Origin, PRIVATE_RANGES, SnatAddresses, WithOrigin};
     use super::*;
 
     #[test]
     fn nobody_says_masquerading_of_sources_that_stay_or_become_an_address() {
-        let policy = |snat| Policy { snat: Listed { value: snat, origin: Origin::Default }, ..Policy::default() };
+        let policy = |snat| Policy { snat: WithOrigin { value: snat, origin: Origin::Default }, ..Policy::default() };
         let to = Snat::To(SnatAddresses { v4: "203.0.113.9".parse().ok(), v6: None });
         let actions = [Snat::Masquerade, Snat::Nothing, to].map(|snat| policy(snat).action());
         assert_eq!(actions, ["masquerading", "keeping sources of", "translating"]);
@@ -94,7 +94,7 @@ mod tests {
         let exempt = PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default);
         let policy = Policy { exempt, ..Policy::default() };
         assert_eq!(policy.summary(), "snat masquerade, 3 exempt ranges");
-        let wan = Listed { value: "wan+".parse().unwrap(), origin: Origin::Default };
+        let wan = WithOrigin { value: "wan+".parse().unwrap(), origin: Origin::Default };
         let scoped = Policy { out_interfaces: vec![wan], evaluation: Evaluation::LongestPrefix, ..Policy::default() };
         assert_eq!(scoped.summary(), "snat masquerade on wan+, longest prefix decides");
     }

@@ -2,8 +2,8 @@
 
 use super::prefix::{LIMITED_BROADCAST, LINK_LOCAL_V4, LINK_LOCAL_V6, MULTICAST_V4, MULTICAST_V6};
 use super::{
-    AddressRange, Evaluation, Family, Flow, Forward, InterfacePattern, Listed, MaskedMark, Origin, Policy, Prefix,
-    Protocol, Section, Snat,
+    AddressRange, Evaluation, Family, Flow, Forward, InterfacePattern, MaskedMark, Origin, Policy, Prefix, Protocol,
+    Section, Snat, WithOrigin,
 };
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Our rules leave it alone; later rules of the host may still act.
-    KeepSource,
+    Return,
     /// It becomes the address of the outgoing interface.
     Masquerade,
     /// It becomes an address of these; of several, always the same one for one source.
@@ -22,7 +22,7 @@ pub enum Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Verdict::KeepSource => f.write_str("keep source"),
+            Verdict::Return => f.write_str("keep source"),
             Verdict::Masquerade => f.write_str("masquerade"),
             Verdict::Snat(range) => write!(f, "snat to {range}"),
         }
@@ -135,9 +135,9 @@ pub struct Provenance {
     /// Where the prefix, the pattern or the mark was written; `None` for steps that no list decides.
     pub origin: Option<Origin>,
     /// The entry of `egress` whose scope holds the flow, and where it was written; `None` for the top level.
-    pub entry: Option<Listed<String>>,
+    pub entry: Option<WithOrigin<String>>,
     /// What `snat` says and where, for flows that are translated.
-    pub snat: Option<Listed<Snat>>,
+    pub snat: Option<WithOrigin<Snat>>,
 }
 
 impl Provenance {
@@ -145,7 +145,7 @@ impl Provenance {
         Provenance { step, prefix: None, interface: None, mark: None, origin: None, entry: None, snat: None }
     }
 
-    pub(super) fn prefix(step: Step, entry: &Listed<Prefix>) -> Self {
+    pub(super) fn prefix(step: Step, entry: &WithOrigin<Prefix>) -> Self {
         Provenance { prefix: Some(entry.value), origin: Some(entry.origin.clone()), ..Provenance::step(step) }
     }
 
@@ -159,21 +159,21 @@ impl Policy {
     pub fn verdict(&self, flow: &Flow) -> (Verdict, Provenance) {
         let family = Family::of(flow.destination);
         if !self.enables(family) {
-            return (Verdict::KeepSource, Provenance::step(Step::FamilyDisabled));
+            return (Verdict::Return, Provenance::step(Step::FamilyDisabled));
         }
         if let Some(provenance) = self.forwarded(flow) {
             let translates = provenance.step.translates();
-            return (if translates { Verdict::Masquerade } else { Verdict::KeepSource }, provenance);
+            return (if translates { Verdict::Masquerade } else { Verdict::Return }, provenance);
         }
         if let Some(provenance) = self.exempt_from_all(flow) {
-            return (Verdict::KeepSource, provenance);
+            return (Verdict::Return, provenance);
         }
         let section = self.sections().find(|section| section.out_of_scope(flow).is_none()).unwrap_or(self.top());
         let decided = self.decide(&section, flow);
         let translates = decided.step.translates();
         let verdict =
-            if translates { section.snat.value.verdict(family, flow.preferred_source) } else { Verdict::KeepSource };
-        let entry = section.entry.map(|entry| Listed { value: entry.name.clone(), origin: entry.origin.clone() });
+            if translates { section.snat.value.verdict(family, flow.preferred_source) } else { Verdict::Return };
+        let entry = section.entry.map(|entry| WithOrigin { value: entry.name.clone(), origin: entry.origin.clone() });
         (verdict, Provenance { entry, snat: translates.then(|| section.snat.clone()), ..decided })
     }
 
@@ -237,7 +237,7 @@ impl Policy {
         let exception = section.exceptions.find(flow.destination);
         let exempt = section.exempt.find(flow.destination);
         let longest = self.evaluation == Evaluation::LongestPrefix;
-        let overruled = |exception: &Listed<Prefix>, exempt: &Listed<Prefix>| {
+        let overruled = |exception: &WithOrigin<Prefix>, exempt: &WithOrigin<Prefix>| {
             longest && exempt.value.length() > exception.value.length()
         };
         match (exception, exempt) {

@@ -7,8 +7,8 @@ use super::id::{ListId, ListKey, Section};
 use super::matches::{Address, Match, Side, Test};
 use super::near::Near;
 use crate::policy::{
-    self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, Listed, LongestPrefix, Policy,
-    PortRanges, Prefix, PrefixSet, Protocol, RouteSources, Snat, Step,
+    self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, LongestPrefix, Policy,
+    PortRanges, Prefix, PrefixSet, Protocol, RouteSources, Snat, Step, WithOrigin,
 };
 
 /// Where our chain sits among the other nat postrouting chains or rules of the host (`jumpPosition`).
@@ -426,8 +426,8 @@ fn out_interface(class: InterfaceClass<'_>) -> Option<Match> {
 }
 
 /// The patterns are positive, whatever their `negated` says.
-fn out_interfaces(patterns: &[&Listed<InterfacePattern>]) -> Condition {
-    let row = |entry: &&Listed<InterfacePattern>| {
+fn out_interfaces(patterns: &[&WithOrigin<InterfacePattern>]) -> Condition {
+    let row = |entry: &&WithOrigin<InterfacePattern>| {
         let InterfacePattern { name, prefix, negated: _ } = entry.value.clone();
         vec![Match::is(Test::OutInterface { name, prefix })]
     };

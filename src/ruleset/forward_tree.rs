@@ -518,8 +518,7 @@ mod tests {
     use proptest::sample::select;
     use std::sync::Arc;
 
-    const DIALECT: Dialect =
-        Dialect { inline: Some(64), masquerade_chain: false, random_fully: true, maps: false, shortcuts: false };
+    const DIALECT: Dialect = Dialect { inline: Some(64), random_fully: true, maps: false };
 
     fn chains(rules: Vec<ForwardRule>) -> BTreeMap<ChainId, Vec<LoweredRule>> {
         let mut ruleset =

@@ -14,14 +14,12 @@ use std::ops::ControlFlow;
 pub struct Dialect {
     /// Lists of at most so many prefixes are a rule for each; without a number every list stays one.
     pub inline: Option<usize>,
-    /// What translates in several rules is always a chain, and not only where more than one statement leads to it.
-    pub masquerade_chain: bool,
     /// Ports can be chosen at random.
     pub random_fully: bool,
-    /// The sources that routes prefer are a map, and not a rule for each.
+    /// The kernel has maps. The sources that routes prefer are one then, and not a rule for each; what translates in several
+    /// rules is always a chain, and not only where more than one statement leads to it; a block of addresses can be looked
+    /// for, and behind routing whether a packet came in through an interface.
     pub maps: bool,
-    /// A block of addresses can be looked for, and behind routing whether a packet came in through an interface.
-    pub shortcuts: bool,
 }
 
 /// All that one family should hold of ours.
@@ -192,11 +190,11 @@ impl Lowering<'_> {
     /// Breaks where nothing behind the statement is ever asked.
     fn add(&mut self, statement: &Statement) -> ControlFlow<()> {
         let is_far = matches!(statement.condition, Condition::Far(_));
-        if is_far && !self.dialect.shortcuts {
+        if is_far && !self.dialect.maps {
             return ControlFlow::Continue(());
         }
         let mut rows = self.rows(&statement.condition);
-        if self.dialect.shortcuts && matches!(statement.step, Step::LocalSourceOnOutInterface | Step::MidStream) {
+        if self.dialect.maps && matches!(statement.step, Step::LocalSourceOnOutInterface | Step::MidStream) {
             // What came in through an interface has no source of the host's: that is found faster than the source.
             let any = Test::InInterface { name: String::new(), prefix: true };
             rows.iter_mut().for_each(|row| row.insert(0, Match::is_not(any.clone())));
@@ -207,7 +205,7 @@ impl Lowering<'_> {
             Outcome::Return => Effect::Return,
             Outcome::Translate => match self.translations().as_slice() {
                 [only] => only.then.clone(),
-                several if statement.step == Step::Otherwise && !self.dialect.masquerade_chain => {
+                several if statement.step == Step::Otherwise && !self.dialect.maps => {
                     several.iter().cloned().for_each(|rule| self.push(self.rule(decide, rule.when, rule.then)));
                     return ControlFlow::Break(());
                 }
@@ -347,10 +345,8 @@ mod tests {
     use crate::ruleset::Translation;
     use crate::ruleset::{Branch, ForwardRules, HookRules, ListId, ListKey};
 
-    const IPTABLES: Dialect =
-        Dialect { inline: Some(2), masquerade_chain: false, random_fully: true, maps: false, shortcuts: false };
-    const NFTABLES: Dialect =
-        Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true, shortcuts: true };
+    const IPTABLES: Dialect = Dialect { inline: Some(2), random_fully: true, maps: false };
+    const NFTABLES: Dialect = Dialect { inline: None, random_fully: true, maps: true };
 
     fn list(key: ListKey, prefixes: &[&str]) -> Condition {
         let side = if matches!(key, ListKey::Sources | ListKey::ExcludedSources) { Side::Saddr } else { Side::Daddr };

@@ -222,3 +222,55 @@ impl<Chain> Effect<Chain> {
         }
     }
 }
+
+/// One of each kind, for tests of what a backend writes and reads again: a new one does not compile until it is among them.
+#[cfg(test)]
+pub mod each {
+    use super::*;
+
+    pub fn test<List: Clone>(list: &List) -> impl Iterator<Item = Test<List>> {
+        let (name, port) = ("eth0".to_owned(), PortRange { first: 80, last: 81 });
+        let after = move |test: Option<&Test<List>>| {
+            Some(match test {
+                None => Test::Family(Family::V4),
+                Some(Test::Family(_)) => Test::In(Side::Saddr, "10.0.0.0/8".parse().unwrap()),
+                Some(Test::In(..)) => Test::InList(Side::Saddr, list.clone()),
+                Some(Test::InList(..)) => Test::OutInterface { name: name.clone(), prefix: false },
+                Some(Test::OutInterface { .. }) => Test::InInterface { name: name.clone(), prefix: true },
+                Some(Test::InInterface { .. }) => Test::Protocol(Protocol::Udp),
+                Some(Test::Protocol(_)) => Test::DestinationPort(port),
+                Some(Test::DestinationPort(_)) => Test::Dnated,
+                Some(Test::Dnated) => Test::OnlySyn,
+                Some(Test::OnlySyn) => Test::Local(Address::Saddr),
+                Some(Test::Local(_)) => Test::Bridged,
+                Some(Test::Bridged) => Test::Mark(MaskedMark { value: 1, mask: 3 }),
+                Some(Test::Mark(_)) => Test::Ipsec,
+                Some(Test::Ipsec) => Test::Share { part: 3079, of: 6561 },
+                Some(Test::Share { .. }) => return None,
+            })
+        };
+        std::iter::successors(after(None), move |test| after(Some(test)))
+    }
+
+    /// Without [`Effect::SnatByRoute`], which no backend reads: it becomes a look-up, or rules.
+    pub fn effect<Chain: Clone>(chain: &Chain) -> impl Iterator<Item = Effect<Chain>> {
+        let (random_fully, ports) = (true, Some(PortRange { first: 1024, last: 2047 }));
+        let after = move |effect: Option<&Effect<Chain>>| {
+            Some(match effect {
+                None => Effect::Return,
+                Some(Effect::Return) => Effect::Goto(chain.clone()),
+                Some(Effect::Goto(_)) => Effect::Jump(chain.clone()),
+                Some(Effect::Jump(_)) => Effect::Masquerade { random_fully, ports },
+                Some(Effect::Masquerade { .. }) => {
+                    Effect::Snat { to: "192.0.2.1-192.0.2.9".parse().unwrap(), random_fully, ports }
+                }
+                Some(Effect::Snat { .. } | Effect::SnatByRoute { .. }) => {
+                    Effect::Dnat { to: Family::V4.whole().last(), port: None }
+                }
+                Some(Effect::Dnat { .. }) => Effect::Drop,
+                Some(Effect::Drop) => return None,
+            })
+        };
+        std::iter::successors(after(None), move |effect| after(Some(effect)))
+    }
+}

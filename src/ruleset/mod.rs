@@ -29,6 +29,8 @@ pub use forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 pub use forward_tree::add_forwards;
 pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
+#[cfg(test)]
+pub use matches::each;
 pub use matches::{Address, Effect, Match, ShiftedPort, Side, Test};
 pub use name::{ChainName, ChainNameError};
 pub use near::{Near, block_length};

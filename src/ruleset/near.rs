@@ -3,9 +3,9 @@
 
 use super::cidr_list::CidrList;
 use super::id::{ListId, ListKey};
-use crate::policy::{Family, Prefix};
+use crate::policy::{Family, Prefix, address};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// A shorter list is searched as fast as the hash is asked.
 const SHORTEST: usize = 1_000;
@@ -60,18 +60,20 @@ impl Near {
 /// The number of the first block with a piece of a prefix, and how many there are; `None` of too many.
 fn blocks_of(prefix: Prefix) -> (u32, Option<u32>) {
     let length = block_length(prefix.family());
-    let first = match prefix.address() {
-        IpAddr::V4(address) => address.to_bits() >> 16,
-        IpAddr::V6(address) => (address.to_bits() >> 96) as u32,
-    };
+    let first = (address::number(prefix.address()) >> rest(prefix.family())) as u32;
     let count = 1_u32.checked_shl(length.saturating_sub(prefix.length()).into());
     (first, count.filter(|count| *count <= MOST_OF_ONE))
 }
 
 fn address(block: u32, family: Family) -> IpAddr {
+    address::of_number(u128::from(block) << rest(family), family)
+}
+
+/// How many bits of an address are not of its block.
+fn rest(family: Family) -> u8 {
     match family {
-        Family::V4 => Ipv4Addr::from_bits(block << 16).into(),
-        Family::V6 => Ipv6Addr::from_bits(u128::from(block) << 96).into(),
+        Family::V4 => 16,
+        Family::V6 => 96,
     }
 }
 
@@ -80,6 +82,7 @@ mod tests {
     use super::*;
     use crate::ruleset::Section;
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn list(prefixes: Vec<Prefix>) -> CidrList {
         CidrList { id: ListId { section: Section::Egress(2), key: ListKey::Exempt }, prefixes: prefixes.into() }

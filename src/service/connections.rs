@@ -5,7 +5,7 @@ use crate::agent::{Doubt, Forgotten};
 use crate::network::{Connection, Network, Status, stale};
 use crate::policy::{Family, Forward, Policy};
 use crate::sys::conntrack::{self, Bounds, Filter};
-use crate::sys::rtnetlink::{self, NetworkEvents, Question, Router, Way};
+use crate::sys::rtnetlink::{self, NetworkEvents, Question, Routed, Router};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
@@ -79,19 +79,21 @@ pub fn forget(doubt: &Doubt) -> Result<Forgotten, String> {
 fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
     let network = rtnetlink::network()?;
     let router = RefCell::new(Router::open()?);
-    let ways = &mut |connection: &Connection| ways(&network, &mut router.borrow_mut(), connection);
+    let interfaces = &mut |connection: &Connection| interfaces(&network, &mut router.borrow_mut(), connection);
     // Also an address of a local route, which no interface has.
     let is_local = &mut |address| {
         let question = Question::from_this_host(address);
-        network.owns(address) || matches!(router.borrow_mut().way(&question), Ok(Way::Local))
+        network.owns(address) || matches!(router.borrow_mut().ask(&question), Ok(Routed::Local(_)))
     };
     let judge = |connection: &Connection| match doubt {
         Doubt::Source { config, departed } => {
-            stale::has_lost_its_source(&config.policy, departed, &network, connection, ways)
+            stale::has_lost_its_source(&config.policy, departed, &network, connection, interfaces)
         }
-        Doubt::Policy { before, now } => stale::is_affected(&before.policy, &now.policy, &network, connection, ways),
-        Doubt::Start { config, .. } => stale::kept_its_source(&config.policy, &network, connection, ways),
-        Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, ways),
+        Doubt::Policy { before, now } => {
+            stale::is_affected(&before.policy, &now.policy, &network, connection, interfaces)
+        }
+        Doubt::Start { config, .. } => stale::kept_its_source(&config.policy, &network, connection, interfaces),
+        Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, interfaces),
         Doubt::Forwards { forwards } => stale::is_of_forwards(forwards, &network, connection, is_local),
         Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, is_local),
     };
@@ -160,26 +162,26 @@ fn fixed(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> 
 }
 
 /// The interfaces through which the connection may leave; none where anything about that is not known.
-fn ways(network: &Network, router: &mut Router, connection: &Connection) -> Vec<String> {
+fn interfaces(network: &Network, router: &mut Router, connection: &Connection) -> Vec<String> {
+    let mut interface = |question| Some(router.ask(&question).ok()?.hop()?.interface);
     let source = connection.original.source;
     let from = match network.owns(source) {
         true => None,
-        false => match router.way(&Question::from_this_host(source)) {
-            Ok(Way::Through(interface)) => Some(interface),
-            _ => return Vec::new(),
+        false => match interface(Question::from_this_host(source)) {
+            None => return Vec::new(),
+            from => from,
         },
     };
     let destination = connection.target();
     let mut found = BTreeSet::new();
     for mark in BTreeSet::from([0, connection.mark]) {
-        let question = Question { destination, source: Some(source), from, mark };
-        match router.way(&question) {
-            Ok(Way::Through(interface)) => found.extend(network.name(interface).map(str::to_owned)),
-            _ => return Vec::new(),
+        match interface(Question { destination, source: Some(source), from, mark }) {
+            Some(interface) => found.extend(network.name(interface).map(str::to_owned)),
+            None => return Vec::new(),
         }
     }
     // Of several hops the kernel names one.
-    let hops = network.ways_to(destination);
+    let hops = network.hops_to(destination);
     if hops.len() > 1 {
         found.extend(hops.into_iter().map(|(name, _)| name.to_owned()));
     }

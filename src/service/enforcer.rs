@@ -8,7 +8,7 @@ use super::sysctl::{Setting, Sysctls};
 use super::{notify, process, stale_rules, view, written};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::select::{self, Choice};
-use crate::backend::{Backend, BackendName, Counters, Error, ErrorKind, Fingerprint, Plan, Removal};
+use crate::backend::{Backend, BackendName, Counters, Drift, Error, ErrorKind, Fingerprint, Plan, Removal};
 use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::{HostFacts, NetworkFacts, Ruleset};
@@ -131,8 +131,9 @@ impl Enforcer {
     ) -> Result<Outcome, Error> {
         let result = self.enforce(family, config, network);
         match &result {
-            Ok(_) if family == Family::V4 => self.guarded = self.seen.get(&family).and_then(|seen| seen.own.clone()),
+            Ok(_) if family == Family::V4 => self.guard_stands(),
             Err(_) if family == Family::V4 => self.put_back_unguarded(),
+            Ok(Outcome { written: Some(_), .. }) => self.see_again(Family::V4, config, network),
             _ => {}
         }
         self.sysctls_stood = self.sysctls.is_in_place();
@@ -165,7 +166,7 @@ impl Enforcer {
             self.see(family);
             let verified = self.chosen()?.plan(family, desired.as_ref())?;
             if !verified.is_in_sync() {
-                let drift = verified.drift.join(", ");
+                let drift = Drift::join(&verified.drift);
                 let message = format!("the {family} rules are not what was just written: {drift}");
                 return Err(Error::new(ErrorKind::Busy, message));
             }
@@ -214,6 +215,9 @@ impl Enforcer {
     /// Where our rules are not what they were when they were last right, the guard may be gone: nothing that needs it
     /// outlasts that, however long it takes to write it again.
     fn put_back_unguarded(&mut self) {
+        if !self.sysctls.exposes_loopback() {
+            return;
+        }
         let own = self.own_fingerprint();
         if own.is_none() || own != self.guarded {
             // Where that fails, the rules are what can still be made right.
@@ -231,6 +235,22 @@ impl Enforcer {
     /// The sysctls that are set by us.
     pub fn set_sysctls(&self) -> Vec<String> {
         self.sysctls.told()
+    }
+
+    /// Our own commit for another family moved what this one is known by. Where its rules are what they should be, that is
+    /// no news.
+    fn see_again(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) {
+        let Some(before) = self.seen.remove(&family) else { return };
+        self.see(family);
+        match self.plan(family, config, network) {
+            Ok(plan) if plan.is_in_sync() => self.guard_stands(),
+            _ => drop(self.seen.insert(family, before)),
+        }
+    }
+
+    /// The IPv4 rules are right as they were last seen, and with them the guard.
+    fn guard_stands(&mut self) {
+        self.guarded = self.seen.get(&Family::V4).and_then(|seen| seen.own.clone());
     }
 
     fn see(&mut self, family: Family) {

@@ -2,10 +2,9 @@
 
 use super::foreign_nat::{ChainReader, Chains};
 use super::view;
-use crate::agent::advice::{Conntrack, Gateways, HostView};
-use crate::sys::rtnetlink;
+use crate::agent::advice::{Conntrack, HostView};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::fs;
 
 /// Of more interfaces with addresses not each is looked at.
 const MOST_INTERFACES: usize = 64;
@@ -24,26 +23,13 @@ impl HostReader {
 
     /// What can't be read is left out.
     pub fn read(&mut self) -> HostView {
-        let network = rtnetlink::network().ok().map(Arc::new);
         let (chains, unread) = match self.chains.read() {
             Ok(Chains(chains)) => (chains.clone(), None),
             Err(error) => (BTreeMap::new(), Some(error.to_string())),
         };
-        let names =
-            |indexes: BTreeSet<u32>| indexes.into_iter().filter_map(view::interface_name).collect::<BTreeSet<_>>();
-        let gateways = rtnetlink::gateways().unwrap_or_default();
-        let (main, by_policy) = (names(gateways.main), names(gateways.others));
         let view = view::view();
         let not_forwarding = if view.forwarding_ipv4 == Some(true) { not_forwarding(&view) } else { BTreeSet::new() };
-        HostView {
-            network,
-            chains,
-            unread,
-            gateways: Gateways { any: main.union(&by_policy).cloned().collect(), by_policy },
-            not_forwarding,
-            conntrack: conntrack(),
-            ..view
-        }
+        HostView { chains, unread, not_forwarding, conntrack: conntrack(), ..view }
     }
 }
 
@@ -56,7 +42,10 @@ fn not_forwarding(view: &HostView) -> BTreeSet<String> {
 }
 
 fn conntrack() -> Option<Conntrack> {
-    let number = |name: &str| view::text(&format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).trim().parse().ok();
+    let number = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).ok()?;
+        text.trim().parse().ok()
+    };
     let (count, max) = (number("count")?, number("max")?);
     Some(Conntrack { count, max, buckets: number("buckets").unwrap_or_default() })
 }

@@ -3,13 +3,11 @@
 //! Anybody may bind an abstract name, so it is not the name that counts but whose the socket is, which the kernel says
 //! (sock_diag(7)): docs/decisions/one-instance.md.
 
-use crate::sys::nfnetlink::message::{Attributes, Malformed, Messages};
+use crate::sys::nfnetlink::message::{Attributes, Malformed, Message};
+use crate::sys::nfnetlink::socket::Socket;
+use crate::sys::rtnetlink::dump;
 use rustix::event::{Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, sendto, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -73,14 +71,15 @@ fn bound() -> io::Result<(OwnedFd, String)> {
 /// The processes of root's, or of our own user's, sockets with such a name.
 fn others(ours: &str) -> io::Result<Vec<Another>> {
     let us = rustix::process::geteuid().as_raw();
-    let mut found = Vec::new();
-    dump(|name, owner| {
-        let Some(rest) = name.strip_prefix(PREFIX) else { return };
-        if name != ours && owner.is_some_and(|owner| owner == 0 || owner == us) {
-            found.push(Another(rest.split('/').next().and_then(|process| process.parse().ok())));
-        }
-    })?;
-    Ok(found)
+    // `struct unix_diag_req`.
+    let mut request = [0; 24];
+    request[0] = libc::AF_UNIX as u8;
+    request[4..8].copy_from_slice(&CLOSED.to_ne_bytes());
+    request[12..16].copy_from_slice(&SHOW.to_ne_bytes());
+    let sockets = dump(&Socket::open(libc::NETLINK_SOCK_DIAG)?, BY_FAMILY, &request, named)?.into_iter();
+    let trusted = sockets.filter(|(name, owner)| name != ours && owner.is_some_and(|owner| owner == 0 || owner == us));
+    let another = |(name, _): (String, _)| Some(Another(name.strip_prefix(PREFIX)?.split('/').next()?.parse().ok()));
+    Ok(trusted.filter_map(another).collect())
 }
 
 /// `SOCK_DIAG_BY_FAMILY`, and TCP_CLOSE: the state of a socket that is bound and not listening.
@@ -93,53 +92,9 @@ const OWNER: u16 = 7;
 /// `struct unix_diag_msg`.
 const HEAD: usize = 16;
 
-/// Calls `each` with the abstract name and the owner of every such socket of this network namespace.
-fn dump(mut each: impl FnMut(&str, Option<u32>)) -> io::Result<()> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(SOCK_DIAG))?;
-    sendto(&socket, &request(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut buffer = vec![0; 65536];
-    loop {
-        // The kernel makes the next piece of a dump as the last one is read: there is nothing to wait for.
-        let (length, _) = rustix::io::retry_on_intr(|| recv(&socket, &mut buffer[..], RecvFlags::empty()))?;
-        for message in Messages(&buffer[..length]) {
-            let message = message?;
-            match i32::from(message.kind) {
-                libc::NLMSG_DONE => return Ok(()),
-                libc::NLMSG_ERROR => return Err(refusal(message.payload)),
-                _ => {
-                    if let Some((name, owner)) = named(message.payload)? {
-                        each(&name, owner);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `struct nlmsghdr` and `struct unix_diag_req`.
-fn request() -> Vec<u8> {
-    let length = 40u32;
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(BY_FAMILY.to_ne_bytes());
-    bytes.extend(((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
-    bytes.extend(CLOSED.to_ne_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(SHOW.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes
-}
-
-fn refusal(payload: &[u8]) -> io::Error {
-    let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-    Errno::from_raw_os_error(code.checked_neg().unwrap_or(0)).into()
-}
-
 /// The abstract name of a socket and its owner.
-fn named(payload: &[u8]) -> Result<Option<(String, Option<u32>)>, Malformed> {
-    let attributes = payload.get(HEAD..).map(Attributes).ok_or(Malformed("no room for a unix socket"))?;
+fn named(message: &Message<'_>) -> Result<Option<(String, Option<u32>)>, Malformed> {
+    let attributes = message.payload.get(HEAD..).map(Attributes).ok_or(Malformed("no room for a unix socket"))?;
     let (mut name, mut owner) = (None, None);
     for attribute in attributes {
         let attribute = attribute?;

@@ -2,9 +2,10 @@
 
 use crate::agent::forward_advice::Listener;
 use crate::policy::Protocol;
+use crate::policy::address::of_octets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// A listening TCP socket, a UDP socket without a peer (net/tcp_states.h).
@@ -52,14 +53,8 @@ fn address_of(text: &str) -> Option<IpAddr> {
         let digits = text.get(8 * number..8 * number + 8)?;
         u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)
     };
-    match text.len() {
-        8 => Some(Ipv4Addr::from(word(0)?).into()),
-        32 => {
-            let words = [word(0)?, word(1)?, word(2)?, word(3)?].concat();
-            Some(Ipv6Addr::from(<[u8; 16]>::try_from(words).ok()?).into())
-        }
-        _ => None,
-    }
+    let words: Option<Vec<_>> = (0..text.len().div_ceil(8)).map(word).collect();
+    of_octets(&words?.concat())
 }
 
 /// The programs that have the sockets open.

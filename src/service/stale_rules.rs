@@ -2,7 +2,7 @@
 
 use super::{foreign_nat, view};
 use crate::backend::iptables::rules::render::{BUILT_IN_COMMENT, Table};
-use crate::backend::{Backend, BackendName, Error, ErrorKind, Removal, select};
+use crate::backend::{Backend, BackendName, Drift, Error, ErrorKind, Removal, select};
 use crate::config::Settings;
 use crate::policy::Family;
 use crate::sys::child::Exec;
@@ -67,11 +67,11 @@ fn remove(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, Erro
     if plan.is_in_sync() {
         return Ok(Vec::new());
     }
-    let drift = plan.drift.clone();
+    let drift = plan.drift.iter().map(ToString::to_string).collect();
     backend.commit(plan)?;
     let verified = backend.plan(family, None)?;
     if !verified.is_in_sync() {
-        let message = format!("the {family} rules are still there: {}", verified.drift.join(", "));
+        let message = format!("the {family} rules are still there: {}", Drift::join(&verified.drift));
         return Err(Error::new(ErrorKind::Busy, message));
     }
     Ok(drift)

@@ -22,7 +22,7 @@ pub fn read() -> Option<String> {
     Some(text)
 }
 
-/// Writes it, whole or not at all. Without it the next start writes long sets anew: nobody has to be told.
+/// Writes it, whole or not at all. Without it the next start reads long sets, or writes them anew: nobody has to be told.
 pub fn write(text: &str) {
     let path = directories::runtime().join(NAME);
     let new = path.with_extension("new");

@@ -9,7 +9,7 @@ mod merge;
 mod shipped;
 
 use ip_masq_agent::config::{Config, Diagnostics, Flags, Key, SourceText, parse};
-use ip_masq_agent::policy::{Listed, Origin, Policy, PrefixSet};
+use ip_masq_agent::policy::{Origin, Policy, PrefixSet, WithOrigin};
 use std::path::Path;
 
 fn source(name: &str, text: &str) -> SourceText {
@@ -32,9 +32,10 @@ fn flags(given: &[(Key, &str)]) -> Flags {
 fn placeless(config: Config) -> Config {
     let set = |set: &PrefixSet| PrefixSet::from_prefixes(set.entries().iter().map(|e| e.value), &Origin::Default);
     let policy = &config.policy;
-    let exempt_ipsec = Listed { origin: Origin::Default, ..policy.exempt_ipsec };
-    let snat = Listed { origin: Origin::Default, ..policy.snat };
-    let out_interfaces = policy.out_interfaces.iter().map(|entry| Listed { origin: Origin::Default, ..entry.clone() });
+    let exempt_ipsec = WithOrigin { origin: Origin::Default, ..policy.exempt_ipsec };
+    let snat = WithOrigin { origin: Origin::Default, ..policy.snat };
+    let out_interfaces =
+        policy.out_interfaces.iter().map(|entry| WithOrigin { origin: Origin::Default, ..entry.clone() });
     Config {
         policy: Policy {
             out_interfaces: out_interfaces.collect(),

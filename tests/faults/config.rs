@@ -289,7 +289,7 @@ impl Config {
     /// What the rules should make of a flow.
     pub fn verdict(&self, flow: &Flow) -> Verdict {
         match self.masquerades(flow) {
-            false => Verdict::KeepSource,
+            false => Verdict::Return,
             true if !self.fixed => Verdict::Masquerade,
             true => {
                 let address = address::WAN0[usize::from(flow.destination.is_ipv6())];

@@ -1,6 +1,6 @@
 //! The service on hosts that lack something, have too much, or belong to somebody else too.
 
-use crate::lab::DEADLINE;
+use crate::lab::{BACKENDS, DEADLINE};
 use crate::service::{Host, Service, host};
 use ip_masq_agent::agent::Depth;
 use ip_masq_agent::backend::nftables::Nftables;
@@ -314,6 +314,27 @@ fn a_check_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_sam
         assert_eq!((checked.moved, by), (true, vec!["nft"]));
         assert!(matches!(enforcer.read_events(), Ok(None)), "and it is told once");
     });
+}
+
+/// Else the first look after a start finds rules that need a repair, and says so until it has looked again.
+#[test]
+fn what_one_family_writes_is_no_news_for_the_other() {
+    for backend in BACKENDS {
+        let text = format!("backend: {backend}\nenableIPv6: true\n");
+        let host = host!(&text);
+        let source = SourceText { path: Path::new("config.yaml").into(), text };
+        let config = config::parse(&[source], &Flags::default()).unwrap();
+        host.node.enter(|| {
+            let mut enforcer = Enforcer::default();
+            enforcer.end_by(Instant::now() + DEADLINE);
+            enforcer.choose(&config.settings).unwrap();
+            for family in Family::ALL {
+                enforcer.reconcile(family, &config, &Default::default()).unwrap();
+            }
+            let moved = [Depth::Rules, Depth::Contents].map(|depth| enforcer.check(depth, &config).moved);
+            assert_eq!(moved, [false, false], "{backend}");
+        });
+    }
 }
 
 fn members(host: &Host, backend: &str) -> String {

@@ -136,7 +136,7 @@ fn metrics_and_plugin_tell_repairs_refused_reloads_flows_and_that_nobody_is_ther
         let metrics = gateway.agent.must("status", &["--prometheus"]);
         checked(&promtool, &metrics);
         assert_eq!(metrics.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(), ["ip_masq_agent_up 0"]);
-        assert_eq!(nagios(&gateway), (Some(2), "IP-MASQ-AGENT CRITICAL - not running\n".to_owned()));
+        assert_eq!(nagios(&gateway), (Some(2), "IP-MASQ-AGENT CRITICAL - the service is not running\n".to_owned()));
         assert_eq!(gateway.agent.command("status", &[]).status.code(), Some(3));
     }
 }

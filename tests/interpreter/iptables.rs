@@ -54,7 +54,7 @@ impl Rules {
     pub fn verdict(&self, flow: &Flow) -> Result<Verdict, String> {
         match self.walk("POSTROUTING", flow)? {
             End::Verdict(verdict) => Ok(verdict),
-            End::Return | End::On => Ok(Verdict::KeepSource),
+            End::Return | End::On => Ok(Verdict::Return),
         }
     }
 
@@ -142,7 +142,7 @@ impl Rules {
                 let to = to_source.ok_or_else(|| format!("SNAT to nothing in {rule:?}"))?;
                 Ok(End::Verdict(Verdict::Snat(to)))
             }
-            Some(("-j", "ACCEPT")) => Ok(End::Verdict(Verdict::KeepSource)),
+            Some(("-j", "ACCEPT")) => Ok(End::Verdict(Verdict::Return)),
             // A return out of a chain that was jumped to goes on behind the jump.
             Some(("-j", chain)) => match self.walk(chain, flow)? {
                 End::Return => Ok(End::On),

@@ -99,11 +99,11 @@ impl Table {
         for (_, base) in &self.bases {
             // What one nat chain returns from, the next one may still translate.
             match self.walk(base, flow)? {
-                End::Verdict(verdict) if verdict != Verdict::KeepSource => return Ok(verdict),
+                End::Verdict(verdict) if verdict != Verdict::Return => return Ok(verdict),
                 _ => {}
             }
         }
-        Ok(Verdict::KeepSource)
+        Ok(Verdict::Return)
     }
 
     fn walk(&self, chain: &str, flow: &Flow) -> Read<End> {
@@ -125,7 +125,7 @@ impl Table {
                 "match" if self.matches(body, flow)? => {}
                 "match" => return Ok(End::On),
                 "return" => return Ok(End::Return),
-                "accept" => return Ok(End::Verdict(Verdict::KeepSource)),
+                "accept" => return Ok(End::Verdict(Verdict::Return)),
                 "snat" => match body["addr"].get("map") {
                     Some(map) => match self.looked_up(map, flow)? {
                         Some(found) => return Ok(End::Verdict(Verdict::Snat(addresses(&found)?))),

@@ -85,7 +85,7 @@ impl Sent {
     /// The source that the far end must see under a policy.
     fn expected(&self, policy: &Policy, routes: &RouteSources) -> IpAddr {
         match policy.verdict(&self.flow(routes)).0 {
-            Verdict::KeepSource => self.source,
+            Verdict::Return => self.source,
             Verdict::Snat(to) if to.is_one() => to.first(),
             Verdict::Snat(to) => panic!("no policy of these has several addresses: {to}"),
             Verdict::Masquerade => Uplink::towards(self.destination).masquerade_address(self.destination),

@@ -7,7 +7,7 @@ use crate::lab::{self, DEADLINE, Namespace};
 use ip_masq_agent::backend::BackendName;
 use ip_masq_agent::network::Reached;
 use ip_masq_agent::policy::{
-    Family, Forward, Hairpin, HostAddress, Listed, Origin, PortRange, Prefix, PrefixSet, Protocol,
+    Family, Forward, Hairpin, HostAddress, Origin, PortRange, Prefix, PrefixSet, Protocol, WithOrigin,
 };
 use ip_masq_agent::ruleset::{HostFacts, NetworkFacts};
 use serde_json::Value;
@@ -352,7 +352,7 @@ fn without_forwards_again_everything_is_the_hosts() {
 fn gates_ask_the_interface_and_the_source_and_leave_the_others_to_the_host() {
     on_every_backend(|mut net| {
         let interfaces = |texts: &[&str]| -> Vec<_> {
-            texts.iter().map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default }).collect()
+            texts.iter().map(|text| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default }).collect()
         };
         net.apply(vec![
             Forward { in_interfaces: interfaces(&["up+"]), ..forward(1, "tcp 8080-8082 10.88.0.5 7000") },

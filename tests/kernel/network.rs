@@ -4,7 +4,7 @@ use crate::namespace::{self, nft, run};
 use ip_masq_agent::network::{Network, Status};
 use ip_masq_agent::policy::{Family, Protocol};
 use ip_masq_agent::sys::conntrack::{Bounds, Conntrack, Entry, Filter, sweep};
-use ip_masq_agent::sys::rtnetlink::{self, NetworkEvents, Question, Router, Way};
+use ip_masq_agent::sys::rtnetlink::{self, NetworkEvents, Question, Refusal, Routed, Router};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::net::{IpAddr, UdpSocket};
 use std::ops::ControlFlow;
@@ -48,7 +48,7 @@ fn addresses_and_routes_that_come_and_go_are_told_and_read() {
     let network = rtnetlink::network().unwrap();
     assert!(network.has("wan0", ip("203.0.113.77")));
     assert_eq!(network.interface_to(ip("192.0.2.1")), Some("wan0"));
-    let names: Vec<&str> = network.ways_to(ip("10.9.1.1")).into_iter().map(|(name, _)| name).collect();
+    let names: Vec<&str> = network.hops_to(ip("10.9.1.1")).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["wan0", "wan1"]);
     for (target, connected) in [("10.88.0.5", "192.168.50.0/24"), ("fd88::5", "2001:db8:50::/64")] {
         assert_eq!(network.connected_networks_to(ip(target)), [("lan0", connected.parse().unwrap())]);
@@ -87,7 +87,7 @@ fn routes_by_nexthop_objects_have_the_hops_of_the_objects_however_the_kernel_tel
     for compatible in ["1", "0"] {
         run("sh", &["-c", &format!("echo {compatible} > /proc/sys/net/ipv4/nexthop_compat_mode")], "");
         let network = rtnetlink::network().unwrap();
-        let ways = |target: &str| network.ways_to(ip(target)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let ways = |target: &str| network.hops_to(ip(target)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(ways("10.7.1.1"), ["wan0"], "{compatible}");
         assert_eq!(ways("10.9.1.1"), ["wan0", "wan1"], "{compatible}");
         assert_eq!(ways("10.10.1.1"), [""; 0], "{compatible}");
@@ -152,18 +152,16 @@ fn the_kernel_is_asked_for_the_way_of_a_packet_with_its_rules_and_marks() {
     let lan = index(&network, lan);
     let mut way = |source: &str, mark| {
         let question = Question { destination: ip("192.0.2.1"), source: Some(ip(source)), from: Some(lan), mark };
-        match router.way(&question).unwrap() {
-            Way::Through(index) => network.name(index).unwrap().to_owned(),
-            other => format!("{other:?}"),
-        }
+        let routed = router.ask(&question).unwrap();
+        routed.hop().map_or_else(|| format!("{routed:?}"), |hop| network.name(hop.interface).unwrap().to_owned())
     };
     assert_eq!(way("192.168.50.2", 0), "wan0");
     assert_eq!(way("192.168.50.2", 0x200), "wan1");
     assert_eq!(way("192.168.50.99", 0), "wan1");
-    let local = Router::open().unwrap().way(&Question::from_this_host(ip("203.0.113.1"))).unwrap();
-    assert_eq!(local, Way::Local);
-    let nowhere = Router::open().unwrap().way(&Question::from_this_host(ip("2001:db8::9"))).unwrap();
-    assert_eq!(nowhere, Way::Nowhere);
+    let local = Router::open().unwrap().ask(&Question::from_this_host(ip("203.0.113.1"))).unwrap();
+    assert!(matches!(local, Routed::Local(_)), "{local:?}");
+    let nowhere = Router::open().unwrap().ask(&Question::from_this_host(ip("2001:db8::9"))).unwrap();
+    assert_eq!(nowhere, Routed::Refused(Refusal::NoRoute));
 }
 
 fn index(network: &Network, name: &str) -> u32 {

@@ -1,6 +1,6 @@
 //! Policies that tests of several backends begin with.
 
-use ip_masq_agent::policy::{Listed, Origin, PRIVATE_RANGES, Policy, PrefixSet};
+use ip_masq_agent::policy::{Origin, PRIVATE_RANGES, Policy, PrefixSet, WithOrigin};
 
 pub fn prefixes(texts: &[&str]) -> PrefixSet {
     PrefixSet::from_prefixes(texts.iter().map(|text| text.parse().unwrap()), &Origin::Default)
@@ -22,7 +22,7 @@ pub fn default_policy_of_both() -> Policy {
 
 /// A policy that uses every word of the configuration that is not about several uplinks.
 pub fn full_policy() -> Policy {
-    let pattern = |text: &str| Listed { value: text.parse().unwrap(), origin: Origin::Default };
+    let pattern = |text: &str| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default };
     Policy {
         out_interfaces: ["eth0", "ppp+", "!wg0", "!docker+"].map(pattern).into(),
         sources: prefixes(&["10.0.0.0/8", "192.168.0.0/24", "fd00::/8"]),

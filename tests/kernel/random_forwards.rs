@@ -115,8 +115,8 @@ impl Sent {
         let source: IpAddr = match policy.verdict(&flow).0 {
             Verdict::Masquerade if interface == "cni0" => of_family(["10.88.0.1", "fd88::1"]),
             Verdict::Masquerade => of_family(["192.168.50.1", "fd50::1"]),
-            Verdict::KeepSource if self.node != "host" && network.contains(self.source) => return None,
-            Verdict::KeepSource => self.source,
+            Verdict::Return if self.node != "host" && network.contains(self.source) => return None,
+            Verdict::Return => self.source,
             Verdict::Snat(to) => panic!("a forward to {to}"),
         };
         let node = match address.to_string().as_str() {

@@ -18,7 +18,8 @@ impl Written {
 /// Plans and commits one family, as a service does, and sees that the kernel then holds what was wanted.
 pub fn write(backend: &mut dyn Backend, family: Family, desired: Option<&Ruleset>) -> Written {
     let plan = backend.plan(family, desired).unwrap();
-    let written = Written { drift: plan.drift.clone(), transaction: plan.transaction() };
+    let written =
+        Written { drift: plan.drift.iter().map(ToString::to_string).collect(), transaction: plan.transaction() };
     backend.commit(plan).unwrap();
     let again = backend.plan(family, desired).unwrap();
     let rest = (&again.drift, again.transaction());

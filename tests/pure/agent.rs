@@ -176,7 +176,7 @@ impl World {
         let written = answer.unwrap_or(Ok(false)).map_err(|kind| Error::new(kind, format!("{kind:?}")))?;
         self.writes += usize::from(written);
         Ok(Outcome {
-            written: written.then(|| vec!["the chain is missing".to_owned()]),
+            written: written.then(|| vec!["the chain is missing".to_owned().into()]),
             notes: Vec::new(),
             bridged: self.bridged,
             began_tracking: false,

@@ -25,47 +25,138 @@ fn fish() {
     compare(Shell::Fish, "ip-masq-agent.fish");
 }
 
+/// What is typed before the tabulator key, and the only word that is offered; none where no file is meant.
+const ONE_WORD: [(&str, &str); 11] = [
+    ("ip-masq-agent st", "status"),
+    ("ip-masq-agent --backend nf", "nftables"),
+    ("ip-masq-agent render --back", "--backend"),
+    ("ip-masq-agent render --backend nf", "nftables"),
+    ("ip-masq-agent run --on-stop k", "keep"),
+    ("ip-masq-agent explain --out l", "lo"),
+    ("ip-masq-agent explain --in l", "lo"),
+    ("ip-masq-agent run --out-interfaces l", "lo"),
+    ("ip-masq-agent --out-interfaces l", "lo"),
+    ("ip-masq-agent check --config Cargo.to", "Cargo.toml"),
+    ("ip-masq-agent render --source-cidrs Cargo.to", ""),
+];
+
 #[test]
-fn bash_completes_commands_flags_and_values() {
-    for (line, wanted) in [
-        ("ip-masq-agent st", "status"),
-        ("ip-masq-agent render --back", "--backend"),
-        ("ip-masq-agent render --backend nf", "nftables"),
-        ("ip-masq-agent run --on-stop k", "keep"),
-        ("ip-masq-agent explain --out l", "lo"),
-        ("ip-masq-agent explain --in l", "lo"),
-        ("ip-masq-agent run --out-interfaces l", "lo"),
-        ("ip-masq-agent check --config Cargo.to", "Cargo.toml"),
-        // No file is a list of networks: what was typed stays as it is.
-        ("ip-masq-agent render --source-cidrs Cargo.to", "Cargo.to"),
-    ] {
-        assert_eq!(completed_by_bash(line), wanted, "{line}");
+fn bash_completes_commands_flags_interfaces_and_values() {
+    for (line, wanted) in ONE_WORD {
+        // It leaves what was typed as it is by offering just that.
+        let typed = line.rsplit(' ').next().unwrap();
+        let offered: Vec<String> = offered_by_bash(line).into_iter().filter(|word| word != typed).collect();
+        assert_eq!(offered.join(" "), wanted, "{line}");
     }
+    let offered = offered_by_bash("ip-masq-agent ''");
+    assert_eq!(offered[..3], ["run", "check", "reload"], "commands before options: {offered:?}");
 }
 
 #[test]
-fn bash_offers_commands_before_options() {
-    let offered = completed_by_bash("ip-masq-agent ''");
-    assert!(offered.starts_with("run check reload "), "{offered}");
+fn zsh_completes_commands_flags_interfaces_and_values() {
+    let Some(zsh) = Zsh::new() else { return };
+    for (line, wanted) in ONE_WORD {
+        assert_eq!(zsh.offers(line).join(" "), wanted, "{line}");
+    }
+    let offered = zsh.offers("ip-masq-agent ");
+    assert_eq!(offered[..3], ["run", "check", "reload"], "commands before options: {offered:?}");
+    assert!(offered.iter().all(|word| !word.starts_with('-')), "{offered:?}");
 }
 
 #[test]
-fn zsh_and_fish_complete_interfaces_where_they_belong() {
-    let read = |file: &str| std::fs::read_to_string(format!("packaging/completions/{file}")).unwrap();
-    let (zsh, fish) = (read("_ip-masq-agent"), read("ip-masq-agent.fish"));
-    for option in INTERFACES {
-        for (text, start, wanted) in [
-            (&zsh, format!("--{option}=["), "_net_interfaces"),
-            (&fish, format!("-l {option} "), "__fish_print_interfaces"),
-        ] {
-            let lines: Vec<&str> = text.lines().filter(|line| line.contains(&start)).collect();
-            assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(wanted)), "{lines:#?}");
+fn fish_completes_commands_flags_interfaces_and_values() {
+    if !has("fish") {
+        return;
+    }
+    for (line, wanted) in ONE_WORD {
+        assert_eq!(offered_by_fish(line).join(" "), wanted, "{line}");
+    }
+    let offered = offered_by_fish("ip-masq-agent ");
+    // In its own order, the alphabet's.
+    assert!(offered.contains(&"run".to_owned()) && offered.contains(&"try".to_owned()), "{offered:?}");
+    assert!(offered.iter().all(|word| !word.starts_with('-')), "{offered:?}");
+}
+
+/// Whether a shell is there; with `CI` set it has to be.
+fn has(shell: &str) -> bool {
+    let found = Command::new(shell).arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("CI").is_none(), "{shell} is missing and CI is set");
+    if !found {
+        eprintln!("SKIP: no {shell}");
+    }
+    found
+}
+
+fn words(output: &std::process::Output) -> Vec<String> {
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+fn offered_by_fish(line: &str) -> Vec<String> {
+    let home = tempfile::tempdir().unwrap();
+    let script = r"source packaging/completions/ip-masq-agent.fish
+        complete -C $argv[1] | string split -f 1 \t";
+    words(&Command::new("fish").args(["--no-config", "-c", script, line]).env("HOME", home.path()).output().unwrap())
+}
+
+/// An interactive zsh on a terminal of its own: its completion works in its line editor alone.
+struct Zsh {
+    home: tempfile::TempDir,
+}
+
+/// What is added as a match goes to descriptor 3, too.
+const ZSHRC: &str = r#"
+fpath=($PWD/packaging/completions $fpath)
+autoload -Uz compinit && compinit -u -d $ZDOTDIR/known
+compadd() {
+    local -a offered
+    builtin compadd -O offered "$@"
+    print -rl -- $offered >&3
+    builtin compadd "$@"
+}
+offer() { _main_complete; print -r -- END >&3; compstate[insert]= compstate[list]= }
+zle -C offer complete-word offer
+bindkey '^I' offer
+"#;
+
+/// Types the second argument into it, and prints what is offered. The first one is where it finds its `.zshrc`.
+const TYPE: &str = r#"
+zmodload zsh/zpty && mkfifo $1/offered || exit
+zpty shell "exec 3>${(q)1}/offered; ZDOTDIR=${(q)1} exec zsh -d -i"
+zpty -w -n shell "$2"$'\t'
+while IFS= read -r word && [[ $word != END ]]; do print -r -- $word; done <$1/offered
+zpty -d shell
+rm $1/offered
+"#;
+
+impl Zsh {
+    fn new() -> Option<Zsh> {
+        if !has("zsh") {
+            return None;
         }
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join(".zshrc"), ZSHRC).unwrap();
+        Some(Zsh { home })
+    }
+
+    /// In the order in which they are offered, each once.
+    fn offers(&self, line: &str) -> Vec<String> {
+        let mut shell = Command::new("timeout");
+        shell.args(["60", "zsh", "-f", "-c", TYPE, "zsh"]).arg(self.home.path()).arg(line);
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{line}: {}", output.status);
+        let mut offered = Vec::new();
+        for word in words(&output) {
+            if !offered.contains(&word) {
+                offered.push(word);
+            }
+        }
+        offered
     }
 }
 
 /// What bash offers when the tabulator key is pressed at the end of the line.
-fn completed_by_bash(line: &str) -> String {
+fn offered_by_bash(line: &str) -> Vec<String> {
     let script = format!(
         "source packaging/completions/ip-masq-agent.bash
         eval \"COMP_WORDS=({line})\"
@@ -76,9 +167,7 @@ fn completed_by_bash(line: &str) -> String {
         ${{BASH_REMATCH[1]}} ip-masq-agent \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"
         echo \"${{COMPREPLY[*]}}\""
     );
-    let output = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    words(&Command::new("bash").args(["--norc", "-c", &script]).output().unwrap())
 }
 
 /// Options that take interfaces. clap_complete has no word for them; where it can, it completes names of hosts instead.
@@ -145,7 +234,10 @@ fn compare(shell: Shell, file: &str) {
         // clap_complete 4.6.11 calls the subcommands of a program with a hyphen in its name by two different names.
         Shell::Bash => bash_as_wanted(&wanted.replace("ip__subcmd__masq__subcmd__agent", "ip__masq__agent")),
         Shell::Zsh => wanted.replace(":_hosts'", ":_net_interfaces'"),
-        _ => wanted.replace("(__fish_print_hostnames)", "(__fish_print_interfaces)"),
+        _ => wanted
+            .replace("(__fish_print_hostnames)", "(__fish_print_interfaces)")
+            // Where an option still lacks its value there is no command before it.
+            .replace("-- $cmd 2>/dev/null\n    or return\n", "-- $cmd 2>/dev/null\n    or return 0\n"),
     };
     if std::env::var_os("BLESS").is_some() {
         std::fs::create_dir_all("packaging/completions").unwrap();

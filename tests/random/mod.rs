@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
 use ip_masq_agent::policy::{
-    AddressRange, Egress, Evaluation, Family, Flow, InterfacePattern, Listed, MaskedMark, Origin, Policy, PortRanges,
-    PreferredSource, Prefix, PrefixSet, Protocol, RouteSources, Snat, SnatAddresses,
+    AddressRange, Egress, Evaluation, Family, Flow, InterfacePattern, MaskedMark, Origin, Policy, PortRanges,
+    PreferredSource, Prefix, PrefixSet, Protocol, RouteSources, Snat, SnatAddresses, WithOrigin,
 };
 use ip_masq_agent::ruleset::{HostFacts, NetworkFacts};
 use proptest::collection::vec;
@@ -90,11 +90,11 @@ fn every_second(family: Family, n: usize) -> Prefix {
     Prefix::containing(address, length).unwrap()
 }
 
-fn interfaces() -> impl Strategy<Value = Vec<Listed<InterfacePattern>>> {
+fn interfaces() -> impl Strategy<Value = Vec<WithOrigin<InterfacePattern>>> {
     let pattern = select(vec!["wan0", "wan1", "wan+", "lan0", "!wg0", "!wan1", "!wan+"])
         .prop_map(|text| text.parse::<InterfacePattern>().unwrap());
     prop_oneof![3 => Just(Vec::new()), 2 => vec(pattern, 1..4)]
-        .prop_map(|patterns| patterns.into_iter().map(|value| Listed { value, origin: Origin::Default }).collect())
+        .prop_map(|patterns| patterns.into_iter().map(|value| WithOrigin { value, origin: Origin::Default }).collect())
 }
 
 /// A policy that speaks of one family.
@@ -134,8 +134,8 @@ pub fn policy(family: Family) -> impl Strategy<Value = Policy> {
     })
 }
 
-fn listed<T>(value: T) -> Listed<T> {
-    Listed { value, origin: Origin::Default }
+fn listed<T>(value: T) -> WithOrigin<T> {
+    WithOrigin { value, origin: Origin::Default }
 }
 
 fn ports() -> impl Strategy<Value = Option<PortRanges>> {

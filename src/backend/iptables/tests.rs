@@ -4,7 +4,7 @@ use super::fake::FakeHost;
 use super::tools::{Tools, Variant};
 use super::{Iptables, THRESHOLD};
 use crate::backend::{Backend, Error, ErrorKind};
-use crate::policy::{Family, Listed, Origin, Policy, Prefix, PrefixSet};
+use crate::policy::{Family, Origin, Policy, Prefix, PrefixSet, WithOrigin};
 use crate::ruleset::{HostFacts, JumpPosition, Ruleset};
 use proptest::prelude::*;
 
@@ -187,7 +187,7 @@ proptest! {
         for event in events {
             damage(&host, &event);
             if let Event::Desire { interfaces, sources, exceptions, exempt, ports, first, chain } = &event {
-                let interface = |n: usize| Listed { value: format!("eth{n}").parse().unwrap(), origin: Origin::Default };
+                let interface = |n: usize| WithOrigin { value: format!("eth{n}").parse().unwrap(), origin: Origin::Default };
                 let policy = Policy {
                     out_interfaces: (0..*interfaces).map(interface).collect(),
                     sources: prefixes(10, *sources),

@@ -4,12 +4,12 @@ use super::rules::name::TABLE;
 use super::wire::batch::INET;
 use crate::backend::error::{Error, ErrorKind};
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
-use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, is_passing};
+use crate::sys::nfnetlink::{Nfnetlink, Request, is_passing};
 use std::io;
 
 /// Why an attempt to read the table ended.
 pub enum Failure {
-    /// Another program committed meanwhile: look again.
+    /// What was asked for went away: look again.
     Moved,
     /// An element that was expected was not there: look again, at everything.
     Unexpected,
@@ -23,7 +23,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Asks for all of something. `what` it is stands in errors.
+/// Asks for all of something. `what` it is stands in errors. Whether somebody committed meanwhile, the generation tells.
 pub fn dump(
     netlink: &mut Nfnetlink,
     message: i32,
@@ -31,7 +31,7 @@ pub fn dump(
     body: impl FnOnce(&mut Writer),
     each: impl FnMut(&Message<'_>) -> Result<(), Malformed>,
 ) -> Result<(), Failure> {
-    netlink.dump(Request { message, family: INET }, body, each).map_err(|error| not_read(what, error)).and_then(whole)
+    netlink.dump(Request { message, family: INET }, body, each).map(drop).map_err(|error| not_read(what, error))
 }
 
 /// As [`dump`], until `each` has seen enough; says whether it saw all.
@@ -41,18 +41,8 @@ pub fn dump_until(
     body: impl FnOnce(&mut Writer),
     each: impl FnMut(&Message<'_>) -> Result<bool, Malformed>,
 ) -> Result<bool, Failure> {
-    match Nfnetlink::dump_until(Request { message, family: INET }, body, each) {
-        Ok(None) => Ok(false),
-        Ok(Some(consistency)) => whole(consistency).map(|()| true),
-        Err(error) => Err(not_read(what, error)),
-    }
-}
-
-fn whole(consistency: Consistency) -> Result<(), Failure> {
-    match consistency {
-        Consistency::Whole => Ok(()),
-        Consistency::Interrupted => Err(Failure::Moved),
-    }
+    let all = Nfnetlink::dump_until(Request { message, family: INET }, body, each);
+    all.map(|consistency| consistency.is_some()).map_err(|error| not_read(what, error))
 }
 
 fn not_read(what: &str, error: io::Error) -> Failure {

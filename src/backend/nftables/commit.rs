@@ -12,10 +12,11 @@ use super::{Known, Nftables};
 use crate::backend::error::{Error, ErrorKind};
 
 use std::mem::discriminant;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// How often a transaction is sent again because another program committed a moment before.
+/// How often a transaction is sent again because another program committed a moment before, and for how long.
 const ATTEMPTS: usize = 64;
+const ATTEMPT_FOR: Duration = Duration::from_secs(2);
 /// How many elements at each end of a change are asked for after its commit.
 const PROBES: usize = 16;
 
@@ -84,7 +85,10 @@ impl<K: Held> Nftables<K> {
     ) -> Result<(), Stop> {
         let mut expected = None;
         let (batch, owners) = batch::write(transaction, progress.generation);
-        for _ in 0..ATTEMPTS {
+        let begun = Instant::now();
+        let mut attempts = 0;
+        while attempts < ATTEMPTS && begun.elapsed() < ATTEMPT_FOR {
+            attempts += 1;
             let refusal = match self.netlink.send(batch.clone().at(progress.generation), transaction) {
                 Ok(()) => {
                     progress.generation = next(progress.generation);
@@ -117,7 +121,7 @@ impl<K: Held> Nftables<K> {
             }
             (progress.generation, progress.disturbed) = (seen.generation, true);
         }
-        let message = format!("other programs changed the rule set {ATTEMPTS} times in a row");
+        let message = format!("other programs changed the rule set {attempts} times in a row");
         Err(Stop { error: Error::new(ErrorKind::Busy, message), silent: false })
     }
 

@@ -19,10 +19,10 @@ use std::time::Instant;
 
 /// NFT_SET_ELEM_CATCHALL, Linux 5.13; not in libc.
 const CATCHALL: u32 = 2;
-/// So many elements stand for those of a long set.
+/// So many elements stand for those of all sets where they are long; one of each at least.
 const SAMPLE: usize = 16;
 
-/// A longer list is never read: the kernel walks over the set again for each 32 KiB of its answer, so that a million takes
+/// A longer set is never read: the kernel walks over the set again for each 32 KiB of its answer, so that a million takes
 /// a minute and more. Where it is not known what the set holds, another one is written.
 pub const MOST_READ: usize = 131_072;
 
@@ -35,7 +35,7 @@ pub struct Expected<'a> {
     pub table: &'a Table,
     /// Elements to ask for one by one.
     pub probes: &'a [(SetName, Probe)],
-    /// A set whose number of elements the kernel does not tell is read whole.
+    /// A set whose number of elements the kernel does not tell is read whole, unless there are very many.
     pub counted: bool,
 }
 
@@ -89,7 +89,7 @@ fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> 
     let elements = expected.table.set(name)?.elements.clone()?;
     let told = match count {
         Some(count) => is_count_of(count as usize, &elements, name),
-        None => !expected.counted || elements.len() > MOST_READ,
+        None => !expected.counted || expected.table.elements() > MOST_READ,
     };
     let probes = expected.probes.iter().filter(|(set, _)| *set == name).map(|(_, probe)| *probe);
     told.then(|| (elements, probes.collect()))
@@ -246,14 +246,15 @@ pub fn digest(set: &Set) -> Result<u64, Error> {
     Ok(hasher.finish())
 }
 
-/// How many of some elements of a long set are there.
-pub fn sample(netlink: &mut Nfnetlink, set: &Set) -> Result<u64, Error> {
-    fn of<T: Copy>(list: &[T], element: impl Fn(T) -> Element) -> Vec<Element> {
-        list.iter().step_by((list.len() / SAMPLE).max(1)).map(|one| element(*one)).collect()
+/// How many of some elements of a long set are there; the set is one of so many.
+pub fn sample(netlink: &mut Nfnetlink, set: &Set, sets: usize) -> Result<u64, Error> {
+    fn of<T: Copy>(list: &[T], sample: usize, element: impl Fn(T) -> Element) -> Vec<Element> {
+        list.iter().step_by((list.len() / sample).max(1)).map(|one| element(*one)).collect()
     }
+    let count = SAMPLE.div_ceil(sets.max(1));
     let elements = match &set.elements {
-        Some(Content::Intervals(list)) => of(list, |one| Element::Bound(one.first, Bound::Start)),
-        Some(Content::Ports(list)) => of(list, Element::Port),
+        Some(Content::Intervals(list)) => of(list, count, |one| Element::Bound(one.first, Bound::Start)),
+        Some(Content::Ports(list)) => of(list, count, Element::Port),
         None => Vec::new(),
     };
     let mut there = 0;

@@ -1,16 +1,17 @@
-//! What sets hold that are too long to be read, for the next process: it takes them over while nobody has committed.
+//! What long sets hold, for the next process: it takes them over unread while nobody has committed.
 
-use super::elements::MOST_READ;
 use super::observe::Observation;
 use super::rules::content::Content;
 use super::rules::name::SetName;
-use super::rules::table::Set;
+use super::rules::table::{Set, Table, TableFlags};
 use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 
 const MAGIC: &str = "ip-masq-agent written 1";
+/// A shorter set is read in no time.
+const SHORTEST: usize = 4096;
 
 /// The sets as our last commit left them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ struct Written {
 }
 
 impl Memory {
-    /// Of what is known for sure; `None` without a set that is too long to be read.
+    /// Of what is known for sure; `None` without a long set.
     pub fn of(observation: &Observation) -> Option<Self> {
         let sets = observation.tables.table()?.sets.iter();
         let sets: Vec<_> = sets.filter_map(|set| Written::of(set.name, set.elements.as_ref()?)).collect();
@@ -65,25 +66,20 @@ impl Memory {
         candidates.into_iter().any(|one| Written::of(set, content).as_ref() == Some(one))
     }
 
-    /// Fills in the elements of sets of a family that were not read, where one of the wanted sets is what they held.
-    pub fn recall(&self, observation: &mut Observation, wanted: &[Set]) {
-        for set in observation.tables.table_mut().into_iter().flat_map(|table| &mut table.sets) {
-            let twin = |one: &&Set| one.name.both().contains(&set.name);
-            if set.elements.is_none()
-                && let Some(content) = wanted.iter().find(twin).and_then(|one| one.elements.as_ref())
-                && self.knows(set.name, content)
-            {
-                set.elements = Some(content.clone());
-            }
-        }
+    /// The wanted sets that are there, as far as it is known that they hold just what is wanted.
+    pub fn known(&self, wanted: &[Set]) -> Table {
+        let names = wanted.iter().flat_map(|set| set.name.both().map(|name| (name, &set.elements)));
+        let known = names.filter(|(name, elements)| elements.as_ref().is_some_and(|one| self.knows(*name, one)));
+        let sets = known.map(|(name, elements)| Set { name, elements: elements.clone() }).collect();
+        Table { sets, ..Table::empty(TableFlags::default()) }
     }
 }
 
 impl Written {
-    /// `None` where the set would be read.
+    /// `None` of a short set.
     fn of(name: SetName, content: &Content) -> Option<Self> {
         let mut hasher = DefaultHasher::new();
-        (content.len() > MOST_READ).then(|| {
+        (content.len() >= SHORTEST).then(|| {
             content.hash(&mut hasher);
             Written { name, count: content.len(), hash: hasher.finish() }
         })

@@ -71,7 +71,7 @@ pub struct Nftables<K = Nfnetlink> {
     planned: BTreeMap<Family, Vec<(ChainName, Vec<RuleId>)>>,
     /// The kernel has not refused a guard.
     may_guard: bool,
-    /// What an earlier process wrote, for as long as nobody committed since.
+    /// What an earlier process wrote, until something was read.
     remembered: Option<Memory>,
     /// To be called between transactions.
     progress: fn(),
@@ -176,16 +176,20 @@ impl<K: Held> Nftables<K> {
 
     fn read_whole(&mut self) -> Result<Known, Error> {
         let (observation, _) = self.netlink.observe(None)?;
-        self.remembered.take_if(|memory| memory.generation != observation.generation);
         Ok(Known::Read { observation, doubted: None })
     }
 
-    /// Completes what is known by what an earlier process wrote; from the first commit on that others make it is worth
-    /// nothing.
-    fn recall(&mut self, wanted: &[Set]) {
-        if let (Some(memory), Known::Read { observation, doubted: None }) = (&self.remembered, &mut self.known) {
-            memory.recall(observation, wanted);
+    /// Takes what an earlier process wrote for what is there, as far as it is wanted and nobody has committed since.
+    fn recall(&mut self, wanted: &[Set]) -> Result<(), Error> {
+        let Some(memory) = self.remembered.take() else { return Ok(()) };
+        if matches!(self.known, Known::Nothing) && self.netlink.generation()? == memory.generation {
+            let expected = Expected { table: &memory.known(wanted), probes: &[], counted: false };
+            let (observation, _) = self.netlink.observe(Some(expected))?;
+            if observation.generation == memory.generation {
+                self.known = Known::Read { observation, doubted: None };
+            }
         }
+        Ok(())
     }
 
     /// Reads the tables; elements of a known table are confirmed and not read.
@@ -208,8 +212,7 @@ impl<K: Held> Nftables<K> {
         limit_route_sources(family, sources, MOST_ROUTE_SOURCES, "")?;
         self.forwards.insert(family, desired.map(|desired| desired.forwards.clone()).unwrap_or_default());
         let flags = self.flags;
-        self.observe(desired.is_some())?;
-        self.recall(part.as_ref().map_or(&[], |part| &part.sets));
+        self.recall(part.as_ref().map_or(&[], |part| &part.sets))?;
         let observed = self.observe(desired.is_some())?.clone();
         let table = observed.tables.table();
         let target = target::target(table, family, part, flags);
@@ -271,7 +274,8 @@ impl Backend for Nftables {
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let plan = self.plan_for(family, desired)?;
-        self.planned.insert(family, desired.map(compile::ids).unwrap_or_default());
+        self.planned
+            .insert(family, desired.map(|desired| compile::ids(desired, &mut self.elements)).unwrap_or_default());
         Ok(plan)
     }
 
@@ -319,10 +323,11 @@ impl Backend for Nftables {
             if is_large && observation.generation != generation {
                 doubted.get_or_insert_with(Instant::now);
             }
-            for set in observation.tables.table().iter().flat_map(|table| &table.sets) {
+            let sets = observation.tables.table().map_or(&[][..], |table| &table.sets);
+            for set in sets {
                 // A few elements of a long set stand for all until there was time to read them.
                 numbers.push(match is_large {
-                    true => elements::sample(&mut self.netlink, set)?,
+                    true => elements::sample(&mut self.netlink, set, sets.len())?,
                     false => elements::digest(set)?,
                 });
             }
@@ -363,7 +368,9 @@ impl Backend for Nftables {
                     match name.of {
                         SetOf::RouteSources(section) => translated.push((section, packets)),
                         SetOf::Shifted(number) => forwarded(Some(number), packets),
-                        SetOf::Ports(_) | SetOf::List(_) => forwarded(owners.element(map, &element), packets),
+                        SetOf::Ports(_) | SetOf::List(_) | SetOf::Part(..) => {
+                            forwarded(owners.element(map, &element), packets)
+                        }
                     }
                 }
             }

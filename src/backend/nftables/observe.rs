@@ -2,7 +2,6 @@
 
 use super::ask::{Failure, dump, failed};
 use super::elements::{self, Expected};
-use super::rules::content::Content;
 #[cfg(fuzzing)]
 use super::rules::interval;
 use super::rules::name::{ChainName, SetName, TABLE, TableName};
@@ -20,9 +19,11 @@ use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
 use crate::sys::nfnetlink::{Nfnetlink, Request, lost};
 use std::time::{Duration, Instant};
 
-/// How often a reading that another program's commit spoiled is tried again at least, and for how long.
+/// How often a reading during which another program committed is tried again at least, and for how long.
 const ATTEMPTS: usize = 16;
 const ATTEMPT_FOR: Duration = Duration::from_millis(500);
+/// For so long a reading is hoped for during which nobody commits.
+const UNDISTURBED_FOR: Duration = Duration::from_millis(250);
 /// With more elements than this the sets are not read whole each time that somebody commits.
 const LARGE: usize = 4096;
 /// NFT_MSG_GETFLOWTABLE, Linux 4.16; not in libc.
@@ -46,40 +47,53 @@ pub struct Observation {
 impl Observation {
     /// True when reading every element takes noticeably long.
     pub fn is_large(&self) -> bool {
-        let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
-        sets.filter_map(|set| set.elements.as_ref()).map(Content::len).sum::<usize>() > LARGE
+        self.elements() > LARGE
     }
 
-    /// How long a number of elements may stand for the elements. What can't be read is written again then, which takes
-    /// about four seconds for a million: a fiftieth of the time, at most.
+    /// How long a number of elements may stand for the elements. To read a million takes two seconds and more, and what can't
+    /// be read is written again: a fiftieth of the time, at most.
     pub fn patience(&self) -> Duration {
         const DOUBT: Duration = Duration::from_secs(30);
         const ELEMENT: Duration = Duration::from_micros(200);
-        let sets = self.tables.table().into_iter().flat_map(|table| &table.sets);
-        let lengths = sets.filter_map(|set| set.elements.as_ref()).map(Content::len);
-        let unread: usize = lengths.filter(|length| *length > elements::MOST_READ).sum();
-        DOUBT.max(ELEMENT * u32::try_from(unread).unwrap_or(u32::MAX))
+        DOUBT.max(ELEMENT * u32::try_from(self.elements()).unwrap_or(u32::MAX))
+    }
+
+    fn elements(&self) -> usize {
+        self.tables.table().map_or(0, Table::elements)
     }
 }
 
 /// Reads what is ours; says whether the elements were known and not all read.
 ///
+/// Beside a program that commits all the time no reading of a long list is undisturbed. Two in a row that are the same
+/// tell what was there when the second one began: each part was seen before and after that, and had not changed.
+///
 /// # Errors
-/// [`ErrorKind::Foreign`] when the table is not ours, [`ErrorKind::Busy`] when others commit all the time, and what the
-/// kernel says.
+/// [`ErrorKind::Foreign`] when the table is not ours, [`ErrorKind::Busy`] when others change it all the time, and what
+/// the kernel says.
 pub fn observe(netlink: &mut Nfnetlink, mut expected: Option<Expected<'_>>) -> Result<(Observation, bool), Error> {
     let begun = Instant::now();
-    let mut attempts = 0;
+    let (mut attempts, mut earlier) = (0, None);
     while attempts < ATTEMPTS || begun.elapsed() < ATTEMPT_FOR {
         attempts += 1;
-        match read_at_one_generation(netlink, expected) {
-            Ok(observation) => return Ok((observation, expected.is_some())),
-            Err(Failure::Moved) => {}
+        let generation_before = generation(netlink)?;
+        let tables = read_tables(netlink, expected);
+        let undisturbed = generation(netlink)? == generation_before;
+        match tables {
+            Ok(tables) => {
+                let same = begun.elapsed() >= UNDISTURBED_FOR && earlier.as_ref() == Some(&tables);
+                if undisturbed || same {
+                    return Ok((Observation { generation: generation_before, tables }, expected.is_some()));
+                }
+                earlier = Some(tables);
+            }
             Err(Failure::Unexpected) => expected = None,
-            Err(Failure::Error(error)) => return Err(error),
+            // What does not fit together is the mark of a commit between two questions, unless there was none.
+            Err(Failure::Error(error)) if undisturbed => return Err(error),
+            Err(Failure::Error(_) | Failure::Moved) => earlier = None,
         }
     }
-    let message = format!("reading table inet {TABLE}: other programs changed the rule set {attempts} times meanwhile");
+    let message = format!("reading table inet {TABLE}: other programs changed it {attempts} times meanwhile");
     Err(Error::new(ErrorKind::Busy, message))
 }
 
@@ -89,17 +103,6 @@ pub fn observe(netlink: &mut Nfnetlink, mut expected: Option<Expected<'_>>) -> R
 /// What the kernel says.
 pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
     netlink.generation().map_err(|error| failed("the generation of the rule set", error))
-}
-
-/// Reads the tables at one generation. What does not fit together may be the mark of a commit between two questions,
-/// so it counts only when there was none.
-fn read_at_one_generation(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Observation, Failure> {
-    let before = generation(netlink)?;
-    let tables = read_tables(netlink, expected);
-    if generation(netlink)? != before {
-        return Err(Failure::Moved);
-    }
-    Ok(Observation { generation: before, tables: tables? })
 }
 
 fn read_tables(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Tables, Failure> {
@@ -278,17 +281,7 @@ fn read_chain(message: &Message<'_>) -> Result<Found<Chain>, Malformed> {
 /// # Errors
 /// As [`observe`].
 pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Error> {
-    for _ in 0..ATTEMPTS {
-        match rules(netlink) {
-            Ok(rules) => return Ok(rules),
-            Err(Failure::Moved | Failure::Unexpected) => {}
-            Err(Failure::Error(error)) => return Err(error),
-        }
-    }
-    Err(Error::new(
-        ErrorKind::Busy,
-        format!("reading the rules of table inet {TABLE}: other programs kept changing rules"),
-    ))
+    there_or_none(rules(netlink))
 }
 
 /// The elements of a map of port forwards with the flows that each counted; none of a map that went away.
@@ -296,14 +289,16 @@ pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u6
 /// # Errors
 /// As [`observe`].
 pub fn counted_elements(map: SetName) -> Result<Vec<(PortElement, u64)>, Error> {
-    for _ in 0..ATTEMPTS {
-        match elements::counted(map) {
-            Ok(elements) => return Ok(elements),
-            Err(Failure::Moved | Failure::Unexpected) => {}
-            Err(Failure::Error(error)) => return Err(error),
-        }
+    there_or_none(elements::counted(map))
+}
+
+/// Of what went away there is nothing to count.
+fn there_or_none<T>(counted: Result<Vec<T>, Failure>) -> Result<Vec<T>, Error> {
+    match counted {
+        Ok(counted) => Ok(counted),
+        Err(Failure::Moved | Failure::Unexpected) => Ok(Vec::new()),
+        Err(Failure::Error(error)) => Err(error),
     }
-    Ok(Vec::new())
 }
 
 fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {

@@ -12,6 +12,7 @@ pub use sweep::{Bounds, Swept, sweep};
 use super::nfnetlink::message::{MessageHead, Messages, Writer};
 use super::nfnetlink::socket::Socket;
 use super::nfnetlink::{Answer, is_loss, lost, nfproto, read_error};
+use crate::policy::address::octets;
 use crate::policy::{Family, Protocol};
 use read::attribute;
 use std::io;
@@ -75,11 +76,8 @@ impl Filter {
         ];
         for (address, tuple, _) in wanted {
             let Some(address) = address else { continue };
-            let (kind, octets) = match address {
-                IpAddr::V4(v4) => (attribute::V4_DESTINATION, v4.octets().to_vec()),
-                IpAddr::V6(v6) => (attribute::V6_DESTINATION, v6.octets().to_vec()),
-            };
-            writer.nest(tuple, |writer| writer.nest(attribute::TUPLE_IP, |writer| writer.raw(kind, &octets)));
+            let kind = if address.is_ipv4() { attribute::V4_DESTINATION } else { attribute::V6_DESTINATION };
+            writer.nest(tuple, |writer| writer.nest(attribute::TUPLE_IP, |writer| writer.raw(kind, &octets(address))));
         }
         let asked = wanted.iter().filter(|(address, ..)| address.is_some());
         let mut flags: Vec<(u16, u32)> = asked.map(|(_, _, flags)| (*flags, IP_DESTINATION)).collect();

@@ -2,6 +2,7 @@
 
 use super::super::nfnetlink::message::{Attributes, Malformed, Message, Writer};
 use crate::network::{Connection, Status, Tuple};
+use crate::policy::address::of_octets;
 use crate::policy::{Family, Protocol};
 use std::net::IpAddr;
 
@@ -115,10 +116,7 @@ fn tuple(attributes: Attributes<'_>) -> Result<Tuple, Malformed> {
 }
 
 fn ip(is_v4: bool, octets: &[u8]) -> Result<IpAddr, Malformed> {
-    let read = match is_v4 {
-        true => <[u8; 4]>::try_from(octets).map(IpAddr::from).ok(),
-        false => <[u8; 16]>::try_from(octets).map(IpAddr::from).ok(),
-    };
+    let read = of_octets(octets).filter(|address| address.is_ipv4() == is_v4);
     read.ok_or(Malformed("an address of another size"))
 }
 

@@ -1,7 +1,7 @@
 //! What a register holds of a packet, and how the values that it is compared with are put into words.
 
 use super::{References, until_nul};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use crate::policy::address::of_octets;
 
 /// Numbers that have names.
 pub type Names = &'static [(u64, &'static str)];
@@ -188,8 +188,7 @@ fn spaced(operator: &str) -> String {
 
 /// An address of four or sixteen bytes in words.
 pub fn address(bytes: &[u8]) -> Option<String> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(|bytes| Ipv4Addr::from(bytes).to_string());
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| Ipv6Addr::from(bytes).to_string())).ok()
+    Some(of_octets(bytes)?.to_string())
 }
 
 /// A prefix, of whose network only the first bytes may be there.

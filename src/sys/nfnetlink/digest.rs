@@ -63,7 +63,8 @@ pub fn table(netlink: &mut Nfnetlink, name: &str) -> io::Result<u64> {
     Ok(digest.finish())
 }
 
-/// A digest of the rules in some chains of a table: what they say and their order, not what they counted.
+/// A digest of the rules in some chains of a table: what they say and their order, not what they counted. A reading that
+/// a commit disturbed counts when the next one is the same.
 ///
 /// # Errors
 /// When the kernel can't be asked.
@@ -73,6 +74,7 @@ pub fn rules(
     table: &str,
     mut is_wanted: impl FnMut(&str) -> bool,
 ) -> io::Result<u64> {
+    let mut earlier = None;
     for _ in 0..ATTEMPTS {
         let mut digest = DefaultHasher::new();
         let answer = netlink.dump(
@@ -84,8 +86,13 @@ pub fn rules(
             },
         );
         match answer {
-            Ok(Consistency::Whole) => return Ok(digest.finish()),
-            Ok(Consistency::Interrupted) => {}
+            Ok(consistency) => {
+                let found = digest.finish();
+                if consistency == Consistency::Whole || earlier == Some(found) {
+                    return Ok(found);
+                }
+                earlier = Some(found);
+            }
             // The table is not there.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(0),
             Err(error) if is_passing(&error) => {}

@@ -5,6 +5,7 @@
 use super::message::{Attribute, Attributes, Malformed, Message, MessageHead, Messages, Writer};
 use super::socket::Socket;
 use super::{lost, read_error};
+use crate::policy::address::of_octets;
 use crate::policy::{Family, Prefix};
 use std::collections::BTreeMap;
 use std::io;
@@ -227,17 +228,9 @@ fn read_member(attributes: Attributes<'_>) -> Result<Member, Malformed> {
 }
 
 fn read_address(attribute: Attribute<'_>) -> Result<IpAddr, Malformed> {
-    if let Some(v4) = attribute.nested().find(data::IPADDR_IPV4)?
-        && let Ok(octets) = <[u8; 4]>::try_from(v4.value)
-    {
-        return Ok(octets.into());
-    }
-    if let Some(v6) = attribute.nested().find(data::IPADDR_IPV6)?
-        && let Ok(octets) = <[u8; 16]>::try_from(v6.value)
-    {
-        return Ok(octets.into());
-    }
-    Err(Malformed("an address of no known family"))
+    let (v4, v6) = (attribute.nested().find(data::IPADDR_IPV4)?, attribute.nested().find(data::IPADDR_IPV6)?);
+    let read = v4.or(v6).and_then(|address| of_octets(address.value));
+    read.ok_or(Malformed("an address of no known family"))
 }
 
 #[cfg(test)]

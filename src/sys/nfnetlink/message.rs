@@ -193,14 +193,19 @@ impl Writer {
 
     /// Writes a message with `struct nfgenmsg` (version 0) and what `body` adds; returns the place of its first byte.
     pub fn message(&mut self, head: MessageHead, body: impl FnOnce(&mut Writer)) -> usize {
+        let [high, low] = head.resource.to_be_bytes();
+        self.message_of(head, &[head.family, 0, high, low], body)
+    }
+
+    /// As [`Writer::message`], with another structure in front of the attributes.
+    pub fn message_of(&mut self, head: MessageHead, structure: &[u8], body: impl FnOnce(&mut Writer)) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&head.kind.to_ne_bytes());
         self.bytes.extend_from_slice(&head.flags.to_ne_bytes());
         self.bytes.extend_from_slice(&head.sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
-        self.bytes.extend_from_slice(&[head.family, 0]);
-        self.bytes.extend_from_slice(&head.resource.to_be_bytes());
+        self.bytes.extend_from_slice(structure);
         body(self);
         let length = (self.bytes.len() - start) as u32;
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());

@@ -5,7 +5,7 @@ pub mod digest;
 mod events;
 pub mod ipset;
 pub mod message;
-pub(super) mod socket;
+pub mod socket;
 
 pub use batch::{Batch, Refusal};
 pub use events::{RuleEvent, RuleEvents};

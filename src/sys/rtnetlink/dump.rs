@@ -3,7 +3,7 @@
 use super::super::nfnetlink::message::{Malformed, Message};
 use super::super::nfnetlink::socket::Socket;
 use super::super::nfnetlink::{Answer, Consistency};
-use super::read::{self, ADDRESS_HEADER, GET_NEXT_HOP, LINK_HEADER, NEXT_HOP_HEADER, NextHop, RULE_HEADER};
+use super::read::{ADDRESS_HEADER, GET_NEXT_HOP, LINK_HEADER, NEXT_HOP_HEADER, NextHop, RULE_HEADER};
 use super::{Question, ROUTE_HEADER, Read, Router, read_any, request};
 use crate::network::{Hop, Network, Route, RouteKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,16 +22,17 @@ const BUFFER: usize = 1 << 16;
 pub fn network() -> io::Result<Network> {
     let socket = Socket::open(libc::NETLINK_ROUTE)?;
     let (mut interfaces, mut addresses, mut routes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut by_object = Vec::new();
+    let (mut by_object, mut of_policy) = (Vec::new(), BTreeSet::new());
     let kinds =
         [(libc::RTM_GETLINK, LINK_HEADER), (libc::RTM_GETADDR, ADDRESS_HEADER), (libc::RTM_GETROUTE, ROUTE_HEADER)];
     for (kind, header) in kinds {
-        for read in dump(&socket, kind, header, one)? {
+        for read in dump(&socket, kind, &vec![0; header], any)? {
             match read {
                 Read::Interface(interface) => interfaces.push(interface),
                 Read::Address(address) => addresses.push(address),
                 Read::Route(route) => routes.push(route),
                 Read::RouteBy(id, route) => by_object.push((id, route)),
+                Read::RouteOfPolicy(interfaces) => of_policy.extend(interfaces),
                 Read::NextHop(_) | Read::OtherTable | Read::Nothing => {}
             }
         }
@@ -40,29 +41,7 @@ pub fn network() -> io::Result<Network> {
         let objects = next_hops(&socket)?;
         routes.extend(by_object.into_iter().map(|(id, route)| resolved(route, id, &objects)));
     }
-    Ok(Network::new(interfaces, addresses, routes))
-}
-
-/// The interfaces at which routes have gateways, in the main table and in others.
-///
-/// # Errors
-/// When the kernel can't be asked, or its answer makes no sense.
-pub fn gateways() -> io::Result<Gateways> {
-    let mut found = Gateways::default();
-    for (interface, table) in
-        dump(&Socket::open(libc::NETLINK_ROUTE)?, libc::RTM_GETROUTE, ROUTE_HEADER, read::gateways)?
-    {
-        let is_main = table == u32::from(libc::RT_TABLE_MAIN);
-        if is_main { &mut found.main } else { &mut found.others }.insert(interface);
-    }
-    Ok(found)
-}
-
-/// Indexes of interfaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gateways {
-    pub main: BTreeSet<u32>,
-    pub others: BTreeSet<u32>,
+    Ok(Network::new(interfaces, addresses, routes).with_uplinks_of_policy(of_policy))
 }
 
 /// Reads the network of this namespace; where there is policy routing, the kernel is asked how it reaches some addresses.
@@ -71,7 +50,7 @@ pub struct Gateways {
 /// When the kernel can't be asked, or its answer makes no sense.
 pub fn network_towards(addresses: &BTreeSet<IpAddr>) -> io::Result<Network> {
     let network = network()?;
-    let rules = match dump(&Socket::open(libc::NETLINK_ROUTE)?, libc::RTM_GETRULE, RULE_HEADER, one) {
+    let rules = match dump(&Socket::open(libc::NETLINK_ROUTE)?, libc::RTM_GETRULE, &[0; RULE_HEADER], any) {
         // A kernel without policy routing.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
         rules => rules?,
@@ -80,12 +59,13 @@ pub fn network_towards(addresses: &BTreeSet<IpAddr>) -> io::Result<Network> {
         return Ok(network);
     }
     let mut router = Router::open()?;
-    let answers = addresses.iter().map(|address| Ok((*address, router.hop(&Question::from_this_host(*address))?)));
+    let answers =
+        addresses.iter().map(|address| Ok((*address, router.ask(&Question::from_this_host(*address))?.hop())));
     Ok(network.with_answers(answers.collect::<io::Result<_>>()?))
 }
 
 fn next_hops(socket: &Socket) -> io::Result<BTreeMap<u32, NextHop>> {
-    let read = dump(socket, GET_NEXT_HOP, NEXT_HOP_HEADER, one)?.into_iter();
+    let read = dump(socket, GET_NEXT_HOP, &[0; NEXT_HOP_HEADER], any)?.into_iter();
     let objects = read.filter_map(|read| if let Read::NextHop(object) = read { Some(object) } else { None });
     Ok(objects.map(|object| (object.id, object)).collect())
 }
@@ -99,23 +79,26 @@ fn resolved(route: Route, id: u32, objects: &BTreeMap<u32, NextHop>) -> Route {
     Route { kind, hops, ..route }
 }
 
-fn one(message: &Message<'_>) -> Result<Vec<Read>, Malformed> {
-    Ok(vec![read_any(message)?])
+fn any(message: &Message<'_>) -> Result<Option<Read>, Malformed> {
+    read_any(message).map(Some)
 }
 
-pub(super) fn dump<T>(
+/// Asks for all that a kind of request gives; `header` is the structure that the kind has, of a route's zeros: all there is.
+///
+/// # Errors
+/// When the kernel can't be asked, or its answer makes no sense.
+pub fn dump<T>(
     socket: &Socket,
     kind: u16,
-    header: usize,
-    read: impl Fn(&Message<'_>) -> Result<Vec<T>, Malformed>,
+    header: &[u8],
+    read: impl Fn(&Message<'_>) -> Result<Option<T>, Malformed>,
 ) -> io::Result<Vec<T>> {
     let mut buffer = vec![0; BUFFER];
     let mut sequence = u32::from(kind) << 8;
     loop {
         sequence += 1;
         let mut found = Vec::new();
-        // Zeros: of every family, all there is.
-        socket.send(&request(kind, libc::NLM_F_DUMP, sequence, &vec![0; header], &[]))?;
+        socket.send(&request(kind, libc::NLM_F_DUMP, sequence, header, &[]))?;
         let consistency = Answer::to_dump(sequence).receive(socket, &mut buffer, &mut |message| {
             found.extend(read(message)?);
             Ok(())

@@ -5,20 +5,17 @@
 
 mod dump;
 mod events;
-mod lookup;
 mod primary;
 mod read;
 mod router;
 
-pub use dump::{Gateways, gateways, network, network_towards};
+pub use dump::{dump, network, network_towards};
 pub use events::NetworkEvents;
-pub use lookup::{Path, Refusal, Routed};
 pub use primary::primary_address;
 pub use read::{NextHop, Read, read_any};
-pub use router::{Question, Router, Way};
+pub use router::{Path, Question, Refusal, Routed, Router};
 
-use super::nfnetlink::message::HEADER;
-use router::Found;
+use super::nfnetlink::message::{MessageHead, Writer};
 use std::io;
 use std::net::IpAddr;
 
@@ -27,57 +24,16 @@ const ROUTE_HEADER: usize = 12;
 
 /// A request: its header, the structure that its kind has, and attributes. `sequence` is what answers carry.
 fn request(kind: u16, flags: i32, sequence: u32, header: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0; 4];
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.resize(HEADER, 0);
-    bytes.extend(header);
-    for (kind, value) in attributes {
-        bytes.extend((4 + value.len() as u16).to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(*value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    let length = bytes.len() as u32;
-    bytes[..4].copy_from_slice(&length.to_ne_bytes());
-    bytes
+    let mut writer = Writer::new();
+    let head = MessageHead { kind, flags: (libc::NLM_F_REQUEST | flags) as u16, sequence, ..MessageHead::default() };
+    writer.message_of(head, header, |writer| attributes.iter().for_each(|(kind, value)| writer.raw(*kind, value)));
+    writer.into_bytes()
 }
 
-/// The family's number and the address's bytes.
-fn octets(address: IpAddr) -> (u8, Vec<u8>) {
-    match address {
-        IpAddr::V4(v4) => (libc::AF_INET as u8, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),
-    }
-}
-
-/// An entry of the forwarding table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// True when packets to the address are for this host.
-    pub is_local: bool,
-    /// The interface, by its index, where it has one.
-    pub interface: Option<u32>,
-}
-
-/// Asks for the entry that packets of this host to an address take; `None` when there is none.
+/// Asks for the entry that packets of this host to an address take.
 ///
 /// # Errors
 /// When the kernel can't be asked, or its answer makes no sense.
-pub fn entry(address: IpAddr) -> io::Result<Option<Entry>> {
-    let found = Router::open()?.ask(&Question::from_this_host(address))?;
-    Ok(found.map(|Found { is_local, interface, .. }| Entry { is_local, interface }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_is_local() {
-        let loopback = entry("127.0.0.1".parse().unwrap()).unwrap();
-        // A namespace whose loopback is down has no routes at all.
-        assert!(loopback.is_none_or(|entry| entry.is_local));
-    }
+pub fn entry(address: IpAddr) -> io::Result<Routed> {
+    Router::open()?.entry(&Question::from_this_host(address))
 }

@@ -1,9 +1,8 @@
 //! The address that masquerading gives, as the kernel selects it.
 
-use super::super::nfnetlink::message::{Malformed, Message};
 use super::super::nfnetlink::socket::Socket;
 use super::dump::dump;
-use super::read::{ADDRESS_HEADER, Primary, primary};
+use super::read::{ADDRESS_HEADER, primary};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,9 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// When the kernel can't be asked, or its answer makes no sense.
 pub fn primary_address(interface: u32, next_hop: Ipv4Addr) -> io::Result<Option<IpAddr>> {
     let socket = Socket::open(libc::NETLINK_ROUTE)?;
-    let read =
-        |message: &Message<'_>| -> Result<Vec<Primary>, Malformed> { Ok(primary(message)?.into_iter().collect()) };
-    let mut own = dump(&socket, libc::RTM_GETADDR, ADDRESS_HEADER, read)?;
+    let mut own = dump(&socket, libc::RTM_GETADDR, &[0; ADDRESS_HEADER], primary)?;
     own.retain(|one| one.interface == interface);
     let on_link = own.iter().find(|one| one.network.contains(next_hop.into()));
     Ok(on_link.or(own.first()).map(|one| one.address))

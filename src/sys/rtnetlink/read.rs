@@ -3,6 +3,7 @@
 use super::super::nfnetlink::message::{Attribute, Attributes, Malformed, Message};
 use super::ROUTE_HEADER;
 use crate::network::{Address, Hop, Interface, Route, RouteKind};
+use crate::policy::address::of_octets;
 use crate::policy::{Family, Prefix};
 use std::net::IpAddr;
 
@@ -43,10 +44,13 @@ pub enum Read {
     Route(Route),
     /// Of the main table; its hops are those of the nexthop object of this number.
     RouteBy(u32, Route),
+    /// Of another table, or for some packets only: the interfaces at which it has a gateway, or that it leads everything
+    /// through.
+    RouteOfPolicy(Vec<u32>),
     NextHop(NextHop),
     /// A rule of policy routing that leads elsewhere than to the tables that every host has.
     OtherTable,
-    /// Of nothing that we keep: another table, another family, an address that is still being tried.
+    /// Of nothing that we keep: another family, an address that is still being tried.
     Nothing,
 }
 
@@ -77,7 +81,7 @@ pub fn read_any(message: &Message<'_>) -> Result<Read, Malformed> {
     }
 }
 
-fn split<'a>(message: &Message<'a>, length: usize) -> Result<(&'a [u8], Attributes<'a>), Malformed> {
+pub(super) fn split<'a>(message: &Message<'a>, length: usize) -> Result<(&'a [u8], Attributes<'a>), Malformed> {
     let (header, rest) = message.payload.split_at_checked(length).ok_or(Malformed("a header cut short"))?;
     Ok((header, Attributes(rest)))
 }
@@ -92,7 +96,7 @@ fn number(attribute: &Attribute<'_>) -> Result<u32, Malformed> {
     Ok(u32::from_ne_bytes(bytes))
 }
 
-fn family(number: u8) -> Option<Family> {
+pub(super) fn family(number: u8) -> Option<Family> {
     match i32::from(number) {
         libc::AF_INET => Some(Family::V4),
         libc::AF_INET6 => Some(Family::V6),
@@ -101,8 +105,7 @@ fn family(number: u8) -> Option<Family> {
 }
 
 fn ip(octets: &[u8]) -> Result<IpAddr, Malformed> {
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).map_err(|_| Malformed("an address of another size"))
+    of_octets(octets).ok_or(Malformed("an address of another size"))
 }
 
 fn prefix(address: IpAddr, length: u8) -> Result<Prefix, Malformed> {
@@ -163,20 +166,15 @@ pub(super) fn primary(message: &Message<'_>) -> Result<Option<Primary>, Malforme
     }
 }
 
-/// An address of an attribute.
-pub(super) fn address_of(octets: &[u8]) -> Result<IpAddr, Malformed> {
-    ip(octets)
-}
-
 /// What the attributes of a route say.
 #[derive(Default)]
-struct Attributed<'a> {
-    destination: Option<IpAddr>,
+pub(super) struct Attributed<'a> {
+    pub destination: Option<IpAddr>,
     table: Option<u32>,
     metric: u32,
-    source: Option<IpAddr>,
-    interface: Option<u32>,
-    gateway: Option<IpAddr>,
+    pub source: Option<IpAddr>,
+    pub interface: Option<u32>,
+    pub gateway: Option<IpAddr>,
     several: Option<&'a [u8]>,
     next_hop: Option<u32>,
 }
@@ -193,9 +191,8 @@ fn route(message: &Message<'_>) -> Result<Read, Malformed> {
     };
     let table = found.table.unwrap_or(u32::from(header[4]));
     let word_of_flags = word(header, 8);
-    // Of a type of service, of a source (IPv6), a copy of one that was used.
-    let is_special = header[3] != 0 || header[2] != 0 || word_of_flags & libc::RTM_F_CLONED != 0;
-    if table != u32::from(libc::RT_TABLE_MAIN) || is_special {
+    // A copy of one that was used.
+    if word_of_flags & libc::RTM_F_CLONED != 0 {
         return Ok(Read::Nothing);
     }
     let destination = match found.destination {
@@ -208,6 +205,12 @@ fn route(message: &Message<'_>) -> Result<Read, Malformed> {
     let is_used = word_of_flags as u8 & UNUSED_HOP == 0;
     let single = found.interface.filter(|_| is_used && kind == RouteKind::Unicast);
     hops.extend(single.map(|interface| Hop { interface, gateway: found.gateway }));
+    // Of a type of service, of a source (IPv6).
+    let is_special = header[3] != 0 || header[2] != 0;
+    if table != u32::from(libc::RT_TABLE_MAIN) || is_special {
+        let leads_away = |hop: &&Hop| hop.gateway.is_some() || destination.length() == 0;
+        return Ok(Read::RouteOfPolicy(hops.iter().filter(leads_away).map(|hop| hop.interface).collect()));
+    }
     // Beside the number there are the hops themselves, unless net.ipv4.nexthop_compat_mode is 0.
     let object = found.next_hop.filter(|_| found.interface.is_none() && found.several.is_none());
     let route = Route { destination, metric: found.metric, kind, hops, source: found.source };
@@ -245,26 +248,7 @@ fn next_hop(message: &Message<'_>) -> Result<Read, Malformed> {
     Ok(Read::NextHop(NextHop { id, hop, group, refuses }))
 }
 
-/// The interfaces at which a route of any table has a gateway, with the number of the table.
-///
-/// # Errors
-/// When the message makes no sense.
-pub(super) fn gateways(message: &Message<'_>) -> Result<Vec<(u32, u32)>, Malformed> {
-    if message.kind != libc::RTM_NEWROUTE {
-        return Ok(Vec::new());
-    }
-    let (header, attributes) = split(message, ROUTE_HEADER)?;
-    if header[7] != libc::RTN_UNICAST || word(header, 8) & libc::RTM_F_CLONED != 0 {
-        return Ok(Vec::new());
-    }
-    let found = attributed(attributes)?;
-    let table = found.table.unwrap_or(u32::from(header[4]));
-    let mut hops = found.several.map_or(Ok(Vec::new()), hops)?;
-    hops.extend(found.interface.map(|interface| Hop { interface, gateway: found.gateway }));
-    Ok(hops.iter().filter(|hop| hop.gateway.is_some()).map(|hop| (hop.interface, table)).collect())
-}
-
-fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
+pub(super) fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
     let mut found = Attributed::default();
     for attribute in attributes {
         let attribute = attribute?;
@@ -283,7 +267,7 @@ fn attributed(attributes: Attributes<'_>) -> Result<Attributed<'_>, Malformed> {
 }
 
 /// The next hop, where the attribute is one.
-pub(super) fn gateway(attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
+fn gateway(attribute: &Attribute<'_>) -> Result<Option<IpAddr>, Malformed> {
     match attribute.kind {
         libc::RTA_GATEWAY => ip(attribute.value).map(Some),
         RTA_VIA => ip(attribute.value.get(2..).unwrap_or_default()).map(Some),
@@ -358,9 +342,14 @@ mod tests {
     #[test]
     fn routes_of_other_tables_and_of_the_host_itself_are_not_kept() {
         let destination: (u16, &[u8]) = (libc::RTA_DST, &[10, 0, 0, 0]);
-        for (kind, table) in [(libc::RTN_LOCAL, MAIN), (libc::RTN_UNICAST, 100), (libc::RTN_BROADCAST, MAIN)] {
-            assert_eq!(one(libc::RTM_NEWROUTE, &route_header(kind, table), &[destination]), Ok(Read::Nothing));
+        for kind in [libc::RTN_LOCAL, libc::RTN_BROADCAST] {
+            assert_eq!(one(libc::RTM_NEWROUTE, &route_header(kind, MAIN), &[destination]), Ok(Read::Nothing));
         }
+        let interface = 7_u32.to_ne_bytes();
+        let hop: [(u16, &[u8]); 3] = [destination, (libc::RTA_OIF, &interface), (libc::RTA_GATEWAY, &[192, 0, 2, 1])];
+        let of_policy = |attributes| one(libc::RTM_NEWROUTE, &route_header(libc::RTN_UNICAST, 100), attributes);
+        assert_eq!(of_policy(&hop), Ok(Read::RouteOfPolicy(vec![7])));
+        assert_eq!(of_policy(&hop[..2]), Ok(Read::RouteOfPolicy(vec![])), "on the link");
         let Ok(Read::Route(refusing)) =
             one(libc::RTM_NEWROUTE, &route_header(libc::RTN_BLACKHOLE, MAIN), &[destination])
         else {

@@ -1,17 +1,20 @@
-//! What the kernel would do with a packet: its rules of policy routing and all of its tables asked.
+//! What the kernel would do with a packet, its rules of policy routing and all of its tables asked: the route with its next
+//! hop, or why there is none.
 
-use super::super::nfnetlink::message::{Attributes, Malformed, Message, Messages};
+use super::super::nfnetlink::message::{Malformed, Message, Messages};
 use super::super::nfnetlink::socket::Socket;
 use super::super::nfnetlink::{lost, read_error};
-use super::read::gateway;
-use super::{ROUTE_HEADER, octets, request};
+use super::read::{attributed, family, split};
+use super::{ROUTE_HEADER, request};
 use crate::network::Hop;
+use crate::policy::address::octets;
+use crate::policy::{Family, Prefix};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
 /// The answer is the entry of the table that was found, not the route that was made of it (Linux 4.13).
-pub(super) const RTM_F_FIB_MATCH: u32 = 0x2000;
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 /// RTA_MARK of linux/rtnetlink.h.
 const RTA_MARK: u16 = 16;
 
@@ -34,8 +37,9 @@ impl Question {
     }
 
     fn request(&self, out: Option<u32>, flags: u32) -> Vec<u8> {
-        let (family, destination) = octets(self.destination);
-        let source = self.source.map(|source| octets(source).1).unwrap_or_default();
+        let family = if self.destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 } as u8;
+        let destination = octets(self.destination);
+        let source = self.source.map(octets).unwrap_or_default();
         let bits = |octets: &[u8]| 8 * octets.len() as u8;
         let mut header = vec![family, bits(&destination), bits(&source), 0, 0, 0, 0, 0];
         header.extend(flags.to_ne_bytes());
@@ -50,23 +54,65 @@ impl Question {
     }
 }
 
-/// Where packets go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// To this host.
-    Local,
-    /// Out through the interface of this index.
-    Through(u32),
-    /// Nowhere: there is no route, or one that refuses.
-    Nowhere,
+/// Where a packet goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Routed {
+    /// To this host. The interface is the loopback, or of an entry of the table the one that has the address.
+    Local(Option<u32>),
+    Through(Path),
+    Refused(Refusal),
 }
 
-/// What the kernel answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    pub is_local: bool,
+/// The way through an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// The index of the interface. A route with several hops names none when its entry is asked for.
     pub interface: Option<u32>,
+    /// The next hop; `None` when the destination is on the link.
     pub gateway: Option<IpAddr>,
+    /// The destination of the route, where the kernel says it.
+    pub route: Option<Prefix>,
+    /// The source that a packet of this host gets.
+    pub source: Option<IpAddr>,
+}
+
+impl Routed {
+    /// The next hop; `None` of what is for this host, or goes nowhere.
+    pub fn hop(&self) -> Option<Hop> {
+        match self {
+            Routed::Through(path) => Some(Hop { interface: path.interface?, gateway: path.gateway }),
+            Routed::Local(_) | Routed::Refused(_) => None,
+        }
+    }
+}
+
+/// Why a packet goes nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    NoRoute,
+    Unreachable,
+    Prohibited,
+    Blackhole,
+    /// The way back leads through another interface (rp_filter).
+    ReversePath,
+    /// The kernel takes no such packet: a source that can't be, or a blackhole.
+    Invalid,
+}
+
+impl Refusal {
+    /// In words of ip-route(8).
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refusal::NoRoute => "no route leads there",
+            Refusal::Unreachable => "the route is unreachable, or the interface does not forward",
+            Refusal::Prohibited => "the route is prohibit",
+            Refusal::Blackhole => "the route is blackhole",
+            Refusal::ReversePath => "answers would leave through another interface than it came in (rp_filter)",
+            Refusal::Invalid => {
+                "the kernel takes no such packet: a route of type blackhole, or a source that can't come from there"
+            }
+        }
+    }
 }
 
 /// A socket that asks, and what it was told: many connections go the same way.
@@ -74,7 +120,7 @@ pub(super) struct Found {
 pub struct Router {
     socket: Socket,
     buffer: Vec<u8>,
-    told: BTreeMap<Question, Way>,
+    told: BTreeMap<Question, Routed>,
 }
 
 impl Router {
@@ -87,79 +133,92 @@ impl Router {
         Ok(Router { socket: Socket::open(libc::NETLINK_ROUTE)?, buffer: vec![0; 1 << 15], told: BTreeMap::new() })
     }
 
-    /// The way of a packet. Of a route with several hops it is one of them.
+    /// Where a packet goes. Of a route with several hops it is one of them.
     ///
     /// # Errors
     /// When the kernel can't be asked, or its answer makes no sense.
-    pub fn way(&mut self, question: &Question) -> io::Result<Way> {
-        if let Some(way) = self.told.get(question) {
-            return Ok(*way);
+    pub fn ask(&mut self, question: &Question) -> io::Result<Routed> {
+        if let Some(routed) = self.told.get(question) {
+            return Ok(routed.clone());
         }
-        let way = match self.resolve(question, 0)? {
-            Some(Found { is_local: true, .. }) => Way::Local,
-            Some(Found { interface: Some(interface), .. }) => Way::Through(interface),
-            Some(Found { interface: None, .. }) | None => Way::Nowhere,
-        };
-        self.told.insert(question.clone(), way);
-        Ok(way)
+        let routed = self.send(question, None, 0)?;
+        self.told.insert(question.clone(), routed.clone());
+        Ok(routed)
     }
 
-    /// The next hop of a packet; `None` of one that is for this host, or goes nowhere.
+    /// Where a packet goes, and by which route; `out` is the interface through which it is to leave.
     ///
     /// # Errors
     /// When the kernel can't be asked, or its answer makes no sense.
-    pub fn hop(&mut self, question: &Question) -> io::Result<Option<Hop>> {
-        let found = self.resolve(question, 0)?.filter(|found| !found.is_local);
-        Ok(found.and_then(|found| Some(Hop { interface: found.interface?, gateway: found.gateway })))
+    pub fn look_up(&mut self, question: &Question, out: Option<u32>) -> io::Result<Routed> {
+        let mut routed = self.send(question, out, 0)?;
+        if let Routed::Through(path) = &mut routed
+            && let Ok(Routed::Through(found)) = self.send(question, out, RTM_F_FIB_MATCH)
+        {
+            path.route = found.route;
+        }
+        Ok(routed)
     }
 
-    pub(super) fn ask(&mut self, question: &Question) -> io::Result<Option<Found>> {
-        self.resolve(question, RTM_F_FIB_MATCH)
+    /// The entry of the table that a packet takes.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked, or its answer makes no sense.
+    pub fn entry(&mut self, question: &Question) -> io::Result<Routed> {
+        self.send(question, None, RTM_F_FIB_MATCH)
     }
 
-    /// Sends a question, and returns the answer as it came.
-    pub(super) fn send(&mut self, question: &Question, out: Option<u32>, flags: u32) -> io::Result<&[u8]> {
+    fn send(&mut self, question: &Question, out: Option<u32>, flags: u32) -> io::Result<Routed> {
         self.socket.send(&question.request(out, flags))?;
-        self.socket.receive(&mut self.buffer)?.ok_or_else(|| lost("to a question for a route"))
-    }
-
-    fn resolve(&mut self, question: &Question, flags: u32) -> io::Result<Option<Found>> {
-        let message =
-            Messages(self.send(question, None, flags)?).next().ok_or_else(|| lost("to a question for a route"))??;
+        let datagram = self.socket.receive(&mut self.buffer)?.ok_or_else(|| lost("to a question for a route"))?;
+        let message = Messages(datagram).next().ok_or_else(|| lost("to a question for a route"))??;
         if i32::from(message.kind) != libc::NLMSG_ERROR {
-            return Ok(Some(read(&message)?));
+            return Ok(read(&message)?);
         }
-        match read_error(&message)? {
-            // What the routes of the types unreachable, prohibit and blackhole are answered with, too.
-            Some(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL)
-                ) =>
-            {
-                Ok(None)
-            }
-            error => Err(error.unwrap_or_else(|| lost("to a question for a route"))),
-        }
+        let error = read_error(&message)?.unwrap_or_else(|| lost("to a question for a route"));
+        let refusal = match error.raw_os_error() {
+            Some(libc::ENETUNREACH) => Refusal::NoRoute,
+            Some(libc::EHOSTUNREACH) => Refusal::Unreachable,
+            Some(libc::EACCES) => Refusal::Prohibited,
+            Some(libc::EXDEV) => Refusal::ReversePath,
+            Some(libc::EINVAL) => Refusal::Invalid,
+            _ => return Err(error),
+        };
+        Ok(Routed::Refused(refusal))
     }
 }
 
-fn read(message: &Message<'_>) -> Result<Found, Malformed> {
-    let (header, attributes) =
-        message.payload.split_at_checked(ROUTE_HEADER).ok_or(Malformed("a route without its header"))?;
-    let interface = Attributes(attributes).find(libc::RTA_OIF)?.and_then(|index| index.value.try_into().ok());
-    let mut next = None;
-    for attribute in Attributes(attributes) {
-        next = next.or(gateway(&attribute?)?);
-    }
-    let is_local = header[7] == libc::RTN_LOCAL;
-    Ok(Found { is_local, interface: interface.map(u32::from_ne_bytes), gateway: next })
+fn read(message: &Message<'_>) -> Result<Routed, Malformed> {
+    let (header, attributes) = split(message, ROUTE_HEADER)?;
+    let found = attributed(attributes)?;
+    Ok(match header[7] {
+        libc::RTN_LOCAL => Routed::Local(found.interface),
+        libc::RTN_UNREACHABLE => Routed::Refused(Refusal::Unreachable),
+        libc::RTN_PROHIBIT => Routed::Refused(Refusal::Prohibited),
+        libc::RTN_BLACKHOLE => Routed::Refused(Refusal::Blackhole),
+        _ => Routed::Through(Path {
+            interface: found.interface,
+            gateway: found.gateway,
+            route: match found.destination {
+                Some(address) => Prefix::containing(address, header[1]),
+                None => family(header[0]).map(Family::whole),
+            },
+            source: found.source,
+        }),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn loopback_is_this_host() {
+        let routed = Router::open().unwrap().entry(&Question::from_this_host("127.0.0.1".parse().unwrap())).unwrap();
+        // A namespace whose loopback is down has no routes at all.
+        assert!(matches!(routed, Routed::Local(Some(_)) | Routed::Refused(_)), "{routed:?}");
+    }
 
     #[test]
     fn a_route_cut_short_is_malformed() {
@@ -169,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_routes_end_without_a_panic(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn random_routes_end_without_a_panic(payload in proptest::collection::vec(any::<u8>(), 0..96)) {
             let _ = read(&Message { kind: libc::RTM_NEWROUTE, flags: 0, sequence: 0, payload: &payload });
         }
     }

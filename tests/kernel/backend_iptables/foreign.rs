@@ -193,8 +193,8 @@ both_variants! {
     }
 
     fn a_chain_behind_a_gate_is_ours_by_the_same_rule(host: Gateway) {
-        use ip_masq_agent::policy::{Listed, Origin};
-        host.policy.out_interfaces = ["a0", "b0"].iter().map(|name| Listed { value: name.parse().unwrap(), origin: Origin::Default }).collect();
+        use ip_masq_agent::policy::{WithOrigin, Origin};
+        host.policy.out_interfaces = ["a0", "b0"].iter().map(|name| WithOrigin { value: name.parse().unwrap(), origin: Origin::Default }).collect();
         refused(&mut host, ":IP-MASQ-AGENT-2 - [0:0]\n-A IP-MASQ-AGENT-2 -j RETURN", &["-A IP-MASQ-AGENT-2 -j RETURN"]);
     }
 

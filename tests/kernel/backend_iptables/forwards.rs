@@ -3,7 +3,7 @@
 use super::gateway::{Gateway, both_variants};
 use crate::policies::default_policy;
 use ip_masq_agent::policy::{
-    Family, Forward, Hairpin, HostAddress, Listed, Origin, Policy, PortRange, Prefix, PrefixSet, Protocol,
+    Family, Forward, Hairpin, HostAddress, Origin, Policy, PortRange, Prefix, PrefixSet, Protocol, WithOrigin,
 };
 use ip_masq_agent::ruleset::JumpPosition;
 
@@ -31,8 +31,8 @@ pub fn sources(prefixes: &[&str]) -> PrefixSet {
     PrefixSet::from_prefixes(prefixes, &Origin::Default)
 }
 
-fn interfaces(names: &[&str]) -> Vec<Listed<ip_masq_agent::policy::InterfacePattern>> {
-    names.iter().map(|name| Listed { value: name.parse().unwrap(), origin: Origin::Default }).collect()
+fn interfaces(names: &[&str]) -> Vec<WithOrigin<ip_masq_agent::policy::InterfacePattern>> {
+    names.iter().map(|name| WithOrigin { value: name.parse().unwrap(), origin: Origin::Default }).collect()
 }
 
 /// One of each kind.

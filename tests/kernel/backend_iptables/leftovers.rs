@@ -74,8 +74,8 @@ both_variants! {
     }
 
     fn the_chains_behind_gates_go_with_the_gates(host: Gateway) {
-        use ip_masq_agent::policy::{Listed, Origin, PrefixSet};
-        host.policy.out_interfaces = ["a0", "b0"].iter().map(|name| Listed { value: name.parse().unwrap(), origin: Origin::Default }).collect();
+        use ip_masq_agent::policy::{WithOrigin, Origin, PrefixSet};
+        host.policy.out_interfaces = ["a0", "b0"].iter().map(|name| WithOrigin { value: name.parse().unwrap(), origin: Origin::Default }).collect();
         host.policy.sources = crate::policies::prefixes(&["10.0.0.0/8", "172.16.0.0/12"]);
         host.apply();
         assert!(host.save(Family::V4).contains(":IP-MASQ-AGENT-3 "));

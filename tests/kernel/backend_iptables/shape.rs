@@ -2,7 +2,7 @@
 
 use super::gateway::{Gateway, both_variants};
 use crate::policies::prefixes;
-use ip_masq_agent::policy::{Family, Listed, Origin};
+use ip_masq_agent::policy::{Family, Origin, WithOrigin};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition};
 use std::net::{SocketAddr, UdpSocket};
 
@@ -42,7 +42,7 @@ both_variants! {
 
     fn every_kind_of_statement_is_read_back_as_it_was_written(host: Gateway) {
         let patterns = ["eth0", "wan+", "!wg0", "!lo", "et$0"];
-        host.policy.out_interfaces = patterns.iter().map(|text| Listed { value: text.parse().unwrap(), origin: Origin::Default }).collect();
+        host.policy.out_interfaces = patterns.iter().map(|text| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default }).collect();
         host.policy.sources = prefixes(&["10.0.0.0/8", "192.168.0.0/24"]);
         host.policy.excluded_sources = prefixes(&["10.9.0.0/16"]);
         host.policy.exceptions = prefixes(&["10.1.2.3/32", "172.16.9.0/24"]);
@@ -56,7 +56,7 @@ both_variants! {
     }
 
     fn a_gate_with_one_way_through_is_one_negated_rule(host: Gateway) {
-        host.policy.out_interfaces = vec![Listed { value: "wan+".parse().unwrap(), origin: Origin::Default }];
+        host.policy.out_interfaces = vec![WithOrigin { value: "wan+".parse().unwrap(), origin: Origin::Default }];
         host.policy.sources = prefixes(&["10.0.0.0/8"]);
         host.apply();
         let listing = host.save(Family::V4);

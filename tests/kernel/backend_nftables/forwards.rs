@@ -6,7 +6,7 @@ use ip_masq_agent::backend::Backend;
 use ip_masq_agent::backend::nftables::render;
 use ip_masq_agent::config::TableOwner;
 use ip_masq_agent::policy::{
-    Family, Forward, Hairpin, HostAddress, Listed, Origin, Policy, PortRange, PrefixSet, Protocol,
+    Family, Forward, Hairpin, HostAddress, Origin, Policy, PortRange, PrefixSet, Protocol, WithOrigin,
 };
 use std::net::Ipv4Addr;
 
@@ -29,7 +29,7 @@ fn forward(number: u32, ports: (u16, u16), port: u16) -> Forward {
 }
 
 fn gated(forward: Forward, sources: &[&str]) -> Forward {
-    let interface = |text: &str| Listed { value: text.parse().unwrap(), origin: Origin::Default };
+    let interface = |text: &str| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default };
     let in_interfaces = vec![interface("eth0"), interface("ppp+"), interface("!ppp9")];
     Forward { in_interfaces, sources: super::prefixes(sources), ..forward }
 }

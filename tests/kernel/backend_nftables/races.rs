@@ -78,6 +78,18 @@ fn a_plan_is_sent_whatever_others_commit_to_their_own_tables() {
     }
 }
 
+/// Reading so many elements takes longer than others let pass between two commits.
+#[test]
+fn a_long_list_is_read_beside_a_program_that_commits_all_the_time() {
+    namespace::enter!();
+    let desired = ruleset(&Policy { exempt: list(60_000, 0x2000_0000), ..default_policy() }, Family::V4);
+    apply(&mut backend(), Family::V4, desired.as_ref());
+    under_commits(|| {
+        let plan = backend().plan(Family::V4, desired.as_ref()).unwrap();
+        assert!(plan.is_in_sync(), "{:?}", plan.drift);
+    });
+}
+
 #[test]
 fn a_table_that_others_change_half_way_keeps_its_rules_and_loses_what_was_made() {
     namespace::enter!();

@@ -3,7 +3,7 @@
 use super::host::{self, every_backend};
 use crate::policies::full_policy;
 use ip_masq_agent::backend::{BackendName, ErrorKind};
-use ip_masq_agent::policy::{Family, Listed, Origin, PreferredSource, RouteSources, Snat};
+use ip_masq_agent::policy::{Family, Origin, PreferredSource, RouteSources, Snat, WithOrigin};
 use ip_masq_agent::ruleset::NetworkFacts;
 use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ fn routes(count: usize) -> Arc<NetworkFacts> {
 every_backend! {
     fn as_many_sources_of_routes_as_there_is_room_for_are_taken_and_one_more_is_refused_and_loses_nothing(host: Host) {
         let most = if host.name == BackendName::Nftables { 10_000 } else { 256 };
-        host.policy.snat = Listed { value: Snat::RouteSource, origin: Origin::Default };
+        host.policy.snat = WithOrigin { value: Snat::RouteSource, origin: Origin::Default };
         host.facts.network = routes(most);
         host.apply_all();
         let before = host.listing();

@@ -59,10 +59,10 @@ stays_off() {
 }
 
 becomes_ready() {
-    local begin took
-    begin=$(date +%s%N)
+    local took
     inside systemctl enable --now ip-masq-agent
-    took=$((($(date +%s%N) - begin) / 1000000))
+    # Of the start alone: systemctl and its connection take as long as the machine is busy.
+    took=$((($(property ActiveEnterTimestampMonotonic) - $(property InactiveExitTimestampMonotonic)) / 1000))
     note "$took ms"
     [ $took -le 2000 ]
     equals 'ActiveState' "$(property ActiveState)" active

@@ -141,7 +141,7 @@ sees_dead() {
     write_metrics
     wait_until 20 has ip_masq_agent_up 0
     wait_until 20 has 'ALERTS{alertname="IpMasqAgentDown"}' 1
-    equals 'the plugin' "$(inside ip-masq-agent status --nagios || true)" 'IP-MASQ-AGENT CRITICAL - not running'
+    equals 'the plugin' "$(inside ip-masq-agent status --nagios || true)" 'IP-MASQ-AGENT CRITICAL - the service is not running'
 }
 
 removes_metrics() {

@@ -375,6 +375,7 @@ fn with_ports_of(then: Effect<String>, when: &[PortRange]) -> Option<Effect<Stri
 mod tests {
     use super::*;
     use crate::policy::Protocol;
+    use crate::ruleset::each;
 
     fn only_rule(line: &str) -> Option<RuleSpec> {
         let listing = format!("*nat\n:A - [0:0]\n{line}\nCOMMIT\n");
@@ -471,6 +472,16 @@ mod tests {
         let specs: Vec<_> = table.rules().map(|(chain, rule)| (chain, rule.spec)).collect();
         let foreign = format!("-m comment --comment \"{comment}\" -j \"x");
         assert_eq!(specs, [("POSTROUTING", &*foreign), ("\"x", "-g \"x"), ("A", "-j RETURN")]);
+    }
+
+    #[test]
+    fn each_match_and_each_effect_is_read_as_it_is_written() {
+        let (set, chain) = ("ima4-sources-00000000".to_owned(), "A".to_owned());
+        let rules = each::test(&set).map(|test| (vec![Match::is(test)], Effect::Return));
+        for (when, then) in rules.chain(each::effect(&chain).map(|then| (vec![], then))) {
+            let rule = RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}x")), then);
+            assert_eq!(only_rule(&format!("-A A {rule}")), Some(rule));
+        }
     }
 
     #[test]

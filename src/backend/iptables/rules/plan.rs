@@ -4,7 +4,7 @@ use super::ownership::{Ownership, Refusal, StaleRules};
 use super::parse::{ListedChain, ListedRule, ListedTable};
 use super::render::{Rendered, RenderedChain, Table, built_in, jump_command};
 use super::sets::{DesiredSet, ObservedSet, is_our_name};
-use crate::backend::drift::{foreign_rule, removed_foreign_rule};
+use crate::backend::drift::Drift;
 use crate::policy::Family;
 use crate::ruleset::{ChainName, Hook, JumpPosition};
 use crate::sys::nfnetlink::ipset::SetHeader;
@@ -41,7 +41,7 @@ pub struct Steps {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// What differs, in words, as [`crate::backend::Plan::drift`].
-    pub drift: Vec<String>,
+    pub drift: Vec<Drift>,
     /// What to send; all empty when nothing differs.
     pub steps: Steps,
     /// What was left alone although it carries our name, and why.
@@ -65,17 +65,17 @@ pub fn compare(
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     let table = &observed.table;
     let ownership = Ownership::new(own, chains, table, kept);
-    let leftovers = StaleRules::find(&ownership, chains, table);
+    let stale = StaleRules::find(&ownership, chains, table);
     let mut draft = Draft { surplus: if desired.is_some() { "left-over " } else { "" }, ..Draft::default() };
     draft.jumps(desired, observed, &ownership);
     draft.chains(chains, table);
-    draft.leftovers(&leftovers, table);
+    draft.stale(&stale, table);
     let desired_sets = desired.map_or(&[][..], |desired| &desired.sets);
     draft.sets(desired_sets, observed);
     draft.unwanted_sets(family, desired_sets, observed, |chain| {
-        chains.iter().any(|ours| ours.name == chain) || leftovers.hold(chain)
+        chains.iter().any(|ours| ours.name == chain) || stale.hold(chain)
     });
-    draft.notes.extend_from_slice(&leftovers.notes);
+    draft.notes.extend_from_slice(&stale.notes);
     let steps = draft.steps();
     match ownership.refuse(chains, table) {
         // Where nothing would be written nobody is in the way.
@@ -93,7 +93,7 @@ pub fn compare(
 /// The lines of the transaction as they are found, by the place that they will have in it.
 #[derive(Debug, Default)]
 struct Draft {
-    drift: Vec<String>,
+    drift: Vec<Drift>,
     /// What is said before the name of what should go.
     surplus: &'static str,
     declared: String,
@@ -111,6 +111,10 @@ struct Draft {
 }
 
 impl Draft {
+    fn say(&mut self, words: String) {
+        self.drift.push(Drift::Own(words));
+    }
+
     fn jumps(&mut self, desired: Option<&Rendered>, observed: &Observed<'_>, ownership: &Ownership<'_>) {
         Hook::ALL.into_iter().for_each(|hook| self.jumps_at(hook, desired, observed.at(hook), ownership));
     }
@@ -123,7 +127,7 @@ impl Draft {
         let is_right = |rule: &ListedRule<'_>| desired.is_some_and(|jump| rule.rule.as_ref() == Some(&jump.rule));
         let right: Vec<_> = ours.iter().filter(|(_, rule)| is_right(rule)).collect();
         for (_, rule) in ours.iter().filter(|(_, rule)| !is_right(rule)) {
-            self.drift.push(match (desired, hook) {
+            self.say(match (desired, hook) {
                 (Some(_), Hook::Postrouting) => format!("left-over jump '{}'", rule.spec),
                 (None, Hook::Postrouting) => format!("jump to '{}'", rule.target.as_deref().unwrap_or_default()),
                 _ => format!("{}{} '{}'", self.surplus, in_words(hook), rule.spec),
@@ -137,11 +141,11 @@ impl Draft {
         };
         let misplaced = desired.position == JumpPosition::First && right.first().is_some_and(|(place, _)| *place > 0);
         match right.len() {
-            0 if hook == Hook::RawPrerouting => self.drift.push(format!("{jump} is missing")),
-            0 => self.drift.push(format!("{jump} to '{}' is missing", desired.to)),
-            1 if misplaced => self.drift.push(format!("{jump} is not the first rule of {chain}")),
+            0 if hook == Hook::RawPrerouting => self.say(format!("{jump} is missing")),
+            0 => self.say(format!("{jump} to '{}' is missing", desired.to)),
+            1 if misplaced => self.say(format!("{jump} is not the first rule of {chain}")),
             1 => return,
-            count => self.drift.push(format!("{jump} is there {count} times")),
+            count => self.say(format!("{jump} is there {count} times")),
         }
         // `-D` takes the first of equal rules: the copy that stays is the last one, which is no place for a jump
         // that belongs in front of all others.
@@ -168,7 +172,7 @@ impl Draft {
             if foreign == 0 && difference.is_none() {
                 continue;
             }
-            self.drift.extend(difference);
+            self.drift.extend(difference.map(Drift::Own));
             let _ = writeln!(self.declared, ":{} - [0:0]", chain.name);
             self.filled.push_str(&chain.rule_lines());
         }
@@ -180,27 +184,27 @@ impl Draft {
         let count = foreign.clone().count();
         let is_flush = self.surplus.is_empty();
         let say = |rule: &ListedRule<'_>| match is_flush {
-            true => removed_foreign_rule(chain.name, rule.spec),
-            false => foreign_rule(chain.name, rule.spec),
+            true => Drift::removed_foreign_rule(chain.name, rule.spec),
+            false => Drift::foreign_rule(chain.name, rule.spec),
         };
         self.drift.extend(foreign.take(MOST_NAMED).map(say));
         if count > MOST_NAMED {
-            self.drift.push(format!("{} more of them", count - MOST_NAMED));
+            self.say(format!("{} more of them", count - MOST_NAMED));
         }
         count
     }
 
-    fn leftovers(&mut self, leftovers: &StaleRules, table: &ListedTable<'_>) {
-        for name in &leftovers.whole {
+    fn stale(&mut self, stale: &StaleRules, table: &ListedTable<'_>) {
+        for name in &stale.whole {
             table.chain(name).iter().for_each(|chain| _ = self.foreign_rules(chain));
-            self.drift.push(format!("{}chain '{name}'", self.surplus));
+            self.say(format!("{}chain '{name}'", self.surplus));
             if table.chain(name).is_some_and(|chain| !chain.rules.is_empty()) {
                 let _ = writeln!(self.deleted, "-F {name}");
             }
             let _ = writeln!(self.removed, "-X {name}");
         }
-        for (name, specs) in &leftovers.mixed {
-            self.drift.push(format!("{} {}rules of chain '{name}'", specs.len(), self.surplus));
+        for (name, specs) in &stale.mixed {
+            self.say(format!("{} {}rules of chain '{name}'", specs.len(), self.surplus));
             for spec in specs {
                 let _ = writeln!(self.deleted, "-D {name} {spec}");
             }
@@ -212,11 +216,11 @@ impl Draft {
             let found = observed.sets.iter().find(|found| found.header.name == set.name);
             let lines = set.member_lines(found.map_or(&[], |found| &found.members));
             if found.is_none() {
-                self.drift.push(format!("set '{}' is missing", set.name));
+                self.say(format!("set '{}' is missing", set.name));
                 let _ = writeln!(self.set_lines, "{}", set.create_line());
                 self.created.push(set.name.clone());
             } else if !lines.is_empty() {
-                self.drift.push(format!("set '{}' has {} wrong or missing members", set.name, lines.lines().count()));
+                self.say(format!("set '{}' has {} wrong or missing members", set.name, lines.lines().count()));
             }
             self.set_lines.push_str(&lines);
         }
@@ -241,7 +245,7 @@ impl Draft {
             if set.references as usize > ours {
                 self.notes.push(format!("set '{name}' stays: rules that are not ours refer to it"));
             } else {
-                self.drift.push(format!("{}set '{name}'", self.surplus));
+                self.say(format!("{}set '{name}'", self.surplus));
                 self.discarded.push(name.clone());
             }
         }
@@ -323,9 +327,9 @@ fn describe_rules(own: &ChainName, desired: Option<&Rendered>, observed: &Observ
     let table = &observed.table;
     let chains = desired.map_or(&[][..], |desired| &desired.chains);
     let ownership = Ownership::new(own, chains, table, kept);
-    let leftovers = StaleRules::find(&ownership, chains, table);
+    let stale = StaleRules::find(&ownership, chains, table);
     let wanted = chains.iter().filter_map(|chain| table.chain(&chain.name));
-    let others = table.chains.iter().filter(|chain| leftovers.hold(chain.name));
+    let others = table.chains.iter().filter(|chain| stale.hold(chain.name));
     let listed: Vec<&ListedChain<'_>> = wanted.chain(others).collect();
     let (mut rules, mut raw) = (String::new(), String::new());
     for chain in &listed {

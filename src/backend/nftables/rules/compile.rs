@@ -5,21 +5,22 @@ use super::family_table::FamilyTable;
 use super::forwards;
 use super::interval::{self, Interval};
 use super::name::{ChainName, SetName};
+use super::part::{self, Part};
 use super::ports::{PortElement, Then, interface_number};
 use super::rule::{LookUp, Rule};
+use super::shared::Shared;
 use super::table::{Chain, Set};
 use crate::policy::{Family, Prefix, Step};
 use crate::ruleset::{
-    Chains, CidrList, Dialect, Effect, JumpPosition, LoweredChain, LoweredRule, NewSource, RuleId, RuleStep, Ruleset,
-    Section, SectionRules, lower,
+    Chains, CidrList, Dialect, Effect, JumpPosition, ListId, LoweredChain, LoweredRule, Match, NewSource, RuleId,
+    RuleStep, Ruleset, Section, SectionRules, Test, lower,
 };
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A list of any length is a set, which changes without its rules.
-const DIALECT: Dialect =
-    Dialect { inline: None, masquerade_chain: true, random_fully: true, maps: true, shortcuts: true };
+const DIALECT: Dialect = Dialect { inline: None, random_fully: true, maps: true };
 
 /// Lists as sorted intervals. A list that was seen before is not sorted again.
 #[derive(Debug, Default)]
@@ -33,18 +34,66 @@ struct Sorted {
 }
 
 impl IntervalCache {
-    fn of(&mut self, name: SetName, list: &CidrList) -> Arc<[Interval]> {
+    fn of(&mut self, name: SetName, list: &CidrList) -> Shared<Interval> {
         if let Some(known) = self.0.get(&name)
             && Arc::ptr_eq(&known.prefixes, &list.prefixes)
         {
-            return known.intervals.clone();
+            return known.intervals.clone().into();
         }
         let mut intervals: Vec<_> = list.prefixes.iter().map(|prefix| Interval::of(*prefix)).collect();
         intervals.sort_unstable();
         let intervals: Arc<[Interval]> = intervals.into();
         self.0.insert(name, Sorted { prefixes: list.prefixes.clone(), intervals: intervals.clone() });
-        intervals
+        intervals.into()
     }
+}
+
+/// The lists of a family as the sets that they are, and of those that are several sets the parts.
+struct Lists {
+    sets: Vec<Set>,
+    apart: HashMap<ListId, Vec<Part>>,
+}
+
+impl Lists {
+    fn of(lists: &[CidrList], chains: &[LoweredChain], family: Family, cache: &mut IntervalCache) -> Self {
+        let mut all = Lists { sets: Vec::new(), apart: HashMap::new() };
+        for list in lists {
+            let name = SetName::new(list.id, family);
+            let intervals = cache.of(name, list);
+            let parts = if is_denied(list.id, chains) { Vec::new() } else { part::parts(&intervals, family) };
+            if parts.is_empty() {
+                all.sets.push(Set { name, elements: Some(Content::Intervals(intervals)) });
+                continue;
+            }
+            all.sets.extend(parts.iter().map(|part| Set {
+                name: SetName::of_part(list.id, part.block),
+                elements: Some(Content::Intervals(part.intervals.clone())),
+            }));
+            all.apart.insert(list.id, parts);
+        }
+        all
+    }
+
+    /// A rule that asks for a list in parts is one for each: only that of the destination's block looks into a set.
+    fn apart(&self, rule: LoweredRule) -> Vec<(LoweredRule, Option<Prefix>)> {
+        let asked = rule.when.iter().enumerate().find_map(|(place, one)| match one.test {
+            Test::InList(side, list) => Some((place, side, self.apart.get(&list)?)),
+            _ => None,
+        });
+        let Some((place, side, parts)) = asked else { return vec![(rule, None)] };
+        let one = |part: &Part| {
+            let mut rule = rule.clone();
+            rule.when.insert(place, Match::is(Test::In(side, part.block)));
+            (rule, Some(part.block))
+        };
+        parts.iter().map(one).collect()
+    }
+}
+
+/// True when a rule asks whether an address is in none of the list.
+fn is_denied(list: ListId, chains: &[LoweredChain]) -> bool {
+    let asked = chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.when);
+    asked.into_iter().any(|one| one.negated && matches!(one.test, Test::InList(_, asked) if asked == list))
 }
 
 /// The priority of the base chain: srcnat is 100 (nft(8)); most other nat chains of a host are there.
@@ -58,16 +107,18 @@ fn priority(position: JumpPosition) -> i32 {
 /// The objects that a ruleset asks for.
 pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     let Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
+    let mut lists = Lists::of(&lists, &chains, family, cache);
+    let mut sets = std::mem::take(&mut lists.sets);
     let chain = |chain: LoweredChain| Chain {
         name: ChainName::Of(family, chain.id),
         hook: None,
-        rules: chain.rules.into_iter().map(|rule| translate(rule, family)).collect(),
+        rules: chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).map(|rule| translate(rule, family)).collect(),
     };
-    let set = |list: &CidrList| {
+    let clients = |list: &CidrList| {
         let name = SetName::new(list.id, family);
-        Set { name, elements: Some(Content::Intervals(cache.of(name, list).into())) }
+        Set { name, elements: Some(Content::Intervals(cache.of(name, list))) }
     };
-    let mut sets: Vec<Set> = lists.iter().chain(ruleset.forwards.lists.iter()).map(set).collect();
+    sets.extend(ruleset.forwards.lists.iter().map(clients));
     sets.extend(ruleset.hooks.iter().flat_map(|hook| &hook.sections).filter_map(|section| sources(section, family)));
     let mut table = FamilyTable {
         family,
@@ -110,8 +161,10 @@ fn sources(section: &SectionRules, family: Family) -> Option<Set> {
     (!elements.is_empty()).then(|| Set { name, elements: Some(Content::Ports(elements.into())) })
 }
 
-fn translate(rule: LoweredRule, family: Family) -> Rule {
-    let when = rule.when.into_iter().map(|one| one.rename(|list| SetName::new(list, family)));
+/// The set that a rule asks is that of a block, where there is one.
+fn translate((rule, block): (LoweredRule, Option<Prefix>), family: Family) -> Rule {
+    let set = |list| block.map_or(SetName::new(list, family), |block| SetName::of_part(list, block));
+    let when = rule.when.into_iter().map(|one| one.rename(set));
     if let Effect::SnatByRoute { random_fully, ports } = rule.then {
         let map = SetName::of_route_sources(rule.id.section, family);
         return Rule::snat_by_route(LookUp { when: when.collect(), map, random_fully, ports }, reason(rule.id));
@@ -120,9 +173,11 @@ fn translate(rule: LoweredRule, family: Family) -> Rule {
 }
 
 /// What the rules of each chain are known by.
-pub fn ids(ruleset: &Ruleset) -> Vec<(ChainName, Vec<RuleId>)> {
-    let Chains { family, chains, .. } = lower(ruleset, DIALECT);
-    let ids = |chain: &LoweredChain| chain.rules.iter().map(|rule| rule.id).collect();
+pub fn ids(ruleset: &Ruleset, cache: &mut IntervalCache) -> Vec<(ChainName, Vec<RuleId>)> {
+    let Chains { family, chains, lists, .. } = lower(ruleset, DIALECT);
+    let lists = Lists::of(&lists, &chains, family, cache);
+    let rules = |chain: &LoweredChain| chain.rules.clone().into_iter().flat_map(|rule| lists.apart(rule));
+    let ids = |chain: &LoweredChain| rules(chain).map(|(rule, _)| rule.id).collect();
     let mut all: Vec<(ChainName, Vec<RuleId>)> =
         chains.iter().map(|chain| (ChainName::Of(family, chain.id), ids(chain))).collect();
     if let Some((_, first)) = all.first_mut().filter(|_| !ruleset.forwards.rules.is_empty()) {

@@ -6,44 +6,46 @@ use super::name::{SetName, TABLE, TableName};
 use super::rule::Rule;
 use super::table::{Chain, FORMAT, Main, Table, TableFlags, Tables};
 use super::target::{Target, needs_new_table};
-use crate::backend::drift::{foreign_rule, removed_foreign_rule};
+use crate::backend::drift::Drift;
 
 /// So many rules of others are named with their text; of more only the number is said.
 const NAMED: usize = 5;
 
 /// What of a table is not in another one, by name.
-pub fn surplus(observed: &Table, target: Option<&Table>) -> Vec<String> {
+pub fn surplus(observed: &Table, target: Option<&Table>) -> Vec<Drift> {
     let table = format!("table inet {TABLE}");
     let foreign = foreign_rules(observed, target).take(NAMED);
-    let Some(target) = target else { return foreign.chain([table]).collect() };
+    let Some(target) = target else { return foreign.chain([table.into()]).collect() };
     let chains = observed.chains.iter().map(|chain| chain.name).filter(|name| target.chain(*name).is_none());
     let sets = observed.sets.iter().map(|set| set.name).filter(|name| target.set(*name).is_none());
     let strangers = observed.strangers.iter().filter(|one| !target.strangers.contains(one));
     let ours = chains.map(|name| format!("chain {name}")).chain(sets.map(named));
-    foreign.chain(ours).chain(strangers.map(ToString::to_string)).collect()
+    foreign.chain(ours.chain(strangers.map(ToString::to_string)).map(Drift::Own)).collect()
 }
 
 /// The rules of others that go with chains of ours. What another version wrote is no other program's.
-fn foreign_rules<'a>(observed: &'a Table, target: Option<&'a Table>) -> impl Iterator<Item = String> + 'a {
+fn foreign_rules<'a>(observed: &'a Table, target: Option<&'a Table>) -> impl Iterator<Item = Drift> + 'a {
     let kept = move |chain: &Chain, rule: &Rule| {
         target.and_then(|target| target.chain(chain.name)).is_some_and(|chain| chain.rules.contains(rule))
     };
     let gone = move |chain: &'a Chain| chain.rules.iter().filter(move |rule| !rule.is_ours() && !kept(chain, rule));
     let chains = observed.chains.iter().filter(|_| observed.format == FORMAT);
-    chains.flat_map(move |chain| gone(chain).map(|rule| removed_foreign_rule(&chain.name.to_string(), &rule.words())))
+    chains.flat_map(move |chain| {
+        gone(chain).map(|rule| Drift::removed_foreign_rule(&chain.name.to_string(), &rule.words()))
+    })
 }
 
 /// What differs, as the transactions tell it.
-pub fn words(transactions: &[Transaction], observed: &Tables, target: &Target) -> Vec<String> {
+pub fn words(transactions: &[Transaction], observed: &Tables, target: &Target) -> Vec<Drift> {
     let mut words = match (&observed.main, &target.table) {
         (Main::Absent | Main::Blank, None) => Vec::new(),
-        (Main::Absent | Main::Blank, Some(_)) => vec![format!("table inet {TABLE} is missing")],
-        (Main::Ours(_), None) => vec![format!("table inet {TABLE} is still there")],
-        (Main::Ours(there), Some(table)) if target.anew => anew(there, table),
+        (Main::Absent | Main::Blank, Some(_)) => vec![format!("table inet {TABLE} is missing").into()],
+        (Main::Ours(_), None) => vec![format!("table inet {TABLE} is still there").into()],
+        (Main::Ours(there), Some(table)) if target.anew => anew(there, table).into_iter().map(Drift::Own).collect(),
         (Main::Ours(there), Some(table)) => amended(transactions, there, table),
     };
     if observed.stand_in {
-        words.push(format!("table inet {} is still there", TableName::StandIn));
+        words.push(format!("table inet {} is still there", TableName::StandIn).into());
     }
     words
 }
@@ -60,17 +62,17 @@ fn anew(there: &Table, target: &Table) -> Vec<String> {
     there.strangers.iter().map(|one| format!("{one} is not as this version makes it")).collect()
 }
 
-fn amended(transactions: &[Transaction], there: &Table, target: &Table) -> Vec<String> {
+fn amended(transactions: &[Transaction], there: &Table, target: &Table) -> Vec<Drift> {
     let main = transactions.iter().filter(|transaction| transaction.table == TableName::Main);
     let changes: Vec<_> = main.flat_map(|transaction| &transaction.changes).collect();
-    let mut words: Vec<String> = Vec::new();
+    let mut words: Vec<Drift> = Vec::new();
     for change in &changes {
         let found = match change {
             Change::FlushChain(name) => {
                 let both = there.chain(*name).zip(target.chain(*name));
                 both.map_or(Vec::new(), |(old, new)| emptied(old, new, there.format))
             }
-            _ => word(change, &changes, there, target).into_iter().collect(),
+            _ => word(change, &changes, there, target).map(Drift::Own).into_iter().collect(),
         };
         words.extend(found.into_iter().filter(|word| !words.contains(word)).collect::<Vec<_>>());
     }
@@ -78,20 +80,20 @@ fn amended(transactions: &[Transaction], there: &Table, target: &Table) -> Vec<S
 }
 
 /// Why the rules of a chain have to be written again: those that have to go by their text.
-fn emptied(there: &Chain, target: &Chain, format: u32) -> Vec<String> {
+fn emptied(there: &Chain, target: &Chain, format: u32) -> Vec<Drift> {
     let name = there.name;
     let gone: Vec<&Rule> = there.rules.iter().filter(|rule| !target.rules.contains(rule)).collect();
     if gone.is_empty() {
-        return vec![format!("the rules of chain {name} are not as they should be")];
+        return vec![format!("the rules of chain {name} are not as they should be").into()];
     }
     let word = |rule: &&Rule| match rule.words() {
-        words if format != FORMAT => format!("chain {name} holds a rule of another version: '{words}'"),
-        words if rule.is_ours() => format!("chain {name} holds a rule too many: '{words}'"),
-        words => foreign_rule(&name.to_string(), &words),
+        words if format != FORMAT => format!("chain {name} holds a rule of another version: '{words}'").into(),
+        words if rule.is_ours() => format!("chain {name} holds a rule too many: '{words}'").into(),
+        words => Drift::foreign_rule(&name.to_string(), &words),
     };
     let more = gone.len().saturating_sub(NAMED);
     let named = gone.iter().take(NAMED).map(word);
-    named.chain((more > 0).then(|| format!("and {more} more"))).collect()
+    named.chain((more > 0).then(|| format!("and {more} more").into())).collect()
 }
 
 /// What was wrong, so that this change is needed; `None` when another change tells it.

@@ -1,9 +1,10 @@
 //! Address intervals, as interval sets hold them.
 
+pub use crate::policy::address::{number, of_number as address};
 use crate::policy::{Family, Prefix};
 use std::cmp::Ordering;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Addresses from `first` to `last`, both included, as numbers. The family is the set's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,22 +71,6 @@ pub fn mask(length: u8, family: Family) -> u128 {
 /// The address that bytes in network byte order stand for; `None` when they are not of the family's width.
 pub fn from_bytes(bytes: &[u8], family: Family) -> Option<u128> {
     (bytes.len() == width(family)).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
-}
-
-/// The address that a number stands for.
-pub fn address(number: u128, family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(number as u32)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(number)),
-    }
-}
-
-/// The number that stands for an address.
-pub fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits(),
-    }
 }
 
 /// Lists of 100,000 are written several times per change: the general formatter would take most of that time.

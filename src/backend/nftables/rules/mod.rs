@@ -9,6 +9,7 @@ pub mod family_table;
 pub mod forwards;
 pub mod interval;
 pub mod name;
+pub mod part;
 pub mod plan;
 pub mod port_set;
 pub mod ports;

@@ -1,8 +1,8 @@
 //! What our objects are called.
 
-use super::interval::address_type;
+use super::interval::{address, address_type, largest, width};
 use super::port_set::{Gate, PortSet};
-use crate::policy::Family;
+use crate::policy::{Family, Prefix};
 use crate::ruleset::{ChainId, Hook, ListId, ListKey, Place, Section};
 use std::fmt;
 
@@ -193,6 +193,8 @@ pub struct SetName {
 pub enum SetOf {
     /// The prefixes of a list.
     List(ListId),
+    /// Those of a block of addresses.
+    Part(ListId, Prefix),
     /// A part of the port forwards.
     Ports(PortSet),
     /// The sources that routes prefer, as a section gives them.
@@ -205,6 +207,19 @@ impl SetName {
     /// The name that a list has unless it is taken.
     pub const fn new(list: ListId, family: Family) -> Self {
         SetName { of: SetOf::List(list), family, second: false }
+    }
+
+    /// The same of a part of a list.
+    pub fn of_part(list: ListId, block: Prefix) -> Self {
+        SetName { of: SetOf::Part(list, block), family: block.family(), second: false }
+    }
+
+    /// The list that it is, or is a part of.
+    pub fn list(self) -> Option<ListId> {
+        match self.of {
+            SetOf::List(list) | SetOf::Part(list, _) => Some(list),
+            SetOf::Ports(_) | SetOf::RouteSources(_) => None,
+        }
     }
 
     /// The same of a part of the port forwards.
@@ -226,7 +241,7 @@ impl SetName {
     pub fn gives_route_sources(self) -> Option<Section> {
         match self.of {
             SetOf::RouteSources(section) => Some(section),
-            SetOf::List(_) | SetOf::Ports(_) | SetOf::Shifted(_) => None,
+            SetOf::List(_) | SetOf::Part(..) | SetOf::Ports(_) | SetOf::Shifted(_) => None,
         }
     }
 
@@ -238,7 +253,7 @@ impl SetName {
     /// What it holds where its keys have several fields.
     pub fn ports(self) -> Option<PortSet> {
         match self.of {
-            SetOf::List(_) => None,
+            SetOf::List(_) | SetOf::Part(..) => None,
             SetOf::Ports(ports) => Some(ports),
             SetOf::RouteSources(_) => Some(PortSet::RouteSources),
             SetOf::Shifted(_) => Some(PortSet::Shifted),
@@ -261,6 +276,10 @@ impl SetName {
             Some(first) => (first, true),
             None => (name, false),
         };
+        if let Some((list, block)) = block_of_name(first) {
+            let SetOf::List(list) = SetName::parse(list).filter(|whole| !whole.second)?.of else { return None };
+            return Some(SetName { second, ..SetName::of_part(list, block) }).filter(|found| found.to_string() == name);
+        }
         let (key, family) = match (first.strip_suffix('4'), first.strip_suffix('6')) {
             (Some(key), _) => (key, Family::V4),
             (_, Some(key)) => (key, Family::V6),
@@ -283,7 +302,7 @@ impl SetName {
     /// What is in it, as its comment says it: the configuration key of a list.
     pub fn comment(self) -> &'static str {
         match self.of {
-            SetOf::List(list) => list.key.key(),
+            SetOf::List(list) | SetOf::Part(list, _) => list.key.key(),
             SetOf::Ports(ports) => ports.comment(),
             SetOf::RouteSources(_) => PortSet::RouteSources.comment(),
             SetOf::Shifted(_) => PortSet::Shifted.comment(),
@@ -301,7 +320,9 @@ impl SetName {
             SetOf::RouteSources(_) => PortSet::RouteSources.declaration(self.family, separator),
             SetOf::Shifted(_) => PortSet::Shifted.declaration(self.family, separator),
             SetOf::List(_) if self.has_blocks() => format!("type {}{separator}", address_type(self.family)),
-            SetOf::List(_) => format!("type {}{separator}flags interval{separator}", address_type(self.family)),
+            SetOf::List(_) | SetOf::Part(..) => {
+                format!("type {}{separator}flags interval{separator}", address_type(self.family))
+            }
             SetOf::Ports(ports) => ports.declaration(self.family, separator),
         }
     }
@@ -311,13 +332,29 @@ impl fmt::Display for SetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = if self.family == Family::V4 { 4 } else { 6 };
         let (section, name) = match self.of {
-            SetOf::List(ListId { section, key }) => (section.prefix(), key.name()),
+            SetOf::List(ListId { section, key }) | SetOf::Part(ListId { section, key }, _) => {
+                (section.prefix(), key.name())
+            }
             SetOf::Ports(ports) => (String::new(), ports.name()),
             SetOf::RouteSources(section) => (section.prefix(), PortSet::RouteSources.name()),
             SetOf::Shifted(forward) => (Section::Forward(forward).prefix(), PortSet::Shifted.name()),
         };
-        write!(f, "{section}{name}{family}{}", if self.second { "-2" } else { "" })
+        write!(f, "{section}{name}{family}")?;
+        if let SetOf::Part(_, block) = self.of {
+            let digits = 2 * width(self.family);
+            write!(f, "-{}-{:0digits$x}", block.length(), block.numbers().0)?;
+        }
+        f.write_str(if self.second { "-2" } else { "" })
     }
+}
+
+/// The name of a list, and the block that the name of a part has behind it; the caller compares.
+fn block_of_name(name: &str) -> Option<(&str, Prefix)> {
+    let (rest, first) = name.rsplit_once('-')?;
+    let (list, length) = rest.rsplit_once('-')?;
+    let family = if list.ends_with('4') { Family::V4 } else { Family::V6 };
+    let first = u128::from_str_radix(first, 16).ok().filter(|first| *first <= largest(family))?;
+    Some((list, Prefix::containing(address(first, family), length.parse().ok()?)?))
 }
 
 #[cfg(test)]
@@ -337,7 +374,10 @@ mod tests {
                     assert_eq!(SetName::parse(&name.to_string()), Some(name));
                 }
                 for key in ListKey::ALL {
-                    for name in SetName::new(ListId { section, key }, family).both() {
+                    let list = ListId { section, key };
+                    let block = |length| Prefix::containing(address(u128::MAX, family), length).unwrap();
+                    let parts = [1, 2, 13, 32].map(|length| SetName::of_part(list, block(length)));
+                    for name in [SetName::new(list, family)].into_iter().chain(parts).flat_map(SetName::both) {
                         assert_eq!(SetName::parse(&name.to_string()), Some(name));
                     }
                 }
@@ -388,21 +428,19 @@ mod tests {
         ] {
             assert_eq!(ChainName::parse(name), None, "{name}");
         }
-        for name in [
-            "",
-            "4",
-            "ports4",
-            "forward01-ports4",
-            "forward-ports4",
-            "egress1-ports4",
-            "exempt",
-            "exempt5",
-            "exempts4",
-            "exempt-2",
-            "exempt4-1",
-            "exempt4-2-2",
-            "egress300-exempt4",
-        ] {
+        for name in
+            ["", "4", "exempt", "exempt5", "exempts4", "exempt-2", "exempt4-1", "exempt4-2-2", "egress300-exempt4"]
+                .into_iter()
+                .chain(["exempt4-8-0a000001", "exempt4-8-a000000", "exempt4-33-0a000000", "exempt6-8-0a000000"])
+                .chain([
+                    "ports4",
+                    "forward01-ports4",
+                    "forward-ports4",
+                    "egress1-ports4",
+                    "forwards4-8-0a000000",
+                    "exempt4-2-8-0a000000",
+                ])
+        {
             assert_eq!(SetName::parse(name), None, "{name}");
         }
     }

@@ -421,7 +421,7 @@ mod tests {
     fn plan(there: &Tables, policy: &Policy) -> (Vec<Transaction>, Vec<String>) {
         let target = wanted(policy, there, PLAIN);
         let plan = transactions(there, &target, false);
-        let words = drift::words(&plan, there, &target);
+        let words = drift::words(&plan, there, &target).iter().map(ToString::to_string).collect();
         assert_eq!(after(there, &plan).table().is_some(), target.table.is_some());
         (plan, words)
     }

@@ -117,6 +117,11 @@ impl Table {
         has_base && !self.flags.has(TableFlags::DORMANT)
     }
 
+    /// How many elements its sets are known to have together.
+    pub fn elements(&self) -> usize {
+        self.sets.iter().filter_map(|set| set.elements.as_ref()).map(Content::len).sum()
+    }
+
     /// True when none of its chains holds a rule.
     pub fn has_no_rules(&self) -> bool {
         self.chains.iter().all(|chain| chain.rules.is_empty())

@@ -8,6 +8,7 @@ use super::stranger::Stranger;
 use super::table::{Chain, FORMAT, HookSpec, Set, Table, TableFlags, rename};
 use crate::policy::Family;
 use crate::ruleset::Hook;
+use std::collections::HashSet;
 
 /// With more changed elements than this a set that rules look into is not changed but followed by another one. So many
 /// go into one transaction: for each element the kernel holds a notification of a page and more until the commit ends,
@@ -94,11 +95,13 @@ fn at_once(there: &Table, table: &Table) -> Option<(Table, bool)> {
             && there.set(set.name).is_some_and(|old| changes(old, &wanted(set)) > 0)
     };
     let changed: Vec<&Set> = table.sets.iter().filter(changed).collect();
+    // No flow asks two parts of one list.
+    let lists: HashSet<_> = changed.iter().map(|set| (set.name.list(), set.name.family)).collect();
     let has_same_rules = || {
         table.chains.len() == there.chains.len()
             && table.chains.iter().all(|chain| there.chain(chain.name) == Some(chain))
     };
-    if changed.is_empty() || changed.len() == 1 && has_same_rules() {
+    if changed.is_empty() || lists.len() == 1 && has_same_rules() {
         return None;
     }
     let mut moved = table.clone();

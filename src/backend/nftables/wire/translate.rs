@@ -8,10 +8,10 @@ use crate::backend::nftables::rules::interval::{self, Interval};
 use crate::backend::nftables::rules::name::{ChainName, SetName};
 use crate::backend::nftables::rules::port_set::{self, Data, Field, PortSet};
 use crate::backend::nftables::rules::rule::{Body, LookUp, Rule};
+use crate::policy::address::{octets, of_octets};
 use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, MaskedMark, PortRange, Prefix, Protocol};
 use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test, block_length};
 use crate::sys::nfnetlink::nfproto;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// NFTA_FIB_F_* of linux/netfilter/nf_tables.h.
 const FIB_SADDR: u32 = 1;
@@ -300,13 +300,6 @@ fn write_snat(to: AddressRange, random_fully: bool, ports: Option<PortRange>, ou
     out.push(Expression::Snat { family: nfproto(to.family()), flags, addresses, ports });
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
 fn read_rule(expressions: &[Expression]) -> Option<Body> {
     if let Some(map) = map_of(expressions) {
         return read_look_up(map, expressions).map(Body::LookUp);
@@ -379,8 +372,7 @@ fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expressio
 fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
     use Expression::{Compare, Lookup, Mask, Meta, Outside, Payload, Random};
     let port = |first: &[u8], last: &[u8]| {
-        let number = |bytes: &[u8]| bytes.try_into().ok().map(u16::from_be_bytes);
-        let ports = number(first).zip(number(last)).map(|(first, last)| PortRange { first, last });
+        let ports = read_port(first).zip(read_port(last)).map(|(first, last)| PortRange { first, last });
         ports.map(Test::DestinationPort).into_iter().collect()
     };
     let either_side = |test: &dyn Fn(Side) -> Test<SetName>| vec![test(Side::Saddr), test(Side::Daddr)];
@@ -434,17 +426,13 @@ fn read_prefix(family: &[u8], first: &[u8], length: usize) -> Option<Prefix> {
     let family = Family::ALL.into_iter().find(|known| family == [nfproto(*known)])?;
     let mut bytes = first.to_vec();
     bytes.resize(interval::width(family), 0);
-    let address = match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
-    };
-    Prefix::containing(address, u8::try_from(length).ok()?)
+    Prefix::containing(of_octets(&bytes)?, u8::try_from(length).ok()?)
 }
 
 /// The effect that would be written so.
 fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
     use Expression::{Load, Masquerade, Snat, Verdict};
-    let port = |bytes: &Vec<u8>| read_port(bytes);
+    let port = read_port;
     let then = match expressions {
         [Verdict(libc::NFT_GOTO, Some(chain))] => Effect::Goto(ChainName::parse(chain)?),
         [Verdict(libc::NFT_JUMP, Some(chain))] => Effect::Jump(ChainName::parse(chain)?),
@@ -457,7 +445,7 @@ fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
                 [Load(_, bytes)] => Some(shifted(port(bytes)?)),
                 _ => return None,
             };
-            Effect::Dnat { to: read_address(to)?, port }
+            Effect::Dnat { to: of_octets(to)?, port }
         }
         [loads @ .., Masquerade { flags, .. }] => {
             let ports = match loads {
@@ -475,8 +463,8 @@ fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
                     _ => None,
                 })
             };
-            let first = read_address(loaded(addresses.0)?)?;
-            let last = loaded(addresses.1).map_or(Some(first), |bytes| read_address(bytes))?;
+            let first = of_octets(loaded(addresses.0)?)?;
+            let last = loaded(addresses.1).map_or(Some(first), |bytes| of_octets(bytes))?;
             let ports = match loaded(ports.0) {
                 Some(bytes) => Some(PortRange { first: port(bytes)?, last: port(loaded(ports.1).unwrap_or(bytes))? }),
                 None => None,
@@ -489,11 +477,6 @@ fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
     let mut written = Vec::new();
     write_effect(&then, &mut written);
     (written == expressions).then_some(then)
-}
-
-fn read_address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-    v4.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
 fn fib_flags(address: Address) -> u32 {
@@ -533,8 +516,9 @@ fn read_protocol(number: u8) -> Protocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{ChainId, ListId, ListKey, Place, Section};
+    use crate::ruleset::{ChainId, ListId, ListKey, Place, Section, each};
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn any_family() -> impl Strategy<Value = Family> {
         prop_oneof![Just(Family::V4), Just(Family::V6)]
@@ -669,6 +653,17 @@ mod tests {
             let mut expressions = to_expressions(&rule);
             expressions.remove(place.index(expressions.len()));
             prop_assert_ne!(to_body(&expressions), rule.body);
+        }
+    }
+
+    #[test]
+    fn each_match_and_each_effect_is_read_as_it_is_written() {
+        let set = SetName::new(ListId { section: Section::Top, key: ListKey::Sources }, Family::V4);
+        let chain = ChainName::Of(Family::V4, ChainId { section: Section::Top, place: Place::Masquerade });
+        let rules = each::test(&set).map(|test| (vec![Match::is(test)], Effect::Return));
+        for (when, then) in rules.chain(each::effect(&chain).map(|then| (vec![], then))) {
+            let rule = Rule::new(when, then, "reason");
+            assert_eq!(to_body(&to_expressions(&rule)), rule.body);
         }
     }
 

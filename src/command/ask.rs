@@ -1,10 +1,42 @@
-//! A service that has not answered.
+//! Asking the running service, and why it has not answered.
 
+use crate::service::control::{self, Request};
+use crate::service::directories;
 use crate::text::one_line;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
-/// Why there is no report.
+/// Longer than the service takes to put 100,000 ranges into a busy kernel; systemd has a limit of its own.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The running service's answer.
+///
+/// # Errors
+/// When there is none.
+pub fn ask<T: DeserializeOwned>(request: &Request, patience: Duration) -> Result<T, Silence> {
+    read(&ask_text(request, patience)?)
+}
+
+/// The running service's answer as it came.
+///
+/// # Errors
+/// When there is none.
+pub fn ask_text(request: &Request, patience: Duration) -> Result<Vec<u8>, Silence> {
+    let answer = control::ask(&directories::runtime(), request, patience).map_err(Silence::NoAnswer)?;
+    answer.ok_or(Silence::NotRunning)
+}
+
+/// What an answer says.
+///
+/// # Errors
+/// When it can't be understood.
+pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Silence> {
+    serde_json::from_slice(text).map_err(Silence::Unintelligible)
+}
+
+/// Why there is no answer.
 #[derive(Debug)]
 pub enum Silence {
     NotRunning,
@@ -30,7 +62,7 @@ impl Silence {
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Silence::NotRunning => f.write_str("not running"),
+            Silence::NotRunning => f.write_str("the service is not running"),
             Silence::NoAnswer(error) => write!(f, "the service did not answer: {}", one_line(&error.to_string())),
             Silence::Unintelligible(error) => {
                 write!(f, "the service's answer can't be understood: {}", one_line(&error.to_string()))

@@ -197,8 +197,10 @@ fn listener(at: SocketAddr) -> TcpListener {
     socket.into()
 }
 
-fn udp(at: SocketAddr) -> UdpSocket {
+pub fn udp(at: SocketAddr) -> UdpSocket {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, None).unwrap();
+    // One of an address beside that of all addresses, which would answer from another one.
+    socket.set_reuse_address(true).unwrap();
     let _ = socket.set_only_v6(at.is_ipv6());
     socket.set_broadcast(true).unwrap();
     socket.bind(&SockAddr::from(at)).unwrap();

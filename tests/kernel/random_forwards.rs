@@ -2,7 +2,7 @@
 //! [`Policy::verdict`] say, on every backend; and while one configuration follows the other, no flow that both treat alike
 //! gets anything else.
 
-use crate::forwards::{Net, TARGETS, ask};
+use crate::forwards::{Net, TARGETS, ask, udp};
 use crate::lab;
 use crate::random;
 use ip_masq_agent::config::{self, Flags, SourceText};
@@ -90,14 +90,9 @@ impl Sent {
     fn expected(&self, policy: &Policy) -> Option<String> {
         let ForwardVerdict::To { address, port, .. } = policy.forward(&self.arrival()) else {
             let (own, port) = (self.to.ip(), self.to.port());
-            let at = match (self.protocol, own) {
-                ("tcp", own) => own,
-                (_, IpAddr::V4(_)) => "0.0.0.0".parse().unwrap(),
-                (_, IpAddr::V6(_)) => "::".parse().unwrap(),
-            };
             let is_served = HOST_PORTS.contains(&port);
             let refused = || "Connection refused (os error 111)".to_owned();
-            return Some(if is_served { format!("host {} {at}:{port}", self.source) } else { refused() });
+            return Some(if is_served { format!("host {} {own}:{port}", self.source) } else { refused() });
         };
         let (interface, network, _) = TARGETS.into_iter().find(|(.., target)| *target == address.to_string()).unwrap();
         let network = network.parse().unwrap();
@@ -213,7 +208,8 @@ fn policy(forwards: &[String]) -> Option<Policy> {
 fn draw(runner: &mut TestRunner) -> (Vec<String>, Policy) {
     let drawn = prop::collection::vec(any_forward(), 1..25);
     let drawn = (drawn, any::<bool>()).new_tree(runner).unwrap().current();
-    let always = format!("  - {{hostPort: {ALWAYS_FORWARDED}, address: 10.88.0.5, port: 80}}\n");
+    // To a port where no other one leads: all that lead to one agree on who is masqueraded.
+    let always = format!("  - {{hostPort: {ALWAYS_FORWARDED}, address: 10.88.0.5, port: 6001}}\n");
     let mut all = vec![always];
     if drawn.1 {
         let other = |n: u16| format!("  - {{hostPort: {}, address: 10.88.0.6, port: 81}}\n", 10_000 + n * 97);
@@ -237,7 +233,16 @@ fn net(backend: ip_masq_agent::backend::BackendName) -> Net {
     net.serve(&net.c2, "c2", &ports, &["10.88.0.6", "fd88::6"]);
     let ports: Vec<u16> = SERVED.into_iter().chain(7000..7020).collect();
     net.serve(&net.lan, "lan", &ports, &["192.168.50.2", "fd50::2"]);
-    net.serve(&net.c1, "c1", &[8443], &["10.88.0.5", "fd88::5"]);
+    net.serve(&net.c1, "c1", &[8443, 6001], &["10.88.0.5", "fd88::5"]);
+    for (address, port) in OWN_ADDRESSES.iter().chain(&LOOPBACK).flat_map(|own| HOST_PORTS.map(|port| (*own, port))) {
+        let at = SocketAddr::new(address.parse().unwrap(), port);
+        let socket = net.host.namespace.enter(|| udp(at));
+        std::thread::spawn(move || {
+            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+                let _ = socket.send_to(format!("host {} {}:{port}", from.ip(), at.ip()).as_bytes(), from);
+            }
+        });
+    }
     net
 }
 
@@ -280,7 +285,7 @@ fn no_flow_is_wrong_while_one_configuration_follows_the_other() {
             let asking = scope.spawn(|| {
                 let to = |port| SocketAddr::new("198.51.100.1".parse().unwrap(), port);
                 let flows = [
-                    ("tcp", ALWAYS_FORWARDED, "c1 198.51.100.2 10.88.0.5:80"),
+                    ("tcp", ALWAYS_FORWARDED, "c1 198.51.100.2 10.88.0.5:6001"),
                     ("tcp", NEVER_FORWARDED, "host 198.51.100.2 198.51.100.1:9090"),
                 ];
                 let mut wrong = Vec::new();

@@ -218,7 +218,7 @@ impl SetName {
     pub fn list(self) -> Option<ListId> {
         match self.of {
             SetOf::List(list) | SetOf::Part(list, _) => Some(list),
-            SetOf::Ports(_) | SetOf::RouteSources(_) => None,
+            SetOf::Ports(_) | SetOf::RouteSources(_) | SetOf::Shifted(_) => None,
         }
     }
 

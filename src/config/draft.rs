@@ -5,10 +5,11 @@ use super::document::{self, Value};
 use super::egress::{self, Lists, listed, listed_one, prefixes};
 use super::foreign;
 use super::forward;
+use super::forward_mark::{Beside, MarkKeys};
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry};
 use super::value::{Located, Reader, Source};
-use super::{Config, Flags};
+use super::{Config, Flags, Settings};
 use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
 use crate::ruleset::ChainName;
 use std::borrow::Cow;
@@ -90,6 +91,14 @@ impl Draft {
         let forwards = self.policy.port_forwards.as_deref().unwrap_or_default();
         forward::judge(forwards, enables_ipv6, sources, problems);
         self.judge_chain(problems);
+        let default = Settings::default();
+        let beside = Beside {
+            exempt_marks: self.policy.exempt_marks.as_deref().unwrap_or_default(),
+            masq_chain: self.settings.masq_chain.as_ref().unwrap_or(&default.masq_chain),
+            backend: self.settings.backend.unwrap_or_default(),
+        };
+        let (bit, chain) = (self.policy.mark_masq_bit.flatten(), self.policy.external_set_mark_chain.as_ref());
+        MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.judge(beside, sources, problems);
         if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
             self.judge_both(sources, problems);
         }
@@ -198,6 +207,7 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
         exempt_marks: listed(keys.exempt_marks, sources),
         exempt_ipsec: keys.exempt_ipsec.map(|switch| listed_one(switch, sources)).unwrap_or_default(),
         evaluation: keys.evaluation,
+        forward_mark: MarkKeys { bit: keys.mark_masq_bit, chain: keys.external_set_mark_chain.as_ref() }.mark(sources),
         egress: egress::entries(keys.egress, sources),
         forwards: forward::entries(keys.port_forwards, sources),
     }

@@ -227,6 +227,27 @@ impl<'p> Reader<'p> {
         }
     }
 
+    /// A bit of a packet mark, by its number.
+    pub fn bit(&mut self, node: &Node) -> Option<u8> {
+        let expected = "a bit of the packet mark, from 0 to 31";
+        let (Found::Number(text) | Found::Text(text)) = &node.value else {
+            let hint = if matches!(node.value, Found::Null) { "; leave the key out for none" } else { "" };
+            return self.expected(node, expected, hint);
+        };
+        let number = text.parse().ok().filter(|bit: &u8| *bit < u32::BITS as u8 && bit.to_string() == **text);
+        if let (Found::Number(_), Some(bit)) = (&node.value, number) {
+            return Some(bit);
+        }
+        let mark = text.parse().ok();
+        let meant = mark.and_then(|mark: MaskedMark| (0..32).find(|bit| MaskedMark::of_bit(*bit).value == mark.value));
+        let hint = match (number, meant) {
+            (Some(bit), _) => format!("; write {bit} without quotes"),
+            (None, Some(bit)) => format!("; the mark {} is bit {bit}", short(text)),
+            (None, None) => String::new(),
+        };
+        self.expected(node, expected, &hint)
+    }
+
     /// The name of a chain.
     pub fn chain(&mut self, node: &Node) -> Option<ChainName> {
         let text = self.text(node, "the name of a chain")?;
@@ -515,6 +536,14 @@ scalar! {
     Option<Located<u64>>: Kind::Count, |reader, node| {
         let place = reader.place(node.offset);
         reader.count(node).map(|value| Some(Located { value, place }))
+    };
+    Option<Located<u8>>: Kind::Count, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.bit(node).map(|value| Some(Located { value, place }))
+    };
+    Option<Located<ChainName>>: Kind::Chain, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.chain(node).map(|value| Some(Located { value, place }))
     };
     Option<bool>: Kind::Switch, |reader, node| reader.switch(node).map(Some);
     Option<Located<bool>>: Kind::Switch, |reader, node| {

@@ -5,7 +5,8 @@ use super::facts::HostFacts;
 use super::id::{ListId, ListKey, Section};
 use super::matches::{Match, Side, Test};
 use crate::policy::{
-    AddressSet, Family, Forward, Hairpin, HostAddress, InterfacePattern, Policy, PortRange, Prefix, Protocol,
+    AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LOOPBACK_V4, Policy, PortRange,
+    Prefix, Protocol, WithOrigin,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ pub struct ForwardRules {
     pub rules: Arc<[ForwardRule]>,
     /// The lists of clients that gates look into, each once.
     pub lists: Arc<[CidrList]>,
+    /// How those are marked whose source is to be translated; without, connection tracking tells which were forwarded.
+    pub mark: Option<WithOrigin<ForwardMark>>,
 }
 
 /// One protocol of one forward.
@@ -56,6 +59,19 @@ impl ForwardRule {
         PortRange { first: self.port, last: self.port + (self.ports.last - self.ports.first) }
     }
 
+    /// The clients that its target must see as the host.
+    pub fn hidden(&self) -> impl Iterator<Item = Prefix> {
+        self.localhost.then_some(LOOPBACK_V4).into_iter().chain(self.hairpin.iter().copied())
+    }
+
+    /// Those of them that pass a gate.
+    pub fn hidden_behind(&self, gate: &[Match]) -> Vec<Prefix> {
+        let source = |one: &Match| if let Test::In(Side::Saddr, prefix) = one.test { Some(prefix) } else { None };
+        let hidden = AddressSet::of(self.hidden());
+        let within = AddressSet::of(gate.iter().find_map(source).or(Some(Family::of(self.to).whole())));
+        hidden.without(&hidden.without(&within)).prefixes()
+    }
+
     /// True when a port stays what it is.
     pub fn keeps_ports(&self) -> bool {
         self.port == self.ports.first
@@ -63,6 +79,11 @@ impl ForwardRule {
 }
 
 impl ForwardRules {
+    /// How those are marked whose source is to be translated.
+    pub fn mark(&self) -> Option<&ForwardMark> {
+        self.mark.as_ref().map(|mark| &mark.value)
+    }
+
     /// What the forwards of a policy ask of one family.
     pub fn of(policy: &Policy, family: Family, host: &HostFacts) -> Self {
         let serving = policy.forwards.iter().filter(|forward| forward.serves(family));
@@ -70,7 +91,8 @@ impl ForwardRules {
         let mut rules: Vec<ForwardRule> =
             serving.flat_map(|forward| rules_of(forward, family, host, &mut lists)).collect();
         rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
-        ForwardRules { rules: rules.into(), lists: lists.all.into() }
+        let mark = policy.forward_mark.clone().filter(|_| !rules.is_empty());
+        ForwardRules { rules: rules.into(), lists: lists.all.into(), mark }
     }
 
     /// The same with a row for each prefix of the lists, for a backend without sets.
@@ -79,7 +101,11 @@ impl ForwardRules {
             let gates = rule.gates.iter().flat_map(|row| self.rows(row, Family::of(rule.to))).collect();
             ForwardRule { gates, ..rule.clone() }
         };
-        ForwardRules { rules: self.rules.iter().map(spell_out).collect(), lists: Arc::default() }
+        ForwardRules {
+            rules: self.rules.iter().map(spell_out).collect(),
+            lists: Arc::default(),
+            mark: self.mark.clone(),
+        }
     }
 
     fn rows(&self, row: &[Match], family: Family) -> Vec<Vec<Match>> {

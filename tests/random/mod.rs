@@ -130,6 +130,7 @@ pub fn policy(family: Family) -> impl Strategy<Value = Policy> {
             evaluation: if longest_prefix { Evaluation::LongestPrefix } else { Evaluation::Ordered },
             egress,
             forwards: Vec::new(),
+            forward_mark: None,
         }
     })
 }

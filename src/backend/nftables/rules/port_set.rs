@@ -28,6 +28,10 @@ pub enum PortSet {
     Hairpin,
     /// Ports that become others behind a gate.
     Shifted,
+    /// Which clients of ports of one address of the host are marked.
+    HostMarks,
+    /// The same of ports of every address of the host.
+    Marks,
     /// The sources that routes prefer: nothing of port forwards.
     RouteSources,
 }
@@ -64,7 +68,7 @@ pub enum Data {
 
 impl PortSet {
     /// Every one of port forwards that there is once.
-    pub const ALL: [PortSet; 9] = [
+    pub const ALL: [PortSet; 11] = [
         PortSet::HostPorts,
         PortSet::HostRanges,
         PortSet::HostGates,
@@ -74,6 +78,8 @@ impl PortSet {
         PortSet::Localhost,
         PortSet::Targets,
         PortSet::Hairpin,
+        PortSet::HostMarks,
+        PortSet::Marks,
     ];
 
     /// The word for it in names.
@@ -89,6 +95,8 @@ impl PortSet {
             PortSet::Targets => "forwards-targets",
             PortSet::Hairpin => "forwards-hairpin",
             PortSet::Shifted => "ports",
+            PortSet::HostMarks => "forwards-host-marks",
+            PortSet::Marks => "forwards-marks",
             PortSet::RouteSources => "route-sources",
         }
     }
@@ -106,6 +114,8 @@ impl PortSet {
             PortSet::Targets => "where portForwards lead",
             PortSet::Hairpin => "who is masqueraded on the way there",
             PortSet::Shifted => "a forward of portForwards, port by port",
+            PortSet::HostMarks => "who is marked, portForwards with hostIP",
+            PortSet::Marks => "who is marked",
             PortSet::RouteSources => "the sources that routes prefer",
         }
     }
@@ -120,7 +130,8 @@ impl PortSet {
             PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost | PortSet::Shifted => {
                 &[Protocol, Port]
             }
-            PortSet::Hairpin => &[Saddr, Daddr, Protocol, Port],
+            PortSet::Hairpin | PortSet::HostMarks => &[Saddr, Daddr, Protocol, Port],
+            PortSet::Marks => &[Saddr, Protocol, Port],
             PortSet::RouteSources => &[OutInterface, Daddrs],
         }
     }
@@ -131,7 +142,9 @@ impl PortSet {
             PortSet::HostPorts | PortSet::Ports | PortSet::Shifted => Data::AddressAndPort,
             PortSet::HostRanges | PortSet::Ranges | PortSet::RouteSources => Data::Address,
             PortSet::HostGates | PortSet::Gates => Data::Chain,
-            PortSet::Localhost | PortSet::Targets | PortSet::Hairpin => Data::Nothing,
+            PortSet::Localhost | PortSet::Targets | PortSet::Hairpin | PortSet::HostMarks | PortSet::Marks => {
+                Data::Nothing
+            }
         }
     }
 
@@ -152,7 +165,7 @@ impl PortSet {
 
     /// True where flows that are forwarded are known by it: it holds more rather than less while others change.
     pub fn recognizes(self) -> bool {
-        matches!(self, PortSet::Targets | PortSet::Hairpin)
+        matches!(self, PortSet::Targets | PortSet::Hairpin | PortSet::HostMarks | PortSet::Marks)
     }
 
     /// The fields of a rule that looks into it, in nft's words.

@@ -18,12 +18,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::sync::{Arc, Mutex};
 
 /// The nodes; everything that a server was sent is kept.
-pub struct Net {
-    pub host: Host,
-    pub wan: Namespace,
-    pub lan: Namespace,
-    pub c1: Namespace,
-    pub c2: Namespace,
+struct Net {
+    host: Host,
+    wan: Namespace,
+    lan: Namespace,
+    c1: Namespace,
+    c2: Namespace,
     datagrams: Arc<Mutex<Vec<String>>>,
 }
 
@@ -47,7 +47,7 @@ addr add fd88::1/64 dev cni0 nodad
 ";
 
 impl Net {
-    pub fn new(backend: BackendName) -> Self {
+    fn new(backend: BackendName) -> Self {
         let host = Host::new(backend);
         let node = |name| Namespace::new(name).unwrap();
         let (wan, lan, c1, c2) = (node("wan"), node("lan"), node("c1"), node("c2"));
@@ -87,7 +87,7 @@ impl Net {
     }
 
     /// Answers on ports of a node, in both protocols: who it is, the source that it sees, and where it was reached.
-    pub fn serve(&self, node: &Namespace, name: &'static str, ports: &[u16], addresses: &[&str]) {
+    fn serve(&self, node: &Namespace, name: &'static str, ports: &[u16], addresses: &[&str]) {
         for (port, address) in ports.iter().flat_map(|port| addresses.iter().map(move |address| (*port, *address))) {
             let at = SocketAddr::new(address.parse().unwrap(), port);
             let (listener, socket) = node.enter(|| (listener(at), udp(at)));
@@ -108,7 +108,7 @@ impl Net {
         }
     }
 
-    pub fn node(&self, name: &str) -> &Namespace {
+    fn node(&self, name: &str) -> &Namespace {
         match name {
             "host" => &self.host.namespace,
             "wan" => &self.wan,
@@ -119,12 +119,13 @@ impl Net {
     }
 
     /// Asks as `NODE tcp|udp -> ADDRESS:PORT (bound to ADDRESS)` says; returns the answer.
-    pub fn ask(&self, flow: &str) -> String {
+    fn ask(&self, flow: &str) -> String {
         let words: Vec<_> = flow.split([' ', '(', ')']).filter(|word| !word.is_empty()).collect();
         let (address, port) = words[3].rsplit_once(':').unwrap();
         let to = SocketAddr::new(address.parse().unwrap(), port.parse().unwrap());
         let bound = words.get(6).map(|address| address.parse().unwrap());
-        ask(self.node(words[0]), words[1], to, bound)
+        let ask = || if words[1] == "tcp" { ask_tcp(to, bound) } else { ask_udp(to, bound, "hello") };
+        self.node(words[0]).enter(ask).unwrap_or_else(|error| error.to_string())
     }
 
     /// Sends a datagram that may be lost.
@@ -173,19 +174,13 @@ impl Net {
         self.host.namespace.must(program, &["-t", "raw", "-nvxL", "PREROUTING"])
     }
 
-    pub fn apply(&mut self, forwards: Vec<Forward>) {
+    fn apply(&mut self, forwards: Vec<Forward>) {
         self.host.policy.forwards = forwards;
         // What is not forwarded keeps its source.
         self.host.policy.exempt = sources(&["0.0.0.0/0", "::/0"]);
         self.host.facts = facts();
         self.host.apply_all();
     }
-}
-
-/// Asks from a node; returns the answer, or why there is none.
-pub fn ask(node: &Namespace, protocol: &str, to: SocketAddr, bound: Option<IpAddr>) -> String {
-    let ask = || if protocol == "tcp" { ask_tcp(to, bound) } else { ask_udp(to, bound, "hello") };
-    node.enter(ask).unwrap_or_else(|error| error.to_string())
 }
 
 fn listener(at: SocketAddr) -> TcpListener {
@@ -197,10 +192,8 @@ fn listener(at: SocketAddr) -> TcpListener {
     socket.into()
 }
 
-pub fn udp(at: SocketAddr) -> UdpSocket {
+fn udp(at: SocketAddr) -> UdpSocket {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, None).unwrap();
-    // One of an address beside that of all addresses, which would answer from another one.
-    socket.set_reuse_address(true).unwrap();
     let _ = socket.set_only_v6(at.is_ipv6());
     socket.set_broadcast(true).unwrap();
     socket.bind(&SockAddr::from(at)).unwrap();
@@ -231,23 +224,12 @@ fn ask_udp(to: SocketAddr, bound: Option<IpAddr>, word: &str) -> std::io::Result
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-/// The interface and the network of each.
-pub const TARGETS: [(&str, &str, &str); 6] = [
-    ("cni0", "10.88.0.0/16", "10.88.0.5"),
-    ("cni0", "10.88.0.0/16", "10.88.0.6"),
-    ("cni0", "fd88::/64", "fd88::5"),
-    ("cni0", "fd88::/64", "fd88::6"),
-    ("lan0", "192.168.50.0/24", "192.168.50.2"),
-    ("lan0", "fd50::/64", "fd50::2"),
-];
-
 /// How the targets are reached, as the agent would learn it from routes.
 fn facts() -> HostFacts {
-    let target = |(interface, network, target): (&str, &str, &str)| {
-        let networks = vec![network.parse().unwrap()];
-        (target.parse().unwrap(), Reached { interface: interface.into(), networks })
-    };
-    let targets: BTreeMap<_, _> = TARGETS.into_iter().map(target).collect();
+    let reached = |network: &str| Reached { interface: "cni0".into(), networks: vec![network.parse().unwrap()] };
+    let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
+    let targets: BTreeMap<_, _> =
+        targets.into_iter().map(|(target, network)| (target.parse().unwrap(), reached(network))).collect();
     HostFacts { network: Arc::new(NetworkFacts { targets, ..NetworkFacts::default() }), ..HostFacts::default() }
 }
 
@@ -570,6 +552,55 @@ fn with_a_mark_gates_are_asked_and_several_clients_hidden() {
             ("wan tcp -> 198.51.100.7:8443", "c2 198.51.100.2 10.88.0.6:80"),
         ] {
             assert_eq!(net.ask(flow), expected, "{flow}\n{}", net.host.listing());
+        }
+    });
+}
+
+#[test]
+fn clients_that_are_too_many_for_rules_are_in_sets_and_each_flow_gets_where_it_should_also_with_a_mark() {
+    on_every_backend(|mut net| {
+        let many = |near: &str| {
+            let far = (0..100).flat_map(|n| [format!("203.0.{}.0/24", 2 * n), format!("2001:db9:{:x}::/48", 2 * n)]);
+            let all: Vec<String> = far.chain([near.to_owned()]).collect();
+            sources(&all.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let interfaces = |texts: &[&str]| -> Vec<_> {
+            texts.iter().map(|text| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default }).collect()
+        };
+        let from_wan = |forward| Forward { sources: many("198.51.100.0/24"), localhost: false, ..forward };
+        let from_lan = Forward { sources: many("192.168.50.0/24"), ..forward(3, "tcp 8080-8082 10.88.0.5 7000") };
+        let from_v6 = Forward { sources: many("2001:db8:100::2/128"), ..forward(5, "tcp 8443 fd88::5 81") };
+        for mark in [None, marked(ForwardMark::Bit(13))] {
+            net.host.policy.forward_mark = mark;
+            net.apply(vec![
+                Forward { hairpin: Hairpin::Always, ..from_wan(forward(1, "tcp 8443 10.88.0.5 81")) },
+                Forward { excluded_sources: many("198.51.100.2/32"), ..forward(2, "tcp 9443 10.88.0.5 9443") },
+                Forward { in_interfaces: interfaces(&["lan0", "up0", "!up0"]), ..from_lan.clone() },
+                at("198.51.100.7", from_wan(forward(4, "tcp 8443 10.88.0.6 80"))),
+                from_v6.clone(),
+            ]);
+            let listing = net.host.listing();
+            let is_set =
+                |line: &&str| (line.starts_with("ima") || line.starts_with("set forward")) && line.contains("sources");
+            let sets = listing.lines().map(str::trim_start).filter(is_set).count();
+            let rules = ["-s 203.0.18.0", "saddr 203.0.18.0"].map(|words| listing.matches(words).count());
+            assert_eq!((sets, rules), (4, [0, 0]), "one for each list\n{listing}");
+            for (flow, expected) in [
+                ("wan tcp -> 198.51.100.1:8443", "c1 10.88.0.1 10.88.0.5:81"),
+                ("lan tcp -> 198.51.100.1:8443", "host 192.168.50.2 198.51.100.1:8443"),
+                ("host tcp -> 127.0.0.1:8443", "host 127.0.0.1 127.0.0.1:8443"),
+                ("wan tcp -> 198.51.100.7:8443", "c2 198.51.100.2 10.88.0.6:80"),
+                ("lan tcp -> 198.51.100.7:8443", "host 192.168.50.2 198.51.100.7:8443"),
+                ("wan tcp -> 198.51.100.1:9443", "host 198.51.100.2 198.51.100.1:9443"),
+                ("lan tcp -> 198.51.100.1:9443", "c1 192.168.50.2 10.88.0.5:9443"),
+                ("host tcp -> 127.0.0.1:9443", "c1 10.88.0.1 10.88.0.5:9443"),
+                ("lan tcp -> 198.51.100.1:8081", "c1 192.168.50.2 10.88.0.5:7001"),
+                ("wan tcp -> 198.51.100.1:8081", "host 198.51.100.2 198.51.100.1:8081"),
+                ("wan tcp -> 2001:db8:100::1:8443", "c1 2001:db8:100::2 fd88::5:81"),
+                ("lan tcp -> 2001:db8:100::1:8443", "host fd50::2 2001:db8:100::1:8443"),
+            ] {
+                assert_eq!(net.ask(flow), expected, "{flow}\n{}", net.host.listing());
+            }
         }
     });
 }

@@ -18,4 +18,3 @@ mod foreign_nat;
 mod forwards;
 mod network;
 mod nfnetlink;
-mod random_forwards;

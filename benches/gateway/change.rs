@@ -1,4 +1,4 @@
-//! What it takes to change one prefix among 100,000.
+//! What it takes to change one prefix among 100,000, or one forward among 10,000.
 
 use super::BINARY;
 use super::figure::Figure;
@@ -20,14 +20,19 @@ const COUNT: u32 = 100_000;
 pub fn measure() -> Vec<Figure> {
     let backends = ["nftables", "iptables-nft", "iptables-legacy"];
     let without = backends.map(|backend| {
-        let figure = Figure::new(format!("{backend}, from the parsed file on"), "ms", in_process(backend));
+        let figure = Figure::new(format!("{backend}, from the parsed file on"), "ms", in_process(&texts(backend)));
         // With ipset a change makes a set of a new name, so that chain and set change at once.
+        if backend == "nftables" { figure.at_most(20.0) } else { figure }
+    });
+    let forwards = backends.map(|backend| {
+        let name = format!("{backend}, one of 10,000 forwards, from the parsed file on");
+        let figure = Figure::new(name, "ms", in_process(&forwards(backend)));
         if backend == "nftables" { figure.at_most(20.0) } else { figure }
     });
     let with = backends
         .map(|backend| Figure::new(format!("{backend}, 'reload' of the running service"), "ms", reload(backend)));
     let parsed = Figure::new("parsing the file", "ms", (0..ROUNDS).map(|_| time_to_parse()).collect());
-    [parsed].into_iter().chain(without).chain(with).collect()
+    [parsed].into_iter().chain(without).chain(forwards).chain(with).collect()
 }
 
 /// Two lists that differ in one prefix, by turns.
@@ -36,8 +41,20 @@ fn texts(backend: &str) -> [String; 2] {
     [list.config(), list.changed_config()].map(|text| format!("backend: {backend}\n{text}"))
 }
 
-fn in_process(backend: &str) -> Vec<f64> {
-    let [first, second] = texts(backend).map(|text| config(&text));
+/// Two configurations with as many forwards, of which one leads elsewhere.
+fn forwards(backend: &str) -> [String; 2] {
+    [80, 81].map(|port| {
+        let one = |n: u16| {
+            let port = if n == 5_000 { port } else { 80 };
+            let address = format!("10.20.{}.{}", n / 250, n % 250 + 1);
+            format!("- {{hostPort: {}, address: {address}, port: {port}, hairpin: never}}\n", 10_000 + n)
+        };
+        format!("backend: {backend}\nportForwards:\n{}", (0..10_000).map(one).collect::<String>())
+    })
+}
+
+fn in_process(texts: &[String; 2]) -> Vec<f64> {
+    let [first, second] = [&texts[0], &texts[1]].map(|text| config(text));
     let node = Namespace::new("gateway").expect("a namespace");
     node.enter(|| {
         let mut backend = choose(&first.settings, Children).expect("a backend").backend;

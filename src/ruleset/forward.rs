@@ -1,13 +1,19 @@
 //! The port forwards of one family, as the kernel is asked.
 
+use super::cidr_list::CidrList;
 use super::facts::HostFacts;
+use super::id::{ListId, ListKey, Section};
 use super::matches::{Match, Side, Test};
 use crate::policy::{
     AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LOOPBACK_V4, Policy, PortRange,
     Prefix, Protocol, WithOrigin,
 };
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Clients are told apart by so many rows at most for each interface; beyond that a gate looks into lists.
+const MOST_ROWS: usize = 64;
 
 /// All forwards of a family.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +21,8 @@ pub struct ForwardRules {
     /// Those of one address of the host before those of any, each by protocol and port. No two of the same host address
     /// want the same packet.
     pub rules: Arc<[ForwardRule]>,
+    /// The lists of clients that gates look into, each once.
+    pub lists: Arc<[CidrList]>,
     /// How those are marked whose source is to be translated; without, connection tracking tells which were forwarded.
     pub mark: Option<WithOrigin<ForwardMark>>,
 }
@@ -79,15 +87,84 @@ impl ForwardRules {
     /// What the forwards of a policy ask of one family.
     pub fn of(policy: &Policy, family: Family, host: &HostFacts) -> Self {
         let serving = policy.forwards.iter().filter(|forward| forward.serves(family));
-        let mut rules: Vec<ForwardRule> = serving.flat_map(|forward| rules_of(forward, family, host)).collect();
+        let mut lists = Lists::default();
+        let mut rules: Vec<ForwardRule> =
+            serving.flat_map(|forward| rules_of(forward, family, host, &mut lists)).collect();
         rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
         let mark = policy.forward_mark.clone().filter(|_| !rules.is_empty());
-        ForwardRules { rules: rules.into(), mark }
+        ForwardRules { rules: rules.into(), lists: lists.all.into(), mark }
+    }
+
+    /// The same with a row for each prefix of the lists, for a backend without sets.
+    pub fn spelled_out(&self) -> Self {
+        let spell_out = |rule: &ForwardRule| {
+            let gates = rule.gates.iter().flat_map(|row| self.rows(row, Family::of(rule.to))).collect();
+            ForwardRule { gates, ..rule.clone() }
+        };
+        ForwardRules {
+            rules: self.rules.iter().map(spell_out).collect(),
+            lists: Arc::default(),
+            mark: self.mark.clone(),
+        }
+    }
+
+    fn rows(&self, row: &[Match], family: Family) -> Vec<Vec<Match>> {
+        let (lists, other): (Vec<_>, Vec<_>) = row.iter().cloned().partition(|one| one.list().is_some());
+        if lists.is_empty() {
+            return vec![other];
+        }
+        let mut clients = AddressSet::of([family.whole()]);
+        for one in &lists {
+            let list = self.lists.iter().find(|list| one.list() == Some(&list.id));
+            let listed = AddressSet::of(list.iter().flat_map(|list| list.prefixes.iter().copied()));
+            // What may not is asked behind what may.
+            clients = if one.negated { clients.without(&listed) } else { listed };
+        }
+        clients.prefixes().into_iter().map(|prefix| [&other[..], &[from(prefix)]].concat()).collect()
     }
 }
 
-fn rules_of(forward: &Forward, family: Family, host: &HostFacts) -> Vec<ForwardRule> {
+/// Lists of clients on their way to sets.
+#[derive(Default)]
+struct Lists {
+    known: BTreeMap<(ListKey, Vec<Prefix>), ListId>,
+    all: Vec<CidrList>,
+}
+
+impl Lists {
+    /// What a list is known by: the number of the first forward that has it.
+    fn of(&mut self, number: u32, key: ListKey, prefixes: Vec<Prefix>) -> Match {
+        let new = ListId { section: Section::Forward(number), key };
+        let id = *self.known.entry((key, prefixes.clone())).or_insert(new);
+        if id == new {
+            self.all.push(CidrList { id, prefixes: prefixes.into() });
+        }
+        Match::is(Test::InList(Side::Saddr, id))
+    }
+
+    /// The clients of a forward, in lists.
+    fn row(&mut self, forward: &Forward, family: Family) -> Vec<Match> {
+        let mut row = Vec::new();
+        let whole = [family.whole()];
+        let sources = forward.sources.sorted(family);
+        if !sources.is_empty() && sources != whole {
+            row.push(self.of(forward.number, ListKey::Sources, sources));
+        }
+        let excluded = forward.excluded_sources.sorted(family);
+        if !excluded.is_empty() {
+            row.push(Match { negated: true, ..self.of(forward.number, ListKey::ExcludedSources, excluded) });
+        }
+        row
+    }
+}
+
+fn from(prefix: Prefix) -> Match {
+    Match::is(Test::In(Side::Saddr, prefix))
+}
+
+fn rules_of(forward: &Forward, family: Family, host: &HostFacts, lists: &mut Lists) -> Vec<ForwardRule> {
     let Some(to) = forward.target(family) else { return Vec::new() };
+    let gates = gates(forward, family, lists);
     let rule = |protocol: &Protocol| ForwardRule {
         number: forward.number,
         protocol: *protocol,
@@ -96,7 +173,7 @@ fn rules_of(forward: &Forward, family: Family, host: &HostFacts) -> Vec<ForwardR
             HostAddress::Any | HostAddress::AnyOf(_) => None,
         },
         ports: forward.host_ports,
-        gates: gates(forward, family),
+        gates: gates.clone(),
         to,
         port: forward.port,
         from_host: forward.in_interfaces.is_empty(),
@@ -106,8 +183,8 @@ fn rules_of(forward: &Forward, family: Family, host: &HostFacts) -> Vec<ForwardR
     forward.protocols.iter().map(rule).collect()
 }
 
-/// One row for each pair of an incoming interface and a source that may.
-fn gates(forward: &Forward, family: Family) -> Vec<Vec<Match>> {
+/// One row for each pair of an incoming interface and a source that may, or lists of those.
+fn gates(forward: &Forward, family: Family, lists: &mut Lists) -> Vec<Vec<Match>> {
     let (negated, positive): (Vec<_>, Vec<_>) =
         forward.in_interfaces.iter().map(|one| &one.value).partition(|one| one.negated);
     let interface = |one: &InterfacePattern| Test::InInterface { name: one.name.clone(), prefix: one.prefix };
@@ -120,10 +197,13 @@ fn gates(forward: &Forward, family: Family) -> Vec<Vec<Match>> {
     let whole = [family.whole()];
     let all = if forward.sources.is_empty() { whole.to_vec() } else { forward.sources.sorted(family) };
     let sources = AddressSet::of(all).without(&AddressSet::of(forward.excluded_sources.sorted(family))).prefixes();
-    let source = |prefix: &Prefix| (prefix.length() > 0).then(|| Match::is(Test::In(Side::Saddr, *prefix)));
-    let with = |row: &Vec<Match>| -> Vec<Vec<Match>> {
-        sources.iter().map(|prefix| row.iter().cloned().chain(source(prefix)).collect()).collect()
+    let source = |prefix: Prefix| if prefix.length() > 0 { vec![from(prefix)] } else { Vec::new() };
+    let sources: Vec<_> = match sources.len() > MOST_ROWS {
+        true => vec![lists.row(forward, family)],
+        false => sources.into_iter().map(source).collect(),
     };
+    let with =
+        |row: &Vec<Match>| -> Vec<Vec<Match>> { sources.iter().map(|source| [&row[..], source].concat()).collect() };
     interfaces.iter().flat_map(with).collect()
 }
 
@@ -135,6 +215,82 @@ fn hairpin(forward: &Forward, family: Family, host: &HostFacts) -> Vec<Prefix> {
         Hairpin::Auto => {
             let reached = forward.target(family).and_then(|target| host.network.targets.get(&target));
             reached.map(|reached| reached.networks.clone()).unwrap_or_default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Origin, PrefixSet};
+    use proptest::prelude::*;
+
+    fn list(prefixes: Vec<Prefix>) -> PrefixSet {
+        PrefixSet::from_prefixes(prefixes, &Origin::Default)
+    }
+
+    fn forward(number: u32, sources: Vec<Prefix>, excluded: Vec<Prefix>) -> Forward {
+        Forward {
+            number,
+            origin: Origin::Default,
+            host_ports: PortRange { first: 80, last: 80 },
+            protocols: vec![Protocol::Tcp],
+            host: HostAddress::Any,
+            v4: "192.0.2.1".parse().ok(),
+            v6: None,
+            port: 80,
+            in_interfaces: Vec::new(),
+            sources: list(sources),
+            excluded_sources: list(excluded),
+            hairpin: Hairpin::Never,
+            localhost: false,
+        }
+    }
+
+    fn rules(forwards: Vec<Forward>) -> ForwardRules {
+        ForwardRules::of(&Policy { forwards, ..Policy::default() }, Family::V4, &HostFacts::default())
+    }
+
+    /// Nothing to aggregate.
+    fn clients(count: u32) -> Vec<Prefix> {
+        (0..count).map(|n| format!("10.{}.{}.0/24", n / 128, n % 128 * 2).parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn clients_are_a_row_each_up_to_a_number_and_then_a_list_that_others_share() {
+        let few = rules(vec![forward(1, clients(64), Vec::new())]);
+        assert!(few.rules[0].gates.len() == 64 && few.lists.is_empty());
+        let many: Vec<_> = (1..=9).map(|number| forward(number, clients(5_000), clients(number / 5))).collect();
+        let many = rules(many);
+        assert!(many.rules.iter().all(|rule| rule.gates.len() == 1));
+        let lists: Vec<_> = many.lists.iter().map(|list| (list.id, list.prefixes.len())).collect();
+        let id = |number, key| ListId { section: Section::Forward(number), key };
+        assert_eq!(lists, [(id(1, ListKey::Sources), 5_000), (id(5, ListKey::ExcludedSources), 1)]);
+    }
+
+    proptest! {
+        #[test]
+        fn lists_that_are_spelled_out_are_the_clients_that_may(
+            may in 0_u32..150,
+            may_not in proptest::collection::vec((0_u32..40_000, 14_u8..=32), 0..12),
+            asked in proptest::collection::vec(0_u32..80_000, 50),
+        ) {
+            let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+            let may_not: Vec<_> = may_not.into_iter().map(|(n, length)| Prefix::containing(address(n), length).unwrap()).collect();
+            let one = forward(1, clients(may), may_not);
+            let rules = rules(vec![one.clone()]);
+            let spelled_out = rules.spelled_out();
+            prop_assert!(spelled_out.lists.is_empty());
+            prop_assert!(rules.lists.is_empty() || spelled_out.rules[0].gates.len() > MOST_ROWS);
+            for address in asked.into_iter().map(address) {
+                let is_in = |row: &Vec<Match>| row.iter().all(|gate| match &gate.test {
+                    Test::In(Side::Saddr, prefix) => prefix.contains(address),
+                    other => panic!("{other:?}"),
+                });
+                let passes = spelled_out.rules[0].gates.iter().any(is_in);
+                let may = one.sources.is_empty() || one.sources.contains(address);
+                prop_assert_eq!(passes, may && !one.excluded_sources.contains(address), "{}", address);
+            }
         }
     }
 }

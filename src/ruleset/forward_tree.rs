@@ -26,7 +26,10 @@ const LEVELS_OF_PORTS: usize = 1 + MOST_DIGITS as usize;
 
 /// Adds the forwards of a ruleset to its chains.
 pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
-    let forwards = &ruleset.forwards;
+    let has_sets = dialect.inline != Some(usize::MAX);
+    let spelled_out = (!has_sets && !ruleset.forwards.lists.is_empty()).then(|| ruleset.forwards.spelled_out());
+    let forwards = spelled_out.as_ref().unwrap_or(&ruleset.forwards);
+    chains.lists.extend(forwards.lists.iter().cloned());
     let Some(postrouting) = ruleset.hooks.iter().find(|hook| hook.hook == Hook::Postrouting) else { return };
     if forwards.rules.is_empty() {
         return;
@@ -559,7 +562,7 @@ mod tests {
             Ruleset::new(&Policy::default(), Family::V4, JumpPosition::Last, &HostFacts::default()).unwrap();
         let mut rules = rules;
         rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
-        ruleset.forwards = ForwardRules { rules: Arc::from(rules), mark: None };
+        ruleset.forwards = ForwardRules { rules: Arc::from(rules), ..ForwardRules::default() };
         let mut chains = lower(&ruleset, DIALECT);
         add_forwards(&ruleset, DIALECT, &mut chains);
         let count = chains.chains.len();

@@ -13,6 +13,8 @@ pub enum Section {
     Egress(u8),
     /// `portForwards`.
     Forwards,
+    /// One of them, from 1: lists that it is the first to have.
+    Forward(u32),
 }
 
 /// What a rule is known by: its comment, the group that its counter belongs to, and who decided.
@@ -139,6 +141,7 @@ impl Section {
             Section::Top => String::new(),
             Section::Egress(number) => format!("egress{number}-"),
             Section::Forwards => "forwards-".to_owned(),
+            Section::Forward(number) => format!("forward{number}-"),
         }
     }
 
@@ -149,7 +152,12 @@ impl Section {
             let section = Section::Egress(number.parse().ok()?);
             name.starts_with(&section.prefix()).then_some((section, rest))
         };
-        egress().unwrap_or((Section::Top, name))
+        let forward = || {
+            let (number, rest) = name.strip_prefix("forward")?.split_once('-')?;
+            let section = Section::Forward(number.parse().ok()?);
+            name.starts_with(&section.prefix()).then_some((section, rest))
+        };
+        egress().or_else(forward).unwrap_or((Section::Top, name))
     }
 }
 

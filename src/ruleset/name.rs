@@ -89,7 +89,7 @@ impl ChainName {
             (Section::Top, 0 | 1) => String::new(),
             (Section::Top, number) => format!("-{number}"),
             (Section::Egress(entry), number) => format!("-e{entry}-{number}"),
-            (Section::Forwards, number) => format!("-f{number}"),
+            (Section::Forwards | Section::Forward(_), number) => format!("-f{number}"),
         })
     }
 

@@ -557,6 +557,55 @@ fn with_a_mark_gates_are_asked_and_several_clients_hidden() {
 }
 
 #[test]
+fn clients_that_are_too_many_for_rules_are_in_sets_and_each_flow_gets_where_it_should_also_with_a_mark() {
+    on_every_backend(|mut net| {
+        let many = |near: &str| {
+            let far = (0..100).flat_map(|n| [format!("203.0.{}.0/24", 2 * n), format!("2001:db9:{:x}::/48", 2 * n)]);
+            let all: Vec<String> = far.chain([near.to_owned()]).collect();
+            sources(&all.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let interfaces = |texts: &[&str]| -> Vec<_> {
+            texts.iter().map(|text| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default }).collect()
+        };
+        let from_wan = |forward| Forward { sources: many("198.51.100.0/24"), localhost: false, ..forward };
+        let from_lan = Forward { sources: many("192.168.50.0/24"), ..forward(3, "tcp 8080-8082 10.88.0.5 7000") };
+        let from_v6 = Forward { sources: many("2001:db8:100::2/128"), ..forward(5, "tcp 8443 fd88::5 81") };
+        for mark in [None, marked(ForwardMark::Bit(13))] {
+            net.host.policy.forward_mark = mark;
+            net.apply(vec![
+                Forward { hairpin: Hairpin::Always, ..from_wan(forward(1, "tcp 8443 10.88.0.5 81")) },
+                Forward { excluded_sources: many("198.51.100.2/32"), ..forward(2, "tcp 9443 10.88.0.5 9443") },
+                Forward { in_interfaces: interfaces(&["lan0", "up0", "!up0"]), ..from_lan.clone() },
+                at("198.51.100.7", from_wan(forward(4, "tcp 8443 10.88.0.6 80"))),
+                from_v6.clone(),
+            ]);
+            let listing = net.host.listing();
+            let is_set =
+                |line: &&str| (line.starts_with("ima") || line.starts_with("set forward")) && line.contains("sources");
+            let sets = listing.lines().map(str::trim_start).filter(is_set).count();
+            let rules = ["-s 203.0.18.0", "saddr 203.0.18.0"].map(|words| listing.matches(words).count());
+            assert_eq!((sets, rules), (4, [0, 0]), "one for each list\n{listing}");
+            for (flow, expected) in [
+                ("wan tcp -> 198.51.100.1:8443", "c1 10.88.0.1 10.88.0.5:81"),
+                ("lan tcp -> 198.51.100.1:8443", "host 192.168.50.2 198.51.100.1:8443"),
+                ("host tcp -> 127.0.0.1:8443", "host 127.0.0.1 127.0.0.1:8443"),
+                ("wan tcp -> 198.51.100.7:8443", "c2 198.51.100.2 10.88.0.6:80"),
+                ("lan tcp -> 198.51.100.7:8443", "host 192.168.50.2 198.51.100.7:8443"),
+                ("wan tcp -> 198.51.100.1:9443", "host 198.51.100.2 198.51.100.1:9443"),
+                ("lan tcp -> 198.51.100.1:9443", "c1 192.168.50.2 10.88.0.5:9443"),
+                ("host tcp -> 127.0.0.1:9443", "c1 10.88.0.1 10.88.0.5:9443"),
+                ("lan tcp -> 198.51.100.1:8081", "c1 192.168.50.2 10.88.0.5:7001"),
+                ("wan tcp -> 198.51.100.1:8081", "host 198.51.100.2 198.51.100.1:8081"),
+                ("wan tcp -> 2001:db8:100::1:8443", "c1 2001:db8:100::2 fd88::5:81"),
+                ("lan tcp -> 2001:db8:100::1:8443", "host fd50::2 2001:db8:100::1:8443"),
+            ] {
+                assert_eq!(net.ask(flow), expected, "{flow}\n{}", net.host.listing());
+            }
+        }
+    });
+}
+
+#[test]
 fn of_a_mark_one_bit_is_set_and_what_bears_it_is_masqueraded_whoever_set_it() {
     on_every_backend(|mut net| {
         let watch = "table inet marks {\n\

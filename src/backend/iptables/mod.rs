@@ -129,7 +129,9 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let sources = desired.and_then(Ruleset::route_sources).map_or(0, |sources| sources.rows(family).count());
         limit_route_sources(family, sources, MOST_ROUTE_SOURCES, " as rules; nftables takes 10,000")?;
         let listing = self.listing(family, desired.is_some(), notes)?;
-        let wants_sets = desired.is_some_and(|ruleset| ruleset.lists().any(|list| list.prefixes.len() > THRESHOLD));
+        let wants_sets = desired.is_some_and(|ruleset| {
+            !ruleset.forwards.lists.is_empty() || ruleset.lists().any(|list| list.prefixes.len() > THRESHOLD)
+        });
         if !self.tools.random_fully && desired.is_some_and(Ruleset::chooses_ports_at_random) {
             notes.push("this iptables is older than 1.6.2 and can't choose source ports at random".to_owned());
         }

@@ -45,7 +45,7 @@ use rules::change::Transaction;
 use rules::compile::IntervalCache;
 use rules::content::Content;
 use rules::forwards::Owners;
-use rules::name::{ChainName, SetName};
+use rules::name::{ChainName, SetName, SetOf};
 pub use rules::name::{STAND_IN, TABLE};
 use rules::table::{Set, Table, TableFlags};
 use rules::{change, compile, drift, plan, target, text};
@@ -376,9 +376,12 @@ impl Backend for Nftables {
             let maps = counting.filter_map(|name| Some((name, name.ports().filter(|ports| ports.counts())?)));
             for (name, map) in maps {
                 for (element, packets) in observe::counted_elements(name)? {
-                    match name.gives_route_sources() {
-                        Some(section) => translated.push((section, packets)),
-                        None => forwarded(owners.element(map, &element), packets),
+                    match name.of {
+                        SetOf::RouteSources(section) => translated.push((section, packets)),
+                        SetOf::Shifted(number) => forwarded(Some(number), packets),
+                        SetOf::Ports(_) | SetOf::List(_) | SetOf::Part(..) => {
+                            forwarded(owners.element(map, &element), packets)
+                        }
                     }
                 }
             }

@@ -53,10 +53,46 @@ fn every_kind() -> Policy {
     Policy { forwards, enable_ipv6: true, ..default_policy() }
 }
 
+/// A range behind a gate whose ports become others, and clients that are too many for rules.
+fn of_lists_and_maps() -> Vec<Forward> {
+    let clients: Vec<String> = (0..400).map(|n| format!("10.{}.{}.0/24", n / 100, 2 * (n % 100))).collect();
+    let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
+    let wide = Forward { v6: None, ..forward(11, (20_000, 49_999), 10_000) };
+    vec![
+        gated(wide.clone(), &["192.0.2.0/24"]),
+        Forward { number: 12, host_ports: PortRange { first: 700, last: 700 }, port: 700, ..gated(wide, &clients) },
+    ]
+}
+
+#[test]
+fn a_gate_of_a_range_whose_ports_become_others_is_a_chain_and_a_map_and_so_is_one_of_many_clients() {
+    namespace::enter!();
+    let policy = Policy { forwards: of_lists_and_maps(), ..default_policy() };
+    let desired = ruleset(&policy, Family::V4);
+    let mut agent = backend();
+    apply(&mut agent, Family::V4, desired.as_ref());
+    let listed = listing();
+    let chains: Vec<&str> =
+        listed.lines().filter_map(|line| line.trim().strip_prefix("chain forwards-ipv4-")).collect();
+    assert_eq!(chains, ["tcp-700 {", "tcp-20000 {", "udp-700 {", "udp-20000 {"]);
+    let rules = |words: &str| listed.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(rules("dnat ip to meta l4proto . th dport map @forward11-ports4"), 4, "one for each interface");
+    assert_eq!(rules("ip saddr @forward12-sources4"), 4);
+    // A second service finds it as it should be; a port that is taken out of the map is put back.
+    assert!(backend().plan(Family::V4, desired.as_ref()).unwrap().is_in_sync());
+    nft("delete element inet ip-masq-agent forward11-ports4 { tcp . 20005 }\n");
+    let repaired = apply(&mut agent, Family::V4, desired.as_ref());
+    assert_eq!(repaired.drift, ["map forward11-ports4 lacks 1 element"]);
+    let fewer = Policy { forwards: vec![policy.forwards[1].clone()], ..policy };
+    apply(&mut agent, Family::V4, ruleset(&fewer, Family::V4).as_ref());
+    assert!(!listing().contains("forward11"));
+}
+
 #[test]
 fn nft_reads_our_text_and_lists_what_we_wrote_with_the_same_words() {
     namespace::enter!();
-    let policy = every_kind();
+    let mut policy = every_kind();
+    policy.forwards.extend(of_lists_and_maps());
     let mut agent = backend();
     for family in Family::ALL {
         let desired = ruleset(&policy, family).unwrap();

@@ -2,9 +2,11 @@
 
 use super::host::{self, every_backend};
 use crate::policies::full_policy;
-use ip_masq_agent::backend::ErrorKind;
-use ip_masq_agent::policy::Family;
+use ip_masq_agent::backend::{BackendName, ErrorKind};
+use ip_masq_agent::policy::{Family, Origin, PreferredSource, RouteSources, Snat, WithOrigin};
+use ip_masq_agent::ruleset::NetworkFacts;
 use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities};
+use std::sync::Arc;
 
 /// Takes CAP_NET_ADMIN from the calling thread and the programs that it will start.
 fn drop_net_admin() {
@@ -16,7 +18,38 @@ fn drop_net_admin() {
     set_capabilities(None, sets).unwrap();
 }
 
+/// So many routes that prefer a source, of which no two can be one.
+fn routes(count: usize) -> Arc<NetworkFacts> {
+    let row = |n: usize| PreferredSource {
+        interface: "wan0".to_owned(),
+        destination: format!("10.{}.{}.0/24", n / 128, n % 128 * 2).parse().unwrap(),
+        source: "203.0.113.77".parse().ok(),
+    };
+    let sources = RouteSources::new((0..count).map(row).collect());
+    Arc::new(NetworkFacts { sources, ..NetworkFacts::default() })
+}
+
 every_backend! {
+    fn as_many_sources_of_routes_as_there_is_room_for_are_taken_and_one_more_is_refused_and_loses_nothing(host: Host) {
+        let most = if host.name == BackendName::Nftables { 10_000 } else { 256 };
+        host.policy.snat = WithOrigin { value: Snat::RouteSource, origin: Origin::Default };
+        host.facts.network = routes(most);
+        host.apply_all();
+        let before = host.listing();
+        host.facts.network = routes(most + 1);
+        let error = host.plan(Family::V4).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused);
+        let words = format!("for {} interfaces and destinations, more than {most}", most + 1);
+        assert!(error.message.contains(&words) && error.message.contains("name the address in snat"), "{error}");
+        // The other family goes on by itself.
+        host.apply(Family::V6);
+        assert_eq!(host.listing(), before);
+        host.facts.network = routes(most);
+        assert_eq!(host.apply_all(), Vec::<String>::new());
+        host.facts.network = routes(most - 1);
+        assert!(!host.apply(Family::V4).is_empty(), "and it goes on");
+    }
+
     fn a_commit_without_the_capability_changes_nothing(host: Host) {
         host.exempt(100);
         host.apply_all();

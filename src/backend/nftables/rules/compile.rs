@@ -114,6 +114,11 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
         hook: None,
         rules: chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).map(|rule| translate(rule, family)).collect(),
     };
+    let clients = |list: &CidrList| {
+        let name = SetName::new(list.id, family);
+        Set { name, elements: Some(Content::Intervals(cache.of(name, list))) }
+    };
+    sets.extend(ruleset.forwards.lists.iter().map(clients));
     sets.extend(ruleset.hooks.iter().flat_map(|hook| &hook.sections).filter_map(|section| sources(section, family)));
     let mut table = FamilyTable {
         family,

@@ -96,6 +96,8 @@ struct Build<'a> {
     /// The mark of those whose source is to be translated.
     mark: Option<&'a ForwardMark>,
     sets: BTreeMap<PortSet, Vec<PortElement>>,
+    /// What the ports of forwards with gates become, by their numbers.
+    shifted: BTreeMap<u32, Vec<PortElement>>,
     gates: Vec<Chain>,
     owners: Owners,
 }
@@ -104,7 +106,8 @@ impl<'a> Build<'a> {
     fn new(forwards: &'a ForwardRules, family: Family) -> Self {
         // Of another program's chain only iptables knows.
         let mark = forwards.mark().filter(|mark| mark.bit().is_some());
-        Build { family, mark, sets: BTreeMap::new(), gates: Vec::new(), owners: Owners::default() }
+        let (sets, shifted) = Default::default();
+        Build { family, mark, sets, shifted, gates: Vec::new(), owners: Owners::default() }
     }
 
     /// Those of one address and protocol are together, and what has gates there overlaps nothing that has none.
@@ -113,13 +116,7 @@ impl<'a> Build<'a> {
         for group in rules.chunk_by(same) {
             let (open, gated): (Vec<_>, Vec<_>) = group.iter().partition(|rule| rule.gates.iter().any(Vec::is_empty));
             open.into_iter().for_each(|rule| self.open(rule));
-            let split = |rule: &'_ &ForwardRule| match rule.keeps_ports() {
-                true => vec![rule.ports],
-                // Nothing shifts a range.
-                false => single(rule.ports).collect(),
-            };
-            let ranges = gated.iter().flat_map(|rule| split(rule).into_iter().map(move |ports| (ports, *rule)));
-            for (ports, rules) in pieces(ranges.collect()) {
+            for (ports, rules) in pieces(gated.iter().map(|rule| (rule.ports, *rule)).collect()) {
                 self.gate(ports, &rules);
             }
         }
@@ -137,15 +134,13 @@ impl<'a> Build<'a> {
                 self.put(set, PortElement { sources: Interval::of(from), ..marked });
             }
         }
-        let to = interval::number(rule.to);
         if rule.keeps_ports() && rule.ports.first < rule.ports.last {
             let set = by_host(PortSet::HostRanges, PortSet::Ranges);
-            return self.put_open(set, rule, element(rule, rule.ports, Then::To(to, None)));
+            let then = Then::To(interval::number(rule.to), None);
+            return self.put_open(set, rule, element(rule, rule.ports, then));
         }
-        for ports in single(rule.ports) {
-            let port = rule.port + (ports.first - rule.ports.first);
-            let set = by_host(PortSet::HostPorts, PortSet::Ports);
-            self.put_open(set, rule, element(rule, ports, Then::To(to, Some(port))));
+        for port in single(rule.ports) {
+            self.put_open(by_host(PortSet::HostPorts, PortSet::Ports), rule, shifted(rule, port));
         }
     }
 
@@ -160,8 +155,14 @@ impl<'a> Build<'a> {
         let mut chain = Chain { name, hook: None, rules: Vec::new() };
         let mut owners = Vec::new();
         for rule in rules {
+            if is_shifted(rule, ports) {
+                self.shifted
+                    .entry(rule.number)
+                    .or_default()
+                    .extend(single(ports).map(|port| PortElement { host: 0, ..shifted(rule, port) }));
+            }
             chain.rules.extend(gate_rules(rule, ports, for_loopback && !rule.localhost, self.mark));
-            let owner = |of: &Rule| matches!(of.effect(), Some(Effect::Dnat { .. })).then_some(rule.number);
+            let owner = |of: &Rule| (!matches!(of.effect(), Some(Effect::Mark(_)))).then_some(rule.number);
             owners.extend(chain.rules.iter().skip(owners.len()).map(owner));
         }
         self.owners.gates.insert(name, owners);
@@ -253,11 +254,13 @@ impl<'a> Build<'a> {
         let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::is(Test::Mark(bit)));
         let marked = bit.map(|bit| Rule::new(vec![bit], masquerade, Step::ForwardMark.reason()));
         let first = marked.into_iter().chain(hairpin).chain([forwarded]).collect();
-        let set = |(set, mut elements): (PortSet, Vec<PortElement>)| {
+        let shifted = self.shifted.into_iter().map(|(number, ports)| (SetName::of_shifted(number, family), ports));
+        let set = |(name, mut elements): (SetName, Vec<PortElement>)| {
             elements.sort_unstable();
-            Set { name: name(set), elements: Some(Content::Ports(elements.into())) }
+            Set { name, elements: Some(Content::Ports(elements.into())) }
         };
-        ForwardTable { first, chains, sets: self.sets.into_iter().map(set).collect() }
+        let sets = self.sets.into_iter().map(|(set, elements)| (name(set), elements)).chain(shifted).map(set);
+        ForwardTable { first, chains, sets: sets.collect() }
     }
 }
 
@@ -286,9 +289,13 @@ fn arrived() -> Test<SetName> {
     Test::InInterface { name: String::new(), prefix: true }
 }
 
+/// What is said of a rule that sends a flow to its target.
+const REASON: &str = "a forward of portForwards";
+
 /// A rule for each row of a forward's gates, behind one for each client there that is marked.
 fn gate_rules(rule: &ForwardRule, ports: PortRange, not_for_loopback: bool, mark: Option<&ForwardMark>) -> Vec<Rule> {
     let keeps = rule.keeps_ports();
+    let map = is_shifted(rule, ports).then(|| SetName::of_shifted(rule.number, Family::of(rule.to)));
     // Of one port that becomes another one the kernel is told the other one.
     let one = |port| ShiftedPort { from: PortRange { first: port, last: port }, to: port };
     let port = (!keeps).then(|| one(rule.port + (ports.first - rule.ports.first)));
@@ -299,11 +306,15 @@ fn gate_rules(rule: &ForwardRule, ports: PortRange, not_for_loopback: bool, mark
         let arrives = (!rule.from_host && !row.iter().any(names_one)).then(|| Match::is(arrived()));
         let far = not_for_loopback.then(|| Match::is_not(Test::In(Side::Daddr, LOOPBACK_V4)));
         // nft wants to know of which protocol a port is.
-        let needs_protocol = !keeps && matches!(then, Effect::Dnat { .. });
-        let protocol = needs_protocol.then(|| Match::is(Test::Protocol(rule.protocol)));
+        let leads = matches!(then, Effect::Dnat { .. });
+        let map = map.filter(|_| leads);
+        let protocol = (leads && !keeps && map.is_none()).then(|| Match::is(Test::Protocol(rule.protocol)));
         let own = row.iter().cloned().map(|one| one.rename(|list| SetName::new(list, Family::of(rule.to))));
         let when = arrives.into_iter().chain(own).chain(far).chain(protocol).collect();
-        Rule::new(when, then, reason)
+        match map {
+            Some(map) => Rule::shifted(when, map, reason),
+            None => Rule::new(when, then, reason),
+        }
     };
     let is_source = |one: &Match| matches!(one.test, Test::In(Side::Saddr, _));
     let marked = |gate: &Vec<Match>, from: Prefix, mark: &ForwardMark| {
@@ -315,10 +326,21 @@ fn gate_rules(rule: &ForwardRule, ports: PortRange, not_for_loopback: bool, mark
         let hidden = if mark.is_some() { rule.hidden_behind(gate) } else { Vec::new() };
         let marks = mark.into_iter().flat_map(|mark| hidden.iter().map(move |from| (*from, mark)));
         let mut rules: Vec<Rule> = marks.map(|(from, mark)| marked(gate, from, mark)).collect();
-        rules.push(row(gate, then.clone(), "a forward of portForwards"));
+        rules.push(row(gate, then.clone(), REASON));
         rules
     };
     rule.gates.iter().flat_map(rules).collect()
+}
+
+/// Nothing shifts a range: what each of several ports becomes, a map says.
+fn is_shifted(rule: &ForwardRule, ports: PortRange) -> bool {
+    !rule.keeps_ports() && ports.first < ports.last
+}
+
+/// A port of a rule, and what it becomes.
+fn shifted(rule: &ForwardRule, port: PortRange) -> PortElement {
+    let becomes = rule.port + (port.first - rule.ports.first);
+    element(rule, port, Then::To(interval::number(rule.to), Some(becomes)))
 }
 
 fn element(rule: &ForwardRule, ports: PortRange, then: Then) -> PortElement {

@@ -199,6 +199,8 @@ pub enum SetOf {
     Ports(PortSet),
     /// The sources that routes prefer, as a section gives them.
     RouteSources(Section),
+    /// What the ports of a forward become behind its gates; by its number.
+    Shifted(u32),
 }
 
 impl SetName {
@@ -216,7 +218,7 @@ impl SetName {
     pub fn list(self) -> Option<ListId> {
         match self.of {
             SetOf::List(list) | SetOf::Part(list, _) => Some(list),
-            SetOf::Ports(_) | SetOf::RouteSources(_) => None,
+            SetOf::Ports(_) | SetOf::RouteSources(_) | SetOf::Shifted(_) => None,
         }
     }
 
@@ -230,11 +232,16 @@ impl SetName {
         SetName { of: SetOf::RouteSources(section), family, second: false }
     }
 
+    /// The same of what the ports of a forward become behind its gates.
+    pub const fn of_shifted(forward: u32, family: Family) -> Self {
+        SetName { of: SetOf::Shifted(forward), family, second: false }
+    }
+
     /// The section that gives flows what is in it, where it is the sources that routes prefer.
     pub fn gives_route_sources(self) -> Option<Section> {
         match self.of {
             SetOf::RouteSources(section) => Some(section),
-            SetOf::List(_) | SetOf::Part(..) | SetOf::Ports(_) => None,
+            SetOf::List(_) | SetOf::Part(..) | SetOf::Ports(_) | SetOf::Shifted(_) => None,
         }
     }
 
@@ -249,6 +256,7 @@ impl SetName {
             SetOf::List(_) | SetOf::Part(..) => None,
             SetOf::Ports(ports) => Some(ports),
             SetOf::RouteSources(_) => Some(PortSet::RouteSources),
+            SetOf::Shifted(_) => Some(PortSet::Shifted),
         }
     }
 
@@ -284,6 +292,9 @@ impl SetName {
         if key == PortSet::RouteSources.name() {
             return Some(SetName { of: SetOf::RouteSources(section), family, second });
         }
+        if let (Section::Forward(forward), true) = (section, key == PortSet::Shifted.name()) {
+            return Some(SetName { of: SetOf::Shifted(forward), family, second });
+        }
         let key = ListKey::ALL.into_iter().find(|known| known.name() == key)?;
         Some(SetName { of: SetOf::List(ListId { section, key }), family, second })
     }
@@ -294,6 +305,7 @@ impl SetName {
             SetOf::List(list) | SetOf::Part(list, _) => list.key.key(),
             SetOf::Ports(ports) => ports.comment(),
             SetOf::RouteSources(_) => PortSet::RouteSources.comment(),
+            SetOf::Shifted(_) => PortSet::Shifted.comment(),
         }
     }
 
@@ -306,6 +318,7 @@ impl SetName {
     pub fn declaration(self, separator: &str) -> String {
         match self.of {
             SetOf::RouteSources(_) => PortSet::RouteSources.declaration(self.family, separator),
+            SetOf::Shifted(_) => PortSet::Shifted.declaration(self.family, separator),
             SetOf::List(_) if self.has_blocks() => format!("type {}{separator}", address_type(self.family)),
             SetOf::List(_) | SetOf::Part(..) => {
                 format!("type {}{separator}flags interval{separator}", address_type(self.family))
@@ -324,6 +337,7 @@ impl fmt::Display for SetName {
             }
             SetOf::Ports(ports) => (String::new(), ports.name()),
             SetOf::RouteSources(section) => (section.prefix(), PortSet::RouteSources.name()),
+            SetOf::Shifted(forward) => (Section::Forward(forward).prefix(), PortSet::Shifted.name()),
         };
         write!(f, "{section}{name}{family}")?;
         if let SetOf::Part(_, block) = self.of {
@@ -378,6 +392,14 @@ mod tests {
                 let name = ChainName::Forwards(family, chain);
                 assert_eq!(ChainName::parse(&name.to_string()), Some(name));
             }
+            for name in SetName::of_shifted(10_000, family).both() {
+                assert_eq!(SetName::parse(&name.to_string()), Some(name));
+            }
+            for key in [ListKey::Sources, ListKey::ExcludedSources] {
+                for name in SetName::new(ListId { section: Section::Forward(7), key }, family).both() {
+                    assert_eq!(SetName::parse(&name.to_string()), Some(name));
+                }
+            }
             for ports in PortSet::ALL {
                 for name in SetName::of_ports(ports, family).both() {
                     assert_eq!(SetName::parse(&name.to_string()), Some(name));
@@ -410,7 +432,14 @@ mod tests {
             ["", "4", "exempt", "exempt5", "exempts4", "exempt-2", "exempt4-1", "exempt4-2-2", "egress300-exempt4"]
                 .into_iter()
                 .chain(["exempt4-8-0a000001", "exempt4-8-a000000", "exempt4-33-0a000000", "exempt6-8-0a000000"])
-                .chain(["forwards4-8-0a000000", "exempt4-2-8-0a000000"])
+                .chain([
+                    "ports4",
+                    "forward01-ports4",
+                    "forward-ports4",
+                    "egress1-ports4",
+                    "forwards4-8-0a000000",
+                    "exempt4-2-8-0a000000",
+                ])
         {
             assert_eq!(SetName::parse(name), None, "{name}");
         }

@@ -26,6 +26,8 @@ pub enum PortSet {
     Targets,
     /// Which clients of them are masqueraded.
     Hairpin,
+    /// Ports that become others behind a gate.
+    Shifted,
     /// Which clients of ports of one address of the host are marked.
     HostMarks,
     /// The same of ports of every address of the host.
@@ -65,7 +67,7 @@ pub enum Data {
 }
 
 impl PortSet {
-    /// Every one of port forwards.
+    /// Every one of port forwards that there is once.
     pub const ALL: [PortSet; 11] = [
         PortSet::HostPorts,
         PortSet::HostRanges,
@@ -92,6 +94,7 @@ impl PortSet {
             PortSet::Localhost => "forwards-localhost",
             PortSet::Targets => "forwards-targets",
             PortSet::Hairpin => "forwards-hairpin",
+            PortSet::Shifted => "ports",
             PortSet::HostMarks => "forwards-host-marks",
             PortSet::Marks => "forwards-marks",
             PortSet::RouteSources => "route-sources",
@@ -110,6 +113,7 @@ impl PortSet {
             PortSet::Localhost => "portForwards with localhost",
             PortSet::Targets => "where portForwards lead",
             PortSet::Hairpin => "who is masqueraded on the way there",
+            PortSet::Shifted => "a forward of portForwards, port by port",
             PortSet::HostMarks => "who is marked, portForwards with hostIP",
             PortSet::Marks => "who is marked",
             PortSet::RouteSources => "the sources that routes prefer",
@@ -123,7 +127,9 @@ impl PortSet {
             PortSet::HostPorts | PortSet::HostRanges | PortSet::HostGates | PortSet::Targets => {
                 &[Daddr, Protocol, Port]
             }
-            PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Protocol, Port],
+            PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost | PortSet::Shifted => {
+                &[Protocol, Port]
+            }
             PortSet::Hairpin | PortSet::HostMarks => &[Saddr, Daddr, Protocol, Port],
             PortSet::Marks => &[Saddr, Protocol, Port],
             PortSet::RouteSources => &[OutInterface, Daddrs],
@@ -133,7 +139,7 @@ impl PortSet {
     /// What its keys lead to.
     pub fn data(self) -> Data {
         match self {
-            PortSet::HostPorts | PortSet::Ports => Data::AddressAndPort,
+            PortSet::HostPorts | PortSet::Ports | PortSet::Shifted => Data::AddressAndPort,
             PortSet::HostRanges | PortSet::Ranges | PortSet::RouteSources => Data::Address,
             PortSet::HostGates | PortSet::Gates => Data::Chain,
             PortSet::Localhost | PortSet::Targets | PortSet::Hairpin | PortSet::HostMarks | PortSet::Marks => {
@@ -149,7 +155,7 @@ impl PortSet {
 
     /// True where an element may have more than one port or address. The others are found by their hash.
     pub fn has_ranges(self) -> bool {
-        !matches!(self, PortSet::HostPorts | PortSet::Ports)
+        !matches!(self, PortSet::HostPorts | PortSet::Ports | PortSet::Shifted)
     }
 
     /// True where each element counts the flows that it decides.

@@ -78,6 +78,12 @@ impl Rule {
         Rule { body: Body::LookUp(look_up), comment: Some(comment) }
     }
 
+    /// The rule that looks what a port becomes behind a gate.
+    pub fn shifted(when: Vec<Match<SetName>>, map: SetName, reason: &str) -> Self {
+        let look_up = LookUp { when, map, random_fully: false, ports: None };
+        Rule { body: Body::LookUp(look_up), comment: Some(format!("{}{reason}", COMMENTS[4])) }
+    }
+
     /// The rule that looks into a map of the sources that routes prefer.
     pub fn snat_by_route(look_up: LookUp, reason: &str) -> Self {
         Rule { body: Body::LookUp(look_up), comment: Some(format!("{}{reason}", COMMENTS[3])) }

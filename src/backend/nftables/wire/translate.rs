@@ -691,6 +691,11 @@ mod tests {
                 assert_eq!(to_body(&expressions), rule.body);
                 assert!(matches!(to_body(&expressions[1..]), Body::Unknown(_)), "{map:?}");
             }
+            let from = Match::is(Test::InInterface { name: "wan".to_owned(), prefix: true });
+            let list = ListId { section: Section::Forward(7), key: ListKey::Sources };
+            let clients = Match::is(Test::InList(Side::Saddr, SetName::new(list, family)));
+            let rule = Rule::shifted(vec![from, clients], SetName::of_shifted(7, family), "reason");
+            assert_eq!(to_body(&to_expressions(&rule)), rule.body);
         }
     }
 

@@ -569,6 +569,12 @@ mod tests {
         let by_id: BTreeMap<_, _> = chains.chains.into_iter().map(|chain| (chain.id, chain.rules)).collect();
         assert_eq!(by_id.len(), count, "two chains of one name");
         assert!(by_id.values().all(|rules| !rules.is_empty()));
+        let leads_to = |rule: &LoweredRule| match rule.then {
+            Effect::Goto(chain) | Effect::Jump(chain) => Some(chain),
+            _ => None,
+        };
+        let led_to = by_id.values().flatten().filter_map(leads_to);
+        assert_eq!(led_to.filter(|chain| !by_id.contains_key(chain)).collect::<Vec<_>>(), [], "not there");
         by_id
     }
 
@@ -702,6 +708,14 @@ mod tests {
         let rules = &chains[&root(Tree::Targets)];
         let ports = Match::is(Test::DestinationPort(PortRange { first: 10_000, last: 19_999 }));
         assert!(rules.len() == 2 && rules[0].when.contains(&ports), "{rules:?}");
+    }
+
+    /// Those who may use it are all of the other family.
+    #[test]
+    fn a_forward_that_nobody_may_use_leads_nowhere() {
+        let nobody = |host| ForwardRule { gates: Vec::new(), ..forward(1, host, (80, 80)) };
+        assert!(!chains(vec![nobody(None)]).contains_key(&root(Tree::Common)));
+        assert!(chains(vec![nobody(Some("198.51.100.1"))]).contains_key(&root(Tree::Common)));
     }
 
     #[test]

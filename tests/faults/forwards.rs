@@ -101,7 +101,8 @@ impl Inbound {
 impl Forward {
     /// Some, of every shape, none of which wants another's packets.
     pub fn draw(random: &mut Random, ipv6: bool) -> Vec<Self> {
-        let shapes: [(u16, u16, Option<Ipv4Addr>, &[&[&str]], &[Gate]); 6] = [
+        type Shape = (u16, u16, Option<Ipv4Addr>, &'static [&'static [&'static str]], &'static [Gate]);
+        let shapes: [Shape; 6] = [
             (7100, 7100, None, &[UDP, BOTH], &[Gate::Open]),
             (7110, 7119, None, &[UDP, TCP, BOTH], &[Gate::Open, Gate::Open, Gate::Wan]),
             (7120, 7120, Some(WAN), &[UDP, BOTH], &[Gate::Open, Gate::OneClient]),

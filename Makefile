@@ -37,7 +37,7 @@ soak: needs ## random faults, from a fresh seed: SECONDS=60 or STEPS=, SEED=, BA
 	$(CARGO) test --locked --test faults --no-run
 	$(IN_LAB) $(CARGO) test --locked --offline --test faults a_campaign -- --ignored --nocapture
 
-no-gap: needs ## a million flows on each backend through starts, reloads, switches and repairs: none has a wrong source
+no-gap: needs ## a million flows on each backend and family through starts, reloads, switches and repairs: none has a wrong source
 	$(CARGO) test --release --locked --test faults --no-run
 	$(IN_LAB) $(CARGO) test --release --locked --offline --test faults of_a_million -- --ignored --nocapture
 

@@ -19,7 +19,7 @@ INSTALL ?= install
 # With the links between them: each is where it is in the source.
 DOCS = README.md CONTRIBUTING.md SECURITY.md $(wildcard docs/*.md docs/*.svg docs/decisions/*.md)
 # The role for Ansible, with the playbooks beside it.
-ANSIBLE = $(wildcard packaging/ansible/*.yml packaging/ansible/roles/*/*/*.yml)
+ANSIBLE = $(wildcard packaging/ansible/*.yml packaging/ansible/roles/*/*/*)
 UNITS = ip-masq-agent.service ip-masq-agent-metrics.service ip-masq-agent-metrics.timer
 
 put  = $(INSTALL) -D -m 0644 $(1) $(DESTDIR)$(2)

@@ -6,6 +6,7 @@
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
 
+mod asking;
 mod change;
 mod figure;
 mod first_packet;
@@ -87,7 +88,7 @@ enum Measure {
 }
 
 /// A title, what one should know, and what measures it.
-const SECTIONS: [(&str, &str, Measure); 12] = [
+const SECTIONS: [(&str, &str, Measure); 14] = [
     (
         "first packet of a new flow",
         "Masqueraded behind a list that does not contain its destination: the whole list is asked. 'Linear' are the Go \
@@ -136,5 +137,15 @@ const SECTIONS: [(&str, &str, Measure); 12] = [
     ),
     ("idle", "Default policy and interval, after the first resync.", Measure::Plain(service::idle)),
     ("start to READY", "Default policy.", Measure::Plain(service::start)),
+    (
+        "questions beside 100,000 CIDRs",
+        "The whole process that asks, from its start to its end.",
+        Measure::Plain(asking::commands),
+    ),
+    (
+        "a hundred questions each second",
+        "By ordinary users, of a service with 100,000 CIDRs, and with the default policy where it repairs.",
+        Measure::Plain(asking::crowd),
+    ),
     ("repair after 'nft flush ruleset' or 'iptables -t nat -F'", "", Measure::Plain(repair::measure)),
 ];

@@ -11,12 +11,12 @@ const ROUNDS: usize = 7;
 
 /// Who empties what of a backend.
 #[derive(Clone, Copy)]
-struct Flush {
-    backend: &'static str,
+pub struct Flush {
+    pub backend: &'static str,
     command: (&'static str, &'static [&'static str]),
 }
 
-const FLUSHES: [Flush; 3] = [
+pub const FLUSHES: [Flush; 3] = [
     Flush { backend: "nftables", command: ("nft", &["flush", "ruleset"]) },
     Flush { backend: "iptables-nft", command: ("iptables-nft", &["-t", "nat", "-F"]) },
     Flush { backend: "iptables-legacy", command: ("iptables-legacy", &["-t", "nat", "-F"]) },
@@ -41,6 +41,11 @@ fn by_event(flush: Flush) -> f64 {
     let lab = Lab::build().expect("a lab");
     let agent = Agent::new(&lab.gateway, BINARY, &format!("backend: {}\n", flush.backend));
     let _service = agent.start();
+    commit_to_commit(&lab, flush)
+}
+
+/// The same in a lab in which the service runs.
+pub fn commit_to_commit(lab: &Lab, flush: Flush) -> f64 {
     let mut events = lab.gateway.enter(RuleEvents::open).expect("a listener");
     let commits = lab.gateway.enter(|| {
         std::thread::scope(|scope| {

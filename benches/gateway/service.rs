@@ -45,14 +45,14 @@ fn resync_of(backend: &str, list: &str, size: &str) -> Vec<Figure> {
 }
 
 /// What a process has used so far.
-struct Spent {
-    own_ms: f64,
+pub struct Spent {
+    pub own_ms: f64,
     /// Minor page faults of children that were waited for: no process starts without any.
     children_faults: f64,
 }
 
 impl Spent {
-    fn read(service: &Service) -> Self {
+    pub fn read(service: &Service) -> Self {
         let file = |name: &str| {
             std::fs::read_to_string(format!("/proc/{}/{name}", service.pid())).expect("a process that runs")
         };

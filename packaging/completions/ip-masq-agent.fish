@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= exempt-marks= exempt-ipsec= evaluation= fast-path= cidr-limit= expect-foreign= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= mark-masq-bit= external-set-mark-chain= exempt-marks= exempt-ipsec= evaluation= fast-path= cidr-limit= expect-foreign= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -49,6 +49,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l to-ports -d
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -121,6 +123,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l to-p
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -181,6 +185,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l to
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -248,6 +254,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l t
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -306,6 +314,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l to-
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -370,6 +380,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"
@@ -435,6 +447,8 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l to
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
 false\t''"

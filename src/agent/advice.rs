@@ -189,6 +189,12 @@ pub fn service_advice(config: &Config, view: &HostView, backend: Option<BackendN
     advice
 }
 
+/// The first reason why nothing is translated; `None` where anything is, or nothing is to be.
+pub fn nothing_translated(advice: &[Advice]) -> Option<String> {
+    let is_reason = |one: &&Advice| matches!(one, Advice::Unmatched(unmatched) if unmatched.is_all);
+    advice.iter().find(is_reason).map(ToString::to_string)
+}
+
 /// Judges a configuration on a host whose rules of ours are in `backend`.
 pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
     let policy = &config.policy;

@@ -40,10 +40,14 @@ pub enum Event {
     ConfigRead(Why, Result<Reading, Diagnostics>),
     /// What [`Action::ReadHost`] saw.
     HostRead(HostView),
+    /// The host as it is now, for somebody who is about to ask how things are.
+    HostSeen(HostView),
     /// What [`Action::ChooseBackend`] chose.
     BackendChosen(Loaded, Result<Chosen, Error>),
     /// What [`Action::Watch`] came to; an error means that events are unavailable, and why.
     Watching(Result<(), Cause>),
+    /// [`Action::Reconcile`] is not at its end: others were served, and it is to go on.
+    Reconciling(Family, Reconciliation),
     /// What [`Action::Reconcile`] did, and the processor time that it took, that of child processes included.
     Reconciled(Family, Reconciliation, Result<Outcome, Error>, Duration),
     /// What [`Action::Check`] saw.

@@ -101,11 +101,6 @@ pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
     found
 }
 
-/// The first reason why nothing is translated; `None` where anything is, or nothing is to be.
-pub fn nothing_translated(unmatched: &[Unmatched]) -> Option<String> {
-    unmatched.iter().find(|one| one.is_all).map(ToString::to_string)
-}
-
 /// Patterns that no interface matches. Of one that keeps interfaces out that is told where another name is near.
 fn absent<'p>(
     patterns: &'p [WithOrigin<InterfacePattern>],

@@ -367,6 +367,11 @@ impl fmt::Display for Report {
         }
         if let Some(backend) = &self.backend {
             writeln!(f, "{:>14}: {} ({})", "backend", backend.name, backend.reason)?;
+            if backend.name == BackendName::IptablesLegacy {
+                // The service would have to run a program for it, again and again.
+                let unread = "rules of other programs in iptables-legacy are judged by";
+                writeln!(f, "{:>14}: {unread} 'ip-masq-agent check --host' only", "host")?;
+            }
         }
         for (label, done) in [("last apply", &self.last_apply), ("last repair", &self.last_repair)] {
             if let Some(done) = done {

@@ -131,7 +131,7 @@ impl Counters {
                 }
                 return;
             }
-            Effect::Goto(_) | Effect::Jump(_) | Effect::Drop => return,
+            Effect::Goto(_) | Effect::Jump(_) | Effect::Mark(_) | Effect::Drop => return,
         }
         if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;
@@ -204,6 +204,18 @@ pub trait Backend {
     /// Whatever the tool or the kernel said, sorted into an [`ErrorKind`].
     fn commit(&mut self, plan: Plan) -> Result<(), Error>;
 
+    /// As [`Backend::commit`], until a moment or a little longer: what is left of the plan is to be sent before anything
+    /// else is asked of the backend, or to be abandoned.
+    ///
+    /// # Errors
+    /// As that.
+    fn commit_until(&mut self, plan: Plan, _: Instant) -> Result<Option<Plan>, Error> {
+        self.commit(plan).map(|()| None)
+    }
+
+    /// Takes back what was sent of a plan of which this is left.
+    fn abandon(&mut self, _: Plan) {}
+
     /// Reads what moves when rules move: microseconds, no child process.
     ///
     /// # Errors
@@ -241,9 +253,6 @@ pub trait Backend {
 
     /// Takes that of an earlier process.
     fn remember(&mut self, _: &str) {}
-
-    /// Calls this after each part of a commit that takes long.
-    fn tell_of_progress(&mut self, _: fn()) {}
 
     /// What the administrator should know of the last plans although nothing failed: a tool that is missing, a
     /// leftover that could not be taken away. Stable texts, so that each can be said once.

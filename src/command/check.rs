@@ -6,7 +6,7 @@ use crate::agent::advice::{Advice, HostView, advice, remarks};
 use crate::agent::forward_advice::{self, ForwardView, Place};
 use crate::backend::ErrorKind;
 use crate::config::{Config, Diagnostic, Diagnostics};
-use crate::policy::{Family, Forward, Policy, Protocol};
+use crate::policy::{Family, Forward, ForwardMark, Policy, Protocol};
 use crate::service::host::HostReader;
 use crate::service::listeners::listeners;
 use crate::service::view;
@@ -36,6 +36,7 @@ fn judge_host(config: &Config) -> u8 {
     let (notes, advice): (Vec<Advice>, Vec<Advice>) = advice.into_iter().partition(Advice::is_note);
     let mut findings: Vec<String> = comparison.as_ref().err().iter().map(ToString::to_string).collect();
     findings.extend(comparison.iter_mut().flat_map(Comparison::wrong_sysctls));
+    findings.extend(comparison.iter_mut().flat_map(|comparison| of_mark_chain(&config.policy, comparison)));
     findings.extend(of_forwards(&config.policy, &view));
     findings.extend(of_fast_path(config, comparison.as_mut().ok()));
     findings.extend(advice.iter().map(ToString::to_string));
@@ -57,6 +58,16 @@ fn of_fast_path(config: &Config, comparison: Option<&mut Comparison<'_>>) -> Vec
         found.push(Advice::NoFastPath(first.origin.clone(), error.message));
     }
     found.iter().map(ToString::to_string).collect()
+}
+
+/// Why forwards can't use the chain of another program that marks.
+fn of_mark_chain(policy: &Policy, comparison: &mut Comparison<'_>) -> Vec<String> {
+    let marks = policy.forward_mark.as_ref().map(|mark| &mark.value);
+    let asked = Family::ALL.into_iter().filter(|_| matches!(marks, Some(ForwardMark::Chain(_))));
+    let mut refused: Vec<String> =
+        asked.filter_map(|family| comparison.plan(family).err()).map(|error| error.message).collect();
+    refused.dedup();
+    refused
 }
 
 /// What keeps port forwards from working, or what they take away from this host.

@@ -1,10 +1,11 @@
 //! `confirm`: keeps what is being tried.
 
 use super::ask::{PATIENCE, Silence, ask};
-use super::install::{self, InstallError};
+use super::install;
 use super::{Context, eprint_line, exit};
 use crate::agent::{Install, ReloadAnswer, ReloadOutcome, TrialDetails};
 use crate::service::control::Request;
+use crate::service::replace::FileError;
 use std::error::Error;
 use std::fmt;
 
@@ -63,7 +64,7 @@ pub fn keep(trial: &TrialDetails) -> Result<ReloadAnswer, NotKept> {
 #[derive(Debug)]
 pub enum NotKept {
     Silence(Silence),
-    Install(InstallError),
+    Install(FileError),
 }
 
 impl NotKept {

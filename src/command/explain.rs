@@ -255,7 +255,7 @@ fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: 
         return answer(OWN_ADDRESS, assumptions);
     };
     let assumptions = forwarding::assumptions(policy, question, &arrival).into_iter().map(str::to_owned).collect();
-    match forwarding::told(policy, host, &arrival) {
+    match forwarding::told(policy, host, &arrival, question.mark.unwrap_or_default()) {
         Told::Forwarded(forward, verdict, step) => Answer {
             verdict: Some(verdict.to_string()),
             step: Some(step.name()),
@@ -311,7 +311,8 @@ fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs, destination:
     if !has_out && policy.follows_routes() {
         assumptions.push("an interface whose routes prefer no source; name it with --out");
     }
-    if question.mark.is_none() && !policy.exempt_marks.is_empty() {
+    let asks_mark = !policy.exempt_marks.is_empty() || policy.forward_mark.is_some();
+    if question.mark.is_none() && asks_mark {
         assumptions.push("a packet without a mark; name it with --mark");
     }
     if policy.exempt_ipsec.value {
@@ -340,7 +341,11 @@ fn explained(
         _ => None,
     };
     let (entry, snat) = (by.entry.as_ref(), by.snat.as_ref());
-    let assumptions = if matches!(by.step, Step::FamilyDisabled | Step::ExemptMark) { Vec::new() } else { assumptions };
+    let assumptions = if matches!(by.step, Step::FamilyDisabled | Step::ForwardMark | Step::ExemptMark) {
+        Vec::new()
+    } else {
+        assumptions
+    };
     Answer {
         verdict: Some(verdict.to_string()),
         step: Some(by.step.name()),
@@ -469,13 +474,40 @@ mod tests {
         - {hostPort: 443, address: 10.88.0.5, inInterfaces: [wan0], excludeSourceCIDRs: [203.0.113.0/24]}\n";
 
     fn told(address: &str, from: Option<&str>, incoming: Option<&str>, port: Option<u16>) -> String {
+        told_of(FORWARDS, address, from, incoming, port)
+    }
+
+    fn told_of(text: &str, address: &str, from: Option<&str>, incoming: Option<&str>, port: Option<u16>) -> String {
         let question = ExplainArgs {
             from: from.map(|from| from.parse().unwrap()),
             incoming: incoming.map(str::to_owned),
             port,
             ..question()
         };
-        print(&[answer(&forwards(FORWARDS), &own(), &question, address.parse().unwrap())], false).unwrap()
+        print(&[answer(&forwards(text), &own(), &question, address.parse().unwrap())], false).unwrap()
+    }
+
+    #[test]
+    fn what_marks_a_forward_is_told() {
+        let told =
+            |key: &str, from| told_of(&format!("{FORWARDS}{key}\n"), "198.51.100.2", Some(from), None, Some(8080));
+        assert_eq!(
+            told("markMasqBit: 13", "10.88.0.6"),
+            "198.51.100.2: forward to 10.88.0.5:80, masquerade\n  \
+             because  the packet mark has the bit of markMasqBit [forward-mark]\n  \
+             forward  1, f.yaml:2:3\n  route    cni0, network 10.88.0.0/16\n  \
+             hairpin  yes: 10.88.0.6 is in 10.88.0.0/16\n  \
+             mark     0x2000/0x2000 is set before routing (markMasqBit, f.yaml:4:14)\n  \
+             source   the target sees 10.88.0.1\n"
+        );
+        assert!(!told("markMasqBit: 13", "203.0.113.9").contains("mark "));
+        let external = told("externalSetMarkChain: KUBE-MARK-MASQ", "10.88.0.6");
+        assert!(external.contains("  mark     set by the chain KUBE-MARK-MASQ (externalSetMarkChain, f.yaml:4:23)\n"));
+        assert!(external.contains("  source   the target sees what the program behind that chain makes of it\n"));
+        let question = ExplainArgs { mark: Some(0x2001), ..question() };
+        let policy = forwards(&format!("{FORWARDS}markMasqBit: 13\n"));
+        let answer = answer(&policy, &own(), &question, "203.0.113.77".parse().unwrap());
+        assert_eq!((answer.step, answer.matched.as_deref()), (Some("forward-mark"), Some("0x2000/0x2000")));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::host::Host;
 use crate::cli::ExplainArgs;
 use crate::policy::{
-    Arrival, Family, Flow, Forward, ForwardVerdict, Gate, Hairpin, Origin, Policy, Protocol, Provenance, Step, Verdict,
+    Arrival, Family, Flow, Forward, ForwardMark, ForwardVerdict, Gate, Hairpin, Origin, Policy, Prefix, Protocol, Step,
+    Verdict, WithOrigin,
 };
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -26,8 +27,21 @@ pub struct Forwarding {
     pub hairpin: bool,
     /// Why, or why not.
     pub hairpin_reason: String,
+    /// What marks the packet before it is routed, and where that was written.
+    pub mark: Option<Marking>,
     /// The source that the target sees, where it is known.
     pub source: Option<IpAddr>,
+}
+
+/// What marks a packet on its way to the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Marking {
+    /// The bit that is set, as a mark under its mask.
+    pub bit: Option<String>,
+    /// The chain of another program that marks as it likes, and whose program translates the source.
+    pub chain: Option<String>,
+    /// Where that was written.
+    pub origin: String,
 }
 
 /// A forward that is for the packet and does not let it pass.
@@ -83,26 +97,29 @@ pub fn targets(policy: &Policy, host: &Host, question: &ExplainArgs) -> Vec<IpAd
     arrivals.filter_map(target).collect()
 }
 
-/// What the policy says of the packet, on a host.
-pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
+/// What the policy says of the packet, which arrives with a mark, on a host.
+pub fn told(policy: &Policy, host: &Host, arrival: &Arrival, mark: u32) -> Told {
     match policy.forward(arrival) {
         ForwardVerdict::Keep => Told::Kept,
         ForwardVerdict::Refused(all) => Told::Refused(all.into_iter().map(refusal).collect()),
         ForwardVerdict::To { forward, address, port } => {
             let way = host.target(address);
             let connected = way.and_then(|way| way.network(arrival.source));
-            let flow = Flow {
+            let arrived = Flow {
                 source: arrival.source,
                 source_is_local: arrival.from_host,
                 out_interface: way.map(|way| way.interface.clone()),
                 protocol: arrival.protocol,
+                mark,
                 dnated: true,
                 destination_port: Some(port),
                 network: connected.map(|(network, _)| network),
                 ..Flow::forwarded_to(address)
             };
+            let flow = Flow { mark: policy.mark_behind(forward, &arrived), ..arrived };
             let (verdict, by) = policy.verdict(&flow);
-            let hairpin = verdict != Verdict::Return;
+            let hidden = forward.hides(&flow);
+            let hairpin = hidden.is_some() || verdict != Verdict::Return;
             let forwarding = Forwarding {
                 number: forward.number,
                 origin: forward.origin.to_string(),
@@ -110,8 +127,16 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival) -> Told {
                 interface: flow.out_interface.clone(),
                 network: flow.network.map(|network| network.to_string()),
                 hairpin,
-                hairpin_reason: why(forward, &flow, &by),
-                source: if hairpin { connected.and_then(|(_, own)| own) } else { arrival.source },
+                hairpin_reason: match by.step {
+                    Step::ForwardMark if hidden.is_none() => "the packet came with the mark".to_owned(),
+                    _ => why(forward, &flow, hidden),
+                },
+                mark: hidden.and(marking(policy)),
+                source: match by.step {
+                    Step::ForwardExternalMark => None,
+                    _ if hairpin => connected.and_then(|(_, own)| own),
+                    _ => arrival.source,
+                },
             };
             Told::Forwarded(Box::new(forwarding), verdict, by.step)
         }
@@ -134,16 +159,24 @@ fn refusal((forward, gate): (&Forward, Gate<'_>)) -> Refusal {
     }
 }
 
-fn why(forward: &Forward, flow: &Flow, by: &Provenance) -> String {
+/// What marks those whose source is to be translated.
+fn marking(policy: &Policy) -> Option<Marking> {
+    let WithOrigin { value, origin } = policy.forward_mark.as_ref()?;
+    let (bit, origin) = (value.bit().map(|bit| bit.to_string()), origin.to_string());
+    let chain = if let ForwardMark::Chain(chain) = value { Some(chain.clone()) } else { None };
+    Some(Marking { bit, chain, origin })
+}
+
+fn why(forward: &Forward, flow: &Flow, hidden: Option<(Step, Option<Prefix>)>) -> String {
     let source = flow.source.map_or("the client".to_owned(), |source| source.to_string());
-    match (by.step, &forward.hairpin, by.prefix, flow.network) {
-        (Step::ForwardLocalhost, ..) => format!("{source} can't leave this host"),
-        (_, Hairpin::Always, ..) => "hairpin is always".to_owned(),
-        (Step::ForwardHairpin, _, Some(prefix), _) => format!("{source} is in {prefix}"),
-        (_, Hairpin::Never, ..) => "hairpin is never".to_owned(),
-        (_, Hairpin::From(_), ..) => format!("{source} is in no range of hairpin"),
-        (_, Hairpin::Auto, _, Some(network)) => format!("{source} is not in {network}, the target's network"),
-        (_, Hairpin::Auto, _, None) => "no connected network leads to the target".to_owned(),
+    match (hidden, &forward.hairpin, flow.network) {
+        (Some((Step::ForwardLocalhost, _)), ..) => format!("{source} can't leave this host"),
+        (_, Hairpin::Always, _) => "hairpin is always".to_owned(),
+        (Some((_, Some(prefix))), ..) => format!("{source} is in {prefix}"),
+        (_, Hairpin::Never, _) => "hairpin is never".to_owned(),
+        (_, Hairpin::From(_), _) => format!("{source} is in no range of hairpin"),
+        (_, Hairpin::Auto, Some(network)) => format!("{source} is not in {network}, the target's network"),
+        (_, Hairpin::Auto, None) => "no connected network leads to the target".to_owned(),
     }
 }
 
@@ -193,7 +226,7 @@ pub fn contradiction(question: &ExplainArgs, host: &Host) -> Option<String> {
 
 /// The rows of the text.
 pub fn write_rows(text: &mut String, forwarding: &Forwarding) -> std::fmt::Result {
-    let Forwarding { number, origin, interface, network, hairpin, hairpin_reason, source, .. } = forwarding;
+    let Forwarding { number, origin, interface, network, hairpin, hairpin_reason, mark, source, .. } = forwarding;
     writeln!(text, "  forward  {number}, {origin}")?;
     match (interface, network) {
         (Some(interface), Some(network)) => writeln!(text, "  route    {interface}, network {network}")?,
@@ -201,7 +234,19 @@ pub fn write_rows(text: &mut String, forwarding: &Forwarding) -> std::fmt::Resul
         (None, _) => writeln!(text, "  route    none: the target can't be reached")?,
     }
     writeln!(text, "  hairpin  {}: {hairpin_reason}", if *hairpin { "yes" } else { "no" })?;
+    match mark {
+        Some(Marking { bit: Some(bit), origin, .. }) => {
+            writeln!(text, "  mark     {bit} is set before routing (markMasqBit, {origin})")?;
+        }
+        Some(Marking { chain: Some(chain), origin, .. }) => {
+            writeln!(text, "  mark     set by the chain {chain} (externalSetMarkChain, {origin})")?;
+        }
+        _ => {}
+    }
     match (source, hairpin) {
+        (None, true) if mark.as_ref().is_some_and(|mark| mark.chain.is_some()) => {
+            writeln!(text, "  source   the target sees what the program behind that chain makes of it")
+        }
         (Some(source), _) => writeln!(text, "  source   the target sees {source}"),
         (None, true) => writeln!(text, "  source   the target sees an address of this host"),
         (None, false) => writeln!(text, "  source   the target sees the client's own"),

@@ -1,60 +1,27 @@
 //! Configuration files that are written: each whole or not at all, and what was there is kept where that is asked for.
 
-use std::error::Error;
-use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use crate::service::replace::{FileError, beside, create, failed, replace};
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// The mode of a file that was not there before.
 const MODE: u32 = 0o644;
 
-/// What was tried, on what, and why it failed.
-#[derive(Debug)]
-pub struct InstallError {
-    tried: &'static str,
-    path: PathBuf,
-    error: io::Error,
-}
-
-impl fmt::Display for InstallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "can't {} '{}': {}", self.tried, self.path.display(), self.error)
-    }
-}
-
-impl Error for InstallError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-fn failed(tried: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
-    let path = path.to_owned();
-    move |error| InstallError { tried, path, error }
-}
-
 /// Puts a text in the place of a file, with its owner and mode; of a link, in the place of what it leads to. It is on the
-/// disk when this returns.
+/// disk when this returns. Until then it has a name that is not read as configuration.
 ///
 /// # Errors
 /// When it can't be; then nothing has changed.
-pub fn put(path: &Path, text: &str) -> Result<(), InstallError> {
+pub fn put(path: &Path, text: &str) -> Result<(), FileError> {
     let path = &target(path)?;
-    let new = beside(path, ".new");
     let known = match fs::metadata(path) {
         Ok(known) => Some(known),
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(failed("examine", path)(error)),
     };
-    let put = write(&new, text, known.as_ref())
-        .map_err(failed("write", &new))
-        .and_then(|()| fs::rename(&new, path).map_err(failed("replace", path)));
-    if put.is_err() {
-        let _ = fs::remove_file(&new);
-        return put;
-    }
+    replace(path, text.as_bytes(), |file| finish(file, known.as_ref()))?;
     let directory = directory(path);
     File::open(directory).and_then(|opened| opened.sync_all()).map_err(failed("sync", directory))
 }
@@ -63,13 +30,13 @@ pub fn put(path: &Path, text: &str) -> Result<(), InstallError> {
 ///
 /// # Errors
 /// When it can't be kept.
-pub fn keep(path: &Path, suffix: &str) -> Result<PathBuf, InstallError> {
+pub fn keep(path: &Path, suffix: &str) -> Result<PathBuf, FileError> {
     let path = &target(path)?;
     keep_as(path, suffix, |copy| match fs::hard_link(path, copy) {
         // A file system without links.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
             let known = fs::metadata(path)?;
-            write(copy, &fs::read_to_string(path)?, Some(&known))
+            create(copy, &fs::read(path)?, |file| finish(file, Some(&known)))
         }
         linked => linked,
     })
@@ -79,7 +46,7 @@ pub fn keep(path: &Path, suffix: &str) -> Result<PathBuf, InstallError> {
 ///
 /// # Errors
 /// When it can't be moved.
-pub fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, InstallError> {
+pub fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, FileError> {
     keep_as(path, suffix, |aside| {
         // Whoever makes a file of that name meanwhile is root, and asked for it.
         if fs::symlink_metadata(aside).is_ok() {
@@ -89,7 +56,7 @@ pub fn set_aside(path: &Path, suffix: &str) -> Result<PathBuf, InstallError> {
     })
 }
 
-fn keep_as(path: &Path, suffix: &str, keep: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, InstallError> {
+fn keep_as(path: &Path, suffix: &str, keep: impl Fn(&Path) -> io::Result<()>) -> Result<PathBuf, FileError> {
     let mut name = beside(path, suffix);
     let mut number = 1;
     loop {
@@ -104,16 +71,10 @@ fn keep_as(path: &Path, suffix: &str, keep: impl Fn(&Path) -> io::Result<()>) ->
     }
 }
 
-fn write(path: &Path, text: &str, like: Option<&Metadata>) -> io::Result<()> {
-    // What an earlier try left may be another user's.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
+/// Like another file, and on the disk.
+fn finish(file: &File, like: Option<&Metadata>) -> io::Result<()> {
     if let Some(like) = like {
-        fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        fchown(file, Some(like.uid()), Some(like.gid()))?;
     }
     let mode = like.map_or(MODE, |like| like.mode() & 0o7777);
     file.set_permissions(fs::Permissions::from_mode(mode))?;
@@ -121,19 +82,12 @@ fn write(path: &Path, text: &str, like: Option<&Metadata>) -> io::Result<()> {
 }
 
 /// Where a link leads; a path of which nothing is there yet is its own target.
-fn target(path: &Path) -> Result<PathBuf, InstallError> {
+fn target(path: &Path) -> Result<PathBuf, FileError> {
     match fs::canonicalize(path) {
         Ok(target) => Ok(target),
         Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => Ok(path.to_owned()),
         Err(error) => Err(failed("follow", path)(error)),
     }
-}
-
-/// In the same directory; the ending keeps it from being read as configuration.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(suffix);
-    path.with_file_name(name)
 }
 
 fn directory(path: &Path) -> &Path {

@@ -1,10 +1,11 @@
 //! `last-good`: the configuration that was last in force, file by file; and the files as they were then.
 
-use super::install::{self, InstallError};
+use super::install;
 use super::{Context, eprint_line, exit, print_line};
 use crate::cli::LastGoodArgs;
 use crate::config::{Locations, SourceText};
 use crate::service::directories;
+use crate::service::replace::FileError;
 use crate::service::state::{self, Kept, StateError};
 use crate::text;
 use std::error::Error;
@@ -96,7 +97,7 @@ fn restore(locations: &Locations, sources: &[SourceText]) -> u8 {
 }
 
 /// How many files were changed.
-fn write_back(present: &[PathBuf], sources: &[SourceText]) -> Result<usize, InstallError> {
+fn write_back(present: &[PathBuf], sources: &[SourceText]) -> Result<usize, FileError> {
     let mut changed = 0;
     for SourceText { path, text } in sources {
         if fs::read_to_string(path).is_ok_and(|now| now == *text) {

@@ -112,7 +112,11 @@ fn once(context: &Context) -> u8 {
         let mut status = exit::OK;
         let mut began = Vec::new();
         for family in Family::ALL {
-            let result = kernel.reconcile(family, config, network);
+            let result = loop {
+                if let Some(result) = kernel.reconcile(family, config, network).transpose() {
+                    break result;
+                }
+            };
             began.extend(result.as_ref().is_ok_and(|outcome| outcome.began_tracking).then_some(family));
             result.iter().flat_map(|outcome| &outcome.notes).for_each(eprint_line);
             match (result, config.policy.enables(family)) {

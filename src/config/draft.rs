@@ -5,17 +5,17 @@ use super::document::{self, Value};
 use super::egress::{self, Lists, listed, listed_one, prefixes};
 use super::foreign;
 use super::forward;
+use super::forward_mark::{Beside, MarkKeys};
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry};
-use super::value::{Located, Reader, Source};
-use super::{Config, Flags};
+use super::value::{FAST_PATH, Located, Reader, Source};
+use super::{Config, Flags, Settings};
 use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
 use crate::ruleset::ChainName;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 const ENABLE_IPV6: &str = "enableIPv6";
-const FAST_PATH: &str = "fastPath";
 /// So many interfaces can be named there: a packet that the flowtable does not carry is compared with each.
 const MOST_FAST: usize = 64;
 const EXEMPT: &str = "nonMasqueradeCIDRs";
@@ -94,6 +94,14 @@ impl Draft {
         forward::judge(forwards, enables_ipv6, sources, problems);
         self.judge_chain(problems);
         self.judge_fast_path(problems);
+        let default = Settings::default();
+        let beside = Beside {
+            exempt_marks: self.policy.exempt_marks.as_deref().unwrap_or_default(),
+            masq_chain: self.settings.masq_chain.as_ref().unwrap_or(&default.masq_chain),
+            backend: self.settings.backend.unwrap_or_default(),
+        };
+        let (bit, chain) = (self.policy.mark_masq_bit.flatten(), self.policy.external_set_mark_chain.as_ref());
+        MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.judge(beside, sources, problems);
         if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
             self.judge_both(sources, problems);
         }
@@ -221,6 +229,7 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
         exempt_marks: listed(keys.exempt_marks, sources),
         exempt_ipsec: keys.exempt_ipsec.map(|switch| listed_one(switch, sources)).unwrap_or_default(),
         evaluation: keys.evaluation,
+        forward_mark: MarkKeys { bit: keys.mark_masq_bit, chain: keys.external_set_mark_chain.as_ref() }.mark(sources),
         egress: egress::entries(keys.egress, sources),
         fast_path: listed(keys.fast_path, sources),
         forwards: forward::entries(keys.port_forwards, sources),

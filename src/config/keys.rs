@@ -104,6 +104,10 @@ record! {
             "Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides";
         port_forwards: Vec<Located<ForwardKeys>>, "portForwards" = "[]",
             "Ports of the host that lead to another one";
+        mark_masq_bit: Option<Located<u8>>, "markMasqBit",
+            "The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated";
+        external_set_mark_chain: Option<Located<ChainName>>, "externalSetMarkChain",
+            "The chain of another program that marks such forwards and translates their sources (iptables backends)";
         exempt_marks: Vec<Located<MaskedMark>>, "exemptMarks" = "[]",
             "Packets with these marks, as 0x100/0xff00, keep their source";
         exempt_ipsec: Option<Located<bool>>, "exemptIpsec" = "false",

@@ -14,6 +14,7 @@ mod expected;
 mod files;
 mod foreign;
 mod forward;
+mod forward_mark;
 mod forward_value;
 mod keys;
 mod nearest;

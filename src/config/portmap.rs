@@ -14,9 +14,7 @@ pub fn refusal(key: &str) -> Option<&'static str> {
             "unknown key; for portmap's conditions an entry of portForwards has sourceCIDRs, excludeSourceCIDRs, \
              inInterfaces and hostIP"
         }
-        "markMasqBit" | "externalSetMarkChain" => {
-            "not supported yet; leave it out: port forwards are recognised by connection tracking and need no mark"
-        }
+        "markMasqBit" | "externalSetMarkChain" => "unknown key; it is one of the top level, for all portForwards",
         _ => return None,
     })
 }

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// The words that say what sources become.
 const SNAT_WORDS: [&str; 3] = ["masquerade", "none", "route-source"];
+/// The list of interfaces that takes no patterns.
+pub const FAST_PATH: &str = "fastPath";
 
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +182,8 @@ impl<'p> Reader<'p> {
             Found::Null => return self.expected(node, "an interface name", "; remove the empty item"),
             _ => self.text(node, "an interface name")?,
         };
-        self.parsed(node, text, |error| interface_hint(text, error))
+        let hint = if self.name == FAST_PATH { lone_interface_hint } else { interface_hint };
+        self.parsed(node, text, |error| hint(text, error))
     }
 
     /// A duration from 1 s to 24 h.
@@ -225,6 +228,27 @@ impl<'p> Reader<'p> {
             Found::Null => self.expected(node, expected, "; leave the key out for no limit"),
             _ => self.expected(node, expected, ""),
         }
+    }
+
+    /// A bit of a packet mark, by its number.
+    pub fn bit(&mut self, node: &Node) -> Option<u8> {
+        let expected = "a bit of the packet mark, from 0 to 31";
+        let (Found::Number(text) | Found::Text(text)) = &node.value else {
+            let hint = if matches!(node.value, Found::Null) { "; leave the key out for none" } else { "" };
+            return self.expected(node, expected, hint);
+        };
+        let number = text.parse().ok().filter(|bit: &u8| *bit < u32::BITS as u8 && bit.to_string() == **text);
+        if let (Found::Number(_), Some(bit)) = (&node.value, number) {
+            return Some(bit);
+        }
+        let mark = text.parse().ok();
+        let meant = mark.and_then(|mark: MaskedMark| (0..32).find(|bit| MaskedMark::of_bit(*bit).value == mark.value));
+        let hint = match (number, meant) {
+            (Some(bit), _) => format!("; write {bit} without quotes"),
+            (None, Some(bit)) => format!("; the mark {} is bit {bit}", short(text)),
+            (None, None) => String::new(),
+        };
+        self.expected(node, expected, &hint)
     }
 
     /// The name of a chain.
@@ -516,6 +540,14 @@ scalar! {
         let place = reader.place(node.offset);
         reader.count(node).map(|value| Some(Located { value, place }))
     };
+    Option<Located<u8>>: Kind::Count, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.bit(node).map(|value| Some(Located { value, place }))
+    };
+    Option<Located<ChainName>>: Kind::Chain, |reader, node| {
+        let place = reader.place(node.offset);
+        reader.chain(node).map(|value| Some(Located { value, place }))
+    };
     Option<bool>: Kind::Switch, |reader, node| reader.switch(node).map(Some);
     Option<Located<bool>>: Kind::Switch, |reader, node| {
         let place = reader.place(node.offset);
@@ -641,6 +673,15 @@ fn interface_hint(text: &str, error: &InterfacePatternError) -> String {
         InterfacePatternError::Character(',' | ' ') => "; write one name per item".to_owned(),
         InterfacePatternError::Empty if text == "+" => "; leave the list empty for all interfaces".to_owned(),
         _ => String::new(),
+    }
+}
+
+/// Where no pattern can be.
+fn lone_interface_hint(text: &str, error: &InterfacePatternError) -> String {
+    match error {
+        InterfacePatternError::Character('*') => "; name each interface".to_owned(),
+        InterfacePatternError::Empty if text == "+" => "; name each interface".to_owned(),
+        _ => interface_hint(text, error),
     }
 }
 

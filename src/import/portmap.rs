@@ -5,9 +5,11 @@ use super::forwards::{Forward, Hairpin};
 use super::rule::{Hook, Line, Refusal, Rules, whole};
 use super::sources::Sources;
 use super::{iptables, words, write};
+use crate::config::{self, Flags, SourceText};
 use crate::policy::{AddressSet, Family, InterfacePattern, PortRange, Protocol};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::IpAddr;
+use std::path::Path;
 
 const PORTMAP: &str = "portmap";
 
@@ -54,8 +56,9 @@ impl Options<'_> {
         } else if self.addresses.is_empty() {
             found.refused.push(nothing("where they lead is not in it: the address of the container is in prevResult"));
         }
-        for key in ["markMasqBit", "externalSetMarkChain"].iter().filter(|key| !self.plugin[**key].is_null()) {
-            found.note(format!("{key} is left out: connection tracking tells which connections were forwarded"));
+        match self.mark() {
+            Ok(mark) => found.forward_mark = mark,
+            Err((key, reason)) => found.refuse(line(usize::MAX, &json!({ key: self.plugin[key] })), reason),
         }
         let mappings = (1..).zip(&self.mappings).filter(|_| !self.addresses.is_empty());
         for (number, mapping) in mappings {
@@ -71,6 +74,27 @@ impl Options<'_> {
         }
         let text = write::rules("a configuration of CNI's portmap", &found, &Sources::default(), &made);
         Imported { text, refused: found.refused.len() }
+    }
+
+    /// What marks the connections whose source is rewritten, where it is not the plugin's own default: that one nobody
+    /// else needs to know.
+    fn mark(&self) -> Result<Option<(&'static str, String)>, (&'static str, &'static str)> {
+        const BIT: &str = "markMasqBit";
+        const CHAIN: &str = "externalSetMarkChain";
+        let chain = self.plugin[CHAIN].as_str().filter(|chain| !chain.is_empty());
+        let bit = Some(&self.plugin[BIT]).filter(|bit| !bit.is_null());
+        match (bit, chain) {
+            (Some(_), Some(_)) => Err((CHAIN, "markMasqBit is set, too: the plugin refuses both")),
+            (Some(bit), None) => match bit.as_u64().filter(|bit| *bit < 32) {
+                Some(bit) => Ok(Some((BIT, bit.to_string()))),
+                None => Err((BIT, "not a bit from 0 to 31")),
+            },
+            (None, Some(chain)) => match write::word(chain) {
+                word if is_configuration(&format!("{CHAIN}: {word}")) => Ok(Some((CHAIN, word))),
+                _ => Err((CHAIN, "not a chain of another program")),
+            },
+            (None, None) => Ok(None),
+        }
     }
 
     fn entry(&self, number: usize, mapping: &Value, family: Family) -> Result<Option<Forward>, String> {
@@ -163,6 +187,11 @@ impl Options<'_> {
         }
         Ok(())
     }
+}
+
+fn is_configuration(text: &str) -> bool {
+    let source = SourceText { path: Path::new(PORTMAP).into(), text: text.to_owned() };
+    config::parse(&[source], &Flags::default()).is_ok()
 }
 
 fn bracketed(address: IpAddr) -> String {

@@ -90,6 +90,8 @@ pub struct Rules {
     pub refused: Vec<Refusal>,
     /// What is to be known and is no fault.
     pub notes: Vec<String>,
+    /// The key that says how forwards are marked, and its value.
+    pub forward_mark: Option<(&'static str, String)>,
 }
 
 impl Rules {

@@ -138,6 +138,9 @@ pub fn rules(origin: &str, found: &Rules, sources: &Sources, forwards: &[Forward
         }
     }
     if !forwards.is_empty() {
+        if let Some((key, value)) = &found.forward_mark {
+            keys.key(key, value);
+        }
         keys.text.push_str("portForwards:\n");
         forwards.iter().for_each(|forward| keys.text.push_str(&self::forward(forward)));
     }

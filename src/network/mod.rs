@@ -19,8 +19,8 @@ use std::net::IpAddr;
 
 /// Interfaces, addresses and the routes of the main table, as they are at one moment.
 ///
-/// Rules of policy routing are not in it, and of other tables only where they lead: what another table says of a flow, only the kernel can be asked
-/// (`sys::rtnetlink::Router`). Of some addresses it was.
+/// Rules of policy routing are not in it, and of other tables only where they lead: what another table says of a flow, only
+/// the kernel can be asked (`sys::rtnetlink::Router`). Of some addresses it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
     interfaces: BTreeMap<u32, Interface>,
@@ -70,14 +70,17 @@ impl Network {
 
     /// Their names.
     pub fn uplinks_of_policy(&self) -> BTreeSet<String> {
-        self.uplinks_of_policy.iter().filter_map(|index| self.name(*index)).map(str::to_owned).collect()
+        self.names_of(&self.uplinks_of_policy)
     }
 
     /// The names of the interfaces that hops of such routes lead through.
     pub fn interfaces_of(&self, is_meant: impl Fn(&Route, &Hop) -> bool) -> BTreeSet<String> {
         let hops = self.routes.iter().flat_map(|route| route.hops.iter().map(move |hop| (route, hop)));
-        let meant = hops.filter(|(route, hop)| is_meant(route, hop));
-        meant.filter_map(|(_, hop)| self.name(hop.interface)).map(str::to_owned).collect()
+        self.names_of(&hops.filter(|(route, hop)| is_meant(route, hop)).map(|(_, hop)| hop.interface).collect())
+    }
+
+    fn names_of(&self, indexes: &BTreeSet<u32>) -> BTreeSet<String> {
+        indexes.iter().filter_map(|index| self.name(*index)).map(str::to_owned).collect()
     }
 
     /// False where the kernel has to be asked how the address is reached, and was not.

@@ -119,7 +119,7 @@ pub fn is_affected(
     all_judgements(network, connection, interfaces, |flow, out| {
         [false, may_be_ipsec].into_iter().all(|ipsec| {
             let flow = Flow { ipsec, ..flow.clone() };
-            let (old, new) = (before.verdict(&flow).0, now.verdict(&flow).0);
+            let (old, new) = (verdict(before, &flow), verdict(now, &flow));
             old != new && !fits(new, network, connection, out)
         })
     })
@@ -266,6 +266,11 @@ fn flow(network: &Network, connection: &Connection, out: Option<&str>, mark: u32
         preferred_source: out.and_then(|out| network.preferred_source(out, destination)),
         ..Flow::forwarded_to(destination)
     }
+}
+
+/// What becomes of the source of a flow. What a forward has led to its target bears the mark that the forward sets.
+fn verdict(policy: &Policy, flow: &Flow) -> Verdict {
+    policy.verdict(&Flow { mark: policy.mark_behind_forwards(flow), ..flow.clone() }).0
 }
 
 /// True when the connection is what the verdict would make of it.

@@ -36,6 +36,12 @@ impl fmt::Display for MaskedMarkError {
 impl std::error::Error for MaskedMarkError {}
 
 impl MaskedMark {
+    /// Every packet that bears one bit, from 0 to 31.
+    pub fn of_bit(bit: u8) -> Self {
+        let value = 1_u32.checked_shl(bit.into()).unwrap_or_default();
+        MaskedMark { value, mask: value }
+    }
+
     /// True when a packet with that mark matches.
     pub fn matches(self, mark: u32) -> bool {
         mark & self.mask == self.value

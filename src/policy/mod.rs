@@ -11,6 +11,7 @@ mod arrival;
 mod egress;
 mod flow;
 mod forward;
+mod forward_mark;
 mod interface;
 mod interface_class;
 mod longest_prefix;
@@ -28,6 +29,7 @@ pub use arrival::{Arrival, ForwardVerdict, Gate};
 pub use egress::{Egress, MAX_ENTRIES, MAX_INTERFACES, Section};
 pub use flow::{Flow, Protocol};
 pub use forward::{FORWARD_PROTOCOLS, Forward, Hairpin, HostAddress};
+pub use forward_mark::ForwardMark;
 pub use interface::{InterfacePattern, InterfacePatternError};
 pub use interface_class::InterfaceClass;
 pub use longest_prefix::{LongestPrefix, most_specific};
@@ -169,6 +171,8 @@ pub struct Policy {
     pub fast_path: Vec<WithOrigin<InterfacePattern>>,
     /// What comes to the host and goes on to another one (`portForwards`).
     pub forwards: Vec<Forward>,
+    /// How those are marked whose source is to be translated (`markMasqBit`, `externalSetMarkChain`).
+    pub forward_mark: Option<WithOrigin<ForwardMark>>,
 }
 
 impl Policy {

@@ -2,11 +2,10 @@
 
 use super::prefix::{LIMITED_BROADCAST, LINK_LOCAL_V4, LINK_LOCAL_V6, MULTICAST_V4, MULTICAST_V6};
 use super::{
-    AddressRange, Evaluation, Family, Flow, Forward, InterfacePattern, MaskedMark, Origin, Policy, Prefix, Protocol,
-    Section, Snat, WithOrigin,
+    AddressRange, Evaluation, Family, Flow, Forward, ForwardMark, InterfacePattern, MaskedMark, Origin, Policy, Prefix,
+    Protocol, Section, Snat, WithOrigin,
 };
 use std::fmt;
-use std::net::IpAddr;
 
 /// What happens to the source address of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +33,10 @@ impl fmt::Display for Verdict {
 pub enum Step {
     /// IPv6 without `enableIPv6`: we make no rules for it.
     FamilyDisabled,
+    /// The packet mark has the bit of `markMasqBit`.
+    ForwardMark,
+    /// A flow that a forward of `portForwards` sent to its target, and that the chain of `externalSetMarkChain` marks.
+    ForwardExternalMark,
     /// A flow that a forward of `portForwards` sent to its target, from 127.0.0.0/8.
     ForwardLocalhost,
     /// The same, from a client that the target must see as the host (`hairpin`).
@@ -71,13 +74,18 @@ pub enum Step {
 impl Step {
     /// True when the source becomes what `snat` says; else it stays.
     pub fn translates(self) -> bool {
-        matches!(self, Step::ForwardLocalhost | Step::ForwardHairpin | Step::Exception | Step::Otherwise)
+        matches!(
+            self,
+            Step::ForwardMark | Step::ForwardLocalhost | Step::ForwardHairpin | Step::Exception | Step::Otherwise
+        )
     }
 
     /// A stable name, for logs and `--json`.
     pub fn name(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "family-disabled",
+            Step::ForwardMark => "forward-mark",
+            Step::ForwardExternalMark => "forward-external-mark",
             Step::ForwardLocalhost => "forward-localhost",
             Step::ForwardHairpin => "forward-hairpin",
             Step::Forwarded => "forwarded",
@@ -101,6 +109,10 @@ impl Step {
     pub fn reason(self) -> &'static str {
         match self {
             Step::FamilyDisabled => "IPv6 is not enabled (enableIPv6)",
+            Step::ForwardMark => "the packet mark has the bit of markMasqBit",
+            Step::ForwardExternalMark => {
+                "a forward of portForwards that another program marks and translates (externalSetMarkChain)"
+            }
             Step::ForwardLocalhost => "a forward of portForwards, from 127.0.0.0/8",
             Step::ForwardHairpin => "a forward of portForwards whose target would answer past this host (hairpin)",
             Step::Forwarded => "a forward of portForwards: the target sees the client",
@@ -179,20 +191,24 @@ impl Policy {
 
     /// What becomes of a flow that one of the forwards led to its target; `None` for all others.
     fn forwarded(&self, flow: &Flow) -> Option<Provenance> {
+        if let Some(marked) = self.marked(flow) {
+            return Some(marked);
+        }
         let port = flow.destination_port.filter(|_| flow.dnated)?;
         let forwards = || self.forwards_to(flow.destination, flow.protocol, port);
         let first = forwards().next()?;
         let by =
             |forward: &Forward, step| Provenance { origin: Some(forward.origin.clone()), ..Provenance::step(step) };
-        let is_loopback = matches!(flow.source, Some(IpAddr::V4(source)) if source.is_loopback());
-        if let Some(forward) = forwards().find(|forward| is_loopback && forward.localhost) {
-            return Some(by(forward, Step::ForwardLocalhost));
-        }
-        let hairpin = forwards().find_map(|forward| {
-            let prefix = forward.hairpin_of(flow)?;
-            Some(Provenance { prefix: Some(prefix), ..by(forward, Step::ForwardHairpin) })
-        });
-        hairpin.or_else(|| Some(by(first, Step::Forwarded)))
+        let hidden = forwards().filter_map(|forward| Some((forward, forward.hides(flow)?)));
+        // Where several lead to one target, what `localhost` says comes first.
+        let hidden = hidden.min_by_key(|(_, (step, _))| *step);
+        Some(match (hidden, self.forward_mark.as_ref().map(|mark| &mark.value)) {
+            (Some((forward, (step, prefix))), None) => Provenance { prefix, ..by(forward, step) },
+            (Some((forward, (_, prefix))), Some(ForwardMark::Chain(_))) => {
+                Provenance { prefix, ..by(forward, Step::ForwardExternalMark) }
+            }
+            (None, _) | (_, Some(ForwardMark::Bit(_))) => by(first, Step::Forwarded),
+        })
     }
 
     fn exempt_from_all(&self, flow: &Flow) -> Option<Provenance> {

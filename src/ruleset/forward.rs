@@ -3,7 +3,8 @@
 use super::facts::HostFacts;
 use super::matches::{Match, Side, Test};
 use crate::policy::{
-    AddressSet, Family, Forward, Hairpin, HostAddress, InterfacePattern, Policy, PortRange, Prefix, Protocol,
+    AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LOOPBACK_V4, Policy, PortRange,
+    Prefix, Protocol, WithOrigin,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub struct ForwardRules {
     /// Those of one address of the host before those of any, each by protocol and port. No two of the same host address
     /// want the same packet.
     pub rules: Arc<[ForwardRule]>,
+    /// How those are marked whose source is to be translated; without, connection tracking tells which were forwarded.
+    pub mark: Option<WithOrigin<ForwardMark>>,
 }
 
 /// One protocol of one forward.
@@ -48,6 +51,19 @@ impl ForwardRule {
         PortRange { first: self.port, last: self.port + (self.ports.last - self.ports.first) }
     }
 
+    /// The clients that its target must see as the host.
+    pub fn hidden(&self) -> impl Iterator<Item = Prefix> {
+        self.localhost.then_some(LOOPBACK_V4).into_iter().chain(self.hairpin.iter().copied())
+    }
+
+    /// Those of them that pass a gate.
+    pub fn hidden_behind(&self, gate: &[Match]) -> Vec<Prefix> {
+        let source = |one: &Match| if let Test::In(Side::Saddr, prefix) = one.test { Some(prefix) } else { None };
+        let hidden = AddressSet::of(self.hidden());
+        let within = AddressSet::of(gate.iter().find_map(source).or(Some(Family::of(self.to).whole())));
+        hidden.without(&hidden.without(&within)).prefixes()
+    }
+
     /// True when a port stays what it is.
     pub fn keeps_ports(&self) -> bool {
         self.port == self.ports.first
@@ -55,12 +71,18 @@ impl ForwardRule {
 }
 
 impl ForwardRules {
+    /// How those are marked whose source is to be translated.
+    pub fn mark(&self) -> Option<&ForwardMark> {
+        self.mark.as_ref().map(|mark| &mark.value)
+    }
+
     /// What the forwards of a policy ask of one family.
     pub fn of(policy: &Policy, family: Family, host: &HostFacts) -> Self {
         let serving = policy.forwards.iter().filter(|forward| forward.serves(family));
         let mut rules: Vec<ForwardRule> = serving.flat_map(|forward| rules_of(forward, family, host)).collect();
         rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
-        ForwardRules { rules: rules.into() }
+        let mark = policy.forward_mark.clone().filter(|_| !rules.is_empty());
+        ForwardRules { rules: rules.into(), mark }
     }
 }
 

@@ -11,7 +11,7 @@ use super::forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 use super::id::{ChainId, Place, RuleId, RuleStep, Section};
 use super::lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, within};
 use super::matches::{Address, Effect, Match, ShiftedPort, Side, Test};
-use crate::policy::{Family, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
+use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,8 +32,9 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
         return;
     }
     let random_fully = postrouting.sections.first().is_some_and(|top| top.translation.random_fully);
-    let rest = lead_targets_away(chains);
-    let mut targets = targets(forwards, random_fully && dialect.random_fully);
+    let masquerade = Effect::Masquerade { random_fully: random_fully && dialect.random_fully, ports: None };
+    let rest = lead_targets_away(marked(forwards, &masquerade), chains);
+    let mut targets = targets(forwards, &masquerade);
     if targets.len() > FLAT {
         targets = joined(targets);
     }
@@ -62,11 +63,18 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
     }
     Growth::new(Tree::Common, chains).root(common, None);
     Growth::new(Tree::Loopback, chains).root(loopback, None);
-    chains.chains.extend(forwards.rules.iter().filter_map(gate_chain));
+    chains.chains.extend(forwards.rules.iter().filter_map(|forward| gate_chain(forward, forwards.mark())));
+}
+
+/// What bears the mark is masqueraded, whoever marked it.
+fn marked(forwards: &ForwardRules, masquerade: &Effect) -> Option<LoweredRule> {
+    let mark = forwards.mark()?.bit()?;
+    let step = RuleStep::Decide(Step::ForwardMark);
+    Some(rule(step, vec![Match::is(Test::Mark(mark))], masquerade.clone()))
 }
 
 /// Makes room for a first chain in postrouting, and returns what was the first one.
-fn lead_targets_away(chains: &mut Chains) -> ChainId {
+fn lead_targets_away(marked: Option<LoweredRule>, chains: &mut Chains) -> ChainId {
     let behind = |id: ChainId| match id {
         ChainId { section: Section::Top, place: Place::Part(part) } => ChainId { place: Place::Part(part + 1), ..id },
         other => other,
@@ -78,7 +86,8 @@ fn lead_targets_away(chains: &mut Chains) -> ChainId {
         }
     }
     let first = ChainId { section: Section::Top, place: Place::Part(1) };
-    let rules = vec![enter(vec![Match::is(Test::Dnated)], root(Tree::Targets)), enter(Vec::new(), behind(first))];
+    let lead = [enter(vec![Match::is(Test::Dnated)], root(Tree::Targets)), enter(Vec::new(), behind(first))];
+    let rules = marked.into_iter().chain(lead).collect();
     chains.chains.insert(0, LoweredChain { id: first, rules });
     behind(first)
 }
@@ -98,11 +107,13 @@ struct Item {
 }
 
 fn common(forwards: &ForwardRules) -> Vec<Item> {
-    forwards.rules.iter().filter(|rule| !is_loopback(rule)).flat_map(translations).collect()
+    let asked = forwards.rules.iter().filter(|rule| !is_loopback(rule));
+    asked.flat_map(|forward| translations(forward, forwards.mark())).collect()
 }
 
 fn loopback(forwards: &ForwardRules) -> Vec<Item> {
-    forwards.rules.iter().filter(|rule| rule.localhost).flat_map(translations).collect()
+    let asked = forwards.rules.iter().filter(|rule| rule.localhost);
+    asked.flat_map(|forward| translations(forward, forwards.mark())).collect()
 }
 
 fn is_loopback(rule: &ForwardRule) -> bool {
@@ -110,23 +121,43 @@ fn is_loopback(rule: &ForwardRule) -> bool {
 }
 
 /// A rule for each way through the gates; what none of them lets through is left to the host where others are for any
-/// address.
-fn translations(forward: &ForwardRule) -> Vec<Item> {
+/// address. In front of each a rule for each client that is to be marked.
+fn translations(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Vec<Item> {
     let ForwardRule { number, protocol, host, ports, .. } = *forward;
     let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: ports, to: forward.port });
     let item = |is_last, step, when, then| Item { host, protocol, ports, is_last, step, when, then };
     let to = |gate: &Vec<Match>| {
         let own = not_of_the_host(forward, gate);
-        if !asks_interfaces(gate) {
-            let when = gate.iter().cloned().chain(own).collect();
-            return item(false, RuleStep::Forward(number), when, Effect::Dnat { to: forward.to, port });
+        if asks_interfaces(gate) {
+            let when = gate.iter().filter(|one| !is_other_interface(one)).cloned().chain(own).collect();
+            let then = Effect::Jump(id(ForwardChain::Gate(number, protocol)));
+            return vec![item(false, RuleStep::Enter, when, then)];
         }
-        let when = gate.iter().filter(|one| !is_other_interface(one)).cloned().chain(own).collect();
-        item(false, RuleStep::Enter, when, Effect::Jump(id(ForwardChain::Gate(number, protocol))))
+        let marks = marks(forward, gate, mark).map(|(from, then)| {
+            let gate = gate.iter().filter(|one| !matches!(one.test, Test::In(Side::Saddr, _))).cloned();
+            item(
+                false,
+                RuleStep::Mark,
+                within(Side::Saddr, from).into_iter().chain(gate).chain(own.clone()).collect(),
+                then,
+            )
+        });
+        let when = gate.iter().cloned().chain(own.clone()).collect();
+        let dnat = item(false, RuleStep::Forward(number), when, Effect::Dnat { to: forward.to, port });
+        marks.chain([dnat]).collect()
     };
     let refused = host.is_some() && !forward.gates.iter().any(Vec::is_empty);
     let refused = refused.then(|| item(true, RuleStep::LeftToHost, Vec::new(), Effect::Return));
-    forward.gates.iter().map(to).chain(refused).collect()
+    forward.gates.iter().flat_map(to).chain(refused).collect()
+}
+
+/// The clients that are marked of those who pass a gate.
+fn marks(forward: &ForwardRule, gate: &[Match], mark: Option<&ForwardMark>) -> impl Iterator<Item = (Prefix, Effect)> {
+    let of = |mark: &ForwardMark| {
+        let then = Effect::Mark(mark.clone());
+        forward.hidden_behind(gate).into_iter().map(move |from| (from, then.clone())).collect::<Vec<_>>()
+    };
+    mark.map(of).into_iter().flatten()
 }
 
 /// A rule of iptables asks for one incoming interface.
@@ -140,12 +171,14 @@ fn is_other_interface(one: &Match) -> bool {
 
 /// Where a forward leads that leaves out interfaces besides another one: the same in each way through its gates. What
 /// comes in through one of them goes back, to the forwards that follow.
-fn gate_chain(forward: &ForwardRule) -> Option<LoweredChain> {
+fn gate_chain(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Option<LoweredChain> {
     let gate = forward.gates.iter().find(|gate| asks_interfaces(gate))?;
     let left_out = gate.iter().filter(|one| is_other_interface(one)).map(|one| Match::is(one.test.clone()));
     let mut rules: Vec<_> = left_out.map(|one| rule(RuleStep::LeftToHost, vec![one], Effect::Return)).collect();
     let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: forward.ports, to: forward.port });
     let when = [Test::Protocol(forward.protocol), Test::DestinationPort(forward.ports)].map(Match::is).to_vec();
+    let whole = |(from, then)| rule(RuleStep::Mark, [within(Side::Saddr, from), when.clone()].concat(), then);
+    rules.extend(marks(forward, &[], mark).map(whole));
     rules.push(rule(RuleStep::Forward(forward.number), when, Effect::Dnat { to: forward.to, port }));
     Some(LoweredChain { id: id(ForwardChain::Gate(forward.number, forward.protocol)), rules })
 }
@@ -157,9 +190,10 @@ fn not_of_the_host(forward: &ForwardRule, gate: &[Match]) -> Option<Match> {
     is_open.then(|| Match::is_not(Test::Local(Address::Saddr)))
 }
 
-/// What becomes of sources, by target: several forwards may share one.
-fn targets(forwards: &ForwardRules, random_fully: bool) -> Vec<Item> {
-    let masquerade = Effect::Masquerade { random_fully, ports: None };
+/// What becomes of sources, by target: several forwards may share one. Where a mark says which are translated, the others
+/// are left.
+fn targets(forwards: &ForwardRules, masquerade: &Effect) -> Vec<Item> {
+    let by_target = forwards.mark.is_none();
     let of = |forward: &ForwardRule| -> Vec<Item> {
         let (host, protocol, ports) = (Some(forward.to), forward.protocol, forward.target_ports());
         let item = |is_last, step, when, then| {
@@ -167,8 +201,9 @@ fn targets(forwards: &ForwardRules, random_fully: bool) -> Vec<Item> {
             Item { host, protocol, ports, is_last, step, when, then }
         };
         let masquerade = |step, from| item(false, step, within(Side::Saddr, from), masquerade.clone());
-        let localhost = forward.localhost.then(|| masquerade(Step::ForwardLocalhost, LOOPBACK_V4));
-        let hairpin = forward.hairpin.iter().map(|from| masquerade(Step::ForwardHairpin, *from));
+        let localhost = (by_target && forward.localhost).then(|| masquerade(Step::ForwardLocalhost, LOOPBACK_V4));
+        let hairpin = forward.hairpin.iter().filter(|_| by_target);
+        let hairpin = hairpin.map(|from| masquerade(Step::ForwardHairpin, *from));
         let kept = item(true, Step::Forwarded, Vec::new(), Effect::Return);
         localhost.into_iter().chain(hairpin).chain([kept]).collect()
     };
@@ -522,7 +557,7 @@ mod tests {
             Ruleset::new(&Policy::default(), Family::V4, JumpPosition::Last, &HostFacts::default()).unwrap();
         let mut rules = rules;
         rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
-        ruleset.forwards = ForwardRules { rules: Arc::from(rules) };
+        ruleset.forwards = ForwardRules { rules: Arc::from(rules), mark: None };
         let mut chains = lower(&ruleset, DIALECT);
         add_forwards(&ruleset, DIALECT, &mut chains);
         let count = chains.chains.len();

@@ -33,6 +33,8 @@ pub enum RuleStep {
     Far,
     /// A forward sends to its target; by its number, from 1.
     Forward(u32),
+    /// What such a forward takes and its target must see as the host is marked.
+    Mark,
     /// What the forwards of an address do not take is the host's own.
     LeftToHost,
     /// What comes to loopback addresses through another interface is dropped.
@@ -160,6 +162,7 @@ impl fmt::Display for RuleId {
             RuleStep::Far => f.write_str(Step::Otherwise.name()),
             RuleStep::Pass(step) => write!(f, "{}/in-scope", step.name()),
             RuleStep::Forward(number) => write!(f, "{number}"),
+            RuleStep::Mark => f.write_str("mark"),
             RuleStep::LeftToHost => f.write_str("left-to-host"),
             RuleStep::Guard => f.write_str("guard"),
             RuleStep::Enter => f.write_str("enter"),

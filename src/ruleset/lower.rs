@@ -401,6 +401,7 @@ mod tests {
                 Effect::SnatByRoute { .. } => "by route".to_owned(),
                 Effect::Snat { to, .. } => to.to_string(),
                 Effect::Dnat { to, .. } => to.to_string(),
+                Effect::Mark(_) => "mark".to_owned(),
                 Effect::Drop => "drop".to_owned(),
             };
             format!("{} {} [{matches}] {effect}", place(chain), rule.id)

@@ -5,7 +5,7 @@
 //! can say it.
 
 use super::id::{ChainId, ListId};
-use crate::policy::{AddressRange, Family, MaskedMark, PortRange, Prefix, Protocol};
+use crate::policy::{AddressRange, Family, ForwardMark, MaskedMark, PortRange, Prefix, Protocol};
 use std::net::IpAddr;
 
 /// Which address of a packet; nft's words.
@@ -125,6 +125,8 @@ pub enum Effect<Chain = ChainId> {
         /// The port; of a range, what the first one becomes while the others follow it. `None` where ports stay.
         port: Option<ShiftedPort>,
     },
+    /// It is marked, and asked on.
+    Mark(ForwardMark),
     /// It goes no further.
     Drop,
 }
@@ -204,7 +206,12 @@ impl<Chain> Effect<Chain> {
     pub fn translates(&self) -> bool {
         match self {
             Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => true,
-            Effect::Return | Effect::Goto(_) | Effect::Jump(_) | Effect::Dnat { .. } | Effect::Drop => false,
+            Effect::Return
+            | Effect::Goto(_)
+            | Effect::Jump(_)
+            | Effect::Dnat { .. }
+            | Effect::Mark(_)
+            | Effect::Drop => false,
         }
     }
 
@@ -218,6 +225,7 @@ impl<Chain> Effect<Chain> {
             Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
             Effect::SnatByRoute { random_fully, ports } => Effect::SnatByRoute { random_fully, ports },
             Effect::Dnat { to, port } => Effect::Dnat { to, port },
+            Effect::Mark(mark) => Effect::Mark(mark),
             Effect::Drop => Effect::Drop,
         }
     }
@@ -267,7 +275,8 @@ pub mod each {
                 Some(Effect::Snat { .. } | Effect::SnatByRoute { .. }) => {
                     Effect::Dnat { to: Family::V4.whole().last(), port: None }
                 }
-                Some(Effect::Dnat { .. }) => Effect::Drop,
+                Some(Effect::Dnat { .. }) => Effect::Mark(ForwardMark::Bit(7)),
+                Some(Effect::Mark(_)) => Effect::Drop,
                 Some(Effect::Drop) => return None,
             })
         };

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Of so many programs that committed since the last time the callers are looked up.
 const MOST_NAMED: usize = 8;
+/// A plan of very many transactions is sent for so long before whoever can't wait is served.
+const UNTIL_SERVED: Duration = Duration::from_millis(250);
 
 /// The backend that was chosen, and the listener for what others do to its rules.
 #[derive(Default)]
@@ -49,6 +51,21 @@ pub struct Enforcer {
     guarded: Option<Fingerprint>,
     /// What was written down for the next process.
     written: Option<String>,
+    /// What goes on the next time.
+    unfinished: Option<Work>,
+}
+
+/// One family on its way to what is wanted.
+#[derive(Debug)]
+struct Work {
+    family: Family,
+    begun: Instant,
+    facts: HostFacts,
+    desired: Option<Ruleset>,
+    sysctls: BTreeSet<Setting>,
+    notes: Vec<String>,
+    /// What was to be changed, in words, and what is left to be sent of it.
+    change: Option<(Vec<Drift>, Plan)>,
 }
 
 /// What moves when something changes, as it was. `None` where the kernel could not be asked: equal to nothing.
@@ -122,6 +139,7 @@ impl Enforcer {
     }
 
     /// Makes one family what the configuration says on a host with this network, and reads it again to see that it is.
+    /// `None` where that takes longer than others can wait: the next time, for the same family, it goes on.
     ///
     /// # Errors
     /// What the backend said; [`ErrorKind::Busy`] when somebody changed the rules again while they were verified.
@@ -130,19 +148,36 @@ impl Enforcer {
         family: Family,
         config: &Config,
         network: &Arc<NetworkFacts>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Option<Outcome>, Error> {
         let result = self.enforce(family, config, network);
         match &result {
+            Ok(None) => return result,
             Ok(_) if family == Family::V4 => self.guard_stands(),
             Err(_) if family == Family::V4 => self.put_back_unguarded(),
-            Ok(Outcome { written: Some(_), .. }) => self.see_again(Family::V4, config, network),
+            Ok(Some(Outcome { written: Some(_), .. })) => self.see_again(Family::V4, config, network),
             _ => {}
         }
         self.sysctls_stood = self.sysctls.is_in_place();
         result
     }
 
-    fn enforce(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) -> Result<Outcome, Error> {
+    fn enforce(
+        &mut self,
+        family: Family,
+        config: &Config,
+        network: &Arc<NetworkFacts>,
+    ) -> Result<Option<Outcome>, Error> {
+        let work = match self.unfinished.take_if(|work| work.family == family) {
+            Some(work) => work,
+            None => {
+                self.abandon();
+                self.begin(family, config, network)?
+            }
+        };
+        self.go_on(work, config, network)
+    }
+
+    fn begin(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) -> Result<Work, Error> {
         let begun = Instant::now();
         let facts = view::facts(network.clone());
         let desired = desired(config, family, &facts);
@@ -159,12 +194,24 @@ impl Enforcer {
         if family == Family::V4 && !plan.is_in_sync() {
             self.put_back_unguarded();
         }
-        let mut written = (!plan.is_in_sync()).then(|| plan.drift.clone());
-        if written.is_some() {
-            if plan.begins && desired.is_some() {
-                self.begun.insert(family);
+        if !plan.is_in_sync() && plan.begins && desired.is_some() {
+            self.begun.insert(family);
+        }
+        let change = (!plan.is_in_sync()).then(|| (plan.drift.clone(), plan));
+        Ok(Work { family, begun, facts, desired, sysctls, notes, change })
+    }
+
+    fn go_on(&mut self, work: Work, config: &Config, network: &NetworkFacts) -> Result<Option<Outcome>, Error> {
+        let Work { family, begun, facts, desired, sysctls, mut notes, change } = work;
+        let mut written = None;
+        if let Some((drift, plan)) = change {
+            if let Some(rest) = self.commit(plan)? {
+                notify::still_working();
+                let change = Some((drift, rest));
+                self.unfinished = Some(Work { family, begun, facts, desired, sysctls, notes, change });
+                return Ok(None);
             }
-            self.commit(plan)?;
+            written = Some(drift);
         }
         if family == Family::V4 {
             match self.make_fast_path(config, network) {
@@ -192,7 +239,14 @@ impl Enforcer {
         }
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
-        Ok(Outcome { written, notes, bridged: facts.bridged(family), began_tracking, took })
+        Ok(Some(Outcome { written, notes, bridged: facts.bridged(family), began_tracking, took }))
+    }
+
+    /// Takes back what is unfinished.
+    pub fn abandon(&mut self) {
+        if let Some(Work { change: Some((_, rest)), .. }) = self.unfinished.take() {
+            self.without_events(|enforcer| enforcer.chosen().map(|backend| backend.abandon(rest))).ok();
+        }
     }
 
     /// One table for both families. The policy holds without it: a failure is told and nothing else.
@@ -379,8 +433,9 @@ impl Enforcer {
     }
 
     /// The kernel need not tell us what we do ourselves; a listener slows large commits.
-    fn commit(&mut self, plan: Plan) -> Result<(), Error> {
-        self.without_events(|enforcer| enforcer.chosen().and_then(|backend| backend.commit(plan)))
+    fn commit(&mut self, plan: Plan) -> Result<Option<Plan>, Error> {
+        let until = Instant::now() + UNTIL_SERVED;
+        self.without_events(|enforcer| enforcer.chosen().and_then(|backend| backend.commit_until(plan, until)))
     }
 
     fn without_events<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
@@ -435,6 +490,7 @@ impl Enforcer {
     /// Takes everything of ours out of the kernel: of the chosen backend, and of another one where rules of ours show. What
     /// a live Go agent keeps there is its own.
     pub fn flush(&mut self) -> Vec<Removal> {
+        self.abandon();
         let children = self.children.clone();
         let Some((settings, backend)) = &mut self.backend else { return Vec::new() };
         let chosen = backend.name();
@@ -535,9 +591,8 @@ impl std::error::Error for EventsError {
     }
 }
 
-/// A backend with what an earlier process wrote down for it; a commit of very many pieces does not outlast the watchdog.
+/// A backend with what an earlier process wrote down for it.
 fn recalling(mut backend: Box<dyn Backend>) -> Box<dyn Backend> {
-    backend.tell_of_progress(notify::still_working);
     written::read().iter().for_each(|text| backend.remember(text));
     backend
 }

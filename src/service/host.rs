@@ -1,28 +1,49 @@
 //! Reads all of the host that can stop a policy from working. Nothing is written, nothing is loaded.
 
+use super::enforcer::cpu_time;
 use super::foreign_nat::{ChainReader, Chains};
 use super::view;
 use crate::agent::advice::{Conntrack, HostView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::{Duration, Instant};
 
 /// Of more interfaces with addresses not each is looked at.
 const MOST_INTERFACES: usize = 64;
+/// Where reading takes more of a processor, for a full routing table, it is too dear for those who only ask how things
+/// are: a repair would wait for it. What they cost is a twentieth of the time at most.
+const CHEAP: Duration = Duration::from_millis(30);
+const SHARE: u32 = 20;
 
 /// Reads the host as far as advice needs it, and what is dear no more often than it changes.
 #[derive(Debug, Default)]
 pub struct HostReader {
     chains: ChainReader,
+    /// When it was last read, and the processor time that it took.
+    last: Option<(Instant, Duration)>,
 }
 
 impl HostReader {
     /// For the service, which waits for no program because of this.
     pub fn of_the_service() -> Self {
-        HostReader { chains: ChainReader::without_programs() }
+        HostReader { chains: ChainReader::without_programs(), last: None }
+    }
+
+    /// Reads it again where that is cheap; never for the first time.
+    pub fn read_again(&mut self) -> Option<HostView> {
+        let (at, took) = self.last?;
+        (took <= CHEAP && at.elapsed() >= SHARE * took).then(|| self.read())
     }
 
     /// What can't be read is left out.
     pub fn read(&mut self) -> HostView {
+        let begun = cpu_time();
+        let view = self.look();
+        self.last = Some((Instant::now(), cpu_time().saturating_sub(begun)));
+        view
+    }
+
+    fn look(&mut self) -> HostView {
         let (chains, unread) = match self.chains.read() {
             Ok(Chains(chains)) => (chains.clone(), None),
             Err(error) => (BTreeMap::new(), Some(error.to_string())),

@@ -92,6 +92,12 @@ const OWNER: u16 = 7;
 /// `struct unix_diag_msg`.
 const HEAD: usize = 16;
 
+/// Reads a message as a socket, for `tests/fuzz`.
+#[cfg(fuzzing)]
+pub fn read_any(message: &Message<'_>) {
+    let _ = named(message);
+}
+
 /// The abstract name of a socket and its owner.
 fn named(message: &Message<'_>) -> Result<Option<(String, Option<u32>)>, Malformed> {
     let attributes = message.payload.get(HEAD..).map(Attributes).ok_or(Malformed("no room for a unix socket"))?;

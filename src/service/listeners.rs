@@ -22,8 +22,8 @@ pub fn listeners(is_wanted: impl Fn(Protocol, u16) -> bool) -> Vec<Listener> {
     let mut found = Vec::new();
     for (file, protocol, state) in FILES {
         let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        let sockets = text.lines().skip(1).filter_map(|line| socket(line, state));
-        found.extend(sockets.filter(|(_, port, _)| is_wanted(protocol, *port)).map(|one| (protocol, one)));
+        let sockets = sockets(&text, state).filter(|(_, port, _)| is_wanted(protocol, *port));
+        found.extend(sockets.map(|one| (protocol, one)));
     }
     let inodes: BTreeSet<u64> = found.iter().map(|(_, (_, _, inode))| *inode).collect();
     let owners = if inodes.is_empty() { BTreeMap::new() } else { owners(&inodes) };
@@ -35,6 +35,18 @@ pub fn listeners(is_wanted: impl Fn(Protocol, u16) -> bool) -> Vec<Listener> {
         }
     }
     listeners
+}
+
+/// Reads a text as each of the files, for `tests/fuzz`: addresses and ports.
+#[cfg(fuzzing)]
+pub fn read_any(text: &str) -> Vec<(IpAddr, u16)> {
+    let read = |state| sockets(text, state).map(|(address, port, _)| (address, port));
+    ["0A", "07"].into_iter().flat_map(read).collect()
+}
+
+/// The sockets of a file that are in a state.
+fn sockets<'t>(text: &'t str, state: &'t str) -> impl Iterator<Item = (IpAddr, u16, u64)> {
+    text.lines().skip(1).filter_map(move |line| socket(line, state))
 }
 
 /// Address, port and inode of a line of proc_net_tcp(5) whose socket is in a state.

@@ -65,6 +65,8 @@ pub struct Service {
     shared: Option<(Instant, Arc<[u8]>)>,
     /// Those who wait for a new one, of whom one has asked for all.
     guests: Vec<Client>,
+    /// The processor time that the reconciliation took that goes on.
+    spent: Duration,
     /// When the stop that was asked for has to be over.
     stop_by: Option<Instant>,
     exit: Option<u8>,
@@ -101,6 +103,7 @@ impl Service {
             counted_by: now,
             shared: None,
             guests: Vec::new(),
+            spent: Duration::ZERO,
             stop_by: None,
             exit: None,
         }
@@ -114,6 +117,7 @@ impl Service {
         self.dispatch(Event::Started);
         loop {
             if let Some(status) = self.exit {
+                self.enforcer.abandon();
                 return Ok(status);
             }
             self.wait()?;
@@ -194,8 +198,12 @@ impl Service {
         self.counted_by = now + COUNTING;
         for (client, request) in self.control.serve(now) {
             match request {
-                Request::Status if self.control.is_guest(client) => urgent.extend(self.guest(client, now)),
-                Request::Status => urgent.push(Event::StatusRequested(client)),
+                Request::Status if self.control.is_guest(client) => {
+                    if self.asks_for_all(client, now) {
+                        urgent.extend(self.question(client));
+                    }
+                }
+                Request::Status => urgent.extend(self.question(client)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),
                 Request::Try(TryRequest { timeout, by, file }) => {
                     let clock = Clock { at: now, second: second_of_day() };
@@ -210,14 +218,20 @@ impl Service {
         urgent
     }
 
-    /// Answers an ordinary user, or has the first of those who wait ask for all.
-    fn guest(&mut self, client: Client, now: Instant) -> Option<Event> {
+    /// How things are depends on the host as it is now.
+    fn question(&mut self, client: Client) -> impl Iterator<Item = Event> {
+        let seen = self.host.read_again().map(Event::HostSeen);
+        seen.into_iter().chain([Event::StatusRequested(client)])
+    }
+
+    /// Answers an ordinary user. False where that has to be made: the first of those who wait asks for all.
+    fn asks_for_all(&mut self, client: Client, now: Instant) -> bool {
         if let Some((_, shared)) = self.shared.as_ref().filter(|(until, _)| now < *until) {
             self.control.answer_text(client, shared.clone(), now);
-            return None;
+            return false;
         }
         self.guests.push(client);
-        (self.guests.len() == 1).then_some(Event::StatusRequested(client))
+        self.guests.len() == 1
     }
 
     fn answer_status(&mut self, client: Client, report: Report) {
@@ -306,7 +320,11 @@ impl Performer for Service {
             Action::Reconcile(family, reconciliation) => {
                 let begun = cpu_time();
                 let result = self.enforcer.reconcile(family, &reconciliation.config, &reconciliation.network);
-                return Some(Event::Reconciled(family, reconciliation, result, cpu_time().saturating_sub(begun)));
+                self.spent += cpu_time().saturating_sub(begun);
+                return Some(match result.transpose() {
+                    None => Event::Reconciling(family, reconciliation),
+                    Some(result) => Event::Reconciled(family, reconciliation, result, std::mem::take(&mut self.spent)),
+                });
             }
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {

@@ -25,9 +25,18 @@ pub fn name(pid: u32) -> Option<String> {
 
 /// `NAME[PID]` of its parent.
 pub fn parent(pid: u32) -> Option<String> {
-    let status = text(pid, "status")?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    let parent = parent_in(&text(pid, "status")?)?;
     Some(format!("{}[{parent}]", name(parent)?.trim()))
+}
+
+fn parent_in(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// Reads a text as `cgroup` and as `status`, for `tests/fuzz`: the unit and the parent.
+#[cfg(fuzzing)]
+pub fn read_any(text: &str) -> (Option<String>, Option<u32>) {
+    (unit(text), parent_in(text))
 }
 
 fn text(pid: u32, name: &str) -> Option<String> {

@@ -5,14 +5,15 @@
 //! It is trusted as a configuration file is: what others could have written is not read.
 
 use super::directories;
+use super::replace::{FileError, failed, replace};
 use crate::config::SourceText;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &str = "ip-masq-agent last good ";
@@ -87,7 +88,6 @@ fn text(file: File) -> Result<String, Unusable> {
 /// # Errors
 /// What was tried, and why it failed.
 pub fn write(directory: &Path, kept: Kept, sources: &[SourceText]) -> Result<(), StateError> {
-    let failed = |what, path: &Path, error| StateError::Write(what, path.to_owned(), error);
     let text = encode(sources);
     if text.len() as u64 > LONGEST {
         return Err(StateError::TooMuch { files: sources.len(), bytes: text.len() });
@@ -96,20 +96,12 @@ pub fn write(directory: &Path, kept: Kept, sources: &[SourceText]) -> Result<(),
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .map_err(|error| failed("create the directory", directory, error))?;
-    let opened = File::open(directory).map_err(|error| failed("open", directory, error))?;
+        .map_err(failed("create the directory", directory))?;
+    let opened = File::open(directory).map_err(failed("open", directory))?;
     // It would not be read again.
     judge(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
-    let (new, path) = (directory.join(format!("{}.new", kept.name())), directory.join(kept.name()));
-    let written = write_synced(&new, text.as_bytes())
-        .map_err(|error| failed("write", &new, error))
-        .and_then(|()| fs::rename(&new, &path).map_err(|error| failed("move into place", &path, error)));
-    if written.is_err() {
-        // Half a file on a full disk helps nobody; when it can't be removed either, it is overwritten next time.
-        let _ = fs::remove_file(&new);
-        return written;
-    }
-    opened.sync_all().map_err(|error| failed("sync", directory, error))
+    replace(&directory.join(kept.name()), text.as_bytes(), File::sync_all)?;
+    Ok(opened.sync_all().map_err(failed("sync", directory))?)
 }
 
 /// Forgets what is kept.
@@ -119,20 +111,9 @@ pub fn write(directory: &Path, kept: Kept, sources: &[SourceText]) -> Result<(),
 pub fn remove(directory: &Path, kept: Kept) -> Result<(), StateError> {
     let path = directory.join(kept.name());
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(StateError::Write("remove", path, error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &path)(error).into()),
         _ => Ok(()),
     }
-}
-
-fn write_synced(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
-    // What an earlier try left may be another user's.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn encode(sources: &[SourceText]) -> String {
@@ -151,8 +132,7 @@ pub enum StateError {
     /// What it would be in.
     Directory(PathBuf, Unusable),
     File(PathBuf, Unusable),
-    /// What was tried, on what.
-    Write(&'static str, PathBuf, io::Error),
+    Write(FileError),
     /// More than would be read again.
     TooMuch {
         files: usize,
@@ -165,7 +145,7 @@ impl fmt::Display for StateError {
         match self {
             StateError::Directory(path, why) => write!(f, "{}: the directory {why}", path.display()),
             StateError::File(path, why) => write!(f, "{}: {why}", path.display()),
-            StateError::Write(what, path, error) => write!(f, "can't {what} '{}': {error}", path.display()),
+            StateError::Write(error) => error.fmt(f),
             StateError::TooMuch { files, bytes } => {
                 write!(f, "{files} files with {bytes} bytes, their names included, are too many")
             }
@@ -181,9 +161,15 @@ impl Error for StateError {
                 Unusable::Content(damage) => Some(damage),
                 Unusable::Distrusted(_) | Unusable::Link | Unusable::NotAFile | Unusable::Bytes(_) => None,
             },
-            StateError::Write(.., error) => Some(error),
+            StateError::Write(error) => error.source(),
             StateError::TooMuch { .. } => None,
         }
+    }
+}
+
+impl From<FileError> for StateError {
+    fn from(error: FileError) -> Self {
+        StateError::Write(error)
     }
 }
 

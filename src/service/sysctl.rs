@@ -8,6 +8,7 @@
 //! `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`: with `manageSysctl`.
 
 use super::directories;
+use super::replace::replace;
 use crate::policy::Family;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -265,9 +266,7 @@ impl Sysctls {
                 _ => Ok(()),
             };
         }
-        let new = self.runtime.join("sysctls.new");
-        fs::write(&new, text)?;
-        fs::rename(new, &file)
+        replace(&file, text.as_bytes(), |_| Ok(())).map_err(|failed| failed.error)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the backend knows of the kernel, in the runtime directory: the next process reads it, and the next boot has none.
 
 use super::directories;
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
+use super::replace::replace;
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
 const NAME: &str = "written";
@@ -25,10 +26,5 @@ pub fn read() -> Option<String> {
 /// Writes it, whole or not at all. Without it the next start reads long sets, or writes them anew: nobody has to be told.
 pub fn write(text: &str) {
     let path = directories::runtime().join(NAME);
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
-    if file.and_then(|mut file| file.write_all(text.as_bytes())).is_ok() {
-        let _ = fs::rename(&new, &path);
-    }
+    let _ = replace(&path, text.as_bytes(), |_| Ok(()));
 }

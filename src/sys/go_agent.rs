@@ -53,10 +53,20 @@ fn examine(pid: u32, namespace: u64) -> Option<GoAgent> {
     if !is_of_root_with_threads(&status) {
         return None;
     }
-    let bytes = fs::read(process.join("cmdline")).unwrap_or_default();
-    let arguments: Vec<String> =
-        bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let arguments = arguments(&fs::read(process.join("cmdline")).unwrap_or_default());
     Some(GoAgent { pid, command: command(&arguments, name), chain: chain(&arguments) })
+}
+
+/// Reads a text as `status` and as `cmdline` of a process, for `tests/fuzz`.
+#[cfg(fuzzing)]
+pub fn read_any(text: &str) -> (bool, GoAgent) {
+    let arguments = arguments(text.as_bytes());
+    let agent = GoAgent { pid: 0, command: command(&arguments, NAMES[0]), chain: chain(&arguments) };
+    (is_of_root_with_threads(text), agent)
+}
+
+fn arguments(cmdline: &[u8]) -> Vec<String> {
+    cmdline.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 /// Reads `status` of proc(5): the real, effective, saved and file system user, and the number of threads.

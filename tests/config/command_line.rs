@@ -275,6 +275,11 @@ fn a_bad_value_of_a_flag_of_a_gateway_is_refused_under_its_name() {
         ("--snat=2001:db8::9", "--snat: '2001:db8::9' is IPv6, which is not enabled"),
         ("--snat=", "--snat: expected masquerade"),
         ("--exempt-marks=1,0x3/0x1", "--exempt-marks: '0x3/0x1': the value has bits outside its mask"),
+        ("--mark-masq-bit=32", "--mark-masq-bit: expected a bit of the packet mark, from 0 to 31, found the number 32"),
+        (
+            "--external-set-mark-chain=MASQUERADE",
+            "--external-set-mark-chain: 'MASQUERADE' is a built-in chain or a target",
+        ),
         ("--exempt-ipsec=maybe", "--exempt-ipsec: expected true or false"),
         (
             "--evaluation=longest",

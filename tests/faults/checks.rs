@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::finding::{Finding, WRONG_SOURCE, finding};
+use crate::forwards::Forward;
 use crate::gateway::Gateway;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -63,7 +64,8 @@ pub fn after_step(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     }
     let patience = gateway.patience;
     let Config { backend, poll, owner, fixed, .. } = *gateway.config;
-    let key = format!("{backend} {poll} {owner} {fixed}");
+    let follows = gateway.config.forwards.iter().any(Forward::follows_the_network);
+    let key = format!("{backend} {poll} {owner} {}", fixed || follows);
     let least = gateway.descriptors.get(&key).copied().unwrap_or(usize::MAX);
     let life = gateway.life();
     eventually(patience, || {

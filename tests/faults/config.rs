@@ -2,6 +2,7 @@
 //!
 //! Nothing of the product is used to decide here: this is the expectation that the kernel is held to.
 
+use crate::forwards::Forward;
 use crate::lab::address;
 use crate::random::Random;
 use ip_masq_agent::backend::BackendName;
@@ -67,6 +68,29 @@ impl Ladder {
         (self.from..self.from + self.count).map(move |number| Cidr { address: address(number), v6: false, length: 28 })
     }
 
+    /// The same in IPv6: every second /64 of fd64::/32.
+    fn cidrs_v6(self) -> impl Iterator<Item = Cidr> {
+        let network =
+            |number: u32| Cidr { address: u128::from(Self::rung_v6(number, true)) << 64, v6: true, length: 64 };
+        (self.from..self.from + self.count).map(network)
+    }
+
+    const fn rung_v6(number: u32, inside: bool) -> u64 {
+        (0xfd64 << 48) + 2 * number as u64 + !inside as u64
+    }
+
+    fn contains_v6(self, address: IpAddr) -> bool {
+        let IpAddr::V6(v6) = address else { return false };
+        let offset = ((u128::from(v6) >> 64) as u64).checked_sub(Self::rung_v6(0, true));
+        let rungs = u64::from(self.from)..u64::from(self.from + self.count);
+        offset.is_some_and(|offset| offset % 2 == 0 && rungs.contains(&(offset / 2)))
+    }
+
+    /// An address in the IPv6 network of a number, or between that and the next one.
+    pub fn address_v6(number: u32, inside: bool, host: u64) -> IpAddr {
+        std::net::Ipv6Addr::from(u128::from(Self::rung_v6(number, inside)) << 64 | u128::from(host)).into()
+    }
+
     /// True for what lies in one of its networks.
     fn contains(self, address: IpAddr) -> bool {
         let IpAddr::V4(v4) = address else { return false };
@@ -100,6 +124,7 @@ pub struct Config {
     pub resync: u32,
     pub exempt: Vec<Cidr>,
     pub ladder: Ladder,
+    pub ladder_v6: Ladder,
     pub exceptions: Vec<Cidr>,
     pub sources: Vec<Cidr>,
     pub excluded: Vec<Cidr>,
@@ -113,6 +138,7 @@ pub struct Config {
     /// `onRepair: forget`.
     pub forget: bool,
     pub egress: Egress,
+    pub forwards: Vec<Forward>,
 }
 
 /// What `egress` says of the LAN's second network.
@@ -149,6 +175,7 @@ impl Config {
             resync: 3600,
             exempt: vec![Cidr::of(ALWAYS_EXEMPT), Cidr::of(EXEMPT_V6)],
             ladder: Ladder::default(),
+            ladder_v6: Ladder::default(),
             exceptions: Vec::new(),
             sources: Vec::new(),
             excluded: Vec::new(),
@@ -159,12 +186,16 @@ impl Config {
             marks: false,
             forget: false,
             egress: Egress::Nothing,
+            forwards: Vec::new(),
         }
     }
 
     /// Any one for a backend.
     pub fn draw(random: &mut Random, backend: BackendName) -> Self {
+        // From choices of their own: the seeds that are kept mean what they meant before there were forwards.
+        let mut of_forwards = Random::new(random.clone().next());
         let ipv6 = !random.once_in(3);
+        let forwards = if of_forwards.once_in(2) { Forward::draw(&mut of_forwards, ipv6) } else { Vec::new() };
         let mut exempt = vec![Cidr::of(ALWAYS_EXEMPT)];
         exempt.extend(ipv6.then(|| Cidr::of(EXEMPT_V6)));
         exempt.extend(SOMETIMES.into_iter().filter(|_| random.once_in(3)).map(Cidr::of));
@@ -184,6 +215,7 @@ impl Config {
             resync: random.pick(&[1, 2, 3600, 3600]),
             exempt,
             ladder: Ladder { from: random.below(4) as u32, count },
+            ladder_v6: Ladder::default(),
             exceptions,
             sources,
             excluded,
@@ -194,6 +226,7 @@ impl Config {
             marks: random.once_in(4),
             forget: random.once_in(3),
             egress: random.pick(&[Egress::Nothing, Egress::Nothing, Egress::Keeps, Egress::OwnList]),
+            forwards,
         }
     }
 
@@ -226,6 +259,10 @@ impl Config {
                 let _ = writeln!(text, "egress: [{{name: second, sourceCIDRs: ['{SECOND}'], {own}}}]");
             }
         }
+        if !self.forwards.is_empty() {
+            text += "portForwards:\n";
+            text.extend(self.forwards.iter().map(Forward::yaml));
+        }
         let out: Vec<String> = self.out.iter().map(|name| format!("'{name}'")).collect();
         let _ = writeln!(text, "outInterfaces: [{}]", out.join(", "));
         let lists = [
@@ -238,7 +275,7 @@ impl Config {
             let _ = writeln!(text, "{key}: [{}]", list.join(", "));
         }
         text += "nonMasqueradeCIDRs:\n";
-        for cidr in self.exempt.iter().copied().chain(self.ladder.cidrs()) {
+        for cidr in self.exempt.iter().copied().chain(self.ladder.cidrs()).chain(self.ladder_v6.cidrs_v6()) {
             let _ = writeln!(text, "  - '{cidr}'");
         }
         text
@@ -273,7 +310,11 @@ impl Config {
         let is_link_local = within(&link_local, destination) && (flow.destination.is_ipv6() || !self.link_local);
         let is_exempt = match entry {
             Egress::OwnList => within(&[Cidr::of(ALWAYS_EXEMPT)], destination),
-            _ => within(&self.exempt, destination) || self.ladder.contains(flow.destination),
+            _ => {
+                within(&self.exempt, destination)
+                    || self.ladder.contains(flow.destination)
+                    || self.ladder_v6.contains_v6(flow.destination)
+            }
         };
         !(is_link_local || within(&multicast, destination) || is_exempt)
     }
@@ -337,6 +378,10 @@ impl Config {
         for number in [from.saturating_sub(1), from, from + count / 2, last, last + 1] {
             destinations.extend([Ladder::address(number, true, 0), Ladder::address(number, true, 15)]);
             destinations.push(Ladder::address(number, false, 0));
+        }
+        let Ladder { from, count } = self.ladder_v6;
+        for number in [from, from + count / 2, (from + count).saturating_sub(1), from + count] {
+            destinations.extend([true, false].map(|inside| Ladder::address_v6(number, inside, 7)));
         }
         let mut flows = Vec::new();
         for destination in destinations {

@@ -183,10 +183,10 @@ fn end(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     if let Some(wrong) = gateway.stream.take_wrong() {
         return Err(finding(WRONG_SOURCE, wrong));
     }
-    // A few are on their way.
-    let totals = gateway.stream.totals();
-    match totals.sent.saturating_sub(totals.arrived) {
-        missing if missing > MOST_MISSING => Err(finding("missing", format!("{missing} of {} flows", totals.sent))),
+    match gateway.stream.missing() {
+        missing if missing > MOST_MISSING => {
+            Err(finding("missing", format!("{missing} of {} flows", gateway.stream.totals().sent)))
+        }
         _ => Ok(()),
     }
 }
@@ -197,8 +197,10 @@ fn count(tally: &mut Tally, gateway: &mut Gateway<'_>, took: Duration) {
     tally.records.append(&mut gateway.records);
     tally.episodes += 1;
     tally.flows += totals.flows;
+    tally.inbound += totals.inbound;
+    tally.answers += totals.answers;
     tally.wrong += totals.wrong;
-    tally.missing += totals.sent.saturating_sub(totals.arrived);
+    tally.missing += gateway.stream.missing();
     tally.in_holes += totals.in_holes;
     tally.seconds += took.as_secs_f64();
     tally.longest_silence = tally.longest_silence.max(gateway.longest_silence);

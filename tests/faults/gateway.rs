@@ -272,8 +272,14 @@ impl<'lab> Gateway<'lab> {
         }
         self.epoch = Epoch { name: "settled".to_owned(), right: vec![Some(self.config.clone())], ..Epoch::default() };
         self.stream.begin(self.epoch.clone());
-        self.longest_list = self.longest_list.max(self.config.ladder.count);
+        self.longest_list = self.longest_list.max(self.config.ladder.count + self.config.ladder_v6.count);
         self.same_as_before(listing.ours())?;
+        let astray = self.stream.astray(&self.config);
+        let tail = self.life.as_mut().map(Life::tail).unwrap_or_default();
+        // It looks for them within bounds, and says when there may be more.
+        if !astray.is_empty() && !tail.contains("stopped there") {
+            return Err(finding("astray", format!("lasting flows:\n    {}\n{tail}", astray.join("\n    "))));
+        }
         Ok(Settled { took, promise, hole: self.stream.take_hole(), stuck })
     }
 

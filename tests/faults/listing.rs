@@ -1,10 +1,12 @@
 //! What the gateway's rules are, as the host's own programs list them, and what is wrong about that.
 
 use crate::config::Config;
-use crate::interpreter::{iptables, nftables};
+use crate::forwards::{INBOUND, Inbound, Landing, landing};
+use crate::interpreter::{Arrival, iptables, nftables};
 use crate::lab::Namespace;
 use ip_masq_agent::backend::BackendName;
 use ip_masq_agent::policy::{Flow, Verdict};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Names of our sets begin like this.
 const SET: &str = "ima";
@@ -65,8 +67,11 @@ impl Listing {
                 let found = chain_problems(listing, config.filter(|config| config.ipv6 || !v6));
                 problems.extend(found.into_iter().map(|problem| format!("{name}, {family}: {problem}")));
                 if let Some(config) = config {
-                    let verdicts = iptables::Rules::read(&format!("{}{listing}", self.sets));
-                    let verdicts = verdicts.and_then(|rules| compare(config, v6, |flow| rules.verdict(flow)));
+                    let rules = iptables::Rules::read(&format!("{}{listing}", self.sets));
+                    let verdicts = rules.and_then(|rules| {
+                        compare(config, v6, |flow| rules.verdict(flow))?;
+                        compare_forwards(config, v6, |arrival| rules.destination(arrival))
+                    });
                     problems.extend(verdicts.err().map(|problem| format!("{name}, {family}: {problem}")));
                 }
             }
@@ -108,8 +113,9 @@ impl Listing {
         };
         let mut problems: Vec<String> =
             table.duplicates().into_iter().map(|rule| format!("there twice: {rule}")).collect();
-        if table.bases() != 1 {
-            problems.push(format!("{} chains at the hook", table.bases()));
+        let arrivals = usize::from(!config.forwards.is_empty());
+        if (table.bases(), table.arrivals()) != (1, arrivals) {
+            problems.push(format!("{} and {} chains at the hooks", table.bases(), table.arrivals()));
         }
         let wanted = if config.first { 50 } else { 150 };
         if table.priorities().any(|priority| priority != wanted) {
@@ -117,6 +123,7 @@ impl Listing {
         }
         for v6 in [false, true] {
             problems.extend(compare(config, v6, |flow| table.verdict(flow)).err());
+            problems.extend(compare_forwards(config, v6, |arrival| table.destination(arrival)).err());
         }
         problems
     }
@@ -128,10 +135,14 @@ fn chain_problems(listing: &str, config: Option<&Config>) -> Vec<String> {
         return ours.iter().map(|line| format!("left behind: {line}")).collect();
     };
     let mut problems = Vec::new();
-    let postrouting: Vec<&str> = listing.lines().filter(|line| line.starts_with("-A POSTROUTING")).collect();
-    let jumps: Vec<usize> = (0..postrouting.len()).filter(|index| is_ours(postrouting[*index])).collect();
-    if jumps.len() != 1 || (config.first && jumps[0] != 0) {
-        problems.push(format!("jumps at {jumps:?} of {} rules", postrouting.len()));
+    // An IPv6 forward is the twin of one of those that IPv4 has.
+    let forwards = listing.lines().any(|line| line.starts_with("-A ") && line.contains(" -j DNAT "));
+    for (chain, wanted) in [("POSTROUTING", true), ("PREROUTING", forwards), ("OUTPUT", forwards)] {
+        let rules: Vec<&str> = listing.lines().filter(|line| line.starts_with(&format!("-A {chain} "))).collect();
+        let jumps: Vec<usize> = (0..rules.len()).filter(|index| is_ours(rules[*index])).collect();
+        if jumps.len() != usize::from(wanted) || (config.first && jumps.first().is_some_and(|first| *first != 0)) {
+            problems.push(format!("{chain}: jumps at {jumps:?} of {} rules", rules.len()));
+        }
     }
     let mut rules: Vec<&&str> = ours.iter().filter(|line| line.starts_with("-A ")).collect();
     let count = rules.len();
@@ -154,6 +165,37 @@ fn compare(config: &Config, v6: bool, verdict: impl Fn(&Flow) -> Result<Verdict,
         }
     }
     Ok(())
+}
+
+/// The first flow to the host itself that the rules lead elsewhere than the configuration. IPv6 forwards are left to
+/// `diff`.
+fn compare_forwards(
+    config: &Config,
+    v6: bool,
+    destination: impl Fn(&Arrival) -> Result<Option<(IpAddr, u16)>, String>,
+) -> Result<(), String> {
+    for flow in INBOUND.iter().filter(|_| !v6) {
+        let found = destination(&arrival(*flow))?;
+        let expected = match landing(&config.forwards, *flow) {
+            Landing::Local => None,
+            Landing::At { target: (address, port), .. } => Some((IpAddr::V4(address), port)),
+        };
+        if found != expected {
+            return Err(format!("{flow:?}: {found:?} by the rules, {expected:?} by the file"));
+        }
+    }
+    Ok(())
+}
+
+fn arrival(flow: Inbound) -> Arrival {
+    let of = |address: Ipv4Addr| IpAddr::V4(address);
+    Arrival {
+        source: of(flow.client),
+        destination: of(flow.host),
+        interface: if flow.is_from_outside() { "wan0" } else { "lan0" },
+        protocol: if flow.tcp { "tcp" } else { "udp" },
+        port: flow.port,
+    }
 }
 
 fn is_ours(line: &str) -> bool {

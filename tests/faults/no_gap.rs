@@ -13,17 +13,31 @@ use crate::report::say;
 use crate::steps::{breaks, lives};
 use ip_masq_agent::backend::BackendName;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 const FLOWS_PER_SECOND: u32 = 6000;
 /// A list of 100,000 needs its time, on a busy machine above all. Whether it is short is measured elsewhere.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// So many ranges of one family.
+#[derive(Debug, Clone, Copy)]
+pub struct List {
+    pub count: u32,
+    pub v6: bool,
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.count, if self.v6 { " IPv6" } else { "" })
+    }
+}
+
 /// What came of it on one backend with one list.
 #[derive(Debug)]
 pub struct Proof {
     pub backend: BackendName,
-    pub list: u32,
+    pub list: List,
     pub flows: u64,
     pub seconds: f64,
     /// How often each thing was done, and how many flows had the wrong source meanwhile.
@@ -44,7 +58,7 @@ const OPERATIONS: &[(&str, Do)] = &[
         gateway.may("a start", &[None]);
         gateway.start()
     }),
-    ("reload", |gateway, _| change(gateway, "a reload", |config| config.ladder.from ^= 1)),
+    ("reload", |gateway, _| change(gateway, "a reload", |config| shift(config, 1))),
     ("restart", |gateway, random| lives::restart(gateway, random).map(drop)),
     ("repair", |gateway, random| breaks::delete_ours(gateway, random).map(drop)),
     ("reload", |gateway, _| change(gateway, "a new list", |config| toggle(&mut config.sources, "192.168.77.0/24"))),
@@ -63,7 +77,7 @@ const OPERATIONS: &[(&str, Do)] = &[
     ("reload", |gateway, _| change(gateway, "jumpPosition", |config| config.first = !config.first)),
     ("restart", |gateway, _| {
         let mut config = (*gateway.config).clone();
-        config.ladder.from ^= 2;
+        shift(&mut config, 2);
         let text = gateway.expect("a restart with another list", config).yaml();
         gateway.stop_for_restart()?;
         gateway.write(&text);
@@ -79,6 +93,11 @@ fn change(gateway: &mut Gateway<'_>, why: &str, change: fn(&mut Config)) -> Resu
     gateway.must_reload()
 }
 
+/// Other networks, as many.
+fn shift(config: &mut Config, by: u32) {
+    [&mut config.ladder, &mut config.ladder_v6].into_iter().for_each(|ladder| ladder.from ^= by);
+}
+
 fn toggle(list: &mut Vec<crate::config::Cidr>, cidr: &str) {
     match list.pop() {
         Some(_) => {}
@@ -87,11 +106,16 @@ fn toggle(list: &mut Vec<crate::config::Cidr>, cidr: &str) {
 }
 
 /// Does all of it again and again until there were so many flows and operations.
-pub fn prove(backend: BackendName, list: u32, flows: u64, operations: u32) -> Result<Option<Proof>, Finding> {
+pub fn prove(backend: BackendName, list: List, flows: u64, operations: u32) -> Result<Option<Proof>, Finding> {
     let Some(lab) = Lab::build() else { return Ok(None) };
     let view = lab.gateway.with_mounts_of_its_own("service").expect("a mount namespace");
-    let config = Config { ladder: Ladder { from: 0, count: list }, ipv6: false, ..Config::plain(backend) };
-    let config = Config { exempt: config.exempt[..1].to_vec(), ..config };
+    let ladder = Ladder { from: 0, count: list.count };
+    let mut config = Config::plain(backend);
+    if list.v6 {
+        config.ladder_v6 = ladder;
+    } else {
+        config = Config { ladder, ipv6: false, exempt: config.exempt[..1].to_vec(), ..config };
+    }
     let setup = Setup { config, flows_per_second: FLOWS_PER_SECOND, patience: PATIENCE, foreign: false };
     let begun = Instant::now();
     let mut gateway = Gateway::new(&lab, &view, setup)?;

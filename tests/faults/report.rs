@@ -27,6 +27,8 @@ pub struct Tally {
     pub records: Vec<Record>,
     pub episodes: usize,
     pub flows: u64,
+    pub inbound: u64,
+    pub answers: u64,
     pub wrong: u64,
     pub missing: u64,
     pub in_holes: u64,
@@ -58,13 +60,15 @@ impl Tally {
             say(&format!("  {step:<20} {:>5} {promise:>9} ms {median:>16} ms {longest:>9} ms{hole}", records.len()));
         }
         say(&format!(
-            "  {} steps in {} episodes, {:.0} s; {} flows, {:.0} a second: {} with a wrong source, {} missing, {} in holes that \
+            "  {} steps in {} episodes, {:.0} s; {} flows, {:.0} a second, and {} inbound with {} answers: {} with a wrong source, {} missing, {} in holes that \
              other programs made; longest silence of the watchdog {:.1} s; {} KiB of log",
             self.records.len(),
             self.episodes,
             self.seconds,
             self.flows,
             self.flows as f64 / self.seconds.max(0.001),
+            self.inbound,
+            self.answers,
             self.wrong,
             self.missing,
             self.in_holes,

@@ -5,6 +5,7 @@
 //! that was first tracked under the wrong rules would keep the wrong source for as long as it lives.
 
 use crate::config::{Config, Ladder, flow};
+use crate::inbound::{self, Counts, FOLLOWS};
 use crate::lab::{DEADLINE, Lab, Namespace, address, parse};
 use crate::random::Random;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -70,10 +71,13 @@ pub struct Totals {
     pub flows: u64,
     pub wrong: u64,
     pub in_holes: u64,
+    /// Flows from elsewhere to the gateway itself, and answers to them that came back.
+    pub inbound: u64,
+    pub answers: u64,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub struct Shared {
     epochs: Mutex<Vec<Epoch>>,
     /// The epoch that the sender shall use, and the one that it uses.
     wanted: AtomicU32,
@@ -82,13 +86,16 @@ struct Shared {
     fresh: Mutex<Option<UdpSocket>>,
     /// Among so many rungs of the ladder new flows go.
     span: AtomicU32,
+    /// And of that of IPv6; 0 for none.
+    span_v6: AtomicU32,
     sent: AtomicU64,
     arrived: AtomicU64,
     flows: AtomicU64,
     /// How each lasting flow that every policy masquerades arrived the last time: [`UNSEEN`], [`MASQUERADED`] or [`KEPT`].
     lasting: [AtomicU8; LASTING],
     latest: AtomicU64,
-    done: AtomicBool,
+    pub inbound: Counts,
+    pub done: AtomicBool,
     judged: Mutex<Judged>,
 }
 
@@ -109,12 +116,33 @@ impl Shared {
             fresh: Mutex::default(),
             lasting: [const { AtomicU8::new(UNSEEN) }; LASTING],
             span: AtomicU32::default(),
+            span_v6: AtomicU32::default(),
             sent: AtomicU64::default(),
             arrived: AtomicU64::default(),
             flows: AtomicU64::default(),
             latest: AtomicU64::default(),
+            inbound: Counts::default(),
             done: AtomicBool::default(),
             judged: Mutex::default(),
+        }
+    }
+
+    pub fn epoch(&self, number: u32) -> Epoch {
+        lock(&self.epochs)[number as usize].clone()
+    }
+
+    pub fn in_hole(&self, at: u64) {
+        let mut judged = lock(&self.judged);
+        judged.in_holes += 1;
+        judged.hole.add(at);
+    }
+
+    /// Counts a flow that got what it should not get, sent at that time.
+    pub fn wrong(&self, at: u64, what: &str) {
+        let mut judged = lock(&self.judged);
+        judged.wrong += 1;
+        if judged.samples.len() < MOST_SAMPLES {
+            judged.samples.push(format!("{what}, {:.3?}", Duration::from_nanos(at)));
         }
     }
 }
@@ -160,6 +188,7 @@ impl Stream {
         lock(&shared.epochs).push(Epoch { right: vec![None], ..Epoch::default() });
         let begun = Instant::now();
         let receiver = Receiver::new(&lab.outside, shared.clone());
+        let at_lan = inbound::Receiver::new(lab, shared.clone());
         shared.span.store(16, Ordering::Relaxed);
         let sender = Sender {
             shared: shared.clone(),
@@ -167,11 +196,16 @@ impl Stream {
             begun,
             sockets: sockets(&lab.lan, SOURCES),
             lasting: lasting(lab),
+            inbound: inbound::Sender::new(lab, begun),
             turn: 0,
             random: Random::new(1),
             sequence: 0,
         };
-        let threads = vec![std::thread::spawn(move || receiver.run()), std::thread::spawn(move || sender.run())];
+        let threads = vec![
+            std::thread::spawn(move || receiver.run()),
+            std::thread::spawn(move || at_lan.run()),
+            std::thread::spawn(move || sender.run()),
+        ];
         let mut stream = Stream { shared, threads, lost_at_first: 0 };
         if per_second > 0 {
             // A link that has just come up carries nothing for a moment.
@@ -189,6 +223,12 @@ impl Stream {
             let mut epochs = lock(&self.shared.epochs);
             for config in epoch.right.iter().flatten() {
                 self.shared.span.store(config.ladder.from + config.ladder.count + 2, Ordering::Relaxed);
+                if let Ladder { from, count: count @ 1.. } = config.ladder_v6 {
+                    self.shared.span_v6.store(from + count + 2, Ordering::Relaxed);
+                }
+                if !config.forwards.is_empty() {
+                    self.shared.inbound.wanted.store(true, Ordering::SeqCst);
+                }
             }
             epochs.push(epoch);
             epochs.len() as u32 - 1
@@ -198,7 +238,21 @@ impl Stream {
         self.wait(DEADLINE, || self.shared.used.load(Ordering::SeqCst) == number);
         assert_eq!(self.shared.used.load(Ordering::SeqCst), number, "the sender stands still");
         let sent = self.shared.sent.load(Ordering::SeqCst);
-        self.wait(DEADLINE, || self.shared.latest.load(Ordering::SeqCst) >= sent);
+        let sent_in = self.shared.inbound.sent.load(Ordering::SeqCst);
+        self.wait(DEADLINE, || {
+            self.shared.latest.load(Ordering::SeqCst) >= sent && self.shared.inbound.is_at_rest(sent_in)
+        });
+    }
+
+    /// Lasting flows from elsewhere that do not get to where a configuration leads them; they are given time to follow.
+    pub fn astray(&self, config: &Config) -> Vec<String> {
+        let inbound = &self.shared.inbound;
+        if !inbound.wanted.load(Ordering::SeqCst) {
+            return Vec::new();
+        }
+        inbound.forget_lasting();
+        self.wait(FOLLOWS, || inbound.astray(config).is_empty());
+        inbound.astray(config)
     }
 
     /// The lasting flows are new ones from now on.
@@ -216,7 +270,7 @@ impl Stream {
         count(KEPT)
     }
 
-    fn wait(&self, patience: Duration, arrived: impl Fn() -> bool) {
+    pub fn wait(&self, patience: Duration, arrived: impl Fn() -> bool) {
         let end = Instant::now() + patience;
         while !arrived() && Instant::now() < end {
             std::thread::park_timeout(TICK / 4);
@@ -236,12 +290,24 @@ impl Stream {
         (!samples.is_empty()).then(|| format!("{} so far, such as\n    {}", judged.wrong, samples.join("\n    ")))
     }
 
+    /// How many of those that were sent until now do not arrive. On a machine that is busy they take their time.
+    pub fn missing(&self) -> u64 {
+        let sent = self.totals().sent;
+        self.wait(DEADLINE / 5, || self.totals().arrived >= sent);
+        sent.saturating_sub(self.totals().arrived)
+    }
+
     pub fn totals(&self) -> Totals {
         let judged = lock(&self.shared.judged);
+        let inbound = &self.shared.inbound;
+        let arrived_in = inbound.arrived.load(Ordering::SeqCst);
+        let sent = self.shared.sent.load(Ordering::SeqCst).saturating_sub(self.lost_at_first);
         Totals {
-            sent: self.shared.sent.load(Ordering::SeqCst).saturating_sub(self.lost_at_first),
-            arrived: self.shared.arrived.load(Ordering::SeqCst),
+            sent: sent + inbound.sent.load(Ordering::SeqCst),
+            arrived: self.shared.arrived.load(Ordering::SeqCst) + arrived_in,
             flows: self.shared.flows.load(Ordering::SeqCst),
+            inbound: arrived_in,
+            answers: inbound.answers.load(Ordering::SeqCst),
             wrong: judged.wrong,
             in_holes: judged.in_holes,
         }
@@ -273,6 +339,7 @@ struct Sender {
     begun: Instant,
     sockets: [UdpSocket; 3],
     lasting: UdpSocket,
+    inbound: inbound::Sender,
     /// Whose turn it is among the lasting flows.
     turn: usize,
     random: Random,
@@ -292,6 +359,7 @@ impl Sender {
             (0..self.per_tick).for_each(|_| self.send_new(epoch));
             if self.per_tick > 0 {
                 self.send_lasting(epoch);
+                self.inbound.tick(ticks, epoch, &self.shared);
             }
             ticks += 1;
             let now = self.begun.elapsed();
@@ -324,6 +392,10 @@ impl Sender {
         let (source, destination) = match self.sequence % 16 {
             0..5 => (0, v4([10, 20, a, b])),
             5..9 => (0, v4([198, 18 + (host >> 32) as u8 % 2, a, b])),
+            number @ (10 | 12) if self.shared.span_v6.load(Ordering::Relaxed) > 0 => {
+                let span = self.shared.span_v6.load(Ordering::Relaxed);
+                (2, Ladder::address_v6(host as u32 % span, number == 10, host >> 32))
+            }
             number @ 9..13 => {
                 let span = self.shared.span.load(Ordering::Relaxed);
                 (0, Ladder::address(host as u32 % span, number != 12, (host >> 32) as u32))
@@ -393,7 +465,7 @@ impl Receiver {
         let datagram = packet.get(packet.len().checked_sub(DATAGRAM)?..)?;
         let field = |from: usize| datagram[from..from + 8].try_into().map(u64::from_be_bytes).ok();
         if datagram[..4] != MAGIC {
-            return None;
+            return self.shared.judge_answer(packet);
         }
         let (seen, destination) = addresses(packet)?;
         let epoch = u32::from_be_bytes(datagram[4..8].try_into().ok()?);
@@ -432,17 +504,10 @@ impl Receiver {
             Excused::Kept => masqueraded == Some(false),
             Excused::Anything => masqueraded.is_some(),
         };
-        let mut judged = lock(&self.shared.judged);
         if excused {
-            judged.in_holes += 1;
-            judged.hole.add(at);
-            return;
+            return self.shared.in_hole(at);
         }
-        judged.wrong += 1;
-        if judged.samples.len() < MOST_SAMPLES {
-            let at = Duration::from_nanos(at);
-            judged.samples.push(format!("{}: {source} -> {destination}: the far end saw {seen}, {at:.3?}", epoch.name));
-        }
+        self.shared.wrong(at, &format!("{}: {source} -> {destination}: the far end saw {seen}", epoch.name));
     }
 }
 

@@ -3,7 +3,7 @@
 //! An example is prose and sections that begin with `== NAME`: `iptables`, `ip6tables` and `nft` are the old rules, `yaml`
 //! is our configuration, `both` are flows that both treat alike, `theirs` and `ours` those that they don't (the prose says
 //! why). Old rules are imported, too, and what that gives has to do what they did; `not imported` is what is said where
-//! some can't be. `import` is another file to import. With `left in place` the old rules are there when ours come. Lines
+//! some can't be. `import` is another file to import, `kept` are rules of a third program that stay. With `left in place` the old rules are there when ours come. Lines
 //! of `refused` are commands that are wrong usage.
 
 use crate::lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Namespace, Observer, Probe, SILENCE, parse, text};
@@ -150,6 +150,11 @@ fn what_other_programs_rules_did_our_configuration_does() {
         if example.section("left in place").is_none() {
             remove_theirs(&lab.gateway);
         }
+        let kept = example.section("kept");
+        if let Some(rules) = kept {
+            let output = lab.gateway.run_with_input("iptables-restore", &[], rules);
+            assert!(output.status.success(), "{name}: {}", text(&output.stderr));
+        }
         let apply = |what: &str, keys: &str, flows: &str| {
             gateway.agent.apply(&format!("backend: {}\n{keys}", BACKENDS[0]));
             forget(&lab.gateway);
@@ -158,7 +163,9 @@ fn what_other_programs_rules_did_our_configuration_does() {
         };
         apply("ours", ours, &example.flows("ours"));
         let left = lab.gateway.must("iptables-save", &["-t", "nat"]);
-        assert!(!left.contains("-A POSTROUTING"), "{name}: {left}");
+        let is_kept = |line: &str| kept.is_some_and(|kept| kept.lines().any(|other| other == line));
+        let mut left = left.lines().filter(|line| line.starts_with("-A POSTROUTING") && !is_kept(line));
+        assert_eq!(left.next(), None, "{name}");
         for configuration in example.imported(&listings) {
             // What is imported is exact.
             apply("imported", &configuration, &example.flows("theirs"));

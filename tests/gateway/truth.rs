@@ -39,6 +39,30 @@ fn a_wrong_letter_in_an_interface_is_told_where_an_administrator_looks() {
 }
 
 #[test]
+fn an_interface_that_comes_and_goes_is_in_the_next_status_and_not_first_in_one_after_a_resync() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "outInterfaces: [ppp0]\nresyncInterval: 24h\n");
+    let _service = agent.start();
+    let is_told = |expected: &str| {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let status = agent.must("status", &[]);
+            if status.contains(expected) {
+                break;
+            }
+            assert!(Instant::now() < end, "no '{expected}' in {status}");
+        }
+    };
+    is_told("no source is rewritten: ");
+    lab.gateway.ip("link add ppp0 type veth peer name ppp9\n");
+    is_told("masquerading IPv4 through ");
+    lab.gateway.ip("link del ppp0\n");
+    is_told("no source is rewritten: ");
+    lab.gateway.sysctl("net/ipv4/ip_forward", "0");
+    is_told("IPv4 forwarding is off");
+}
+
+#[test]
 fn sources_that_are_nowhere_and_exemptions_of_everything_are_told_with_their_places() {
     let Some(lab) = Lab::build() else { return };
     let agent = Agent::new(&lab.gateway, BINARY, "");

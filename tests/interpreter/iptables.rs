@@ -2,7 +2,7 @@
 //!
 //! Written from iptables(8), iptables-extensions(8) and ipset(8), not from the renderer: it is the second opinion.
 
-use super::Ranges;
+use super::{Arrival, Ranges};
 use ip_masq_agent::policy::{AddressRange, Flow, InterfacePattern, Protocol, Verdict};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -90,6 +90,8 @@ impl Rules {
                     to_source = Some(addresses(value()?)?);
                     true
                 }
+                // The flows that are asked about were sent where they go to.
+                "--ctstate" if value()? == "DNAT" => false,
                 "--mark" => marked(value()?, flow.mark)?,
                 "--dir" => value()? == "out",
                 "--pol" => (value()? == "ipsec") == flow.ipsec,
@@ -153,6 +155,104 @@ impl Rules {
             None => Ok(End::On),
         }
     }
+}
+
+// What happens to the destination of what is for the host itself.
+impl Rules {
+    /// Where a flow is sent on to; none when it stays at the host.
+    ///
+    /// # Errors
+    /// As [`Self::verdict`].
+    pub fn destination(&self, arrival: &Arrival) -> Result<Option<(IpAddr, u16)>, String> {
+        match self.chains.contains_key("PREROUTING") {
+            true => self.arrive("PREROUTING", arrival).map(|end| end.flatten()),
+            false => Ok(None),
+        }
+    }
+
+    /// What a chain does; outer `None` when it was walked to its end.
+    fn arrive(&self, chain: &str, arrival: &Arrival) -> Result<Option<Option<(IpAddr, u16)>>, String> {
+        let rules = self.chains.get(chain).ok_or_else(|| format!("a jump to '{chain}', which is not there"))?;
+        for rule in rules {
+            let Some((word, target)) = arrives(rule, arrival)? else { continue };
+            match (word, target) {
+                (_, "RETURN") => return Ok(None),
+                (_, "ACCEPT") => return Ok(Some(None)),
+                (_, "DNAT") => {
+                    let to = rule.windows(2).find(|pair| pair[0] == "--to-destination");
+                    let to = to.ok_or_else(|| format!("DNAT to nothing in {rule:?}"))?;
+                    return Ok(Some(Some(sent_on(&to[1], arrival.port)?)));
+                }
+                ("-g", chain) => return self.arrive(chain, arrival),
+                (_, chain) => {
+                    if let Some(end) = self.arrive(chain, arrival)? {
+                        return Ok(Some(end));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How a rule that matches goes on: `-j` or `-g`, and where to.
+fn arrives<'rule>(rule: &'rule [String], arrival: &Arrival) -> Result<Option<(&'rule str, &'rule str)>, String> {
+    let mut words = rule.iter().map(String::as_str);
+    let (mut negated, mut found) = (false, None);
+    while let Some(word) = words.next() {
+        if word == "!" {
+            negated = true;
+            continue;
+        }
+        let value = words.next().ok_or_else(|| format!("'{word}' needs a value in {rule:?}"))?;
+        let matches = match word {
+            "-m" | "--comment" | "--to-destination" => true,
+            "-p" => value == arrival.protocol,
+            "--dport" => {
+                let (first, last) = value.split_once(':').unwrap_or((value, value));
+                (port(first)?..=port(last)?).contains(&arrival.port)
+            }
+            "-s" => within(value, Some(arrival.source))?,
+            "-d" => within(value, Some(arrival.destination))?,
+            "-i" => {
+                let pattern: InterfacePattern = value.parse().map_err(|error| format!("{rule:?}: {error}"))?;
+                pattern.matches(arrival.interface)
+            }
+            "--dst-type" if value == "LOCAL" => true,
+            "-j" | "-g" => {
+                found = Some((word, value));
+                true
+            }
+            _ => return Err(format!("'{word}' is not understood in {rule:?}")),
+        };
+        if matches == negated {
+            return Ok(None);
+        }
+        negated = false;
+    }
+    Ok(found)
+}
+
+/// `ADDRESS`, `ADDRESS:PORT` or `ADDRESS:FIRST-LAST/BASE`, where the port as many behind the first is taken as that of
+/// the packet is behind the base.
+fn sent_on(text: &str, came_to: u16) -> Result<(IpAddr, u16), String> {
+    let bad = || format!("'{text}' is no destination");
+    if let Ok(address) = text.parse() {
+        return Ok((address, came_to));
+    }
+    let (address, ports) = text.rsplit_once(':').ok_or_else(bad)?;
+    let address = address.trim_matches(['[', ']']).parse().map_err(|_| bad())?;
+    match ports.split_once('/') {
+        None => Ok((address, port(ports)?)),
+        Some((range, base)) => {
+            let (first, _) = range.split_once('-').ok_or_else(bad)?;
+            Ok((address, port(first)? + came_to.checked_sub(port(base)?).ok_or_else(bad)?))
+        }
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("'{text}' is no port"))
 }
 
 /// The addresses of `--to-source`, without the ports.

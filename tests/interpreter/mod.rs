@@ -7,6 +7,17 @@ pub mod nftables;
 
 use std::net::IpAddr;
 
+/// The first packet of a flow to an address of the host itself.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub interface: &'static str,
+    /// As both programs write it.
+    pub protocol: &'static str,
+    pub port: u16,
+}
+
 /// Ranges of addresses of either family.
 #[derive(Debug, Default)]
 pub struct Ranges {

@@ -2,7 +2,7 @@
 //!
 //! Written from nft(8) and libnftables-json(5), not from what compiles our rules: it is the second opinion.
 
-use super::Ranges;
+use super::{Arrival, Ranges};
 use ip_masq_agent::policy::{AddressRange, Flow, Protocol, Verdict};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +13,8 @@ use std::net::IpAddr;
 pub struct Table {
     /// The nat chains at the hook, in the order in which the kernel asks them.
     bases: Vec<(i64, String)>,
+    /// Those where packets arrive.
+    arrivals: Vec<(i64, String)>,
     chains: BTreeMap<String, Vec<Vec<Value>>>,
     sets: HashMap<String, Ranges>,
     /// Elements that are rows of fields, with what each leads to.
@@ -42,11 +44,9 @@ impl Table {
                 table.add_chain(chain);
             } else if let Some(set) = object.get("set") {
                 let mut ranges = Ranges::default();
-                set["elem"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .try_for_each(|element| add_element(&mut ranges, element))?;
+                // Rows of fields are asked about translated flows only, of which there are none here.
+                let members = if set["type"].is_array() { &Value::Null } else { &set["elem"] };
+                members.as_array().into_iter().flatten().try_for_each(|element| add_element(&mut ranges, element))?;
                 ranges.sort();
                 table.sets.insert(name(set), ranges);
             } else if let Some(map) = object.get("map") {
@@ -59,12 +59,16 @@ impl Table {
             }
         }
         table.bases.sort();
+        table.arrivals.sort();
         Ok(table)
     }
 
     fn add_chain(&mut self, chain: &Value) {
-        if chain["hook"] == "postrouting" && chain["type"] == "nat" {
-            self.bases.push((chain["prio"].as_i64().unwrap_or_default(), name(chain)));
+        let hook = (chain["prio"].as_i64().unwrap_or_default(), name(chain));
+        match (chain["type"].as_str(), chain["hook"].as_str()) {
+            (Some("nat"), Some("postrouting")) => self.bases.push(hook),
+            (Some("nat"), Some("prerouting")) => self.arrivals.push(hook),
+            _ => {}
         }
         self.chains.entry(name(chain)).or_default();
     }
@@ -72,6 +76,11 @@ impl Table {
     /// How many chains of it the kernel asks.
     pub fn bases(&self) -> usize {
         self.bases.len()
+    }
+
+    /// And of those where packets arrive.
+    pub fn arrivals(&self) -> usize {
+        self.arrivals.len()
     }
 
     /// Their priorities.
@@ -206,6 +215,123 @@ impl Table {
     }
 }
 
+// What happens to the destination of what is for the host itself.
+impl Table {
+    /// Where a flow is sent on to; none when it stays at the host.
+    ///
+    /// # Errors
+    /// As [`Self::verdict`].
+    pub fn destination(&self, arrival: &Arrival) -> Read<Option<(IpAddr, u16)>> {
+        for (_, chain) in &self.arrivals {
+            if let Some(found) = self.arrive(chain, arrival)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn arrive(&self, chain: &str, arrival: &Arrival) -> Read<Option<(IpAddr, u16)>> {
+        let rules = self.chains.get(chain).ok_or_else(|| format!("a jump to '{chain}', which is not there"))?;
+        'rules: for rule in rules {
+            for statement in rule {
+                let (kind, body) =
+                    statement.as_object().and_then(|object| object.iter().next()).ok_or("an empty statement")?;
+                match kind.as_str() {
+                    "counter" => {}
+                    "match" => {
+                        let is = is_there(&arriving(&body["left"], arrival)?, &body["right"])?;
+                        if is == (body["op"] == "!=") {
+                            continue 'rules;
+                        }
+                    }
+                    "return" => return Ok(None),
+                    "goto" => return self.arrive(&text(&body["target"]), arrival),
+                    "dnat" => match body["addr"].get("map") {
+                        None => return sent_on(&body["addr"], body.get("port"), arrival).map(Some),
+                        Some(map) => match self.row(map, arrival)? {
+                            None => continue 'rules,
+                            Some(to) => return sent_on(&to, None, arrival).map(Some),
+                        },
+                    },
+                    "vmap" => match self.row(body, arrival)? {
+                        None => continue 'rules,
+                        Some(to) => return self.arrive(&text(&to["goto"]["target"]), arrival),
+                    },
+                    _ => return Err(format!("'{kind}' is not understood in {statement}")),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a map leads to.
+    fn row(&self, map: &Value, arrival: &Arrival) -> Read<Option<Value>> {
+        let wanted = map["key"]["concat"].as_array().cloned().unwrap_or_else(|| vec![map["key"].clone()]);
+        let key = wanted.iter().map(|field| arriving(field, arrival)).collect::<Read<Vec<_>>>()?;
+        let data = text(&map["data"]);
+        let rows = data.strip_prefix('@').and_then(|name| self.maps.get(name));
+        for (row, leads_to) in rows.ok_or_else(|| format!("no map '{data}'"))? {
+            let fields = key.iter().zip(row).map(|(have, field)| is_there(have, field)).collect::<Read<Vec<_>>>()?;
+            if key.len() == row.len() && fields.iter().all(|is| *is) {
+                return Ok(Some(leads_to.clone()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A field of a packet that arrives: an address, a word or a number, as text.
+fn arriving(left: &Value, arrival: &Arrival) -> Read<String> {
+    let family = if arrival.destination.is_ipv6() { "ip6" } else { "ip" };
+    if let Some(meta) = left.get("meta") {
+        return match meta["key"].as_str() {
+            Some("nfproto") => Ok(if family == "ip6" { "ipv6" } else { "ipv4" }.to_owned()),
+            Some("iifname") => Ok(arrival.interface.to_owned()),
+            Some("l4proto") => Ok(arrival.protocol.to_owned()),
+            _ => Err(format!("not understood: {left}")),
+        };
+    }
+    let flags = left["fib"]["flags"].as_array().map(Vec::as_slice);
+    if left["fib"]["result"] == "type" && flags.is_some_and(|flags| flags == ["daddr"]) {
+        return Ok("local".to_owned());
+    }
+    match (left["payload"]["protocol"].as_str(), left["payload"]["field"].as_str()) {
+        (Some("th" | "tcp" | "udp"), Some("dport")) => Ok(arrival.port.to_string()),
+        (Some(of), Some("saddr")) if of == family => Ok(arrival.source.to_string()),
+        (Some(of), Some("daddr")) if of == family => Ok(arrival.destination.to_string()),
+        (Some("ip" | "ip6"), _) => Ok(String::new()),
+        _ => Err(format!("not understood: {left}")),
+    }
+}
+
+/// Whether a field is what an element says: itself, or within it.
+fn is_there(have: &str, element: &Value) -> Read<bool> {
+    if let Some(members) = element.get("set").and_then(Value::as_array) {
+        return members.iter().try_fold(false, |found, member| Ok(found || is_there(have, member)?));
+    }
+    if let (Ok(port), Some(range)) = (have.parse::<u64>(), element["range"].as_array()) {
+        return Ok((range[0].as_u64()..=range[1].as_u64()).contains(&Some(port)));
+    }
+    if let Ok(address) = have.parse::<IpAddr>() {
+        let mut range = Ranges::default();
+        add_element(&mut range, element)?;
+        return Ok(range.contain(address));
+    }
+    let element = element.as_str().map_or_else(|| element.to_string(), str::to_owned);
+    Ok(element.strip_suffix('*').map_or(have == element, |prefix| have.starts_with(prefix)))
+}
+
+/// The address that `dnat` leads to, and the port, which stays when none is named.
+fn sent_on(to: &Value, port: Option<&Value>, arrival: &Arrival) -> Read<(IpAddr, u16)> {
+    let (address, port) = match to["concat"].as_array() {
+        Some(row) => (&row[0], row.get(1)),
+        None => (to, port),
+    };
+    let address = text(address).parse().map_err(|_| format!("{to} is no destination"))?;
+    let port = port.and_then(Value::as_u64).map_or(Ok(arrival.port), u16::try_from);
+    Ok((address, port.map_err(|_| format!("{to} has no port"))?))
+}
+
 /// The fields of an element that is a row of them.
 fn fields(element: &Value) -> Vec<Value> {
     let element = element.get("elem").map_or(element, |counted| &counted["val"]);
@@ -237,6 +363,10 @@ fn left(left: &Value, flow: &Flow) -> Read<Option<Left>> {
             Some("oifkind") => word(if flow.bridged { "bridge" } else { "veth" }),
             _ => Err(format!("not understood: {left}")),
         };
+    }
+    if left.get("ct").is_some_and(|ct| ct["key"] == "status") {
+        // The flows that are asked about were sent where they go to.
+        return word("confirmed");
     }
     if let Some(payload) = left.get("payload") {
         // The destination of a frame, which only one that arrived has.

@@ -4,10 +4,10 @@
 
 use crate::contract::host::Host;
 use crate::lab::{self, DEADLINE, Namespace};
-use ip_masq_agent::backend::BackendName;
+use ip_masq_agent::backend::{BackendName, ErrorKind};
 use ip_masq_agent::network::Reached;
 use ip_masq_agent::policy::{
-    Family, Forward, Hairpin, HostAddress, Origin, PortRange, Prefix, PrefixSet, Protocol, WithOrigin,
+    Family, Forward, ForwardMark, Hairpin, HostAddress, Origin, PortRange, Prefix, PrefixSet, Protocol, WithOrigin,
 };
 use ip_masq_agent::ruleset::{HostFacts, NetworkFacts};
 use serde_json::Value;
@@ -464,5 +464,175 @@ fn neighbours_reach_nothing_through_loopback_addresses() {
             assert!(!net.arrived("to a forward") && !net.arrived("to the host"), "{}", net.host.listing());
             assert!(net.dropped() > before, "{}", net.host.listing());
         }
+    });
+}
+
+fn marked(mark: ForwardMark) -> Option<WithOrigin<ForwardMark>> {
+    let origin = Origin::File { path: std::path::Path::new("config.yaml").into(), line: 3, column: 1 };
+    Some(WithOrigin { value: mark, origin })
+}
+
+/// Another program's chain that marks, in both families, and its rule for what bears the mark.
+const SET_MARK: &str = "\
+*nat
+:SET-MARK - [0:0]
+-A SET-MARK -j MARK --set-xmark 0x4000/0x4000
+-A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE
+COMMIT
+";
+
+impl Net {
+    /// Loads rules of another program into the nat tables of both families.
+    fn load(&self, rules: &str) {
+        for program in ["iptables", "ip6tables"] {
+            let variant = if self.host.name == BackendName::IptablesLegacy { "legacy" } else { "nft" };
+            let program = format!("{program}-{variant}-restore");
+            let output = self.host.namespace.run_with_input(&program, &["--noflush"], rules);
+            assert!(output.status.success(), "{}", lab::text(&output.stderr));
+        }
+    }
+
+    /// The lines of the listing that are not ours.
+    fn foreign(&self) -> Vec<String> {
+        let listing = self.host.listing();
+        let ours = |line: &&str| line.contains("ip-masq-agent") || line.contains("IP-MASQ-AGENT");
+        listing.lines().filter(|line| !ours(line)).map(str::to_owned).collect()
+    }
+
+    /// How many packets with exactly this mark were about to leave.
+    fn left_with(&self, mark: &str) -> u64 {
+        let listing = self.host.namespace.must("nft", &["list", "table", "inet", "marks"]);
+        let line = listing.lines().find(|line| line.contains(&format!("meta mark {mark} counter"))).unwrap();
+        line.split_whitespace().skip_while(|word| *word != "packets").nth(1).unwrap().parse().unwrap()
+    }
+}
+
+#[test]
+fn with_a_mark_every_flow_of_the_data_file_gets_where_it_should() {
+    on_every_backend(|mut net| {
+        for bit in [13, 31] {
+            net.host.policy.forward_mark = marked(ForwardMark::Bit(bit));
+            net.apply(forwards());
+            let wrong: Vec<_> = flows().into_iter().filter(|(flow, expected)| net.ask(flow) != *expected).collect();
+            assert!(wrong.is_empty(), "bit {bit}: {wrong:#?}\n{}", net.host.listing());
+        }
+        net.host.policy.forward_mark = None;
+        net.apply(forwards());
+        assert_eq!(net.ask("c1 tcp -> 10.88.0.1:8080"), "c1 10.88.0.1 10.88.0.5:80", "{}", net.host.listing());
+    });
+}
+
+#[test]
+fn with_a_mark_gates_are_asked_and_several_clients_hidden() {
+    on_every_backend(|mut net| {
+        let interfaces = |texts: &[&str]| -> Vec<_> {
+            texts.iter().map(|text| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default }).collect()
+        };
+        let always = |forward| Forward { hairpin: Hairpin::Always, localhost: false, ..forward };
+        let some = Hairpin::From(sources(&["192.168.50.0/25", "198.51.100.0/28", "10.0.0.0/8"]));
+        net.host.policy.forward_mark = marked(ForwardMark::Bit(0));
+        net.apply(vec![
+            always(Forward { in_interfaces: interfaces(&["up+", "!up1"]), ..forward(1, "tcp 8080 10.88.0.5 80") }),
+            always(Forward { in_interfaces: interfaces(&["!up0"]), ..forward(2, "tcp 9090 10.88.0.5 80") }),
+            Forward {
+                hairpin: some,
+                sources: sources(&["192.168.0.0/16", "198.51.100.2/32"]),
+                ..forward(3, "tcp 8443 10.88.0.5 81")
+            },
+            at("198.51.100.7", Forward { hairpin: Hairpin::Never, ..forward(4, "tcp 8443 10.88.0.6 80") }),
+        ]);
+        for (flow, expected) in [
+            ("wan tcp -> 198.51.100.1:8080", "c1 10.88.0.1 10.88.0.5:80"),
+            ("lan tcp -> 198.51.100.1:8080", "host 192.168.50.2 198.51.100.1:8080"),
+            ("wan tcp -> 198.51.100.1:9090", "host 198.51.100.2 198.51.100.1:9090"),
+            ("lan tcp -> 198.51.100.1:9090", "c1 10.88.0.1 10.88.0.5:80"),
+            ("wan tcp -> 198.51.100.1:8443", "c1 10.88.0.1 10.88.0.5:81"),
+            ("lan tcp -> 198.51.100.1:8443", "c1 10.88.0.1 10.88.0.5:81"),
+            ("c2 tcp -> 10.88.0.1:8443", "host 10.88.0.6 10.88.0.1:8443"),
+            ("wan tcp -> 198.51.100.7:8443", "c2 198.51.100.2 10.88.0.6:80"),
+        ] {
+            assert_eq!(net.ask(flow), expected, "{flow}\n{}", net.host.listing());
+        }
+    });
+}
+
+#[test]
+fn of_a_mark_one_bit_is_set_and_what_bears_it_is_masqueraded_whoever_set_it() {
+    on_every_backend(|mut net| {
+        let watch = "table inet marks {\n\
+             chain early {\n type filter hook prerouting priority -250\n meta mark set 0x41\n }\n\
+             chain late {\n type filter hook postrouting priority -10\n\
+             meta mark 0x2041 counter\n meta mark 0x41 counter\n }\n}\n";
+        let output = net.host.namespace.run_with_input("nft", &["-f", "-"], watch);
+        assert!(output.status.success(), "{}", lab::text(&output.stderr));
+        net.host.policy.forward_mark = marked(ForwardMark::Bit(13));
+        net.apply(forwards());
+        assert_eq!(net.ask("wan tcp -> 198.51.100.1:8080"), "c1 198.51.100.2 10.88.0.5:80");
+        assert_eq!(net.left_with("0x00002041"), 0, "the client is seen");
+        assert_eq!(net.ask("c2 tcp -> 10.88.0.1:8080"), "c1 10.88.0.1 10.88.0.5:80");
+        assert_eq!(net.ask("c2 tcp -> fd88::1:8080"), "c1 fd88::1 fd88::5:80");
+        assert!(net.left_with("0x00002041") >= 2 && net.left_with("0x00000041") > 0, "other bits stay");
+        let by_others =
+            "flush chain inet marks early\nadd rule inet marks early ip saddr 198.51.100.2 meta mark set 0x2001\n";
+        let output = net.host.namespace.run_with_input("nft", &["-f", "-"], by_others);
+        assert!(output.status.success(), "{}", lab::text(&output.stderr));
+        assert_eq!(net.ask("wan tcp -> 198.51.100.1:8080"), "c1 10.88.0.1 10.88.0.5:80");
+    });
+}
+
+#[test]
+fn a_mark_that_is_taken_out_is_noticed_and_set_again() {
+    on_every_backend(|mut net| {
+        net.host.policy.forward_mark = marked(ForwardMark::Bit(13));
+        net.apply(vec![forward(1, "tcp 8080 10.88.0.5 80")]);
+        let foreign = net.foreign();
+        for sabotage in [
+            net.host.either("-D IP-MASQ-AGENT 1", "flush chain inet ip-masq-agent ipv4"),
+            net.host.either("-D IP-MASQ-AGENT-fc 1", "flush set inet ip-masq-agent forwards-marks4"),
+        ] {
+            net.host.load(sabotage);
+            net.host.restart();
+            let drift = net.host.apply(Family::V4);
+            assert!(!drift.is_empty(), "{sabotage}");
+            assert_eq!(net.ask("c2 tcp -> 10.88.0.1:8080"), "c1 10.88.0.1 10.88.0.5:80", "{}", net.host.listing());
+        }
+        assert_eq!(net.foreign(), foreign);
+    });
+}
+
+#[test]
+fn another_programs_chain_marks_and_is_never_touched() {
+    on_every_backend(|mut net| {
+        net.host.policy.forward_mark = marked(ForwardMark::Chain("SET-MARK".to_owned()));
+        net.host.policy.forwards = forwards();
+        net.host.facts = facts();
+        let before = net.host.listing();
+        for family in Family::ALL {
+            let error = net.host.plan(family).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Refused);
+            assert!(error.message.starts_with("config.yaml:3:1: externalSetMarkChain: "), "{error}");
+            assert!(error.message.contains("'SET-MARK'"), "{error}");
+        }
+        assert_eq!(net.host.listing(), before);
+        if net.host.name == BackendName::Nftables {
+            return;
+        }
+        net.load(SET_MARK);
+        let theirs = net.foreign();
+        net.apply(forwards());
+        let wrong: Vec<_> = flows().into_iter().filter(|(flow, expected)| net.ask(flow) != *expected).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}\n{}", net.host.listing());
+        assert_eq!(net.foreign(), theirs);
+        // An empty chain that only a rule of ours leads to is another program's all the same.
+        net.load("*nat\n-F SET-MARK\nCOMMIT\n");
+        let theirs = net.foreign();
+        net.apply(forwards());
+        net.host.policy.forward_mark = None;
+        net.apply(forwards());
+        assert_eq!(net.foreign(), theirs);
+        net.host.policy.forward_mark = marked(ForwardMark::Chain("SET-MARK".to_owned()));
+        net.apply(forwards());
+        net.host.flush_all();
+        assert_eq!(net.foreign(), theirs);
     });
 }

@@ -3,6 +3,7 @@
 use super::namespace::text;
 use super::{Namespace, Service};
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// The files of one service, all under `/run/lab` of its node, which nobody else sees.
@@ -43,6 +44,11 @@ impl<'lab> Agent<'lab> {
     /// The path of the configuration file, inside the node.
     pub fn config_path(&self) -> &'static str {
         CONFIG
+    }
+
+    /// Its runtime directory, inside the node.
+    pub fn runtime(&self) -> &'static Path {
+        Path::new(RUNTIME)
     }
 
     /// Runs one of its commands to the end: `agent.command("explain", &["192.0.2.1"])`.

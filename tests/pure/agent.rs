@@ -1246,3 +1246,17 @@ fn while_rules_are_known_to_be_wrong_the_status_line_does_not_say_masquerading()
     assert!(broken.contains("degraded: the rules are not as they were written") && !broken.contains("masquerading"));
     assert!(right.starts_with("Status(\"masquerading"), "{right}");
 }
+
+#[test]
+fn a_status_is_of_the_host_as_it_is_when_somebody_asks_and_the_journal_hears_of_it_at_a_resync() {
+    let off = || HostView { forwarding_ipv4: Some(false), ..HostView::default() };
+    let mut world = World::running(GOOD);
+    world.happen(Event::HostSeen(off()));
+    assert!(world.warnings()[0].starts_with("IPv4 forwarding is off"));
+    world.happen(Event::HostSeen(HostView::default()));
+    assert_eq!(world.warnings(), [""; 0]);
+    assert_eq!(world.seen, [""; 0]);
+    world.happen(Event::HostSeen(off()));
+    world.happen(Event::HostRead(off()));
+    world.assert_seen(&["Warning: IPv4 forwarding is off"]);
+}

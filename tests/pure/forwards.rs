@@ -255,3 +255,56 @@ fn a_target_of_two_forwards_gets_what_either_asks_for() {
     assert_eq!(policy.verdict(&flow("10.88.0.6")).1.step, Step::ForwardHairpin);
     assert_eq!(policy.verdict(&flow("127.0.0.1")).1.step, Step::ForwardLocalhost);
 }
+
+#[test]
+fn with_a_mark_the_mark_decides_and_the_forward_that_took_the_flow_sets_it() {
+    let policy = policy(
+        "markMasqBit: 13\nportForwards:\n- {hostPort: 80, address: 10.88.0.5, hairpin: never}\n\
+         - {hostPort: 81, address: 10.88.0.5, port: 80, localhost: true}\n",
+    );
+    let flow = |source| Flow {
+        source: Some(ip(source)),
+        mark: 0x41,
+        dnated: true,
+        destination_port: Some(80),
+        network: Some("10.88.0.0/16".parse().unwrap()),
+        ..Flow::forwarded_to(ip("10.88.0.5"))
+    };
+    let neighbour = flow("10.88.0.6");
+    let marks = [0, 1].map(|number: usize| policy.mark_behind(&policy.forwards[number], &neighbour));
+    assert_eq!(marks, [0x41, 0x2041]);
+    assert_eq!(policy.mark_behind_forwards(&neighbour), 0x2041, "either may have been it");
+    assert_eq!(policy.mark_behind(&policy.forwards[1], &flow("127.0.0.1")), 0x2041);
+    assert_eq!(policy.mark_behind(&policy.forwards[1], &flow("203.0.113.9")), 0x41);
+    let said = |flow: &Flow| {
+        let (verdict, by) = policy.verdict(flow);
+        (verdict, by.step)
+    };
+    assert_eq!(said(&neighbour), (Verdict::Return, Step::Forwarded));
+    let marked = Flow { mark: 0x2041, ..neighbour };
+    assert_eq!(said(&marked), (Verdict::Masquerade, Step::ForwardMark));
+    let elsewhere = Flow { dnated: false, ..Flow { mark: 0x2000, ..Flow::forwarded_to(ip("10.1.2.3")) } };
+    assert_eq!(said(&elsewhere), (Verdict::Masquerade, Step::ForwardMark), "whoever set it");
+    let v6 = Flow { mark: 0x2000, ..Flow::forwarded_to(ip("2001:db8::1")) };
+    assert_ne!(said(&v6).1, Step::ForwardMark, "no forward is of that family");
+    assert_eq!(policy.verdict(&marked).1.origin.unwrap().to_string(), "f.yaml:1:14");
+}
+
+#[test]
+fn with_another_programs_chain_that_marks_the_rules_keep_every_source() {
+    let policy = policy("externalSetMarkChain: KUBE-MARK-MASQ\nportForwards: [{hostPort: 80, address: 10.88.0.5}]\n");
+    let said = |source| {
+        let flow = Flow {
+            source: Some(ip(source)),
+            mark: u32::MAX,
+            dnated: true,
+            destination_port: Some(80),
+            network: Some("10.88.0.0/16".parse().unwrap()),
+            ..Flow::forwarded_to(ip("10.88.0.5"))
+        };
+        let (verdict, by) = policy.verdict(&flow);
+        (verdict, by.step)
+    };
+    assert_eq!(said("10.88.0.6"), (Verdict::Return, Step::ForwardExternalMark));
+    assert_eq!(said("203.0.113.9"), (Verdict::Return, Step::Forwarded));
+}

@@ -282,6 +282,29 @@ fn portmaps_mappings_become_entries() {
     assert!(refusal(none).contains("the container runtime passes them"));
 }
 
+#[test]
+fn what_portmap_marks_is_a_key_or_refused_with_the_reason() {
+    let plugin = |options: &str| {
+        format!(
+            r#"{{"type": "portmap", "snat": false, {options}, "prevResult": {{"ips": [{{"address": "10.88.0.5/16"}}]}},
+                "runtimeConfig": {{"portMappings": [{{"hostPort": 80, "containerPort": 80, "protocol": "tcp"}}]}}}}"#
+        )
+    };
+    let said = |options: &str| keys(&plugin(options)).lines().nth(1).unwrap().to_owned();
+    assert_eq!(said(r#""markMasqBit": 31"#), "markMasqBit: 31");
+    assert_eq!(said(r#""externalSetMarkChain": "KUBE-MARK-MASQ""#), "externalSetMarkChain: KUBE-MARK-MASQ");
+    assert_eq!(said(r#""externalSetMarkChain": """#), "portForwards:");
+    for (options, reason) in [
+        (r#""markMasqBit": 32"#, "not a bit from 0 to 31"),
+        (r#""markMasqBit": -1"#, "not a bit from 0 to 31"),
+        (r#""markMasqBit": 5, "externalSetMarkChain": "X""#, "the plugin refuses both"),
+        (r#""externalSetMarkChain": "MASQUERADE""#, "not a chain of another program"),
+        (r#""externalSetMarkChain": "IP-MASQ-AGENT-2""#, "not a chain of another program"),
+    ] {
+        assert!(refusal(&plugin(options)).contains(reason), "{options}");
+    }
+}
+
 /// Rules of POSTROUTING, most of which can be said.
 fn rule(family: Family) -> impl Strategy<Value = String> {
     let network = random::address(family).prop_flat_map(move |address| {

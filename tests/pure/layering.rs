@@ -14,7 +14,7 @@ const ROOMS: &[Room] = &[
     Room { name: "network", may_import: &["policy"], pure: true },
     Room { name: "ruleset", may_import: &["network", "policy"], pure: true },
     Room { name: "sys", may_import: &["network", "policy"], pure: false },
-    Room { name: "sys::listing", may_import: &["sys::nfnetlink::message"], pure: true },
+    Room { name: "sys::listing", may_import: &["policy::address", "sys::nfnetlink::message"], pure: true },
     Room { name: "config", may_import: &["policy", "ruleset", "text"], pure: false },
     Room { name: "import", may_import: &["config", "policy", "text"], pure: true },
     Room { name: "backend", may_import: &["config", "policy", "ruleset", "sys"], pure: false },

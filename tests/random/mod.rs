@@ -131,6 +131,7 @@ pub fn policy(family: Family) -> impl Strategy<Value = Policy> {
             egress,
             fast_path: Vec::new(),
             forwards: Vec::new(),
+            forward_mark: None,
         }
     })
 }

@@ -22,7 +22,7 @@ use super::{
     Backend, BackendName, Change, Counters, Error, ErrorKind, Fingerprint, Listing, Plan, identified,
     limit_route_sources,
 };
-use crate::policy::Family;
+use crate::policy::{Family, ForwardMark, WithOrigin};
 use crate::ruleset::{ChainName, Hook, RuleId, Ruleset};
 use crate::sys::child::{Exec, Invocation};
 use crate::sys::go_agent::GoAgent;
@@ -95,6 +95,9 @@ impl fmt::Display for Sending {
 
 /// The program that writes sets.
 const IPSET: &str = "ipset";
+/// So many prefixes become rules where there is no ipset: of more, iptables-nft needs longer than in proportion, and of
+/// 50,000 longer than a program may run.
+const MOST_RULES: usize = 10_000;
 
 /// For each of the two programs of a commit: the lock may take five seconds, a very long list two. What they may take
 /// together is for whoever runs the work to say ([`crate::sys::child::BoundedChildren`]).
@@ -134,6 +137,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let guard = self.guard_listing(family, rendered.as_ref())?;
         let observed = Observed { table: ListedTable::parse(&listing), raw: ListedTable::parse(&guard), sets };
         self.refuse_half_truth(family, &observed.table)?;
+        self.refuse_absent_mark_chain(family, desired, &observed.table)?;
         let rules = observed.table.chains.iter().flat_map(|chain| &chain.rules);
         let begins = !rules.flat_map(|rule| &rule.target).any(|target| tracking::extension(target, &[]));
         let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
@@ -210,6 +214,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let mut sets = self.observe_sets(family, headers.unwrap_or_default(), rendered.as_ref())?;
         let desired_sets = rendered.as_ref().map_or(&[][..], |rendered| &rendered.sets);
         if wants_sets && (!in_kernel || !(writable || desired_sets.iter().all(|set| set.is_whole_in(&sets)))) {
+            limit_rules(family, desired)?;
             rendered = desired.map(|ruleset| render(ruleset, self.context(None)));
             notes.push(format!(
                 "no ipset on this host: lists of more than {THRESHOLD} prefixes are rules, and every new flow is \
@@ -318,6 +323,26 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         }
     }
 
+    /// The chain that marks is another program's: it is not made, and nothing is written that would lead nowhere.
+    fn refuse_absent_mark_chain(
+        &self,
+        family: Family,
+        desired: Option<&Ruleset>,
+        table: &ListedTable<'_>,
+    ) -> Result<(), Error> {
+        let mark = desired.and_then(|desired| desired.forwards.mark.as_ref());
+        let Some(WithOrigin { value: ForwardMark::Chain(chain), origin }) = mark else { return Ok(()) };
+        if table.chain(chain).is_some() {
+            return Ok(());
+        }
+        let program = self.tools.program(family, "");
+        let message = format!(
+            "{origin}: externalSetMarkChain: no chain '{chain}' in the {family} nat table ('{program} -t nat -S' lists \
+             them); it has to be there before port forwards can use it"
+        );
+        Err(Error::new(ErrorKind::Refused, message))
+    }
+
     fn observe_sets(
         &mut self,
         family: Family,
@@ -389,6 +414,19 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
 fn runs_here(agent: &GoAgent) -> String {
     let GoAgent { pid, command, chain } = agent;
     format!("another ip-masq-agent runs here, process {pid} ('{command}'), and keeps chain '{chain}'")
+}
+
+/// Refuses lists as rules that are so many that the host would be busy with them.
+fn limit_rules(family: Family, desired: Option<&Ruleset>) -> Result<(), Error> {
+    let count: usize = desired.map_or(0, |ruleset| ruleset.lists().map(|list| list.prefixes.len()).sum());
+    if count <= MOST_RULES {
+        return Ok(());
+    }
+    let message = format!(
+        "no ipset on this host: the {family} lists would be {count} rules, more than {MOST_RULES}, which new flows are \
+         compared with one after the other; install ipset, or set backend: nftables"
+    );
+    Err(Error::new(ErrorKind::Refused, message))
 }
 
 fn reading(what: &str, error: io::Error) -> Error {

@@ -86,6 +86,25 @@ fn without_ipset_the_list_is_rules_and_it_is_said_once() {
     assert!(backend.plan(Family::V4, Some(&exempting(100))).unwrap().is_in_sync());
 }
 
+#[test]
+fn without_ipset_a_list_that_would_be_too_many_rules_is_refused_and_what_is_there_stays() {
+    let host = FakeHost::new();
+    host.missing.borrow_mut().push("ipset");
+    let mut backend = backend(&host, "M");
+    apply(&mut backend, Some(&exempting(10_000))).unwrap();
+    let before = host.state.borrow().clone();
+    let error = apply(&mut backend, Some(&exempting(10_001))).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused);
+    assert_eq!(
+        error.message,
+        "no ipset on this host: the IPv4 lists would be 10001 rules, more than 10000, which new flows are compared with \
+         one after the other; install ipset, or set backend: nftables"
+    );
+    assert_eq!(*host.state.borrow(), before);
+    host.missing.borrow_mut().clear();
+    apply(&mut backend, Some(&exempting(10_001))).unwrap();
+}
+
 /// What happens to a host.
 #[derive(Debug, Clone)]
 enum Event {

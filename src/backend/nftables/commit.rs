@@ -8,7 +8,7 @@ use super::rules::name::{SetName, TableName};
 use super::rules::plan;
 use super::rules::table::Tables;
 use super::wire::batch;
-use super::{Known, Nftables};
+use super::{Known, Nftables, Sending};
 use crate::backend::error::{Error, ErrorKind};
 
 use std::mem::discriminant;
@@ -21,11 +21,23 @@ const ATTEMPT_FOR: Duration = Duration::from_secs(2);
 const PROBES: usize = 16;
 
 /// Where a plan stands while it is sent.
-struct Progress {
+#[derive(Debug)]
+pub struct Progress {
+    /// So many of its transactions are made.
+    sent: usize,
     /// The generation that the kernel should have.
     generation: u32,
     /// Another program committed in between.
     disturbed: bool,
+    /// As what the plan was made for.
+    doubted: Option<Instant>,
+}
+
+impl Progress {
+    /// Nothing is sent yet.
+    pub fn at(generation: u32) -> Self {
+        Progress { sent: 0, generation, disturbed: false, doubted: None }
+    }
 }
 
 /// What must hold for a transaction to be sent again after another program's commit.
@@ -45,34 +57,45 @@ struct Stop {
 }
 
 impl<K: Held> Nftables<K> {
-    /// Sends a plan that was made for what was observed. Where it can't be brought to its end, what the first
-    /// transactions made goes again; the rules that were there are still there.
-    pub(super) fn send(&mut self, observed: &Observation, transactions: &[Transaction]) -> Result<(), Error> {
-        let doubted = match std::mem::replace(&mut self.known, Known::Nothing) {
-            Known::Read { doubted, .. } => doubted,
-            _ => None,
+    /// Sends a plan that was made for what was observed, all of it or until a moment: what is left is sent next, and only
+    /// sets that nothing looks into wait for it. Where it can't be brought to its end, what the first transactions made goes
+    /// again; the rules that were there are still there.
+    pub(super) fn send(&mut self, mut plan: Sending, until: Option<Instant>) -> Result<Option<Sending>, Error> {
+        if let Known::Read { doubted, .. } = std::mem::replace(&mut self.known, Known::Nothing) {
+            plan.progress.doubted = doubted;
+        }
+        let fills = |transaction: &Transaction| {
+            transaction.changes.iter().any(|change| matches!(change, Change::AddElements(..)))
         };
-        let mut progress = Progress { generation: observed.generation, disturbed: false };
-        for (number, transaction) in transactions.iter().enumerate() {
-            let (done, rest) = transactions.split_at(number);
-            let condition = Condition::After(done);
-            if !done.is_empty() {
-                (self.progress)();
+        while let Some(transaction) = plan.transactions.get(plan.progress.sent) {
+            let condition = Condition::After(&plan.transactions[..plan.progress.sent]);
+            if let Err(Stop { mut error, silent }) =
+                self.send_one(&plan.observed.tables, condition, transaction, &mut plan.progress)
+            {
+                if !silent {
+                    let end = self.take_back_after(plan, error.kind);
+                    error.message.push_str("; ");
+                    error.message.push_str(end);
+                }
+                return Err(error);
             }
-            if let Err(stop) = self.send_one(&observed.tables, condition, transaction, &mut progress) {
-                return Err(self.take_back(&observed.tables, [done, rest], stop, progress, doubted));
+            plan.progress.sent += 1;
+            let waits = plan.transactions.get(plan.progress.sent).is_some_and(fills);
+            if waits && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(Some(plan));
             }
         }
-        let tables = after(&observed.tables, transactions);
+        let Sending { observed, transactions, progress } = plan;
+        let tables = after(&observed.tables, &transactions);
         let observation = Observation { generation: progress.generation, tables };
         self.known = if progress.disturbed {
             // No generation of the kernel's: the next look reads, and elements are only counted for a while.
             let earlier = Observation { generation: 0, ..observation };
-            Known::Read { observation: earlier, doubted: Some(doubted.unwrap_or_else(Instant::now)) }
+            Known::Read { observation: earlier, doubted: Some(progress.doubted.unwrap_or_else(Instant::now)) }
         } else {
-            Known::Committed { observation, probes: probes(transactions), doubted }
+            Known::Committed { observation, probes: probes(&transactions), doubted: progress.doubted }
         };
-        Ok(())
+        Ok(None)
     }
 
     /// Sends one transaction. Where another program committed in between and the condition holds, it is sent again.
@@ -131,39 +154,34 @@ impl<K: Held> Nftables<K> {
         self.netlink.observe(expected).map(|(observation, _)| observation)
     }
 
-    /// Takes back what was made for rules that don't come.
-    fn take_back(
-        &mut self,
-        observed: &Tables,
-        [done, rest]: [&[Transaction]; 2],
-        stop: Stop,
-        mut progress: Progress,
-        doubted: Option<Instant>,
-    ) -> Error {
-        let Stop { mut error, silent } = stop;
-        if silent {
-            return error;
-        }
-        let undo = plan::undo(observed, done, rest);
-        let mut left = after(observed, done);
+    /// Takes back what was made of a plan whose rules don't come.
+    pub(super) fn take_back(&mut self, plan: Sending) {
+        self.take_back_after(plan, ErrorKind::Busy);
+    }
+
+    /// The same after an error; says what became of it.
+    fn take_back_after(&mut self, plan: Sending, kind: ErrorKind) -> &'static str {
+        let Sending { observed: Observation { tables: observed, .. }, transactions, mut progress } = plan;
+        let (done, rest) = transactions.split_at(progress.sent);
+        let undo = plan::undo(&observed, done, rest);
+        let mut left = after(&observed, done);
         undo.iter().for_each(|transaction| left.apply(transaction));
         let mut undo = undo.iter();
         let failed =
-            undo.any(|transaction| self.send_one(observed, Condition::Ours, transaction, &mut progress).is_err());
-        if !failed && error.kind == ErrorKind::Busy {
+            undo.any(|transaction| self.send_one(&observed, Condition::Ours, transaction, &mut progress).is_err());
+        let agrees = left.agrees(&observed);
+        if !failed && kind == ErrorKind::Busy {
             // Others were faster, and what was known still holds. Beside programs that commit all the time a long list
             // could not be read whole again.
-            let observation = Observation { generation: 0, tables: left.clone() };
-            self.known = Known::Read { observation, doubted: Some(doubted.unwrap_or_else(Instant::now)) };
+            let observation = Observation { generation: 0, tables: left };
+            let doubted = Some(progress.doubted.unwrap_or_else(Instant::now));
+            self.known = Known::Read { observation, doubted };
         }
-        let end = match failed {
+        match failed {
             true => "what was made before it is removed at the next check",
-            false if left.agrees(observed) => "nothing was changed",
+            false if agrees => "nothing was changed",
             false => "the next check goes on from what was made before it",
-        };
-        error.message.push_str("; ");
-        error.message.push_str(end);
-        error
+        }
     }
 }
 

@@ -34,9 +34,10 @@ use super::{
     limit_route_sources,
 };
 use crate::config::TableOwner;
-use crate::policy::Family;
+use crate::policy::{Family, ForwardMark, WithOrigin};
 use crate::ruleset::{Effect, ForwardRules, RuleId, RuleStep, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
+use commit::Progress;
 use elements::{Expected, Probe};
 use held::Held;
 use memory::Memory;
@@ -74,8 +75,6 @@ pub struct Nftables<K = Nfnetlink> {
     may_guard: bool,
     /// What an earlier process wrote, until something was read.
     remembered: Option<Memory>,
-    /// To be called between transactions.
-    progress: fn(),
 }
 
 /// What we know of the kernel's state without looking.
@@ -108,6 +107,7 @@ pub struct Sending {
     observed: Observation,
     /// At least one.
     transactions: Vec<Transaction>,
+    progress: Progress,
 }
 
 impl fmt::Display for Sending {
@@ -135,17 +135,7 @@ impl<K: Held> Nftables<K> {
     fn on(netlink: K, owner: TableOwner) -> Self {
         let (elements, forwards, known) = (IntervalCache::default(), HashMap::new(), Known::Nothing);
         let planned = BTreeMap::new();
-        Nftables {
-            netlink,
-            flags: flags(owner),
-            elements,
-            forwards,
-            known,
-            planned,
-            may_guard: true,
-            remembered: None,
-            progress: || {},
-        }
+        Nftables { netlink, flags: flags(owner), elements, forwards, known, planned, may_guard: true, remembered: None }
     }
 
     /// What is ours as it is now, read only as far as it may have moved. Elements that nobody wants are not read again.
@@ -207,6 +197,7 @@ impl<K: Held> Nftables<K> {
     }
 
     fn plan_for(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
+        desired.map_or(Ok(()), |desired| refuse_mark_chain(&desired.forwards))?;
         let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
         let sets = part.iter().flat_map(|part| &part.sets).filter(|set| set.name.gives_route_sources().is_some());
         let sources = sets.filter_map(|set| set.elements.as_ref()).map(Content::len).max().unwrap_or_default();
@@ -230,17 +221,31 @@ impl<K: Held> Nftables<K> {
         };
         let (there, wanted) = (listing(table), listing(target.table.as_ref()));
         let begins = !observed.tables.stand_in && table.is_none_or(Table::has_no_rules);
-        let change = (!transactions.is_empty()).then_some(Change::Nftables(Sending { observed, transactions }));
+        let progress = Progress::at(observed.generation);
+        let change = (!transactions.is_empty()).then_some(Sending { observed, transactions, progress });
+        let change = change.map(Change::Nftables);
         Ok(Plan { family, observed: there, desired: wanted, drift, begins, change })
     }
 
-    fn commit_plan(&mut self, plan: Plan) -> Result<(), Error> {
-        match plan.change {
-            None => Ok(()),
-            Some(Change::Nftables(Sending { observed, transactions })) => self.send(&observed, &transactions),
-            Some(Change::Iptables(_)) => Err(Error::of_another_backend()),
-        }
+    /// Sends all of a plan, or until a moment; what is left of it.
+    fn commit_plan(&mut self, plan: Plan, until: Option<Instant>) -> Result<Option<Plan>, Error> {
+        let rest = match plan.change {
+            None => None,
+            Some(Change::Nftables(sending)) => self.send(sending, until)?,
+            Some(Change::Iptables(_)) => return Err(Error::of_another_backend()),
+        };
+        Ok(rest.map(|rest| Plan { change: Some(Change::Nftables(rest)), ..plan }))
     }
+}
+
+/// Another program's chain of iptables can't be asked from a table of nftables.
+fn refuse_mark_chain(forwards: &ForwardRules) -> Result<(), Error> {
+    let Some(WithOrigin { value: ForwardMark::Chain(chain), origin }) = &forwards.mark else { return Ok(()) };
+    let message = format!(
+        "{origin}: externalSetMarkChain: backend nftables has no way into the chain '{chain}' of iptables; set \
+         markMasqBit instead, or backend: iptables"
+    );
+    Err(Error::new(ErrorKind::Refused, message))
 }
 
 /// True when elements have been counted for so long that they must be read.
@@ -281,7 +286,17 @@ impl Backend for Nftables {
     }
 
     fn commit(&mut self, plan: Plan) -> Result<(), Error> {
-        self.commit_plan(plan)
+        self.commit_plan(plan, None).map(|_| ())
+    }
+
+    fn commit_until(&mut self, plan: Plan, until: Instant) -> Result<Option<Plan>, Error> {
+        self.commit_plan(plan, Some(until))
+    }
+
+    fn abandon(&mut self, plan: Plan) {
+        if let Some(Change::Nftables(sending)) = plan.change {
+            self.take_back(sending);
+        }
     }
 
     fn memory(&self) -> Option<String> {
@@ -289,10 +304,6 @@ impl Backend for Nftables {
             Known::Read { observation, doubted: None } => Memory::of(observation).map(|memory| memory.to_string()),
             _ => None,
         }
-    }
-
-    fn tell_of_progress(&mut self, progress: fn()) {
-        self.progress = progress;
     }
 
     fn remember(&mut self, text: &str) {

@@ -3,12 +3,13 @@
 use super::Nftables;
 use super::fake::{FakeTables, Fate};
 use super::rules::text;
-use crate::backend::{Error, ErrorKind, Plan};
+use crate::backend::{Change, Error, ErrorKind, Plan};
 use crate::config::TableOwner;
 use crate::policy::{Family, Origin, Policy, Prefix, PrefixSet};
 use crate::ruleset::{HostFacts, JumpPosition, Ruleset};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 fn backend(held: &FakeTables, owner: TableOwner) -> Nftables<FakeTables> {
     Nftables::on(held.clone(), owner)
@@ -31,7 +32,7 @@ fn plan(backend: &mut Nftables<FakeTables>, desired: Option<&Ruleset>) -> Plan {
 
 fn apply(backend: &mut Nftables<FakeTables>, desired: Option<&Ruleset>) -> Result<(), Error> {
     let plan = plan(backend, desired);
-    backend.commit_plan(plan)
+    backend.commit_plan(plan, None).map(|_| ())
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn a_guard_that_is_refused_is_done_without_from_then_on() {
     let wanted = plan(&mut agent, Some(&list(0)));
     assert!(guards(&wanted), "{}", wanted.transaction());
     held.0.borrow_mut().fates.push_back(Fate::NoGuard);
-    let error = agent.commit_plan(wanted).unwrap_err();
+    let error = agent.commit_plan(wanted, None).unwrap_err();
     assert!(error.is_transient() && error.message.contains("to pass connection tracking by"), "{error}");
     assert!(!guards(&plan(&mut agent, Some(&list(0)))));
     apply(&mut agent, Some(&list(0))).unwrap();
@@ -76,6 +77,43 @@ fn a_plan_that_others_disturb_is_sent_again() {
     let before = held.0.borrow().tables.clone();
     assert_eq!(apply(&mut agent, Some(&list(9))).unwrap_err().kind, ErrorKind::Busy);
     assert_eq!(held.0.borrow().tables, before);
+}
+
+fn long() -> Ruleset {
+    exempting(9, 45_000, JumpPosition::Last)
+}
+
+#[test]
+fn a_plan_of_many_transactions_is_sent_in_steps_and_others_may_commit_between_them() {
+    let held = FakeTables::default();
+    let mut agent = backend(&held, TableOwner::Never);
+    apply(&mut agent, Some(&list(0))).unwrap();
+    let mut rest = Some(plan(&mut agent, Some(&long())));
+    let mut steps = 0;
+    while let Some(plan) = rest {
+        held.0.borrow_mut().generation += 1;
+        rest = agent.commit_plan(plan, Some(Instant::now())).unwrap();
+        steps += 1;
+    }
+    assert_eq!(steps, 5);
+    assert!(plan(&mut agent, Some(&long())).is_in_sync());
+}
+
+#[test]
+fn what_was_sent_of_a_plan_that_is_given_up_goes_again() {
+    for before in [Some(list(0)), None] {
+        let held = FakeTables::default();
+        let mut agent = backend(&held, TableOwner::Never);
+        apply(&mut agent, before.as_ref()).unwrap();
+        let there = held.0.borrow().tables.clone();
+        let plan = plan(&mut agent, Some(&long()));
+        let rest = agent.commit_plan(plan, Some(Instant::now())).unwrap();
+        assert_ne!(held.0.borrow().tables, there);
+        let Some(Change::Nftables(rest)) = rest.unwrap().change else { panic!("another backend's") };
+        agent.take_back(rest);
+        assert_eq!(held.0.borrow().tables, there);
+        apply(&mut agent, Some(&long())).unwrap();
+    }
 }
 
 /// A rendered table without the elements of its set of blocks.

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Ladder};
 use crate::finding::{Finding, finding};
+use crate::forwards::Forward;
 use crate::gateway::{BINARY, Gateway};
 use crate::lab::{Namespace, foreign};
 use crate::listing::Listing;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 type Done = Result<Duration, Finding>;
 
 const CHAIN: &str = "IP-MASQ-AGENT";
-const TABLE: &str = "inet ip-masq-agent";
+pub const TABLE: &str = "inet ip-masq-agent";
 
 impl Gateway<'_> {
     fn is_nftables(&self) -> bool {
@@ -120,9 +121,13 @@ pub fn delete_ours(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
         gateway.nft(&format!("delete table {TABLE}\n"));
     } else {
         let listing = gateway.lab.gateway.must(&gateway.program("iptables", "-save"), &["-t", "nat"]);
-        let jump = listing.lines().find(|line| line.starts_with("-A POSTROUTING") && line.contains(CHAIN));
-        let delete = jump.map(|line| line.replacen("-A", "-D", 1)).unwrap_or_default();
-        gateway.restore(&format!("{delete}\n-F {CHAIN}\n-X {CHAIN}"));
+        let is_jump = |line: &&str| line.starts_with("-A ") && !line.starts_with(&format!("-A {CHAIN}"));
+        let jumps = listing.lines().filter(is_jump).filter(|line| line.contains(CHAIN));
+        let jumps: String = jumps.map(|line| format!("{}\n", line.replacen("-A", "-D", 1))).collect();
+        let chains = listing.lines().filter_map(|line| line.strip_prefix(':')?.split(' ').next());
+        let chains: Vec<&str> = chains.filter(|chain| chain.starts_with(CHAIN)).collect();
+        let each = |option: &str| chains.iter().map(|chain| format!("{option} {chain}\n")).collect::<String>();
+        gateway.restore(&format!("{jumps}{}{}", each("-F"), each("-X")));
     }
     Ok(promise::repair(gateway, Shows::AtOnce))
 }
@@ -199,6 +204,104 @@ pub fn rename_the_chain(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
         gateway.iptables(&format!("-E {CHAIN} RENAMED"));
     }
     Ok(promise::repair(gateway, shows_at_once_unless_legacy(gateway)))
+}
+
+/// Something happens to the rules of forwards: to the chains at the hooks, to what they lead to, to the maps.
+pub fn break_forwards(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+    if gateway.config.forwards.is_empty() {
+        let forwards = some_forwards(random, gateway.config.ipv6);
+        gateway.change("forwards", |config| config.forwards = forwards)?;
+    }
+    let way = random.below(8);
+    let shows = if gateway.is_nftables() { Shows::AtOnce } else { shows_at_once_unless_legacy(gateway) };
+    if shows == Shows::InContents {
+        gateway.need_short_resync()?;
+    }
+    gateway.excuse("the rules of forwards are broken", Excused::Anything);
+    match gateway.is_nftables() {
+        true => break_maps(gateway, random, way),
+        false => break_chains(gateway, random, way),
+    }
+    Ok(promise::repair(gateway, shows))
+}
+
+fn some_forwards(random: &mut Random, ipv6: bool) -> Vec<Forward> {
+    loop {
+        let forwards = Forward::draw(random, ipv6);
+        if !forwards.is_empty() {
+            return forwards;
+        }
+    }
+}
+
+fn break_maps(gateway: &Gateway<'_>, random: &mut Random, way: u64) {
+    let hook = random.pick(&["prerouting", "output"]);
+    let listing = gateway.lab.gateway.must("nft", &["-s", "list", "table", "inet", "ip-masq-agent"]);
+    let elements = map_elements(&listing);
+    let (map, element) = &elements[random.below(elements.len() as u64) as usize];
+    let key = element.split(" : ").next().unwrap_or_default();
+    match way {
+        0 => gateway.nft(&format!("flush chain {TABLE} {hook}\n")),
+        1 => gateway.nft(&format!("flush chain {TABLE} forwards-ipv4\n")),
+        2 => gateway.nft(&format!("flush chain {TABLE} {hook}\ndelete chain {TABLE} {hook}\n")),
+        3 => gateway.nft(&format!("rename chain {TABLE} forwards-ipv4 renamed\n")),
+        4 => gateway.nft(&format!("delete element {TABLE} {map} {{ {key} }}\n")),
+        5 => {
+            let other = if element.contains("192.168.77.2") {
+                element.replace("77.2", "78.2")
+            } else {
+                element.replace("78.2", "77.2")
+            };
+            gateway
+                .nft(&format!("delete element {TABLE} {map} {{ {key} }}\nadd element {TABLE} {map} {{ {other} }}\n"));
+        }
+        6 => gateway.nft(&format!("flush map {TABLE} {map}\n")),
+        _ => gateway.nft(&format!("insert rule {TABLE} forwards-ipv4 udp dport 7000-7999 dnat ip to 192.168.77.2\n")),
+    }
+}
+
+/// Each element of the maps of IPv4 forwards, after the name of its map.
+fn map_elements(listing: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for block in listing.split("\tmap ").skip(1) {
+        let name = block.split(' ').next().unwrap_or_default();
+        let Some(elements) = block.split_once("elements = {").and_then(|(_, rest)| rest.split_once('}')) else {
+            continue;
+        };
+        if name.starts_with("forwards-") && name.ends_with('4') {
+            let plain = elements.0.replace(" counter", "");
+            let each = plain.split(',').map(|element| element.split_whitespace().collect::<Vec<_>>().join(" "));
+            found.extend(each.filter(|element| !element.is_empty()).map(|element| (name.to_owned(), element)));
+        }
+    }
+    found
+}
+
+fn break_chains(gateway: &Gateway<'_>, random: &mut Random, way: u64) {
+    let listing = gateway.lab.gateway.must(&gateway.program("iptables", "-save"), &["-t", "nat"]);
+    let hook = random.pick(&["PREROUTING", "OUTPUT"]);
+    let jump = listing.lines().find(|line| line.starts_with(&format!("-A {hook} ")) && line.contains(CHAIN));
+    let jump = jump.unwrap_or_default();
+    let translations: Vec<&str> = listing.lines().filter(|line| line.contains(" -j DNAT ")).collect();
+    let translation = translations[random.below(translations.len() as u64) as usize];
+    let chains: Vec<&str> = listing.lines().filter_map(|line| line.strip_prefix(':')?.split(' ').next()).collect();
+    let chains: Vec<&str> = chains.into_iter().filter(|chain| chain.starts_with(&format!("{CHAIN}-f"))).collect();
+    let chain = random.pick(&chains);
+    let other = if translation.contains("77.2") {
+        translation.replace("77.2", "78.2")
+    } else {
+        translation.replace("78.2", "77.2")
+    };
+    match way {
+        0 => gateway.restore(&jump.replacen("-A", "-D", 1)),
+        1 => gateway.iptables(&format!("-F {chain}")),
+        2 => gateway.restore(jump),
+        3 => gateway.iptables(&format!("-E {chain} RENAMED")),
+        4 => gateway.restore(&translation.replacen("-A", "-D", 1)),
+        5 => gateway.restore(&format!("{}\n{other}", translation.replacen("-A", "-D", 1))),
+        6 => gateway.iptables(&format!("-F {hook}")),
+        _ => gateway.iptables(&format!("-I {chain} 1 -p udp --dport 7000:7999 -j DNAT --to-destination 192.168.77.2")),
+    }
 }
 
 /// A listing that was saved under an earlier configuration, or another backend, is loaded again.

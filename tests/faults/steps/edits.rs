@@ -3,6 +3,7 @@
 use super::pass;
 use crate::config::{Config, Ladder};
 use crate::finding::{Finding, finding};
+use crate::forwards::Forward;
 use crate::gateway::Gateway;
 use crate::promise;
 use crate::random::Random;
@@ -153,6 +154,21 @@ pub fn huge_and_bad(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
     gateway.files_good = false;
     gateway.replace(&text);
     Ok(promise::EDIT + Duration::from_secs(10))
+}
+
+/// Nothing but the forwards: one comes, leads elsewhere or goes, or all of them are others.
+pub fn forwards(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+    let mut config = (*gateway.config).clone();
+    let drawn = Forward::draw(random, config.ipv6);
+    let count = config.forwards.len() as u64;
+    match random.below(4) {
+        0 if count > 0 => drop(config.forwards.remove(random.below(count) as usize)),
+        1 | 2 if count > 0 => config.forwards[random.below(count) as usize].change(random),
+        _ => config.forwards = drawn,
+    }
+    let text = gateway.expect("an edit of forwards", config).yaml();
+    gateway.write(&text);
+    Ok(promise::EDIT)
 }
 
 /// `systemctl reload` after an edit.

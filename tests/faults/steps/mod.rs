@@ -2,6 +2,7 @@
 
 pub mod breaks;
 mod edits;
+mod kernel;
 pub mod lives;
 mod shortages;
 mod trouble;
@@ -60,6 +61,7 @@ const KINDS: &[Kind] = &[
     kind("edit-bad",             6, Needs::Nothing,  edits::bad),
     kind("edit-huge",            1, Needs::Nothing,  edits::huge),
     kind("edit-huge-and-bad",    1, Needs::Nothing,  edits::huge_and_bad),
+    kind("edit-forwards",        8, Needs::Nothing,  edits::forwards),
     kind("reload",               5, Needs::Nothing,  edits::reload),
     kind("reload-by-signal",     3, Needs::Nothing,  edits::reload_by_signal),
     kind("reload-by-fifty",      2, Needs::Nothing,  edits::reload_by_fifty),
@@ -85,6 +87,7 @@ const KINDS: &[Kind] = &[
     kind("other-backend",        2, Needs::Nothing,  breaks::other_backend),
     kind("flush-a-set",          3, Needs::Nothing,  breaks::flush_a_set),
     kind("swap-a-member",        1, Needs::Nothing,  breaks::swap_a_member),
+    kind("break-forwards",       6, Needs::Nothing,  breaks::break_forwards),
     // What goes on all the while.
     kind("commits-begin",        4, Needs::Nothing,  trouble::commits_begin),
     kind("commits-end",          2, Needs::Nothing,  trouble::commits_end),
@@ -94,6 +97,9 @@ const KINDS: &[Kind] = &[
     kind("tool-trouble",         6, Needs::Iptables, trouble::tools),
     kind("tool-hangs",           1, Needs::Iptables, trouble::tool_hangs),
     kind("lock-held",            3, Needs::Iptables, trouble::lock_held),
+    kind("table-owned",          3, Needs::Nftables, kernel::owned_by_another),
+    kind("events-lost",          2, Needs::Nothing,  kernel::events_are_lost),
+    kind("flood-elsewhere",      2, Needs::Nothing,  kernel::flood_elsewhere),
     kind("paused",               3, Needs::Nothing,  trouble::paused),
     kind("other-clock",          2, Needs::Nothing,  trouble::other_clock),
     kind("silent-clients",       2, Needs::Nothing,  trouble::silent_clients),

@@ -4,6 +4,7 @@
 use ip_masq_agent::backend::nftables;
 use ip_masq_agent::network::hook::{BaseChain, Packet, Rule, translations};
 use ip_masq_agent::policy::Family;
+use ip_masq_agent::service::instance;
 use ip_masq_agent::sys::listing;
 use ip_masq_agent::sys::nfnetlink::message::{Attributes, Messages};
 use ip_masq_agent::sys::nfnetlink::{RuleEvent, ipset};
@@ -29,6 +30,7 @@ fuzz_target!(|datagram: &[u8]| {
         let _ = (rtnetlink::read_any(&message), conntrack::read_any(&message));
         chains.extend(listing::chain(&message));
         rules.extend(listing::rule(&message, &mut ()));
+        instance::read_any(&message);
         let _ = listing::tracking::user(&message);
         let _ = (listing::set::header(&message), listing::set::elements(&message));
     }

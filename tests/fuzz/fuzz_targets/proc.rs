@@ -2,7 +2,8 @@
 #![no_main]
 
 use ip_masq_agent::agent::Job;
-use ip_masq_agent::service::unit;
+use ip_masq_agent::service::{listeners, process, unit};
+use ip_masq_agent::sys::go_agent;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -12,4 +13,15 @@ fuzz_target!(|text: &str| {
         assert!(named || unit::job_of(name, text) == Job::Unknown);
     }
     unit::job_of("ip-masq-agent.service", text);
+    let found = listeners::read_any(text);
+    assert!(found.len() < text.lines().count().max(1), "a line is one socket at most: {found:?}");
+    let digits = text.to_ascii_uppercase();
+    assert!(found.iter().all(|(_, port)| digits.contains(&format!("{port:X}"))), "{found:?}");
+    let (_, agent) = go_agent::read_any(text);
+    assert!(!agent.command.is_empty() && !agent.command.contains(char::is_control), "{agent:?}");
+    assert!(agent.command.chars().count() <= 200, "{agent:?}");
+    assert!(agent.chain == "IP-MASQ-AGENT" || text.contains(&agent.chain), "{agent:?}");
+    let (innermost, parent) = process::read_any(text);
+    assert!(innermost.is_none_or(|unit| unit.chars().count() <= 64 && text.contains(&unit)));
+    assert!(parent.is_none_or(|parent| text.contains(&parent.to_string())));
 });

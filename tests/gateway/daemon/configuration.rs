@@ -222,3 +222,37 @@ fn a_link_through_a_directory_of_somebody_else_is_refused_and_no_line_behind_it_
     let said = format!("{reload:?} {status:?} {:?}", service.log);
     assert!(said.contains("belongs to user 65534") && !said.contains("secret"), "{said}");
 }
+
+#[test]
+fn a_chain_that_marks_has_to_be_there_before_anything_is_written() {
+    const FORWARD: &str =
+        "backend: iptables-nft\nportForwards: [{hostPort: 8080, address: 192.168.77.2, hairpin: always}]\n";
+    const WRONG: &str = "config.yaml:3:23: externalSetMarkChain: no chain 'SET-MARK' in the IPv4 nat table";
+    let host = host!(FORWARD);
+    let mut service = host.ready();
+    let rules = host.rules();
+    host.configure(&format!("{FORWARD}externalSetMarkChain: SET-MARK\nconfigWatch: off\n"));
+    let refused = host.command(&["reload"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains(WRONG), "{refused:?}");
+    assert_eq!(host.rules(), rules, "nothing is half applied");
+    service.wait_for_log("the last good configuration stays");
+    let check = host.command(&["check", "--host"]);
+    assert!(check.code == Some(1) && check.stdout.contains(WRONG), "{check:?}");
+
+    host.node.must("iptables-nft", &["-t", "nat", "-N", "SET-MARK"]);
+    let applied = host.command(&["reload"]);
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    assert!(host.rules().contains("-j SET-MARK"), "{}", host.rules());
+    assert!(!host.command(&["check", "--host"]).stdout.contains("SET-MARK"));
+
+    // Another program takes all of the table away.
+    let flushed = host.node.run_with_input("iptables-nft-restore", &[], "*nat\nCOMMIT\n");
+    assert!(flushed.status.success(), "{flushed:?}");
+    service.wait_for_log(WRONG);
+    assert!(!host.rules().contains("IP-MASQ-AGENT"), "{}", host.rules());
+    host.node.must("iptables-nft", &["-t", "nat", "-N", "SET-MARK"]);
+    let applied = host.command(&["reload"]);
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    assert!(host.rules().contains("-j SET-MARK"), "{}", host.rules());
+}

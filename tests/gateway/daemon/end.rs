@@ -38,6 +38,41 @@ fn a_start_that_fails_leaves_its_reason_in_the_status() {
 }
 
 #[test]
+fn a_file_that_is_not_there_or_not_to_be_trusted_leaves_that_in_the_status_too() {
+    let host = host!(GOOD);
+    let nothing = "there is no last good configuration to fall back on";
+    host.node.must("chmod", &["0666", CONFIG]);
+    let status = last_status(&mut host.start(), 78);
+    assert!(status.starts_with(&format!("failed: {CONFIG}: can be written by ")), "{status}");
+    assert!(status.ends_with(&format!("; {nothing}")), "{status}");
+    host.node.enter(|| fs::remove_file(CONFIG)).unwrap();
+    let status = last_status(&mut host.start(), 78);
+    assert!(status.starts_with(&format!("failed: {CONFIG}: can't be opened: No such file")), "{status}");
+    host.node.enter(|| fs::create_dir(CONFIG)).unwrap();
+    let directory = format!("failed: {CONFIG}: is a directory, not a regular file; {nothing}");
+    assert_eq!(last_status(&mut host.start(), 78), directory);
+
+    const MAIN: &str = "/etc/ip-masq-agent/config.yaml";
+    host.node.must("mkdir", &["/run/upper", "/run/work"]);
+    let layers = "lowerdir=/etc,upperdir=/run/upper,workdir=/run/work";
+    host.node.must("mount", &["-t", "overlay", "overlay", "-o", layers, "/etc"]);
+    host.node.enter(|| fs::create_dir_all("/etc/ip-masq-agent").and_then(|()| fs::write(MAIN, GOOD))).unwrap();
+    let run = |flags: &[&str]| {
+        let mut command = Command::new(service::BINARY);
+        command.arg("run").args(flags);
+        environment(&mut command);
+        host.start_as(command)
+    };
+    let mut service = run(&[]);
+    service.wait_for("READY=1");
+    service.stop();
+    host.node.enter(|| fs::remove_file(MAIN)).unwrap();
+    // With this flag what was saved can't be in force either.
+    let gone = format!("failed: configuration file '{MAIN}' is gone; the last good configuration is not usable either");
+    assert_eq!(last_status(&mut run(&["--cidr-limit", "0"]), 78), gone);
+}
+
+#[test]
 fn a_stop_leaves_in_the_status_what_became_of_the_rules() {
     for (on_stop, said) in
         [("cleanup", "stopped; the rules are removed"), ("keep", "stopped; the rules stay: onStop is 'keep'")]

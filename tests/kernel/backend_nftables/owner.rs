@@ -3,7 +3,7 @@
 use super::{apply, apply_policy, backend, base_chain_handle, default_policy, full_policy, listing, ruleset};
 use crate::namespace::{self, nft, run};
 use ip_masq_agent::backend::nftables::Nftables;
-use ip_masq_agent::backend::{Backend, ErrorKind};
+use ip_masq_agent::backend::{Backend, Drift, ErrorKind};
 use ip_masq_agent::config::TableOwner;
 use ip_masq_agent::policy::Family;
 
@@ -54,7 +54,10 @@ fn the_owner_flag_comes_and_goes_with_everything_in_the_table() {
     for family in Family::ALL {
         let mut owner = persistent();
         let plan = owner.plan(family, ruleset(&policy, family).as_ref()).unwrap();
-        assert_eq!(plan.drift, ["table inet ip-masq-agent has no flags and should have flags owner, persist"]);
+        assert_eq!(
+            Drift::join(&plan.drift),
+            "table inet ip-masq-agent has no flags and should have flags owner, persist"
+        );
         owner.commit(plan).unwrap();
         // Both families are in although one was planned.
         assert!(owner.plan(Family::V4, ruleset(&policy, Family::V4).as_ref()).unwrap().is_in_sync());

@@ -9,13 +9,14 @@ make_repositories() {
     mkdir -p "$SCRATCH/repository/first" "$SCRATCH/repository/second"
     cp "$deb" "$SCRATCH/repository/first/"
     repack "$deb" "$SCRATCH/repository/second" && repack_earlier "$deb" "$SCRATCH/repository/earlier" || return
-    if [[ ${scenarios[*]} == *-rpm.bash* ]]; then add_rpms || return; fi
+    if [[ ${scenarios[*]} =~ -(rpm|ansible)\.bash ]]; then add_rpms || return; fi
     local each
     for each in first second; do
         REPO_URL=file:///srv/repository/$each/site "$TOP/packaging/repository" "$SCRATCH/repository/$each/site" \
             $(ls "$SCRATCH/repository/$each"/*.deb "$SCRATCH/repository/$each"/*.rpm 2>/dev/null) || return
     done
-    unpack_source && chmod -R a+rX "$SCRATCH"
+    # Of that alone: root filesystems keep the modes of their files.
+    unpack_source && chmod a+rx "$SCRATCH" && chmod -R a+rX "$SCRATCH/repository" "$SCRATCH/source"
 }
 
 # The source package, for autopkgtest.

@@ -4,7 +4,7 @@
 //! what else stands in a chain of ours goes with the next repair.
 
 use super::parse::{ListedChain, ListedRule, ListedTable};
-use super::render::{BUILT_IN_COMMENT, KEEP_COMMENT, MASQUERADE_COMMENT, RenderedChain};
+use super::render::{BUILT_IN_COMMENT, KEEP_COMMENT, MARK_COMMENT, MASQUERADE_COMMENT, RenderedChain};
 use super::rule::COMMENT_PREFIX;
 use crate::ruleset::{ChainName, Effect, Side, Test};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,11 @@ pub enum Refusal {
 
 fn leads_to(rule: &ListedRule<'_>, chain: &str) -> bool {
     rule.target.as_deref() == Some(chain)
+}
+
+/// True for a rule of ours that marks, be it by another program's chain.
+fn marks(rule: &ListedRule<'_>) -> bool {
+    rule.comment.as_deref().and_then(|comment| comment.strip_prefix(COMMENT_PREFIX)) == Some(MARK_COMMENT)
 }
 
 /// The chains of a table, sorted by whose they are.
@@ -122,7 +127,9 @@ fn is_foreign(chain: &ListedChain<'_>) -> bool {
 fn is_ours(own: &ChainName, chain: &ListedChain<'_>, table: &ListedTable<'_>) -> bool {
     let count = chain.rules.iter().filter(|rule| rule.has_our_comment()).count();
     let bears_our_name = || {
-        own.has_part(chain.name) || table.rules().any(|(_, rule)| rule.has_our_comment() && leads_to(rule, chain.name))
+        // A rule that only marks leads to another program's chain.
+        let leads_there = |rule: &ListedRule<'_>| rule.has_our_comment() && !marks(rule) && leads_to(rule, chain.name);
+        own.has_part(chain.name) || table.rules().any(|(_, rule)| leads_there(rule))
     };
     match count {
         0 => chain.rules.is_empty() && bears_our_name(),
@@ -147,6 +154,7 @@ fn is_go_shaped(chain: &ListedChain<'_>) -> bool {
                 Effect::Snat { .. }
                 | Effect::SnatByRoute { .. }
                 | Effect::Dnat { .. }
+                | Effect::Mark(_)
                 | Effect::Drop
                 | Effect::Jump(_)
                 | Effect::Goto(_) => false,

@@ -4,7 +4,7 @@
 //! could want.
 
 use super::rule::{CERTAIN, COMMENT_PREFIX, FIRST_COMMENT_PREFIX, RuleSpec, SYN_ONLY, fraction};
-use crate::policy::{AddressRange, Family, InterfacePattern, PortRange};
+use crate::policy::{AddressRange, Family, ForwardMark, InterfacePattern, MaskedMark, PortRange};
 use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -278,6 +278,8 @@ fn effect<'a>(
                 }
                 "DNAT" if argument()? == "--to-destination" => to_destination(argument()?)?,
                 "SNAT" | "DNAT" => return None,
+                "MARK" if argument()? == "--set-xmark" => Effect::Mark(bit(argument()?.parse().ok()?)?),
+                "MARK" => return None,
                 "DROP" => Effect::Drop,
                 other => Effect::Jump(other.to_owned()),
             });
@@ -285,6 +287,11 @@ fn effect<'a>(
         _ => return None,
     }
     Some(())
+}
+
+/// The bit that is set while all others stay.
+fn bit(mark: MaskedMark) -> Option<ForwardMark> {
+    (0..32).map(ForwardMark::Bit).find(|bit| bit.bit() == Some(mark))
 }
 
 fn prefix(option: &str, text: &str) -> Option<Test<String>> {

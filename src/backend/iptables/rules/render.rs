@@ -2,7 +2,7 @@
 
 use super::rule::{COMMENT_PREFIX, RuleSpec};
 use super::sets::{DesiredSet, THRESHOLD};
-use crate::policy::{LOOPBACK_V4, Step};
+use crate::policy::{ForwardMark, LOOPBACK_V4, Step};
 use crate::ruleset::{
     ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Match, Place,
     RuleId, RuleStep, Ruleset, Side, Test, add_forwards, lower,
@@ -69,6 +69,10 @@ pub const KEEP_COMMENT: &str = "local traffic is not subject to MASQUERADE";
 /// The same for a rule that masquerades.
 pub const MASQUERADE_COMMENT: &str = "outbound traffic is subject to MASQUERADE (must be last in chain)";
 
+/// The same for a rule that marks: what it leads to is never a chain of ours.
+pub const MARK_COMMENT: &str =
+    "a forward whose source is to be translated is marked (markMasqBit, externalSetMarkChain)";
+
 /// Says a ruleset in rules, chains and sets.
 pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     let inline = context.sets.map_or(usize::MAX, |_| THRESHOLD);
@@ -93,7 +97,12 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     };
     let spec = |LoweredRule { id, when, then }: &LoweredRule| {
         let when = when.iter().cloned().map(|one| one.rename(set_name)).collect();
-        RuleSpec::new(when, Some(comment_of(*id)), then.clone().rename(chain_name))
+        let then = match then.clone().rename(chain_name) {
+            // So it is listed.
+            Effect::Mark(ForwardMark::Chain(chain)) => Effect::Jump(chain),
+            other => other,
+        };
+        RuleSpec::new(when, Some(comment_of(*id)), then)
     };
     let chain = |chain: &LoweredChain| RenderedChain {
         name: chain_name(chain.id),
@@ -154,15 +163,17 @@ fn comment(step: RuleStep) -> &'static str {
         RuleStep::Pass(_) | RuleStep::Enter => return "in scope, the next chain decides",
         RuleStep::Ports | RuleStep::Portless => return MASQUERADE_COMMENT,
         RuleStep::Forward(_) => return "forwarded (portForwards)",
+        RuleStep::Mark => return MARK_COMMENT,
         RuleStep::LeftToHost => return "left to this host (portForwards)",
         RuleStep::RouteSource => return "outbound traffic is subject to SNAT to what its route prefers (route-source)",
         RuleStep::NoRouteSource => return "outbound traffic whose route prefers no source is subject to MASQUERADE",
         RuleStep::Guard => return "loopback addresses are for this host alone (localhost of portForwards)",
     };
     match step {
+        Step::ForwardMark => "what bears the mark of forwards is subject to MASQUERADE (markMasqBit)",
         Step::ForwardLocalhost => "a forward from loopback is subject to MASQUERADE (portForwards)",
         Step::ForwardHairpin => "a forward whose target would answer past this host is subject to MASQUERADE (hairpin)",
-        Step::Forwarded => "forwards are not subject to MASQUERADE (portForwards)",
+        Step::Forwarded | Step::ForwardExternalMark => "forwards are not subject to MASQUERADE (portForwards)",
         Step::ExemptMark => "marked packets are not subject to SNAT (exemptMarks)",
         Step::ExemptIpsec => "what an IPsec policy will encrypt is not subject to SNAT (exemptIpsec)",
         Step::NoSnat => "sources stay (snat: none)",

@@ -3,7 +3,7 @@
 //! Two listings of one rule may differ in the order of matches, in how a number is written, and between iptables
 //! versions and variants. As values they are equal.
 
-use crate::policy::{Family, PortRange};
+use crate::policy::{Family, ForwardMark, PortRange};
 use crate::ruleset::{Address, Effect, Match, Side, Test};
 use std::fmt;
 use std::net::SocketAddr;
@@ -122,6 +122,11 @@ fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         Effect::SnatByRoute { .. } => f.write_str("-j SNAT"),
         Effect::Goto(chain) => write!(f, "-g {chain}"),
         Effect::Jump(chain) => write!(f, "-j {chain}"),
+        Effect::Mark(mark) => match (mark, mark.bit()) {
+            (_, Some(bit)) => write!(f, "-j MARK --set-xmark {bit}"),
+            (ForwardMark::Chain(chain), _) => write!(f, "-j {chain}"),
+            (ForwardMark::Bit(_), None) => f.write_str("-j MARK"),
+        },
         Effect::Drop => f.write_str("-j DROP"),
         Effect::Dnat { to, port: None } => write!(f, "-j DNAT --to-destination {to}"),
         Effect::Dnat { to, port: Some(port) } => {

@@ -177,7 +177,7 @@ pub fn ids(ruleset: &Ruleset, cache: &mut IntervalCache) -> Vec<(ChainName, Vec<
         chains.iter().map(|chain| (ChainName::Of(family, chain.id), ids(chain))).collect();
     if let Some((_, first)) = all.first_mut().filter(|_| !ruleset.forwards.rules.is_empty()) {
         let of = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
-        first.splice(0..0, [Step::ForwardHairpin, Step::Forwarded].map(of));
+        first.splice(0..0, [Step::ForwardMark, Step::ForwardHairpin, Step::Forwarded].map(of));
     }
     all
 }
@@ -196,6 +196,7 @@ fn reason(id: RuleId) -> &'static str {
         RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
         RuleStep::Enter => "in the scope of an entry of egress",
         RuleStep::Forward(_) => "a forward of portForwards",
+        RuleStep::Mark => forwards::MARKED,
         RuleStep::LeftToHost => "what no forward of an address takes",
         RuleStep::Guard => "loopback addresses are for this host alone",
         RuleStep::RouteSource => "the source that the route prefers",

@@ -12,9 +12,12 @@ use super::port_set::{Gate, PortSet, number};
 use super::ports::{ANY_SOURCE, PortElement, Then};
 use super::rule::Rule;
 use super::table::{Chain, Set};
-use crate::policy::{Family, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Step};
+use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Step};
 use crate::ruleset::{Effect, ForwardRule, ForwardRules, Hook, JumpPosition, Match, ShiftedPort, Side, Test};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What is said of a rule that marks.
+pub const MARKED: &str = "a forward whose source is to be translated (markMasqBit)";
 
 /// What port forwards add to the table of a family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub fn compile(forwards: &ForwardRules, family: Family, random_fully: bool) -> O
     if forwards.rules.is_empty() {
         return None;
     }
-    let mut build = Build::new(family);
+    let mut build = Build::new(forwards, family);
     build.look_up(&forwards.rules);
     build.targets(&forwards.rules);
     Some(build.finish(&forwards.rules, random_fully))
@@ -65,13 +68,14 @@ pub fn compile(forwards: &ForwardRules, family: Family, random_fully: bool) -> O
 #[derive(Debug, Default)]
 pub struct Owners {
     elements: HashMap<(PortSet, u128, u8, u16), u32>,
-    gates: HashMap<ChainName, Vec<u32>>,
+    /// `None` of a rule that only marks.
+    gates: HashMap<ChainName, Vec<Option<u32>>>,
 }
 
 impl Owners {
     /// Those of the forwards of a family.
     pub fn of(forwards: &ForwardRules, family: Family) -> Self {
-        let mut build = Build::new(family);
+        let mut build = Build::new(forwards, family);
         build.look_up(&forwards.rules);
         build.owners
     }
@@ -83,20 +87,24 @@ impl Owners {
 
     /// The forward of a rule of a gate, by its place there.
     pub fn rule(&self, gate: ChainName, place: usize) -> Option<u32> {
-        self.gates.get(&gate)?.get(place).copied()
+        self.gates.get(&gate)?.get(place).copied().flatten()
     }
 }
 
-struct Build {
+struct Build<'a> {
     family: Family,
+    /// The mark of those whose source is to be translated.
+    mark: Option<&'a ForwardMark>,
     sets: BTreeMap<PortSet, Vec<PortElement>>,
     gates: Vec<Chain>,
     owners: Owners,
 }
 
-impl Build {
-    fn new(family: Family) -> Self {
-        Build { family, sets: BTreeMap::new(), gates: Vec::new(), owners: Owners::default() }
+impl<'a> Build<'a> {
+    fn new(forwards: &'a ForwardRules, family: Family) -> Self {
+        // Of another program's chain only iptables knows.
+        let mark = forwards.mark().filter(|mark| mark.bit().is_some());
+        Build { family, mark, sets: BTreeMap::new(), gates: Vec::new(), owners: Owners::default() }
     }
 
     /// Those of one address and protocol are together, and what has gates there overlaps nothing that has none.
@@ -122,6 +130,13 @@ impl Build {
     /// What needs to pass nothing.
     fn open(&mut self, rule: &ForwardRule) {
         let by_host = |one, any| if rule.host.is_some() { one } else { any };
+        if self.mark.is_some() {
+            for from in rule.hidden_behind(&[]) {
+                let marked = element(rule, rule.ports, Then::Nothing);
+                let set = by_host(PortSet::HostMarks, PortSet::Marks);
+                self.put(set, PortElement { sources: Interval::of(from), ..marked });
+            }
+        }
         let to = interval::number(rule.to);
         if rule.keeps_ports() && rule.ports.first < rule.ports.last {
             let set = by_host(PortSet::HostRanges, PortSet::Ranges);
@@ -145,8 +160,9 @@ impl Build {
         let mut chain = Chain { name, hook: None, rules: Vec::new() };
         let mut owners = Vec::new();
         for rule in rules {
-            chain.rules.extend(gate_rules(rule, ports, for_loopback && !rule.localhost));
-            owners.resize(chain.rules.len(), rule.number);
+            chain.rules.extend(gate_rules(rule, ports, for_loopback && !rule.localhost, self.mark));
+            let owner = |of: &Rule| matches!(of.effect(), Some(Effect::Dnat { .. })).then_some(rule.number);
+            owners.extend(chain.rules.iter().skip(owners.len()).map(owner));
         }
         self.owners.gates.insert(name, owners);
         chain.rules.push(Rule::leave(Vec::new(), "its gates refuse it"));
@@ -158,9 +174,8 @@ impl Build {
         let target = |rule: &ForwardRule| (interval::number(rule.to), number(rule.protocol));
         self.ports_of(PortSet::Targets, rules.iter().map(|rule| (target(rule), rule.target_ports())));
         let mut hairpins: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for rule in rules {
-            let loopback = rule.localhost.then_some(LOOPBACK_V4);
-            let sources: Vec<_> = rule.hairpin.iter().copied().chain(loopback).map(Interval::of).collect();
+        for rule in rules.iter().filter(|_| self.mark.is_none()) {
+            let sources: Vec<_> = rule.hidden().map(Interval::of).collect();
             if !sources.is_empty() {
                 hairpins.entry(target(rule)).or_default().push((rule.target_ports(), sources));
             }
@@ -205,7 +220,12 @@ impl Build {
         let chain = |chain, rules| Chain { name: ChainName::Forwards(family, chain), hook: None, rules };
         let localhost = rules.iter().any(|rule| rule.localhost);
         let maps = |sets: [PortSet; 3]| sets.into_iter().filter(has).map(|set| Rule::look_up(name(set)));
+        let mark = |set| {
+            let then = Effect::Mark(self.mark.filter(|_| has(&set))?.clone());
+            Some(Rule::new(vec![Match::is(Test::InList(Side::Daddr, name(set)))], then, MARKED))
+        };
         let mut look_up = not_forwarded(family, localhost);
+        look_up.extend(mark(PortSet::HostMarks));
         look_up.extend(maps([PortSet::HostPorts, PortSet::HostRanges, PortSet::HostGates]));
         if localhost {
             let listed =
@@ -213,6 +233,7 @@ impl Build {
             let when = std::iter::once(to(LOOPBACK_V4)).chain(listed).collect();
             look_up.push(Rule::leave(when, "no forward with localhost"));
         }
+        look_up.extend(mark(PortSet::Marks));
         look_up.extend(maps([PortSet::Ports, PortSet::Ranges, PortSet::Gates]));
         let mut chains = vec![chain(ForwardChain::LookUp, look_up)];
         if localhost {
@@ -227,9 +248,11 @@ impl Build {
         };
         let masquerade = Effect::Masquerade { random_fully, ports: None };
         let hairpin =
-            has(&PortSet::Hairpin).then(|| known(PortSet::Hairpin, masquerade, Step::ForwardHairpin.reason()));
+            has(&PortSet::Hairpin).then(|| known(PortSet::Hairpin, masquerade.clone(), Step::ForwardHairpin.reason()));
         let forwarded = known(PortSet::Targets, Effect::Return, Step::Forwarded.reason());
-        let first = hairpin.into_iter().chain([forwarded]).collect();
+        let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::is(Test::Mark(bit)));
+        let marked = bit.map(|bit| Rule::new(vec![bit], masquerade, Step::ForwardMark.reason()));
+        let first = marked.into_iter().chain(hairpin).chain([forwarded]).collect();
         let set = |(set, mut elements): (PortSet, Vec<PortElement>)| {
             elements.sort_unstable();
             Set { name: name(set), elements: Some(Content::Ports(elements.into())) }
@@ -263,25 +286,39 @@ fn arrived() -> Test<SetName> {
     Test::InInterface { name: String::new(), prefix: true }
 }
 
-/// A rule for each row of a forward's gates.
-fn gate_rules(rule: &ForwardRule, ports: PortRange, not_for_loopback: bool) -> Vec<Rule> {
+/// A rule for each row of a forward's gates, behind one for each client there that is marked.
+fn gate_rules(rule: &ForwardRule, ports: PortRange, not_for_loopback: bool, mark: Option<&ForwardMark>) -> Vec<Rule> {
     let keeps = rule.keeps_ports();
     // Of one port that becomes another one the kernel is told the other one.
     let one = |port| ShiftedPort { from: PortRange { first: port, last: port }, to: port };
     let port = (!keeps).then(|| one(rule.port + (ports.first - rule.ports.first)));
     let then = Effect::Dnat { to: rule.to, port };
-    let row = |row: &Vec<Match>| {
+    let row = |row: &Vec<Match>, then: Effect<ChainName>, reason| {
         let names_one = |one: &Match| matches!(one.test, Test::InInterface { .. }) && !one.negated;
         // Where interfaces are only left out, a packet without one is not meant.
         let arrives = (!rule.from_host && !row.iter().any(names_one)).then(|| Match::is(arrived()));
         let far = not_for_loopback.then(|| Match::is_not(Test::In(Side::Daddr, LOOPBACK_V4)));
         // nft wants to know of which protocol a port is.
-        let protocol = (!keeps).then(|| Match::is(Test::Protocol(rule.protocol)));
+        let needs_protocol = !keeps && matches!(then, Effect::Dnat { .. });
+        let protocol = needs_protocol.then(|| Match::is(Test::Protocol(rule.protocol)));
         let own = row.iter().cloned().map(|one| one.rename(|list| SetName::new(list, Family::of(rule.to))));
         let when = arrives.into_iter().chain(own).chain(far).chain(protocol).collect();
-        Rule::new(when, then.clone(), "a forward of portForwards")
+        Rule::new(when, then, reason)
     };
-    rule.gates.iter().map(row).collect()
+    let is_source = |one: &Match| matches!(one.test, Test::In(Side::Saddr, _));
+    let marked = |gate: &Vec<Match>, from: Prefix, mark: &ForwardMark| {
+        let others = gate.iter().filter(|one| !is_source(one)).cloned();
+        let from = (from.length() > 0).then(|| Match::is(Test::In(Side::Saddr, from)));
+        row(&others.chain(from).collect(), Effect::Mark(mark.clone()), MARKED)
+    };
+    let rules = |gate: &Vec<Match>| {
+        let hidden = if mark.is_some() { rule.hidden_behind(gate) } else { Vec::new() };
+        let marks = mark.into_iter().flat_map(|mark| hidden.iter().map(move |from| (*from, mark)));
+        let mut rules: Vec<Rule> = marks.map(|(from, mark)| marked(gate, from, mark)).collect();
+        rules.push(row(gate, then.clone(), "a forward of portForwards"));
+        rules
+    };
+    rule.gates.iter().flat_map(rules).collect()
 }
 
 fn element(rule: &ForwardRule, ports: PortRange, then: Then) -> PortElement {

@@ -26,6 +26,10 @@ pub enum PortSet {
     Targets,
     /// Which clients of them are masqueraded.
     Hairpin,
+    /// Which clients of ports of one address of the host are marked.
+    HostMarks,
+    /// The same of ports of every address of the host.
+    Marks,
     /// The sources that routes prefer: nothing of port forwards.
     RouteSources,
 }
@@ -62,7 +66,7 @@ pub enum Data {
 
 impl PortSet {
     /// Every one of port forwards.
-    pub const ALL: [PortSet; 9] = [
+    pub const ALL: [PortSet; 11] = [
         PortSet::HostPorts,
         PortSet::HostRanges,
         PortSet::HostGates,
@@ -72,6 +76,8 @@ impl PortSet {
         PortSet::Localhost,
         PortSet::Targets,
         PortSet::Hairpin,
+        PortSet::HostMarks,
+        PortSet::Marks,
     ];
 
     /// The word for it in names.
@@ -86,6 +92,8 @@ impl PortSet {
             PortSet::Localhost => "forwards-localhost",
             PortSet::Targets => "forwards-targets",
             PortSet::Hairpin => "forwards-hairpin",
+            PortSet::HostMarks => "forwards-host-marks",
+            PortSet::Marks => "forwards-marks",
             PortSet::RouteSources => "route-sources",
         }
     }
@@ -102,6 +110,8 @@ impl PortSet {
             PortSet::Localhost => "portForwards with localhost",
             PortSet::Targets => "where portForwards lead",
             PortSet::Hairpin => "who is masqueraded on the way there",
+            PortSet::HostMarks => "who is marked, portForwards with hostIP",
+            PortSet::Marks => "who is marked",
             PortSet::RouteSources => "the sources that routes prefer",
         }
     }
@@ -114,7 +124,8 @@ impl PortSet {
                 &[Daddr, Protocol, Port]
             }
             PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Protocol, Port],
-            PortSet::Hairpin => &[Saddr, Daddr, Protocol, Port],
+            PortSet::Hairpin | PortSet::HostMarks => &[Saddr, Daddr, Protocol, Port],
+            PortSet::Marks => &[Saddr, Protocol, Port],
             PortSet::RouteSources => &[OutInterface, Daddrs],
         }
     }
@@ -125,7 +136,9 @@ impl PortSet {
             PortSet::HostPorts | PortSet::Ports => Data::AddressAndPort,
             PortSet::HostRanges | PortSet::Ranges | PortSet::RouteSources => Data::Address,
             PortSet::HostGates | PortSet::Gates => Data::Chain,
-            PortSet::Localhost | PortSet::Targets | PortSet::Hairpin => Data::Nothing,
+            PortSet::Localhost | PortSet::Targets | PortSet::Hairpin | PortSet::HostMarks | PortSet::Marks => {
+                Data::Nothing
+            }
         }
     }
 
@@ -146,7 +159,7 @@ impl PortSet {
 
     /// True where flows that are forwarded are known by it: it holds more rather than less while others change.
     pub fn recognizes(self) -> bool {
-        matches!(self, PortSet::Targets | PortSet::Hairpin)
+        matches!(self, PortSet::Targets | PortSet::Hairpin | PortSet::HostMarks | PortSet::Marks)
     }
 
     /// The fields of a rule that looks into it, in nft's words.

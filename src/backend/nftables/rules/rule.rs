@@ -42,8 +42,8 @@ pub struct LookUp {
 }
 
 /// How the comments of our rules begin, which they keep in every version: by that they are known as ours.
-const COMMENTS: [&str; 7] =
-    ["keep source: ", "masquerade: ", "go on: ", "snat: ", "dnat: ", "drop: ", "not forwarded: "];
+const COMMENTS: [&str; 8] =
+    ["keep source: ", "masquerade: ", "go on: ", "snat: ", "dnat: ", "drop: ", "not forwarded: ", "mark: "];
 
 /// True for a comment of one of our rules, of this version or another one.
 pub fn is_our_comment(comment: &str) -> bool {
@@ -60,6 +60,7 @@ impl Rule {
             Effect::Snat { .. } | Effect::SnatByRoute { .. } => COMMENTS[3],
             Effect::Dnat { .. } => COMMENTS[4],
             Effect::Drop => COMMENTS[5],
+            Effect::Mark(_) => COMMENTS[7],
         };
         Rule { body: Body::Known(when, then), comment: Some(format!("{beginning}{reason}")) }
     }
@@ -277,6 +278,11 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::SnatByRoute { .. } => f.write_str("snat"),
         Effect::Goto(chain) => write!(f, "goto {chain}"),
         Effect::Jump(chain) => write!(f, "jump {chain}"),
+        // Of another program's chain only iptables knows.
+        Effect::Mark(mark) => match mark.bit() {
+            Some(bit) => write!(f, "meta mark set meta mark | {:#010x}", bit.value),
+            None => Ok(()),
+        },
         Effect::Drop => f.write_str("drop"),
         Effect::Dnat { to: to @ IpAddr::V4(_), port: Some(port) } => write!(f, "dnat ip to {to}:{}", port.to),
         Effect::Dnat { to: to @ IpAddr::V6(_), port: Some(port) } => write!(f, "dnat ip6 to [{to}]:{}", port.to),

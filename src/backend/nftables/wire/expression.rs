@@ -133,6 +133,10 @@ pub enum Expression {
     HostToNetwork,
     /// Keeps the bits of a mask.
     Mask(Vec<u8>),
+    /// Sets bits, and keeps the others.
+    SetBits(Vec<u8>),
+    /// Makes a property of the packet what was loaded (NFT_META_*).
+    SetMeta(u32),
     /// Ends the rule unless the register compares so with the bytes.
     Compare(Comparison, Vec<u8>),
     /// Ends the rule if the register is between these bytes, both included.
@@ -189,12 +193,12 @@ impl Expression {
             Expression::At(_, inner) => inner.name(),
             Expression::Connection(_) => "ct",
             Expression::Outside(..) => "range",
-            Expression::Meta(_) => "meta",
+            Expression::Meta(_) | Expression::SetMeta(_) => "meta",
             Expression::Payload { .. } => "payload",
             Expression::FibType(_) => "fib",
             Expression::Random(_) => "numgen",
             Expression::HostToNetwork => "byteorder",
-            Expression::Mask(_) => "bitwise",
+            Expression::Mask(_) | Expression::SetBits(_) => "bitwise",
             Expression::Compare(..) => "cmp",
             Expression::Lookup(..) | Expression::Map(..) => "lookup",
             Expression::Load(..) | Expression::Verdict(..) => "immediate",
@@ -253,7 +257,8 @@ impl Expression {
                 (byteorder::LENGTH, 4),
                 (byteorder::SIZE, 4),
             ],
-            Expression::Mask(mask) => {
+            Expression::SetMeta(key) => vec![(meta::KEY, *key), (meta::SREG, register)],
+            Expression::Mask(mask) | Expression::SetBits(mask) => {
                 vec![(bitwise::SREG, register), (bitwise::DREG, register), (bitwise::LENGTH, mask.len() as u32)]
             }
             Expression::Compare(comparison, _) => vec![(cmp::SREG, register), (cmp::OPERATION, comparison.number())],
@@ -290,6 +295,10 @@ impl Expression {
             Expression::Mask(mask) => {
                 write_value(writer, bitwise::MASK, mask);
                 write_value(writer, bitwise::XOR, &vec![0; mask.len()]);
+            }
+            Expression::SetBits(bits) => {
+                write_value(writer, bitwise::MASK, &inverted(bits));
+                write_value(writer, bitwise::XOR, bits);
             }
             Expression::Compare(_, value) => write_value(writer, cmp::DATA, value),
             Expression::Outside(first, last) => {
@@ -338,6 +347,7 @@ impl Expression {
                 }
             }
             Expression::Meta(_)
+            | Expression::SetMeta(_)
             | Expression::At(..)
             | Expression::Connection(_)
             | Expression::Dnat { .. }
@@ -434,6 +444,7 @@ impl<'a> Fields<'a> {
 /// Reads an expression of a kind that we write; `None` when it is not as we would write it.
 fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
     let known = match name {
+        "meta" if data.get(meta::SREG).is_some() => data.number(meta::KEY)?.map(Expression::SetMeta),
         "meta" => at(data.number(meta::DREG)?, data.number(meta::KEY)?.map(Expression::Meta)),
         "payload" => at(data.number(payload::DREG)?, read_payload(data)?),
         "ct" => data.number(ct::KEY)?.filter(|_| data.get(ct::DIRECTION).is_none()).map(Expression::Connection),
@@ -483,11 +494,20 @@ fn read_payload(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
     Ok(base.zip(place).map(|(base, (offset, length))| Expression::Payload { base, offset, length }))
 }
 
-/// A bitwise expression that flips nothing and shifts nothing.
+/// A bitwise expression that shifts nothing, and sets the bits that it does not keep.
 fn read_mask(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
     let masks = data.number(bitwise::OPERATION)?.unwrap_or(0) == 0;
-    let flips = data.value(bitwise::XOR)?.unwrap_or_default().iter().any(|byte| *byte != 0);
-    Ok(data.value(bitwise::MASK)?.filter(|_| masks && !flips).map(Expression::Mask))
+    let set = data.value(bitwise::XOR)?.unwrap_or_default();
+    let sets = set.iter().any(|byte| *byte != 0);
+    Ok(match data.value(bitwise::MASK)?.filter(|_| masks) {
+        Some(kept) if !sets => Some(Expression::Mask(kept)),
+        Some(kept) if kept == inverted(&set) => Some(Expression::SetBits(set)),
+        _ => None,
+    })
+}
+
+fn inverted(bits: &[u8]) -> Vec<u8> {
+    bits.iter().map(|byte| !byte).collect()
 }
 
 fn read_immediate(data: &Fields<'_>) -> Result<Option<Expression>, Malformed> {
@@ -558,6 +578,7 @@ fn read_registers(data: &Fields<'_>, first: u16, last: u16) -> Result<Option<Reg
 mod meta {
     pub(super) const DREG: u16 = 1;
     pub(super) const KEY: u16 = 2;
+    pub(super) const SREG: u16 = 3;
 }
 
 mod payload {
@@ -692,6 +713,8 @@ mod tests {
             any::<u32>().prop_map(Expression::Random),
             Just(Expression::HostToNetwork),
             bytes().prop_map(Expression::Mask),
+            (0..32_u32).prop_map(|bit| Expression::SetBits((1_u32 << bit).to_ne_bytes().to_vec())),
+            any::<u32>().prop_map(Expression::SetMeta),
             (comparison, bytes()).prop_map(|(comparison, value)| Expression::Compare(comparison, value)),
             ("[a-z][a-z0-9-]{0,20}", any::<bool>()).prop_map(|(set, inverted)| Expression::Lookup(set, inverted)),
             (register(), bytes()).prop_map(|(register, value)| Expression::Load(register, value)),

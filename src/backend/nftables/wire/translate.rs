@@ -9,7 +9,7 @@ use crate::backend::nftables::rules::name::{ChainName, SetName};
 use crate::backend::nftables::rules::port_set::{self, Data, Field, PortSet};
 use crate::backend::nftables::rules::rule::{Body, LookUp, Rule};
 use crate::policy::address::{octets, of_octets};
-use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, MaskedMark, PortRange, Prefix, Protocol};
+use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, ForwardMark, MaskedMark, PortRange, Prefix, Protocol};
 use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test, block_length};
 use crate::sys::nfnetlink::nfproto;
 
@@ -17,6 +17,8 @@ use crate::sys::nfnetlink::nfproto;
 const FIB_SADDR: u32 = 1;
 const FIB_DADDR: u32 = 2;
 const FIB_OIF: u32 = 16;
+/// NFT_META_MARK.
+const MARK: u32 = libc::NFT_META_MARK as u32;
 /// NFT_META_OIFKIND, Linux 5.1; not in libc.
 const META_OIFKIND: u32 = 27;
 /// RTN_LOCAL of linux/rtnetlink.h.
@@ -182,7 +184,7 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
         ]),
         Test::Bridged => out.extend(bridged()),
         Test::Mark(MaskedMark { value, mask }) => {
-            out.push(Meta(libc::NFT_META_MARK as u32));
+            out.push(Meta(MARK));
             if *mask != u32::MAX {
                 out.push(Mask(mask.to_ne_bytes().to_vec()));
             }
@@ -249,6 +251,11 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
         Effect::Drop => out.push(Expression::Verdict(libc::NF_DROP, None)),
         // Written as a look-up into a map.
         Effect::SnatByRoute { .. } => {}
+        Effect::Mark(mark) => {
+            let bits = mark.bit().map(|bit| Expression::SetBits(bit.value.to_ne_bytes().to_vec()));
+            let set = |bits| [Expression::Meta(MARK), bits, Expression::SetMeta(MARK)];
+            out.extend(bits.into_iter().flat_map(set));
+        }
         Effect::Dnat { to, port } => {
             let family = nfproto(Family::of(*to));
             out.push(Expression::Load(Register::One, octets(*to)));
@@ -438,6 +445,7 @@ fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
         [Verdict(libc::NFT_JUMP, Some(chain))] => Effect::Jump(ChainName::parse(chain)?),
         [Verdict(libc::NF_DROP, None)] => Effect::Drop,
         [Verdict(..)] => Effect::Return,
+        [_, Expression::SetBits(bits), _] => Effect::Mark(read_bit(bits)?),
         [Load(_, to), loads @ .., Expression::Dnat { .. }] => {
             let shifted = |to| ShiftedPort { from: PortRange { first: to, last: to }, to };
             let port = match loads {
@@ -477,6 +485,12 @@ fn read_effect(expressions: &[Expression]) -> Option<Effect<ChainName>> {
     let mut written = Vec::new();
     write_effect(&then, &mut written);
     (written == expressions).then_some(then)
+}
+
+fn read_bit(bytes: &[u8]) -> Option<ForwardMark> {
+    let bits = bytes.try_into().ok().map(u32::from_ne_bytes)?;
+    let bit = u8::try_from(bits.trailing_zeros()).ok()?;
+    (bits.count_ones() == 1).then_some(ForwardMark::Bit(bit))
 }
 
 fn fib_flags(address: Address) -> u32 {
@@ -603,6 +617,7 @@ mod tests {
         prop_oneof![
             Just(Effect::Return),
             Just(Effect::Drop),
+            (0..32_u8).prop_map(|bit| Effect::Mark(ForwardMark::Bit(bit))),
             (any::<u128>(), any_family(), proptest::option::of(any::<u16>())).prop_map(|(to, family, port)| {
                 let port = port.map(|to| ShiftedPort { from: PortRange { first: to, last: to }, to });
                 Effect::Dnat { to: interval::address(to, family), port }

@@ -160,7 +160,7 @@ impl Sysctls {
         for (setting, value) in before.iter().filter(|(setting, _)| !kept.contains(*setting)) {
             match self.put_back(*setting, value) {
                 // The interface went, and its settings with it.
-                Err(error) if !is_gone(&error) => {
+                Err(error) if !self.is_gone(*setting, &error) => {
                     failures.push(format!("{} can't be put back to {value}: {error}", self.name(*setting)));
                 }
                 _ => {
@@ -219,6 +219,17 @@ impl Sysctls {
         if fs::read_to_string(&path)?.trim() == value { Ok(()) } else { fs::write(path, value) }
     }
 
+    /// True when there is no such interface any more. While one gets another name, its settings are under neither.
+    fn is_gone(&self, setting: Setting, error: &io::Error) -> bool {
+        let of_nothing = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV));
+        match setting {
+            Setting::RouteLocalnet(index) if error.kind() == ErrorKind::NotFound => {
+                self.interfaces.name(index).is_err_and(|error| of_nothing(&error))
+            }
+            _ => of_nothing(error) || error.kind() == ErrorKind::NotFound,
+        }
+    }
+
     fn path(&self, setting: Setting) -> io::Result<PathBuf> {
         Ok(match setting {
             Setting::Forwarding(Family::V4) => self.root.join("ipv4/ip_forward"),
@@ -268,10 +279,6 @@ impl Sysctls {
         }
         replace(&file, text.as_bytes(), |_| Ok(())).map_err(|failed| failed.error)
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound || matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV))
 }
 
 fn written(setting: Setting, value: &str) -> String {
@@ -398,6 +405,19 @@ mod tests {
         assert!(sysctls.exposes_loopback() && sysctls.is_in_place());
         assert_eq!(host.sysctls().put_back_except(&NONE), [""; 0]);
         assert_eq!((host.localnet("lan9"), host.notes()), ("0".to_owned(), 0));
+    }
+
+    #[test]
+    fn while_an_interface_gets_another_name_its_old_value_is_kept() {
+        let host = Host::new(&["lan0"]);
+        let mut sysctls = host.sysctls();
+        sysctls.set(Family::V4, &of(&sysctls, &["lan0"]));
+        let [settings, elsewhere] = ["route_localnet", "elsewhere"].map(|name| host.conf().join("lan0").join(name));
+        fs::rename(&settings, &elsewhere).unwrap();
+        assert_eq!(sysctls.put_back_except(&NONE).len(), 1);
+        fs::rename(&elsewhere, &settings).unwrap();
+        assert_eq!(sysctls.put_back_except(&NONE), [""; 0]);
+        assert_eq!((host.localnet("lan0"), host.notes()), ("0".to_owned(), 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= mark-masq-bit= external-set-mark-chain= exempt-marks= exempt-ipsec= evaluation= cidr-limit= expect-foreign= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= mark-masq-bit= external-set-mark-chain= exempt-marks= exempt-ipsec= evaluation= fast-path= cidr-limit= expect-foreign= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -56,6 +56,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l exempt-ipse
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
@@ -129,6 +130,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l exem
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
@@ -190,6 +192,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l ex
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
@@ -258,6 +261,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l e
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
@@ -317,6 +321,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l exe
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
@@ -382,6 +387,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
@@ -448,6 +454,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l ex
 false\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
 longest-prefix\t''"
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f

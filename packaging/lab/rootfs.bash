@@ -17,6 +17,7 @@ packages_of() {
         docker) echo "$BASE_PACKAGES,docker.io" ;;
         tools) echo "$BASE_PACKAGES,rpm,dnf,autopkgtest,dpkg-dev,prometheus,prometheus-node-exporter" ;;
         vm) echo "$BASE_PACKAGES,$KERNEL_PACKAGES" ;;
+        kernel) echo mount,iproute2,iptables,nftables,ipset,conntrack,kmod,procps,iputils-ping,socat,linux-image-cloud-amd64 ;;
         box-deb) echo "$BASE_PACKAGES,$KERNEL_PACKAGES,sudo" ;;
         box-rpm) echo "$BASE_PACKAGES,$KERNEL_PACKAGES,sudo,rpm,dnf" ;;
         *) die "no root filesystem of kind '$1'" ;;

@@ -58,6 +58,10 @@ pub enum Advice {
     NoPolicyRouting(String, Origin),
     /// A forward leads to an address of the host.
     OwnTarget(Origin, IpAddr),
+    /// An interface of `fastPath` through which nothing is routed.
+    BridgePort { port: String, bridge: String, origin: Origin },
+    /// The kernel does not take the flowtable.
+    NoFastPath(Origin, String),
 }
 
 impl fmt::Display for Advice {
@@ -132,6 +136,14 @@ impl fmt::Display for Advice {
                  (ip rule, and a table with a default route through {interface})",
                 placed(origin, "inInterfaces")
             ),
+            Advice::BridgePort { port, bridge, origin } => write!(
+                f,
+                "{}'{port}' is a port of the bridge '{bridge}': packets are routed through the bridge; name that",
+                placed(origin, "fastPath")
+            ),
+            Advice::NoFastPath(origin, why) => {
+                write!(f, "{}connections are carried as without it: {why}", placed(origin, "fastPath"))
+            }
             Advice::OwnTarget(origin, target) => {
                 write!(f, "{}the target {target} is an address of this host itself", placed(origin, "portForwards"))
             }

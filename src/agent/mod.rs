@@ -43,8 +43,9 @@ pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
-    Backend, Configuration, ConnectionsReport, EgressReport, EventRecord, FamilyReport, Forgot, ForwardReport, Install,
-    Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report, State, TrialDetails, TrialReport, one_line,
+    Backend, Configuration, ConnectionsReport, EgressReport, EventRecord, FamilyReport, FastPathReport, Forgot,
+    ForwardReport, Install, Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report, State, TrialDetails,
+    TrialReport, one_line,
 };
 
 use crate::backend::BackendName;

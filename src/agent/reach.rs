@@ -90,6 +90,13 @@ pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
             is_all: false,
         }));
     }
+    let fast = absent(&policy.fast_path, network);
+    found.extend(fast.map(|(entry, what)| Unmatched {
+        origin: entry.origin.clone(),
+        key: "fastPath".to_owned(),
+        what,
+        is_all: false,
+    }));
     found.sort_by_key(|one| !one.is_all);
     found
 }

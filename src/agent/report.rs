@@ -83,6 +83,9 @@ pub struct Report {
     pub reloads: Reloads,
     /// Per family.
     pub families: Vec<FamilyReport>,
+    /// What the flowtable of `fastPath` has, while it is in the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_path: Option<FastPathReport>,
     /// The sysctls that the service has set, as `NAME=VALUE (was VALUE)`.
     #[serde(default)]
     pub sysctls: Vec<String>,
@@ -237,6 +240,26 @@ pub struct Forgot {
     pub why: String,
 }
 
+/// What a flowtable carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FastPathReport {
+    /// The interfaces that it has: those of `fastPath` that exist.
+    pub interfaces: Vec<String>,
+    /// The connections that it carries now, where they could be counted.
+    pub connections: Option<usize>,
+    /// There may be more of them.
+    #[serde(default)]
+    pub connections_is_minimum: bool,
+}
+
+impl fmt::Display for FastPathReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.interfaces.join(", "))?;
+        let more = if self.connections_is_minimum { " or more" } else { "" };
+        self.connections.iter().try_for_each(|count| write!(f, "; offloaded connections: {count}{more}"))
+    }
+}
+
 /// An entry of `portForwards`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardReport {
@@ -374,6 +397,9 @@ impl fmt::Display for Report {
             writeln!(f, "{:>14}: {unfit}{more} began while rules were missing and are not translated", "connections")?;
         }
         self.write_forwards(f)?;
+        if let Some(fast_path) = &self.fast_path {
+            writeln!(f, "{:>14}: {fast_path}", "fast path")?;
+        }
         for sysctl in &self.sysctls {
             writeln!(f, "{:>14}: {sysctl}", "sysctl")?;
         }
@@ -463,6 +489,7 @@ mod tests {
             last_saved: None,
             reloads: Reloads::default(),
             families: vec![family(Family::V4, &[(7, 3), (8, 0), (9, 4)]), family(Family::V6, &[(7, 2)])],
+            fast_path: None,
             sysctls: Vec::new(),
             at_stop: None,
             connections: ConnectionsReport::default(),

@@ -162,6 +162,7 @@ impl Agent {
             reloads: self.history.reloads,
             families: self.wanted().into_iter().map(family).collect(),
             connections: self.connections_report(now),
+            fast_path: None,
             sysctls: Vec::new(),
             at_stop: active.is_some_and(keeps).then(AtStop::keeping),
             degraded: self.degraded(),

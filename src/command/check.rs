@@ -4,6 +4,7 @@ use super::comparison::Comparison;
 use super::{Context, GONE, eprint_line, exit, print_diagnostics, print_line};
 use crate::agent::advice::{Advice, HostView, advice, remarks};
 use crate::agent::forward_advice::{self, ForwardView, Place};
+use crate::backend::ErrorKind;
 use crate::config::{Config, Diagnostic, Diagnostics};
 use crate::policy::{Family, Forward, ForwardMark, Policy, Protocol};
 use crate::service::host::HostReader;
@@ -37,10 +38,26 @@ fn judge_host(config: &Config) -> u8 {
     findings.extend(comparison.iter_mut().flat_map(Comparison::wrong_sysctls));
     findings.extend(comparison.iter_mut().flat_map(|comparison| of_mark_chain(&config.policy, comparison)));
     findings.extend(of_forwards(&config.policy, &view));
+    findings.extend(of_fast_path(config, comparison.as_mut().ok()));
     findings.extend(advice.iter().map(ToString::to_string));
     findings.iter().for_each(print_line);
     notes.iter().for_each(|note| eprint_line(format_args!("note: {note}")));
     if findings.is_empty() { exit::OK } else { exit::FAILED }
+}
+
+/// What keeps connections between the interfaces of `fastPath` from the flowtable.
+fn of_fast_path(config: &Config, comparison: Option<&mut Comparison<'_>>) -> Vec<String> {
+    let ports = config.policy.fast_path.iter().filter_map(|entry| {
+        let bridge = view::bridge_of(&entry.value.name)?;
+        Some(Advice::BridgePort { port: entry.value.name.clone(), bridge, origin: entry.origin.clone() })
+    });
+    let mut found: Vec<Advice> = ports.collect();
+    // Who may not ask is told that by what is said of the rules.
+    let refused = comparison.and_then(Comparison::no_fast_path).filter(|error| error.kind != ErrorKind::Permission);
+    if let (Some(error), Some(first)) = (refused, config.policy.fast_path.first()) {
+        found.push(Advice::NoFastPath(first.origin.clone(), error.message));
+    }
+    found.iter().map(ToString::to_string).collect()
 }
 
 /// Why forwards can't use the chain of another program that marks.

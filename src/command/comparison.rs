@@ -60,6 +60,19 @@ impl<'a> Comparison<'a> {
         self.enforcer.wrong_sysctls(self.config, &self.network)
     }
 
+    /// What of the fast path is not as the configuration wants it.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn wrong_fast_path(&mut self) -> Result<Vec<String>, Error> {
+        self.enforcer.wrong_fast_path(self.config, &self.network)
+    }
+
+    /// Why the kernel would not take the fast path.
+    pub fn no_fast_path(&mut self) -> Option<Error> {
+        self.enforcer.no_fast_path(self.config, &self.network)
+    }
+
     /// Rules that act although the configuration wants none there. The service takes them out when it can.
     pub fn strays(&self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();

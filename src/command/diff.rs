@@ -15,13 +15,16 @@ pub fn run(context: &Context) -> u8 {
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     match compare(&config) {
-        Ok(Differences { plans, sysctls, strays }) => {
+        Ok(Differences { plans, fast_path, sysctls, strays }) => {
             for plan in plans.iter().filter(|plan| !plan.is_in_sync()) {
                 let _ = print_text(unified(plan.family, &plan.observed, &plan.desired, &plan.drift));
             }
+            fast_path.iter().for_each(|words| print_line(format_args!("# {words}")));
             sysctls.iter().for_each(|sysctl| print_line(format_args!("# {sysctl}")));
             strays.iter().for_each(|stray| print_line(format_args!("# {stray}")));
-            let none = plans.iter().all(Plan::is_in_sync) && sysctls.is_empty() && strays.is_empty();
+            let none = plans.iter().all(Plan::is_in_sync)
+                && [&fast_path, &sysctls].iter().all(|words| words.is_empty())
+                && strays.is_empty();
             if none { exit::OK } else { exit::FAILED }
         }
         Err(error) => {
@@ -33,6 +36,7 @@ pub fn run(context: &Context) -> u8 {
 
 struct Differences {
     plans: Vec<Plan>,
+    fast_path: Vec<String>,
     sysctls: Vec<String>,
     strays: Vec<Advice>,
 }
@@ -40,7 +44,8 @@ struct Differences {
 fn compare(config: &Config) -> Result<Differences, Error> {
     let mut comparison = Comparison::new(config)?;
     let plans = Family::ALL.into_iter().map(|family| comparison.plan(family)).collect::<Result<_, _>>()?;
-    Ok(Differences { plans, sysctls: comparison.wrong_sysctls(), strays: comparison.strays() })
+    let fast_path = comparison.wrong_fast_path()?;
+    Ok(Differences { plans, fast_path, sysctls: comparison.wrong_sysctls(), strays: comparison.strays() })
 }
 
 /// What would be sent without changing a line of ours (a leftover set, the jump of an old version) is listed behind the

@@ -1,11 +1,12 @@
 //! `flush`: takes everything of ours out of every backend that can be asked.
 
 use super::{Context, eprint_line, exit, print_line};
+use crate::backend::nftables::fast_path::FastPath;
 use crate::backend::{BackendName, Removal};
 use crate::config::Settings;
 use crate::service::directories;
 use crate::service::lock::{self, LockError};
-use crate::service::stale_rules::clear;
+use crate::service::stale_rules::{clear, clear_fast_path};
 use crate::service::sysctl::Sysctls;
 use crate::sys::child::Children;
 use std::collections::BTreeSet;
@@ -83,7 +84,8 @@ impl Outcome {
         self.notes.clear();
         self.failures.clear();
         self.passing = false;
-        for cleared in BackendName::ALL.into_iter().flat_map(|name| clear(settings, name, &Children)) {
+        let of_backends = BackendName::ALL.into_iter().flat_map(|name| clear(settings, name, &Children));
+        for cleared in of_backends.chain(clear_fast_path(&mut FastPath::default())) {
             let Removal { backend, family, result, notes } = cleared;
             self.notes.extend(notes);
             match result {

@@ -3,7 +3,7 @@
 use super::{Context, InForce, eprint_line, print_diagnostics, print_text};
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::tools::{Tools, Variant};
-use crate::backend::nftables;
+use crate::backend::nftables::{self, fast_path};
 use crate::backend::{Backend, BackendName};
 use crate::config::{BackendChoice, Config};
 use crate::policy::Family;
@@ -32,6 +32,11 @@ pub fn text(config: &Config, facts: &HostFacts) -> String {
         .into_iter()
         .filter_map(|family| enforcer::desired(config, family, facts))
         .map(|ruleset| format!("# {}, {backend}\n{}", ruleset.family, rules(config, backend, &ruleset)))
+        .chain(
+            Some(fast_path::render(&config.policy))
+                .filter(|text| !text.is_empty())
+                .map(|text| format!("# fastPath\n{text}")),
+        )
         .collect()
 }
 

@@ -4,6 +4,7 @@ use super::{Context, eprint_line, exit, print_diagnostics, print_line, print_tex
 use crate::agent::advice::warnings;
 use crate::agent::{Doubt, Entry, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::Removal;
+use crate::backend::nftables::fast_path::Wanted;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::policy::Family;
@@ -170,6 +171,16 @@ fn dry_run(context: &Context) -> u8 {
                 Err(error) if error.is_the_hosts() && !config.policy.enables(family) => {}
                 Err(error) => status = fail(&format!("{family}: {error}")),
             }
+        }
+        match kernel.wrong_fast_path(config, network) {
+            Ok(words) if words.is_empty() => {}
+            Ok(words) => {
+                print_line(format_args!("# fastPath: {}", words.join(", ")));
+                let _ = print_text(
+                    Wanted::of(&config.policy, &network.interfaces).map_or_else(String::new, |one| one.text()),
+                );
+            }
+            Err(error) => eprint_line(format_args!("fastPath: {error}")),
         }
         status
     })

@@ -8,7 +8,7 @@ use super::forward;
 use super::forward_mark::{Beside, MarkKeys};
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry};
-use super::value::{Located, Reader, Source};
+use super::value::{FAST_PATH, Located, Reader, Source};
 use super::{Config, Flags, Settings};
 use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
 use crate::ruleset::ChainName;
@@ -16,6 +16,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 const ENABLE_IPV6: &str = "enableIPv6";
+/// So many interfaces can be named there: a packet that the flowtable does not carry is compared with each.
+const MOST_FAST: usize = 64;
 const EXEMPT: &str = "nonMasqueradeCIDRs";
 /// The lists of CIDRs that each part of the policy can have.
 const LISTS: [&str; 4] = [EXEMPT, "masqueradeExceptionCIDRs", "sourceCIDRs", "excludeSourceCIDRs"];
@@ -91,6 +93,7 @@ impl Draft {
         let forwards = self.policy.port_forwards.as_deref().unwrap_or_default();
         forward::judge(forwards, enables_ipv6, sources, problems);
         self.judge_chain(problems);
+        self.judge_fast_path(problems);
         let default = Settings::default();
         let beside = Beside {
             exempt_marks: self.policy.exempt_marks.as_deref().unwrap_or_default(),
@@ -126,6 +129,25 @@ impl Draft {
             let message =
                 format!("masqChain '{chain}' is longer than {most} characters, the most with entries of egress");
             problems.report(entry.place, "egress", message);
+        }
+    }
+
+    /// A flowtable has interfaces and no patterns, and a connection has two of them.
+    fn judge_fast_path(&self, problems: &mut Problems) {
+        let entries = self.policy.fast_path.as_deref().unwrap_or_default();
+        for Located { value, place } in entries.iter().filter(|entry| entry.value.negated || entry.value.prefix) {
+            problems.report(*place, FAST_PATH, format!("'{value}' is a pattern; name each interface"));
+        }
+        let names: BTreeSet<&str> = entries.iter().map(|entry| entry.value.name.as_str()).collect();
+        match (entries.first(), names.len()) {
+            (Some(only), 1) => {
+                let message = format!("'{}' is one interface; a connection is carried between two", only.value.name);
+                problems.report(only.place, FAST_PATH, message);
+            }
+            (Some(first), count) if count > MOST_FAST => {
+                problems.report(first.place, FAST_PATH, format!("{count} interfaces are more than {MOST_FAST}"));
+            }
+            _ => {}
         }
     }
 
@@ -209,6 +231,7 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
         evaluation: keys.evaluation,
         forward_mark: MarkKeys { bit: keys.mark_masq_bit, chain: keys.external_set_mark_chain.as_ref() }.mark(sources),
         egress: egress::entries(keys.egress, sources),
+        fast_path: listed(keys.fast_path, sources),
         forwards: forward::entries(keys.port_forwards, sources),
     }
 }

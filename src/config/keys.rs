@@ -114,6 +114,8 @@ record! {
             "What an IPsec policy will encrypt keeps its source";
         evaluation: Evaluation, "evaluation" = "ordered",
             "Exceptions before exemptions, or the longest prefix of both";
+        fast_path: Vec<Located<InterfacePattern>>, "fastPath" = "[]",
+            "Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)";
         cidr_limit: Option<Located<u64>>, "cidrLimit",
             "Maximum number of nonMasqueradeCIDRs; more are an error";
         expect_foreign: Vec<Located<ExpectedRule>>, "expectForeign" = "[]",

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// The words that say what sources become.
 const SNAT_WORDS: [&str; 3] = ["masquerade", "none", "route-source"];
+/// The list of interfaces that takes no patterns.
+pub const FAST_PATH: &str = "fastPath";
 
 /// A value and where it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +182,8 @@ impl<'p> Reader<'p> {
             Found::Null => return self.expected(node, "an interface name", "; remove the empty item"),
             _ => self.text(node, "an interface name")?,
         };
-        self.parsed(node, text, |error| interface_hint(text, error))
+        let hint = if self.name == FAST_PATH { lone_interface_hint } else { interface_hint };
+        self.parsed(node, text, |error| hint(text, error))
     }
 
     /// A duration from 1 s to 24 h.
@@ -670,6 +673,15 @@ fn interface_hint(text: &str, error: &InterfacePatternError) -> String {
         InterfacePatternError::Character(',' | ' ') => "; write one name per item".to_owned(),
         InterfacePatternError::Empty if text == "+" => "; leave the list empty for all interfaces".to_owned(),
         _ => String::new(),
+    }
+}
+
+/// Where no pattern can be.
+fn lone_interface_hint(text: &str, error: &InterfacePatternError) -> String {
+    match error {
+        InterfacePatternError::Character('*') => "; name each interface".to_owned(),
+        InterfacePatternError::Empty if text == "+" => "; name each interface".to_owned(),
+        _ => interface_hint(text, error),
     }
 }
 

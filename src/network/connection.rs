@@ -25,6 +25,9 @@ impl Status {
     /// Nat rules were asked for the source, whatever they said.
     pub const SRC_NAT_DONE: u32 = 1 << 7;
 
+    /// A flowtable carries it, Linux 4.16.
+    pub const OFFLOAD: u32 = 1 << 14;
+
     pub fn has(self, bits: u32) -> bool {
         self.0 & bits == bits
     }

@@ -167,6 +167,8 @@ pub struct Policy {
     pub evaluation: Evaluation,
     /// Scopes with a treatment of their own, asked before the top level (`egress`).
     pub egress: Vec<Egress>,
+    /// Interfaces between which a flowtable carries open connections (`fastPath`); each is one name.
+    pub fast_path: Vec<WithOrigin<InterfacePattern>>,
     /// What comes to the host and goes on to another one (`portForwards`).
     pub forwards: Vec<Forward>,
     /// How those are marked whose source is to be translated (`markMasqBit`, `externalSetMarkChain`).

@@ -24,12 +24,14 @@ pub struct NetworkFacts {
     pub targets: BTreeMap<IpAddr, Reached>,
     /// The sources that routes prefer, where sources become those.
     pub sources: RouteSources,
+    /// The interfaces of `fastPath` that exist, with their indexes: one that goes and comes is another one.
+    pub interfaces: BTreeMap<String, u32>,
 }
 
 impl NetworkFacts {
     /// True when the network shapes the rules of a policy at all.
     pub fn matter_to(policy: &Policy) -> bool {
-        policy.follows_routes() || policy.targets_in_question().next().is_some()
+        !policy.fast_path.is_empty() || policy.follows_routes() || policy.targets_in_question().next().is_some()
     }
 
     /// What a network means for a policy.
@@ -37,7 +39,10 @@ impl NetworkFacts {
         let targets: BTreeSet<IpAddr> = policy.targets_in_question().collect();
         let reached = targets.into_iter().filter_map(|target| Some((target, network.reached(target)?)));
         let sources = if policy.follows_routes() { network.route_sources() } else { RouteSources::default() };
-        NetworkFacts { targets: reached.collect(), sources }
+        let is_named = |name: &str| policy.fast_path.iter().any(|entry| entry.value.name == name);
+        let interfaces = network.interfaces().filter(|interface| is_named(&interface.name));
+        let interfaces = interfaces.map(|interface| (interface.name.clone(), interface.index)).collect();
+        NetworkFacts { targets: reached.collect(), sources, interfaces }
     }
 }
 

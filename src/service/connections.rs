@@ -1,7 +1,7 @@
 //! Connections in doubt: found in the kernel's table, judged by the policy, deleted where that is wanted. And the host's
 //! network, which both depend on.
 
-use crate::agent::{Doubt, Forgotten};
+use crate::agent::{Doubt, FastPathReport, Forgotten};
 use crate::network::{Connection, Network, Status, stale};
 use crate::policy::{Family, Forward, Policy};
 use crate::sys::conntrack::{self, Bounds, Filter};
@@ -16,6 +16,20 @@ use std::time::Duration;
 
 /// Of more addresses than this not each is asked for by itself.
 const MOST_ADDRESSES: usize = 8;
+
+/// For a status: so many are counted at most, and for so long.
+const COUNTED: Bounds = Bounds { most: 100_000, time: Duration::from_millis(100) };
+
+/// The connections that a flowtable with these interfaces carries.
+pub fn offloaded(interfaces: BTreeSet<String>) -> FastPathReport {
+    let offloaded = Filter { with: Status::OFFLOAD, ..Filter::default() };
+    let swept = conntrack::sweep(&Family::ALL.map(|family| (family, offloaded)), COUNTED, false, |_| true).ok();
+    FastPathReport {
+        interfaces: interfaces.into_iter().collect(),
+        connections: swept.map(|swept| swept.found),
+        connections_is_minimum: swept.is_some_and(|swept| swept.stopped),
+    }
+}
 
 /// The host's network, and that it changed.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use super::foreign_nat::keepers::{self, Ours};
 use super::sysctl::{Setting, Sysctls};
 use super::{notify, process, stale_rules, view, written};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
+use crate::backend::nftables::fast_path::{self, FastPath};
 use crate::backend::select::{self, Choice};
 use crate::backend::{Backend, BackendName, Counters, Drift, Error, ErrorKind, Fingerprint, Plan, Removal};
 use crate::config::{Config, Settings};
@@ -45,6 +46,7 @@ pub struct Enforcer {
     sysctls: Sysctls,
     /// Whether they were in place when the rules were last seen to, as far as they can be.
     sysctls_stood: bool,
+    fast_path: FastPath,
     /// Our rules as they were when `route_localnet` was last guarded by them.
     guarded: Option<Fingerprint>,
     /// What was written down for the next process.
@@ -172,7 +174,7 @@ impl Enforcer {
                 self.begin(family, config, network)?
             }
         };
-        self.go_on(work)
+        self.go_on(work, config, network)
     }
 
     fn begin(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) -> Result<Work, Error> {
@@ -199,7 +201,7 @@ impl Enforcer {
         Ok(Work { family, begun, facts, desired, sysctls, notes, change })
     }
 
-    fn go_on(&mut self, work: Work) -> Result<Option<Outcome>, Error> {
+    fn go_on(&mut self, work: Work, config: &Config, network: &NetworkFacts) -> Result<Option<Outcome>, Error> {
         let Work { family, begun, facts, desired, sysctls, mut notes, change } = work;
         let mut written = None;
         if let Some((drift, plan)) = change {
@@ -210,6 +212,17 @@ impl Enforcer {
                 return Ok(None);
             }
             written = Some(drift);
+        }
+        if family == Family::V4 {
+            match self.make_fast_path(config, network) {
+                Ok(words) if words.is_empty() => {}
+                Ok(words) => written.get_or_insert_default().extend(words.into_iter().map(Drift::Own)),
+                // What can't be looked for where nobody wants it is no news.
+                Err(_) if config.policy.fast_path.is_empty() => {}
+                Err(error) => notes.push(format!("fastPath has no effect: {error}")),
+            }
+        }
+        if written.is_some() {
             self.see(family);
             let verified = self.chosen()?.plan(family, desired.as_ref())?;
             if !verified.is_in_sync() {
@@ -234,6 +247,34 @@ impl Enforcer {
         if let Some(Work { change: Some((_, rest)), .. }) = self.unfinished.take() {
             self.without_events(|enforcer| enforcer.chosen().map(|backend| backend.abandon(rest))).ok();
         }
+    }
+
+    /// One table for both families. The policy holds without it: a failure is told and nothing else.
+    fn make_fast_path(&mut self, config: &Config, network: &NetworkFacts) -> Result<Vec<String>, Error> {
+        let wanted = fast_path::Wanted::of(&config.policy, &network.interfaces);
+        let differences = self.fast_path.differences(wanted.as_ref());
+        if differences.as_ref().is_ok_and(Vec::is_empty) {
+            return differences;
+        }
+        self.without_events(|enforcer| enforcer.fast_path.enforce(wanted.as_ref()))
+    }
+
+    /// What of the fast path is not as a configuration wants it.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked.
+    pub fn wrong_fast_path(&mut self, config: &Config, network: &NetworkFacts) -> Result<Vec<String>, Error> {
+        self.fast_path.differences(fast_path::Wanted::of(&config.policy, &network.interfaces).as_ref())
+    }
+
+    /// Why the kernel would not take the fast path of a configuration; nothing is written.
+    pub fn no_fast_path(&mut self, config: &Config, network: &NetworkFacts) -> Option<Error> {
+        self.fast_path.probe(&fast_path::Wanted::of(&config.policy, &network.interfaces)?).err()
+    }
+
+    /// The interfaces of the fast path, while it is there.
+    pub fn fast_interfaces(&self) -> Option<BTreeSet<String>> {
+        self.fast_path.interfaces()
     }
 
     /// True when no rule but ours makes the kernel track a family's connections.
@@ -317,10 +358,11 @@ impl Enforcer {
         let begun = cpu_time();
         self.seen.retain(|family, _| config.policy.enables(*family));
         let sysctls_moved = self.sysctls_stood != self.sysctls.is_in_place();
+        let fast_path_moved = !self.fast_path.stands(depth == Depth::Contents);
         let rules = self.fingerprint();
         let stands = self.seen.values().all(|seen| Seen::is(&seen.rules, &rules));
         let moved = match depth {
-            _ if sysctls_moved => true,
+            _ if sysctls_moved || fast_path_moved => true,
             Depth::Rules if stands => false,
             Depth::Rules => {
                 let own = self.own_fingerprint();
@@ -462,6 +504,7 @@ impl Enforcer {
         let mut cleared: Vec<Removal> =
             Family::ALL.map(|family| stale_rules::clear_family(backend.as_mut(), family)).into();
         cleared.extend((!failures.is_empty()).then_some(failed));
+        cleared.extend(stale_rules::clear_fast_path(&mut self.fast_path));
         for other in BackendName::ALL.into_iter().filter(|name| *name != chosen) {
             let others = stale_rules::clear_unused(settings, other, &children).into_iter();
             let is_foreign = |one: &Removal| matches!(&one.result, Err(error) if error.kind == ErrorKind::Foreign);

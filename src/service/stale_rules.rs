@@ -2,6 +2,7 @@
 
 use super::{foreign_nat, view};
 use crate::backend::iptables::rules::render::{BUILT_IN_COMMENT, Table};
+use crate::backend::nftables::fast_path::{FastPath, TABLE};
 use crate::backend::{Backend, BackendName, Drift, Error, ErrorKind, Removal, select};
 use crate::config::Settings;
 use crate::policy::Family;
@@ -60,6 +61,16 @@ pub fn clear(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone +
 pub fn clear_family(backend: &mut dyn Backend, family: Family) -> Removal {
     let result = remove(backend, family);
     Removal { backend: backend.name(), family, result, notes: backend.notes() }
+}
+
+/// Takes the table of the fast path out, whatever backend keeps the rules; `None` where there was none.
+pub fn clear_fast_path(fast_path: &mut FastPath) -> Option<Removal> {
+    let result = match fast_path.remove() {
+        Ok(false) => return None,
+        Ok(true) => Ok(vec![format!("table inet {TABLE}")]),
+        Err(error) => Err(error),
+    };
+    Some(Removal { backend: BackendName::Nftables, family: Family::V4, result, notes: Vec::new() })
 }
 
 fn remove(backend: &mut dyn Backend, family: Family) -> Result<Vec<String>, Error> {

@@ -87,6 +87,12 @@ pub fn is_one_way_bridge(interface: &str) -> bool {
     ports.flatten().any(|port| flag(&port.path().join("hairpin_mode").display().to_string()) == Some(false))
 }
 
+/// The bridge that an interface is a port of.
+pub fn bridge_of(interface: &str) -> Option<String> {
+    let bridge = fs::read_link(Path::new("/sys/class/net").join(interface).join("brport/bridge")).ok()?;
+    Some(bridge.file_name()?.to_string_lossy().into_owned())
+}
+
 /// The index of an interface.
 pub fn interface_index(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()

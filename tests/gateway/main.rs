@@ -6,6 +6,7 @@ mod lab;
 mod connections;
 mod daemon;
 mod explain;
+mod fast_path;
 mod host;
 mod localhost;
 mod metrics;

@@ -129,6 +129,7 @@ pub fn policy(family: Family) -> impl Strategy<Value = Policy> {
             exempt_ipsec: listed(exempt_ipsec),
             evaluation: if longest_prefix { Evaluation::LongestPrefix } else { Evaluation::Ordered },
             egress,
+            fast_path: Vec::new(),
             forwards: Vec::new(),
             forward_mark: None,
         }

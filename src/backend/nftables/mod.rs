@@ -17,6 +17,7 @@ mod commit;
 mod elements;
 #[cfg(test)]
 mod fake;
+pub mod fast_path;
 mod held;
 mod memory;
 mod observe;

@@ -6,6 +6,7 @@
 use super::{Chain, INET, IPTABLES_TABLE, chains, family_name, is_our_table};
 use crate::agent::{AfterStop, Cause, Keepers};
 use crate::backend::BackendName;
+use crate::backend::nftables::fast_path;
 use crate::policy::Family;
 use crate::ruleset::ChainName;
 use crate::service::view;
@@ -86,6 +87,7 @@ impl NfTables {
 impl Ours<'_> {
     fn has(&self, family: u8, table: &str, chain: &str) -> bool {
         match self.backend {
+            _ if family == INET && table == fast_path::TABLE => true,
             BackendName::Nftables => is_our_table(family, table),
             BackendName::IptablesNft => {
                 let is_ip = Family::ALL.into_iter().any(|of| family == nfproto(of));

@@ -6,7 +6,7 @@ mod legacy;
 mod references;
 
 use crate::backend::iptables::rules::render::BUILT_IN_COMMENT;
-use crate::backend::nftables::TABLE;
+use crate::backend::nftables::{TABLE, fast_path};
 use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
 use crate::sys::listing::{self, Chain, INET, Rule};
@@ -216,7 +216,7 @@ fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
 }
 
 fn is_our_table(family: u8, table: &str) -> bool {
-    family == INET && table == TABLE
+    family == INET && [TABLE, fast_path::TABLE].contains(&table)
 }
 
 fn is_our_jump(rule: &Rule) -> bool {

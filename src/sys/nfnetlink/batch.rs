@@ -13,12 +13,13 @@ const BATCH_GENID: u16 = libc::NFNL_BATCH_GENID as u16;
 pub struct Batch {
     writer: Writer,
     starts: Vec<usize>,
+    is_dry: bool,
 }
 
 impl Batch {
     /// An empty batch. The kernel refuses it with ERESTART when the rule set is no longer of this generation.
     pub fn new(generation: u32) -> Self {
-        let mut batch = Batch { writer: Writer::new(), starts: Vec::new() };
+        let mut batch = Batch { writer: Writer::new(), starts: Vec::new(), is_dry: false };
         batch.message(libc::NFNL_MSG_BATCH_BEGIN as u16, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u16, |writer| {
             writer.be32(BATCH_GENID, generation);
         });
@@ -30,6 +31,12 @@ impl Batch {
         // BATCH_GENID is the one attribute of the first message.
         const VALUE: usize = HEADER + FAMILY_HEADER + 4;
         self.writer.overwrite(VALUE, &generation.to_be_bytes());
+        self
+    }
+
+    /// The same batch without its end: the kernel checks it and commits nothing.
+    pub fn dry(mut self) -> Self {
+        self.is_dry = true;
         self
     }
 
@@ -49,7 +56,9 @@ impl Batch {
     /// asks for an acknowledgement: without it success would look like a reply that was lost.
     pub(super) fn finish(mut self, first: u32) -> (Vec<u8>, u32) {
         let last = self.starts.last().copied();
-        self.message(libc::NFNL_MSG_BATCH_END as u16, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u16, |_| {});
+        if !self.is_dry {
+            self.message(libc::NFNL_MSG_BATCH_END as u16, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u16, |_| {});
+        }
         let mut bytes = self.writer.into_bytes();
         for (sequence, start) in (first..).zip(&self.starts) {
             bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());

@@ -180,6 +180,8 @@ pub enum Expression {
         /// The port.
         port: Option<u32>,
     },
+    /// Lets the flow of the packet go through the flowtable of this name from now on.
+    FlowAdd(String),
     /// Any other, by its name.
     Unknown(String),
 }
@@ -204,6 +206,7 @@ impl Expression {
             Expression::Masquerade { .. } => "masq",
             Expression::Snat { .. } | Expression::Dnat { .. } => "nat",
             Expression::Route(_) => "rt",
+            Expression::FlowAdd(_) => "flow_offload",
             Expression::Unknown(name) => name,
         }
     }
@@ -279,7 +282,10 @@ impl Expression {
                 numbers.extend(port.map(|port| (nat::REG_PROTO_MIN, port)));
                 numbers
             }
-            Expression::Masquerade { .. } | Expression::Counter(_) | Expression::Unknown(_) => Vec::new(),
+            Expression::Masquerade { .. }
+            | Expression::Counter(_)
+            | Expression::FlowAdd(_)
+            | Expression::Unknown(_) => Vec::new(),
         }
     }
 
@@ -300,6 +306,7 @@ impl Expression {
                 write_value(writer, range::TO, last);
             }
             Expression::Map(map, _) => writer.text(lookup::SET, map),
+            Expression::FlowAdd(table) => writer.text(flow::TABLE_NAME, table),
             Expression::Lookup(set, inverted) => {
                 writer.text(lookup::SET, set);
                 if *inverted {
@@ -471,6 +478,7 @@ fn read_known(name: &str, data: &Fields<'_>) -> Result<Option<Expression>, Malfo
         "nat" if data.number(nat::TYPE)? == Some(libc::NFT_NAT_DNAT as u32) => read_dnat(data)?,
         "nat" => read_snat(data)?,
         "rt" => data.number(rt::KEY)?.map(Expression::Route),
+        "flow_offload" => data.get(flow::TABLE_NAME).map(|table| Expression::FlowAdd(table.text())),
         _ => None,
     };
     match known {
@@ -670,6 +678,11 @@ mod nat {
     pub(super) const FLAGS: u16 = 7;
 }
 
+mod flow {
+    /// NFTA_FLOW_TABLE_NAME.
+    pub(super) const TABLE_NAME: u16 = 1;
+}
+
 mod rt {
     pub(super) const DREG: u16 = 1;
     pub(super) const KEY: u16 = 2;
@@ -708,6 +721,7 @@ mod tests {
             (any::<i32>(), proptest::option::of("[a-z][a-z0-9-]{0,20}"))
                 .prop_map(|(code, chain)| Expression::Verdict(code, chain)),
             Just(Expression::Counter(0)),
+            "[a-z][a-z0-9-]{0,20}".prop_map(Expression::FlowAdd),
             (any::<u32>(), any::<bool>(), any::<bool>()).prop_map(|(flags, first, last)| Expression::Masquerade {
                 flags,
                 first: first.then_some(Register::One),

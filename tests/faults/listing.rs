@@ -48,7 +48,9 @@ impl Listing {
             let ours = families.iter().flat_map(|listing| listing.lines()).filter(|line| is_ours(line));
             lines.extend(ours.map(|line| format!("{name}: {}\n", line.split(" [").next().unwrap_or_default())));
         }
-        let table = self.table.iter().flat_map(|(_, text)| text.lines());
+        // The first and the last member of a set share their lines with its braces.
+        let member = |line| str::trim(line).trim_start_matches("elements = { ").trim_end_matches([' ', '}', ',']);
+        let table = self.table.iter().flat_map(|(_, text)| text.lines()).map(member);
         // How large a hash is, and what it begins with, is its own affair.
         let sets =
             self.sets.lines().filter(|line| is_ours(line)).map(|line| line.split(" hashsize").next().unwrap_or(line));

@@ -138,8 +138,10 @@ fn chain_problems(listing: &str, config: Option<&Config>) -> Vec<String> {
     };
     let mut problems = Vec::new();
     // An IPv6 forward is the twin of one of those that IPv4 has.
-    let forwards = listing.lines().any(|line| line.starts_with("-A ") && line.contains(" -j DNAT "));
-    for (chain, wanted) in [("POSTROUTING", true), ("PREROUTING", forwards), ("OUTPUT", forwards)] {
+    let forwards = || listing.lines().filter(|line| line.starts_with("-A ") && line.contains(" -j DNAT "));
+    // Packets of the host itself come in by no interface.
+    let [any, of_host] = [forwards().count() > 0, forwards().any(|line| !line.contains(" -i "))];
+    for (chain, wanted) in [("POSTROUTING", true), ("PREROUTING", any), ("OUTPUT", of_host)] {
         let rules: Vec<&str> = listing.lines().filter(|line| line.starts_with(&format!("-A {chain} "))).collect();
         let jumps: Vec<usize> = (0..rules.len()).filter(|index| is_ours(rules[*index])).collect();
         if jumps.len() != usize::from(wanted) || (config.first && jumps.first().is_some_and(|first| *first != 0)) {

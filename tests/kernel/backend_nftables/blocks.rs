@@ -55,11 +55,15 @@ fn what_is_far_from_every_range_gets_the_verdict_that_the_ranges_would_give_it()
         let mut agent = backend();
         apply(&mut agent, family, Ruleset::new(&policy, family, JumpPosition::Last, &host).as_ref());
         let check = || {
-            let table = read();
-            for flow in &flows {
-                let (verdict, by) = policy.verdict(flow);
-                let said = table.verdict(flow);
-                assert_eq!(said, Ok(verdict), "SEED={seed} {number}: {flow:?} by {by:?}\n{}", listing());
+            let wrong = || {
+                let table = read();
+                flows.iter().find(|flow| table.verdict(flow) != Ok(policy.verdict(flow).0)).cloned()
+            };
+            // On a busy machine a listing of nft lacked members of a set that the next one had, with the same rules.
+            if let Some(flow) = wrong() {
+                eprintln!("SEED={seed} {number}: the first listing says otherwise for {flow:?}");
+                let (verdict, by) = policy.verdict(&flow);
+                assert_eq!(wrong(), None, "SEED={seed} {number}: {verdict:?} by {by:?}\n{}", listing());
             }
         };
         check();

@@ -201,6 +201,8 @@ impl Agent {
         let candidate = self.desired.active.replace(trial.before).map(|candidate| candidate.config);
         self.history.generation += 1;
         self.timers.resync = self.resync_at(now);
+        // Until they are back, the status does not say that all is well.
+        self.watch.moved = true;
         self.reconcile(Why::GoBack, None);
         let message = format!("{} {why}; the earlier configuration is in force again", trial.what);
         self.log(Entry::new(Kind::WentBack, &message).by(self.backend_name()));

@@ -33,7 +33,7 @@ is_cut_off() {
 }
 
 is_back() {
-    [[ $(property StatusText) != trying* ]]
+    [[ $(property StatusText) = masquerading* ]]
 }
 
 session_is_lost() {

@@ -89,9 +89,7 @@ impl Value for Option<Located<PortRange>> {
     const KIND: Kind = Kind::Ports;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
-        let place = reader.place(node.offset);
-        let range = host_ports(reader, node).map(|value| Located { value, place });
-        keep(slot, range.map(Some))
+        keep(slot, reader.located(node, host_ports))
     }
 }
 
@@ -116,9 +114,7 @@ impl Value for Option<Located<u16>> {
     const KIND: Kind = Kind::Count;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
-        let place = reader.place(node.offset);
-        let port = port(reader, node).map(|value| Located { value, place });
-        keep(slot, port.map(Some))
+        keep(slot, reader.located(node, port))
     }
 }
 
@@ -182,9 +178,7 @@ impl Value for Option<Located<HostAddress>> {
     const KIND: Kind = Kind::Text;
 
     fn merge(slot: &mut Option<Self>, node: &Node<'_>, reader: &mut Reader<'_>) -> bool {
-        let place = reader.place(node.offset);
-        let host = host_address(reader, node).map(|value| Located { value, place });
-        keep(slot, host.map(Some))
+        keep(slot, reader.located(node, host_address))
     }
 }
 

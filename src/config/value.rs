@@ -72,6 +72,12 @@ impl<'p> Reader<'p> {
         }
     }
 
+    /// What `read` makes of a value, with its place.
+    pub fn located<T>(&mut self, node: &Node, read: fn(&mut Self, &Node) -> Option<T>) -> Option<Option<Located<T>>> {
+        let place = self.place(node.offset);
+        read(self, node).map(|value| Some(Located { value, place }))
+    }
+
     /// Reports what is wrong at a byte of the source.
     pub fn report(&mut self, offset: u32, message: impl Display) {
         self.problems.report(self.place(offset), &self.name, message);
@@ -536,31 +542,13 @@ scalar! {
     ChainName: Kind::Chain, |reader, node| reader.chain(node);
     String: Kind::Text, |reader, node| reader.text(node, "text").map(str::to_owned);
     Option<PortRanges>: Kind::Ports, |reader, node| reader.ports(node).map(Some);
-    Option<Located<u64>>: Kind::Count, |reader, node| {
-        let place = reader.place(node.offset);
-        reader.count(node).map(|value| Some(Located { value, place }))
-    };
-    Option<Located<u8>>: Kind::Count, |reader, node| {
-        let place = reader.place(node.offset);
-        reader.bit(node).map(|value| Some(Located { value, place }))
-    };
-    Option<Located<ChainName>>: Kind::Chain, |reader, node| {
-        let place = reader.place(node.offset);
-        reader.chain(node).map(|value| Some(Located { value, place }))
-    };
+    Option<Located<u64>>: Kind::Count, |reader, node| reader.located(node, Reader::count);
+    Option<Located<u8>>: Kind::Count, |reader, node| reader.located(node, Reader::bit);
+    Option<Located<ChainName>>: Kind::Chain, |reader, node| reader.located(node, Reader::chain);
     Option<bool>: Kind::Switch, |reader, node| reader.switch(node).map(Some);
-    Option<Located<bool>>: Kind::Switch, |reader, node| {
-        let place = reader.place(node.offset);
-        reader.switch(node).map(|value| Some(Located { value, place }))
-    };
-    Option<Located<Snat>>: Kind::Snat, |reader, node| {
-        let place = reader.place(node.offset);
-        reader.snat(node).map(|value| Some(Located { value, place }))
-    };
-    Option<Located<String>>: Kind::Text, |reader, node| {
-        let place = reader.place(node.offset);
-        reader.name(node).map(|value| Some(Located { value, place }))
-    };
+    Option<Located<bool>>: Kind::Switch, |reader, node| reader.located(node, Reader::switch);
+    Option<Located<Snat>>: Kind::Snat, |reader, node| reader.located(node, Reader::snat);
+    Option<Located<String>>: Kind::Text, |reader, node| reader.located(node, Reader::name);
     Evaluation: Kind::Choice(names::<Evaluation>), |reader, node| reader.choice(node);
     BackendChoice: Kind::Choice(names::<BackendChoice>), |reader, node| reader.choice(node);
     ConfigWatch: Kind::Choice(names::<ConfigWatch>), |reader, node| reader.choice(node);

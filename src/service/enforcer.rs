@@ -201,18 +201,18 @@ impl Enforcer {
         Ok(Work { family, begun, facts, desired, sysctls, notes, change })
     }
 
-    fn go_on(&mut self, work: Work, config: &Config, network: &NetworkFacts) -> Result<Option<Outcome>, Error> {
-        let Work { family, begun, facts, desired, sysctls, mut notes, change } = work;
+    fn go_on(&mut self, mut work: Work, config: &Config, network: &NetworkFacts) -> Result<Option<Outcome>, Error> {
         let mut written = None;
-        if let Some((drift, plan)) = change {
+        if let Some((drift, plan)) = work.change.take() {
             if let Some(rest) = self.commit(plan)? {
                 notify::still_working();
-                let change = Some((drift, rest));
-                self.unfinished = Some(Work { family, begun, facts, desired, sysctls, notes, change });
+                work.change = Some((drift, rest));
+                self.unfinished = Some(work);
                 return Ok(None);
             }
             written = Some(drift);
         }
+        let Work { family, begun, facts, desired, sysctls, mut notes, .. } = work;
         if family == Family::V4 {
             match self.make_fast_path(config, network) {
                 Ok(words) if words.is_empty() => {}

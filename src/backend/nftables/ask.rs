@@ -7,6 +7,9 @@ use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
 use crate::sys::nfnetlink::{Nfnetlink, Request, is_passing};
 use std::io;
 
+/// NFT_MSG_GETFLOWTABLE, Linux 4.16; not in libc.
+pub const GETFLOWTABLE: i32 = 23;
+
 /// Why an attempt to read the table ended.
 pub enum Failure {
     /// What was asked for went away: look again.

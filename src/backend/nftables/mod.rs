@@ -206,6 +206,7 @@ impl<K: Held> Nftables<K> {
         let flags = self.flags;
         self.recall(part.as_ref().map_or(&[], |part| &part.sets))?;
         let observed = self.observe(desired.is_some())?.clone();
+        self.planned.insert(family, part.as_ref().map(|part| part.ids.clone()).unwrap_or_default());
         let table = observed.tables.table();
         let target = target::target(table, family, part, flags);
         let transactions =
@@ -279,10 +280,7 @@ impl Backend for Nftables {
     }
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
-        let plan = self.plan_for(family, desired)?;
-        self.planned
-            .insert(family, desired.map(|desired| compile::ids(desired, &mut self.elements)).unwrap_or_default());
-        Ok(plan)
+        self.plan_for(family, desired)
     }
 
     fn commit(&mut self, plan: Plan) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! What the kernel holds of ours. Reads the tables of our names and looks into no other.
 
-use super::ask::{Failure, dump, failed};
+use super::ask::{Failure, GETFLOWTABLE, dump, failed};
 use super::elements::{self, Expected};
 #[cfg(fuzzing)]
 use super::rules::interval;
@@ -26,8 +26,6 @@ const ATTEMPT_FOR: Duration = Duration::from_millis(500);
 const UNDISTURBED_FOR: Duration = Duration::from_millis(250);
 /// With more elements than this the sets are not read whole each time that somebody commits.
 const LARGE: usize = 4096;
-/// NFT_MSG_GETFLOWTABLE, Linux 4.16; not in libc.
-const GETFLOWTABLE: i32 = 23;
 /// NFTA_SET_COUNT, Linux 6.17: half of the elements, which come in pairs (nft_set_rbtree.c).
 const SET_COUNT: u16 = 20;
 /// NFTA_SET_EXPRESSIONS, Linux 5.11: more than one of what an element can do besides. Not in libc.

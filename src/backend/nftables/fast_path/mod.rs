@@ -7,6 +7,7 @@ mod table;
 
 pub use table::TABLE;
 
+use super::ask::{self, GETFLOWTABLE};
 use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, is_late};
 use super::wire::expression::Expression;
@@ -15,15 +16,13 @@ use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::table::TABLE_COMMENT;
 use crate::policy::Policy;
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
-use crate::sys::nfnetlink::{Batch, Consistency, Nfnetlink, Refusal, Request, is_passing};
+use crate::sys::nfnetlink::{Batch, Consistency, Nfnetlink, Refusal, Request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use table::{Chain, Contents, Needs};
 
 /// How often what another program's commit spoiled is tried again.
 const ATTEMPTS: usize = 16;
-/// NFT_MSG_GETFLOWTABLE, Linux 4.16; not in libc.
-const GETFLOWTABLE: i32 = 23;
 
 /// What is wanted of the fast path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -361,15 +360,7 @@ fn read_rule(message: &Message<'_>) -> Result<(String, Vec<Expression>), Malform
 }
 
 fn failed(error: io::Error) -> Error {
-    let (kind, why) = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => (ErrorKind::Permission, ": CAP_NET_ADMIN is missing"),
-        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT) => {
-            (ErrorKind::Unsupported, ": this kernel has no nf_tables")
-        }
-        _ if is_passing(&error) => (ErrorKind::Busy, ""),
-        _ => (ErrorKind::Other, ""),
-    };
-    Error::new(kind, format!("reading table inet {TABLE}: {error}{why}")).with_source(error)
+    ask::failed(&format!("table inet {TABLE}"), error)
 }
 
 fn explain(refusal: Refusal, needs: Option<Needs>) -> Error {

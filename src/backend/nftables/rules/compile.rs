@@ -109,10 +109,12 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     let Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
     let mut lists = Lists::of(&lists, &chains, family, cache);
     let mut sets = std::mem::take(&mut lists.sets);
-    let chain = |chain: LoweredChain| Chain {
-        name: ChainName::Of(family, chain.id),
-        hook: None,
-        rules: chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).map(|rule| translate(rule, family)).collect(),
+    let mut ids = Vec::new();
+    let chain = |chain: LoweredChain| {
+        let name = ChainName::Of(family, chain.id);
+        let rules: Vec<_> = chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).collect();
+        ids.push((name, rules.iter().map(|(rule, _)| rule.id).collect()));
+        Chain { name, hook: None, rules: rules.into_iter().map(|rule| translate(rule, family)).collect() }
     };
     let clients = |list: &CidrList| {
         let name = SetName::new(list.id, family);
@@ -125,7 +127,12 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
         hooks: entries.iter().map(|entry| (entry.hook, priority(entry.position))).collect(),
         chains: chains.into_iter().map(chain).collect(),
         sets,
+        ids,
     };
+    if let Some((_, first)) = table.ids.first_mut().filter(|_| !ruleset.forwards.rules.is_empty()) {
+        let of = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
+        first.splice(0..0, [Step::ForwardMark, Step::ForwardHairpin, Step::Forwarded].map(of));
+    }
     let section = ruleset.hooks.iter().find_map(|hook| Some((hook.position, hook.sections.first()?)));
     if let Some((position, top)) = section
         && let Some(forwards) = forwards::compile(&ruleset.forwards, family, top.translation.random_fully)
@@ -170,21 +177,6 @@ fn translate((rule, block): (LoweredRule, Option<Prefix>), family: Family) -> Ru
         return Rule::snat_by_route(LookUp { when: when.collect(), map, random_fully, ports }, reason(rule.id));
     }
     Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id))
-}
-
-/// What the rules of each chain are known by.
-pub fn ids(ruleset: &Ruleset, cache: &mut IntervalCache) -> Vec<(ChainName, Vec<RuleId>)> {
-    let Chains { family, chains, lists, .. } = lower(ruleset, DIALECT);
-    let lists = Lists::of(&lists, &chains, family, cache);
-    let rules = |chain: &LoweredChain| chain.rules.clone().into_iter().flat_map(|rule| lists.apart(rule));
-    let ids = |chain: &LoweredChain| rules(chain).map(|(rule, _)| rule.id).collect();
-    let mut all: Vec<(ChainName, Vec<RuleId>)> =
-        chains.iter().map(|chain| (ChainName::Of(family, chain.id), ids(chain))).collect();
-    if let Some((_, first)) = all.first_mut().filter(|_| !ruleset.forwards.rules.is_empty()) {
-        let of = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
-        first.splice(0..0, [Step::ForwardMark, Step::ForwardHairpin, Step::Forwarded].map(of));
-    }
-    all
 }
 
 /// True when the comment of a rule is that of an id; its section is that of the chain.

@@ -4,7 +4,7 @@ use super::name::ChainName;
 use super::rule::Rule;
 use super::table::{Chain, HookSpec, Set, Table, TableFlags};
 use crate::policy::Family;
-use crate::ruleset::{Effect, Hook, Match, Test};
+use crate::ruleset::{Effect, Hook, Match, RuleId, Test};
 
 /// The objects of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct FamilyTable {
     pub chains: Vec<Chain>,
     /// The sets.
     pub sets: Vec<Set>,
+    /// What the rules of each chain are known by where flows are counted.
+    pub ids: Vec<(ChainName, Vec<RuleId>)>,
 }
 
 impl FamilyTable {

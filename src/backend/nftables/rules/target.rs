@@ -58,7 +58,7 @@ pub fn target(observed: Option<&Table>, family: Family, part: Option<FamilyTable
         }
         None => {
             kept.drop_foreign_rules();
-            FamilyTable { family, hooks: Vec::new(), chains: Vec::new(), sets: Vec::new() }
+            FamilyTable { family, hooks: Vec::new(), chains: Vec::new(), sets: Vec::new(), ids: Vec::new() }
         }
     };
     let needed = bases.iter().chain(&kept.chains).chain(&part.chains);

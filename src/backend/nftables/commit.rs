@@ -150,8 +150,8 @@ impl<K: Held> Nftables<K> {
 
     /// What is ours now; elements are counted where the kernel counts them.
     fn look_again(&mut self, expected: &Tables) -> Result<Observation, Error> {
-        let expected = expected.table().map(|table| Expected { table, probes: &[], counted: false });
-        self.netlink.observe(expected).map(|(observation, _)| observation)
+        let expected = Expected { tables: expected, probes: &[], counted: false };
+        self.netlink.observe(Some(expected)).map(|(observation, _)| observation)
     }
 
     /// Takes back what was made of a plan whose rules don't come.

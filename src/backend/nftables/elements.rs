@@ -3,10 +3,10 @@
 use super::ask::{Failure, dump_until, failed};
 use super::rules::content::Content;
 use super::rules::interval::{self, Bound};
-use super::rules::name::{ChainName, SetName, TABLE};
+use super::rules::name::{ChainName, SetName, TableName};
 use super::rules::port_set::{Data, PortSet};
 use super::rules::ports::{PortElement, Then};
-use super::rules::table::{Set, Table};
+use super::rules::table::{Set, Tables};
 use super::wire::batch::attribute::*;
 use super::wire::batch::{self, INET, element, port_element};
 use super::wire::expression::{DATA_VALUE, Expression, read_goto};
@@ -32,7 +32,7 @@ pub const MOST_READ: usize = 131_072;
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
     /// What should be there.
-    pub table: &'a Table,
+    pub tables: &'a Tables,
     /// Elements to ask for one by one.
     pub probes: &'a [(SetName, Probe)],
     /// A set whose number of elements the kernel does not tell is read whole, unless there are very many.
@@ -73,23 +73,28 @@ pub fn ends(name: SetName, content: &Content, count: usize) -> Vec<Element> {
 /// The elements of a set; `None` when they are no row of intervals or too many to be read. `count` is what the kernel told of their number.
 pub fn of_set(
     netlink: &mut Nfnetlink,
-    name: SetName,
+    (table, name): (TableName, SetName),
     count: Option<u32>,
     expected: Option<Expected<'_>>,
 ) -> Result<Option<Content>, Failure> {
-    match expected.and_then(|expected| known_elements(name, count, expected)) {
-        Some((elements, probes)) => confirm(netlink, name, &probes).map(|()| Some(elements)),
+    match expected.and_then(|expected| known_elements((table, name), count, expected)) {
+        Some((elements, probes)) => confirm(netlink, (table, name), &probes).map(|()| Some(elements)),
         None if count.is_some_and(|count| count as usize > MOST_READ) => Ok(None),
-        None => read_elements(name),
+        None => read_elements(table, name),
     }
 }
 
 /// The elements that a set is known to have, and what to ask of it; `None` when it must be read.
-fn known_elements(name: SetName, count: Option<u32>, expected: Expected<'_>) -> Option<(Content, Vec<Probe>)> {
-    let elements = expected.table.set(name)?.elements.clone()?;
+fn known_elements(
+    (table, name): (TableName, SetName),
+    count: Option<u32>,
+    expected: Expected<'_>,
+) -> Option<(Content, Vec<Probe>)> {
+    let table = expected.tables.slot(table).table()?;
+    let elements = table.set(name)?.elements.clone()?;
     let told = match count {
         Some(count) => is_count_of(count as usize, &elements, name),
-        None => !expected.counted || expected.table.elements() > MOST_READ,
+        None => !expected.counted || table.elements() > MOST_READ,
     };
     let probes = expected.probes.iter().filter(|(set, _)| *set == name).map(|(_, probe)| *probe);
     told.then(|| (elements, probes.collect()))
@@ -106,20 +111,20 @@ fn is_count_of(count: usize, elements: &Content, name: SetName) -> bool {
     count == elements.len() || open && count + 1 == elements.len()
 }
 
-fn confirm(netlink: &mut Nfnetlink, name: SetName, probes: &[Probe]) -> Result<(), Failure> {
+fn confirm(netlink: &mut Nfnetlink, set: (TableName, SetName), probes: &[Probe]) -> Result<(), Failure> {
     for probe in probes {
-        if has_element(netlink, name, probe.element)? != probe.present {
+        if has_element(netlink, set, probe.element)? != probe.present {
             return Err(Failure::Unexpected);
         }
     }
     Ok(())
 }
 
-fn read_elements(name: SetName) -> Result<Option<Content>, Failure> {
+fn read_elements(table: TableName, name: SetName) -> Result<Option<Content>, Failure> {
     match name.ports() {
         None => {
             let mut bounds = Vec::new();
-            let whole = each_element(name, |element| {
+            let whole = each_element(table, name, |element| {
                 let bound = read_element(element, name)?;
                 bounds.extend(bound);
                 Ok(bound.is_some() && bounds.len() <= 2 * MOST_READ + 1)
@@ -133,7 +138,7 @@ fn read_elements(name: SetName) -> Result<Option<Content>, Failure> {
         }
         Some(ports) => {
             let mut list = Vec::new();
-            let whole = each_element(name, |element| {
+            let whole = each_element(table, name, |element| {
                 let (found, _) = read_port(element, ports, name.family)?;
                 list.extend(found);
                 Ok(found.is_some())
@@ -146,11 +151,12 @@ fn read_elements(name: SetName) -> Result<Option<Content>, Failure> {
 
 /// Reads the elements of a set until `each` does not want one; says whether it wanted them all.
 fn each_element(
+    table: TableName,
     name: SetName,
     mut each: impl FnMut(Attribute<'_>) -> Result<bool, Malformed>,
 ) -> Result<bool, Failure> {
     let body = |writer: &mut Writer| {
-        writer.text(ELEMENTS_TABLE, TABLE);
+        writer.text(ELEMENTS_TABLE, &table.to_string());
         writer.text(ELEMENTS_SET, &name.to_string());
     };
     dump_until(libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
@@ -171,7 +177,7 @@ fn each_element(
 pub fn counted(name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
     let Some(ports) = name.ports() else { return Ok(Vec::new()) };
     let mut list = Vec::new();
-    each_element(name, |element| {
+    each_element(TableName::Main, name, |element| {
         let (found, packets) = read_port(element, ports, name.family)?;
         list.extend(found.map(|found| (found, packets)));
         Ok(true)
@@ -237,7 +243,7 @@ pub fn read_element(element: Attribute<'_>, name: SetName) -> Result<Option<(u12
 /// What moves when a small set has other elements.
 pub fn digest(set: &Set) -> Result<u64, Error> {
     let mut hasher = DefaultHasher::new();
-    match read_elements(set.name) {
+    match read_elements(TableName::Main, set.name) {
         Ok(elements) => elements.hash(&mut hasher),
         Err(Failure::Error(error)) => return Err(error),
         // It went away, or another program committed meanwhile: other than it was, for sure.
@@ -259,7 +265,7 @@ pub fn sample(netlink: &mut Nfnetlink, set: &Set, sets: usize) -> Result<u64, Er
     };
     let mut there = 0;
     for element in elements {
-        match has_element(netlink, set.name, element) {
+        match has_element(netlink, (TableName::Main, set.name), element) {
             Ok(found) => there += u64::from(found),
             Err(Failure::Error(error)) => return Err(error),
             Err(_) => {}
@@ -269,11 +275,11 @@ pub fn sample(netlink: &mut Nfnetlink, set: &Set, sets: usize) -> Result<u64, Er
 }
 
 /// Whether an element is in the set.
-fn has_element(netlink: &mut Nfnetlink, name: SetName, wanted: Element) -> Result<bool, Failure> {
+fn has_element(netlink: &mut Nfnetlink, (table, name): (TableName, SetName), wanted: Element) -> Result<bool, Failure> {
     let mut found = false;
     let request = Request { message: libc::NFT_MSG_GETSETELEM, family: INET };
     let body = |writer: &mut Writer| {
-        writer.text(ELEMENTS_TABLE, TABLE);
+        writer.text(ELEMENTS_TABLE, &table.to_string());
         writer.text(ELEMENTS_SET, &name.to_string());
         writer.nest(ELEMENTS_LIST, |writer| match (wanted, name.ports()) {
             (Element::Bound(address, bound), _) => element(writer, name, address, bound),

@@ -48,7 +48,7 @@ use rules::content::Content;
 use rules::forwards::Owners;
 use rules::name::{ChainName, SetName, SetOf};
 pub use rules::name::{STAND_IN, TABLE};
-use rules::table::{Set, Table, TableFlags};
+use rules::table::{Set, Slot, Table, TableFlags, Tables};
 use rules::{change, compile, drift, plan, target, text};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -174,7 +174,8 @@ impl<K: Held> Nftables<K> {
     fn recall(&mut self, wanted: &[Set]) -> Result<(), Error> {
         let Some(memory) = self.remembered.take() else { return Ok(()) };
         if matches!(self.known, Known::Nothing) && self.netlink.generation()? == memory.generation {
-            let expected = Expected { table: &memory.known(wanted), probes: &[], counted: false };
+            let tables = Tables { main: Slot::Ours(memory.known(wanted)), stand_in: Slot::Absent };
+            let expected = Expected { tables: &tables, probes: &[], counted: false };
             let (observation, _) = self.netlink.observe(Some(expected))?;
             if observation.generation == memory.generation {
                 self.known = Known::Read { observation, doubted: None };
@@ -191,8 +192,8 @@ impl<K: Held> Nftables<K> {
         counted: bool,
         doubted: Option<Instant>,
     ) -> Result<Known, Error> {
-        let expected = known.tables.table().map(|table| Expected { table, probes, counted });
-        let (observation, confirmed) = self.netlink.observe(expected)?;
+        let expected = Expected { tables: &known.tables, probes, counted };
+        let (observation, confirmed) = self.netlink.observe(Some(expected))?;
         Ok(Known::Read { observation, doubted: doubted.filter(|_| confirmed) })
     }
 
@@ -208,7 +209,7 @@ impl<K: Held> Nftables<K> {
         let observed = self.observe(desired.is_some())?.clone();
         self.planned.insert(family, part.as_ref().map(|part| part.ids.clone()).unwrap_or_default());
         let table = observed.tables.table();
-        let target = target::target(table, family, part, flags);
+        let target = target::target(&observed.tables, family, part, flags);
         let transactions =
             plan::transactions(&observed.tables, &target, self.may_guard && self.netlink.tracks_nothing());
         let unwanted = table.filter(|_| desired.is_none());
@@ -221,7 +222,7 @@ impl<K: Held> Nftables<K> {
             Listing::new(move || table.map_or_else(String::new, |table| text::table(&table, family)))
         };
         let (there, wanted) = (listing(table), listing(target.table.as_ref()));
-        let begins = !observed.tables.stand_in && table.is_none_or(Table::has_no_rules);
+        let begins = observed.tables.stand_in.table().is_none() && table.is_none_or(Table::has_no_rules);
         let progress = Progress::at(observed.generation);
         let change = (!transactions.is_empty()).then_some(Sending { observed, transactions, progress });
         let change = change.map(Change::Nftables);

@@ -8,7 +8,7 @@ use super::rules::name::{ChainName, SetName, TABLE, TableName};
 use super::rules::ports::PortElement;
 use super::rules::rule::{Body, Rule};
 use super::rules::stranger::Stranger;
-use super::rules::table::{Chain, FIRST_FORMAT, HookSpec, Main, Set, TABLE_COMMENT, Table, TableFlags, Tables};
+use super::rules::table::{Chain, FIRST_FORMAT, HookSpec, Set, Slot, TABLE_COMMENT, Table, TableFlags, Tables};
 use super::wire::batch::attribute::*;
 use super::wire::batch::{INET, SET_EXPRESSION, Shape, place};
 use super::wire::expression::Expression;
@@ -57,7 +57,7 @@ impl Observation {
     }
 
     fn elements(&self) -> usize {
-        self.tables.table().map_or(0, Table::elements)
+        self.tables.both().map(Table::elements).sum()
     }
 }
 
@@ -104,14 +104,17 @@ pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
 }
 
 fn read_tables(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Tables, Failure> {
-    let stand_in = head(netlink, TableName::StandIn)?.is_some_and(|head| head.is_ours);
+    let stand_in = match head(netlink, TableName::StandIn)?.filter(|head| head.is_ours) {
+        None => Slot::Absent,
+        Some(head) => Slot::Ours(read_table(netlink, TableName::StandIn, &head, expected)?),
+    };
     let main = match head(netlink, TableName::Main)? {
-        None => Main::Absent,
+        None => Slot::Absent,
         Some(head) => {
-            let table = read_table(netlink, &head, expected)?;
+            let table = read_table(netlink, TableName::Main, &head, expected)?;
             match (head.is_ours, inhabitant(&table)) {
-                (true, _) => Main::Ours(table),
-                (false, None) => Main::Blank,
+                (true, _) => Slot::Ours(table),
+                (false, None) => Slot::Blank,
                 (false, Some(object)) => return Err(foreign(&object).into()),
             }
         }
@@ -126,28 +129,33 @@ fn inhabitant(table: &Table) -> Option<String> {
     chain.or(set).or_else(|| table.strangers.first().map(ToString::to_string))
 }
 
-fn read_table(netlink: &mut Nfnetlink, head: &Head, expected: Option<Expected<'_>>) -> Result<Table, Failure> {
+fn read_table(
+    netlink: &mut Nfnetlink,
+    of: TableName,
+    head: &Head,
+    expected: Option<Expected<'_>>,
+) -> Result<Table, Failure> {
     let mut table = Table { format: head.format, ..Table::empty(head.flags) };
-    for found in chains(netlink)? {
+    for found in chains(netlink, of)? {
         match found {
             Found::Ours(chain) => table.chains.push(chain),
             Found::Stranger(stranger) => table.strangers.push(stranger),
             Found::PartOfARule => {}
         }
     }
-    for found in sets(netlink)? {
+    for found in sets(netlink, of)? {
         match found {
             Found::Ours(SetHead { name, count }) => {
-                let elements = elements::of_set(netlink, name, count, expected)?;
+                let elements = elements::of_set(netlink, (of, name), count, expected)?;
                 table.sets.push(Set { name, elements });
             }
             Found::Stranger(stranger) => table.strangers.push(stranger),
             Found::PartOfARule => {}
         }
     }
-    table.strangers.extend(other_objects(netlink)?);
+    table.strangers.extend(other_objects(netlink, of)?);
     let places = table.places();
-    for (name, rule, _) in rules(netlink)? {
+    for (name, rule, _) in rules(netlink, of)? {
         if let Some(chain) = places.get(&name).and_then(|place| table.chains.get_mut(*place)) {
             chain.rules.push(rule);
         }
@@ -205,12 +213,12 @@ enum Found<T> {
 
 /// Counters, maps of limits, flow tables and so on: we make none. The number of objects that the kernel gives for a
 /// table (NFTA_TABLE_USE) is no help, it counts those of transactions that are not committed yet.
-fn other_objects(netlink: &mut Nfnetlink) -> Result<Vec<Stranger>, Failure> {
-    let mut found = Vec::new();
+fn other_objects(netlink: &mut Nfnetlink, table: TableName) -> Result<Vec<Stranger>, Failure> {
+    let (mut found, table) = (Vec::new(), table.to_string());
     for message in [libc::NFT_MSG_GETOBJ, GETFLOWTABLE] {
-        let body = |writer: &mut Writer| writer.text(OBJECT_TABLE, TABLE);
+        let body = |writer: &mut Writer| writer.text(OBJECT_TABLE, &table);
         dump(netlink, message, "the other objects", body, |object| {
-            if find_text(object, OBJECT_TABLE)?.as_deref() == Some(TABLE) {
+            if find_text(object, OBJECT_TABLE)?.as_ref() == Some(&table) {
                 // NFTA_FLOWTABLE_NAME has the same number.
                 let name = find_text(object, OBJECT_NAME)?.unwrap_or_default();
                 found.push(match message {
@@ -224,16 +232,16 @@ fn other_objects(netlink: &mut Nfnetlink) -> Result<Vec<Stranger>, Failure> {
     Ok(found)
 }
 
-/// The chains of our table; the kernel has no way to leave out those of others.
-fn chains(netlink: &mut Nfnetlink) -> Result<Vec<Found<Chain>>, Failure> {
-    let mut found = Vec::new();
+/// The chains of a table of ours; the kernel has no way to leave out those of others.
+fn chains(netlink: &mut Nfnetlink, table: TableName) -> Result<Vec<Found<Chain>>, Failure> {
+    let (mut found, table) = (Vec::new(), table.to_string());
     dump(
         netlink,
         libc::NFT_MSG_GETCHAIN,
         "the chains",
         |_| {},
         |message| {
-            if find_text(message, CHAIN_TABLE)?.as_deref() == Some(TABLE) {
+            if find_text(message, CHAIN_TABLE)?.as_ref() == Some(&table) {
                 found.push(read_chain(message)?);
             }
             Ok(())
@@ -279,7 +287,7 @@ fn read_chain(message: &Message<'_>) -> Result<Found<Chain>, Malformed> {
 /// # Errors
 /// As [`observe`].
 pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Error> {
-    there_or_none(rules(netlink))
+    there_or_none(rules(netlink, TableName::Main))
 }
 
 /// The elements of a map of port forwards with the flows that each counted; none of a map that went away.
@@ -299,18 +307,18 @@ fn there_or_none<T>(counted: Result<Vec<T>, Failure>) -> Result<Vec<T>, Error> {
     }
 }
 
-fn rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {
-    let mut found = Vec::new();
+fn rules(netlink: &mut Nfnetlink, table: TableName) -> Result<Vec<(ChainName, Rule, u64)>, Failure> {
+    let (mut found, table) = (Vec::new(), table.to_string());
     dump(
         netlink,
         libc::NFT_MSG_GETRULE,
         "the rules",
-        |writer| writer.text(RULE_TABLE, TABLE),
+        |writer| writer.text(RULE_TABLE, &table),
         |message| {
             let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
             // What is in a chain that is not of this version goes with it.
             if let Some(chain) =
-                ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE) == Ok(Some(TABLE.into())))
+                ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE).as_ref() == Ok(&Some(table.clone())))
             {
                 let (rule, packets) = read_rule(message)?;
                 found.push((chain, rule, packets));
@@ -352,13 +360,13 @@ struct SetHead {
     count: Option<u32>,
 }
 
-fn sets(netlink: &mut Nfnetlink) -> Result<Vec<Found<SetHead>>, Failure> {
-    let mut found = Vec::new();
+fn sets(netlink: &mut Nfnetlink, table: TableName) -> Result<Vec<Found<SetHead>>, Failure> {
+    let (mut found, table) = (Vec::new(), table.to_string());
     dump(
         netlink,
         libc::NFT_MSG_GETSET,
         "the sets",
-        |writer| writer.text(SET_TABLE, TABLE),
+        |writer| writer.text(SET_TABLE, &table),
         |message| {
             found.push(read_set(message)?);
             Ok(())

@@ -3,30 +3,26 @@
 
 use super::change::{Change, GUARD, Transaction};
 use super::content::Content;
-use super::name::{ChainName, SetName, TableName};
+use super::name::{ChainName, SetName};
 use super::stranger::Stranger;
-use super::table::{Chain, Main, Set, Table, Tables};
+use super::table::{Chain, Set, Slot, Table, Tables};
 use std::collections::HashMap;
 
 impl Tables {
     /// Makes the changes of a transaction.
     pub fn apply(&mut self, transaction: &Transaction) {
-        let mut places = self.table().map(Table::places).unwrap_or_default();
+        let slot = self.slot_mut(transaction.table);
+        let mut places = slot.table().map(Table::places).unwrap_or_default();
         for change in &transaction.changes {
-            match (transaction.table, change) {
-                (TableName::StandIn, Change::AddTable(_)) => self.stand_in = true,
-                (TableName::StandIn, Change::DeleteTable) => self.stand_in = false,
-                (TableName::StandIn, _) => {}
-                (TableName::Main, Change::DeleteTable) => self.main = Main::Absent,
-                (TableName::Main, Change::AddTable(flags)) => match &mut self.main {
-                    Main::Ours(table) => table.flags = *flags,
-                    Main::Absent | Main::Blank => self.main = Main::Ours(Table::empty(*flags)),
-                },
-                (TableName::Main, change) => {
-                    if let Main::Ours(table) = &mut self.main {
-                        table.apply(change, &mut places);
-                    }
+            match (change, &mut *slot) {
+                (Change::DeleteTable, _) => {
+                    *slot = Slot::Absent;
+                    places.clear();
                 }
+                (Change::AddTable(flags), Slot::Ours(table)) => table.flags = *flags,
+                (Change::AddTable(flags), Slot::Absent | Slot::Blank) => *slot = Slot::Ours(Table::empty(*flags)),
+                (change, Slot::Ours(table)) => table.apply(change, &mut places),
+                (_, Slot::Absent | Slot::Blank) => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use super::change::{Change, Transaction};
 use super::content::Content;
 use super::name::{SetName, TABLE, TableName};
 use super::rule::Rule;
-use super::table::{Chain, FORMAT, Main, Table, TableFlags, Tables};
+use super::table::{Chain, FORMAT, Slot, Table, TableFlags, Tables};
 use super::target::{Target, needs_new_table};
 use crate::backend::drift::Drift;
 
@@ -38,13 +38,13 @@ fn foreign_rules<'a>(observed: &'a Table, target: Option<&'a Table>) -> impl Ite
 /// What differs, as the transactions tell it.
 pub fn words(transactions: &[Transaction], observed: &Tables, target: &Target) -> Vec<Drift> {
     let mut words = match (&observed.main, &target.table) {
-        (Main::Absent | Main::Blank, None) => Vec::new(),
-        (Main::Absent | Main::Blank, Some(_)) => vec![format!("table inet {TABLE} is missing").into()],
-        (Main::Ours(_), None) => vec![format!("table inet {TABLE} is still there").into()],
-        (Main::Ours(there), Some(table)) if target.anew => anew(there, table).into_iter().map(Drift::Own).collect(),
-        (Main::Ours(there), Some(table)) => amended(transactions, there, table),
+        (Slot::Absent | Slot::Blank, None) => Vec::new(),
+        (Slot::Absent | Slot::Blank, Some(_)) => vec![format!("table inet {TABLE} is missing").into()],
+        (Slot::Ours(_), None) => vec![format!("table inet {TABLE} is still there").into()],
+        (Slot::Ours(there), Some(table)) if target.anew => anew(there, table).into_iter().map(Drift::Own).collect(),
+        (Slot::Ours(there), Some(table)) => amended(transactions, there, table),
     };
-    if observed.stand_in {
+    if observed.stand_in.table().is_some() {
         words.push(format!("table inet {} is still there", TableName::StandIn).into());
     }
     words

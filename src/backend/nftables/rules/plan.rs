@@ -17,33 +17,36 @@ use super::name::{ChainName, ForwardChain, SetName, TableName};
 use super::port_set::Data;
 use super::rule::Rule;
 use super::stranger::Stranger;
-use super::table::{Chain, Main, Set, Table, TableFlags, Tables};
+use super::table::{Chain, Set, Slot, Table, TableFlags, Tables};
 use super::target::{PIECE, Target};
 use std::collections::HashMap;
 
 /// The transactions that make `observed` what `target` is; with a guard where it may be had and something comes into
 /// force.
 pub fn transactions(observed: &Tables, target: &Target, guarded: bool) -> Vec<Transaction> {
-    // A stand-in that was left over masquerades.
-    let guarded = guarded && !observed.stand_in;
+    let stand_in = observed.stand_in.table().is_some();
+    let is_at_work = observed.stand_in_at_work().is_some();
+    // One that is there translates.
+    let guarded = guarded && !stand_in;
+    let remove = || only(TableName::StandIn, Change::DeleteTable);
     let mut plan = Vec::new();
+    // What is left over says no more than our table does, or what that said earlier.
+    plan.extend((stand_in && !is_at_work).then(remove));
     match (&observed.main, &target.table) {
-        (Main::Ours(_), None) => plan.push(only(TableName::Main, Change::DeleteTable)),
-        (Main::Absent | Main::Blank, None) => {}
-        (Main::Absent, Some(target)) => plan.extend(build(TableName::Main, target, Vec::new(), guarded)),
-        (Main::Blank, Some(target)) => {
-            plan.extend(build(TableName::Main, target, vec![Change::DeleteTable], guarded));
-        }
-        (Main::Ours(there), Some(table)) if target.anew => return replace(there, table, observed.stand_in),
-        (Main::Ours(there), Some(table)) => {
+        (Slot::Ours(_), None) => plan.push(only(TableName::Main, Change::DeleteTable)),
+        (Slot::Absent | Slot::Blank, None) => {}
+        (Slot::Ours(there), Some(table)) if !is_at_work && target.anew => plan.extend(replace(there, table)),
+        (Slot::Ours(there), Some(table)) if !is_at_work => {
             let between = target.via.as_ref().unwrap_or(there);
             plan.extend(target.via.iter().flat_map(|via| amend(there, via, guarded)));
             plan.extend(amend(between, table, guarded));
         }
+        (Slot::Absent, Some(table)) => plan.extend(build(TableName::Main, table, Vec::new(), guarded)),
+        (Slot::Blank | Slot::Ours(_), Some(table)) => {
+            plan.extend(build(TableName::Main, table, vec![Change::DeleteTable], guarded));
+        }
     }
-    if observed.stand_in {
-        plan.push(only(TableName::StandIn, Change::DeleteTable));
-    }
+    plan.extend(is_at_work.then(remove));
     plan
 }
 
@@ -64,8 +67,8 @@ pub fn undo(observed: &Tables, done: &[Transaction], rest: &[Transaction]) -> Ve
     let mut undo = Vec::new();
     match (&observed.main, is_deleted) {
         // The stand-in holds the rules; the next plan goes on from there.
-        (Main::Ours(_), true) => {}
-        (Main::Ours(_), false) => {
+        (Slot::Ours(_), true) => {}
+        (Slot::Ours(_), false) => {
             undo.extend(has(done, TableName::StandIn, puts).then(|| only(TableName::StandIn, Change::DeleteTable)));
             let main = done.iter().filter(|one| one.table == TableName::Main).flat_map(|one| &one.changes);
             let mut now = observed.clone();
@@ -85,7 +88,7 @@ pub fn undo(observed: &Tables, done: &[Transaction], rest: &[Transaction]) -> Ve
             undo.extend(has(done, TableName::Main, guards).then(unguard));
             undo.extend((!changes.is_empty()).then_some(Transaction { table: TableName::Main, changes }));
         }
-        (Main::Absent | Main::Blank, _) => {
+        (Slot::Absent | Slot::Blank, _) => {
             undo.extend(has(done, TableName::Main, puts).then(|| only(TableName::Main, Change::DeleteTable)));
         }
     }
@@ -107,17 +110,16 @@ fn build(table: TableName, target: &Table, first: Vec<Change>, guarded: bool) ->
 }
 
 /// Another table of the same name, whose work a stand-in does meanwhile.
-fn replace(there: &Table, target: &Table, stand_in: bool) -> Vec<Transaction> {
+fn replace(there: &Table, target: &Table) -> Vec<Transaction> {
     // Also where another process owns it, and the kernel will refuse to delete it: that one may be gone until then.
     let needed = there.is_in_force();
     let mut plan = Vec::new();
     if needed {
-        let first = if stand_in { vec![Change::DeleteTable] } else { Vec::new() };
         let target = Table { flags: TableFlags::default(), ..target.clone() };
-        plan.extend(build(TableName::StandIn, &target, first, false));
+        plan.extend(build(TableName::StandIn, &target, Vec::new(), false));
     }
     plan.extend(build(TableName::Main, target, vec![Change::DeleteTable], false));
-    if needed || stand_in {
+    if needed {
         plan.push(only(TableName::StandIn, Change::DeleteTable));
     }
     plan
@@ -369,9 +371,10 @@ mod tests {
     use crate::backend::nftables::rules::compile::{IntervalCache, compile};
     use crate::backend::nftables::rules::drift;
     use crate::backend::nftables::rules::name::SetName;
+    use crate::backend::nftables::rules::rule::Body;
     use crate::backend::nftables::rules::target::target;
-    use crate::policy::{Family, Origin, Policy, Prefix, PrefixSet};
-    use crate::ruleset::{HostFacts, JumpPosition, Ruleset};
+    use crate::policy::{Family, Origin, Policy, Prefix, PrefixSet, WithOrigin};
+    use crate::ruleset::{HostFacts, JumpPosition, Ruleset, Test};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::net::Ipv4Addr;
@@ -393,9 +396,13 @@ mod tests {
     }
 
     fn wanted(policy: &Policy, there: &Tables, flags: TableFlags) -> Target {
-        let ruleset = Ruleset::new(policy, Family::V4, JumpPosition::Last, &HostFacts::default());
+        wanted_of(Family::V4, policy, there, flags)
+    }
+
+    fn wanted_of(family: Family, policy: &Policy, there: &Tables, flags: TableFlags) -> Target {
+        let ruleset = Ruleset::new(policy, family, JumpPosition::Last, &HostFacts::default());
         let part = ruleset.map(|ruleset| compile(&ruleset, &mut IntervalCache::default()));
-        target(there.table(), Family::V4, part, flags)
+        target(there, family, part, flags)
     }
 
     fn after(there: &Tables, plan: &[Transaction]) -> Tables {
@@ -412,8 +419,8 @@ mod tests {
 
     fn ours(tables: &mut Tables) -> &mut Table {
         match &mut tables.main {
-            Main::Ours(table) => table,
-            Main::Absent | Main::Blank => panic!("no table"),
+            Slot::Ours(table) => table,
+            Slot::Absent | Slot::Blank => panic!("no table"),
         }
     }
 
@@ -608,8 +615,8 @@ mod tests {
                 let (done, rest) = plan.split_at(number);
                 let so_far = after(&there, done);
                 let undone = after(&so_far, &undo(&there, done, rest));
-                let is_whole =
-                    [&there, &after(&there, &plan)].iter().any(|whole| undone.agrees(whole)) || undone.stand_in;
+                let is_whole = [&there, &after(&there, &plan)].iter().any(|whole| undone.agrees(whole))
+                    || undone.stand_in.table().is_some();
                 assert!(is_whole, "{number} of {plan:?}");
             }
         }
@@ -617,19 +624,22 @@ mod tests {
 
     fn any_policy() -> impl Strategy<Value = Policy> {
         let lists = proptest::collection::vec(proptest::option::of((0_u32..6, 1_u32..6)), 4);
-        (lists, any::<[bool; 2]>()).prop_map(|(lists, [local, long])| {
+        (lists, any::<[bool; 3]>()).prop_map(|(lists, [local, long, gated])| {
             let list =
                 |index: usize| lists[index].map_or_else(PrefixSet::default, |(from, count)| networks(from + 1, count));
             let exempt = match lists[3].filter(|_| long) {
                 Some((from, count)) => networks(from * 300 + 1, count * 300 + 900),
                 None => list(3),
             };
+            let wan = || WithOrigin { value: "wan0".parse().unwrap(), origin: Origin::Default };
             Policy {
+                out_interfaces: gated.then(wan).into_iter().collect(),
                 sources: list(0),
                 excluded_sources: list(1),
                 exceptions: list(2),
                 exempt,
                 masq_local_source: local,
+                enable_ipv6: true,
                 ..Policy::default()
             }
         })
@@ -672,7 +682,49 @@ mod tests {
         transaction.changes.iter().filter_map(name).filter(|name| !name.has_blocks()).collect()
     }
 
+    /// Whether flows of a family come to a rule that translates.
+    fn is_translated(tables: &Tables, family: Family) -> bool {
+        let has = |table: &Table, of: &dyn Fn(&Chain) -> bool| table.chains.iter().any(of);
+        let dispatches = |chain: &Chain| {
+            let known = |rule: &Rule| matches!(&rule.body, Body::Known(when, _) if when.iter().any(|one| one.test == Test::Family(family)));
+            chain.hook.is_some() && chain.rules.iter().any(known)
+        };
+        let translates =
+            |chain: &Chain| chain.name.family() == Some(family) && chain.rules.iter().any(Rule::translates);
+        tables.both().any(|table| has(table, &dispatches) && has(table, &translates))
+    }
+
     proptest! {
+        /// Another program was faster, or the process was killed.
+        #[test]
+        fn a_replacement_that_was_cut_short_is_gone_on_with_and_no_family_is_without_rules(
+            old in any_policy(), new in any_policy(), cut in 0_usize..6,
+        ) {
+            let mut there = with(&old);
+            let mut run = |family, policy, flags, cut: usize| {
+                let target = wanted_of(family, policy, &there, flags);
+                for transaction in transactions(&there, &target, false).iter().take(cut) {
+                    let translated = Family::ALL.map(|family| is_translated(&there, family));
+                    there.apply(transaction);
+                    for (family, before) in Family::ALL.into_iter().zip(translated) {
+                        prop_assert!(!before || is_translated(&there, family), "{family}: {transaction:?}");
+                    }
+                }
+                Ok(())
+            };
+            run(Family::V6, &old, PLAIN, usize::MAX)?;
+            run(Family::V4, &new, TableFlags(TableFlags::PERSIST), cut)?;
+            for family in [Family::V4, Family::V6] {
+                run(family, &new, TableFlags(TableFlags::PERSIST), usize::MAX)?;
+            }
+            let mut anew = Tables::default();
+            for family in [Family::V4, Family::V6] {
+                let target = wanted_of(family, &new, &anew, TableFlags(TableFlags::PERSIST));
+                transactions(&anew, &target, false).iter().for_each(|transaction| anew.apply(transaction));
+            }
+            prop_assert!(there.agrees(&anew), "{there:?}\n{anew:?}");
+        }
+
         #[test]
         fn every_plan_ends_where_it_should_and_rules_and_elements_never_change_in_one_transaction(
             policies in proptest::collection::vec(any_policy(), 1..4),
@@ -687,8 +739,9 @@ mod tests {
                     there.apply(&transaction);
                     prop_assert!(knows_its_blocks(&there));
                     // While there is a stand-in, our table decides nothing that it does not.
-                    if before.stand_in || in_force(&before).is_empty() {
-                        prop_assert!(before.stand_in || in_force(&there).is_empty() || changed(&transaction).is_empty());
+                    let helped = before.stand_in.table().is_some();
+                    if helped || in_force(&before).is_empty() {
+                        prop_assert!(helped || in_force(&there).is_empty() || changed(&transaction).is_empty());
                         continue;
                     }
                     prop_assert!(!in_force(&there).is_empty());
@@ -697,7 +750,7 @@ mod tests {
                     let same_rules = in_force(&before) == in_force(&there);
                     prop_assert!(transaction.table == TableName::StandIn || live.count() <= usize::from(same_rules));
                 }
-                let expected = Tables { main: target.table.map_or(Main::Absent, Main::Ours), stand_in: false };
+                let expected = Tables { main: target.table.map_or(Slot::Absent, Slot::Ours), stand_in: Slot::Absent };
                 prop_assert!(there.agrees(&expected));
             }
         }

@@ -1,7 +1,7 @@
 //! Our table as a value: what the kernel holds, or what it should hold.
 
 use super::content::Content;
-use super::name::{ChainName, SetName};
+use super::name::{ChainName, SetName, TableName};
 use super::rule::Rule;
 use super::stranger::Stranger;
 use std::collections::HashMap;
@@ -20,36 +20,54 @@ pub const FIRST_FORMAT: u32 = 1;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Under the name that stays.
-    pub main: Main,
-    /// True when an earlier replacement was not brought to its end.
-    pub stand_in: bool,
+    pub main: Slot,
+    /// What does its work while it is replaced. It is still there when a replacement was not brought to its end.
+    pub stand_in: Slot,
 }
 
 impl Tables {
     /// Our table, where it is there.
     pub fn table(&self) -> Option<&Table> {
-        match &self.main {
-            Main::Ours(table) => Some(table),
-            Main::Absent | Main::Blank => None,
+        self.main.table()
+    }
+
+    /// What there is under a name.
+    pub fn slot(&self, name: TableName) -> &Slot {
+        match name {
+            TableName::Main => &self.main,
+            TableName::StandIn => &self.stand_in,
         }
     }
 
-    /// The same, to be completed.
-    pub fn table_mut(&mut self) -> Option<&mut Table> {
-        match &mut self.main {
-            Main::Ours(table) => Some(table),
-            Main::Absent | Main::Blank => None,
+    /// The same, to be changed.
+    pub fn slot_mut(&mut self, name: TableName) -> &mut Slot {
+        match name {
+            TableName::Main => &mut self.main,
+            TableName::StandIn => &mut self.stand_in,
         }
+    }
+
+    /// The stand-in, where it alone translates: our table is not made yet.
+    pub fn stand_in_at_work(&self) -> Option<&Table> {
+        let translates = |slot: &Slot| slot.table().is_some_and(Table::translates);
+        self.stand_in.table().filter(|_| translates(&self.stand_in) && !translates(&self.main))
+    }
+
+    /// Each of the two that is there.
+    pub fn both(&self) -> impl Iterator<Item = &Table> {
+        [&self.main, &self.stand_in].into_iter().filter_map(Slot::table)
     }
 
     /// True when both hold the same, in whatever order it was made.
     pub fn agrees(&self, other: &Tables) -> bool {
         let sorted = |tables: &Tables| {
             let mut tables = tables.clone();
-            if let Main::Ours(table) = &mut tables.main {
-                table.chains.sort_by_key(|chain| chain.name);
-                table.sets.sort_by_key(|set| set.name);
-                table.strangers.sort();
+            for slot in [&mut tables.main, &mut tables.stand_in] {
+                if let Slot::Ours(table) = slot {
+                    table.chains.sort_by_key(|chain| chain.name);
+                    table.sets.sort_by_key(|set| set.name);
+                    table.strangers.sort();
+                }
             }
             tables
         };
@@ -57,9 +75,9 @@ impl Tables {
     }
 }
 
-/// What there is under the name of our table.
+/// What there is under one of our names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Main {
+pub enum Slot {
     /// Nothing.
     #[default]
     Absent,
@@ -67,6 +85,16 @@ pub enum Main {
     Blank,
     /// Our table: it bears our comment, whichever version wrote what is in it.
     Ours(Table),
+}
+
+impl Slot {
+    /// Our table.
+    pub fn table(&self) -> Option<&Table> {
+        match self {
+            Slot::Ours(table) => Some(table),
+            Slot::Absent | Slot::Blank => None,
+        }
+    }
 }
 
 /// Our table.
@@ -120,6 +148,11 @@ impl Table {
     /// How many elements its sets are known to have together.
     pub fn elements(&self) -> usize {
         self.sets.iter().filter_map(|set| set.elements.as_ref()).map(Content::len).sum()
+    }
+
+    /// True when a rule of it gives flows another address.
+    pub fn translates(&self) -> bool {
+        self.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.translates())
     }
 
     /// True when none of its chains holds a rule.

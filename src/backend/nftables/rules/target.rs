@@ -5,7 +5,7 @@ use super::family_table::{FamilyTable, dispatch};
 use super::name::{ChainName, SetName};
 use super::rule::Rule;
 use super::stranger::Stranger;
-use super::table::{Chain, FORMAT, HookSpec, Set, Table, TableFlags, rename};
+use super::table::{Chain, FORMAT, HookSpec, Set, Table, TableFlags, Tables, rename};
 use crate::policy::Family;
 use crate::ruleset::Hook;
 use std::collections::HashSet;
@@ -27,8 +27,11 @@ pub struct Target {
 }
 
 /// The target of a plan for one family, for which nothing is desired where there is no `part`.
-pub fn target(observed: Option<&Table>, family: Family, part: Option<FamilyTable>, flags: TableFlags) -> Target {
+pub fn target(tables: &Tables, family: Family, part: Option<FamilyTable>, flags: TableFlags) -> Target {
     let nothing = Table::empty(flags);
+    // What the other family should be, a stand-in says while our table is not made.
+    let stand_in = tables.stand_in_at_work();
+    let observed = stand_in.or_else(|| tables.table());
     let there = observed.unwrap_or(&nothing);
     let mut kept = Kept::of(there, family);
     let bases: Vec<_> =
@@ -39,7 +42,7 @@ pub fn target(observed: Option<&Table>, family: Family, part: Option<FamilyTable
     // What is going to be taken away need not have other flags first.
     let flags = if part.is_some() { flags } else { there.flags };
     let mut format = there.format;
-    let mut anew = observed.is_some() && needs_new_table(there.flags, flags);
+    let mut anew = stand_in.is_some() || observed.is_some() && needs_new_table(there.flags, flags);
     let wanted = part.is_some();
     let mut remains = Remains::default();
     let part = match part {

@@ -50,11 +50,13 @@ impl Listing {
         }
         // The first and the last member of a set share their lines with its braces.
         let member = |line| str::trim(line).trim_start_matches("elements = { ").trim_end_matches([' ', '}', ',']);
-        let table = self.table.iter().flat_map(|(_, text)| text.lines()).map(member);
+        // A set of nftables has two names: what can't be changed in place is filled under the other one.
+        let usual = |line: &str| line.replace("4-2 ", "4 ").replace("6-2 ", "6 ");
+        let table = self.table.iter().flat_map(|(_, text)| text.lines()).map(member).map(usual);
         // How large a hash is, and what it begins with, is its own affair.
         let sets =
             self.sets.lines().filter(|line| is_ours(line)).map(|line| line.split(" hashsize").next().unwrap_or(line));
-        lines.extend(sets.chain(table).map(|line| format!("{line}\n")));
+        lines.extend(sets.map(str::to_owned).chain(table).map(|line| format!("{line}\n")));
         lines.sort();
         lines.concat()
     }

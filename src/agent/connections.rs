@@ -3,15 +3,15 @@
 use super::question::Results;
 use super::report::{ConnectionsReport, Forgot};
 use super::{Action, Agent, Depth, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
-use crate::config::{Config, FlushConntrack, OnRepair};
+use crate::config::{self, Config, FlushConntrack, OnRepair};
 use crate::network::{Network, stale};
 use crate::policy::{Family, Forward, Policy, Protocol};
 use crate::ruleset::NetworkFacts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// So often the flows of a start are gone through again where there are more than may be forgotten at once.
-const MOST_AGAIN: u8 = 20;
+/// So often the kernel's table is gone through where more connections are in doubt than may be forgotten at once.
+const MOST_WALKS: u8 = 20;
 
 impl Agent {
     /// Makes the kernel right, with what the network means for the rules: it is read first where it matters and is not
@@ -142,7 +142,7 @@ impl Agent {
         // Where no source is fixed, none can have left.
         if !state.departed.is_empty() || stale::gives_addresses(&config.policy) {
             let departed = state.departed.clone();
-            self.act(Action::Forget(Doubt::Source { config, departed }));
+            self.forget(Doubt::Source { config, departed });
         }
     }
 
@@ -150,12 +150,11 @@ impl Agent {
     pub(super) fn policy_changed(&mut self, before: Option<Arc<Config>>) {
         let Some(active) = &self.desired.active else { return };
         let now = active.config.clone();
-        let Some(before) = before else {
-            if now.policy.forwards.iter().any(is_udp) {
-                self.act(Action::Forget(Doubt::Unforwarded { config: now }));
-            }
-            return;
-        };
+        let is_first = before.is_none();
+        if is_first && now.policy.forwards.iter().any(is_udp) {
+            self.forget(Doubt::Unforwarded { config: now.clone() });
+        }
+        let Some(before) = before.or_else(|| self.before_this_process()) else { return };
         if before.policy == now.policy {
             return;
         }
@@ -164,11 +163,24 @@ impl Agent {
         let mut forwards = before.policy.forwards_that_differ(&now.policy);
         forwards.retain(is_udp);
         if !forwards.is_empty() {
-            self.act(Action::Forget(Doubt::Forwards { forwards }));
+            self.forget(Doubt::Forwards { forwards });
         }
         if now.settings.flush_conntrack == FlushConntrack::Affected {
-            self.act(Action::Forget(Doubt::Policy { before, now }));
+            self.forget(Doubt::Policy { before, now });
         }
+    }
+
+    /// What was in force when an earlier process ended, where its forwards may have led what goes on.
+    fn before_this_process(&self) -> Option<Arc<Config>> {
+        let sources = self.desired.last_good()?;
+        let active = &self.desired.active.as_ref()?.sources;
+        let has_forwards = sources.iter().any(|source| source.text.contains("portForwards"));
+        let config = (has_forwards && sources != active).then(|| config::parse(sources, &self.setup.flags));
+        config?.ok().map(Arc::new)
+    }
+
+    fn forget(&mut self, doubt: Doubt) {
+        self.act(Action::Forget(doubt, Forgotten::default()));
     }
 
     /// The kernel tracks connections from the moment that it is given a rule which needs that, and lets the rule count a
@@ -181,7 +193,7 @@ impl Agent {
         let began = outcomes.filter(|(_, one)| one.began_tracking || (for_both && one.written.is_some()));
         let families: Vec<Family> = began.map(|(family, _)| family).collect();
         if !families.is_empty() {
-            self.act(Action::Forget(Doubt::Start { config: active.config.clone(), families, again: MOST_AGAIN }));
+            self.forget(Doubt::Start { config: active.config.clone(), families });
         }
     }
 
@@ -201,9 +213,9 @@ impl Agent {
         let config = active.config.clone();
         self.timers.sweep = None;
         if config.policy.forwards.iter().any(is_udp) {
-            self.act(Action::Forget(Doubt::Unforwarded { config: config.clone() }));
+            self.forget(Doubt::Unforwarded { config: config.clone() });
         }
-        self.act(Action::Forget(Doubt::Repair { config }));
+        self.forget(Doubt::Repair { config });
     }
 
     /// What does not fit ends by itself: for as long as some of it is known, it is counted again.
@@ -211,25 +223,31 @@ impl Agent {
         let Some(active) = &self.desired.active else { return };
         let config = active.config.clone();
         if matches!(self.connections.unfit, Some((1.., _))) {
-            self.act(Action::Forget(Doubt::Repair { config }));
+            self.forget(Doubt::Repair { config });
         }
     }
 
-    pub(super) fn forgotten(&mut self, doubt: &Doubt, result: Result<Forgotten, String>, cost: Duration, now: Instant) {
+    pub(super) fn forgotten(
+        &mut self,
+        doubt: Doubt,
+        so_far: Forgotten,
+        result: Result<Forgotten, String>,
+        cost: Duration,
+        now: Instant,
+    ) {
         self.connections.budget.spend(cost, now);
         let failure = result.as_ref().err().map(|why| {
             Entry::new(Kind::Warning, format!("connections that no longer fit the policy can't be looked for: {why}"))
         });
         self.log_standing(|reported| &mut reported.connections, failure);
-        let Ok(forgotten) = result else { return };
-        if let Doubt::Start { config, families, again } = doubt
-            && forgotten.stopped
-            && forgotten.deleted > 0
-            && let Some(again) = again.checked_sub(1)
-        {
-            let (config, families) = (config.clone(), families.clone());
-            self.act(Action::Forget(Doubt::Start { config, families, again }));
+        let Ok(walk) = result else { return };
+        let forgotten = so_far.and(walk);
+        // The first walk has less time than those after it.
+        let gets_on = walk.deleted > 0 || forgotten.walks == 1;
+        if doubt.is_gone_on_with() && walk.stopped && gets_on && forgotten.walks < MOST_WALKS {
+            return self.act(Action::Forget(doubt, forgotten));
         }
+        let doubt = &doubt;
         let deletes = doubt.deletes();
         if deletes && forgotten.deleted > 0 {
             self.connections.forgotten += forgotten.deleted as u64;
@@ -269,9 +287,9 @@ fn depends_on_network(policy: &Policy) -> bool {
 }
 
 fn message(doubt: &Doubt, forgotten: Forgotten) -> String {
-    let Forgotten { found, deleted, stopped } = forgotten;
+    let Forgotten { found, deleted, stopped, .. } = forgotten;
     let rest = match stopped {
-        true if matches!(doubt, Doubt::Start { .. }) => "; there may be more",
+        true if doubt.is_gone_on_with() => "; stopped there: there may be more",
         true => "; stopped there, at 10,000 connections or 200 ms: there may be more",
         false => "",
     };
@@ -300,6 +318,14 @@ impl Doubt {
         }
     }
 
+    /// True when all of them are wanted, however many they are: nobody asked for it, so nobody asks again.
+    pub fn is_gone_on_with(&self) -> bool {
+        match self {
+            Doubt::Source { .. } | Doubt::Start { .. } | Doubt::Forwards { .. } | Doubt::Unforwarded { .. } => true,
+            Doubt::Policy { .. } | Doubt::Repair { .. } => false,
+        }
+    }
+
     /// True when they are deleted, not only counted.
     pub fn deletes(&self) -> bool {
         match self {
@@ -314,7 +340,7 @@ mod tests {
     use super::super::state::Phase;
     use super::super::{Event, Loaded, Origin, Outcome, Setup};
     use super::*;
-    use crate::config::{self, Flags, SourceText};
+    use crate::config::{Flags, SourceText};
     use crate::network::{Address, Hop, Interface, Route, RouteKind};
     use std::path::Path;
 
@@ -357,11 +383,11 @@ mod tests {
 
     fn happens(agent: &mut Agent, event: Event, now: Instant) -> Vec<String> {
         let told = |action: Action| match action {
-            Action::Forget(doubt @ Doubt::Source { .. }) => {
+            Action::Forget(doubt @ Doubt::Source { .. }, _) => {
                 let Doubt::Source { departed, .. } = &doubt else { return String::new() };
                 format!("forget {departed:?}")
             }
-            Action::Forget(doubt) => format!("forget: {}", doubt.why()),
+            Action::Forget(doubt, _) => format!("forget: {}", doubt.why()),
             Action::Log(entry) => format!("{:?}: {}", entry.kind, entry.message),
             other => format!("{other:?}"),
         };
@@ -380,7 +406,7 @@ mod tests {
         agent.follow_network();
         let there = || with_routes(&["203.0.113.77"], &["203.0.113.0/24"]);
         let actions = agent.handle(Event::NetworkRead(None, Ok(there()), Duration::ZERO), now);
-        let looks = |action: &Action| matches!(action, Action::Forget(Doubt::Source { .. }));
+        let looks = |action: &Action| matches!(action, Action::Forget(Doubt::Source { .. }, _));
         assert!(!actions.iter().any(looks), "no source is fixed: {actions:?}");
         let asked = actions.into_iter().find_map(|action| match action {
             Action::Reconcile(family, reconciliation) => Some((family, reconciliation)),
@@ -540,7 +566,12 @@ mod tests {
         let mut agent = running("", now);
         let found = |found| {
             let doubt = Doubt::Repair { config: loaded("").config };
-            Event::Forgotten(doubt, Ok(Forgotten { found, deleted: 0, stopped: false }), Duration::ZERO)
+            Event::Forgotten(
+                doubt,
+                Forgotten::default(),
+                Ok(Forgotten { found, deleted: 0, stopped: false, walks: 1 }),
+                Duration::ZERO,
+            )
         };
         assert_eq!(happens(&mut agent, found(3), now).len(), 1);
         agent.count_unfit();
@@ -556,14 +587,44 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_that_stopped_before_it_found_anything_is_told() {
+    fn a_walk_that_stopped_is_gone_on_with_and_what_all_of_them_did_is_told_once() {
         let now = Instant::now();
         let mut agent = running("", now);
-        let doubt = Doubt::Forwards { forwards: Vec::new() };
-        let stopped = Forgotten { found: 0, deleted: 0, stopped: true };
-        let told = happens(&mut agent, Event::Forgotten(doubt, Ok(stopped), Duration::ZERO), now);
-        assert!(told[0].starts_with("ConnectionsForgotten: tracked connections forgotten: 0; UDP flows"), "{told:?}");
-        assert!(told[0].ends_with("stopped there, at 10,000 connections or 200 ms: there may be more"), "{told:?}");
+        let doubt = || Doubt::Forwards { forwards: Vec::new() };
+        let walk = |found, stopped| Forgotten { found, deleted: found, stopped, walks: 1 };
+        let mut walked =
+            |so_far, walk| happens(&mut agent, Event::Forgotten(doubt(), so_far, Ok(walk), Duration::ZERO), now);
+        let again = ["forget: UDP flows of port forwards that are new, changed or gone"];
+        assert_eq!(walked(Forgotten::default(), walk(0, true)), again);
+        assert_eq!(walked(walk(0, true), walk(10_000, true)), again);
+        let so_far = walk(0, true).and(walk(10_000, true));
+        let told = walked(so_far, walk(7, false));
+        assert_eq!(
+            told,
+            ["ConnectionsForgotten: tracked connections forgotten: 10007; UDP flows of port forwards that are new, \
+                           changed or gone"]
+        );
+        let told = walked(so_far, walk(0, true));
+        assert!(told[0].ends_with("changed or gone; stopped there: there may be more"), "{told:?}");
+    }
+
+    #[test]
+    fn a_start_looks_for_udp_flows_of_the_forwards_that_were_in_force_before_it() {
+        let now = Instant::now();
+        let forwards = "portForwards: [{hostPort: 53, protocol: udp, address: 10.0.0.5}]\n";
+        let gone = "forget: UDP flows of port forwards that are new, changed or gone";
+        for (before, text, expected) in [
+            (forwards, "", vec![gone]),
+            (forwards, forwards, vec!["forget: UDP flows that began before their port was forwarded"]),
+            ("sourceCIDRs: [10.0.0.0/8]\n", "", vec![]),
+            ("portForwards: [nonsense]\n", "", vec![]),
+        ] {
+            let mut agent = running(text, now);
+            let source = SourceText { path: Path::new("config.yaml").into(), text: before.to_owned() };
+            agent.desired.last_good = Ok(Some([source].into()));
+            agent.policy_changed(None);
+            assert_eq!(happens(&mut agent, Event::Tick, now), expected, "{before}, then {text}");
+        }
     }
 
     #[test]
@@ -571,17 +632,17 @@ mod tests {
         let now = Instant::now();
         let mut agent = running(FIXED, now);
         let doubt = |text| Doubt::Repair { config: loaded(text).config };
-        let many = Forgotten { found: 10_000, deleted: 9_999, stopped: true };
-        let done = |doubt, result| Event::Forgotten(doubt, result, Duration::ZERO);
+        let many = Forgotten { found: 10_000, deleted: 9_999, stopped: true, walks: 1 };
+        let done = |doubt, result| Event::Forgotten(doubt, Forgotten::default(), result, Duration::ZERO);
         let logged = happens(&mut agent, done(doubt("onRepair: forget"), Ok(many)), now);
         let expected = "ConnectionsForgotten: tracked connections forgotten: 9999; they began while rules were missing; \
                         stopped there, at 10,000 connections or 200 ms: there may be more";
         assert_eq!(logged, [expected]);
-        let few = Forgotten { found: 3, deleted: 0, stopped: false };
+        let few = Forgotten { found: 3, deleted: 0, stopped: false, walks: 1 };
         assert_eq!(happens(&mut agent, done(doubt(""), Ok(few)), now).len(), 1);
         let report = agent.connections_report(now);
         assert_eq!((report.forgotten, report.unfit, report.unfit_is_minimum), (9_999, Some(3), false));
-        let none = Forgotten { found: 0, deleted: 0, stopped: false };
+        let none = Forgotten { found: 0, deleted: 0, stopped: false, walks: 1 };
         assert!(happens(&mut agent, done(doubt(""), Ok(none)), now).is_empty());
         assert_eq!(agent.connections_report(now).unfit, Some(0));
         let failed = happens(&mut agent, done(doubt(""), Err("no".to_owned())), now);
@@ -602,7 +663,7 @@ mod tests {
         let families = |agent: &mut Agent| -> Vec<Family> {
             let actions = std::mem::take(&mut agent.actions);
             let of = |action| match action {
-                Action::Forget(Doubt::Start { families, .. }) => families,
+                Action::Forget(Doubt::Start { families, .. }, _) => families,
                 _ => Vec::new(),
             };
             actions.into_iter().flat_map(of).collect()
@@ -613,16 +674,19 @@ mod tests {
             agent.tracking_began(&vec![(Family::V4, Ok(outcome(v4))), (Family::V6, Ok(outcome(v6)))]);
             assert_eq!(families(&mut agent), expected);
         }
-        let doubt = |again| Doubt::Start { config: loaded("").config, families: vec![Family::V4], again };
-        let many = Forgotten { found: 10_000, deleted: 10_000, stopped: true };
-        for (again, forgotten, expected) in [
+        let many = Forgotten { found: 10_000, deleted: 10_000, stopped: true, walks: 1 };
+        let none = Forgotten { found: 0, deleted: 0, ..many };
+        for (walks, walk, expected) in [
+            (0, many, vec![Family::V4]),
+            (0, none, vec![Family::V4]),
             (1, many, vec![Family::V4]),
-            (0, many, vec![]),
-            (1, Forgotten { found: 0, deleted: 0, stopped: true }, vec![]),
-            (1, Forgotten { stopped: false, ..many }, vec![]),
+            (1, none, vec![]),
+            (0, Forgotten { stopped: false, ..many }, vec![]),
+            (MOST_WALKS - 1, many, vec![]),
         ] {
-            agent.forgotten(&doubt(again), Ok(forgotten), Duration::ZERO, now);
-            assert_eq!(families(&mut agent), expected);
+            let doubt = Doubt::Start { config: loaded("").config, families: vec![Family::V4] };
+            agent.forgotten(doubt, Forgotten { walks, ..none }, Ok(walk), Duration::ZERO, now);
+            assert_eq!(families(&mut agent), expected, "{walks} and {walk:?}");
         }
     }
 

@@ -70,8 +70,8 @@ pub enum Event {
     NetworkMoved,
     /// What [`Action::ReadNetwork`] read, and the processor time that it took.
     NetworkRead(Option<Box<Reconciliation>>, Result<Arc<Network>, String>, Duration),
-    /// What [`Action::Forget`] did, and the processor time that it took.
-    Forgotten(Doubt, Result<Forgotten, String>, Duration),
+    /// What one more walk of [`Action::Forget`] came to after those before, and the processor time that it took.
+    Forgotten(Doubt, Forgotten, Result<Forgotten, String>, Duration),
     /// Something changed in a directory of the configuration.
     FilesChanged,
     /// Somebody asks for a reload over the control socket.
@@ -149,8 +149,9 @@ pub enum Action {
     ReadNetwork(BTreeSet<IpAddr>, Option<Box<Reconciliation>>),
     /// Tell of changes of the network no more.
     IgnoreNetwork,
-    /// Look for connections that are not as they should be, and delete them where that is wanted.
-    Forget(Doubt),
+    /// Look for connections that are not as they should be, and delete them where that is wanted. With what came of it so
+    /// far.
+    Forget(Doubt, Forgotten),
     /// Ask what becomes of the masqueraded connections of these families when our rules go.
     ReadAfterStop(Vec<Family>),
     /// Take everything of ours out of the kernel.
@@ -231,7 +232,7 @@ pub struct Checked {
 }
 
 /// What looking for connections in doubt came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Forgotten {
     /// How many are not as they should be.
     pub found: usize,
@@ -239,6 +240,20 @@ pub struct Forgotten {
     pub deleted: usize,
     /// There may be more: so many, or so long, is the most that is done at once.
     pub stopped: bool,
+    /// How often the kernel's table was gone through.
+    pub walks: u8,
+}
+
+impl Forgotten {
+    /// What this one and one more walk came to together.
+    pub fn and(self, walk: Forgotten) -> Self {
+        Forgotten {
+            found: self.found + walk.found,
+            deleted: self.deleted + walk.deleted,
+            stopped: walk.stopped,
+            walks: self.walks.saturating_add(walk.walks),
+        }
+    }
 }
 
 /// What systemd is doing with our unit.

@@ -182,7 +182,7 @@ impl Agent {
             Event::Checked(depth, checked) => self.checked(depth, checked, now),
             Event::NetworkMoved => self.network_moved(now),
             Event::NetworkRead(waiting, result, cost) => self.network_read(waiting, result, cost, now),
-            Event::Forgotten(doubt, result, cost) => self.forgotten(&doubt, result, cost, now),
+            Event::Forgotten(doubt, so_far, result, cost) => self.forgotten(doubt, so_far, result, cost, now),
         }
         self.tell_status();
         std::mem::take(&mut self.actions)

@@ -49,12 +49,7 @@ pub enum Doubt {
     /// Those that another configuration treats in another way.
     Policy { before: Arc<Config>, now: Arc<Config> },
     /// Those that were tracked from when our rules made the kernel begin to, and before they counted.
-    Start {
-        config: Arc<Config>,
-        families: Vec<Family>,
-        /// How often it may be asked again where more were found than may be dealt with at once.
-        again: u8,
-    },
+    Start { config: Arc<Config>, families: Vec<Family> },
     /// Those that began while our rules were not what they should be.
     Repair { config: Arc<Config> },
     /// UDP flows of these forwards, which are new, changed or gone.

@@ -2,7 +2,7 @@
 
 use super::{Context, eprint_line, exit, print_diagnostics, print_line, print_text};
 use crate::agent::advice::warnings;
-use crate::agent::{Doubt, Entry, Kind, Notification, Outcome, Search, Setup};
+use crate::agent::{Doubt, Entry, Forgotten, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::Removal;
 use crate::backend::nftables::fast_path::Wanted;
 use crate::cli::RunArgs;
@@ -133,8 +133,8 @@ fn once(context: &Context) -> u8 {
             }
         }
         if !began.is_empty() {
-            let doubt = Doubt::Start { config: Arc::new(config.clone()), families: began, again: 0 };
-            if let Err(error) = connections::forget(&doubt) {
+            let doubt = Doubt::Start { config: Arc::new(config.clone()), families: began };
+            if let Err(error) = connections::forget(&doubt, &Forgotten::default()) {
                 status = fail(&format!("connections that began before the rules can't be looked for: {error}"));
             }
         }

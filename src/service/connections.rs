@@ -85,12 +85,12 @@ impl HostNetwork {
 ///
 /// # Errors
 /// Why connections can't be read.
-pub fn forget(doubt: &Doubt) -> Result<Forgotten, String> {
-    let swept = sweep(doubt).map_err(|error| error.to_string())?;
-    Ok(Forgotten { found: swept.found, deleted: swept.deleted, stopped: swept.stopped })
+pub fn forget(doubt: &Doubt, so_far: &Forgotten) -> Result<Forgotten, String> {
+    let swept = sweep(doubt, so_far).map_err(|error| error.to_string())?;
+    Ok(Forgotten { found: swept.found, deleted: swept.deleted, stopped: swept.stopped, walks: 1 })
 }
 
-fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
+fn sweep(doubt: &Doubt, so_far: &Forgotten) -> io::Result<conntrack::Swept> {
     let network = rtnetlink::network()?;
     let router = RefCell::new(Router::open()?);
     let interfaces = &mut |connection: &Connection| interfaces(&network, &mut router.borrow_mut(), connection);
@@ -111,10 +111,10 @@ fn sweep(doubt: &Doubt) -> io::Result<conntrack::Swept> {
         Doubt::Forwards { forwards } => stale::is_of_forwards(forwards, &network, connection, is_local),
         Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, is_local),
     };
-    let bounds = match doubt {
-        // Nobody is served before they are right.
-        Doubt::Start { .. } => Bounds { time: Duration::from_secs(1), ..Bounds::default() },
-        _ => Bounds::default(),
+    // At a start nobody is served before they are right. And what is many has to be gone through at some time.
+    let bounds = match matches!(doubt, Doubt::Start { .. }) || so_far.walks > 0 {
+        true => Bounds { time: Duration::from_secs(1), ..Bounds::default() },
+        false => Bounds::default(),
     };
     conntrack::sweep(&questions(doubt), bounds, doubt.deletes(), judge)
 }

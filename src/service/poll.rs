@@ -343,10 +343,10 @@ impl Performer for Service {
                 return Some(Event::NetworkRead(waiting, result, cpu_time().saturating_sub(begun)));
             }
             Action::IgnoreNetwork => self.network.ignore(),
-            Action::Forget(doubt) => {
+            Action::Forget(doubt, so_far) => {
                 let begun = cpu_time();
-                let result = connections::forget(&doubt);
-                return Some(Event::Forgotten(doubt, result, cpu_time().saturating_sub(begun)));
+                let result = connections::forget(&doubt, &so_far);
+                return Some(Event::Forgotten(doubt, so_far, result, cpu_time().saturating_sub(begun)));
             }
             Action::ReadAfterStop(families) => {
                 return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));

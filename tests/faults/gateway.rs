@@ -276,10 +276,7 @@ impl<'lab> Gateway<'lab> {
         self.same_as_before(listing.ours())?;
         let astray = self.stream.astray(&self.config);
         let tail = self.life.as_mut().map(Life::tail).unwrap_or_default();
-        // It looks for them within bounds, and says when there may be more. Those are left as they are for good.
-        if !astray.is_empty() && tail.contains("stopped there") {
-            self.stream.renew_inbound();
-        } else if !astray.is_empty() {
+        if !astray.is_empty() {
             return Err(finding("astray", format!("lasting flows:\n    {}\n{tail}", astray.join("\n    "))));
         }
         Ok(Settled { took, promise, hole: self.stream.take_hole(), stuck })

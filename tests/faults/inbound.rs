@@ -13,7 +13,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,6 @@ const FIRST_PORT: u16 = 20_000;
 const PORTS: u64 = 2_000;
 /// The port of clients of lasting flows, one each.
 const LASTING_PORT: u16 = 19_000;
-/// So many times they are new before a port comes again.
-const RENEWALS: u16 = 60;
 /// A new flow every so many ticks, and a datagram of a lasting one.
 const NEW_EVERY: u32 = 2;
 const LASTING_EVERY: u32 = 4;
@@ -47,8 +45,6 @@ pub struct Counts {
     pub sent: AtomicU64,
     pub arrived: AtomicU64,
     latest: AtomicU64,
-    /// How often the lasting flows were given up for new ones.
-    renewed: AtomicU16,
     /// Answers that came back.
     pub answers: AtomicU64,
     /// Where each lasting flow was last seen.
@@ -63,11 +59,6 @@ impl Counts {
 
     fn lasting(&self) -> MutexGuard<'_, [Option<Landing>; INBOUND.len()]> {
         self.lasting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The lasting flows are new ones from now on.
-    pub fn renew(&self) {
-        self.renewed.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The lasting flows are looked at anew.
@@ -124,8 +115,7 @@ impl Sender {
             let kinds: Vec<usize> = (0..INBOUND.len()).filter(|kind| is_lasting(INBOUND[*kind])).collect();
             let kind = kinds[self.lasting_turn % kinds.len()];
             self.lasting_turn += 1;
-            let renewed = shared.inbound.renewed.load(Ordering::SeqCst) % RENEWALS;
-            self.send(kind, LASTING_PORT + renewed * KINDS + kind as u16, epoch, true, shared);
+            self.send(kind, LASTING_PORT + kind as u16, epoch, true, shared);
         }
     }
 

@@ -260,11 +260,6 @@ impl Stream {
         *lock(&self.shared.fresh) = Some(lasting(lab));
     }
 
-    /// The lasting flows from elsewhere are new ones from now on.
-    pub fn renew_inbound(&self) {
-        self.shared.inbound.renew();
-    }
-
     /// How many of the lasting flows that every policy here masquerades go on with their own source, once each has been
     /// seen again; they are given time to stop that.
     pub fn stuck(&self, patience: Duration) -> usize {

@@ -233,9 +233,10 @@ impl Enforcer {
         }
         notes.extend(self.sysctls.set(family, &sysctls));
         notes.extend(self.chosen()?.notes());
-        if written.is_some() || self.written.is_none() {
-            self.written = self.chosen()?.memory();
-            self.written.iter().for_each(|text| written::write(text));
+        let memory = self.chosen()?.memory();
+        if memory.is_some() && memory != self.written {
+            memory.iter().for_each(|text| written::write(text));
+            self.written = memory;
         }
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);

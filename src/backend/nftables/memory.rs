@@ -1,6 +1,5 @@
 //! What long sets hold, for the next process: it takes them over unread while nobody has committed.
 
-use super::elements::MOST_READ;
 use super::observe::Observation;
 use super::rules::content::Content;
 use super::rules::name::SetName;
@@ -35,7 +34,7 @@ struct Written {
 impl Memory {
     /// Of what is known for sure; `None` where everything is read soon enough.
     pub fn of(observation: &Observation) -> Option<Self> {
-        let table = observation.tables.table().filter(|table| table.elements() > MOST_READ)?;
+        let table = observation.tables.table().filter(|_| observation.is_large())?;
         let sets: Vec<_> = table.sets.iter().filter_map(|set| Written::of(set.name, set.elements.as_ref()?)).collect();
         let place = place()?;
         (!sets.is_empty()).then_some(Memory { place, generation: observation.generation, sets })

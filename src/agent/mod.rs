@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 pub mod advice;
 mod after_stop;
 mod attempt;
@@ -35,6 +36,7 @@ mod strays;
 mod trial;
 mod watch;
 
+pub use addresses::InUse;
 pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
 pub use attempt::{Attempt, Clock, Tried};
 pub use cause::Cause;
@@ -43,9 +45,9 @@ pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
-    Backend, Configuration, ConnectionsReport, EgressReport, EventRecord, FamilyReport, FastPathReport, Forgot,
-    ForwardReport, Install, Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report, State, TrialDetails,
-    TrialReport, one_line,
+    Backend, Configuration, ConnectionsReport, ConntrackReport, EgressReport, EventRecord, FamilyReport,
+    FastPathReport, Forgot, ForwardReport, Install, Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report,
+    State, TrialDetails, TrialReport, one_line,
 };
 
 use crate::backend::BackendName;
@@ -347,7 +349,9 @@ impl Agent {
         let active = self.desired.active.as_ref()?;
         let advice = advice::service_advice(&active.config, view, self.backend_name());
         let nothing_translated = advice::nothing_translated(&advice).as_deref().map(one_line);
-        Some(HostState { is_known: self.host.is_known, nothing_translated, advice })
+        let policy = &active.config.policy;
+        let in_use = policy.sections().map(|section| addresses::in_use(policy, section, view)).collect();
+        Some(HostState { is_known: self.host.is_known, nothing_translated, advice, in_use })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `status` and `reload` are told: the agent's answers, as they travel over the control socket.
 
+use super::addresses::InUse;
 use super::after_stop::AtStop;
 use crate::backend::{BackendName, Counters};
 use crate::policy::{Family, RangeCounts};
@@ -63,6 +64,9 @@ pub struct Report {
     /// How many ranges the policy has.
     #[serde(default)]
     pub ranges: RangeCounts,
+    /// The addresses of the host that sources become which no entry of `egress` decides about, where that is known.
+    #[serde(default)]
+    pub addresses: Vec<InUse>,
     /// The entries of `egress`, in their order.
     #[serde(default)]
     pub egress: Vec<EgressReport>,
@@ -83,6 +87,9 @@ pub struct Report {
     pub reloads: Reloads,
     /// Per family.
     pub families: Vec<FamilyReport>,
+    /// The kernel's table of connections, where it can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<ConntrackReport>,
     /// What the flowtable of `fastPath` has, while it is in the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast_path: Option<FastPathReport>,
@@ -211,6 +218,9 @@ pub struct EgressReport {
     pub name: String,
     /// What sources become, as `snat` says it.
     pub snat: String,
+    /// The addresses of the host that these are now, where that is known.
+    #[serde(default)]
+    pub addresses: Vec<InUse>,
 }
 
 /// Tracked connections that did not fit the policy.
@@ -238,6 +248,29 @@ pub struct Forgot {
     pub count: usize,
     /// Why.
     pub why: String,
+}
+
+/// The kernel's table of connections, and what it had to refuse since the boot (`/proc/net/stat/nf_conntrack`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConntrackReport {
+    /// So many are tracked.
+    pub connections: u64,
+    /// So many can be.
+    pub max: u64,
+    /// New ones that another one like them was before: where many clients share an address, no port was left.
+    pub insert_failed: u64,
+    /// Packets that were dropped because the table was full, or memory was short.
+    pub drop: u64,
+    /// Connections that made room for others before their time.
+    pub early_drop: u64,
+}
+
+impl fmt::Display for ConntrackReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConntrackReport { connections, max, insert_failed, drop, early_drop } = self;
+        write!(f, "{connections} of {max} connections; since the boot insert_failed {insert_failed}, drop {drop}, ")?;
+        write!(f, "early_drop {early_drop}")
+    }
 }
 
 /// What a flowtable carries.
@@ -350,6 +383,10 @@ pub struct FamilyReport {
     pub counters: Option<Counters>,
 }
 
+fn join(addresses: &[InUse]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.summary)?;
@@ -364,6 +401,9 @@ impl fmt::Display for Report {
         }
         if let Some(policy) = &self.policy {
             writeln!(f, "{:>14}: {policy}", "policy")?;
+        }
+        if !self.addresses.is_empty() {
+            writeln!(f, "{:>14}: {}", "in use", join(&self.addresses))?;
         }
         if let Some(backend) = &self.backend {
             writeln!(f, "{:>14}: {} ({})", "backend", backend.name, backend.reason)?;
@@ -387,7 +427,11 @@ impl fmt::Display for Report {
                 Some(format!("; {} new flows: {}", family.family, counters.egress.get(&number).unwrap_or(&0)))
             };
             let flows: String = self.families.iter().filter_map(flows).collect();
-            writeln!(f, "{:>14}: {}: {}{flows}", "egress", entry.name, entry.snat)?;
+            let addresses = match join(&entry.addresses) {
+                addresses if addresses.is_empty() => addresses,
+                addresses => format!("; in use: {addresses}"),
+            };
+            writeln!(f, "{:>14}: {}: {}{addresses}{flows}", "egress", entry.name, entry.snat)?;
         }
         if let Some(last) = &self.connections.last {
             writeln!(f, "{:>14}: {} forgotten since the start; {last}", "connections", self.connections.forgotten)?;
@@ -397,6 +441,9 @@ impl fmt::Display for Report {
             writeln!(f, "{:>14}: {unfit}{more} began while rules were missing and are not translated", "connections")?;
         }
         self.write_forwards(f)?;
+        if let Some(conntrack) = &self.conntrack {
+            writeln!(f, "{:>14}: {conntrack}", "conntrack")?;
+        }
         if let Some(fast_path) = &self.fast_path {
             writeln!(f, "{:>14}: {fast_path}", "fast path")?;
         }
@@ -463,7 +510,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_forwards_the_busiest_are_shown() {
+    fn a_report_shows_the_addresses_in_use_conntrack_and_of_many_forwards_the_busiest() {
         let forwards = (1..=1000).map(|number| ForwardReport { number, what: format!("tcp {number} to 10.0.0.5:80") });
         let family = |family, forwards: &[(u32, u64)]| FamilyReport {
             family,
@@ -481,6 +528,7 @@ mod tests {
             trial: None,
             policy: None,
             ranges: RangeCounts::default(),
+            addresses: vec![InUse { address: [203, 0, 113, 1].into(), interface: "wan0".to_owned() }],
             egress: Vec::new(),
             forwards: forwards.collect(),
             backend: None,
@@ -489,6 +537,7 @@ mod tests {
             last_saved: None,
             reloads: Reloads::default(),
             families: vec![family(Family::V4, &[(7, 3), (8, 0), (9, 4)]), family(Family::V6, &[(7, 2)])],
+            conntrack: Some(ConntrackReport { connections: 3, max: 9, insert_failed: 1, drop: 2, early_drop: 0 }),
             fast_path: None,
             sysctls: Vec::new(),
             at_stop: None,
@@ -504,6 +553,9 @@ mod tests {
             "forward: tcp 9 to 10.0.0.5:80; new flows: 4",
         ];
         assert_eq!(rows, expected);
+        assert!(text.contains("        in use: 203.0.113.1 (wan0)\n"), "{text}");
+        let conntrack = "conntrack: 3 of 9 connections; since the boot insert_failed 1, drop 2, early_drop 0\n";
+        assert!(text.contains(conntrack), "{text}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::question::{ChangedBy, Loaded};
 use super::report::{Reloads, TrialReport, one_line};
 use super::schedule::{Budget, Debounce, Fight, Retry};
 use super::standing::Standing;
-use super::{Client, Entry, Kind};
+use super::{Client, Entry, InUse, Kind};
 use crate::backend::{Error, ErrorKind};
 use crate::config::{Diagnostics, SourceText};
 use crate::network::Network;
@@ -272,6 +272,8 @@ pub struct HostState {
     pub advice: Vec<Advice>,
     /// Why nothing at all is translated.
     pub nothing_translated: Option<String>,
+    /// The addresses that sources become: of each entry of `egress`, and of the top level behind them.
+    pub in_use: Vec<Vec<InUse>>,
 }
 
 /// What is said once while it lasts, by what it is about.

@@ -8,10 +8,10 @@ use super::report::{
     one_line,
 };
 use super::state::{FamilyState, Phase, Refusal, Reported};
-use super::{Action, Agent, AtStop, Entry, Notification};
+use super::{Action, Agent, AtStop, Entry, InUse, Notification};
 use crate::backend::Error;
 use crate::config::{OnStop, SourceText};
-use crate::policy::Policy;
+use crate::policy::{Egress, Policy};
 use std::time::{Duration, Instant};
 
 impl Agent {
@@ -139,10 +139,12 @@ impl Agent {
             counters: None,
         };
         let policy = active.map(|active| &active.config.policy);
+        let in_use = &self.host.in_use;
         Report {
             policy: policy.map(Policy::summary),
             ranges: policy.map(Policy::ranges).unwrap_or_default(),
-            egress: policy.into_iter().flat_map(egress).collect(),
+            addresses: policy.and_then(|policy| in_use.get(policy.egress.len())).cloned().unwrap_or_default(),
+            egress: policy.map(|policy| egress(policy, in_use)).unwrap_or_default(),
             forwards: policy.into_iter().flat_map(forwards).collect(),
             summary: one_line(&self.summary()),
             state: self.state(),
@@ -162,6 +164,7 @@ impl Agent {
             reloads: self.history.reloads,
             families: self.wanted().into_iter().map(family).collect(),
             connections: self.connections_report(now),
+            conntrack: None,
             fast_path: None,
             sysctls: Vec::new(),
             at_stop: active.is_some_and(keeps).then(AtStop::keeping),
@@ -187,11 +190,13 @@ impl Agent {
     }
 }
 
-fn egress(policy: &Policy) -> impl Iterator<Item = EgressReport> {
-    policy
-        .egress
-        .iter()
-        .map(|entry| EgressReport { name: entry.name.clone(), snat: policy.section(entry).snat.value.to_string() })
+fn egress(policy: &Policy, in_use: &[Vec<InUse>]) -> Vec<EgressReport> {
+    let report = |(number, entry): (usize, &Egress)| EgressReport {
+        name: entry.name.clone(),
+        snat: policy.section(entry).snat.value.to_string(),
+        addresses: in_use.get(number).cloned().unwrap_or_default(),
+    };
+    policy.egress.iter().enumerate().map(report).collect()
 }
 
 fn forwards(policy: &Policy) -> impl Iterator<Item = ForwardReport> {

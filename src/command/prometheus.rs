@@ -82,6 +82,23 @@ fn events(page: &mut Page, report: &Report) {
     page.moment("saved", "the last good configuration was saved", report.last_saved.as_ref());
     page.metric("connections_deleted_total", Type::Counter, "Tracked connections deleted because they did not fit.")
         .sample(&[], report.connections.forgotten);
+    if let Some(conntrack) = &report.conntrack {
+        for (name, help, count) in [
+            (
+                "insert_failed",
+                "Connections that connection tracking had no place or no port for, since the boot.",
+                conntrack.insert_failed,
+            ),
+            ("dropped", "Packets dropped because connection tracking had no room, since the boot.", conntrack.drop),
+            (
+                "early_dropped",
+                "Connections that made room for others before their time, since the boot.",
+                conntrack.early_drop,
+            ),
+        ] {
+            page.metric(&format!("conntrack_{name}_total"), Type::Counter, help).sample(&[], count);
+        }
+    }
     if let Some(stale) = report.connections.unfit {
         page.metric(
             "stale_connections",

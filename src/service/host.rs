@@ -3,6 +3,7 @@
 use super::enforcer::cpu_time;
 use super::foreign_nat::{ChainReader, Chains};
 use super::view;
+use crate::agent::ConntrackReport;
 use crate::agent::advice::{Conntrack, HostView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -62,6 +63,25 @@ fn not_forwarding(view: &HostView) -> BTreeSet<String> {
     names.into_iter().filter(is_off).cloned().collect()
 }
 
+/// The kernel's table of connections with what it refused; `None` where that can't be read.
+pub fn conntrack_report() -> Option<ConntrackReport> {
+    let text = fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").ok()?;
+    let Conntrack { count, max, .. } = conntrack()?;
+    Some(ConntrackReport { connections: count, max, ..refused(&text)? })
+}
+
+/// The sums over the rows, of which each processor has one, in hexadecimal; the first line has the names.
+fn refused(text: &str) -> Option<ConntrackReport> {
+    let (names, rows) = text.split_once('\n')?;
+    let sum = |wanted: &str| {
+        let column = names.split_whitespace().position(|name| name == wanted)?;
+        let number = |row: &str| u64::from_str_radix(row.split_whitespace().nth(column)?, 16).ok();
+        rows.lines().map(number).sum::<Option<u64>>()
+    };
+    let (insert_failed, drop, early_drop) = (sum("insert_failed")?, sum("drop")?, sum("early_drop")?);
+    Some(ConntrackReport { insert_failed, drop, early_drop, ..ConntrackReport::default() })
+}
+
 fn conntrack() -> Option<Conntrack> {
     let number = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).ok()?;
@@ -69,4 +89,21 @@ fn conntrack() -> Option<Conntrack> {
     };
     let (count, max) = (number("count")?, number("max")?);
     Some(Conntrack { count, max, buckets: number("buckets").unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_tracking_refused_is_summed_over_the_processors() {
+        let text = "entries  clashres found insert insert_failed drop early_drop icmp_error\n\
+                    00000000 00000000 00000000 00000000 0000000a 00000001 00000000 00000000\n\
+                    00000000 00000000 00000000 00000000 00000006 00000002 000000ff 00000000\n";
+        let expected = ConntrackReport { insert_failed: 16, drop: 3, early_drop: 255, ..ConntrackReport::default() };
+        assert_eq!(refused(text), Some(expected));
+        assert_eq!(refused("entries found\n00000000 00000000\n"), None);
+        assert_eq!(refused("insert_failed drop early_drop\n0 nonsense 0\n"), None);
+        assert_eq!(refused(""), None);
+    }
 }

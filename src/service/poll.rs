@@ -3,7 +3,7 @@
 use super::connections::{self, HostNetwork};
 use super::control::{self, Control, Request, TryRequest};
 use super::enforcer::{Enforcer, cpu_time};
-use super::host::HostReader;
+use super::host::{self, HostReader};
 use super::journal::Journal;
 use super::notify::Notifier;
 use super::state::Kept;
@@ -258,6 +258,7 @@ impl Service {
         report.pid = std::process::id();
         report.date(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         report.sysctls = self.enforcer.set_sysctls();
+        report.conntrack = host::conntrack_report();
         report.fast_path = self.enforcer.fast_interfaces().map(connections::offloaded);
         self.enforcer.end_by(self.stop_by.map_or(self.counted_by, |stop| stop.min(self.counted_by)));
         for entry in &mut report.families {

@@ -319,3 +319,30 @@ fn rules_that_an_administrator_expects_are_no_findings() {
         assert_eq!((code, said), (Some(0), note), "{backend}");
     }
 }
+
+#[test]
+fn status_tells_the_addresses_that_sources_become_as_the_host_has_them() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    let entry = "egress: [{name: office, sourceCIDRs: [192.168.77.0/24], snat: 203.0.113.77}]\n";
+    gateway.agent.configure(&gateway.config(&format!("{entry}outInterfaces: [wan0]\n")));
+    let _service = gateway.agent.start();
+    let told = |line: &str| {
+        let status = gateway.agent.must("status", &[]);
+        assert!(status.contains(line), "{line} is not in\n{status}");
+    };
+    let report = || serde_json::from_str::<Value>(&gateway.agent.must("status", &["--json"])).unwrap();
+    // Of the two IPv6 addresses the kernel chooses one.
+    told("        in use: 203.0.113.1 (wan0)\n");
+    told("        egress: office: 203.0.113.77; in use: 203.0.113.77 (wan0); IPv4 new flows: 0");
+    for (index, from) in ["192.168.77.2", "192.168.78.2"].into_iter().enumerate() {
+        let seen = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse(from)).source_seen(&lab.lan, &lab.observer);
+        let report = report();
+        let said = [&report["egress"][0]["addresses"], &report["addresses"]][index][0]["address"].as_str().map(parse);
+        assert_eq!(seen, said, "{from}: {report}");
+    }
+    lab.gateway.ip("addr del 203.0.113.77/32 dev wan0\n");
+    told("        egress: office: 203.0.113.77; IPv4 new flows: ");
+    let conntrack = &report()["conntrack"];
+    assert!(conntrack["connections"].as_u64() > Some(0) && conntrack["insert_failed"] == 0, "{conntrack}");
+}

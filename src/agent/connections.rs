@@ -106,7 +106,7 @@ impl Agent {
                 false
             }
         };
-        let shapes_rules = changed && self.network_shapes_rules();
+        let shapes_rules = changed && self.judge_network();
         // Before open connections are judged: new ones must be right.
         match waiting {
             Some(reconciliation) => self.with_known_network(*reconciliation),
@@ -122,8 +122,8 @@ impl Agent {
         }
     }
 
-    /// True when other rules follow from the network than before.
-    fn network_shapes_rules(&mut self) -> bool {
+    /// What the network means for the rules of the configuration in force. True when other rules follow from it than before.
+    pub(super) fn judge_network(&mut self) -> bool {
         let state = &mut self.connections;
         let (Some(active), Some(network)) = (&self.desired.active, &state.network) else { return false };
         let facts = NetworkFacts::of(&active.config.policy, network);
@@ -337,9 +337,10 @@ impl Doubt {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::Phase;
+    use super::super::state::{Phase, Trial};
     use super::super::{Event, Loaded, Origin, Outcome, Setup};
     use super::*;
+    use crate::backend::{Error, ErrorKind};
     use crate::config::{Flags, SourceText};
     use crate::network::{Address, Hop, Interface, Route, RouteKind};
     use std::path::Path;
@@ -606,6 +607,60 @@ mod tests {
         );
         let told = walked(so_far, walk(0, true));
         assert!(told[0].ends_with("changed or gone; stopped there: there may be more"), "{told:?}");
+    }
+
+    #[test]
+    fn after_a_trial_the_network_means_for_the_rules_what_it_did_before() {
+        let now = Instant::now();
+        let before = "portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n";
+        let mut agent = running(before, now);
+        agent.handle(Event::NetworkRead(None, Ok(with_routes(&[], &["203.0.113.0/24"])), Duration::ZERO), now);
+        let tried = loaded("portForwards: [{hostPort: 8080, address: 198.51.100.2}]\n");
+        let network = agent.connections.network.clone().unwrap();
+        agent.connections.facts = Arc::new(NetworkFacts::of(&tried.config.policy, &network));
+        agent.desired.trial = Some(Trial {
+            number: 1,
+            until: now,
+            goes_back_at: String::new(),
+            what: String::new(),
+            by: String::new(),
+            before: loaded(before),
+            files: [].into(),
+            install: None,
+            waiting: Vec::new(),
+        });
+        agent.desired.active = Some(tried);
+        agent.actions.clear();
+        agent.go_back("was not confirmed", now);
+        assert_eq!(reconciles(&agent.actions), [["203.0.113.0/24"]]);
+    }
+
+    #[test]
+    fn the_flows_of_a_trial_are_forgotten_when_the_rules_of_before_are_back() {
+        let now = Instant::now();
+        let mut agent = running("", now);
+        let forwards = "portForwards: [{hostPort: 53, protocol: udp, address: 10.0.0.5}]\n";
+        agent.connections.tried = Some(loaded(forwards).config);
+        let mut ends = |result: Result<Outcome, Error>| {
+            agent.reconcile(Why::GoBack, None);
+            let mut told = Vec::new();
+            while let Some(action) = agent.actions.pop() {
+                match action {
+                    Action::Reconcile(family, reconciliation) => {
+                        let event = Event::Reconciled(family, reconciliation, result.clone(), Duration::ZERO);
+                        agent.actions = agent.handle(event, now);
+                    }
+                    Action::Forget(doubt, _) => told.push(doubt.why()),
+                    _ => {}
+                }
+            }
+            told
+        };
+        assert_eq!(ends(Err(Error::new(ErrorKind::Busy, "later"))), [""; 0]);
+        let written = Some(vec!["other rules".to_owned().into()]);
+        let back = Outcome { written, notes: vec![], bridged: false, began_tracking: false, took: Duration::ZERO };
+        assert_eq!(ends(Ok(back.clone())), ["UDP flows of port forwards that are new, changed or gone"]);
+        assert_eq!(ends(Ok(back)), [""; 0], "once");
     }
 
     #[test]

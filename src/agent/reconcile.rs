@@ -245,6 +245,12 @@ impl Agent {
         if repaired {
             self.rules_were_away(now);
         }
+        // Only now: what is forgotten earlier begins again under the rules of the trial.
+        if refused.is_none()
+            && let Some(tried) = self.connections.tried.take()
+        {
+            self.policy_changed(Some(tried));
+        }
         if why == Why::Reload {
             self.count_reload(refused.is_some());
         }

@@ -8,7 +8,7 @@ use super::schedule::{Budget, Debounce, Fight, Retry};
 use super::standing::Standing;
 use super::{Client, Entry, InUse, Kind};
 use crate::backend::{Error, ErrorKind};
-use crate::config::{Diagnostics, SourceText};
+use crate::config::{Config, Diagnostics, SourceText};
 use crate::network::Network;
 use crate::policy::Family;
 use crate::ruleset::NetworkFacts;
@@ -245,6 +245,8 @@ pub struct Connections {
     pub last: Option<(Instant, usize, &'static str)>,
     /// How many did not fit the policy after the last repair, and whether there may be more.
     pub unfit: Option<(usize, bool)>,
+    /// What was in force until a trial ended, while the rules of before are not in the kernel again.
+    pub tried: Option<Arc<Config>>,
 }
 
 impl Connections {
@@ -256,6 +258,7 @@ impl Connections {
             reread: Retry::default(),
             owned: BTreeSet::new(),
             departed: BTreeSet::new(),
+            tried: None,
             budget: Budget::new(now),
             forgotten: 0,
             last: None,

@@ -203,6 +203,7 @@ impl Agent {
         self.timers.resync = self.resync_at(now);
         // Until they are back, the status does not say that all is well.
         self.watch.moved = true;
+        self.judge_network();
         self.reconcile(Why::GoBack, None);
         let message = format!("{} {why}; the earlier configuration is in force again", trial.what);
         self.log(Entry::new(Kind::WentBack, &message).by(self.backend_name()));
@@ -210,7 +211,7 @@ impl Agent {
             self.tell(client, ReloadOutcome::Refused, &message);
         }
         self.act(Action::ReadHost);
-        self.policy_changed(candidate);
+        self.connections.tried = candidate;
         self.follow_network();
         self.read_files();
     }

@@ -3,7 +3,7 @@
 use super::advice::{HostView, InterfaceAddress};
 use crate::policy::{Family, Policy, Section, Snat};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -26,8 +26,8 @@ impl fmt::Display for InUse {
 }
 
 /// The addresses that the sources of a section become, as far as the host has them now: those of `snat`, and for what is
-/// masqueraded the first one of each interface that leads on, or of IPv6 the only one: among several the kernel
-/// chooses by rules of its own (RFC 6724). Which one a route prefers is not looked up.
+/// masqueraded that of each interface that leads on: of several the one in whose network the gateway is, which the
+/// kernel prefers for IPv4. Where that leaves more than one nothing is told: the kernel knows an order that we don't.
 pub fn in_use(policy: &Policy, section: Section<'_>, view: &HostView) -> Vec<InUse> {
     let sources = section.sources.entries();
     let has_sources = |family: Family| sources.is_empty() || sources.iter().any(|one| one.value.family() == family);
@@ -57,44 +57,66 @@ fn of_family(section: Section<'_>, family: Family, view: &HostView) -> Vec<InUse
     for own in own.filter(|own| leads_on(&own.interface) && !is_link_local(own.address)) {
         by_interface.entry(&own.interface).or_default().push(own);
     }
-    let chosen = |own: Vec<&InterfaceAddress>| match (family, own.as_slice()) {
-        (Family::V4, [first, ..]) | (Family::V6, [first]) => Some(told(first)),
-        _ => None,
+    let gateways = gateways(view);
+    let chosen = |(interface, mut own): (&str, Vec<&InterfaceAddress>)| {
+        let is_near = |own: &&InterfaceAddress| {
+            gateways.iter().any(|(of, gateway)| *of == interface && own.network.contains(*gateway))
+        };
+        if family == Family::V4 && own.iter().any(is_near) {
+            own.retain(is_near);
+        }
+        <[_; 1]>::try_from(own).ok().map(|[own]| told(own))
     };
-    by_interface.into_values().filter_map(chosen).collect()
+    by_interface.into_iter().filter_map(chosen).collect()
+}
+
+/// The gateways of all routes with the interfaces that they are behind.
+fn gateways(view: &HostView) -> BTreeSet<(&str, IpAddr)> {
+    let Some(network) = &view.network else { return BTreeSet::new() };
+    let hops = network.routes().iter().flat_map(|route| &route.hops);
+    hops.filter_map(|hop| Some((network.name(hop.interface)?, hop.gateway?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{self, Flags, SourceText};
+    use crate::network::{Address, Hop, Interface, Network, Route, RouteKind};
     use crate::policy::Prefix;
     use std::path::Path;
+    use std::sync::Arc;
 
     fn host() -> HostView {
-        let own = |interface: &str, address: &str| {
+        let names = ["lo", "wan0", "wan1", "lan0"];
+        let interface = |(index, name): (u32, &str)| Interface { index, name: name.to_owned(), is_up: true };
+        let own = |(interface, address): &(u32, &str)| {
+            let (address, length) = address.split_once('/').unwrap();
             let address = address.parse().unwrap();
-            InterfaceAddress {
-                interface: interface.to_owned(),
-                address,
-                network: Prefix::containing(address, 24).unwrap(),
-            }
+            let network = Prefix::containing(address, length.parse().unwrap()).unwrap();
+            Address { interface: *interface, address, network }
         };
-        HostView {
-            addresses: vec![
-                own("lo", "127.0.0.1"),
-                own("wan0", "203.0.113.1"),
-                own("wan0", "203.0.113.77"),
-                own("wan1", "198.51.100.1"),
-                own("lan0", "192.168.77.1"),
-                own("wan0", "fe80::1"),
-                own("wan0", "2001:db8::1"),
-                own("wan1", "2001:db8:1::1"),
-                own("wan1", "2001:db8:1::2"),
-            ],
-            default_route_interfaces: ["wan0".to_owned()].into(),
-            ..HostView::default()
-        }
+        let addresses = [
+            (1, "127.0.0.1/8"),
+            (2, "10.0.0.2/24"),
+            (2, "203.0.113.1/24"),
+            (2, "203.0.113.77/32"),
+            (2, "2001:db8::1/64"),
+            (2, "fe80::1/64"),
+            (3, "198.51.100.1/24"),
+            (3, "2001:db8:1::1/64"),
+            (3, "2001:db8:1::2/64"),
+            (4, "192.168.77.1/24"),
+        ];
+        let default = |destination: &str, gateway: &str| Route {
+            destination: destination.parse().unwrap(),
+            metric: 0,
+            kind: RouteKind::Unicast,
+            hops: vec![Hop { interface: 2, gateway: Some(gateway.parse().unwrap()) }],
+            source: None,
+        };
+        let routes = vec![default("0.0.0.0/0", "203.0.113.9"), default("::/0", "fe80::9")];
+        let interfaces = (1..).zip(names).map(interface).collect();
+        HostView::of(Some(Arc::new(Network::new(interfaces, addresses.iter().map(own).collect(), routes))))
     }
 
     /// Of each entry, then of the top level.
@@ -107,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_masqueraded_gets_the_first_address_of_each_interface_that_leads_on() {
+    fn what_is_masqueraded_gets_the_address_in_the_network_of_the_gateway_or_the_only_one() {
         assert_eq!(told(""), ["203.0.113.1 (wan0)"]);
         assert_eq!(told("enableIPv6: true"), ["203.0.113.1 (wan0), 2001:db8::1 (wan0)"]);
         assert_eq!(told("outInterfaces: ['wan+']"), ["203.0.113.1 (wan0), 198.51.100.1 (wan1)"]);

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// So often the kernel's table is gone through where more connections are in doubt than may be forgotten at once.
 const MOST_WALKS: u8 = 20;
+/// As much time as a walk may take is for everything else before the next one.
+const BETWEEN_WALKS: Duration = Duration::from_millis(200);
 
 impl Agent {
     /// Makes the kernel right, with what the network means for the rules: it is read first where it matters and is not
@@ -163,16 +165,16 @@ impl Agent {
         let mut forwards = before.policy.forwards_that_differ(&now.policy);
         forwards.retain(is_udp);
         if !forwards.is_empty() {
-            self.forget(Doubt::Forwards { forwards });
+            self.forget(Doubt::Forwards { forwards, now: now.clone() });
         }
-        if now.settings.flush_conntrack == FlushConntrack::Affected {
+        if !is_first && now.settings.flush_conntrack == FlushConntrack::Affected {
             self.forget(Doubt::Policy { before, now });
         }
     }
 
-    /// What was in force when an earlier process ended, where its forwards may have led what goes on.
+    /// What was in force when an earlier process ended, be it a trial, where its forwards may have led what goes on.
     fn before_this_process(&self) -> Option<Arc<Config>> {
-        let sources = self.desired.last_good()?;
+        let sources = self.desired.unconfirmed.as_ref().or(self.desired.last_good())?;
         let active = &self.desired.active.as_ref()?.sources;
         let has_forwards = sources.iter().any(|source| source.text.contains("portForwards"));
         let config = (has_forwards && sources != active).then(|| config::parse(sources, &self.setup.flags));
@@ -240,12 +242,16 @@ impl Agent {
             Entry::new(Kind::Warning, format!("connections that no longer fit the policy can't be looked for: {why}"))
         });
         self.log_standing(|reported| &mut reported.connections, failure);
-        let Ok(walk) = result else { return };
+        let walk = match result {
+            Ok(walk) => walk,
+            Err(_) if so_far.walks == 0 => return,
+            Err(_) => Forgotten { stopped: true, walks: MOST_WALKS, ..Forgotten::default() },
+        };
         let forgotten = so_far.and(walk);
-        // The first walk has less time than those after it.
+        // The first walk has less time than one behind a walk that found nothing.
         let gets_on = walk.deleted > 0 || forgotten.walks == 1;
         if doubt.is_gone_on_with() && walk.stopped && gets_on && forgotten.walks < MOST_WALKS {
-            return self.act(Action::Forget(doubt, forgotten));
+            return self.go_on(doubt, forgotten, now);
         }
         let doubt = &doubt;
         let deletes = doubt.deletes();
@@ -262,6 +268,24 @@ impl Agent {
             let count = if deletes { forgotten.deleted } else { forgotten.found };
             let kind = if deletes { Kind::ConnectionsForgotten } else { Kind::ConnectionsUnfit };
             self.log(Entry::new(kind, message(doubt, forgotten)).with("CONNECTIONS", count));
+        }
+    }
+
+    /// Goes on at once at a start, for which everybody waits; else the rules have their turn before.
+    fn go_on(&mut self, doubt: Doubt, so_far: Forgotten, now: Instant) {
+        if matches!(doubt, Doubt::Start { .. }) {
+            return self.act(Action::Forget(doubt, so_far));
+        }
+        self.connections.unfinished.push_back((doubt, so_far));
+        self.timers.walk.get_or_insert(now + BETWEEN_WALKS);
+    }
+
+    /// One more walk of those that are unfinished.
+    pub(super) fn walk_on(&mut self, now: Instant) {
+        let next = self.connections.unfinished.pop_front();
+        self.timers.walk = (!self.connections.unfinished.is_empty()).then_some(now + BETWEEN_WALKS);
+        if let Some((doubt, so_far)) = next {
+            self.act(Action::Forget(doubt, so_far));
         }
     }
 
@@ -321,8 +345,9 @@ impl Doubt {
     /// True when all of them are wanted, however many they are: nobody asked for it, so nobody asks again.
     pub fn is_gone_on_with(&self) -> bool {
         match self {
-            Doubt::Source { .. } | Doubt::Start { .. } | Doubt::Forwards { .. } | Doubt::Unforwarded { .. } => true,
-            Doubt::Policy { .. } | Doubt::Repair { .. } => false,
+            Doubt::Start { .. } | Doubt::Forwards { .. } | Doubt::Unforwarded { .. } => true,
+            // What is forgotten of these can begin again as it was.
+            Doubt::Source { .. } | Doubt::Policy { .. } | Doubt::Repair { .. } => false,
         }
     }
 
@@ -588,25 +613,28 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_that_stopped_is_gone_on_with_and_what_all_of_them_did_is_told_once() {
+    fn a_walk_that_stopped_is_gone_on_with_after_a_pause_and_what_all_of_them_did_is_told_once() {
         let now = Instant::now();
         let mut agent = running("", now);
-        let doubt = || Doubt::Forwards { forwards: Vec::new() };
         let walk = |found, stopped| Forgotten { found, deleted: found, stopped, walks: 1 };
-        let mut walked =
-            |so_far, walk| happens(&mut agent, Event::Forgotten(doubt(), so_far, Ok(walk), Duration::ZERO), now);
+        let mut walked = |so_far, result| {
+            let doubt = Doubt::Forwards { forwards: Vec::new(), now: loaded("").config };
+            let told = happens(&mut agent, Event::Forgotten(doubt, so_far, result, Duration::ZERO), now);
+            assert!(happens(&mut agent, Event::Tick, now).is_empty());
+            [told, happens(&mut agent, Event::Tick, now + BETWEEN_WALKS)].concat()
+        };
         let again = ["forget: UDP flows of port forwards that are new, changed or gone"];
-        assert_eq!(walked(Forgotten::default(), walk(0, true)), again);
-        assert_eq!(walked(walk(0, true), walk(10_000, true)), again);
+        assert_eq!(walked(Forgotten::default(), Ok(walk(0, true))), again);
+        assert_eq!(walked(walk(0, true), Ok(walk(10_000, true))), again);
         let so_far = walk(0, true).and(walk(10_000, true));
-        let told = walked(so_far, walk(7, false));
-        assert_eq!(
-            told,
-            ["ConnectionsForgotten: tracked connections forgotten: 10007; UDP flows of port forwards that are new, \
-                           changed or gone"]
-        );
-        let told = walked(so_far, walk(0, true));
-        assert!(told[0].ends_with("changed or gone; stopped there: there may be more"), "{told:?}");
+        let told = |count: u32, rest: &str| {
+            let why = "UDP flows of port forwards that are new, changed or gone";
+            vec![format!("ConnectionsForgotten: tracked connections forgotten: {count}; {why}{rest}")]
+        };
+        assert_eq!(walked(so_far, Ok(walk(7, false))), told(10_007, ""));
+        assert_eq!(walked(so_far, Ok(walk(0, true))), told(10_000, "; stopped there: there may be more"));
+        let failed = walked(so_far, Err("no".to_owned()));
+        assert_eq!(failed[1..], told(10_000, "; stopped there: there may be more"), "{failed:?}");
     }
 
     #[test]

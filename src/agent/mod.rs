@@ -291,6 +291,9 @@ impl Agent {
         if due(&mut self.timers.sweep) {
             self.sweep();
         }
+        if due(&mut self.timers.walk) {
+            self.walk_on(now);
+        }
         if self.timers.strays.take(now) {
             self.remove_strays(Search::Shown, None);
         }

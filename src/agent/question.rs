@@ -52,8 +52,8 @@ pub enum Doubt {
     Start { config: Arc<Config>, families: Vec<Family> },
     /// Those that began while our rules were not what they should be.
     Repair { config: Arc<Config> },
-    /// UDP flows of these forwards, which are new, changed or gone.
-    Forwards { forwards: Vec<Forward> },
+    /// UDP flows of these forwards, which are new, changed or gone, that are not as the configuration says now.
+    Forwards { forwards: Vec<Forward>, now: Arc<Config> },
     /// UDP flows that began before the service did, and with it its forwards.
     Unforwarded { config: Arc<Config> },
 }

@@ -148,6 +148,7 @@ impl Agent {
         let interval = |active: &Loaded| active.config.settings.resync_interval;
         let replaced = self.desired.active.clone();
         let before = replaced.as_ref().map(interval);
+        self.host.in_use.clear();
         let active = self.desired.active.insert(candidate);
         if before != Some(interval(active)) {
             self.timers.resync = self.resync_at(now);

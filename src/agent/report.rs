@@ -64,7 +64,7 @@ pub struct Report {
     /// How many ranges the policy has.
     #[serde(default)]
     pub ranges: RangeCounts,
-    /// The addresses of the host that sources become which no entry of `egress` decides about, where that is known.
+    /// The addresses of the host that sources become where no entry of `egress` decides, as far as that is known.
     #[serde(default)]
     pub addresses: Vec<InUse>,
     /// The entries of `egress`, in their order.
@@ -250,14 +250,14 @@ pub struct Forgot {
     pub why: String,
 }
 
-/// The kernel's table of connections, and what it had to refuse since the boot (`/proc/net/stat/nf_conntrack`).
+/// The kernel's table of connections, and what it has had to refuse (`/proc/net/stat/nf_conntrack`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackReport {
     /// So many are tracked.
     pub connections: u64,
     /// So many can be.
     pub max: u64,
-    /// New ones that another one like them was before: where many clients share an address, no port was left.
+    /// New ones that could not be entered, because another one had their place: no port was left, or two raced.
     pub insert_failed: u64,
     /// Packets that were dropped because the table was full, or memory was short.
     pub drop: u64,
@@ -268,7 +268,7 @@ pub struct ConntrackReport {
 impl fmt::Display for ConntrackReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ConntrackReport { connections, max, insert_failed, drop, early_drop } = self;
-        write!(f, "{connections} of {max} connections; since the boot insert_failed {insert_failed}, drop {drop}, ")?;
+        write!(f, "{connections} of {max} connections; so far insert_failed {insert_failed}, drop {drop}, ")?;
         write!(f, "early_drop {early_drop}")
     }
 }
@@ -554,7 +554,7 @@ mod tests {
         ];
         assert_eq!(rows, expected);
         assert!(text.contains("        in use: 203.0.113.1 (wan0)\n"), "{text}");
-        let conntrack = "conntrack: 3 of 9 connections; since the boot insert_failed 1, drop 2, early_drop 0\n";
+        let conntrack = "conntrack: 3 of 9 connections; so far insert_failed 1, drop 2, early_drop 0\n";
         assert!(text.contains(conntrack), "{text}");
     }
 

@@ -6,13 +6,13 @@ use super::question::{ChangedBy, Loaded};
 use super::report::{Reloads, TrialReport, one_line};
 use super::schedule::{Budget, Debounce, Fight, Retry};
 use super::standing::Standing;
-use super::{Client, Entry, InUse, Kind};
+use super::{Client, Doubt, Entry, Forgotten, InUse, Kind};
 use crate::backend::{Error, ErrorKind};
 use crate::config::{Config, Diagnostics, SourceText};
 use crate::network::Network;
 use crate::policy::Family;
 use crate::ruleset::NetworkFacts;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -245,6 +245,8 @@ pub struct Connections {
     pub last: Option<(Instant, usize, &'static str)>,
     /// How many did not fit the policy after the last repair, and whether there may be more.
     pub unfit: Option<(usize, bool)>,
+    /// What is in doubt and was not gone through to its end, with what came of it so far.
+    pub unfinished: VecDeque<(Doubt, Forgotten)>,
     /// What was in force until a trial ended, while the rules of before are not in the kernel again.
     pub tried: Option<Arc<Config>>,
 }
@@ -258,6 +260,7 @@ impl Connections {
             reread: Retry::default(),
             owned: BTreeSet::new(),
             departed: BTreeSet::new(),
+            unfinished: VecDeque::new(),
             tried: None,
             budget: Budget::new(now),
             forgotten: 0,
@@ -327,10 +330,12 @@ pub struct Timers {
     pub network: Option<Instant>,
     /// Connections are to be looked through that began while our rules were away.
     pub sweep: Option<Instant>,
+    /// A walk over connections is to be gone on with.
+    pub walk: Option<Instant>,
 }
 
 impl Timers {
-    pub fn all(&self) -> [Option<Instant>; 11] {
+    pub fn all(&self) -> [Option<Instant>; 12] {
         let (reread, retry, strays) = (self.reread.due_at(), self.retry.due_at(), self.strays.due_at());
         [
             self.watchdog,
@@ -344,6 +349,7 @@ impl Timers {
             self.new_strays,
             self.network,
             self.sweep,
+            self.walk,
         ]
     }
 }

@@ -200,6 +200,7 @@ impl Agent {
         let Some(trial) = self.desired.trial.take() else { return };
         let candidate = self.desired.active.replace(trial.before).map(|candidate| candidate.config);
         self.history.generation += 1;
+        self.host.in_use.clear();
         self.timers.resync = self.resync_at(now);
         // Until they are back, the status does not say that all is well.
         self.watch.moved = true;

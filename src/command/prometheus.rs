@@ -86,15 +86,11 @@ fn events(page: &mut Page, report: &Report) {
         for (name, help, count) in [
             (
                 "insert_failed",
-                "Connections that connection tracking had no place or no port for, since the boot.",
+                "Connections that connection tracking had no place or no port for.",
                 conntrack.insert_failed,
             ),
-            ("dropped", "Packets dropped because connection tracking had no room, since the boot.", conntrack.drop),
-            (
-                "early_dropped",
-                "Connections that made room for others before their time, since the boot.",
-                conntrack.early_drop,
-            ),
+            ("dropped", "Packets dropped because connection tracking had no room.", conntrack.drop),
+            ("early_dropped", "Connections that made room for others before their time.", conntrack.early_drop),
         ] {
             page.metric(&format!("conntrack_{name}_total"), Type::Counter, help).sample(&[], count);
         }

@@ -176,12 +176,19 @@ pub fn does_not_fit(
 /// Whether an address is this host's, as the kernel routes it now.
 pub type IsLocal<'a> = &'a mut dyn FnMut(IpAddr) -> bool;
 
-/// True when a UDP flow is one of the forwards': it is for a port of this host that they are about, or one of them led it
-/// to its target. Flows to the same port of another host are not.
+/// True when a UDP flow is one of the forwards', which are new, changed or gone, and not what it would be now: one of them
+/// led it to its target, or it is for a port of this host that they are about. Flows to the same port of another host are
+/// not.
 ///
 /// UDP has no end that anybody could see: while a client goes on, its entry does, and with it what its first packet was
 /// given. TCP is left alone.
-pub fn is_of_forwards(forwards: &[Forward], network: &Network, connection: &Connection, is_local: IsLocal<'_>) -> bool {
+pub fn is_of_forwards(
+    forwards: &[Forward],
+    now: &Policy,
+    network: &Network,
+    connection: &Connection,
+    is_local: IsLocal<'_>,
+) -> bool {
     let Some(arrival) = arrival(network, connection) else { return false };
     let led = |forward: &Forward| {
         connection.status.has(Status::DST_NAT)
@@ -190,7 +197,13 @@ pub fn is_of_forwards(forwards: &[Forward], network: &Network, connection: &Conn
             && is_to(connection, forward.target(connection.family()), forward.target_port(arrival.port))
     };
     let is_about = |forward: &Forward| forward.is_for(&arrival);
-    forwards.iter().any(led) || (forwards.iter().any(is_about) && is_local(arrival.destination))
+    match now.forward(&arrival) {
+        ForwardVerdict::To { address, port, .. } if is_to(connection, Some(address), port) => false,
+        ForwardVerdict::To { .. } => {
+            forwards.iter().any(led) || forwards.iter().any(is_about) && is_local(arrival.destination)
+        }
+        ForwardVerdict::Keep | ForwardVerdict::Refused(_) => forwards.iter().any(led),
+    }
 }
 
 /// True when a UDP flow for this host would be led to a target if it began now, and was not.
@@ -540,10 +553,20 @@ mod tests {
             (&any, led(FAR, "203.0.113.66", ("192.168.77.3", 53)), false),
         ];
         for (forward, flow, expected) in cases {
-            let forwards = [(*forward).clone()];
-            let is = is_of_forwards(&forwards, &network(), flow, &mut |address| network().owns(address));
-            assert_eq!(is, *expected, "{flow:?} of {forward:?}");
+            let led = flow.status.has(Status::DST_NAT);
+            for is_there in [true, false] {
+                let forwards = vec![(*forward).clone()];
+                let now = Policy { forwards: if is_there { forwards.clone() } else { vec![] }, ..Policy::default() };
+                let is = is_of_forwards(&forwards, &now, &network(), flow, &mut |address| network().owns(address));
+                // A new one did not lead what goes elsewhere; what a gone one did not lead is as it should be.
+                assert_eq!(is, *expected && is_there != led, "{flow:?} of {forward:?}, {is_there}");
+            }
         }
+        // It leads elsewhere now.
+        let now = Policy { forwards: vec![forward(1053)], ..Policy::default() };
+        let both = [forward(53), forward(1053)];
+        let is = |flow| is_of_forwards(&both, &now, &network(), &flow, &mut |address| network().owns(address));
+        assert_eq!([led(FAR, here, (target, 53)), led(FAR, here, (target, 1053))].map(is), [true, false]);
     }
 
     #[test]

@@ -108,11 +108,14 @@ fn sweep(doubt: &Doubt, so_far: &Forgotten) -> io::Result<conntrack::Swept> {
         }
         Doubt::Start { config, .. } => stale::kept_its_source(&config.policy, &network, connection, interfaces),
         Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, interfaces),
-        Doubt::Forwards { forwards } => stale::is_of_forwards(forwards, &network, connection, is_local),
+        Doubt::Forwards { forwards, now } => {
+            stale::is_of_forwards(forwards, &now.policy, &network, connection, is_local)
+        }
         Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, is_local),
     };
-    // At a start nobody is served before they are right. And what is many has to be gone through at some time.
-    let bounds = match matches!(doubt, Doubt::Start { .. }) || so_far.walks > 0 {
+    // At a start nobody is served before they are right. And where others are before those in doubt, these have to be
+    // come to at some time.
+    let bounds = match matches!(doubt, Doubt::Start { .. }) || (so_far.walks > 0 && so_far.found == 0) {
         true => Bounds { time: Duration::from_secs(1), ..Bounds::default() },
         false => Bounds::default(),
     };
@@ -137,7 +140,7 @@ fn questions(doubt: &Doubt) -> Vec<(Family, Filter)> {
             let kept = of(&config.policy).into_iter().map(|family| (family, kept));
             kept.chain(given(&config.policy, &BTreeSet::new())).collect()
         }
-        Doubt::Forwards { forwards } => forwarded(forwards),
+        Doubt::Forwards { forwards, .. } => forwarded(forwards),
         Doubt::Unforwarded { config } => forwarded(&config.policy.forwards),
     }
 }

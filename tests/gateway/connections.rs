@@ -159,7 +159,7 @@ fn a_route_that_flaps_forgets_nothing_and_writes_nothing() {
 }
 
 #[test]
-fn of_more_flows_than_are_forgotten_at_once_all_are_forgotten() {
+fn of_more_than_ten_thousand_flows_ten_thousand_at_most_are_forgotten_and_it_is_said() {
     let Some(lab) = lab() else { return };
     let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
     gateway.agent.configure(&gateway.config(FIXED));
@@ -173,10 +173,17 @@ fn of_more_flows_than_are_forgotten_at_once_all_are_forgotten() {
     let last = Udp::new(&lab, "192.168.77.2", FAR);
     assert_eq!(last.seen(), parse("203.0.113.77"));
     lab.gateway.ip("addr del 203.0.113.77/32 dev wan0\n");
-    let line = running.wait_for_log("tracked connections forgotten: ");
-    let (_, rest) = line.split_once("forgotten: ").expect("the number");
-    let count: usize = rest.split_once(';').expect("its end").0.parse().expect("a number");
-    assert_eq!((count, line.contains("stopped there")), (12_001, false), "{line}");
+    // An earlier change of the network may have had all of them looked through, in vain and not to the end.
+    let (line, count) = loop {
+        let line = running.wait_for_log("tracked connections forgotten: ");
+        let (_, rest) = line.split_once("forgotten: ").expect("the number");
+        let count: usize = rest.split_once(';').expect("its end").0.parse().expect("a number");
+        if count > 0 {
+            break (line, count);
+        }
+    };
+    assert!((1..=10_000).contains(&count), "{line}");
+    assert!(line.contains("stopped there, at 10,000 connections or 200 ms"), "{line}");
 }
 
 #[test]

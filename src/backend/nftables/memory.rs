@@ -13,12 +13,12 @@ const MAGIC: &str = "ip-masq-agent written 1";
 /// A shorter set is read in no time.
 const SHORTEST: usize = 4096;
 
-/// The sets as our last commit left them.
+/// The sets as they are known to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
     /// Where: generations of another network namespace, or before a boot, are other ones.
     place: String,
-    /// After that commit.
+    /// When they were.
     pub generation: u32,
     sets: Vec<Written>,
 }

@@ -149,7 +149,13 @@ impl<K: Held> Nftables<K> {
                 Known::Read { observation, doubted }
             }
             Known::Committed { observation, probes, doubted } if observation.generation == generation => {
-                self.read(&observation, &probes, false, doubted)?
+                match self.read(&observation, &probes, false, doubted)? {
+                    // Another program committed while it was looked at.
+                    Known::Read { observation, doubted } if observation.generation != generation => {
+                        Known::Read { observation, doubted: Some(doubted.unwrap_or_else(Instant::now)) }
+                    }
+                    known => known,
+                }
             }
             Known::Read { observation, doubted } | Known::Committed { observation, doubted, .. }
                 if observation.is_large() && !(counted && expired(doubted, &observation)) =>

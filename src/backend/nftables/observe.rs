@@ -317,8 +317,8 @@ fn rules(netlink: &mut Nfnetlink, table: TableName) -> Result<Vec<(ChainName, Ru
         |message| {
             let chain = find_text(message, RULE_CHAIN)?.unwrap_or_default();
             // What is in a chain that is not of this version goes with it.
-            if let Some(chain) =
-                ChainName::parse(&chain).filter(|_| find_text(message, RULE_TABLE).as_ref() == Ok(&Some(table.clone())))
+            if let Some(chain) = ChainName::parse(&chain)
+                .filter(|_| matches!(find_text(message, RULE_TABLE), Ok(Some(of)) if of == table))
             {
                 let (rule, packets) = read_rule(message)?;
                 found.push((chain, rule, packets));

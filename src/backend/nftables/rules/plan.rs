@@ -26,11 +26,11 @@ use std::collections::HashMap;
 pub fn transactions(observed: &Tables, target: &Target, guarded: bool) -> Vec<Transaction> {
     let stand_in = observed.stand_in.table().is_some();
     let is_at_work = observed.stand_in_at_work().is_some();
-    // One that is there translates.
+    // Connection tracking is on where one is there.
     let guarded = guarded && !stand_in;
     let remove = || only(TableName::StandIn, Change::DeleteTable);
     let mut plan = Vec::new();
-    // What is left over says no more than our table does, or what that said earlier.
+    // What is left over says what our table says or has said, and does no work.
     plan.extend((stand_in && !is_at_work).then(remove));
     match (&observed.main, &target.table) {
         (Slot::Ours(_), None) => plan.push(only(TableName::Main, Change::DeleteTable)),

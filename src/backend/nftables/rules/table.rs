@@ -47,10 +47,11 @@ impl Tables {
         }
     }
 
-    /// The stand-in, where it alone translates: our table is not made yet.
+    /// The stand-in, where it alone translates: our table is not made yet, or asleep. One that another version wrote may.
     pub fn stand_in_at_work(&self) -> Option<&Table> {
-        let translates = |slot: &Slot| slot.table().is_some_and(Table::translates);
-        self.stand_in.table().filter(|_| translates(&self.stand_in) && !translates(&self.main))
+        let is_idle = |slot: &Slot| !slot.table().is_some_and(Table::translates);
+        let may_translate = |table: &&Table| table.translates() || !table.is_understood();
+        self.stand_in.table().filter(may_translate).filter(|_| is_idle(&self.main))
     }
 
     /// Each of the two that is there.
@@ -152,7 +153,8 @@ impl Table {
 
     /// True when a rule of it gives flows another address.
     pub fn translates(&self) -> bool {
-        self.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.translates())
+        !self.flags.has(TableFlags::DORMANT)
+            && self.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.translates())
     }
 
     /// True when none of its chains holds a rule.

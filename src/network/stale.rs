@@ -198,7 +198,11 @@ pub fn is_of_forwards(
     };
     let is_about = |forward: &Forward| forward.is_for(&arrival);
     match now.forward(&arrival) {
-        ForwardVerdict::To { address, port, .. } if is_to(connection, Some(address), port) => false,
+        // Another entry may have led it to the same target as somebody else (`hairpin`).
+        ForwardVerdict::To { forward, address, port } if is_to(connection, Some(address), port) => {
+            let is_another = |other: &Forward| other.without_places() != forward.without_places();
+            forwards.iter().any(|other| led(other) && is_another(other))
+        }
         ForwardVerdict::To { .. } => {
             forwards.iter().any(led) || forwards.iter().any(is_about) && is_local(arrival.destination)
         }
@@ -567,6 +571,14 @@ mod tests {
         let both = [forward(53), forward(1053)];
         let is = |flow| is_of_forwards(&both, &now, &network(), &flow, &mut |address| network().owns(address));
         assert_eq!([led(FAR, here, (target, 53)), led(FAR, here, (target, 1053))].map(is), [true, false]);
+        // To the same target, which saw somebody else before.
+        let hairpin = Forward { hairpin: Hairpin::Always, ..forward(1053) };
+        let is = |flow| {
+            is_of_forwards(&[forward(1053), hairpin.clone()], &now, &network(), &flow, &mut |address| {
+                network().owns(address)
+            })
+        };
+        assert!(is(led(FAR, here, (target, 1053))));
     }
 
     #[test]

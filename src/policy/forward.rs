@@ -103,7 +103,7 @@ impl Policy {
 
 impl Forward {
     /// What it says, without where.
-    fn without_places(&self) -> Self {
+    pub fn without_places(&self) -> Self {
         let plain =
             |set: &PrefixSet| PrefixSet::from_prefixes(set.entries().iter().map(|entry| entry.value), &Origin::Default);
         let interface =

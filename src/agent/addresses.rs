@@ -1,6 +1,7 @@
 //! Which of the host's addresses sources become. Pure.
 
 use super::advice::{HostView, InterfaceAddress};
+use crate::policy::address::is_link_local;
 use crate::policy::{Family, Policy, Section, Snat};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,17 +26,27 @@ impl fmt::Display for InUse {
     }
 }
 
-/// The addresses that the sources of a section become, as far as the host has them now: those of `snat`, and for what is
-/// masqueraded that of each interface that leads on: of several the one in whose network the gateway is, which the
+/// The addresses that the sources of each section become, as far as the host has them now: those of `snat`, and for what
+/// is masqueraded that of each interface that leads on: of several the one in whose network the gateway is, which the
 /// kernel prefers for IPv4. Where that leaves more than one nothing is told: the kernel knows an order that we don't.
-pub fn in_use(policy: &Policy, section: Section<'_>, view: &HostView) -> Vec<InUse> {
-    let sources = section.sources.entries();
-    let has_sources = |family: Family| sources.is_empty() || sources.iter().any(|one| one.value.family() == family);
-    let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && has_sources(*family));
-    families.flat_map(|family| of_family(section, family, view)).take(MOST).collect()
+pub fn in_use(policy: &Policy, view: &HostView) -> Vec<Vec<InUse>> {
+    let (uplinks, gateways) = (view.uplinks(), gateways(view));
+    let of_section = |section: Section<'_>| {
+        let sources = section.sources.entries();
+        let has_sources = |family: Family| sources.is_empty() || sources.iter().any(|one| one.value.family() == family);
+        let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && has_sources(*family));
+        families.flat_map(|family| of_family(section, family, view, &uplinks, &gateways)).take(MOST).collect()
+    };
+    policy.sections().map(of_section).collect()
 }
 
-fn of_family(section: Section<'_>, family: Family, view: &HostView) -> Vec<InUse> {
+fn of_family(
+    section: Section<'_>,
+    family: Family,
+    view: &HostView,
+    uplinks: &BTreeSet<&String>,
+    gateways: &BTreeSet<(&str, IpAddr)>,
+) -> Vec<InUse> {
     let own = view.addresses.iter().filter(|own| Family::of(own.address) == family);
     let told = |own: &InterfaceAddress| InUse { address: own.address, interface: own.interface.clone() };
     if let Snat::To(addresses) = section.snat.value
@@ -46,18 +57,12 @@ fn of_family(section: Section<'_>, family: Family, view: &HostView) -> Vec<InUse
     if matches!(section.snat.value, Snat::Nothing | Snat::RouteSource) {
         return Vec::new();
     }
-    let uplinks = view.uplinks();
     let is_named = section.out_interfaces.iter().any(|pattern| !pattern.value.negated);
     let leads_on = |name: &String| name != "lo" && section.takes(name) && (is_named || uplinks.contains(name));
-    let is_link_local = |address: IpAddr| match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
     let mut by_interface: BTreeMap<&str, Vec<&InterfaceAddress>> = BTreeMap::new();
     for own in own.filter(|own| leads_on(&own.interface) && !is_link_local(own.address)) {
         by_interface.entry(&own.interface).or_default().push(own);
     }
-    let gateways = gateways(view);
     let chosen = |(interface, mut own): (&str, Vec<&InterfaceAddress>)| {
         let is_near = |own: &&InterfaceAddress| {
             gateways.iter().any(|(of, gateway)| *of == interface && own.network.contains(*gateway))
@@ -123,9 +128,8 @@ mod tests {
     fn told(text: &str) -> Vec<String> {
         let source = SourceText { path: Path::new("config.yaml").into(), text: text.to_owned() };
         let policy = config::parse(&[source], &Flags::default()).unwrap().policy;
-        let join =
-            |section| in_use(&policy, section, &host()).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        policy.sections().map(join).collect()
+        let join = |told: Vec<InUse>| told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        in_use(&policy, &host()).into_iter().map(join).collect()
     }
 
     #[test]

@@ -246,8 +246,8 @@ pub trait Backend {
     }
 
     /// What the next process needs to take over at once what can't be read in reasonable time; `None` where everything
-    /// can, or where nothing is known for sure.
-    fn memory(&self) -> Option<String> {
+    /// can, where nothing is known for sure, or where nobody has committed since it was asked for last.
+    fn memory(&mut self) -> Option<String> {
         None
     }
 

@@ -3,6 +3,7 @@
 use super::document::{Node, Value as Found};
 use super::nearest::nearest;
 use super::value::{Item, Kind, Located, Reader, Value, keep, ports_hint};
+use crate::policy::address::is_link_local;
 use crate::policy::{AddressRange, AddressRangeError, Family, HostAddress, PortRange, PortRanges, Prefix, Protocol};
 use std::net::{IpAddr, SocketAddr};
 
@@ -163,11 +164,7 @@ impl Item for IpAddr {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.text(node, "an address")?;
         let address = one_address(reader, node, text)?;
-        let link_local = match address {
-            IpAddr::V4(v4) => v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        match link_local {
+        match is_link_local(address) {
             true => reader.wrong(node, format!("{address} is a link-local address, to which nothing can be forwarded")),
             false => Some(address),
         }

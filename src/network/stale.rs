@@ -190,23 +190,23 @@ pub fn is_of_forwards(
     is_local: IsLocal<'_>,
 ) -> bool {
     let Some(arrival) = arrival(network, connection) else { return false };
-    let led = |forward: &Forward| {
+    let led = |forward: &&Forward| {
         connection.status.has(Status::DST_NAT)
             && forward.protocols.contains(&arrival.protocol)
             && forward.host_ports.contains(arrival.port)
             && is_to(connection, forward.target(connection.family()), forward.target_port(arrival.port))
     };
-    let is_about = |forward: &Forward| forward.is_for(&arrival);
+    let led_by: Vec<&Forward> = forwards.iter().filter(led).collect();
+    if led_by.is_empty() && !forwards.iter().any(|forward| forward.is_for(&arrival)) {
+        return false;
+    }
     match now.forward(&arrival) {
         // Another entry may have led it to the same target as somebody else (`hairpin`).
         ForwardVerdict::To { forward, address, port } if is_to(connection, Some(address), port) => {
-            let is_another = |other: &Forward| other.without_places() != forward.without_places();
-            forwards.iter().any(|other| led(other) && is_another(other))
+            led_by.iter().any(|other| other.without_places() != forward.without_places())
         }
-        ForwardVerdict::To { .. } => {
-            forwards.iter().any(led) || forwards.iter().any(is_about) && is_local(arrival.destination)
-        }
-        ForwardVerdict::Keep | ForwardVerdict::Refused(_) => forwards.iter().any(led),
+        ForwardVerdict::To { .. } => !led_by.is_empty() || is_local(arrival.destination),
+        ForwardVerdict::Keep | ForwardVerdict::Refused(_) => !led_by.is_empty(),
     }
 }
 

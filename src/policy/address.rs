@@ -18,6 +18,14 @@ pub fn of_number(number: u128, family: Family) -> IpAddr {
     }
 }
 
+/// True for 169.254.0.0/16 and fe80::/10.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
 /// In network order.
 pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {

@@ -26,8 +26,8 @@ const LEVELS_OF_PORTS: usize = 1 + MOST_DIGITS as usize;
 
 /// Adds the forwards of a ruleset to its chains.
 pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
-    let has_sets = dialect.inline != Some(usize::MAX);
-    let spelled_out = (!has_sets && !ruleset.forwards.lists.is_empty()).then(|| ruleset.forwards.spelled_out());
+    let spelled_out =
+        (!dialect.has_sets() && !ruleset.forwards.lists.is_empty()).then(|| ruleset.forwards.spelled_out());
     let forwards = spelled_out.as_ref().unwrap_or(&ruleset.forwards);
     chains.lists.extend(forwards.lists.iter().cloned());
     let Some(postrouting) = ruleset.hooks.iter().find(|hook| hook.hook == Hook::Postrouting) else { return };

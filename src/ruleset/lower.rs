@@ -12,7 +12,8 @@ use std::ops::ControlFlow;
 /// What differs between the backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
-    /// Lists of at most so many prefixes are a rule for each; without a number every list stays one.
+    /// Lists of at most so many prefixes are a rule for each, `usize::MAX` where there are no sets; without a number every list
+    /// stays one.
     pub inline: Option<usize>,
     /// Ports can be chosen at random.
     pub random_fully: bool,
@@ -20,6 +21,13 @@ pub struct Dialect {
     /// rules is always a chain, and not only where more than one statement leads to it; a block of addresses can be looked
     /// for, and behind routing whether a packet came in through an interface.
     pub maps: bool,
+}
+
+impl Dialect {
+    /// True where a list can be a set.
+    pub fn has_sets(self) -> bool {
+        self.inline != Some(usize::MAX)
+    }
 }
 
 /// All that one family should hold of ours.

@@ -49,8 +49,6 @@ pub struct Enforcer {
     fast_path: FastPath,
     /// Our rules as they were when `route_localnet` was last guarded by them.
     guarded: Option<Fingerprint>,
-    /// What was written down for the next process.
-    written: Option<String>,
     /// What goes on the next time.
     unfinished: Option<Work>,
 }
@@ -233,11 +231,7 @@ impl Enforcer {
         }
         notes.extend(self.sysctls.set(family, &sysctls));
         notes.extend(self.chosen()?.notes());
-        let memory = self.chosen()?.memory();
-        if memory.is_some() && memory != self.written {
-            memory.iter().for_each(|text| written::write(text));
-            self.written = memory;
-        }
+        self.chosen()?.memory().iter().for_each(|text| written::write(text));
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
         Ok(Some(Outcome { written, notes, bridged: facts.bridged(family), began_tracking, took }))

@@ -21,7 +21,7 @@ const LOG_OF_A_FIGHT: usize = 16 << 10;
 /// So many repairs between two lines.
 const REPORT: usize = 1000;
 /// How long the test waits before it looks at the rules again.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(200);
 /// Before the first measurement.
 const WARM_UP: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(60);

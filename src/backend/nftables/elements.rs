@@ -73,12 +73,13 @@ pub fn ends(name: SetName, content: &Content, count: usize) -> Vec<Element> {
 /// The elements of a set; `None` when they are no row of intervals or too many to be read. `count` is what the kernel told of their number.
 pub fn of_set(
     netlink: &mut Nfnetlink,
-    (table, name): (TableName, SetName),
+    table: TableName,
+    name: SetName,
     count: Option<u32>,
     expected: Option<Expected<'_>>,
 ) -> Result<Option<Content>, Failure> {
-    match expected.and_then(|expected| known_elements((table, name), count, expected)) {
-        Some((elements, probes)) => confirm(netlink, (table, name), &probes).map(|()| Some(elements)),
+    match expected.and_then(|expected| known_elements(table, name, count, expected)) {
+        Some((elements, probes)) => confirm(netlink, table, name, &probes).map(|()| Some(elements)),
         None if count.is_some_and(|count| count as usize > MOST_READ) => Ok(None),
         None => read_elements(table, name),
     }
@@ -86,7 +87,8 @@ pub fn of_set(
 
 /// The elements that a set is known to have, and what to ask of it; `None` when it must be read.
 fn known_elements(
-    (table, name): (TableName, SetName),
+    table: TableName,
+    name: SetName,
     count: Option<u32>,
     expected: Expected<'_>,
 ) -> Option<(Content, Vec<Probe>)> {
@@ -111,9 +113,9 @@ fn is_count_of(count: usize, elements: &Content, name: SetName) -> bool {
     count == elements.len() || open && count + 1 == elements.len()
 }
 
-fn confirm(netlink: &mut Nfnetlink, set: (TableName, SetName), probes: &[Probe]) -> Result<(), Failure> {
+fn confirm(netlink: &mut Nfnetlink, table: TableName, name: SetName, probes: &[Probe]) -> Result<(), Failure> {
     for probe in probes {
-        if has_element(netlink, set, probe.element)? != probe.present {
+        if has_element(netlink, table, name, probe.element)? != probe.present {
             return Err(Failure::Unexpected);
         }
     }
@@ -265,7 +267,7 @@ pub fn sample(netlink: &mut Nfnetlink, set: &Set, sets: usize) -> Result<u64, Er
     };
     let mut there = 0;
     for element in elements {
-        match has_element(netlink, (TableName::Main, set.name), element) {
+        match has_element(netlink, TableName::Main, set.name, element) {
             Ok(found) => there += u64::from(found),
             Err(Failure::Error(error)) => return Err(error),
             Err(_) => {}
@@ -275,7 +277,7 @@ pub fn sample(netlink: &mut Nfnetlink, set: &Set, sets: usize) -> Result<u64, Er
 }
 
 /// Whether an element is in the set.
-fn has_element(netlink: &mut Nfnetlink, (table, name): (TableName, SetName), wanted: Element) -> Result<bool, Failure> {
+fn has_element(netlink: &mut Nfnetlink, table: TableName, name: SetName, wanted: Element) -> Result<bool, Failure> {
     let mut found = false;
     let request = Request { message: libc::NFT_MSG_GETSETELEM, family: INET };
     let body = |writer: &mut Writer| {

@@ -75,6 +75,8 @@ pub struct Nftables<K = Nfnetlink> {
     may_guard: bool,
     /// What an earlier process wrote, until something was read.
     remembered: Option<Memory>,
+    /// The generation at which [`Backend::memory`] was asked for last.
+    noted: Option<u32>,
 }
 
 /// What we know of the kernel's state without looking.
@@ -135,7 +137,18 @@ impl<K: Held> Nftables<K> {
     fn on(netlink: K, owner: TableOwner) -> Self {
         let (elements, forwards, known) = (IntervalCache::default(), HashMap::new(), Known::Nothing);
         let planned = BTreeMap::new();
-        Nftables { netlink, flags: flags(owner), elements, forwards, known, planned, may_guard: true, remembered: None }
+        let (remembered, noted) = (None, None);
+        Nftables {
+            netlink,
+            flags: flags(owner),
+            elements,
+            forwards,
+            known,
+            planned,
+            may_guard: true,
+            remembered,
+            noted,
+        }
     }
 
     /// What is ours as it is now, read only as far as it may have moved. Elements that nobody wants are not read again.
@@ -149,13 +162,7 @@ impl<K: Held> Nftables<K> {
                 Known::Read { observation, doubted }
             }
             Known::Committed { observation, probes, doubted } if observation.generation == generation => {
-                match self.read(&observation, &probes, false, doubted)? {
-                    // Another program committed while it was looked at.
-                    Known::Read { observation, doubted } if observation.generation != generation => {
-                        Known::Read { observation, doubted: Some(doubted.unwrap_or_else(Instant::now)) }
-                    }
-                    known => known,
-                }
+                self.read(&observation, &probes, false, doubted)?
             }
             Known::Read { observation, doubted } | Known::Committed { observation, doubted, .. }
                 if observation.is_large() && !(counted && expired(doubted, &observation)) =>
@@ -190,7 +197,8 @@ impl<K: Held> Nftables<K> {
         Ok(())
     }
 
-    /// Reads the tables; elements of a known table are confirmed and not read.
+    /// Reads the tables; elements of a known table are confirmed and not read, and in doubt when another program has
+    /// committed since they were known.
     fn read(
         &mut self,
         known: &Observation,
@@ -200,6 +208,8 @@ impl<K: Held> Nftables<K> {
     ) -> Result<Known, Error> {
         let expected = Expected { tables: &known.tables, probes, counted };
         let (observation, confirmed) = self.netlink.observe(Some(expected))?;
+        let has_moved = observation.generation != known.generation;
+        let doubted = doubted.or_else(|| has_moved.then(Instant::now));
         Ok(Known::Read { observation, doubted: doubted.filter(|_| confirmed) })
     }
 
@@ -304,11 +314,10 @@ impl Backend for Nftables {
         }
     }
 
-    fn memory(&self) -> Option<String> {
-        match &self.known {
-            Known::Read { observation, doubted: None } => Memory::of(observation).map(|memory| memory.to_string()),
-            _ => None,
-        }
+    fn memory(&mut self) -> Option<String> {
+        let Known::Read { observation, doubted: None } = &self.known else { return None };
+        let is_news = self.noted.replace(observation.generation) != Some(observation.generation);
+        is_news.then(|| Memory::of(observation)).flatten().map(|memory| memory.to_string())
     }
 
     fn remember(&mut self, text: &str) {

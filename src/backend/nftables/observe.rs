@@ -146,7 +146,7 @@ fn read_table(
     for found in sets(netlink, of)? {
         match found {
             Found::Ours(SetHead { name, count }) => {
-                let elements = elements::of_set(netlink, (of, name), count, expected)?;
+                let elements = elements::of_set(netlink, of, name, count, expected)?;
                 table.sets.push(Set { name, elements });
             }
             Found::Stranger(stranger) => table.strangers.push(stranger),

@@ -7,7 +7,8 @@ use super::figure::Figure;
 use super::lab::{Agent, Lab, Namespace, parse};
 use super::lists::{LONE_NFT, List};
 use rustix::time::{ClockId, clock_gettime};
-use std::net::{SocketAddr, UdpSocket};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 const ROUNDS: usize = 21;
@@ -31,6 +32,15 @@ const FIREWALL: &str = "table inet firewall {
 		ct state established,related accept
 		ct state invalid drop
 		iifname \"lan0\" accept
+	}
+}
+";
+
+/// Whatever a host sends is tracked.
+const TRACKED: &str = "table inet tracked {
+	chain output {
+		type filter hook output priority 0; policy accept;
+		ct state new accept
 	}
 }
 ";
@@ -165,6 +175,7 @@ pub fn destinations() -> Vec<Figure> {
         beside_lone("nftables, 100,000, in a /16 with some of them", with(100_000), INSIDE, 1.17),
         beside_lone("nftables, 100,000, in one of them", with(100_000), EXEMPT, 1.10),
         beside_lone("nftables, 1,000,000, far from all of them", with(1_000_000), OUTSIDE, 1.25),
+        beside_lone("nftables, 1,000,000, in a /16 with some of them", with(1_000_000), INSIDE, 1.25),
     ])
 }
 
@@ -227,4 +238,45 @@ pub fn open() -> Vec<Figure> {
         beside_firewall("firewall, nftables, no list", 0),
         beside_firewall("firewall, nftables, 100,000", 100_000).beside(0, "without a list", 1.02),
     ])
+}
+
+/// So many more connections in the table of connection tracking as it has buckets, of other namespaces: they share it.
+pub fn tracked() -> Vec<Figure> {
+    let buckets = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").expect("connection tracking");
+    let buckets: u32 = buckets.trim().parse().expect("a number");
+    let mut fillers = Vec::new();
+    let mut lane = Lane::new(Way::ours("", "backend: nftables\n".to_owned(), OUTSIDE));
+    let figures = [0, 1, 4].map(|times| {
+        // A namespace has room for as many as the table has buckets.
+        fillers.extend((fillers.len()..times).map(|_| filled(buckets / 100 * 99)));
+        lane.rounds.clear();
+        (0..ROUNDS).for_each(|_| lane.round());
+        let name = match times {
+            0 => "nftables, default policy, an empty table".to_owned(),
+            _ => format!("nftables, default policy, {times} × as many connections as buckets"),
+        };
+        Figure::new(name, "µs", lane.rounds.clone())
+    });
+    let [empty, ..] = figures.clone();
+    figures.into_iter().enumerate().map(|(at, it)| if at == 0 { it } else { it.times(&empty, "empty", None) }).collect()
+}
+
+/// A namespace that tracks so many connections.
+fn filled(connections: u32) -> Namespace {
+    let node = Namespace::new("elsewhere").expect("a namespace");
+    node.ip("link add out0 type veth peer name in0\nlink set in0 up\nlink set out0 arp off up\n\
+         address add 192.168.78.1/24 dev out0\nroute add default dev out0");
+    let output = node.run_with_input("nft", &["-f", "-"], TRACKED);
+    assert!(output.status.success(), "{output:?}");
+    node.sysctl("net/netfilter/nf_conntrack_udp_timeout", "3600");
+    node.enter(|| {
+        let socket = UdpSocket::bind("192.168.78.1:0").expect("a socket");
+        for number in 0..connections {
+            let to = Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() + number / 50_000);
+            socket.send_to(b"x", (to, 1 + (number % 50_000) as u16)).expect("it is sent");
+        }
+    });
+    let count = node.enter(|| fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")).expect("a count");
+    assert_eq!(count.trim(), connections.to_string());
+    node
 }

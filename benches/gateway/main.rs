@@ -88,7 +88,7 @@ enum Measure {
 }
 
 /// A title, what one should know, and what measures it.
-const SECTIONS: [(&str, &str, Measure); 14] = [
+const SECTIONS: [(&str, &str, Measure); 16] = [
     (
         "first packet of a new flow",
         "Masqueraded behind a list that does not contain its destination: the whole list is asked. 'Linear' are the Go \
@@ -114,6 +114,11 @@ const SECTIONS: [(&str, &str, Measure); 14] = [
         "packets of an open flow",
         "Each packet of a flow behind its first one, forwarded, with a firewall that tracks connections.",
         Measure::Plain(flows::open),
+    ),
+    (
+        "first packet and connection tracking",
+        "A new flow is looked for among all that are tracked; 'check --host' speaks up from 8 in each bucket on.",
+        Measure::Plain(flows::tracked),
     ),
     (
         "load from file to kernel",
@@ -148,4 +153,9 @@ const SECTIONS: [(&str, &str, Measure); 14] = [
         Measure::Plain(asking::crowd),
     ),
     ("repair after 'nft flush ruleset' or 'iptables -t nat -F'", "", Measure::Plain(repair::measure)),
+    (
+        "repair while others commit",
+        "After 'nft flush chain' of our rules, while another program commits ten times a second.",
+        Measure::Plain(repair::beside_commits),
+    ),
 ];

@@ -103,7 +103,7 @@ pub struct Lines<'t> {
 }
 
 /// How many bytes of a text are gone through to find a line.
-const BLOCK: usize = 256;
+const BLOCK: usize = 64;
 
 fn breaks(bytes: &[u8]) -> u32 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u32

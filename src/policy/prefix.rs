@@ -157,11 +157,13 @@ impl FromStr for Prefix {
         let Some(length_text) = length_text else {
             return Err(Prefix::containing(address, max).map_or(PrefixError::Address, PrefixError::NoLength));
         };
-        if let Ok(mask) = length_text.parse::<IpAddr>() {
-            let prefix = ipnet::ip_mask_to_prefix(mask).ok().and_then(|length| Prefix::containing(address, length));
-            return Err(PrefixError::Netmask(prefix));
-        }
-        let length = parse_length(length_text, max)?;
+        let length = parse_length(length_text, max).map_err(|error| match length_text.parse::<IpAddr>() {
+            Ok(mask) => {
+                let length = ipnet::ip_mask_to_prefix(mask).ok();
+                PrefixError::Netmask(length.and_then(|length| Prefix::containing(address, length)))
+            }
+            Err(_) => error,
+        })?;
         if let IpAddr::V6(v6) = address
             && let Some(v4) = v6.to_ipv4_mapped()
         {

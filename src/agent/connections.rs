@@ -108,7 +108,7 @@ impl Agent {
                 false
             }
         };
-        let shapes_rules = changed && self.judge_network();
+        let shapes_rules = changed && self.renew_facts();
         // Before open connections are judged: new ones must be right.
         match waiting {
             Some(reconciliation) => self.with_known_network(*reconciliation),
@@ -125,7 +125,7 @@ impl Agent {
     }
 
     /// What the network means for the rules of the configuration in force. True when other rules follow from it than before.
-    pub(super) fn judge_network(&mut self) -> bool {
+    pub(super) fn renew_facts(&mut self) -> bool {
         let state = &mut self.connections;
         let (Some(active), Some(network)) = (&self.desired.active, &state.network) else { return false };
         let facts = NetworkFacts::of(&active.config.policy, network);

@@ -171,7 +171,7 @@ impl Agent {
             Event::ConfigRead(why, result) => self.config_read(why, result),
             Event::LastGoodSaved(sources, result) => self.last_good_saved(sources, result, now),
             Event::HostRead(view) => self.advise(&view),
-            Event::HostSeen(view) => self.host = self.judged(&view).unwrap_or_default(),
+            Event::HostSeen(view) => self.host = self.host_state(&view).unwrap_or_default(),
             Event::BackendChosen(candidate, result) => self.backend_chosen(candidate, result, now),
             Event::Watching(result) => self.watch_answered(result, now),
             Event::Reconciling(family, reconciliation) => self.act(Action::Reconcile(family, reconciliation)),
@@ -340,7 +340,7 @@ impl Agent {
 
     /// Warns of what about the host makes the policy harmful, once for as long as it does.
     fn advise(&mut self, view: &HostView) {
-        let Some(host) = self.judged(view) else { return };
+        let Some(host) = self.host_state(view) else { return };
         let log: Vec<Entry> =
             host.advice.iter().filter(|advice| host.is_known || advice.is_settled()).map(entry_of).collect();
         self.host = HostState { is_known: true, ..host };
@@ -348,7 +348,7 @@ impl Agent {
     }
 
     /// What the host is for the policy in force. Of what passes again before the next resync the journal is not told.
-    fn judged(&self, view: &HostView) -> Option<HostState> {
+    fn host_state(&self, view: &HostView) -> Option<HostState> {
         let active = self.desired.active.as_ref()?;
         let advice = advice::service_advice(&active.config, view, self.backend_name());
         let nothing_translated = advice::nothing_translated(&advice).as_deref().map(one_line);

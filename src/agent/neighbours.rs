@@ -218,14 +218,14 @@ pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
                 };
                 (out.clone(), pass(&chains, &packet))
             });
-            found.extend(judged(family, &own.interface, passages.collect()));
+            found.extend(all_closed(family, &own.interface, passages.collect()));
         }
     }
     found
 }
 
 /// `None` where any of the ways is open.
-fn judged(family: Family, from: &str, passages: Vec<(String, Passage)>) -> Option<Blocked> {
+fn all_closed(family: Family, from: &str, passages: Vec<(String, Passage)>) -> Option<Blocked> {
     let (mut reason, mut is_certain) = (None, true);
     for (_, passage) in &passages {
         let by = match passage {

@@ -204,7 +204,7 @@ impl Agent {
         self.timers.resync = self.resync_at(now);
         // Until they are back, the status does not say that all is well.
         self.watch.moved = true;
-        self.judge_network();
+        self.renew_facts();
         self.reconcile(Why::GoBack, None);
         let message = format!("{} {why}; the earlier configuration is in force again", trial.what);
         self.log(Entry::new(Kind::WentBack, &message).by(self.backend_name()));

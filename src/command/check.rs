@@ -20,7 +20,7 @@ pub fn run(context: &Context, host: bool) -> u8 {
     match (context.load(), context.vanished()) {
         (Err(diagnostics), _) => print_diagnostics(&diagnostics),
         (Ok(_), Some(gone)) => print_diagnostics(&Diagnostics(vec![Diagnostic::of_file(&gone, GONE)])),
-        (Ok(config), None) if host => judge_host(&config),
+        (Ok(config), None) if host => check_host(&config),
         (Ok(config), None) => {
             remarks(&config.policy).iter().for_each(eprint_line);
             exit::OK
@@ -28,7 +28,7 @@ pub fn run(context: &Context, host: bool) -> u8 {
     }
 }
 
-fn judge_host(config: &Config) -> u8 {
+fn check_host(config: &Config) -> u8 {
     let mut comparison = Comparison::new(config);
     let view = HostReader::default().read();
     let mut advice = advice(config, &view, comparison.as_ref().ok().map(Comparison::backend));

@@ -31,7 +31,7 @@ pub struct Verdict {
 
 /// Traffic with a wrong source is critical, and so is a service that keeps nothing true; what it can do without is a
 /// warning.
-pub fn judge(answer: Result<&Report, &Silence>) -> Verdict {
+pub fn verdict(answer: Result<&Report, &Silence>) -> Verdict {
     match answer {
         Ok(report) => {
             let labelled =
@@ -119,7 +119,7 @@ mod tests {
             (report("degraded", false, &["IPv4 rules are not in sync"], &[]), Level::Critical),
         ];
         for (report, expected) in cases {
-            assert_eq!(judge(Ok(&report)).level, expected, "{report:?}");
+            assert_eq!(verdict(Ok(&report)).level, expected, "{report:?}");
         }
         let no_answer = |kind| Silence::NoAnswer(io::Error::new(kind, "why"));
         let unintelligible = || Silence::Unintelligible(serde_json::from_str::<u8>("{").unwrap_err());
@@ -130,13 +130,13 @@ mod tests {
             (unintelligible(), Level::Unknown),
         ];
         for (silence, expected) in silences {
-            assert_eq!(judge(Err(&silence)).level, expected, "{silence}");
+            assert_eq!(verdict(Err(&silence)).level, expected, "{silence}");
         }
     }
 
     #[test]
     fn figures_stand_behind_the_only_bar() {
-        let said = judge(Ok(&report("degraded", true, &["a | b"], &["one\ntwo"]))).to_string();
+        let said = verdict(Ok(&report("degraded", true, &["a | b"], &["one\ntwo"]))).to_string();
         let expected = "IP-MASQ-AGENT WARNING - masquerading IPv4, from /etc/a/b | masqueraded=2c kept=1c repairs=2c \
             reloads=4c reload_failures=1c since_apply=5s\ndegraded: a / b\nwarning: one\ntwo\n";
         assert_eq!(said, expected);

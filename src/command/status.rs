@@ -14,7 +14,7 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
     let answer = report();
     let report = answer.as_ref().map(|(report, _)| report);
     if args.nagios {
-        let verdict = nagios::judge(report);
+        let verdict = nagios::verdict(report);
         let _ = print_text(&verdict);
         return verdict.level.exit_status();
     }

@@ -47,7 +47,7 @@ pub fn read(directory: &Path, kept: Kept) -> Result<Option<Vec<SourceText>>, Sta
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| StateError::File(directory.to_owned(), Unusable::Open(error)))?,
     };
-    judge(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
+    must_be_trusted(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(&opened, kept.name(), flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
@@ -56,13 +56,13 @@ pub fn read(directory: &Path, kept: Kept) -> Result<Option<Vec<SourceText>>, Sta
         Ok(file) => Ok(File::from(file)),
     };
     let sources = file.and_then(|file| {
-        judge(&file)?;
+        must_be_trusted(&file)?;
         decode(&text(file)?).map_err(Unusable::Content)
     });
     sources.map(Some).map_err(|why| StateError::File(directory.join(kept.name()), why))
 }
 
-fn judge(file: &File) -> Result<(), Unusable> {
+fn must_be_trusted(file: &File) -> Result<(), Unusable> {
     let metadata = file.metadata().map_err(Unusable::Examine)?;
     directories::distrusted(&metadata).map_or(Ok(()), |doubt| Err(Unusable::Distrusted(doubt)))
 }
@@ -99,7 +99,7 @@ pub fn write(directory: &Path, kept: Kept, sources: &[SourceText]) -> Result<(),
         .map_err(failed("create the directory", directory))?;
     let opened = File::open(directory).map_err(failed("open", directory))?;
     // It would not be read again.
-    judge(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
+    must_be_trusted(&opened).map_err(|why| StateError::Directory(directory.to_owned(), why))?;
     replace(&directory.join(kept.name()), text.as_bytes(), File::sync_all)?;
     Ok(opened.sync_all().map_err(failed("sync", directory))?)
 }

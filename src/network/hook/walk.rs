@@ -127,7 +127,7 @@ impl<'a> Walk<'a> {
                 self.hit(here.reached, Effect::Ours, name, number, rule);
                 continue;
             }
-            for (fit, verdict) in words::judge(&rule.text, &self.packet) {
+            for (fit, verdict) in words::outcomes(&rule.text, &self.packet) {
                 match self.rule(&mut here, (number, rule), fit, verdict) {
                     Next::Rule => {}
                     Next::Nothing => return here.ended(),

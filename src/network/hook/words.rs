@@ -35,7 +35,7 @@ const SWITCHES: [&str; 8] = [
 const WITHOUT_EFFECT: [&str; 3] = ["counter", "notrack", "continue"];
 
 /// Whether the packet fits, and what then becomes of it: one answer, or one for each element of a verdict map.
-pub fn judge(text: &str, packet: &Packet) -> Vec<(Fit, Verdict)> {
+pub fn outcomes(text: &str, packet: &Packet) -> Vec<(Fit, Verdict)> {
     let mut reader = Reader { tokens: tokens(text), at: 0, fit: Fit::Yes, packet };
     reader.rule()
 }
@@ -524,7 +524,7 @@ mod tests {
 
     #[track_caller]
     fn fits(text: &str, expected: Fit) {
-        let found = judge(text, &packet());
+        let found = outcomes(text, &packet());
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         assert_eq!(found[0].0, expected, "{text}: {found:?}");
     }
@@ -576,7 +576,7 @@ mod tests {
             "-m physdev --physdev-is-bridged accept",
         ];
         for text in no {
-            let found = judge(text, &packet());
+            let found = outcomes(text, &packet());
             assert!(found.iter().all(|(fit, _)| *fit <= Fit::NotUnderstood), "{text}: {found:?}");
         }
         let doubtful = [
@@ -590,12 +590,12 @@ mod tests {
         ];
         doubtful.into_iter().for_each(|text| fits(text, Fit::NotUnderstood));
         fits("tcp sport 1024-65535 masquerade", Fit::Unsaid);
-        assert_eq!(judge("ip saddr 10.0.0.1 masquerade", &Packet::any(Family::V4))[0].0, Fit::Unsaid);
+        assert_eq!(outcomes("ip saddr 10.0.0.1 masquerade", &Packet::any(Family::V4))[0].0, Fit::Unsaid);
     }
 
     #[test]
     fn what_a_rule_does_is_read_with_the_address_that_it_gives() {
-        let verdict = |text: &str| judge(text, &packet()).remove(0).1;
+        let verdict = |text: &str| outcomes(text, &packet()).remove(0).1;
         let to = |statement: &str, address: &str| Verdict::Translate(statement.to_owned(), address.parse().ok());
         assert_eq!(verdict("oifname \"wan0\" snat to 198.51.100.2"), to("snat to 198.51.100.2", "198.51.100.2"));
         assert_eq!(
@@ -619,7 +619,7 @@ mod tests {
     #[test]
     fn a_verdict_map_has_an_answer_for_each_element_that_can_fit() {
         let fitting = |text: &str| {
-            let mut found = judge(text, &packet());
+            let mut found = outcomes(text, &packet());
             found.retain(|(fit, _)| *fit != Fit::No);
             found
         };
@@ -632,7 +632,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_others_wrote_is_read_without_a_panic(text in "[ -~é…]{0,80}") {
-            judge(&text, &packet());
+            outcomes(&text, &packet());
         }
 
         #[test]
@@ -642,7 +642,7 @@ mod tests {
                 "meta", "mark", "&", "==", "0x1", "\"", "*", "…", "set", "ct", "state", "tcp", "dport", "-s", ".",
             ]), 0..24),
         ) {
-            judge(&words.join(" "), &packet());
+            outcomes(&words.join(" "), &packet());
         }
     }
 }

@@ -150,9 +150,10 @@ fn what_others_do_to_forwards_is_seen_named_and_repaired() {
             format!("add element {table} forwards-ports6 {{ tcp . 22 : fd00::1 . 22 }}"),
             "map forwards-ports6 has 1 element too many",
         ),
-        (format!("flush map {table} forwards-host-ranges4"), "map forwards-host-ranges4 lacks 2 elements"),
-        (format!("flush map {table} forwards-gates4"), "map forwards-gates4 lacks 4 elements"),
-        (format!("flush set {table} forwards-targets6"), "set forwards-targets6 lacks 14 elements"),
+        (format!("flush map {table} forwards-host-port-ranges4"), "map forwards-host-port-ranges4 lacks 2 elements"),
+        (format!("flush map {table} forwards-gated4"), "map forwards-gated4 lacks 4 elements"),
+        (format!("flush set {table} forwards-target-ports6"), "set forwards-target-ports6 lacks 6 elements"),
+        (format!("flush set {table} forwards-target-ranges6"), "set forwards-target-ranges6 lacks 8 elements"),
         (format!("flush chain {table} prerouting; delete chain {table} prerouting"), "chain prerouting is missing"),
         (format!("flush chain {table} output; delete chain {table} output"), "chain output is missing"),
         (

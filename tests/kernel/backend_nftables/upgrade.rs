@@ -4,7 +4,7 @@ use super::gaps::{assert_right, policy};
 use super::stream::{Kind, Street};
 use super::{apply, backend, listing, ruleset};
 use crate::namespace::{self, nft};
-use ip_masq_agent::policy::{Family, Policy};
+use ip_masq_agent::policy::{Family, Origin, Policy, PrefixSet};
 use ip_masq_agent::sys::nfnetlink::{Batch, Nfnetlink};
 
 /// What a later version may make of the same policy: chains of other hooks and names, maps, sets, a named counter, other
@@ -105,4 +105,19 @@ fn the_table_of_a_later_version_goes_whole() {
         apply(&mut agent, Family::V6, None);
         assert_eq!(listing(), "");
     }
+}
+
+#[test]
+fn a_set_of_another_shape_goes_with_the_plan_of_the_family_whose_rules_look_into_it() {
+    namespace::enter!();
+    let exempt = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap());
+    let exempt = PrefixSet::from_prefixes(exempt, &Origin::Default);
+    let policy = Policy { enable_ipv6: true, exempt, ..Policy::default() };
+    let put = || Family::ALL.map(|family| apply(&mut backend(), family, ruleset(&policy, family).as_ref()));
+    put();
+    let ours = listing();
+    let other = ours.replace("type ipv6_addr\n", "type ipv6_addr\ncounter\n");
+    nft(&format!("delete table inet ip-masq-agent\n{other}"));
+    put();
+    assert_eq!(listing().replace("exempt6-2", "exempt6"), ours);
 }

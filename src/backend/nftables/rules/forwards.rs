@@ -121,7 +121,7 @@ impl<'a> Build<'a> {
             }
         }
         let local = rules.iter().filter(|rule| rule.localhost && rule.host.is_none());
-        self.ports_of(PortSet::Localhost, local.map(|rule| ((0, number(rule.protocol)), rule.ports)));
+        self.ports_of(|_| PortSet::Localhost, local.map(|rule| ((0, number(rule.protocol)), rule.ports)));
     }
 
     /// What needs to pass nothing.
@@ -173,7 +173,8 @@ impl<'a> Build<'a> {
     /// Where forwards lead, and from where they are masqueraded.
     fn targets(&mut self, rules: &[ForwardRule]) {
         let target = |rule: &ForwardRule| (interval::number(rule.to), number(rule.protocol));
-        self.ports_of(PortSet::Targets, rules.iter().map(|rule| (target(rule), rule.target_ports())));
+        let led_to = rules.iter().map(|rule| (target(rule), rule.target_ports()));
+        self.ports_of(|ports| if ports.first < ports.last { PortSet::TargetRanges } else { PortSet::Targets }, led_to);
         let mut hairpins: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for rule in rules.iter().filter(|_| self.mark.is_none()) {
             let sources: Vec<_> = rule.hidden().map(Interval::of).collect();
@@ -193,13 +194,13 @@ impl<'a> Build<'a> {
     }
 
     /// Ports of an address and a protocol, each once.
-    fn ports_of(&mut self, set: PortSet, ranges: impl Iterator<Item = ((u128, u8), PortRange)>) {
+    fn ports_of(&mut self, set: fn(PortRange) -> PortSet, ranges: impl Iterator<Item = ((u128, u8), PortRange)>) {
         let mut by_key: BTreeMap<_, Vec<_>> = BTreeMap::new();
         ranges.for_each(|(key, ports)| by_key.entry(key).or_default().push((ports, ())));
         for ((host, protocol), ranges) in by_key {
-            for (PortRange { first, last }, _) in pieces(ranges) {
+            for (ports @ PortRange { first, last }, _) in pieces(ranges) {
                 let (sources, then) = (ANY_SOURCE, Then::Nothing);
-                self.put(set, PortElement { host, protocol, first, last, sources, then });
+                self.put(set(ports), PortElement { host, protocol, first, last, sources, then });
             }
         }
     }
@@ -250,10 +251,11 @@ impl<'a> Build<'a> {
         let masquerade = Effect::Masquerade { random_fully, ports: None };
         let hairpin =
             has(&PortSet::Hairpin).then(|| known(PortSet::Hairpin, masquerade.clone(), Step::ForwardHairpin.reason()));
-        let forwarded = known(PortSet::Targets, Effect::Return, Step::Forwarded.reason());
+        let targets = [PortSet::Targets, PortSet::TargetRanges].into_iter().filter(has);
+        let forwarded = targets.map(|set| known(set, Effect::Return, Step::Forwarded.reason()));
         let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::is(Test::Mark(bit)));
         let marked = bit.map(|bit| Rule::new(vec![bit], masquerade, Step::ForwardMark.reason()));
-        let first = marked.into_iter().chain(hairpin).chain([forwarded]).collect();
+        let first = marked.into_iter().chain(hairpin).chain(forwarded).collect();
         let shifted = self.shifted.into_iter().map(|(number, ports)| (SetName::of_shifted(number, family), ports));
         let set = |(name, mut elements): (SetName, Vec<PortElement>)| {
             elements.sort_unstable();

@@ -24,6 +24,8 @@ pub enum PortSet {
     Localhost,
     /// Where forwards lead.
     Targets,
+    /// The same of ranges.
+    TargetRanges,
     /// Which clients of them are masqueraded.
     Hairpin,
     /// Ports that become others behind a gate.
@@ -68,7 +70,7 @@ pub enum Data {
 
 impl PortSet {
     /// Every one of port forwards that there is once.
-    pub const ALL: [PortSet; 11] = [
+    pub const ALL: [PortSet; 12] = [
         PortSet::HostPorts,
         PortSet::HostRanges,
         PortSet::HostGates,
@@ -77,6 +79,7 @@ impl PortSet {
         PortSet::Gates,
         PortSet::Localhost,
         PortSet::Targets,
+        PortSet::TargetRanges,
         PortSet::Hairpin,
         PortSet::HostMarks,
         PortSet::Marks,
@@ -86,13 +89,14 @@ impl PortSet {
     pub fn name(self) -> &'static str {
         match self {
             PortSet::HostPorts => "forwards-host-ports",
-            PortSet::HostRanges => "forwards-host-ranges",
-            PortSet::HostGates => "forwards-host-gates",
+            PortSet::HostRanges => "forwards-host-port-ranges",
+            PortSet::HostGates => "forwards-host-gated",
             PortSet::Ports => "forwards-ports",
-            PortSet::Ranges => "forwards-ranges",
-            PortSet::Gates => "forwards-gates",
-            PortSet::Localhost => "forwards-localhost",
-            PortSet::Targets => "forwards-targets",
+            PortSet::Ranges => "forwards-port-ranges",
+            PortSet::Gates => "forwards-gated",
+            PortSet::Localhost => "forwards-local",
+            PortSet::Targets => "forwards-target-ports",
+            PortSet::TargetRanges => "forwards-target-ranges",
             PortSet::Hairpin => "forwards-hairpin",
             PortSet::Shifted => "ports",
             PortSet::HostMarks => "forwards-host-marks",
@@ -112,6 +116,7 @@ impl PortSet {
             PortSet::Gates => "portForwards, and who may",
             PortSet::Localhost => "portForwards with localhost",
             PortSet::Targets => "where portForwards lead",
+            PortSet::TargetRanges => "where portForwards lead, port ranges",
             PortSet::Hairpin => "who is masqueraded on the way there",
             PortSet::Shifted => "a forward of portForwards, port by port",
             PortSet::HostMarks => "who is marked, portForwards with hostIP",
@@ -121,15 +126,16 @@ impl PortSet {
     }
 
     /// The fields of its keys, in order.
+    ///
+    /// Where there are ranges, the kernel goes field by field, and through every element that the first ones leave
+    /// (Linux 6.18, `nft_set_pipapo.c`): first comes what tells the most elements apart.
     pub fn key(self) -> &'static [Field] {
         use Field::{Daddr, Daddrs, OutInterface, Port, Protocol, Saddr};
         match self {
-            PortSet::HostPorts | PortSet::HostRanges | PortSet::HostGates | PortSet::Targets => {
-                &[Daddr, Protocol, Port]
-            }
-            PortSet::Ports | PortSet::Ranges | PortSet::Gates | PortSet::Localhost | PortSet::Shifted => {
-                &[Protocol, Port]
-            }
+            PortSet::HostPorts | PortSet::Targets => &[Daddr, Protocol, Port],
+            PortSet::Ports | PortSet::Shifted => &[Protocol, Port],
+            PortSet::HostRanges | PortSet::HostGates | PortSet::TargetRanges => &[Port, Daddr, Protocol],
+            PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Port, Protocol],
             PortSet::Hairpin | PortSet::HostMarks => &[Saddr, Daddr, Protocol, Port],
             PortSet::Marks => &[Saddr, Protocol, Port],
             PortSet::RouteSources => &[OutInterface, Daddrs],
@@ -142,9 +148,12 @@ impl PortSet {
             PortSet::HostPorts | PortSet::Ports | PortSet::Shifted => Data::AddressAndPort,
             PortSet::HostRanges | PortSet::Ranges | PortSet::RouteSources => Data::Address,
             PortSet::HostGates | PortSet::Gates => Data::Chain,
-            PortSet::Localhost | PortSet::Targets | PortSet::Hairpin | PortSet::HostMarks | PortSet::Marks => {
-                Data::Nothing
-            }
+            PortSet::Localhost
+            | PortSet::Targets
+            | PortSet::TargetRanges
+            | PortSet::Hairpin
+            | PortSet::HostMarks
+            | PortSet::Marks => Data::Nothing,
         }
     }
 
@@ -155,7 +164,7 @@ impl PortSet {
 
     /// True where an element may have more than one port or address. The others are found by their hash.
     pub fn has_ranges(self) -> bool {
-        !matches!(self, PortSet::HostPorts | PortSet::Ports | PortSet::Shifted)
+        !matches!(self, PortSet::HostPorts | PortSet::Ports | PortSet::Shifted | PortSet::Targets)
     }
 
     /// True where each element counts the flows that it decides.
@@ -165,7 +174,8 @@ impl PortSet {
 
     /// True where flows that are forwarded are known by it: it holds more rather than less while others change.
     pub fn recognizes(self) -> bool {
-        matches!(self, PortSet::Targets | PortSet::Hairpin | PortSet::HostMarks | PortSet::Marks)
+        let targets = [PortSet::Targets, PortSet::TargetRanges, PortSet::Hairpin];
+        targets.contains(&self) || matches!(self, PortSet::HostMarks | PortSet::Marks)
     }
 
     /// The fields of a rule that looks into it, in nft's words.

@@ -154,32 +154,45 @@ fn base_chain(hook: Hook, there: &Table, part: Option<&FamilyTable>, kept: &Kept
 struct Kept {
     chains: Vec<Chain>,
     sets: Vec<Set>,
+    /// Sets with names of ours that are of another shape.
+    strange: Vec<SetName>,
 }
 
 impl Kept {
     fn of(there: &Table, family: Family) -> Self {
         let other = |found: Option<Family>| found.is_some_and(|found| found != family);
+        let strange = |stranger: &Stranger| match stranger {
+            Stranger::Set(name, _) => SetName::parse(name),
+            Stranger::Chain(_) | Stranger::Object(..) | Stranger::Flowtable(_) => None,
+        };
         Kept {
             chains: there.chains.iter().filter(|chain| other(chain.name.family())).cloned().collect(),
             sets: there.sets.iter().filter(|set| other(Some(set.name.family))).cloned().collect(),
+            strange: there.strangers.iter().filter_map(strange).collect(),
         }
     }
 
     fn is_ours(&self) -> bool {
-        self.chains.iter().all(|chain| chain.rules.iter().all(Rule::is_ours))
+        self.chains.iter().all(|chain| chain.rules.iter().all(|rule| is_ours(rule, &self.strange)))
     }
 
     fn drop_foreign_rules(&mut self) {
-        self.chains.iter_mut().for_each(|chain| chain.rules.retain(Rule::is_ours));
+        let Kept { chains, strange, .. } = self;
+        chains.iter_mut().for_each(|chain| chain.rules.retain(|rule| is_ours(rule, strange)));
     }
 
     fn drop_what_we_never_write(&mut self) {
         let (written, unwritten): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.sets).into_iter().partition(|set| set.elements.is_some());
         self.sets = written;
-        let looks = |rule: &Rule| unwritten.iter().any(|set| rule.looks_into(set.name));
-        self.chains.iter_mut().for_each(|chain| chain.rules.retain(|rule| rule.is_ours() && !looks(rule)));
+        self.strange.extend(unwritten.iter().map(|set| set.name));
+        self.drop_foreign_rules();
     }
+}
+
+/// True of a rule as we write it that looks into no set that we would not have written.
+fn is_ours(rule: &Rule, strange: &[SetName]) -> bool {
+    rule.is_ours() && !strange.iter().any(|set| rule.looks_into(*set))
 }
 
 /// What a plan has to leave because rules of the other family may refer to it that we don't understand. The plan of

@@ -101,7 +101,7 @@ impl PortSet {
             PortSet::Shifted => "ports",
             PortSet::HostMarks => "forwards-host-marks",
             PortSet::Marks => "forwards-marks",
-            PortSet::RouteSources => "route-sources",
+            PortSet::RouteSources => "sources-by-route",
         }
     }
 
@@ -138,7 +138,7 @@ impl PortSet {
             PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Port, Protocol],
             PortSet::Hairpin | PortSet::HostMarks => &[Saddr, Daddr, Protocol, Port],
             PortSet::Marks => &[Saddr, Protocol, Port],
-            PortSet::RouteSources => &[OutInterface, Daddrs],
+            PortSet::RouteSources => &[Daddrs, OutInterface],
         }
     }
 

@@ -10,7 +10,7 @@ fn addresses_are_read_with_their_networks_and_default_routes_with_their_interfac
     }
     let host = Namespace::new("host").unwrap();
     host.ip("link add wan0 type veth peer name far0\nlink set wan0 up\nlink set far0 up\n\
-         addr add 192.0.2.1/24 dev wan0 label wan0:1\naddr add 2001:db8::1/64 dev wan0\n\
+         addr add 192.0.2.1/24 dev wan0 label wan0:1\naddr add 2001:db8::1/64 dev wan0 nodad\n\
          route add default via 192.0.2.2\nlink add wan1 type veth peer name far1\n\
          link set wan1 up\nlink set far1 up\naddr add 198.51.100.1/24 dev wan1\n\
          route add default via 198.51.100.2 table 100\n");

@@ -201,27 +201,30 @@ pub fn entries() -> Vec<Figure> {
     ])
 }
 
-/// Port forwards: flows that they take, and flows that only pass by.
+/// Port forwards: flows that they take, those that are masqueraded on their way, and flows that only pass by.
 pub fn forwards() -> Vec<Figure> {
     let config = |backend: &str, forwards: &str| format!("backend: {backend}\n{forwards}");
-    let rest = format!("protocol: udp, address: {OUTSIDE}, hairpin: never");
     let last = FIRST_PORT + FORWARDS - 1;
-    let one = format!("portForwards: [{{hostPort: {FIRST_PORT}-{last}, {rest}}}]\n");
-    let each = (FIRST_PORT..=last).map(|port| format!("- {{hostPort: {port}, {rest}}}\n"));
-    let many = format!("portForwards:\n{}", each.collect::<String>());
+    let to = |ports: String, hairpin: &str| {
+        format!("- {{hostPort: {ports}, protocol: udp, address: {OUTSIDE}, hairpin: {hairpin}}}\n")
+    };
+    let one = |hairpin| format!("portForwards:\n{}", to(format!("{FIRST_PORT}-{last}"), hairpin));
+    let many = |hairpin| {
+        let each = (FIRST_PORT..=last).map(|port| to(port.to_string(), hairpin));
+        format!("portForwards:\n{}", each.collect::<String>())
+    };
     ["nftables", "iptables-nft", "iptables-legacy"]
         .into_iter()
         .flat_map(|backend| {
-            let name = |what: &str| format!("{backend}, {what}");
+            let way =
+                |what: &str, forwards: &str, to| Way::ours(format!("{backend}, {what}"), config(backend, forwards), to);
             measured(vec![
-                Way::ours(name("one forward, hit"), config(backend, &one), HOST),
-                Way::ours(name("10,000 forwards, hit"), config(backend, &many), HOST).beside(0, "one forward", 1.25),
-                Way::ours(name("no forward, passing by"), config(backend, ""), OUTSIDE),
-                Way::ours(name("10,000 forwards, passing by"), config(backend, &many), OUTSIDE).beside(
-                    2,
-                    "without forwards",
-                    1.05,
-                ),
+                way("one forward, hit", &one("never"), HOST),
+                way("10,000 forwards, hit", &many("never"), HOST).beside(0, "one forward", 1.25),
+                way("one forward, hit and hairpin", &one("always"), HOST),
+                way("10,000 forwards, hit and hairpin", &many("always"), HOST).beside(2, "one forward", 1.25),
+                way("no forward, passing by", "", OUTSIDE),
+                way("10,000 forwards, passing by", &many("never"), OUTSIDE).beside(4, "without forwards", 1.05),
             ])
         })
         .collect()

@@ -56,7 +56,7 @@ fn by_event(flush: Flush) -> f64 {
 pub fn commit_to_commit(lab: &Lab, flush: Flush) -> f64 {
     let mut events = lab.gateway.enter(RuleEvents::open).expect("a listener");
     let commits = lab.gateway.enter(|| {
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let seen = scope.spawn(|| two_commits(&mut events));
             lab.gateway.must(flush.command.0, flush.command.1);
             seen.join()
@@ -145,7 +145,7 @@ fn by_flow(flush: Flush) -> f64 {
     let start = Instant::now();
     while seen() != Some(parse("203.0.113.1")) {
         assert!(start.elapsed() < DEADLINE, "{}: no repair within {DEADLINE:?}", flush.backend);
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     start.elapsed().as_secs_f64() * 1e3
 }

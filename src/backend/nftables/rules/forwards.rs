@@ -182,14 +182,42 @@ impl<'a> Build<'a> {
                 hairpins.entry(target(rule)).or_default().push((rule.target_ports(), sources));
             }
         }
+        let mut by_host: BTreeMap<u128, Vec<_>> = BTreeMap::new();
         for ((host, protocol), ranges) in hairpins {
-            for (ports, sources) in pieces(ranges) {
-                for sources in union(sources.into_iter().flatten().collect()) {
-                    let PortRange { first, last } = ports;
-                    let then = Then::Nothing;
-                    self.put(PortSet::Hairpin, PortElement { host, protocol, first, last, sources, then });
-                }
+            let hidden = pieces(ranges).into_iter();
+            let hidden =
+                hidden.map(|(ports, sources)| (protocol, ports, union(sources.into_iter().flatten().collect())));
+            by_host.entry(host).or_default().extend(hidden);
+        }
+        by_host.into_iter().for_each(|(host, hidden)| self.hairpin(host, hidden));
+    }
+
+    /// The clients of a target that are masqueraded, by its ports. Of single ports that all have the same clients, ports
+    /// and clients are told apart from those of others by the target; by the clients they would not be.
+    fn hairpin(&mut self, host: u128, hidden: Vec<(u8, PortRange, Vec<Interval>)>) {
+        let then = Then::Nothing;
+        let element = |protocol, PortRange { first, last }: PortRange, sources| PortElement {
+            host,
+            protocol,
+            first,
+            last,
+            sources,
+            then,
+        };
+        let (single, mut others): (Vec<_>, Vec<_>) =
+            hidden.into_iter().partition(|(_, ports, _)| ports.first == ports.last);
+        if single.windows(2).all(|two| two[0].2 == two[1].2) {
+            for sources in single.first().into_iter().flat_map(|(.., sources)| sources) {
+                self.put(PortSet::HairpinClients, element(0, PortRange { first: 0, last: 0 }, *sources));
             }
+            for (protocol, ports, _) in single {
+                self.put(PortSet::HairpinPorts, element(protocol, ports, ANY_SOURCE));
+            }
+        } else {
+            others.extend(single);
+        }
+        for (protocol, ports, sources) in others {
+            sources.into_iter().for_each(|sources| self.put(PortSet::Hairpin, element(protocol, ports, sources)));
         }
     }
 
@@ -244,18 +272,19 @@ impl<'a> Build<'a> {
             chains.push(chain(ForwardChain::Guard, vec![Rule::new(vec![lo, to(LOOPBACK_V4)], Effect::Drop, reason)]));
         }
         chains.extend(self.gates);
-        let known = |set, then, reason| {
-            let when = vec![Match::is(Test::Dnated), Match::is(Test::InList(Side::Daddr, name(set)))];
-            Rule::new(when, then, reason)
+        let known = |sets: &[PortSet], then, reason| {
+            let in_set = |set: &PortSet| Match::is(Test::InList(Side::Daddr, name(*set)));
+            let when = std::iter::once(Match::is(Test::Dnated)).chain(sets.iter().map(in_set));
+            sets.iter().all(has).then(|| Rule::new(when.collect(), then, reason))
         };
         let masquerade = Effect::Masquerade { random_fully, ports: None };
-        let hairpin =
-            has(&PortSet::Hairpin).then(|| known(PortSet::Hairpin, masquerade.clone(), Step::ForwardHairpin.reason()));
-        let targets = [PortSet::Targets, PortSet::TargetRanges].into_iter().filter(has);
-        let forwarded = targets.map(|set| known(set, Effect::Return, Step::Forwarded.reason()));
+        let hairpin = [&[PortSet::HairpinClients, PortSet::HairpinPorts][..], &[PortSet::Hairpin]];
+        let hairpin = hairpin.map(|sets| known(sets, masquerade.clone(), Step::ForwardHairpin.reason()));
+        let forwarded = [PortSet::Targets, PortSet::TargetRanges];
+        let forwarded = forwarded.map(|set| known(&[set], Effect::Return, Step::Forwarded.reason()));
         let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::is(Test::Mark(bit)));
         let marked = bit.map(|bit| Rule::new(vec![bit], masquerade, Step::ForwardMark.reason()));
-        let first = marked.into_iter().chain(hairpin).chain(forwarded).collect();
+        let first = marked.into_iter().chain(hairpin.into_iter().chain(forwarded).flatten()).collect();
         let shifted = self.shifted.into_iter().map(|(number, ports)| (SetName::of_shifted(number, family), ports));
         let set = |(name, mut elements): (SetName, Vec<PortElement>)| {
             elements.sort_unstable();

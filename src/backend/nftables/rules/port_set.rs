@@ -28,6 +28,10 @@ pub enum PortSet {
     TargetRanges,
     /// Which clients of them are masqueraded.
     Hairpin,
+    /// The same of targets whose ports all have the same clients: these,
+    HairpinClients,
+    /// and the ports.
+    HairpinPorts,
     /// Ports that become others behind a gate.
     Shifted,
     /// Which clients of ports of one address of the host are marked.
@@ -70,7 +74,7 @@ pub enum Data {
 
 impl PortSet {
     /// Every one of port forwards that there is once.
-    pub const ALL: [PortSet; 12] = [
+    pub const ALL: [PortSet; 14] = [
         PortSet::HostPorts,
         PortSet::HostRanges,
         PortSet::HostGates,
@@ -81,6 +85,8 @@ impl PortSet {
         PortSet::Targets,
         PortSet::TargetRanges,
         PortSet::Hairpin,
+        PortSet::HairpinClients,
+        PortSet::HairpinPorts,
         PortSet::HostMarks,
         PortSet::Marks,
     ];
@@ -98,6 +104,8 @@ impl PortSet {
             PortSet::Targets => "forwards-target-ports",
             PortSet::TargetRanges => "forwards-target-ranges",
             PortSet::Hairpin => "forwards-hairpin",
+            PortSet::HairpinClients => "forwards-hairpin-clients",
+            PortSet::HairpinPorts => "forwards-hairpin-ports",
             PortSet::Shifted => "ports",
             PortSet::HostMarks => "forwards-host-marks",
             PortSet::Marks => "forwards-marks",
@@ -118,6 +126,8 @@ impl PortSet {
             PortSet::Targets => "where portForwards lead",
             PortSet::TargetRanges => "where portForwards lead, port ranges",
             PortSet::Hairpin => "who is masqueraded on the way there",
+            PortSet::HairpinClients => "who is masqueraded on the way to these",
+            PortSet::HairpinPorts => "and to which ports",
             PortSet::Shifted => "a forward of portForwards, port by port",
             PortSet::HostMarks => "who is marked, portForwards with hostIP",
             PortSet::Marks => "who is marked",
@@ -132,11 +142,12 @@ impl PortSet {
     pub fn key(self) -> &'static [Field] {
         use Field::{Daddr, Daddrs, OutInterface, Port, Protocol, Saddr};
         match self {
-            PortSet::HostPorts | PortSet::Targets => &[Daddr, Protocol, Port],
+            PortSet::HostPorts | PortSet::Targets | PortSet::HairpinPorts => &[Daddr, Protocol, Port],
             PortSet::Ports | PortSet::Shifted => &[Protocol, Port],
             PortSet::HostRanges | PortSet::HostGates | PortSet::TargetRanges => &[Port, Daddr, Protocol],
             PortSet::Ranges | PortSet::Gates | PortSet::Localhost => &[Port, Protocol],
             PortSet::Hairpin | PortSet::HostMarks => &[Saddr, Daddr, Protocol, Port],
+            PortSet::HairpinClients => &[Daddr, Saddr],
             PortSet::Marks => &[Saddr, Protocol, Port],
             PortSet::RouteSources => &[Daddrs, OutInterface],
         }
@@ -152,6 +163,8 @@ impl PortSet {
             | PortSet::Targets
             | PortSet::TargetRanges
             | PortSet::Hairpin
+            | PortSet::HairpinClients
+            | PortSet::HairpinPorts
             | PortSet::HostMarks
             | PortSet::Marks => Data::Nothing,
         }
@@ -164,7 +177,8 @@ impl PortSet {
 
     /// True where an element may have more than one port or address. The others are found by their hash.
     pub fn has_ranges(self) -> bool {
-        !matches!(self, PortSet::HostPorts | PortSet::Ports | PortSet::Shifted | PortSet::Targets)
+        let single = [PortSet::HostPorts, PortSet::Ports, PortSet::Shifted, PortSet::Targets, PortSet::HairpinPorts];
+        !single.contains(&self)
     }
 
     /// True where each element counts the flows that it decides.
@@ -174,8 +188,7 @@ impl PortSet {
 
     /// True where flows that are forwarded are known by it: it holds more rather than less while others change.
     pub fn recognizes(self) -> bool {
-        let targets = [PortSet::Targets, PortSet::TargetRanges, PortSet::Hairpin];
-        targets.contains(&self) || matches!(self, PortSet::HostMarks | PortSet::Marks)
+        self.data() == Data::Nothing && self != PortSet::Localhost
     }
 
     /// The fields of a rule that looks into it, in nft's words.

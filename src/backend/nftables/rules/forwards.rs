@@ -192,8 +192,8 @@ impl<'a> Build<'a> {
         by_host.into_iter().for_each(|(host, hidden)| self.hairpin(host, hidden));
     }
 
-    /// The clients of a target that are masqueraded, by its ports. Of single ports that all have the same clients, ports
-    /// and clients are told apart from those of others by the target; by the clients they would not be.
+    /// The clients of a target that are masqueraded, by its ports. Where all single ports have the same clients, these are
+    /// asked by the target and the ports by their hash: one network of clients often is in front of every target.
     fn hairpin(&mut self, host: u128, hidden: Vec<(u8, PortRange, Vec<Interval>)>) {
         let then = Then::Nothing;
         let element = |protocol, PortRange { first, last }: PortRange, sources| PortElement {

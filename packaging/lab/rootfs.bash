@@ -8,6 +8,9 @@ BASE_PACKAGES=systemd,systemd-sysv,dbus,iptables,nftables,ipset,iproute2,procps,
 # The kernel that Debian ships for virtual machines: a stock one, everything of netfilter in modules.
 KERNEL_PACKAGES=linux-image-cloud-amd64,openssh-server
 
+# What hosts are set up with, and what it needs on them.
+FLEET_PACKAGES=ansible-core,openssh-server,openssh-client,python3-apt,cloud-init
+
 # packages_of KIND: the package list of a root filesystem.
 packages_of() {
     case $1 in
@@ -15,7 +18,7 @@ packages_of() {
         base) echo "$BASE_PACKAGES" ;;
         firewalld) echo "$BASE_PACKAGES,firewalld" ;;
         docker) echo "$BASE_PACKAGES,docker.io" ;;
-        tools) echo "$BASE_PACKAGES,rpm,dnf,autopkgtest,dpkg-dev,prometheus,prometheus-node-exporter" ;;
+        tools) echo "$BASE_PACKAGES,rpm,dnf,autopkgtest,dpkg-dev,prometheus,prometheus-node-exporter,$FLEET_PACKAGES" ;;
         vm) echo "$BASE_PACKAGES,$KERNEL_PACKAGES" ;;
         kernel) echo mount,iproute2,iptables,nftables,ipset,conntrack,kmod,procps,iputils-ping,socat,linux-image-cloud-amd64 ;;
         box-deb) echo "$BASE_PACKAGES,$KERNEL_PACKAGES,sudo" ;;

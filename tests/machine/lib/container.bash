@@ -1,6 +1,12 @@
-# One systemd-nspawn container at a time, on an overlay of a root filesystem.
+# Containers of systemd-nspawn, each on an overlay of a root filesystem. The functions are about one at a time: the gateway,
+# unless a scenario has others besides.
 
-CONTAINER=$SCRATCH/container
+# use_host NAME: from now on they are about this one, whose network is the namespace of its name.
+use_host() {
+    HOST=$1
+    CONTAINER=$SCRATCH/containers/$1
+}
+use_host gateway
 
 leader() {
     cat "$CONTAINER/leader"
@@ -30,11 +36,13 @@ prepare_root() {
     # Packages come from the local repository alone; where its keys are kept is the site's.
     rm -f "$1/etc/apt/sources.list" "$1"/etc/apt/sources.list.d/*
     mkdir -p "$1/srv/repository" "$1/var/log/journal"
+    # It would set up a host that nobody has described.
+    [ ! -d "$1/etc/cloud" ] || touch "$1/etc/cloud/cloud-init.disabled"
     use_repository first
     configure_gateway_network "$1"
 }
 
-# boot: starts the container on what its disk holds now, and waits until systemd says that it is up.
+# boot [SECONDS]: starts the container on what its disk holds now, and waits until systemd says that it is up.
 boot() {
     local hierarchy
     for hierarchy in unified systemd; do
@@ -47,17 +55,17 @@ boot() {
             [ ! -e "$procs" ] || echo "$BASHPID" >"$procs"
         done
         export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
-        exec setsid systemd-nspawn --quiet --directory="$CONTAINER/root" --machine="gateway-$SUITE" --hostname=gateway --register=no --keep-unit --boot \
-            --console=read-only --network-namespace-path=/run/netns/gateway --capability=CAP_NET_ADMIN \
+        exec setsid systemd-nspawn --quiet --directory="$CONTAINER/root" --machine="$HOST-$SUITE" --hostname="$HOST" --register=no --keep-unit --boot \
+            --console=read-only --network-namespace-path="/run/netns/$HOST" --capability=CAP_NET_ADMIN \
             --bind-ro="$SCRATCH/repository:/srv/repository" </dev/null >"$CONTAINER/console" 2>&1
     ) &
     echo $! >"$CONTAINER/nspawn"
-    wait_until 30 is_up || { tail -n 20 "$CONTAINER/console"; return 1; }
+    wait_until "${1:-30}" is_up || { tail -n 20 "$CONTAINER/console"; return 1; }
 }
 
 # One cgroup per container: two in one would share the cgroups of their units.
 cgroup() {
-    echo "ip-masq-agent-machine-$$"
+    echo "ip-masq-agent-machine-$$-$HOST"
 }
 
 is_up() {
@@ -95,6 +103,15 @@ stop_container() {
     done
     ! mountpoint -q "$CONTAINER/root" || umount "$CONTAINER/root"
     rm -rf "$CONTAINER"
+}
+
+# stop_containers: whichever there are.
+stop_containers() {
+    local container
+    for container in "$SCRATCH"/containers/*/; do
+        [ ! -d "$container" ] || { use_host "$(basename "$container")" && stop_container; }
+    done
+    use_host gateway
 }
 
 journal_since() {

@@ -29,7 +29,7 @@ run_scenario() {
     fi
     checks
     [ -z "${open_shell:-}" ] || nsenter -t "$(leader)" -a bash -l
-    stop_container
+    stop_containers
 }
 
 # check 'A SENTENCE' FUNCTION: runs it in a subshell where any failure ends it, and notes what came of it.

@@ -89,7 +89,8 @@ power_off() {
     [ -e "$CONTAINER/nspawn" ] || return 0
     # The connection may break off before the answer; what counts is that the container goes down.
     [ ! -e "$CONTAINER/leader" ] || nsenter -t "$(leader)" -a systemctl poweroff 2>/dev/null || true
-    wait_until 20 is_down || kill -KILL "$(cat "$CONTAINER/nspawn")" 2>/dev/null || true
+    # The death of systemd-nspawn alone leaves what runs inside alive.
+    wait_until 20 is_down || kill -KILL "$(leader)" "$(cat "$CONTAINER/nspawn")" 2>/dev/null || true
     wait "$(cat "$CONTAINER/nspawn")" 2>/dev/null || true
     rm -f "$CONTAINER/nspawn" "$CONTAINER/leader"
 }

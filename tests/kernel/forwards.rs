@@ -232,7 +232,8 @@ fn ask_udp(to: SocketAddr, bound: Option<IpAddr>, word: &str) -> std::io::Result
 
 /// How the targets are reached, as the agent would learn it from routes.
 fn facts() -> HostFacts {
-    let reached = |network: &str| Reached { interface: "cni0".into(), networks: vec![network.parse().unwrap()] };
+    let reached =
+        |network: &str| Reached { interface: "cni0".into(), index: 1, networks: vec![network.parse().unwrap()] };
     let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
     let targets: BTreeMap<_, _> =
         targets.into_iter().map(|(target, network)| (target.parse().unwrap(), reached(network))).collect();

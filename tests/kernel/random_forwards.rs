@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 /// Configurations for each backend, and flows for each of them.
-const CONFIGURATIONS: usize = 8;
+const CONFIGURATIONS: usize = 6;
 const FLOWS: usize = 40;
 /// How often one configuration follows another.
 const STEPS: usize = 5;

@@ -30,7 +30,7 @@ const TARGETS: [(&str, &str, &str); 6] = [
 pub fn facts() -> HostFacts {
     let reached = |(target, interface, network): (&str, &str, &str)| {
         let networks = vec![network.parse().unwrap()];
-        (target.parse().unwrap(), Reached { interface: interface.to_owned(), networks })
+        (target.parse().unwrap(), Reached { interface: interface.to_owned(), index: 1, networks })
     };
     let targets = TARGETS.into_iter().map(reached).collect();
     HostFacts { network: Arc::new(NetworkFacts { targets, ..NetworkFacts::default() }), ..HostFacts::default() }

@@ -4,7 +4,8 @@ use super::question::Results;
 use super::report::{ConnectionsReport, Forgot};
 use super::{Action, Agent, Depth, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
 use crate::config::{self, Config, FlushConntrack, OnRepair};
-use crate::network::{Network, stale};
+use crate::network::{Address, Network, stale};
+use crate::policy::address::is_link_local;
 use crate::policy::{Family, Forward, Policy, Protocol};
 use crate::ruleset::NetworkFacts;
 use std::sync::Arc;
@@ -94,18 +95,18 @@ impl Agent {
         });
         self.log_standing(|reported| &mut reported.network, failure);
         let (reread, timer) = (&mut self.connections.reread, &mut self.timers.network);
-        let changed = match result {
+        let (changed, has_arrivals) = match result {
             Ok(network) => {
                 reread.succeeded();
                 *timer = None;
-                let changed = self.connections.network.as_ref() != Some(&network);
-                self.connections.network = Some(network);
-                changed
+                let before = self.connections.network.replace(network.clone());
+                let has_arrivals = before.as_ref().is_some_and(|before| has_arrivals(before, &network));
+                (before.as_ref() != Some(&network), has_arrivals)
             }
             // Not told of changes any more.
             Err(_) => {
                 *timer = Some(reread.failed(now));
-                false
+                (false, false)
             }
         };
         let shapes_rules = changed && self.renew_facts();
@@ -121,6 +122,9 @@ impl Agent {
         }
         if changed {
             self.doubt_sources();
+        }
+        if has_arrivals {
+            self.doubt_what_is_not_forwarded();
         }
     }
 
@@ -148,13 +152,22 @@ impl Agent {
         }
     }
 
+    /// UDP for a port of this host may have gone on its way while the port was not forwarded, or the address not here.
+    fn doubt_what_is_not_forwarded(&mut self) {
+        let Some(active) = &self.desired.active else { return };
+        if active.config.policy.forwards.iter().any(is_udp) {
+            let config = active.config.clone();
+            self.forget(Doubt::Unforwarded { config });
+        }
+    }
+
     /// Another configuration is in the kernel, or the first one of this service.
     pub(super) fn policy_changed(&mut self, before: Option<Arc<Config>>) {
         let Some(active) = &self.desired.active else { return };
         let now = active.config.clone();
         let is_first = before.is_none();
-        if is_first && now.policy.forwards.iter().any(is_udp) {
-            self.forget(Doubt::Unforwarded { config: now.clone() });
+        if is_first {
+            self.doubt_what_is_not_forwarded();
         }
         let Some(before) = before.or_else(|| self.before_this_process()) else { return };
         if before.policy == now.policy {
@@ -214,9 +227,7 @@ impl Agent {
         let Some(active) = &self.desired.active else { return };
         let config = active.config.clone();
         self.timers.sweep = None;
-        if config.policy.forwards.iter().any(is_udp) {
-            self.forget(Doubt::Unforwarded { config: config.clone() });
-        }
+        self.doubt_what_is_not_forwarded();
         self.forget(Doubt::Repair { config });
     }
 
@@ -307,7 +318,13 @@ fn is_udp(forward: &Forward) -> bool {
 
 /// True when what the policy does depends on the host's addresses or routes: to open connections, or by rules.
 fn depends_on_network(policy: &Policy) -> bool {
-    stale::gives_addresses(policy) || NetworkFacts::matter_to(policy)
+    stale::gives_addresses(policy) || NetworkFacts::matter_to(policy) || policy.forwards.iter().any(is_udp)
+}
+
+/// True when an address is the host's that was not, and that ports may be forwarded at.
+fn has_arrivals(before: &Network, now: &Network) -> bool {
+    let is_new = |own: &&Address| before.addresses().binary_search(own).is_err();
+    now.addresses().iter().filter(is_new).any(|own| !is_link_local(own.address))
 }
 
 fn message(doubt: &Doubt, forgotten: Forgotten) -> String {
@@ -367,7 +384,7 @@ mod tests {
     use super::*;
     use crate::backend::{Error, ErrorKind};
     use crate::config::{Flags, SourceText};
-    use crate::network::{Address, Hop, Interface, Route, RouteKind};
+    use crate::network::{Hop, Interface, Route, RouteKind};
     use std::path::Path;
 
     const FIXED: &str = "egress: [{outInterfaces: [wan0], snat: 203.0.113.77}]\n";
@@ -475,6 +492,39 @@ mod tests {
         assert!(read(Err("rtnetlink: no".to_owned())).is_empty(), "what was known stays");
         assert_eq!(read(net(&["203.0.113.0/25"])), [["203.0.113.0/25"]]);
         assert_eq!(read(net(&[])), [[""; 0]]);
+    }
+
+    #[test]
+    fn an_address_that_arrives_puts_udp_in_doubt_that_went_on_its_way_before() {
+        let now = Instant::now();
+        let mut agent =
+            running("portForwards: [{hostPort: 53, protocol: udp, address: 10.8.0.5, hairpin: never}]", now);
+        agent.follow_network();
+        assert!(matches!(agent.actions.pop(), Some(Action::ReadNetwork(..))), "it is followed");
+        for (addresses, puts) in [
+            (&["203.0.113.1"][..], false),
+            (&["203.0.113.1", "fe80::1"], false),
+            (&["203.0.113.1", "203.0.113.77"], true),
+            (&["203.0.113.1"], false),
+            (&["203.0.113.1", "203.0.113.77"], true),
+        ] {
+            let told = happens(&mut agent, read(addresses), now);
+            let said = "forget: UDP flows that began before their port was forwarded";
+            assert_eq!(told.iter().any(|line| line == said), puts, "{addresses:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn an_interface_that_goes_and_comes_under_its_name_is_another_one() {
+        let now = Instant::now();
+        let mut agent = running("portForwards: [{hostPort: 80, address: 203.0.113.2}]", now);
+        let there = with_routes(&[], &["203.0.113.0/24"]);
+        let mut read = |network| reconciles(&agent.handle(Event::NetworkRead(None, Ok(network), Duration::ZERO), now));
+        assert_eq!(read(there.clone()).len(), 1);
+        let hops = |route: &Route| route.hops.iter().map(|hop| Hop { interface: 2, ..*hop }).collect();
+        let routes = there.routes().iter().map(|route| Route { hops: hops(route), ..route.clone() }).collect();
+        let interface = Interface { index: 2, name: "wan0".into(), is_up: true };
+        assert_eq!(read(Arc::new(Network::new(vec![interface], Vec::new(), routes))).len(), 1);
     }
 
     #[test]

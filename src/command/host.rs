@@ -85,7 +85,7 @@ impl Host {
 
 /// How an address is reached, as the rules have it.
 fn reached(target: IpAddr, network: &Network) -> Option<ReachedTarget> {
-    let Reached { interface, networks } = network.reached(target)?;
+    let Reached { interface, networks, .. } = network.reached(target)?;
     let own = |prefix: Prefix| network.addresses().iter().find(|own| own.network == prefix).map(|own| own.address);
     Some(ReachedTarget { interface, networks: networks.into_iter().map(|prefix| (prefix, own(prefix))).collect() })
 }

@@ -42,6 +42,8 @@ pub struct Network {
 pub struct Reached {
     /// The interface.
     pub interface: String,
+    /// Its index: one that goes and comes under the same name is another one.
+    pub index: u32,
     /// The connected networks through which it is reached: whoever is in one of them is answered without us.
     pub networks: Vec<Prefix>,
 }
@@ -163,11 +165,13 @@ impl Network {
             if networks.is_empty() {
                 networks = self.network_of_address(&hop, address).into_iter().collect();
             }
-            return Some(Reached { interface: self.name(hop.interface)?.to_owned(), networks });
+            let index = hop.interface;
+            return Some(Reached { interface: self.name(index)?.to_owned(), index, networks });
         }
-        let interface = self.interface_to(address)?.to_owned();
+        let named = |hop: &Hop| Some((hop.interface, self.name(hop.interface)?.to_owned()));
+        let (index, interface) = self.route_to(address)?.hops.iter().find_map(named)?;
         let networks = self.connected_networks_to(address).into_iter().map(|(_, prefix)| prefix).collect();
-        Some(Reached { interface, networks })
+        Some(Reached { interface, index, networks })
     }
 
     /// The connected networks through which an address is reached: what is on the link of the outgoing interface and

@@ -9,12 +9,12 @@ use rustix::process::Signal;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::ControlFlow;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
 /// Reached by the default route, whichever uplink that takes.
-const FAR: &str = "100.64.9.9";
+pub const FAR: &str = "100.64.9.9";
 
 /// A lab whose outside answers for [`FAR`] on both uplinks.
-fn lab() -> Option<Lab> {
+pub fn lab() -> Option<Lab> {
     let lab = Lab::build()?;
     lab.outside.ip("addr add 100.64.9.9/32 dev lo\n");
     // Answers of translated connections of the gateway itself, over either uplink.
@@ -77,7 +77,7 @@ egress:
 - {name: second, outInterfaces: [wan0], sourceCIDRs: [192.168.78.0/24], snat: 203.0.113.78}
 ";
 
-fn forgotten(running: &mut Service, count: usize) {
+pub fn forgotten(running: &mut Service, count: usize) {
     running.wait_for_log(&format!("tracked connections forgotten: {count}; their fixed source address has left"));
 }
 

@@ -1,7 +1,7 @@
 //! `localhost` of portForwards: local processes go through it, nobody else gets at 127.0.0.1, and the sysctl that it needs
 //! is what it was once nobody needs it.
 
-use crate::lab::{BACKENDS, DEADLINE, Gateway, Lab};
+use crate::lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Observer, Probe, Seen, parse};
 use ip_masq_agent::backend::BackendName;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
@@ -116,6 +116,49 @@ fn the_sysctl_follows_the_route_to_the_target_and_what_was_set_before_stays() {
     wait(&["wan1"]);
     service.stop();
     assert_eq!(set(&lab), ["wan1"]);
+}
+
+#[test]
+fn an_interface_that_comes_again_under_its_name_gets_the_sysctl_again_and_hairpin_its_network() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        let neighbours = "- {hostPort: 5300, protocol: udp, address: 192.168.77.2, localhost: true}\n";
+        gateway.agent.configure(&gateway.config(&format!("{FORWARD}{neighbours}")));
+        let mut service = gateway.agent.start();
+        lab.lan.ip("addr add 192.168.99.2/32 dev lo\n");
+        for (own, length, seen) in [("192.168.77.1", 24, "192.168.99.2"), ("192.168.0.1", 16, "192.168.0.1")] {
+            // At once, so that the two changes are seen as one.
+            lab.gateway.ip(&format!(
+                "link del lan0\nlink add lan0 type veth peer name lan0 netns {}\nlink set lan0 up\n\
+                 addr add {own}/{length} dev lan0\n",
+                lab.lan.path()
+            ));
+            lab.lan.ip(&format!(
+                "link set lan0 up\naddr add 192.168.77.2/16 dev lan0\nroute add default via {own} dev lan0\n"
+            ));
+            let end = Instant::now() + DEADLINE;
+            while set(&lab) != ["lan0"] {
+                assert!(Instant::now() < end, "{backend}: {:?}", set(&lab));
+                std::thread::yield_now();
+            }
+            let server = lab.lan.enter(|| TcpListener::bind("192.168.77.2:80")).unwrap();
+            assert_eq!(asked(&lab, &server, "127.0.0.1", "127.0.0.1:8080").as_deref(), Ok(own), "{backend}");
+            let arrived = Observer::new(&lab.lan);
+            let by_gateway = |seen: &Seen| seen.destination == parse("192.168.77.2");
+            let hairpin = || {
+                let probe = Probe::new(Kind::Udp, parse("203.0.113.1")).from(parse("192.168.99.2")).with_port(5300);
+                probe.send(&lab.lan);
+                arrived.wait(|seen| by_gateway(seen) && probe.is_in(seen)).map(|seen| seen.source)
+            };
+            while hairpin() != Some(parse(seen)) {
+                assert!(Instant::now() < end, "{backend}: {:?} and not {seen}", hairpin());
+            }
+        }
+        assert_eq!(gateway.agent.must("diff", &[]), "", "{backend}");
+        service.stop();
+        assert_eq!(set(&lab), [""; 0], "{backend}: stopped");
+    }
 }
 
 #[test]

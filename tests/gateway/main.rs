@@ -11,6 +11,7 @@ mod host;
 mod localhost;
 mod metrics;
 mod migration;
+mod moving;
 mod packets;
 mod recipes;
 mod route_source;

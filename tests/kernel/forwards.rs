@@ -19,12 +19,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The nodes; everything that a server was sent is kept.
-struct Net {
-    host: Host,
-    wan: Namespace,
-    lan: Namespace,
-    c1: Namespace,
-    c2: Namespace,
+pub struct Net {
+    pub host: Host,
+    pub wan: Namespace,
+    pub lan: Namespace,
+    pub c1: Namespace,
+    pub c2: Namespace,
     datagrams: Arc<Mutex<Vec<String>>>,
 }
 
@@ -48,7 +48,8 @@ addr add fd88::1/64 dev cni0 nodad
 ";
 
 impl Net {
-    fn new(backend: BackendName) -> Self {
+    /// Nobody listens yet.
+    pub fn wired(backend: BackendName) -> Self {
         let host = Host::new(backend);
         let node = |name| Namespace::new(name).unwrap();
         let (wan, lan, c1, c2) = (node("wan"), node("lan"), node("c1"), node("c2"));
@@ -78,7 +79,11 @@ impl Net {
         }
         // The agent's own part of `localhost`, which is not the backend's.
         host.namespace.sysctl("net/ipv4/conf/cni0/route_localnet", "1");
-        let net = Net { host, wan, lan, c1, c2, datagrams: Arc::default() };
+        Net { host, wan, lan, c1, c2, datagrams: Arc::default() }
+    }
+
+    fn new(backend: BackendName) -> Self {
+        let net = Net::wired(backend);
         net.serve(&net.host.namespace, "host", &[8080, 9090, 5353, 8081, 8443, 9443], &["0.0.0.0", "::"]);
         net.serve(&net.lan, "lan", &[8080, 9090, 80], &["192.168.50.2", "fd50::2"]);
         let kept: Vec<u16> = [80, 53, 81, 8080, 9443].into_iter().chain(7000..7020).collect();
@@ -227,7 +232,8 @@ fn ask_udp(to: SocketAddr, bound: Option<IpAddr>, word: &str) -> std::io::Result
 
 /// How the targets are reached, as the agent would learn it from routes.
 fn facts() -> HostFacts {
-    let reached = |network: &str| Reached { interface: "cni0".into(), networks: vec![network.parse().unwrap()] };
+    let reached =
+        |network: &str| Reached { interface: "cni0".into(), index: 1, networks: vec![network.parse().unwrap()] };
     let targets = [("10.88.0.5", "10.88.0.0/16"), ("10.88.0.6", "10.88.0.0/16"), ("fd88::5", "fd88::/64")];
     let targets: BTreeMap<_, _> =
         targets.into_iter().map(|(target, network)| (target.parse().unwrap(), reached(network))).collect();

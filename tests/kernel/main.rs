@@ -18,3 +18,4 @@ mod foreign_nat;
 mod forwards;
 mod network;
 mod nfnetlink;
+mod random_forwards;

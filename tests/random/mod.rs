@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its own part of it")]
 
+pub mod forwards;
+
 use ip_masq_agent::policy::{
     AddressRange, Egress, Evaluation, Family, Flow, InterfacePattern, MaskedMark, Origin, Policy, PortRanges,
     PreferredSource, Prefix, PrefixSet, Protocol, RouteSources, Snat, SnatAddresses, WithOrigin,

@@ -31,6 +31,11 @@ every_backend! {
             if number % 5 > 1 {
                 host.facts.network = random::facts().network;
             }
+            if number % 4 > 1 {
+                let (_, policy) = random::forwards::draw(&mut runner, number % 3 == 0);
+                (host.policy.forwards, host.policy.forward_mark) = (policy.forwards, policy.forward_mark);
+                host.facts.network = random::forwards::facts().network;
+            }
             host.position = if number % 7 == 0 { JumpPosition::First } else { JumpPosition::Last };
             host.apply_all();
             let mut alone = Host::new(host.name);

@@ -13,10 +13,17 @@ portForwards:
 - {hostPort: 5300, protocol: udp, hostIP: 203.0.113.77, address: 192.168.77.2, port: 53}
 ";
 
-fn status_line(gateway: &Gateway<'_>, begin: &str) -> String {
-    let status = gateway.agent.must("status", &[]);
-    let line = status.lines().map(str::trim_start).find(|line| line.starts_with(begin));
-    line.unwrap_or_else(|| panic!("no '{begin}' in\n{status}")).to_owned()
+/// A line of the status, as soon as the service has seen the host like that.
+fn await_status(gateway: &Gateway<'_>, begin: &str, is_right: impl Fn(&str) -> bool) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let status = gateway.agent.must("status", &[]);
+        let line = status.lines().map(str::trim_start).find(|line| line.starts_with(begin));
+        if line.is_some_and(&is_right) {
+            return;
+        }
+        assert!(Instant::now() < until, "{begin}: {status}");
+    }
 }
 
 #[test]
@@ -43,11 +50,11 @@ fn a_virtual_address_that_goes_and_comes_back_has_its_flows_and_its_forwards_aga
         };
         reaches(&old);
         assert_eq!(leaving.seen(), parse("203.0.113.77"), "{backend}");
-        assert!(status_line(&gateway, "egress: vip").contains("; in use: 203.0.113.77 (wan0);"), "{backend}");
+        await_status(&gateway, "egress: vip", |line| line.contains("; in use: 203.0.113.77 (wan0);"));
 
         lab.gateway.ip("addr del 203.0.113.77/32 dev wan0\n");
         forgotten(&mut running, 1);
-        assert!(!status_line(&gateway, "egress: vip").contains("in use"), "{backend}");
+        await_status(&gateway, "egress: vip", |line| !line.contains("in use"));
         let check = gateway.agent.command("check", &["--host"]);
         let said = String::from_utf8_lossy(&check.stdout).into_owned();
         assert!(said.contains("hostIP 203.0.113.77 is on no interface; it is forwarded as soon as it is"), "{said}");
@@ -65,7 +72,7 @@ fn a_virtual_address_that_goes_and_comes_back_has_its_flows_and_its_forwards_aga
         running.wait_for_log("tracked connections forgotten: 1; UDP flows that began before their port was forwarded");
         [&old, &new].into_iter().for_each(reaches);
         assert_eq!(leaving.seen(), parse("203.0.113.77"), "{backend}");
-        assert!(status_line(&gateway, "egress: vip").contains("; in use: 203.0.113.77 (wan0);"), "{backend}");
+        await_status(&gateway, "egress: vip", |line| line.contains("; in use: 203.0.113.77 (wan0);"));
         assert_eq!(gateway.agent.must("diff", &[]), "", "{backend}");
     }
 }
@@ -119,17 +126,20 @@ fn a_link_that_comes_again_under_its_name_with_another_address_is_followed() {
         gateway.agent.configure(&gateway.config(SESSIONS));
         let mut running = gateway.agent.start();
         let follow = |open: &[Udp; 3], address| followed(&lab, &gateway, open, [address, "203.0.113.130", address]);
-        let is_in_use = || status_line(&gateway, "egress: fixed").contains("; in use: 203.0.113.130 (ppp0)");
+        let await_use = |is_used: bool| {
+            let is_right = |line: &str| line.contains("; in use: 203.0.113.130 (ppp0)") == is_used;
+            await_status(&gateway, "egress: fixed", is_right);
+        };
         let open = follow(&flows(&lab), "203.0.113.131");
-        assert!(is_in_use(), "{backend}");
+        await_use(true);
         lab.gateway.ip("link del ppp0\n");
         running.wait_for_log("; their fixed source address has left the host, or they leave through another interface");
-        assert!(!is_in_use(), "{backend}");
+        await_use(false);
         dial(&lab, "203.0.113.132", "");
         let open = follow(&open, "203.0.113.132");
         // Both are seen as one change.
         dial(&lab, "203.0.113.133", "link del ppp0\n");
         follow(&open, "203.0.113.133");
-        assert!(is_in_use(), "{backend}");
+        await_use(true);
     }
 }

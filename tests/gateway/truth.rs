@@ -328,8 +328,14 @@ fn status_tells_the_addresses_that_sources_become_as_the_host_has_them() {
     gateway.agent.configure(&gateway.config(&format!("{entry}outInterfaces: [wan0]\n")));
     let _service = gateway.agent.start();
     let told = |line: &str| {
-        let status = gateway.agent.must("status", &[]);
-        assert!(status.contains(line), "{line} is not in\n{status}");
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let status = gateway.agent.must("status", &[]);
+            if status.contains(line) {
+                break;
+            }
+            assert!(Instant::now() < until, "{line} is not in\n{status}");
+        }
     };
     let report = || serde_json::from_str::<Value>(&gateway.agent.must("status", &["--json"])).unwrap();
     // Of the two IPv6 addresses the kernel chooses one.

@@ -404,6 +404,39 @@ fn a_hairpin_is_masqueraded_always_never_or_from_where_it_was_said() {
 }
 
 #[test]
+fn neighbours_on_a_bridge_keep_their_source_and_reach_forwards_whether_its_frames_come_to_our_rules_or_not() {
+    on_every_backend(|mut net| {
+        if !std::path::Path::new("/proc/sys/net/bridge").exists() {
+            return lab::skip("no br_netfilter in this kernel");
+        }
+        for frames_come in [true, false, true] {
+            for sysctl in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
+                net.host.namespace.sysctl(sysctl, if frames_come { "1" } else { "0" });
+            }
+            net.host.policy.forwards = forwards();
+            // What is routed from one to the other would be masqueraded.
+            net.host.policy.exempt = PrefixSet::default();
+            net.host.facts = HostFacts { bridged_ipv4: frames_come, bridged_ipv6: frames_come, ..facts() };
+            net.host.apply_all();
+            for (flow, expected) in [
+                ("c2 tcp -> 10.88.0.5:80", "c1 10.88.0.6 10.88.0.5:80"),
+                ("c2 tcp -> 10.88.0.5:8080", "c1 10.88.0.6 10.88.0.5:8080"),
+                ("c2 udp -> 10.88.0.5:53", "c1 10.88.0.6 10.88.0.5:53"),
+                ("c2 tcp -> fd88::5:80", "c1 fd88::6 fd88::5:80"),
+                ("c2 tcp -> 10.88.0.1:8080", "c1 10.88.0.1 10.88.0.5:80"),
+                ("c2 udp -> 198.51.100.1:5353", "c1 10.88.0.1 10.88.0.5:53"),
+                ("c2 tcp -> 2001:db8:100::1:8080", "c1 fd88::1 fd88::5:80"),
+                ("wan tcp -> 198.51.100.1:8080", "c1 198.51.100.2 10.88.0.5:80"),
+                ("wan tcp -> 2001:db8:100::1:8080", "c1 2001:db8:100::2 fd88::5:80"),
+                ("host tcp -> 127.0.0.1:8080", "c1 10.88.0.1 10.88.0.5:80"),
+            ] {
+                assert_eq!(net.ask(flow), expected, "{frames_come}: {flow}\n{}", net.host.listing());
+            }
+        }
+    });
+}
+
+#[test]
 fn an_address_that_comes_later_is_forwarded_at_once() {
     on_every_backend(|mut net| {
         net.apply(vec![at("198.51.100.99", forward(1, "tcp 8080 10.88.0.5 80"))]);

@@ -150,9 +150,9 @@ impl Forward {
         self.hairpin = random.pick(&["auto", "always", "never"]);
     }
 
-    /// What it does depends on how its target is reached.
+    /// What it does depends on how its target is reached, or flows on when its address came.
     pub fn follows_the_network(&self) -> bool {
-        self.hairpin == "auto"
+        self.hairpin == "auto" || self.protocols.contains(&"udp")
     }
 
     pub fn yaml(&self) -> String {

@@ -32,7 +32,7 @@ fn check_host(config: &Config) -> u8 {
     let mut comparison = Comparison::new(config);
     let view = HostReader::default().read();
     let mut advice = advice(config, &view, comparison.as_ref().ok().map(Comparison::backend));
-    advice.extend(comparison.iter().flat_map(Comparison::strays));
+    advice.extend(comparison.iter_mut().flat_map(Comparison::strays));
     let (notes, advice): (Vec<Advice>, Vec<Advice>) = advice.into_iter().partition(Advice::is_note);
     let mut findings: Vec<String> = comparison.as_ref().err().iter().map(ToString::to_string).collect();
     findings.extend(comparison.iter_mut().flat_map(Comparison::wrong_sysctls));

@@ -74,7 +74,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Rules that act although the configuration wants none there. The service takes them out when it can.
-    pub fn strays(&self) -> Vec<Advice> {
+    pub fn strays(&mut self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();
         strays.map(|(backend, family)| Advice::StrayRules(backend, family)).collect()
     }

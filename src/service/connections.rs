@@ -91,6 +91,9 @@ pub fn forget(doubt: &Doubt, so_far: &Forgotten) -> Result<Forgotten, String> {
 }
 
 fn sweep(doubt: &Doubt, so_far: &Forgotten) -> io::Result<conntrack::Swept> {
+    if conntrack::is_empty() {
+        return Ok(conntrack::Swept::default());
+    }
     let network = rtnetlink::network()?;
     let router = RefCell::new(Router::open()?);
     let interfaces = &mut |connection: &Connection| interfaces(&network, &mut router.borrow_mut(), connection);

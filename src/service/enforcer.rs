@@ -14,7 +14,7 @@ use crate::config::{Config, Settings};
 use crate::policy::Family;
 use crate::ruleset::{HostFacts, NetworkFacts, Ruleset};
 use crate::sys::child::BoundedChildren;
-use crate::sys::nfnetlink::{RuleEvent, RuleEvents};
+use crate::sys::nfnetlink::{Nfnetlink, RuleEvent, RuleEvents};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +47,8 @@ pub struct Enforcer {
     /// Whether they were in place when the rules were last seen to, as far as they can be.
     sysctls_stood: bool,
     fast_path: FastPath,
+    /// Asks about rules that are not the backend's.
+    netlink: Option<Nfnetlink>,
     /// Our rules as they were when `route_localnet` was last guarded by them.
     guarded: Option<Fingerprint>,
     /// What goes on the next time.
@@ -273,7 +275,7 @@ impl Enforcer {
     }
 
     /// True when no rule but ours makes the kernel track a family's connections.
-    fn tracks_for_us_alone(&self, family: Family) -> bool {
+    fn tracks_for_us_alone(&mut self, family: Family) -> bool {
         let after = self.after_stop(&[family]).unwrap_or_default();
         after.0.iter().any(|(_, keepers)| keepers.as_ref().is_ok_and(|keepers| keepers.tracking.is_none()))
     }
@@ -390,11 +392,14 @@ impl Enforcer {
     }
 
     /// Where rules that carry our mark show although the configuration wants none there.
-    pub fn strays(&self, config: &Config) -> Vec<(BackendName, Family)> {
-        let shows = |name, family| stale_rules::shows_ours(&config.settings, name, family).unwrap_or(false);
+    pub fn strays(&mut self, config: &Config) -> Vec<(BackendName, Family)> {
         let each = self.unwanted(config).into_iter();
         let each = each.flat_map(|(name, families)| families.into_iter().map(move |family| (name, family)));
-        each.filter(|(name, family)| shows(*name, *family)).collect()
+        each.filter(|(name, family)| self.shows_ours(config, *name, *family)).collect()
+    }
+
+    fn shows_ours(&mut self, config: &Config, name: BackendName, family: Family) -> bool {
+        stale_rules::shows_ours(&mut self.netlink, &config.settings, name, family).unwrap_or(false)
     }
 
     /// Takes rules away that carry our mark where the configuration wants none.
@@ -412,15 +417,16 @@ impl Enforcer {
         for (name, families) in self.unwanted(config) {
             let Ok(chosen) = self.chosen() else { break };
             if chosen.name() != name {
-                cleared.extend(stale_rules::clear_unused(&config.settings, name, &children));
+                cleared.extend(stale_rules::clear_unused(&mut self.netlink, &config.settings, name, &children));
                 continue;
             }
             for family in families {
-                let shows = || stale_rules::shows_ours(&config.settings, name, family).unwrap_or(false);
-                if search == Search::Thorough || shows() {
+                if search == Search::Thorough || self.shows_ours(config, name, family) {
+                    let Ok(chosen) = self.chosen() else { break };
                     let done = stale_rules::clear_family(chosen, family);
                     // What shows no rule does no harm, whatever is in the way of taking it away.
-                    cleared.extend(Some(done).filter(|done| done.result.is_ok() || shows()));
+                    let is_worth_a_line = done.result.is_ok() || self.shows_ours(config, name, family);
+                    cleared.extend(is_worth_a_line.then_some(done));
                 }
             }
         }
@@ -476,10 +482,10 @@ impl Enforcer {
     }
 
     /// What becomes of the masqueraded connections of these families when our rules go; `None` when there are none.
-    pub fn after_stop(&self, families: &[Family]) -> Option<AfterStop> {
+    pub fn after_stop(&mut self, families: &[Family]) -> Option<AfterStop> {
         let (settings, backend) = self.backend.as_ref()?;
         let ours = Ours { backend: backend.name(), chain: &settings.masq_chain };
-        Some(keepers::read(ours, families))
+        Some(keepers::read(&mut self.netlink, ours, families))
     }
 
     /// Takes everything of ours out of the kernel: of the chosen backend, and of another one where rules of ours show. What
@@ -501,7 +507,7 @@ impl Enforcer {
         cleared.extend((!failures.is_empty()).then_some(failed));
         cleared.extend(stale_rules::clear_fast_path(&mut self.fast_path));
         for other in BackendName::ALL.into_iter().filter(|name| *name != chosen) {
-            let others = stale_rules::clear_unused(settings, other, &children).into_iter();
+            let others = stale_rules::clear_unused(&mut self.netlink, settings, other, &children).into_iter();
             let is_foreign = |one: &Removal| matches!(&one.result, Err(error) if error.kind == ErrorKind::Foreign);
             cleared.extend(others.filter(|one| !is_foreign(one)));
         }

@@ -7,7 +7,7 @@ use crate::backend::{Backend, BackendName, Drift, Error, ErrorKind, Removal, sel
 use crate::config::Settings;
 use crate::policy::Family;
 use crate::sys::child::Exec;
-use crate::sys::nfnetlink::Nfnetlink;
+use crate::sys::nfnetlink::{Nfnetlink, kept};
 use crate::sys::xtables::NatTable;
 use std::io;
 
@@ -15,11 +15,16 @@ use std::io;
 ///
 /// # Errors
 /// When the kernel does not say.
-pub fn shows_ours(settings: &Settings, name: BackendName, family: Family) -> io::Result<bool> {
+pub fn shows_ours(
+    netlink: &mut Option<Nfnetlink>,
+    settings: &Settings,
+    name: BackendName,
+    family: Family,
+) -> io::Result<bool> {
     match name {
-        BackendName::Nftables => foreign_nat::nftables_shows_ours(&mut Nfnetlink::open()?, family),
+        BackendName::Nftables => foreign_nat::nftables_shows_ours(kept(netlink, Nfnetlink::open)?, family),
         BackendName::IptablesNft => {
-            foreign_nat::iptables_shows_ours(&mut Nfnetlink::open()?, family, settings.masq_chain.as_str())
+            foreign_nat::iptables_shows_ours(kept(netlink, Nfnetlink::open)?, family, settings.masq_chain.as_str())
         }
         BackendName::IptablesLegacy => {
             // Asking for a table that is not there would make it.
@@ -34,8 +39,13 @@ pub fn shows_ours(settings: &Settings, name: BackendName, family: Family) -> io:
 }
 
 /// As [`clear`], for a backend that is not in use: where nothing of ours shows, no program is run.
-pub fn clear_unused(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone + 'static)) -> Vec<Removal> {
-    let shows = Family::ALL.into_iter().any(|family| shows_ours(settings, name, family).unwrap_or(true));
+pub fn clear_unused(
+    netlink: &mut Option<Nfnetlink>,
+    settings: &Settings,
+    name: BackendName,
+    exec: &(impl Exec + Clone + 'static),
+) -> Vec<Removal> {
+    let shows = Family::ALL.into_iter().any(|family| shows_ours(netlink, settings, name, family).unwrap_or(true));
     if shows { clear(settings, name, exec) } else { Vec::new() }
 }
 
@@ -50,8 +60,9 @@ pub fn clear(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone +
             Removal { backend: name, family, result, notes: Vec::new() }
         }),
     };
+    let mut netlink = None;
     let counts = |one: &Removal| match &one.result {
-        Err(error) if error.is_the_hosts() => shows_ours(settings, name, one.family).unwrap_or(false),
+        Err(error) if error.is_the_hosts() => shows_ours(&mut netlink, settings, name, one.family).unwrap_or(false),
         _ => true,
     };
     cleared.into_iter().filter(counts).collect()

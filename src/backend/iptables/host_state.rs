@@ -7,7 +7,7 @@ use crate::ruleset::{ChainName, Hook};
 use crate::sys::go_agent::{self, GoAgent};
 use crate::sys::nfnetlink::ipset::{Ipset, Member, SetHeader};
 use crate::sys::nfnetlink::message::Writer;
-use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, digest, nfproto};
+use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, digest, kept, nfproto};
 use crate::sys::xtables::{self, NatTable};
 use std::io;
 use std::path::Path;
@@ -133,15 +133,6 @@ impl LiveHost {
             Err(error) => Err(error),
         }
     }
-}
-
-/// What is there, or what was just made to be there.
-fn kept<T>(place: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
-    let there = match place.take() {
-        Some(there) => there,
-        None => open()?,
-    };
-    Ok(place.insert(there))
 }
 
 impl HostState for LiveHost {

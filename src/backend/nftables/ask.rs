@@ -39,12 +39,13 @@ pub fn dump(
 
 /// As [`dump`], until `each` has seen enough; says whether it saw all.
 pub fn dump_until(
+    netlink: &mut Nfnetlink,
     message: i32,
     what: &str,
     body: impl FnOnce(&mut Writer),
     each: impl FnMut(&Message<'_>) -> Result<bool, Malformed>,
 ) -> Result<bool, Failure> {
-    let all = Nfnetlink::dump_until(Request { message, family: INET }, body, each);
+    let all = netlink.dump_until(Request { message, family: INET }, body, each);
     all.map(|consistency| consistency.is_some()).map_err(|error| not_read(what, error))
 }
 

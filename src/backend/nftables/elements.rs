@@ -81,7 +81,7 @@ pub fn of_set(
     match expected.and_then(|expected| known_elements(table, name, count, expected)) {
         Some((elements, probes)) => confirm(netlink, table, name, &probes).map(|()| Some(elements)),
         None if count.is_some_and(|count| count as usize > MOST_READ) => Ok(None),
-        None => read_elements(table, name),
+        None => read_elements(netlink, table, name),
     }
 }
 
@@ -122,11 +122,11 @@ fn confirm(netlink: &mut Nfnetlink, table: TableName, name: SetName, probes: &[P
     Ok(())
 }
 
-fn read_elements(table: TableName, name: SetName) -> Result<Option<Content>, Failure> {
+fn read_elements(netlink: &mut Nfnetlink, table: TableName, name: SetName) -> Result<Option<Content>, Failure> {
     match name.ports() {
         None => {
             let mut bounds = Vec::new();
-            let whole = each_element(table, name, |element| {
+            let whole = each_element(netlink, table, name, |element| {
                 let bound = read_element(element, name)?;
                 bounds.extend(bound);
                 Ok(bound.is_some() && bounds.len() <= 2 * MOST_READ + 1)
@@ -140,7 +140,7 @@ fn read_elements(table: TableName, name: SetName) -> Result<Option<Content>, Fai
         }
         Some(ports) => {
             let mut list = Vec::new();
-            let whole = each_element(table, name, |element| {
+            let whole = each_element(netlink, table, name, |element| {
                 let (found, _) = read_port(element, ports, name.family)?;
                 list.extend(found);
                 Ok(found.is_some())
@@ -153,6 +153,7 @@ fn read_elements(table: TableName, name: SetName) -> Result<Option<Content>, Fai
 
 /// Reads the elements of a set until `each` does not want one; says whether it wanted them all.
 fn each_element(
+    netlink: &mut Nfnetlink,
     table: TableName,
     name: SetName,
     mut each: impl FnMut(Attribute<'_>) -> Result<bool, Malformed>,
@@ -161,7 +162,7 @@ fn each_element(
         writer.text(ELEMENTS_TABLE, &table.to_string());
         writer.text(ELEMENTS_SET, &name.to_string());
     };
-    dump_until(libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
+    dump_until(netlink, libc::NFT_MSG_GETSETELEM, &format!("the elements of {} {name}", name.kind()), body, |message| {
         let Some(list) = message.attributes()?.find(ELEMENTS_LIST)? else { return Ok(true) };
         for element in list.nested() {
             if !each(element?)? {
@@ -176,10 +177,10 @@ fn each_element(
 ///
 /// # Errors
 /// What the kernel says, or that others commit all the time.
-pub fn counted(name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
+pub fn counted(netlink: &mut Nfnetlink, name: SetName) -> Result<Vec<(PortElement, u64)>, Failure> {
     let Some(ports) = name.ports() else { return Ok(Vec::new()) };
     let mut list = Vec::new();
-    each_element(TableName::Main, name, |element| {
+    each_element(netlink, TableName::Main, name, |element| {
         let (found, packets) = read_port(element, ports, name.family)?;
         list.extend(found.map(|found| (found, packets)));
         Ok(true)
@@ -243,9 +244,9 @@ pub fn read_element(element: Attribute<'_>, name: SetName) -> Result<Option<(u12
 }
 
 /// What moves when a small set has other elements.
-pub fn digest(set: &Set) -> Result<u64, Error> {
+pub fn digest(netlink: &mut Nfnetlink, set: &Set) -> Result<u64, Error> {
     let mut hasher = DefaultHasher::new();
-    match read_elements(TableName::Main, set.name) {
+    match read_elements(netlink, TableName::Main, set.name) {
         Ok(elements) => elements.hash(&mut hasher),
         Err(Failure::Error(error)) => return Err(error),
         // It went away, or another program committed meanwhile: other than it was, for sure.

@@ -4,8 +4,8 @@ use super::elements::Expected;
 use super::observe::{self, Observation};
 use super::rules::change::Transaction;
 use crate::backend::error::Error;
+use crate::sys::conntrack;
 use crate::sys::nfnetlink::{Batch, Nfnetlink, Refusal};
-use std::path::Path;
 
 /// What a plan and its commit need of nf_tables.
 pub trait Held {
@@ -45,10 +45,6 @@ impl Held for Nfnetlink {
     }
 
     fn tracks_nothing(&self) -> bool {
-        match std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count") {
-            Ok(count) => count.trim() == "0",
-            // The kernel has not loaded it, where it shows what it has at all.
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound && Path::new("/proc/sys/net/core").exists(),
-        }
+        conntrack::is_empty()
     }
 }

@@ -354,7 +354,7 @@ impl Backend for Nftables {
                 // A few elements of a long set stand for all until there was time to read them.
                 numbers.push(match is_large {
                     true => elements::sample(&mut self.netlink, set, sets.len())?,
-                    false => elements::digest(set)?,
+                    false => elements::digest(&mut self.netlink, set)?,
                 });
             }
         }
@@ -390,7 +390,7 @@ impl Backend for Nftables {
             let counting = sets.filter(|name| name.family == family);
             let maps = counting.filter_map(|name| Some((name, name.ports().filter(|ports| ports.counts())?)));
             for (name, map) in maps {
-                for (element, packets) in observe::counted_elements(name)? {
+                for (element, packets) in observe::counted_elements(&mut self.netlink, name)? {
                     match name.of {
                         SetOf::RouteSources(section) => translated.push((section, packets)),
                         SetOf::Shifted(number) => forwarded(Some(number), packets),

@@ -294,8 +294,8 @@ pub fn counted_rules(netlink: &mut Nfnetlink) -> Result<Vec<(ChainName, Rule, u6
 ///
 /// # Errors
 /// As [`observe`].
-pub fn counted_elements(map: SetName) -> Result<Vec<(PortElement, u64)>, Error> {
-    there_or_none(elements::counted(map))
+pub fn counted_elements(netlink: &mut Nfnetlink, map: SetName) -> Result<Vec<(PortElement, u64)>, Error> {
+    there_or_none(elements::counted(netlink, map))
 }
 
 /// Of what went away there is nothing to count.

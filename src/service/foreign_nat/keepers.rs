@@ -11,7 +11,7 @@ use crate::policy::Family;
 use crate::ruleset::ChainName;
 use crate::service::view;
 use crate::sys::listing::tracking::{self, User};
-use crate::sys::nfnetlink::{Nfnetlink, Request, nfproto};
+use crate::sys::nfnetlink::{Nfnetlink, Request, kept, nfproto};
 use crate::sys::xtables;
 use std::io;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub struct Ours<'a> {
 }
 
 /// What keeps the connections of each family translated when our rules are gone.
-pub fn read(ours: Ours<'_>, families: &[Family]) -> AfterStop {
-    let nf_tables = NfTables::read(ours).map_err(|error| Arc::new(error) as Cause);
+pub fn read(netlink: &mut Option<Nfnetlink>, ours: Ours<'_>, families: &[Family]) -> AfterStop {
+    let nf_tables = NfTables::read(netlink, ours).map_err(|error| Arc::new(error) as Cause);
     let of_family = |family: Family| {
         let keepers = nf_tables.as_ref().map_err(Arc::clone)?.keepers(family);
         with_legacy(keepers, ours, family).map_err(|error| Arc::new(error) as Cause)
@@ -48,9 +48,9 @@ struct NfTables {
 }
 
 impl NfTables {
-    fn read(ours: Ours<'_>) -> io::Result<Self> {
-        let mut netlink = Nfnetlink::open()?;
-        let mut chains = match chains(&mut netlink, UNSPECIFIED) {
+    fn read(netlink: &mut Option<Nfnetlink>, ours: Ours<'_>) -> io::Result<Self> {
+        let netlink = kept(netlink, Nfnetlink::open)?;
+        let mut chains = match chains(netlink, UNSPECIFIED) {
             // The kernel has no nf_tables.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(NfTables::default()),
             result => result?,

@@ -11,7 +11,7 @@ use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
 use crate::sys::listing::{self, Chain, INET, Rule};
 use crate::sys::nfnetlink::message::Message;
-use crate::sys::nfnetlink::{Nfnetlink, Request, nfproto};
+use crate::sys::nfnetlink::{Nfnetlink, Request, kept, nfproto};
 use references::Asked;
 use std::collections::BTreeMap;
 use std::io;
@@ -35,6 +35,7 @@ pub struct ChainReader {
     /// No program is run: of iptables-legacy it is only known whether rules of ours are there.
     without_programs: bool,
     known: Option<(Moves, Chains)>,
+    netlink: Option<Nfnetlink>,
 }
 
 /// What moves when somebody changes chains or rules: the generation of nf_tables, and digests of the legacy tables.
@@ -47,7 +48,7 @@ struct Moves {
 impl ChainReader {
     /// One that runs no program.
     pub fn without_programs() -> Self {
-        ChainReader { without_programs: true, known: None }
+        ChainReader { without_programs: true, ..ChainReader::default() }
     }
 
     /// Reads the chains of both families.
@@ -55,16 +56,16 @@ impl ChainReader {
     /// # Errors
     /// When the kernel can't be asked, or others keep changing the rules.
     pub fn read(&mut self) -> io::Result<&Chains> {
-        let mut netlink = Nfnetlink::open()?;
+        let netlink = kept(&mut self.netlink, Nfnetlink::open)?;
         for _ in 0..TRIES {
-            let before = moves(&mut netlink)?;
+            let before = moves(netlink)?;
             if self.known.as_ref().is_none_or(|(moves, _)| *moves != before) {
                 let read = |family| {
-                    Ok((family, chains_of(&mut netlink, family, before.generation.is_some(), self.without_programs)?))
+                    Ok((family, chains_of(netlink, family, before.generation.is_some(), self.without_programs)?))
                 };
                 // What went away while it was asked for has moved something.
                 let chains = Family::ALL.into_iter().map(read).collect::<io::Result<_>>();
-                if moves(&mut netlink)? != before {
+                if moves(netlink)? != before {
                     continue;
                 }
                 self.known = Some((before, Chains(chains?)));

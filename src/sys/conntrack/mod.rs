@@ -11,13 +11,15 @@ pub use sweep::{Bounds, Swept, sweep};
 
 use super::nfnetlink::message::{MessageHead, Messages, Writer};
 use super::nfnetlink::socket::Socket;
-use super::nfnetlink::{Answer, is_loss, lost, nfproto, read_error};
+use super::nfnetlink::{Answer, is_loss, lost, nfproto, read_error, socket};
 use crate::policy::address::octets;
 use crate::policy::{Family, Protocol};
 use read::attribute;
+use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 const GET: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 1) as u16;
 const DELETE: u16 = ((libc::NFNL_SUBSYS_CTNETLINK << 8) | 2) as u16;
@@ -192,11 +194,14 @@ impl Conntrack {
     }
 }
 
-fn socket() -> io::Result<Socket> {
-    let socket = Socket::open(libc::NETLINK_NETFILTER)?;
-    // Refusals quote the header of the refused message and not all of it (netlink(7), Linux 4.3).
-    socket.set(libc::NETLINK_CAP_ACK, 1)?;
-    Ok(socket)
+/// True when the kernel tracks nothing in this network namespace: nobody needs it, or nothing has been sent yet. A dump would
+/// go through all buckets of its table to find that out, which takes milliseconds.
+pub fn is_empty() -> bool {
+    match fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count") {
+        Ok(count) => count.trim() == "0",
+        // The kernel has not loaded it, where it shows what it has at all.
+        Err(error) => error.kind() == io::ErrorKind::NotFound && Path::new("/proc/sys/net/core").exists(),
+    }
 }
 
 fn in_words(error: io::Error) -> io::Error {

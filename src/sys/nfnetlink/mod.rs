@@ -71,10 +71,7 @@ impl Nfnetlink {
     /// # Errors
     /// When the kernel has no nfnetlink.
     pub fn open() -> io::Result<Self> {
-        let socket = Socket::open(libc::NETLINK_NETFILTER)?;
-        // Refusals quote the header of the refused message and not all of it (netlink(7), Linux 4.3).
-        socket.set(libc::NETLINK_CAP_ACK, 1)?;
-        Ok(Nfnetlink { socket, sequence: 0, buffer: vec![0; Self::BUFFER] })
+        Ok(Nfnetlink { socket: socket()?, sequence: 0, buffer: vec![0; Self::BUFFER] })
     }
 
     /// The generation of the nf_tables rule set of this network namespace: it moves once per commit.
@@ -127,21 +124,20 @@ impl Nfnetlink {
         self.ask(request, libc::NLM_F_DUMP as u16, body, each)
     }
 
-    /// As [`Self::dump`], until `each` has seen enough; `None` then. The kernel goes on with a dump for as long as its
-    /// socket lives, so this one has a socket of its own.
+    /// As [`Self::dump`], until `each` has seen enough; `None` then.
     ///
     /// # Errors
     /// As [`Self::dump`], and when there can't be another socket.
     pub fn dump_until(
+        &mut self,
         request: Request,
         body: impl FnOnce(&mut Writer),
         mut each: impl FnMut(&Message<'_>) -> Result<bool, Malformed>,
     ) -> io::Result<Option<Consistency>> {
-        let mut own = Nfnetlink::open()?;
-        let mut answer = own.send(request, libc::NLM_F_DUMP as u16, body)?;
+        let mut answer = self.send(request, libc::NLM_F_DUMP as u16, body)?;
         let mut goes_on = true;
         loop {
-            match own.socket.receive(&mut own.buffer) {
+            match self.socket.receive(&mut self.buffer) {
                 Ok(Some(datagram)) => answer.read(datagram, &mut |message| {
                     goes_on = goes_on && each(message)?;
                     Ok(())
@@ -151,6 +147,8 @@ impl Nfnetlink {
                 Err(error) => return Err(error),
             }
             if !goes_on {
+                // The kernel goes on with a dump for as long as its socket lives.
+                self.socket = socket()?;
                 return Ok(None);
             }
         }
@@ -210,6 +208,26 @@ impl Nfnetlink {
             }
         }
     }
+}
+
+/// A socket whose refusals quote the header of the refused message and not all of it (netlink(7), Linux 4.3).
+pub(super) fn socket() -> io::Result<Socket> {
+    let socket = Socket::open(libc::NETLINK_NETFILTER)?;
+    socket.set(libc::NETLINK_CAP_ACK, 1)?;
+    Ok(socket)
+}
+
+/// What is at its place, or is opened there now. Whoever closes a socket of nfnetlink waits until the kernel has let go of
+/// all that the last commit took out (Linux 6.18, `nft_rcv_nl_event`: 5 to 20 ms), so those that are asked again are kept.
+///
+/// # Errors
+/// As `open`.
+pub fn kept<T>(place: &mut Option<T>, open: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
+    let there = match place.take() {
+        Some(there) => there,
+        None => open()?,
+    };
+    Ok(place.insert(there))
 }
 
 /// A reply is lost, the socket is whole: the queue overran, or a datagram was longer than the buffer, or never came.

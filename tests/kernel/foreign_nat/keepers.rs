@@ -80,7 +80,7 @@ fn tracks(family: Family) -> bool {
 /// What is said to keep connection tracking on when our rules in this backend are gone.
 fn tracking_without(backend: BackendName, family: Family) -> Option<String> {
     let ours = Ours { backend, chain: &ChainName::default() };
-    keepers::read(ours, &[family]).0.remove(0).1.unwrap().tracking
+    keepers::read(&mut None, ours, &[family]).0.remove(0).1.unwrap().tracking
 }
 
 /// Compares what is said with what is, in a fresh namespace with these rules.

@@ -16,7 +16,7 @@ use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::table::TABLE_COMMENT;
 use crate::policy::Policy;
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
-use crate::sys::nfnetlink::{Batch, Consistency, Nfnetlink, Refusal, Request};
+use crate::sys::nfnetlink::{Batch, Consistency, Nfnetlink, Refusal, Request, kept};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use table::{Chain, Contents, Needs};
@@ -253,11 +253,7 @@ impl FastPath {
     }
 
     fn netlink(&mut self) -> Result<&mut Nfnetlink, Error> {
-        let opened = match self.netlink.take() {
-            Some(netlink) => netlink,
-            None => Nfnetlink::open().map_err(failed)?,
-        };
-        Ok(self.netlink.insert(opened))
+        kept(&mut self.netlink, Nfnetlink::open).map_err(failed)
     }
 }
 

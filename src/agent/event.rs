@@ -5,6 +5,7 @@ use super::after_stop::AfterStop;
 use super::attempt::{Attempt, Tried};
 use super::cause::Cause;
 use super::entry::Entry;
+use super::in_force::{PolicyInForce, PolicyQuestion};
 use super::question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 use super::report::{ReloadAnswer, Report, TrialDetails};
 use crate::backend::{BackendName, Error, Removal};
@@ -24,7 +25,7 @@ pub enum Event {
     /// Nothing but time went by; deadlines may be due.
     Tick,
     /// An action took its time, and others are still to be done: the watchdog may be due. With this one,
-    /// [`Event::StatusRequested`] and [`Event::Sigterm`] may come between two actions.
+    /// [`Event::StatusRequested`], [`Event::PolicyRequested`] and [`Event::Sigterm`] may come between two actions.
     Working,
     /// SIGHUP
     Sighup,
@@ -88,6 +89,8 @@ pub enum Event {
     BackRequested(Client, u64),
     /// Somebody asks how things are.
     StatusRequested(Client),
+    /// Somebody asks for the policy as far as it concerns some destinations.
+    PolicyRequested(Client, PolicyQuestion),
 }
 
 impl Event {
@@ -166,6 +169,8 @@ pub enum Action {
     AnswerTrial(Client, Option<Box<TrialDetails>>),
     /// Answer a status request; the counters are still to be read.
     AnswerStatus(Client, Box<Report>),
+    /// Answer with the policy of this configuration if the kernel still has it; `None` where it is not to be told.
+    AnswerPolicy(Client, Option<(Box<PolicyInForce>, Arc<Config>)>),
     /// End with this exit status.
     Exit(u8),
 }

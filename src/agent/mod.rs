@@ -22,6 +22,7 @@ mod event;
 mod fight;
 pub mod forward_advice;
 mod host_view;
+mod in_force;
 mod neighbours;
 mod question;
 mod reach;
@@ -43,6 +44,7 @@ pub use cause::Cause;
 pub use drive::{Performer, drive};
 pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
+pub use in_force::{PolicyInForce, PolicyQuestion, digest};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
     Backend, Configuration, ConnectionsReport, ConntrackReport, EgressReport, EventRecord, FamilyReport,
@@ -162,6 +164,7 @@ impl Agent {
                 let report = Box::new(self.report(now));
                 self.act(Action::AnswerStatus(client, report));
             }
+            Event::PolicyRequested(client, question) => self.policy_requested(client, &question),
             Event::Sigterm(until) => self.stop(until),
             Event::JobRead(job) => self.job_read(job),
             Event::AfterStopRead(after) => self.after_stop_read(&after),

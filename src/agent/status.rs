@@ -57,7 +57,7 @@ impl Agent {
         self.families.iter().filter(|state| self.desired.wants(state.family)).collect()
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         match self.phase {
             Phase::Starting(_) => State::Starting,
             Phase::Stopping { .. } | Phase::Ended(_) => State::Stopping,

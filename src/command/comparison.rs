@@ -1,5 +1,6 @@
 //! The rules of the configuration beside what the kernel holds: shared by `explain`, `diff` and `check --host`.
 
+use super::InForce;
 use super::ask::ask;
 use crate::agent;
 use crate::agent::advice::{Advice, HostView};
@@ -117,26 +118,40 @@ impl fmt::Display for Report {
     }
 }
 
-/// Asks the kernel about some families; about none for who may not ask.
-pub fn reports(config: &Config, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, Report> {
+/// Asks the kernel about some families where the service has not said that it holds all; about none for who may not ask.
+pub fn reports(in_force: &InForce, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, Report> {
     if families.is_empty() || !rustix::process::geteuid().is_root() {
         return BTreeMap::new();
     }
-    let mut comparison = Comparison::new(config);
-    families.into_iter().map(|family| (family, report(&mut comparison, family, view))).collect()
+    let families = families.into_iter();
+    if let Some(backend) = in_force.verified {
+        return families.map(|family| (family, report(Some(backend), Ok((true, Vec::new())), family, view))).collect();
+    }
+    let mut comparison = Comparison::new(&in_force.config);
+    let compared = |family| {
+        let backend = comparison.as_ref().ok().map(Comparison::backend);
+        let planned = match &mut comparison {
+            Ok(comparison) => comparison.plan(family).map(|plan| (plan.is_in_sync(), comparison.strays())),
+            Err(error) => Err(error.clone()),
+        };
+        (family, report(backend, planned, family, view))
+    };
+    families.map(compared).collect()
 }
 
-fn report(comparison: &mut Result<Comparison<'_>, Error>, family: Family, view: &HostView) -> Report {
+/// From whether the kernel is in sync, and what else of ours it has.
+fn report(
+    backend: Option<BackendName>,
+    compared: Result<(bool, Vec<Advice>), Error>,
+    family: Family,
+    view: &HostView,
+) -> Report {
     let unseen = view.unread.as_ref().map(|why| Advice::Unread(why.clone()).to_string());
     let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
     // Nobody is told that nothing is there.
     let present = unseen.is_some() || hook::has_ours(chains, Hook::Postrouting);
-    let backend = comparison.as_ref().ok().map(|comparison| comparison.backend().to_string());
-    let planned = match comparison {
-        Ok(comparison) => comparison.plan(family).map(|plan| (plan.is_in_sync(), comparison.strays())),
-        Err(error) => Err(error.clone()),
-    };
-    let (agrees, problem) = match planned {
+    let backend = backend.as_ref().map(ToString::to_string);
+    let (agrees, problem) = match compared {
         Ok((is_in_sync, strays)) => {
             let of_family = strays.iter().filter(|stray| matches!(stray, Advice::StrayRules(_, of) if *of == family));
             let mut problems: Vec<String> = of_family.map(ToString::to_string).collect();

@@ -7,7 +7,6 @@ use super::host::Host;
 use super::{Context, InForce, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
-use crate::config::Config;
 use crate::network::hook::{Effect, Hit, Hook, Packet};
 use crate::policy::{Egress, Family, Flow, Policy, PreferredSource, Protocol, Provenance, Snat, Step, Verdict};
 use crate::ruleset::{RuleId, RuleStep, Section};
@@ -111,11 +110,13 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     if question.addresses.is_empty() {
         return exit::USAGE;
     }
-    let loaded = if question.offline { context.load().map(InForce::from) } else { context.load_or_in_force() };
-    let InForce { config, is_last_good } = match loaded {
+    let loaded =
+        if question.offline { context.load().map(InForce::from) } else { context.load_about(&question.addresses) };
+    let in_force = match loaded {
         Ok(loaded) => loaded,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
+    let policy = &in_force.config.policy;
     let view = if question.offline { HostView::default() } else { HostReader::default().read() };
     let mut host = if question.offline {
         Host::default()
@@ -127,15 +128,15 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         return exit::USAGE;
     }
     if !question.offline {
-        look_around(&mut host, &config.policy, &question, &view);
+        look_around(&mut host, policy, &question, &view);
     }
     let mut answers: Vec<Answer> =
-        question.addresses.iter().map(|address| answer(&config.policy, &host, &question, *address)).collect();
+        question.addresses.iter().map(|address| answer(policy, &host, &question, *address)).collect();
     if !question.offline {
-        ask_kernel(&config, &view, &mut answers);
-        answers.iter_mut().for_each(|answer| what_happens(answer, &config.policy, &host, &question, &view));
+        ask_kernel(&in_force, &view, &mut answers);
+        answers.iter_mut().for_each(|answer| what_happens(answer, policy, &host, &question, &view));
     }
-    answers.iter_mut().for_each(|answer| answer.last_good = is_last_good);
+    answers.iter_mut().for_each(|answer| answer.last_good = in_force.is_last_good);
     match print(&answers, question.json) {
         Ok(text) => match print_text(text) {
             exit::OK if !wrong.is_empty() => exit::USAGE,
@@ -204,10 +205,10 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
 }
 
 /// Asks the kernel once per family and gives each answer its family's report.
-fn ask_kernel(config: &Config, view: &HostView, answers: &mut [Answer]) {
+fn ask_kernel(in_force: &InForce, view: &HostView, answers: &mut [Answer]) {
     let mut concerned: Vec<&mut Answer> = answers.iter_mut().filter(|answer| answer.verdict.is_some()).collect();
     let families: BTreeSet<Family> = concerned.iter().map(|answer| Family::of(answer.address)).collect();
-    let reports = comparison::reports(config, families, view);
+    let reports = comparison::reports(in_force, families, view);
     for answer in &mut concerned {
         answer.kernel = reports.get(&Family::of(answer.address)).cloned();
     }

@@ -24,11 +24,16 @@ pub mod run;
 pub mod status;
 pub mod try_out;
 
-use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations};
+use crate::agent::{self, PolicyInForce, PolicyQuestion};
+use crate::backend::BackendName;
+use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations, Settings, SourceText};
+use crate::service::control::Request;
 use crate::text::{self, one_line};
 use std::fmt;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What every command is told: where the configuration lies, and the flags that beat it.
 #[derive(Debug, Clone)]
@@ -44,11 +49,15 @@ impl Context {
     /// # Errors
     /// All that is wrong with it.
     pub fn load(&self) -> Result<Config, Diagnostics> {
+        config::parse(&self.read()?, &self.flags)
+    }
+
+    fn read(&self) -> Result<Vec<SourceText>, Diagnostics> {
         let reading = config::read(&self.locations)?;
         for warning in &reading.warnings {
             eprint_lines(format_args!("warning: {warning}"));
         }
-        config::parse(&reading.sources, &self.flags)
+        Ok(reading.sources)
     }
 }
 
@@ -58,11 +67,14 @@ pub struct InForce {
     pub config: Config,
     /// The files are not valid, and this is the last good one.
     pub is_last_good: bool,
+    /// The backend in which the kernel holds exactly this, as the service says; `None` where it was not asked, or says
+    /// nothing.
+    pub verified: Option<BackendName>,
 }
 
 impl From<Config> for InForce {
     fn from(config: Config) -> Self {
-        InForce { config, is_last_good: false }
+        InForce { config, is_last_good: false, verified: None }
     }
 }
 
@@ -73,7 +85,26 @@ impl Context {
     /// # Errors
     /// All that is wrong with the files, where nothing else is known.
     pub fn load_or_in_force(&self) -> Result<InForce, Diagnostics> {
-        let diagnostics = match (self.load(), self.vanished()) {
+        self.or_in_force(self.load())
+    }
+
+    /// The same for these destinations. Texts that take long to parse are not parsed where the service has done so: of
+    /// its answer only the policy for these destinations counts.
+    ///
+    /// # Errors
+    /// As [`Context::load_or_in_force`].
+    pub fn load_about(&self, destinations: &[IpAddr]) -> Result<InForce, Diagnostics> {
+        let sources = match self.read() {
+            Ok(sources) => sources,
+            Err(diagnostics) => return self.or_in_force(Err(diagnostics)),
+        };
+        let length: usize = sources.iter().map(|source| source.text.len()).sum();
+        let known = (length >= LONG).then(|| in_force(&sources, &self.flags, destinations)).flatten();
+        known.map_or_else(|| self.or_in_force(config::parse(&sources, &self.flags)), Ok)
+    }
+
+    fn or_in_force(&self, loaded: Result<Config, Diagnostics>) -> Result<InForce, Diagnostics> {
+        let diagnostics = match (loaded, self.vanished()) {
             (Ok(_), Some(gone)) => Diagnostics(vec![Diagnostic::of_file(&gone, GONE)]),
             (Ok(config), None) => return Ok(config.into()),
             (Err(diagnostics), _) => diagnostics,
@@ -88,8 +119,22 @@ impl Context {
             let first = first.headline();
             eprint_line(format_args!("{first}; this is the last good configuration, which is in force"));
         }
-        Ok(InForce { config, is_last_good: true })
+        Ok(InForce { config, is_last_good: true, verified: None })
     }
+}
+
+/// Texts of so many bytes take longer to parse than the service takes to answer: 3 ms.
+const LONG: usize = 64 << 10;
+/// A service that is busy for longer is not waited for.
+const PROMPT: Duration = Duration::from_millis(200);
+
+/// What the service says of a configuration, if that is what it enforces.
+fn in_force(sources: &[SourceText], flags: &Flags, destinations: &[IpAddr]) -> Option<InForce> {
+    let question = PolicyQuestion { digest: agent::digest(sources, flags), destinations: destinations.to_vec() };
+    let told: Option<PolicyInForce> = ask::ask(&Request::Policy(question), PROMPT).ok()?;
+    let PolicyInForce { policy, backend } = told?;
+    let config = Config { policy, settings: Settings::default(), expected_rules: Vec::new() };
+    Some(InForce { config, is_last_good: false, verified: Some(backend) })
 }
 
 /// What is said of a main file that is not there any more.

@@ -51,7 +51,7 @@ pub struct Config {
 }
 
 /// One configuration file as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourceText {
     /// The path, as it was opened.
     pub path: Arc<Path>,
@@ -59,7 +59,7 @@ pub struct SourceText {
 }
 
 /// The keys as flags: raw text, judged by [`parse`] with the same words as the files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Flags(BTreeMap<Key, Vec<String>>);
 
 impl Flags {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 const MAX_ADDRESSES: u128 = 65_536;
 
 /// Addresses of one family from `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct AddressRange {
     first: IpAddr,
     last: IpAddr,

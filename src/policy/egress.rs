@@ -9,7 +9,7 @@ pub const MAX_ENTRIES: usize = 64;
 pub const MAX_INTERFACES: usize = 256;
 
 /// How flows of a scope are treated; what is unset is the top level's.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Egress {
     /// Its number, from 1.
     pub number: u8,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub const FORWARD_PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
 /// Ports of the host that lead to another one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Forward {
     /// Its number, from 1.
     pub number: u32,
@@ -38,7 +38,7 @@ pub struct Forward {
 }
 
 /// The addresses of the host at which a forward begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum HostAddress {
     /// Every one of the families that it has targets for.
     Any,
@@ -60,7 +60,7 @@ impl HostAddress {
 }
 
 /// Which clients of a forward are masqueraded, so that answers come back through the host.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Hairpin {
     /// Those in the connected network through which the target is reached.
     Auto,

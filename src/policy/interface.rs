@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A pattern of `outInterfaces`: `eth0`, `eth+` (prefix), `!wg0` (all but).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct InterfacePattern {
     /// True for `!name`: interfaces that match are out of scope.
     pub negated: bool,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Every packet whose mark has this value in the bits of the mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct MaskedMark {
     /// The value; no bit of it is outside the mask.
     pub value: u32,

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod about;
 pub mod address;
 mod address_range;
 mod address_set;
@@ -85,12 +86,13 @@ impl fmt::Display for Family {
 }
 
 /// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Origin {
     #[default]
     Default,
     /// A command-line flag, without the dashes: `non-masquerade-cidrs`.
-    Flag(&'static str),
+    #[serde(skip)]
+    Flag(#[serde(skip)] &'static str),
     /// A place in a configuration file.
     File {
         /// The file, as it was opened.
@@ -113,7 +115,7 @@ impl fmt::Display for Origin {
 }
 
 /// A value with the place it was written.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct WithOrigin<T> {
     pub value: T,
     /// Where it was written.
@@ -121,7 +123,7 @@ pub struct WithOrigin<T> {
 }
 
 /// How the ranges of a policy are asked (`evaluation`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Evaluation {
     /// Exceptions, then exemptions.
     #[default]
@@ -131,7 +133,7 @@ pub enum Evaluation {
 }
 
 /// Which flows are masqueraded. See [`Policy::verdict`] for the order in which the fields are asked.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Policy {
     /// Outgoing interfaces in scope; empty means all (`outInterfaces`).
     pub out_interfaces: Vec<WithOrigin<InterfacePattern>>,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Ports from `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PortRange {
     /// The first port, at least 1.
     pub first: u16,
@@ -46,7 +46,7 @@ impl fmt::Display for PortRange {
 }
 
 /// One or more port ranges, ascending, without overlap.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PortRanges(Vec<PortRange>);
 
 /// Why a text is no [`PortRanges`].

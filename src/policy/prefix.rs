@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// A network prefix whose host bits are zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Prefix(IpNet);
 
 /// Why a text is no [`Prefix`].
@@ -201,7 +201,8 @@ fn parse_length(text: &str, max: u8) -> Result<u8, PrefixError> {
 ///
 /// Aggregation changes no address's membership. An aggregated prefix stands where the first of the written
 /// prefixes that it covers stood, so a short list renders in the order of the file, as the Go agent's does.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Vec<WithOrigin<Prefix>>", into = "Vec<WithOrigin<Prefix>>")]
 pub struct PrefixSet {
     entries: Vec<WithOrigin<Prefix>>,
     v4: Vec<Ipv4Net>,
@@ -231,6 +232,18 @@ impl Index {
 impl PartialEq for PrefixSet {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
+    }
+}
+
+impl From<Vec<WithOrigin<Prefix>>> for PrefixSet {
+    fn from(entries: Vec<WithOrigin<Prefix>>) -> Self {
+        PrefixSet::new(entries)
+    }
+}
+
+impl From<PrefixSet> for Vec<WithOrigin<Prefix>> {
+    fn from(set: PrefixSet) -> Self {
+        set.entries
     }
 }
 
@@ -299,6 +312,17 @@ impl PrefixSet {
         let mut order: Vec<usize> = (0..sorted.len()).collect();
         order.sort_by_key(|place| first[*place]);
         order.into_iter().map(|place| sorted[place]).collect()
+    }
+
+    /// The listed prefixes that hold one of the addresses.
+    #[must_use]
+    pub fn holding(&self, addresses: &[IpAddr]) -> PrefixSet {
+        let listed: Vec<IpAddr> = addresses.iter().copied().filter(|address| self.contains(*address)).collect();
+        if listed.is_empty() {
+            return PrefixSet::default();
+        }
+        let holds = |entry: &&WithOrigin<Prefix>| listed.iter().any(|address| entry.value.contains(*address));
+        PrefixSet::new(self.entries.iter().filter(holds).cloned().collect())
     }
 
     /// True when some listed prefix holds the address.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 /// What the sources become of flows that nothing exempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Snat {
     /// The address of the outgoing interface.
     #[default]
@@ -19,7 +19,7 @@ pub enum Snat {
 }
 
 /// Addresses of one family or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct SnatAddresses {
     /// What IPv4 sources become.
     pub v4: Option<AddressRange>,

@@ -6,7 +6,7 @@
 //! socket that somebody removes is made again.
 
 use super::lock::Lock;
-use crate::agent::{Client, Entry, Kind};
+use crate::agent::{Client, Entry, Kind, PolicyQuestion};
 use crate::config::{MAX_FILE_BYTES, SourceText};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -98,6 +98,8 @@ pub enum Request {
     /// Read the configuration and put it into the kernel.
     Reload,
     Status,
+    /// What is in force for some destinations?
+    Policy(PolicyQuestion),
     Try(TryRequest),
     /// What is being tried?
     Trial,
@@ -131,6 +133,7 @@ impl Request {
         match self {
             Request::Reload => "reload",
             Request::Status => "status",
+            Request::Policy(_) => "policy",
             Request::Try(_) => "try",
             Request::Trial => "trial",
             Request::Await(_) => "await",
@@ -144,6 +147,7 @@ impl Request {
         let word = self.word();
         let (line, text) = match self {
             Request::Reload | Request::Status | Request::Trial => (word.to_owned(), ""),
+            Request::Policy(question) => (format!("{word} {}", serde_json::to_string(question)?), ""),
             Request::Await(number) | Request::Confirm(number) | Request::Back(number) => {
                 (format!("{word} {number}"), "")
             }
@@ -167,6 +171,7 @@ impl Request {
         let request = match (word, rest) {
             ("reload", "") => Some(Request::Reload),
             ("status", "") => Some(Request::Status),
+            ("policy", _) => serde_json::from_str(rest).ok().map(Request::Policy),
             ("trial", "") => Some(Request::Trial),
             ("await", _) => number().map(Request::Await),
             ("confirm", _) => number().map(Request::Confirm),

@@ -381,6 +381,16 @@ impl Enforcer {
         Checked { moved, strays, by, doubted_until, cost: cpu_time().saturating_sub(begun) }
     }
 
+    /// True when the kernel has what the configuration wants, and nothing else of ours: as it was seen, and not changed since
+    /// as far as [`Depth::Rules`] goes.
+    pub fn stands(&mut self, config: &Config) -> bool {
+        let rules = self.fingerprint();
+        let mut wanted = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
+        wanted.all(|family| self.seen.get(&family).is_some_and(|seen| Seen::is(&seen.rules, &rules)))
+            && self.chosen().is_ok_and(|backend| backend.doubted_until().is_none())
+            && self.strays(config).is_empty()
+    }
+
     /// The families of each backend in which the configuration wants no rules.
     fn unwanted(&self, config: &Config) -> Vec<(BackendName, Vec<Family>)> {
         let Some((_, chosen)) = &self.backend else { return Vec::new() };

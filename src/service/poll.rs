@@ -204,6 +204,7 @@ impl Service {
                     }
                 }
                 Request::Status => urgent.extend(self.question(client)),
+                Request::Policy(question) => urgent.push(Event::PolicyRequested(client, question)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),
                 Request::Try(TryRequest { timeout, by, file }) => {
                     let clock = Clock { at: now, second: second_of_day() };
@@ -362,6 +363,10 @@ impl Performer for Service {
             Action::Log(entry) => self.journal.write(&entry),
             Action::AnswerReload(client, answer) => self.control.answer(client, &answer, Instant::now()),
             Action::AnswerStatus(client, report) => self.answer_status(client, *report),
+            Action::AnswerPolicy(client, in_force) => {
+                let in_force = in_force.filter(|(_, config)| self.enforcer.stands(config));
+                self.control.answer(client, &in_force.map(|(in_force, _)| in_force), Instant::now());
+            }
             Action::AnswerTrial(client, details) => self.control.answer(client, &details, Instant::now()),
             // The last that there is; nothing is to be done for it.
             Action::Exit(_) => {}

@@ -1,9 +1,13 @@
 //! What `check --host`, `status` and `explain` say of this host is so, by real packets.
 
 use crate::lab::{Agent, BACKENDS, DEADLINE, Gateway, Kind, Lab, Probe, parse};
+use ip_masq_agent::agent::{PolicyInForce, PolicyQuestion, digest};
 use ip_masq_agent::backend::BackendName;
+use ip_masq_agent::config::{Flags, SourceText};
+use ip_masq_agent::service::control::{self, Request};
 use serde_json::Value;
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
 
@@ -275,6 +279,59 @@ fn connections_that_go_on_with_another_source_are_counted_with_what_ends_them() 
     let words: Vec<&str> = command.split(' ').collect();
     lab.gateway.must(words[0], &words[1..]);
     assert!(!ask().contains("  open "), "{}", ask());
+}
+
+/// A list that is longer than what `explain` parses itself while the service knows it, around one prefix that matters.
+fn long_list(backend: BackendName, own: &str) -> String {
+    let others = |third: usize| (0..250).map(move |fourth| format!("- 10.{third}.{fourth}.0/24\n"));
+    let (before, after) = ((1..16).flat_map(others), (17..32).flat_map(others));
+    let lines = before.chain([format!("- {own}\n")]).chain(after);
+    format!("backend: {backend}\nconfigWatch: off\nruleWatch: poll\nnonMasqueradeCIDRs:\n{}", lines.collect::<String>())
+}
+
+#[test]
+fn beside_a_long_list_the_service_says_what_is_in_force_while_the_kernel_has_it() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let text = long_list(*backend, "10.16.7.0/24");
+        let agent = Agent::new(&lab.gateway, BINARY, &text);
+        let _service = agent.start();
+        let ask = |text: &str| -> Option<PolicyInForce> {
+            let source = SourceText { path: Path::new(agent.config_path()).into(), text: text.to_owned() };
+            let destinations = vec![parse("10.16.7.9")];
+            let question = PolicyQuestion { digest: digest(&[source], &Flags::default()), destinations };
+            let asked = || control::ask(agent.runtime(), &Request::Policy(question.clone()), DEADLINE);
+            serde_json::from_slice(&lab.gateway.enter(asked).unwrap().unwrap()).unwrap()
+        };
+        let told = ask(&text).expect("an answer");
+        assert_eq!((told.backend, told.policy.ranges().exempt), (*backend, 1));
+        let explain = || agent.must("explain", &["10.16.7.9", "--from", "192.168.77.2"]);
+        let said = explain();
+        assert!(said.contains(&format!("10.16.7.0/24, {}:3755:3", agent.config_path())), "{said}");
+        assert!(said.contains(&format!("  kernel   holds exactly these rules ({backend})")), "{said}");
+        // The rules go; the service looks once a second.
+        let unsure = (0..10).any(|_| {
+            match backend {
+                BackendName::Nftables => lab.gateway.must("nft", &["flush", "ruleset"]),
+                BackendName::IptablesNft => lab.gateway.must("iptables-nft", &["-t", "nat", "-F", "POSTROUTING"]),
+                BackendName::IptablesLegacy => lab.gateway.must("iptables-legacy", &["-t", "nat", "-F", "POSTROUTING"]),
+            };
+            let told = ask(&text);
+            let end = Instant::now() + DEADLINE;
+            while ask(&text).is_none() {
+                assert!(Instant::now() < end, "{backend}: not repaired");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            told.is_none()
+        });
+        assert!(unsure, "{backend}: told although the rules were gone");
+        // The file says something else, which is not in force.
+        let edited = long_list(*backend, "10.16.8.0/24");
+        agent.configure(&edited);
+        assert_eq!(ask(&edited), None);
+        let said = explain();
+        assert!(said.contains("[otherwise]") && said.contains("  kernel   holds other rules"), "{said}");
+    }
 }
 
 #[test]

@@ -3,16 +3,17 @@
 use ip_masq_agent::agent::advice::HostView;
 use ip_masq_agent::agent::{
     Action, AfterStop, Agent, Attempt, ChangedBy, Checked, Chosen, Client, Clock, Depth, Event, Job, Origin, Outcome,
-    Performer, Report, Setup, State, TrialDetails, drive,
+    Performer, PolicyInForce, PolicyQuestion, Report, Setup, State, TrialDetails, digest, drive,
 };
 use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Removal};
-use ip_masq_agent::config::{Diagnostics, Reading, RuleWatch, SourceText};
-use ip_masq_agent::policy::Family;
+use ip_masq_agent::config::{Diagnostics, Flags, Key, Reading, RuleWatch, SourceText};
+use ip_masq_agent::policy::{Family, Flow, Verdict};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+const CONFIG: &str = "/etc/ip-masq-agent/config.yaml";
 const GOOD: &str = "nonMasqueradeCIDRs: [10.0.0.0/8]";
 const OTHER: &str = "nonMasqueradeCIDRs: [192.168.0.0/16]";
 const BAD: &str = "nonMasqueradeCIDRs: [10.0.0.0/33]";
@@ -62,6 +63,7 @@ struct World {
     urgent: Vec<Event>,
     report: Option<Report>,
     trial: Option<TrialDetails>,
+    told: Option<PolicyInForce>,
     /// What the last client was told.
     answer: String,
     /// What was seen, in words.
@@ -102,6 +104,7 @@ impl World {
             urgent: Vec::new(),
             report: None,
             trial: None,
+            told: None,
             answer: String::new(),
             seen: Vec::new(),
             reconciled: 0,
@@ -137,6 +140,7 @@ impl World {
             Action::ForgetUnconfirmed => self.unconfirmed = None,
             Action::AnswerTrial(_, details) => self.trial = details.map(|details| *details),
             Action::AnswerStatus(_, report) => self.report = Some(*report),
+            Action::AnswerPolicy(_, told) => self.told = told.map(|(told, _)| *told),
             _ => {}
         }
     }
@@ -164,7 +168,7 @@ impl World {
     }
 
     fn read(&self) -> Result<Reading, Diagnostics> {
-        let path: Arc<Path> = Path::new("/etc/ip-masq-agent/config.yaml").into();
+        let path: Arc<Path> = Path::new(CONFIG).into();
         let source = |text: &str| SourceText { path: path.clone(), text: text.to_owned() };
         Ok(Reading { sources: self.file.map(source).into_iter().collect(), warnings: Vec::new() })
     }
@@ -1003,6 +1007,38 @@ fn rules_that_come_back_again_and_again_where_none_are_wanted_are_a_fight_and_sa
     assert_eq!(world.state(), State::Degraded);
     world.pass(Duration::from_secs(120));
     assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));
+}
+
+#[test]
+fn who_has_read_the_same_texts_is_told_what_they_come_to_while_nothing_is_wrong() {
+    const LISTS: &str = "nonMasqueradeCIDRs: [10.0.0.0/8, 10.1.0.0/16, 192.168.0.0/16]";
+    let mut world = World::running(LISTS);
+    let texts = |text: &str| vec![SourceText { path: Path::new(CONFIG).into(), text: text.to_owned() }];
+    let destination = "10.1.2.3".parse().unwrap();
+    let ask = |world: &mut World, digest| {
+        let question = PolicyQuestion { digest, destinations: vec![destination] };
+        world.happen(Event::PolicyRequested(Client(3), question));
+        world.told.take()
+    };
+    let same = digest(&texts(LISTS), &Flags::default());
+    let told = ask(&mut world, same).unwrap();
+    assert_eq!((told.backend, told.policy.ranges().exempt), (BackendName::IptablesNft, 1));
+    let (verdict, provenance) = told.policy.verdict(&Flow::forwarded_to(destination));
+    assert_eq!((verdict, provenance.origin.unwrap().to_string()), (Verdict::Return, format!("{CONFIG}:1:34")));
+    let mut flags = Flags::default();
+    flags.add(Key::named("enableIPv6").unwrap(), ["true".to_owned()]);
+    for other in [digest(&texts(OTHER), &Flags::default()), digest(&texts(LISTS), &flags)] {
+        assert_eq!(ask(&mut world, other), None);
+    }
+    world.file = Some(BAD);
+    world.happen(Event::ReloadRequested(Client(4)));
+    assert_eq!(world.state(), State::Degraded);
+    assert_eq!(ask(&mut world, same), None);
+    world.file = Some(LISTS);
+    world.happen(Event::ReloadRequested(Client(5)));
+    assert!(ask(&mut world, same).is_some());
+    world.stop();
+    assert_eq!(ask(&mut world, same), None);
 }
 
 #[test]

@@ -43,7 +43,7 @@ use held::Held;
 use memory::Memory;
 use observe::Observation;
 use rules::change::Transaction;
-use rules::compile::IntervalCache;
+use rules::compile::CompileCache;
 use rules::content::Content;
 use rules::forwards::Owners;
 use rules::name::{ChainName, SetName, SetOf};
@@ -65,7 +65,7 @@ const MOST_ROUTE_SOURCES: usize = target::PIECE;
 pub struct Nftables<K = Nfnetlink> {
     netlink: K,
     flags: TableFlags,
-    elements: IntervalCache,
+    compiled: CompileCache,
     /// Those that the last plans of each family were made for.
     forwards: HashMap<Family, ForwardRules>,
     known: Known,
@@ -135,13 +135,13 @@ impl Nftables {
 impl<K: Held> Nftables<K> {
     /// A backend for tables that are held by somebody.
     fn on(netlink: K, owner: TableOwner) -> Self {
-        let (elements, forwards, known) = (IntervalCache::default(), HashMap::new(), Known::Nothing);
+        let (compiled, forwards, known) = (CompileCache::default(), HashMap::new(), Known::Nothing);
         let planned = BTreeMap::new();
         let (remembered, noted) = (None, None);
         Nftables {
             netlink,
             flags: flags(owner),
-            elements,
+            compiled,
             forwards,
             known,
             planned,
@@ -215,7 +215,7 @@ impl<K: Held> Nftables<K> {
 
     fn plan_for(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         desired.map_or(Ok(()), |desired| refuse_mark_chain(&desired.forwards))?;
-        let part = desired.map(|desired| compile::compile(desired, &mut self.elements));
+        let part = desired.map(|desired| compile::compile(desired, &mut self.compiled));
         let sets = part.iter().flat_map(|part| &part.sets).filter(|set| set.name.gives_route_sources().is_some());
         let sources = sets.filter_map(|set| set.elements.as_ref()).map(Content::len).max().unwrap_or_default();
         limit_route_sources(family, sources, MOST_ROUTE_SOURCES, "")?;
@@ -284,7 +284,7 @@ pub fn render(desired: &Ruleset, owner: TableOwner) -> String {
 }
 
 fn standalone(desired: &Ruleset, flags: TableFlags) -> String {
-    text::table(&compile::compile(desired, &mut IntervalCache::default()).standalone(flags), desired.family)
+    text::table(&compile::compile(desired, &mut CompileCache::default()).standalone(flags), desired.family)
 }
 
 impl Backend for Nftables {

@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::family_table::FamilyTable;
-use super::forwards;
+use super::forwards::{self, ForwardTable};
 use super::interval::{self, Interval};
 use super::name::{ChainName, SetName};
 use super::part::{self, Part};
@@ -12,8 +12,8 @@ use super::shared::Shared;
 use super::table::{Chain, Set};
 use crate::policy::{Family, Prefix, Step};
 use crate::ruleset::{
-    Chains, CidrList, Dialect, Effect, JumpPosition, ListId, LoweredChain, LoweredRule, Match, NewSource, RuleId,
-    RuleStep, Ruleset, Section, SectionRules, Test, lower,
+    Chains, CidrList, Dialect, Effect, ForwardRules, JumpPosition, ListId, LoweredChain, LoweredRule, Match, NewSource,
+    RuleId, RuleStep, Ruleset, Section, SectionRules, Test, lower,
 };
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,9 +22,12 @@ use std::sync::Arc;
 /// A list of any length is a set, which changes without its rules.
 const DIALECT: Dialect = Dialect { inline: None, random_fully: true, maps: true };
 
-/// Lists as sorted intervals. A list that was seen before is not sorted again.
+/// What was compiled before, and is not compiled again for as long as it is the same value.
 #[derive(Debug, Default)]
-pub struct IntervalCache(HashMap<SetName, Sorted>);
+pub struct CompileCache {
+    lists: HashMap<SetName, Sorted>,
+    forwards: HashMap<Family, Forwards>,
+}
 
 /// A list as it was seen, and its intervals.
 #[derive(Debug)]
@@ -33,9 +36,31 @@ struct Sorted {
     intervals: Arc<[Interval]>,
 }
 
-impl IntervalCache {
-    fn of(&mut self, name: SetName, list: &CidrList) -> Shared<Interval> {
-        if let Some(known) = self.0.get(&name)
+/// Port forwards as they were seen, and what they are.
+#[derive(Debug)]
+struct Forwards {
+    rules: ForwardRules,
+    random_fully: bool,
+    table: Option<ForwardTable>,
+}
+
+impl CompileCache {
+    fn forwards(&mut self, rules: &ForwardRules, family: Family, random_fully: bool) -> Option<ForwardTable> {
+        let is_same = |known: &Forwards| {
+            Arc::ptr_eq(&known.rules.rules, &rules.rules)
+                && Arc::ptr_eq(&known.rules.lists, &rules.lists)
+                && (&known.rules.mark, known.random_fully) == (&rules.mark, random_fully)
+        };
+        if let Some(known) = self.forwards.get(&family).filter(|known| is_same(known)) {
+            return known.table.clone();
+        }
+        let table = forwards::compile(rules, family, random_fully);
+        self.forwards.insert(family, Forwards { rules: rules.clone(), random_fully, table: table.clone() });
+        table
+    }
+
+    fn intervals(&mut self, name: SetName, list: &CidrList) -> Shared<Interval> {
+        if let Some(known) = self.lists.get(&name)
             && Arc::ptr_eq(&known.prefixes, &list.prefixes)
         {
             return known.intervals.clone().into();
@@ -43,7 +68,7 @@ impl IntervalCache {
         let mut intervals: Vec<_> = list.prefixes.iter().map(|prefix| Interval::of(*prefix)).collect();
         intervals.sort_unstable();
         let intervals: Arc<[Interval]> = intervals.into();
-        self.0.insert(name, Sorted { prefixes: list.prefixes.clone(), intervals: intervals.clone() });
+        self.lists.insert(name, Sorted { prefixes: list.prefixes.clone(), intervals: intervals.clone() });
         intervals.into()
     }
 }
@@ -55,11 +80,11 @@ struct Lists {
 }
 
 impl Lists {
-    fn of(lists: &[CidrList], chains: &[LoweredChain], family: Family, cache: &mut IntervalCache) -> Self {
+    fn of(lists: &[CidrList], chains: &[LoweredChain], family: Family, cache: &mut CompileCache) -> Self {
         let mut all = Lists { sets: Vec::new(), apart: HashMap::new() };
         for list in lists {
             let name = SetName::new(list.id, family);
-            let intervals = cache.of(name, list);
+            let intervals = cache.intervals(name, list);
             let parts = if is_denied(list.id, chains) { Vec::new() } else { part::parts(&intervals, family) };
             if parts.is_empty() {
                 all.sets.push(Set { name, elements: Some(Content::Intervals(intervals)) });
@@ -105,7 +130,7 @@ fn priority(position: JumpPosition) -> i32 {
 }
 
 /// The objects that a ruleset asks for.
-pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
+pub fn compile(ruleset: &Ruleset, cache: &mut CompileCache) -> FamilyTable {
     let Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
     let mut lists = Lists::of(&lists, &chains, family, cache);
     let mut sets = std::mem::take(&mut lists.sets);
@@ -118,7 +143,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     };
     let clients = |list: &CidrList| {
         let name = SetName::new(list.id, family);
-        Set { name, elements: Some(Content::Intervals(cache.of(name, list))) }
+        Set { name, elements: Some(Content::Intervals(cache.intervals(name, list))) }
     };
     sets.extend(ruleset.forwards.lists.iter().map(clients));
     sets.extend(ruleset.hooks.iter().flat_map(|hook| &hook.sections).filter_map(|section| sources(section, family)));
@@ -135,7 +160,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut IntervalCache) -> FamilyTable {
     }
     let section = ruleset.hooks.iter().find_map(|hook| Some((hook.position, hook.sections.first()?)));
     if let Some((position, top)) = section
-        && let Some(forwards) = forwards::compile(&ruleset.forwards, family, top.translation.random_fully)
+        && let Some(forwards) = cache.forwards(&ruleset.forwards, family, top.translation.random_fully)
     {
         forwards.add_to(&mut table, position);
     }

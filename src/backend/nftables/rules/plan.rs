@@ -368,7 +368,7 @@ impl Filling {
 mod tests {
     use super::*;
     use crate::backend::nftables::rules::change::Script;
-    use crate::backend::nftables::rules::compile::{IntervalCache, compile};
+    use crate::backend::nftables::rules::compile::{CompileCache, compile};
     use crate::backend::nftables::rules::drift;
     use crate::backend::nftables::rules::name::SetName;
     use crate::backend::nftables::rules::rule::Body;
@@ -401,7 +401,7 @@ mod tests {
 
     fn wanted_of(family: Family, policy: &Policy, there: &Tables, flags: TableFlags) -> Target {
         let ruleset = Ruleset::new(policy, family, JumpPosition::Last, &HostFacts::default());
-        let part = ruleset.map(|ruleset| compile(&ruleset, &mut IntervalCache::default()));
+        let part = ruleset.map(|ruleset| compile(&ruleset, &mut CompileCache::default()));
         target(there, family, part, flags)
     }
 

@@ -15,8 +15,8 @@ pub trait Performer {
     /// Does one thing; what came of it where somebody asked.
     fn perform(&mut self, action: Action) -> Option<Event>;
 
-    /// What came while it was done and can't wait until all is: [`Event::Working`], [`Event::StatusRequested`],
-    /// [`Event::PolicyRequested`] and [`Event::Sigterm`].
+    /// What came while it was done and can't wait until all is: [`Event::Working`], [`Event::StatusRequested`] and
+    /// [`Event::Sigterm`].
     fn urgent(&mut self) -> Vec<Event>;
 }
 
@@ -30,7 +30,7 @@ pub fn drive(performer: &mut impl Performer, event: Event) -> Option<u8> {
             return Some(status);
         }
         // Not after an answer: clients that keep asking would keep the work from going on.
-        let may_have_taken_long = !matches!(action, Action::AnswerStatus(..) | Action::AnswerPolicy(..));
+        let may_have_taken_long = !matches!(action, Action::AnswerStatus(..));
         if let Some(event) = performer.perform(action) {
             tell(performer, event, &mut queue);
         }

@@ -25,7 +25,7 @@ pub enum Event {
     /// Nothing but time went by; deadlines may be due.
     Tick,
     /// An action took its time, and others are still to be done: the watchdog may be due. With this one,
-    /// [`Event::StatusRequested`], [`Event::PolicyRequested`] and [`Event::Sigterm`] may come between two actions.
+    /// [`Event::StatusRequested`] and [`Event::Sigterm`] may come between two actions.
     Working,
     /// SIGHUP
     Sighup,
@@ -98,8 +98,8 @@ impl Event {
     /// a stop has to undo, or set a time for it that nobody waits for any more.
     pub(super) fn concerns_a_stop(&self) -> bool {
         use Event::{
-            AfterStopRead, Flushed, JobRead, LastGoodSaved, ReloadRequested, StatusRequested, Tick, TryRequested,
-            Working,
+            AfterStopRead, Flushed, JobRead, LastGoodSaved, PolicyRequested, ReloadRequested, StatusRequested, Tick,
+            TryRequested, Working,
         };
         matches!(
             self,
@@ -111,6 +111,7 @@ impl Event {
                 | ReloadRequested(_)
                 | TryRequested(_)
                 | StatusRequested(_)
+                | PolicyRequested(..)
         )
     }
 }
@@ -178,10 +179,17 @@ pub enum Action {
 impl Action {
     /// True for what is done although a stop came first: what others are told, and what the next start needs.
     pub fn survives_a_stop(&self) -> bool {
-        use Action::{AnswerReload, AnswerStatus, Exit, ForgetUnconfirmed, Log, Notify, SaveLastGood};
+        use Action::{AnswerPolicy, AnswerReload, AnswerStatus, Exit, ForgetUnconfirmed, Log, Notify, SaveLastGood};
         matches!(
             self,
-            Notify(_) | Log(_) | AnswerReload(..) | AnswerStatus(..) | SaveLastGood(_) | ForgetUnconfirmed | Exit(_)
+            Notify(_)
+                | Log(_)
+                | AnswerReload(..)
+                | AnswerStatus(..)
+                | AnswerPolicy(..)
+                | SaveLastGood(_)
+                | ForgetUnconfirmed
+                | Exit(_)
         )
     }
 }

@@ -3,20 +3,22 @@
 use super::report::State;
 use super::{Action, Agent, Client};
 use crate::backend::BackendName;
-use crate::config::{Config, Flags, SourceText};
-use crate::policy::Policy;
+use crate::config::{Config, SourceText};
+use crate::policy::{Hairpin, Policy};
+use crate::ruleset::NetworkFacts;
 use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// With more ranges or forwards it is no sooner told than parsed.
-const MOST: usize = 4096;
+/// For more destinations, and with more ranges and forwards beside the lists of destinations, it is no sooner told than parsed.
+pub const MOST_DESTINATIONS: usize = 64;
+const MOST_ELSE: usize = 4096;
 
 /// Which policy is wanted, and what for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyQuestion {
-    /// The [`digest`] of what it is made of.
+    /// The [`digest`] of the texts that it is made of, without any flags.
     pub digest: u64,
     /// Where the flows go.
     pub destinations: Vec<IpAddr>,
@@ -30,10 +32,10 @@ pub struct PolicyInForce {
     pub backend: BackendName,
 }
 
-/// Equal for the same texts and flags, in the same version of the program.
-pub fn digest(sources: &[SourceText], flags: &Flags) -> u64 {
+/// Equal for the same texts, in the same version of the program.
+pub fn digest(sources: &[SourceText]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (env!("CARGO_PKG_VERSION"), sources, flags).hash(&mut hasher);
+    (env!("CARGO_PKG_VERSION"), sources).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -46,14 +48,28 @@ impl Agent {
 
     fn in_force_as_asked(&self, question: &PolicyQuestion) -> Option<(Box<PolicyInForce>, Arc<Config>)> {
         let active = self.desired.active.as_ref().filter(|_| self.state() == State::Ready)?;
-        let backend = self.backend.as_ref()?.name;
-        if digest(&active.sources, &self.setup.flags) != question.digest {
+        let (policy, backend) = (&active.config.policy, self.backend.as_ref()?.name);
+        // What rules follow the network, follow it a moment later.
+        if NetworkFacts::matter_to(policy)
+            || question.destinations.len() > MOST_DESTINATIONS
+            || everything_else(policy) > MOST_ELSE
+            || !self.setup.flags.is_empty()
+            || digest(&active.sources) != question.digest
+        {
             return None;
         }
-        let policy = active.config.policy.about(&question.destinations);
-        let ranges = policy.ranges();
-        let length = ranges.exempt + ranges.exceptions + ranges.sources + ranges.excluded_sources;
-        let is_short = length + policy.forwards.len() <= MOST;
-        is_short.then(|| (Box::new(PolicyInForce { policy, backend }), active.config.clone()))
+        let policy = policy.about(&question.destinations);
+        Some((Box::new(PolicyInForce { policy, backend }), active.config.clone()))
     }
+}
+
+/// How many ranges and forwards a policy has that [`Policy::about`] leaves.
+fn everything_else(policy: &Policy) -> usize {
+    let of_entries = policy.egress.iter().flat_map(|entry| [&entry.sources, &entry.excluded_sources]);
+    let of_forwards = policy.forwards.iter().flat_map(|forward| {
+        let hairpin = if let Hairpin::From(ranges) = &forward.hairpin { Some(ranges) } else { None };
+        [&forward.sources, &forward.excluded_sources].into_iter().chain(hairpin)
+    });
+    let lists = [&policy.sources, &policy.excluded_sources].into_iter().chain(of_entries).chain(of_forwards);
+    policy.forwards.len() + lists.map(|list| list.entries().len()).sum::<usize>()
 }

@@ -44,7 +44,7 @@ pub use cause::Cause;
 pub use drive::{Performer, drive};
 pub use entry::{Entry, Kind, Priority};
 pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
-pub use in_force::{PolicyInForce, PolicyQuestion, digest};
+pub use in_force::{MOST_DESTINATIONS, PolicyInForce, PolicyQuestion, digest};
 pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 pub use report::{
     Backend, Configuration, ConnectionsReport, ConntrackReport, EgressReport, EventRecord, FamilyReport,

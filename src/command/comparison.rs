@@ -1,9 +1,9 @@
 //! The rules of the configuration beside what the kernel holds: shared by `explain`, `diff` and `check --host`.
 
-use super::InForce;
+use super::About;
 use super::ask::ask;
-use crate::agent;
 use crate::agent::advice::{Advice, HostView};
+use crate::agent::{self, PolicyInForce};
 use crate::backend::{BackendName, Error, ErrorKind, Plan};
 use crate::config::{BackendChoice, Config, Settings};
 use crate::network::hook::{self, Hook};
@@ -119,14 +119,18 @@ impl fmt::Display for Report {
 }
 
 /// Asks the kernel about some families where the service has not said that it holds all; about none for who may not ask.
-pub fn reports(in_force: &InForce, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, Report> {
+pub fn reports(about: &About, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, Report> {
     if families.is_empty() || !rustix::process::geteuid().is_root() {
         return BTreeMap::new();
     }
     let families = families.into_iter();
-    if let Some(backend) = in_force.verified {
-        return families.map(|family| (family, report(Some(backend), Ok((true, Vec::new())), family, view))).collect();
-    }
+    let in_force = match about {
+        About::All(in_force) => in_force,
+        About::Told(PolicyInForce { backend, .. }) => {
+            let told = |family| (family, report(Some(*backend), Ok((true, Vec::new())), family, view));
+            return families.map(told).collect();
+        }
+    };
     let mut comparison = Comparison::new(&in_force.config);
     let compared = |family| {
         let backend = comparison.as_ref().ok().map(Comparison::backend);

@@ -4,7 +4,7 @@ use super::crossing::{self, Crossing, Wire};
 use super::flows::{self, OpenFlows};
 use super::forwarding::{self, Forwarding, Refusal, Told};
 use super::host::Host;
-use super::{Context, InForce, comparison, eprint_line, exit, print_diagnostics, print_text};
+use super::{About, Context, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::network::hook::{Effect, Hit, Hook, Packet};
@@ -110,13 +110,16 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     if question.addresses.is_empty() {
         return exit::USAGE;
     }
-    let loaded =
-        if question.offline { context.load().map(InForce::from) } else { context.load_about(&question.addresses) };
-    let in_force = match loaded {
+    let loaded = if question.offline {
+        context.load().map(|config| About::All(config.into()))
+    } else {
+        context.load_about(&question.addresses)
+    };
+    let about = match loaded {
         Ok(loaded) => loaded,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
-    let policy = &in_force.config.policy;
+    let policy = about.policy();
     let view = if question.offline { HostView::default() } else { HostReader::default().read() };
     let mut host = if question.offline {
         Host::default()
@@ -133,10 +136,10 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
     let mut answers: Vec<Answer> =
         question.addresses.iter().map(|address| answer(policy, &host, &question, *address)).collect();
     if !question.offline {
-        ask_kernel(&in_force, &view, &mut answers);
+        ask_kernel(&about, &view, &mut answers);
         answers.iter_mut().for_each(|answer| what_happens(answer, policy, &host, &question, &view));
     }
-    answers.iter_mut().for_each(|answer| answer.last_good = in_force.is_last_good);
+    answers.iter_mut().for_each(|answer| answer.last_good = about.is_last_good());
     match print(&answers, question.json) {
         Ok(text) => match print_text(text) {
             exit::OK if !wrong.is_empty() => exit::USAGE,
@@ -205,10 +208,10 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
 }
 
 /// Asks the kernel once per family and gives each answer its family's report.
-fn ask_kernel(in_force: &InForce, view: &HostView, answers: &mut [Answer]) {
+fn ask_kernel(about: &About, view: &HostView, answers: &mut [Answer]) {
     let mut concerned: Vec<&mut Answer> = answers.iter_mut().filter(|answer| answer.verdict.is_some()).collect();
     let families: BTreeSet<Family> = concerned.iter().map(|answer| Family::of(answer.address)).collect();
-    let reports = comparison::reports(in_force, families, view);
+    let reports = comparison::reports(about, families, view);
     for answer in &mut concerned {
         answer.kernel = reports.get(&Family::of(answer.address)).cloned();
     }

@@ -5,7 +5,7 @@ use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::network::Connection;
 use crate::policy::{Family, Flow, Policy, Verdict};
-use crate::sys::conntrack::{Conntrack, Filter};
+use crate::sys::conntrack::{self, Conntrack, Filter};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -35,6 +35,9 @@ pub fn open(
     destination: IpAddr,
     foreign: Option<IpAddr>,
 ) -> Option<OpenFlows> {
+    if conntrack::is_empty() {
+        return None;
+    }
     let filter = Filter { destination: Some(destination), ..Filter::default() };
     let (mut seen, mut found) = (0, Vec::new());
     let result = Conntrack::open().and_then(|mut conntrack| {

@@ -24,9 +24,9 @@ pub mod run;
 pub mod status;
 pub mod try_out;
 
-use crate::agent::{self, PolicyInForce, PolicyQuestion};
-use crate::backend::BackendName;
-use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations, Settings, SourceText};
+use crate::agent::{self, MOST_DESTINATIONS, PolicyInForce, PolicyQuestion};
+use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations, SourceText};
+use crate::policy::Policy;
 use crate::service::control::Request;
 use crate::text::{self, one_line};
 use std::fmt;
@@ -67,14 +67,34 @@ pub struct InForce {
     pub config: Config,
     /// The files are not valid, and this is the last good one.
     pub is_last_good: bool,
-    /// The backend in which the kernel holds exactly this, as the service says; `None` where it was not asked, or says
-    /// nothing.
-    pub verified: Option<BackendName>,
+}
+
+/// What is to be known for some destinations.
+#[derive(Debug)]
+pub enum About {
+    /// All of the configuration.
+    All(InForce),
+    /// What the service says of it. The kernel holds it.
+    Told(PolicyInForce),
+}
+
+impl About {
+    pub fn policy(&self) -> &Policy {
+        match self {
+            About::All(in_force) => &in_force.config.policy,
+            About::Told(told) => &told.policy,
+        }
+    }
+
+    /// The files are not valid, and this is the last good configuration.
+    pub fn is_last_good(&self) -> bool {
+        matches!(self, About::All(InForce { is_last_good: true, .. }))
+    }
 }
 
 impl From<Config> for InForce {
     fn from(config: Config) -> Self {
-        InForce { config, is_last_good: false, verified: None }
+        InForce { config, is_last_good: false }
     }
 }
 
@@ -93,14 +113,17 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::load_or_in_force`].
-    pub fn load_about(&self, destinations: &[IpAddr]) -> Result<InForce, Diagnostics> {
+    pub fn load_about(&self, destinations: &[IpAddr]) -> Result<About, Diagnostics> {
         let sources = match self.read() {
             Ok(sources) => sources,
-            Err(diagnostics) => return self.or_in_force(Err(diagnostics)),
+            Err(diagnostics) => return self.or_in_force(Err(diagnostics)).map(About::All),
         };
         let length: usize = sources.iter().map(|source| source.text.len()).sum();
-        let known = (length >= LONG).then(|| in_force(&sources, &self.flags, destinations)).flatten();
-        known.map_or_else(|| self.or_in_force(config::parse(&sources, &self.flags)), Ok)
+        let asks = length >= LONG && destinations.len() <= MOST_DESTINATIONS && self.flags.is_empty();
+        match asks.then(|| told(&sources, destinations)).flatten() {
+            Some(told) => Ok(About::Told(told)),
+            None => self.or_in_force(config::parse(&sources, &self.flags)).map(About::All),
+        }
     }
 
     fn or_in_force(&self, loaded: Result<Config, Diagnostics>) -> Result<InForce, Diagnostics> {
@@ -119,7 +142,7 @@ impl Context {
             let first = first.headline();
             eprint_line(format_args!("{first}; this is the last good configuration, which is in force"));
         }
-        Ok(InForce { config, is_last_good: true, verified: None })
+        Ok(InForce { config, is_last_good: true })
     }
 }
 
@@ -129,12 +152,9 @@ const LONG: usize = 64 << 10;
 const PROMPT: Duration = Duration::from_millis(200);
 
 /// What the service says of a configuration, if that is what it enforces.
-fn in_force(sources: &[SourceText], flags: &Flags, destinations: &[IpAddr]) -> Option<InForce> {
-    let question = PolicyQuestion { digest: agent::digest(sources, flags), destinations: destinations.to_vec() };
-    let told: Option<PolicyInForce> = ask::ask(&Request::Policy(question), PROMPT).ok()?;
-    let PolicyInForce { policy, backend } = told?;
-    let config = Config { policy, settings: Settings::default(), expected_rules: Vec::new() };
-    Some(InForce { config, is_last_good: false, verified: Some(backend) })
+fn told(sources: &[SourceText], destinations: &[IpAddr]) -> Option<PolicyInForce> {
+    let question = PolicyQuestion { digest: agent::digest(sources), destinations: destinations.to_vec() };
+    ask::ask(&Request::Policy(question), PROMPT).ok()?
 }
 
 /// What is said of a main file that is not there any more.

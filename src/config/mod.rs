@@ -59,7 +59,7 @@ pub struct SourceText {
 }
 
 /// The keys as flags: raw text, judged by [`parse`] with the same words as the files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags(BTreeMap<Key, Vec<String>>);
 
 impl Flags {
@@ -72,6 +72,11 @@ impl Flags {
     /// Takes other values of some flags in the place of those that were there.
     pub fn replace<'v>(&mut self, others: impl IntoIterator<Item = (Key, &'v [String])>) {
         self.0.extend(others.into_iter().map(|(key, values)| (key, values.to_vec())));
+    }
+
+    /// True when none was given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The flags that were given, with their values.

@@ -90,7 +90,7 @@ impl fmt::Display for Family {
 pub enum Origin {
     #[default]
     Default,
-    /// A command-line flag, without the dashes: `non-masquerade-cidrs`.
+    /// A command-line flag, without the dashes: `non-masquerade-cidrs`. Told to nobody: who asks for a policy has none.
     #[serde(skip)]
     Flag(#[serde(skip)] &'static str),
     /// A place in a configuration file.

@@ -691,6 +691,7 @@ mod tests {
         let requests = [
             Request::Reload,
             Request::Trial,
+            Request::Policy(PolicyQuestion { digest: u64::MAX, destinations: vec!["2001:db8::1".parse().unwrap()] }),
             Request::Confirm(7),
             Request::Await(u64::MAX),
             Request::Back(0),
@@ -704,7 +705,9 @@ mod tests {
             }
             assert_eq!(Request::decode(&sent), Reading::Whole(request));
         }
-        for wrong in ["\n", "status now\n", "confirm\n", "confirm -1\n", "try\n", "try {}\n", "reload \0\n"] {
+        for wrong in
+            ["\n", "status now\n", "confirm\n", "confirm -1\n", "try\n", "try {}\n", "policy {}\n", "reload \0\n"]
+        {
             assert_eq!(Request::decode(wrong.as_bytes()), Reading::Bad, "{wrong:?}");
         }
         assert_eq!(Request::decode(&vec![b'x'; LONGEST_LINE]), Reading::Bad);

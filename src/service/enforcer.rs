@@ -381,14 +381,16 @@ impl Enforcer {
         Checked { moved, strays, by, doubted_until, cost: cpu_time().saturating_sub(begun) }
     }
 
-    /// True when the kernel has what the configuration wants, and nothing else of ours: as it was seen, and not changed since
-    /// as far as [`Depth::Rules`] goes.
+    /// True when the kernel has what the configuration wants, and nothing else of ours: as it was seen to, with contents
+    /// that are read again where they move without the rules. What can't be asked is no yes.
     pub fn stands(&mut self, config: &Config) -> bool {
-        let rules = self.fingerprint();
+        let (rules, contents) = (self.fingerprint(), self.contents());
+        let is_seen =
+            |seen: &Seen| Seen::is(&seen.rules, &rules) && (contents == rules || Seen::is(&seen.contents, &contents));
         let mut wanted = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
-        wanted.all(|family| self.seen.get(&family).is_some_and(|seen| Seen::is(&seen.rules, &rules)))
+        wanted.all(|family| self.seen.get(&family).is_some_and(is_seen))
             && self.chosen().is_ok_and(|backend| backend.doubted_until().is_none())
-            && self.strays(config).is_empty()
+            && self.unwanted_each(config).all(|(name, of)| matches!(self.shows_ours(config, name, of), Ok(false)))
     }
 
     /// The families of each backend in which the configuration wants no rules.
@@ -401,15 +403,24 @@ impl Enforcer {
         BackendName::ALL.into_iter().map(|name| (name, unwanted(name))).collect()
     }
 
-    /// Where rules that carry our mark show although the configuration wants none there.
-    pub fn strays(&mut self, config: &Config) -> Vec<(BackendName, Family)> {
+    fn unwanted_each(&self, config: &Config) -> impl Iterator<Item = (BackendName, Family)> + use<> {
         let each = self.unwanted(config).into_iter();
-        let each = each.flat_map(|(name, families)| families.into_iter().map(move |family| (name, family)));
-        each.filter(|(name, family)| self.shows_ours(config, *name, *family)).collect()
+        each.flat_map(|(name, families)| families.into_iter().map(move |family| (name, family)))
     }
 
-    fn shows_ours(&mut self, config: &Config, name: BackendName, family: Family) -> bool {
-        stale_rules::shows_ours(&mut self.netlink, &config.settings, name, family).unwrap_or(false)
+    /// Where rules that carry our mark show although the configuration wants none there.
+    pub fn strays(&mut self, config: &Config) -> Vec<(BackendName, Family)> {
+        let each = self.unwanted_each(config);
+        each.filter(|(name, family)| self.shows_ours(config, *name, *family).unwrap_or(false)).collect()
+    }
+
+    fn shows_ours(&mut self, config: &Config, name: BackendName, family: Family) -> io::Result<bool> {
+        let shown = stale_rules::shows_ours(&mut self.netlink, &config.settings, name, family);
+        if shown.is_err() {
+            // A dump that is left half read is in the way of the next one.
+            self.netlink = None;
+        }
+        shown
     }
 
     /// Takes rules away that carry our mark where the configuration wants none.
@@ -431,11 +442,12 @@ impl Enforcer {
                 continue;
             }
             for family in families {
-                if search == Search::Thorough || self.shows_ours(config, name, family) {
+                if search == Search::Thorough || self.shows_ours(config, name, family).unwrap_or(false) {
                     let Ok(chosen) = self.chosen() else { break };
                     let done = stale_rules::clear_family(chosen, family);
                     // What shows no rule does no harm, whatever is in the way of taking it away.
-                    let is_worth_a_line = done.result.is_ok() || self.shows_ours(config, name, family);
+                    let mut shows = || self.shows_ours(config, name, family).unwrap_or(false);
+                    let is_worth_a_line = done.result.is_ok() || shows();
                     cleared.extend(is_worth_a_line.then_some(done));
                 }
             }

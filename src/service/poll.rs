@@ -204,7 +204,8 @@ impl Service {
                     }
                 }
                 Request::Status => urgent.extend(self.question(client)),
-                Request::Policy(question) => urgent.push(Event::PolicyRequested(client, question)),
+                // Between two families what is in force is neither the one nor the other.
+                Request::Policy(question) => self.later.push_back(Event::PolicyRequested(client, question)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),
                 Request::Try(TryRequest { timeout, by, file }) => {
                     let clock = Clock { at: now, second: second_of_day() };

@@ -63,7 +63,8 @@ struct World {
     urgent: Vec<Event>,
     report: Option<Report>,
     trial: Option<TrialDetails>,
-    told: Option<PolicyInForce>,
+    /// What the last who asked for the policy was told.
+    told: Option<Option<PolicyInForce>>,
     /// What the last client was told.
     answer: String,
     /// What was seen, in words.
@@ -140,7 +141,7 @@ impl World {
             Action::ForgetUnconfirmed => self.unconfirmed = None,
             Action::AnswerTrial(_, details) => self.trial = details.map(|details| *details),
             Action::AnswerStatus(_, report) => self.report = Some(*report),
-            Action::AnswerPolicy(_, told) => self.told = told.map(|(told, _)| *told),
+            Action::AnswerPolicy(_, told) => self.told = Some(told.map(|(told, _)| *told)),
             _ => {}
         }
     }
@@ -1009,36 +1010,66 @@ fn rules_that_come_back_again_and_again_where_none_are_wanted_are_a_fight_and_sa
     assert_eq!((world.count("FightOver"), world.state()), (1, State::Ready));
 }
 
+/// What somebody is told who has read a text, of some destinations.
+fn told(world: &mut World, text: &str, destinations: &[&str]) -> Option<PolicyInForce> {
+    let texts = [SourceText { path: Path::new(CONFIG).into(), text: text.to_owned() }];
+    let destinations = destinations.iter().map(|one| one.parse().unwrap()).collect();
+    world.happen(Event::PolicyRequested(Client(3), PolicyQuestion { digest: digest(&texts), destinations }));
+    world.told.take().expect("an answer")
+}
+
 #[test]
 fn who_has_read_the_same_texts_is_told_what_they_come_to_while_nothing_is_wrong() {
     const LISTS: &str = "nonMasqueradeCIDRs: [10.0.0.0/8, 10.1.0.0/16, 192.168.0.0/16]";
+    const TO: &[&str] = &["10.1.2.3"];
     let mut world = World::running(LISTS);
-    let texts = |text: &str| vec![SourceText { path: Path::new(CONFIG).into(), text: text.to_owned() }];
-    let destination = "10.1.2.3".parse().unwrap();
-    let ask = |world: &mut World, digest| {
-        let question = PolicyQuestion { digest, destinations: vec![destination] };
-        world.happen(Event::PolicyRequested(Client(3), question));
-        world.told.take()
-    };
-    let same = digest(&texts(LISTS), &Flags::default());
-    let told = ask(&mut world, same).unwrap();
-    assert_eq!((told.backend, told.policy.ranges().exempt), (BackendName::IptablesNft, 1));
-    let (verdict, provenance) = told.policy.verdict(&Flow::forwarded_to(destination));
+    let answer = told(&mut world, LISTS, TO).unwrap();
+    assert_eq!((answer.backend, answer.policy.exempt.entries().len()), (BackendName::IptablesNft, 2));
+    let (verdict, provenance) = answer.policy.verdict(&Flow::forwarded_to(TO[0].parse().unwrap()));
     assert_eq!((verdict, provenance.origin.unwrap().to_string()), (Verdict::Return, format!("{CONFIG}:1:34")));
-    let mut flags = Flags::default();
-    flags.add(Key::named("enableIPv6").unwrap(), ["true".to_owned()]);
-    for other in [digest(&texts(OTHER), &Flags::default()), digest(&texts(LISTS), &flags)] {
-        assert_eq!(ask(&mut world, other), None);
-    }
+    assert_eq!(told(&mut world, OTHER, TO), None);
     world.file = Some(BAD);
     world.happen(Event::ReloadRequested(Client(4)));
     assert_eq!(world.state(), State::Degraded);
-    assert_eq!(ask(&mut world, same), None);
+    assert_eq!(told(&mut world, LISTS, TO), None);
     world.file = Some(LISTS);
     world.happen(Event::ReloadRequested(Client(5)));
-    assert!(ask(&mut world, same).is_some());
+    assert!(told(&mut world, LISTS, TO).is_some());
+    world.flushes = vec![ErrorKind::Busy; 2];
     world.stop();
-    assert_eq!(ask(&mut world, same), None);
+    assert_eq!(told(&mut world, LISTS, TO), None);
+}
+
+#[test]
+fn what_would_be_long_or_may_be_another_in_a_moment_is_told_to_nobody() {
+    const TO: &[&str] = &["203.0.113.9"];
+    let ranges =
+        |count: u32| (0..count).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256)).collect::<Vec<_>>().join(", ");
+    let texts = [
+        (format!("nonMasqueradeCIDRs: [{}]", ranges(5000)), true),
+        // Side by side they are one range, and yet so many are told.
+        (format!("sourceCIDRs: [{}]", ranges(5000)), false),
+        (format!("portForwards: [{{hostPort: 80, address: 10.9.9.9, hairpin: [{}]}}]", ranges(5000)), false),
+        ("snat: route-source".to_owned(), false),
+        ("portForwards: [{hostPort: 80, address: 10.9.9.9}]".to_owned(), false),
+        ("portForwards: [{hostPort: 80, address: 10.9.9.9, hairpin: never}]".to_owned(), true),
+    ];
+    for (text, is_told) in texts {
+        let text: &'static str = text.leak();
+        let mut world = World::running(text);
+        assert_eq!(told(&mut world, text, TO).is_some(), is_told, "{}", &text[..40.min(text.len())]);
+    }
+    let mut world = World::running(GOOD);
+    let many = vec![TO[0]; 65];
+    assert!(told(&mut world, GOOD, &many[1..]).is_some());
+    assert_eq!(told(&mut world, GOOD, &many), None);
+    let mut flags = Flags::default();
+    flags.add(Key::named("enableIPv6").unwrap(), ["true".to_owned()]);
+    let mut flagged = World::new(Some(GOOD));
+    flagged.agent = Agent::new(Setup { flags, ..Setup::default() }, flagged.now);
+    flagged.happen(Event::Started);
+    assert_eq!(flagged.state(), State::Ready);
+    assert_eq!(told(&mut flagged, GOOD, TO), None);
 }
 
 #[test]

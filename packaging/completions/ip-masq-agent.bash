@@ -101,7 +101,7 @@ _ip__masq__agent() {
 
     case "${cmd}" in
         ip__masq__agent)
-            opts="run check reload try confirm last-good render diff explain import status flush help -h -V --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help --version"
+            opts="run check reload try confirm last-good render diff explain import status flush help -h -V --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -129,7 +129,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -188,7 +188,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__check)
-            opts="-h --host --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --host --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -216,7 +216,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -289,7 +289,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__diff)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -317,7 +317,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -376,7 +376,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__explain)
-            opts="-h --from --out --in --port --proto --mark --offline --json --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --from --out --in --port --proto --mark --offline --json --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -412,7 +412,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -467,7 +467,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__flush)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -495,7 +495,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -814,7 +814,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__render)
-            opts="-h --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -842,7 +842,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -901,7 +901,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__run)
-            opts="-h --once --dry-run --config --config-dir --non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --once --dry-run --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -929,7 +929,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

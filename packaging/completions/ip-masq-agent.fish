@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_ip_masq_agent_global_optspecs
-    string join \n config= config-dir= non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= mark-masq-bit= external-set-mark-chain= exempt-marks= exempt-ipsec= evaluation= fast-path= cidr-limit= expect-foreign= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
+    string join \n config= config-dir= non-masquerade-cidrs= extra-non-masquerade-cidrs= masquerade-exception-cidrs= out-interfaces= source-cidrs= exclude-source-cidrs= masq-link-local= masq-link-local-ipv6= masq-multicast= masq-local-source= nomasq-all-reserved-ranges= enable-ipv6= random-fully= to-ports= snat= egress= port-forwards= mark-masq-bit= external-set-mark-chain= exempt-marks= exempt-ipsec= evaluation= fast-path= cidr-limit= expect-foreign= resync-interval= config-watch= backend= masq-chain= jump-position= rule-watch= table-owner= flush-conntrack= manage-sysctl= on-repair= on-stop= h/help V/version
 end
 
 function __fish_ip_masq_agent_needs_command
@@ -27,6 +27,7 @@ end
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
@@ -101,6 +102,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_needs_command" -f -a "help" -
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
@@ -163,6 +165,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand run" -s h -l
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand check" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
@@ -232,6 +235,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand last-good" -
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
@@ -292,6 +296,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -s h
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
@@ -358,6 +363,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
@@ -425,6 +431,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f

@@ -34,6 +34,10 @@ pub enum Advice {
     NoAddressOf(Family, Origin),
     /// Keys of an entry of `egress` whose sources stay.
     NoEffect(WithOrigin<String>, Vec<&'static str>),
+    /// A fragment's list stands for built-in ranges that it does not have.
+    Replaced(WithOrigin<Vec<Prefix>>),
+    /// IPv6 is translated, and no range of it is exempt.
+    UniqueLocal,
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
     /// An interface does not forward IPv4.
@@ -95,6 +99,14 @@ impl fmt::Display for Advice {
                 f.write_str(if keys.len() == 1 { "has" } else { "have" })?;
                 f.write_str(" no effect: its snat is none")
             }
+            Advice::Replaced(WithOrigin { value: ranges, origin }) => {
+                let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+                let ranges = ranges.join(", ");
+                write!(f, "{origin}: nonMasqueradeCIDRs replaces the built-in {ranges}, which are no longer exempt; repeat them, or write extraNonMasqueradeCIDRs")
+            }
+            Advice::UniqueLocal => f.write_str(
+                "enableIPv6: no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too; nonMasqueradeCIDRs or extraNonMasqueradeCIDRs can name it",
+            ),
             Advice::StrayRules(backend, family) => {
                 write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
@@ -156,18 +168,26 @@ impl Advice {
     pub fn is_settled(&self) -> bool {
         matches!(
             self,
-            Advice::PublicNetwork { .. } | Advice::LegacyNat(_) | Advice::NoEffect(..) | Advice::StrayRules(..)
+            Advice::PublicNetwork { .. }
+                | Advice::LegacyNat(_)
+                | Advice::NoEffect(..)
+                | Advice::Replaced(_)
+                | Advice::UniqueLocal
+                | Advice::StrayRules(..)
         )
     }
 
     /// False for what the service does not speak of: addresses may come and go (VRRP).
     fn concerns_the_service(&self) -> bool {
-        !matches!(self, Advice::UnownedAddress(..) | Advice::NoAddressOf(..) | Advice::NotThere(_))
+        !matches!(
+            self,
+            Advice::UnownedAddress(..) | Advice::NoAddressOf(..) | Advice::NotThere(_) | Advice::UniqueLocal
+        )
     }
 
     /// True for what is only told, and makes nothing wrong.
     pub fn is_note(&self) -> bool {
-        matches!(self, Advice::NotThere(_))
+        matches!(self, Advice::NotThere(_) | Advice::UniqueLocal)
     }
 }
 
@@ -210,7 +230,7 @@ pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) ->
         Some(range) => Some(Advice::UnownedAddress(range, origin)),
         None => Some(Advice::NoAddressOf(family, origin)),
     }));
-    advice.extend(warnings(policy, view, backend));
+    advice.extend(warnings(config, view, backend));
     advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));
     advice.extend(neighbours::blocked(policy, view).into_iter().map(Advice::Blocked));
     let (foreign, missing) = neighbours::foreign(config, view);
@@ -218,6 +238,7 @@ pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) ->
     advice.extend(foreign.into_iter().map(Advice::Foreign));
     advice.extend(missing.into_iter().map(Advice::NotThere));
     advice.extend(uplinks(policy, view));
+    advice.extend(unique_local(policy));
     advice.extend(view.conntrack.filter(Conntrack::is_short).map(Advice::Conntrack));
     advice
 }
@@ -272,11 +293,20 @@ fn own_targets(policy: &Policy, view: &HostView) -> Vec<Advice> {
 }
 
 /// The part of [`advice`] that holds on every host.
-pub fn remarks(policy: &Policy) -> Vec<Advice> {
+pub fn remarks(config: &Config) -> Vec<Advice> {
+    let policy = &config.policy;
     let mut remarks =
         addresses(policy, |family, to, origin| to.is_none().then_some(Advice::NoAddressOf(family, origin)));
     remarks.extend(without_effect(policy));
+    remarks.extend(config.replaced_ranges.clone().map(Advice::Replaced));
+    remarks.extend(unique_local(policy));
     remarks
+}
+
+/// There is no built-in range of IPv6, as there is of IPv4.
+pub fn unique_local(policy: &Policy) -> Option<Advice> {
+    let is_translated = policy.enable_ipv6 && policy.snat.value != Snat::Nothing;
+    (is_translated && policy.exempt.len(Family::V6) == 0).then_some(Advice::UniqueLocal)
 }
 
 /// What is to be known of the addresses of `snat`. The service does not warn of it: one may come later (VRRP).
@@ -302,9 +332,11 @@ fn without_effect(policy: &Policy) -> impl Iterator<Item = Advice> {
 }
 
 /// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
-pub fn warnings(policy: &Policy, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+pub fn warnings(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+    let policy = &config.policy;
     let mut warnings = public_networks(policy, view);
     warnings.extend(without_effect(policy));
+    warnings.extend(config.replaced_ranges.clone().map(Advice::Replaced));
     if backend != Some(BackendName::IptablesLegacy) {
         warnings.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
     }
@@ -354,7 +386,12 @@ mod tests {
     }
 
     fn config(policy: &Policy) -> Config {
-        Config { policy: policy.clone(), settings: crate::config::Settings::default(), expected_rules: Vec::new() }
+        Config {
+            policy: policy.clone(),
+            settings: crate::config::Settings::default(),
+            expected_rules: Vec::new(),
+            replaced_ranges: None,
+        }
     }
 
     fn policy() -> Policy {
@@ -393,7 +430,9 @@ mod tests {
         view.forwarding_ipv6 = Some(false);
         assert_eq!(advice(&config(&policy()), &view, None), []);
         let enabled = Policy { enable_ipv6: true, ..policy() };
-        assert_eq!(advice(&config(&enabled), &view, None).len(), 2);
+        let enabled = advice(&config(&enabled), &view, None);
+        assert_eq!(enabled.len(), 3);
+        assert!(enabled.contains(&Advice::UniqueLocal));
     }
 
     #[test]
@@ -405,7 +444,8 @@ mod tests {
         let found = |policy: &Policy| advice(&config(policy), &view, None);
         let owned = Policy { snat: snat("198.51.100.1-198.51.100.9"), ..policy() };
         assert_eq!(found(&owned), []);
-        let unowned = Policy { snat: snat("198.51.100.9"), enable_ipv6: true, ..policy() };
+        let exempt = PrefixSet::from_prefixes(["fc00::/7".parse().unwrap()], &Origin::Default);
+        let unowned = Policy { snat: snat("198.51.100.9"), enable_ipv6: true, exempt, ..policy() };
         assert_eq!(
             found(&unowned).iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
@@ -432,8 +472,8 @@ mod tests {
         };
         let said = |entry| {
             let policy = Policy { egress: vec![entry], ..policy() };
-            assert_eq!(warnings(&policy, &HostView::default(), None), remarks(&policy));
-            remarks(&policy).iter().map(ToString::to_string).collect::<Vec<_>>()
+            assert_eq!(warnings(&config(&policy), &HostView::default(), None), remarks(&config(&policy)));
+            remarks(&config(&policy)).iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(said(entry(Snat::Masquerade, Some(true), None)), [""; 0]);
         assert_eq!(said(entry(Snat::Nothing, None, None)), [""; 0]);
@@ -487,6 +527,6 @@ mod tests {
         }
         let legacy = Some(BackendName::IptablesLegacy);
         assert_eq!(advice(&config(&policy()), &view, legacy), [Advice::ForwardingOff(Family::V4)]);
-        assert_eq!(warnings(&policy(), &view, legacy), []);
+        assert_eq!(warnings(&config(&policy()), &view, legacy), []);
     }
 }

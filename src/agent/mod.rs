@@ -344,8 +344,10 @@ impl Agent {
     /// Warns of what about the host makes the policy harmful, once for as long as it does.
     fn advise(&mut self, view: &HostView) {
         let Some(host) = self.host_state(view) else { return };
-        let log: Vec<Entry> =
-            host.advice.iter().filter(|advice| host.is_known || advice.is_settled()).map(entry_of).collect();
+        // Once, and no warning of `status`: it is so on purpose as often as not.
+        let note = self.desired.active.as_ref().and_then(|active| advice::unique_local(&active.config.policy));
+        let said = host.advice.iter().filter(|advice| host.is_known || advice.is_settled());
+        let log: Vec<Entry> = said.chain(&note).map(entry_of).collect();
         self.host = HostState { is_known: true, ..host };
         self.log_standing(|reported| &mut reported.host, log);
     }

@@ -22,7 +22,7 @@ pub fn run(context: &Context, host: bool) -> u8 {
         (Ok(_), Some(gone)) => print_diagnostics(&Diagnostics(vec![Diagnostic::of_file(&gone, GONE)])),
         (Ok(config), None) if host => check_host(&config),
         (Ok(config), None) => {
-            remarks(&config.policy).iter().for_each(eprint_line);
+            remarks(&config).iter().for_each(eprint_line);
             exit::OK
         }
     }

@@ -199,7 +199,7 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config, &Ar
     match kernel.choose(&config.settings) {
         Ok(chosen) => {
             eprint_line(format_args!("backend {} ({})", chosen.name, chosen.reason));
-            warnings(&config.policy, &view::view(), Some(chosen.name)).iter().for_each(eprint_line);
+            warnings(&config, &view::view(), Some(chosen.name)).iter().for_each(eprint_line);
             work(&mut kernel, &config, &network)
         }
         Err(error) => fail(&error),

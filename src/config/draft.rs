@@ -10,7 +10,7 @@ use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft}
 use super::record::{Record, each_entry};
 use super::value::{FAST_PATH, Located, Reader, Source};
 use super::{Config, Flags, Settings};
-use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat};
+use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat, WithOrigin};
 use crate::ruleset::ChainName;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ const ENABLE_IPV6: &str = "enableIPv6";
 /// So many interfaces can be named there: a packet that the flowtable does not carry is compared with each.
 const MOST_FAST: usize = 64;
 const EXEMPT: &str = "nonMasqueradeCIDRs";
+const EXTRA: &str = "extraNonMasqueradeCIDRs";
 /// The lists of CIDRs that each part of the policy can have.
 const LISTS: [&str; 4] = [EXEMPT, "masqueradeExceptionCIDRs", "sourceCIDRs", "excludeSourceCIDRs"];
 
@@ -111,7 +112,7 @@ impl Draft {
         let Some(Some(limit)) = self.policy.cidr_limit else { return };
         let of_entries = self.entries().iter().filter_map(|entry| entry.value.non_masquerade_cidrs.as_ref());
         let of_entries: usize = of_entries.map(Vec::len).sum();
-        let all = self.policy.non_masquerade_cidrs.as_ref().map_or(0, Vec::len) + of_entries;
+        let all = self.policy.non_masquerade_cidrs.as_ref().map_or(0, Vec::len) + self.extra().len() + of_entries;
         if all as u64 > limit.value {
             let those =
                 if of_entries > 0 { format!(", {of_entries} of them in entries of egress") } else { String::new() };
@@ -170,17 +171,35 @@ impl Draft {
         }
     }
 
-    /// `nonMasqueradeCIDRs`, or what stands for it.
+    /// `nonMasqueradeCIDRs`, or what stands for it, with what is added to it.
     fn exempt(&self) -> Cow<'_, [Located<Prefix>]> {
-        let ranges = |ranges: &[Prefix]| {
-            let placed = |value: &Prefix| Located { value: *value, place: Place::Default };
-            Cow::Owned(ranges.iter().map(placed).collect())
+        let placed = |value: &Prefix| Located { value: *value, place: Place::Default };
+        let base = match &self.policy.non_masquerade_cidrs {
+            Some(list) => Cow::Borrowed(list.as_slice()),
+            None => self.built_in().iter().map(placed).collect(),
         };
-        match &self.policy.non_masquerade_cidrs {
-            Some(list) => Cow::Borrowed(list),
-            None if self.policy.nomasq_all_reserved_ranges == Some(true) => ranges(&RESERVED_RANGES),
-            None => ranges(&PRIVATE_RANGES),
+        if self.extra().is_empty() { base } else { [&base, self.extra()].concat().into() }
+    }
+
+    fn built_in(&self) -> &'static [Prefix] {
+        if self.policy.nomasq_all_reserved_ranges == Some(true) { &RESERVED_RANGES } else { &PRIVATE_RANGES }
+    }
+
+    fn extra(&self) -> &[Located<Prefix>] {
+        self.policy.extra_non_masquerade_cidrs.as_deref().unwrap_or_default()
+    }
+
+    /// Built-in ranges that a list without them stands for, and where it begins: in a file behind the first one, which is
+    /// there to add something.
+    fn replaced(&self, sources: &[Lines<'_>]) -> Option<WithOrigin<Vec<Prefix>>> {
+        let first = self.policy.non_masquerade_cidrs.as_ref()?.first()?;
+        if !first.place.is_behind_the_first_file() {
+            return None;
         }
+        let exempt = prefixes(self.exempt().into_owned(), sources);
+        let left_out = |range: &&Prefix| !exempt.covers(**range);
+        let value: Vec<Prefix> = self.built_in().iter().filter(left_out).copied().collect();
+        (!value.is_empty()).then(|| WithOrigin { value, origin: first.place.origin(sources) })
     }
 
     fn report_ipv6(&self, problems: &mut Problems) {
@@ -189,6 +208,9 @@ impl Draft {
         } = &self.policy;
         let lists = [non_masquerade_cidrs, masquerade_exception_cidrs, source_cidrs, exclude_source_cidrs];
         report_ipv6("", lists.map(|list| list.as_deref().unwrap_or_default()), self.policy.snat.flatten(), problems);
+        if let Some((place, what)) = egress::first_ipv6(self.extra()) {
+            problems.report(place, EXTRA, not_enabled(&what));
+        }
         for (number, Located { value: keys, .. }) in self.entries().iter().enumerate() {
             let lists = [
                 keys.non_masquerade_cidrs.as_deref().unwrap_or_default(),
@@ -202,12 +224,11 @@ impl Draft {
 
     /// The configuration, with the defaults where nothing was said.
     pub fn into_config(mut self, sources: &[Lines<'_>]) -> Config {
-        if self.policy.non_masquerade_cidrs.is_none() {
-            self.policy.non_masquerade_cidrs = Some(self.exempt().into_owned());
-        }
+        let replaced_ranges = self.replaced(sources);
+        self.policy.non_masquerade_cidrs = Some(self.exempt().into_owned());
         let mut keys = self.policy.finish();
         let expected_rules = listed(std::mem::take(&mut keys.expect_foreign), sources);
-        Config { policy: policy(keys, sources), settings: self.settings.finish(), expected_rules }
+        Config { policy: policy(keys, sources), settings: self.settings.finish(), expected_rules, replaced_ranges }
     }
 }
 
@@ -239,8 +260,7 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
 /// The lists of [`LISTS`] and the addresses of one part of the policy.
 fn report_ipv6(path: &str, lists: [&[Located<Prefix>]; 4], snat: Option<Located<Snat>>, problems: &mut Problems) {
     let mut report = |place, key, what: String| {
-        let message = format!("{what} is IPv6, which is not enabled; set {ENABLE_IPV6}: true");
-        problems.report(place, &format!("{path}{key}"), message);
+        problems.report(place, &format!("{path}{key}"), not_enabled(&what));
     };
     for (key, list) in LISTS.into_iter().zip(lists) {
         egress::first_ipv6(list).into_iter().for_each(|(place, what)| report(place, key, what));
@@ -250,4 +270,8 @@ fn report_ipv6(path: &str, lists: [&[Located<Prefix>]; 4], snat: Option<Located<
     {
         report(place, "snat", format!("'{range}'"));
     }
+}
+
+fn not_enabled(what: &str) -> String {
+    format!("{what} is IPv6, which is not enabled; set {ENABLE_IPV6}: true")
 }

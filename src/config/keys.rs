@@ -74,6 +74,8 @@ record! {
         non_masquerade_cidrs: Vec<Located<Prefix>>, "nonMasqueradeCIDRs"
             = "[10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]",
             "Destinations that see the original source address";
+        extra_non_masquerade_cidrs: Vec<Located<Prefix>>, "extraNonMasqueradeCIDRs" = "[]",
+            "More of them, beside nonMasqueradeCIDRs or the built-in ranges";
         masquerade_exception_cidrs: Vec<Located<Prefix>>, "masqueradeExceptionCIDRs" = "[]",
             "Destinations that are masqueraded although another range exempts them";
         out_interfaces: Vec<Located<InterfacePattern>>, "outInterfaces" = "[]",

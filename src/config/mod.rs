@@ -34,7 +34,7 @@ pub use settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair,
 pub use trust::Trust;
 pub use value::Kind;
 
-use crate::policy::{Policy, WithOrigin};
+use crate::policy::{Policy, Prefix, WithOrigin};
 use diagnostic::{Lines, Problems};
 use draft::Draft;
 use std::collections::BTreeMap;
@@ -48,6 +48,8 @@ pub struct Config {
     pub settings: Settings,
     /// Nat rules of other programs that are meant to be there.
     pub expected_rules: Vec<WithOrigin<ExpectedRule>>,
+    /// The built-in ranges that a file behind the first one leaves out of the `nonMasqueradeCIDRs` that it begins.
+    pub replaced_ranges: Option<WithOrigin<Vec<Prefix>>>,
 }
 
 /// One configuration file as it was read.

@@ -306,7 +306,19 @@ fn check_says_of_a_good_configuration_what_may_not_be_meant() {
         let output = program(&[&["check", "--config", shipped], flags].concat());
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
-    let one_family = check(&["--snat=203.0.113.9", "--enable-ipv6"]);
+    let local = check(&["--enable-ipv6"]);
+    assert!(local.0 == Some(0) && local.2.starts_with("enableIPv6: no IPv6 range is exempt: "), "{local:?}");
+    let directory = tempfile::tempdir().unwrap();
+    let fragment = directory.path().join("50-vpn.yaml");
+    std::fs::write(&fragment, "nonMasqueradeCIDRs: [100.64.0.0/10]\n").unwrap();
+    let replaced = check(&["--config-dir", directory.path().to_str().unwrap()]);
+    let warning = format!(
+        "{}:1:22: nonMasqueradeCIDRs replaces the built-in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, which are no longer \
+         exempt; repeat them, or write extraNonMasqueradeCIDRs\n",
+        fragment.display()
+    );
+    assert_eq!(replaced, (Some(0), String::new(), warning));
+    let one_family = check(&["--snat=203.0.113.9", "--enable-ipv6", "--extra-non-masquerade-cidrs=fc00::/7"]);
     assert_eq!(
         one_family,
         (Some(0), String::new(), "snat (flag --snat) has no IPv6 address: IPv6 sources are masqueraded\n".to_owned())

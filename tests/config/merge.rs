@@ -1,7 +1,7 @@
 //! Several files and the flags become one configuration.
 
 use super::{flags, shown, source, yaml};
-use ip_masq_agent::config::{BackendChoice, Flags, Key, OnStop, parse};
+use ip_masq_agent::config::{BackendChoice, Config, Diagnostics, Flags, Key, OnStop, parse};
 use ip_masq_agent::policy::Origin;
 use std::time::Duration;
 
@@ -110,4 +110,43 @@ fn the_limit_counts_what_is_written_and_never_the_default_list() {
 
 fn key(name: &str) -> Key {
     Key::named(name).unwrap()
+}
+
+/// Files in their order, named by their numbers.
+fn files(texts: &[&str]) -> Result<Config, Diagnostics> {
+    let sources: Vec<_> = (0..).zip(texts).map(|(number, text)| source(&format!("{number}.yaml"), text)).collect();
+    parse(&sources, &Flags::default())
+}
+
+#[test]
+fn extra_ranges_join_the_list_that_is_there_or_the_built_in_one() {
+    let built_in = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
+    let exempt = |texts: &[&str]| shown(&files(texts).unwrap().policy.exempt);
+    assert_eq!(exempt(&["", "extraNonMasqueradeCIDRs: [100.64.0.0/10]"]), built_in);
+    let both = ["nonMasqueradeCIDRs: [10.1.0.0/16]", "extraNonMasqueradeCIDRs: [100.64.0.0/10]"];
+    assert_eq!(exempt(&both), ["10.1.0.0/16", "100.64.0.0/10"]);
+    assert_eq!(exempt(&["nonMasqueradeCIDRs: []", both[1]]), ["100.64.0.0/10"]);
+    assert_eq!(exempt(&["nomasqAllReservedRanges: true", both[1]]).len(), 12);
+    let limited = "cidrLimit: 1\nnonMasqueradeCIDRs: [10.1.0.0/16]\nextraNonMasqueradeCIDRs: [100.64.0.0/10]";
+    assert!(files(&[limited]).is_err());
+}
+
+#[test]
+fn a_later_file_whose_list_leaves_built_in_ranges_out_is_known_with_its_place() {
+    let replaced = |texts: &[&str]| {
+        let replaced = files(texts).unwrap().replaced_ranges;
+        replaced
+            .map(|ranges| (ranges.origin.to_string(), ranges.value.iter().map(ToString::to_string).collect::<Vec<_>>()))
+    };
+    let vpn = "nonMasqueradeCIDRs: [100.64.0.0/10, 10.0.0.0/8]";
+    let left_out = vec!["172.16.0.0/12".to_owned(), "192.168.0.0/16".to_owned()];
+    assert_eq!(replaced(&["", vpn]), Some(("1.yaml:1:22".to_owned(), left_out)));
+    // It is the administrator's own list there, and joined or repeated here.
+    for texts in [
+        &[vpn][..],
+        &["nonMasqueradeCIDRs: [192.0.2.0/24]", vpn],
+        &["", &format!("{vpn}\nextraNonMasqueradeCIDRs: [172.16.0.0/12, 192.168.0.0/16]")],
+    ] {
+        assert_eq!(replaced(texts), None, "{texts:?}");
+    }
 }

@@ -96,6 +96,19 @@ both_variants! {
         assert!(notes.iter().any(|note| note.contains("'OTHER'") && note.contains("-A POSTROUTING -s 198.51.100.1/32 -j OTHER")), "{notes:?}");
     }
 
+    fn a_chain_of_ours_that_others_use_is_emptied_when_ours_go_and_those_behind_it_go(host: Gateway) {
+        use ip_masq_agent::policy::{WithOrigin, Origin};
+        host.policy.out_interfaces = vec![WithOrigin { value: "a0".parse().unwrap(), origin: Origin::Default }];
+        host.policy.sources = crate::policies::prefixes(&["10.0.0.0/8", "172.16.0.0/12"]);
+        host.apply();
+        let foreign = "-A POSTROUTING -s 198.51.100.1/32 -j IP-MASQ-AGENT";
+        host.iptables(foreign);
+        host.flush(Family::V4);
+        let listing = host.save(Family::V4);
+        let ours: Vec<&str> = listing.lines().filter(|line| line.contains("IP-MASQ-AGENT")).collect();
+        assert!(ours.len() == 2 && ours[0].starts_with(":IP-MASQ-AGENT ") && ours[1] == foreign, "{listing}");
+    }
+
     fn looking_for_leftovers_makes_no_table(host: Gateway) {
         let family = Family::V6;
         assert!(host.plan(family).is_in_sync());

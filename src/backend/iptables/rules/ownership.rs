@@ -37,6 +37,8 @@ fn marks(rule: &ListedRule<'_>) -> bool {
 pub struct Ownership<'a> {
     /// Every chain that is ours, or a Go agent's that is gone.
     ours: BTreeSet<&'a str>,
+    /// Those of our name.
+    named: BTreeSet<&'a str>,
     /// Chains that a Go agent may have written as they are.
     go_shaped: BTreeSet<&'a str>,
     /// Those of them that one keeps that lives.
@@ -54,6 +56,7 @@ impl<'a> Ownership<'a> {
             chains().filter(|chain| wanted(chain)).map(|chain| chain.name).collect::<BTreeSet<&'a str>>()
         };
         let desired: BTreeSet<&str> = desired.iter().map(|chain| chain.name.as_str()).collect();
+        let named = names(&|chain| own.has_part(chain.name));
         let go_shaped = names(&is_go_shaped);
         let kept: BTreeSet<_> =
             go_shaped.iter().copied().filter(|name| kept.iter().any(|chain| chain == name)).collect();
@@ -67,12 +70,19 @@ impl<'a> Ownership<'a> {
             let Some(chain) = rule.target.as_deref() else { continue };
             users.entry(chain.to_owned()).or_insert((from, rule.spec));
         }
-        Ownership { ours, go_shaped, kept, users }
+        Ownership { ours, named, go_shaped, kept, users }
     }
 
     /// True for a chain that is ours.
     pub fn is_ours(&self, chain: &str) -> bool {
         self.ours.contains(chain)
+    }
+
+    /// True for a chain of ours that has to stay and need not keep its rules: by its name it is known without them, or they
+    /// lead to others of ours, which go.
+    fn is_emptied(&self, chain: &ListedChain<'_>) -> bool {
+        let leads_on = |rule: &ListedRule<'_>| rule.target.as_deref().is_some_and(|to| self.ours.contains(to));
+        self.named.contains(chain.name) || chain.rules.iter().any(leads_on)
     }
 
     /// True for a chain of a Go agent that lives.
@@ -168,6 +178,8 @@ fn is_go_shaped(chain: &ListedChain<'_>) -> bool {
 pub struct StaleRules {
     /// To be emptied and removed.
     pub whole: Vec<String>,
+    /// To be emptied, because rules of others lead to them.
+    pub emptied: Vec<String>,
     /// Another program's with rules of ours in it: those go. Name and verbatim rules.
     pub mixed: Vec<(String, Vec<String>)>,
     /// What stays, and why.
@@ -184,10 +196,15 @@ impl StaleRules {
             if ownership.is_ours(chain.name) {
                 match ownership.users.get(chain.name) {
                     None => found.whole.push(chain.name.to_owned()),
-                    Some((from, rule)) => found.notes.push(format!(
-                        "chain '{}' of an agent stays: a rule that is not ip-masq-agent's leads to it: '-A {from} {rule}'",
-                        chain.name
-                    )),
+                    Some((from, rule)) => {
+                        let empties = ownership.is_emptied(chain);
+                        found.emptied.extend((empties && !chain.rules.is_empty()).then(|| chain.name.to_owned()));
+                        let how = if empties { ", without rules" } else { "" };
+                        found.notes.push(format!(
+                            "chain '{}' of an agent stays{how}: a rule that is not ip-masq-agent's leads to it: '-A {from} {rule}'",
+                            chain.name
+                        ));
+                    }
                 }
                 continue;
             }
@@ -203,6 +220,7 @@ impl StaleRules {
 
     /// True for one of them.
     pub fn hold(&self, chain: &str) -> bool {
-        self.whole.iter().any(|name| name == chain) || self.mixed.iter().any(|(name, _)| name == chain)
+        self.whole.iter().chain(&self.emptied).any(|name| name == chain)
+            || self.mixed.iter().any(|(name, _)| name == chain)
     }
 }

@@ -203,6 +203,11 @@ impl Draft {
             }
             let _ = writeln!(self.removed, "-X {name}");
         }
+        for name in &stale.emptied {
+            table.chain(name).iter().for_each(|chain| _ = self.foreign_rules(chain));
+            self.say(format!("{}rules of chain '{name}'", self.surplus));
+            let _ = writeln!(self.deleted, "-F {name}");
+        }
         for (name, specs) in &stale.mixed {
             self.say(format!("{} {}rules of chain '{name}'", specs.len(), self.surplus));
             for spec in specs {

@@ -34,6 +34,8 @@ pub enum Where {
     Alone,
     /// It translates the destination of what a forward is for; where the forward was written.
     BeforeForward(String),
+    /// It does so, and which is asked first is not defined.
+    BesideForward(String),
 }
 
 impl fmt::Display for Foreign {
@@ -46,6 +48,9 @@ impl fmt::Display for Foreign {
             Where::After => write!(f, "runs after our {family} rules and rewrites what they keep: {line}"),
             Where::Alone => write!(f, "already there, our {family} rules are not: {line}"),
             Where::BeforeForward(forward) => write!(f, "{forward}runs before our {family} forwards and wins: {line}"),
+            Where::BesideForward(forward) => {
+                write!(f, "{forward}has the priority of our {family} forwards, which runs first is undefined: {line}")
+            }
         }
     }
 }
@@ -133,11 +138,13 @@ fn of_forward(family: Family, forward: &Forward, chains: &[&BaseChain], found: &
             destination_is_local: Some(true),
             ..Packet::any(family)
         };
-        let translations = translations(chains, &packet);
-        for hit in translations.before.iter().filter(|_| translations.has_ours) {
+        let Translations { has_ours, before, after } = translations(chains, &packet);
+        let beside = after.iter().filter(|hit| hit.is_unordered);
+        for hit in before.iter().chain(beside).filter(|_| has_ours) {
             if !found.iter().any(|known| known.line == hit.line) {
                 let place = placed(&forward.origin, &format!("portForwards[{}]", forward.number));
-                found.push(Foreign { family, place: Where::BeforeForward(place), line: hit.line.clone() });
+                let place = if hit.is_unordered { Where::BesideForward(place) } else { Where::BeforeForward(place) };
+                found.push(Foreign { family, place, line: hit.line.clone() });
             }
         }
     }
@@ -359,6 +366,17 @@ mod tests {
                 "config.yaml:1:16: portForwards[1]: runs before our IPv4 forwards and wins: ip t PREROUTING (priority 0): tcp dport 8080 dnat to 10.0.0.1"
             ]
         );
+        // In a chain of its own: the one that was made last is asked first, and which that is is not told.
+        let of_others = chain(Hook::Prerouting, &["tcp dport 8080 dnat to 10.0.0.1"]);
+        let ours = chain(Hook::Prerouting, &["OURS"]);
+        for chains in [vec![of_others.clone(), ours.clone()], vec![ours, of_others]] {
+            assert_eq!(
+                said(forward, chains),
+                [
+                    "config.yaml:1:16: portForwards[1]: has the priority of our IPv4 forwards, which runs first is undefined: ip t PREROUTING (priority 0): tcp dport 8080 dnat to 10.0.0.1"
+                ]
+            );
+        }
     }
 
     #[test]

@@ -161,6 +161,12 @@ pub fn met(view: &HostView, hook: Hook, packet: &Packet) -> Translations {
     translations(&chains, packet)
 }
 
+/// Translations that are asked before ours or after: their chain has the priority of ours.
+pub fn beside(hits: &[Hit]) -> impl Iterator<Item = String> {
+    let translates = |hit: &&Hit| hit.is_unordered && matches!(hit.effect, Effect::Translate(..) | Effect::Drop);
+    hits.iter().filter(translates).map(|hit| hit.line.clone())
+}
+
 /// What becomes of the source when our rules say `verdict` and the rules of others are what they are.
 pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: &Translations) -> Wire {
     let is_doubtful = |hit: &&Hit| hit.is_unordered || hit.fit != crate::network::hook::Fit::Yes;
@@ -203,7 +209,10 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
                 None => ours(doubts),
             }
         }
-        (None, _) => ours(doubts),
+        (None, _) => {
+            doubts.extend(beside(&met.after));
+            ours(doubts)
+        }
     }
 }
 

@@ -90,6 +90,7 @@ impl Answer {
 
 /// [`crate::policy::Origin::Default`] in words.
 const BUILT_IN: &str = "built-in default";
+const NOT_AFFECTED: &str = "not affected";
 const OWN_ADDRESS: &str = "an address of this host: such packets never leave it";
 const NO_PORT: &str = "no port in particular; --port says where one leads";
 /// RFC 3828.
@@ -188,6 +189,13 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
         };
         let by = Some(format!("by a rule {order} ours: {}", hit.place));
         answer.wire = Some(Wire { action, source: None, by, may: Vec::new() });
+        return;
+    }
+    let may: Vec<String> = crossing::beside(&met.before).chain(crossing::beside(&met.after)).collect();
+    if let Some(headline) =
+        answer.forward.as_ref().map(|forward| forwarded(forward, answer)).filter(|_| !may.is_empty())
+    {
+        answer.wire = Some(Wire { action: headline, source: None, by: None, may });
         return;
     }
     let Some(crossing) = crossing.filter(|_| !host.is_local(address)) else { return };
@@ -376,13 +384,18 @@ fn print(answers: &[Answer], json: bool) -> Result<String, serde_json::Error> {
     Ok(text)
 }
 
+/// What our rules do, for the first line.
+fn forwarded(forward: &Forwarding, answer: &Answer) -> String {
+    format!("forward to {}, {}", forward.destination, answer.verdict.as_deref().unwrap_or(NOT_AFFECTED))
+}
+
 fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
-    let verdict = answer.verdict.as_deref().unwrap_or("not affected");
+    let verdict = answer.verdict.as_deref().unwrap_or(NOT_AFFECTED);
     let refused = answer.crossing.as_ref().and_then(|crossing| crossing.refused);
     let headline = match (&answer.forward, &answer.wire, refused) {
         (_, _, Some(why)) => format!("leaves nowhere: {why}"),
         (Some(_), Some(wire), _) => wire.headline(),
-        (Some(forward), None, _) => format!("forward to {}, {verdict}", forward.destination),
+        (Some(forward), None, _) => forwarded(forward, answer),
         (None, Some(wire), _) => wire.headline(),
         (None, None, _) => verdict.to_owned(),
     };

@@ -207,6 +207,34 @@ fn the_headline_of_explain_is_what_the_wire_shows() {
     }
 }
 
+#[test]
+fn a_chain_of_the_same_priority_may_decide_and_is_told_as_that() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("portForwards: [{hostPort: 8080, address: 192.168.77.2}]\n");
+        let (post, pre) = if *backend == BackendName::Nftables { (150, -50) } else { (100, -100) };
+        let theirs = format!(
+            "table ip theirs {{ chain post {{ type nat hook postrouting priority {post}; oifname wan0 snat to 203.0.113.77; }}
+             chain pre {{ type nat hook prerouting priority {pre}; tcp dport 8080 dnat to 192.168.77.9:81; }}
+             }}"
+        );
+        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &theirs);
+        assert!(output.status.success(), "{output:?}");
+        let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
+        assert!(
+            said.starts_with("203.0.113.200: masquerade as ") && said.contains("\n  unless   ip theirs post "),
+            "{said}"
+        );
+        let port = ["203.0.113.1", "--port", "8080", "--in", "wan0", "--from", "203.0.113.200"];
+        let said = gateway.agent.must("explain", &port);
+        let forward = "203.0.113.1: forward to 192.168.77.2:8080, ";
+        assert!(said.starts_with(forward) && said.contains("\n  unless   ip theirs pre "), "{said}");
+        let (status, found) = check_host(&gateway.agent);
+        assert!(status == Some(1) && found.contains("has the priority of our IPv4 forwards"), "{backend}: {found}");
+    }
+}
+
 /// Puts rules of another program in; what takes them out again.
 fn put(lab: &Lab, tool: &'static str, foreign: &'static Foreign) -> Box<dyn Fn(&Lab)> {
     let in_iptables = |command: &str, rest: &[&str]| -> Vec<String> {
@@ -368,7 +396,9 @@ fn rules_that_an_administrator_expects_are_no_findings() {
     for backend in BACKENDS {
         let Some(lab) = Lab::build() else { return };
         let gateway = Gateway::new(&lab, BINARY, *backend);
-        gateway.apply("");
+        // Of IPv6 there is no built-in range, which is noted where none is exempt.
+        const LOCAL: &str = "extraNonMasqueradeCIDRs: ['fc00::/7']\n";
+        gateway.apply(LOCAL);
         let output =
             lab.gateway.run_with_input("nft", &["-f", "-"], &EARLY.replace("RULE", "ip saddr 192.0.2.99 masquerade"));
         assert!(output.status.success(), "{output:?}");
@@ -376,9 +406,11 @@ fn rules_that_an_administrator_expects_are_no_findings() {
         let found = [4, 6].map(|family| format!("runs before our IPv{family} rules and wins: {line}\n"));
         let (code, said) = check_host(&gateway.agent);
         assert_eq!((code, said), (Some(1), found[0].clone()), "{backend}");
-        gateway.agent.configure(&gateway.config(&format!("expectForeign: ['{line}']\n")));
+        gateway.agent.configure(&gateway.config(&format!("expectForeign: ['{line}']\n{LOCAL}")));
         assert_eq!(check_host(&gateway.agent), (Some(0), String::new()), "{backend}");
-        gateway.agent.configure(&gateway.config("expectForeign: ['inet theirs *', 'ip nat DOCKER*']\n"));
+        gateway
+            .agent
+            .configure(&gateway.config(&format!("expectForeign: ['inet theirs *', 'ip nat DOCKER*']\n{LOCAL}")));
         let (code, said) = check_host(&gateway.agent);
         let note = format!(
             "note: {}:3:34: expectForeign: no rule on this host is 'ip nat DOCKER*'\n",

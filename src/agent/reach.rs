@@ -62,10 +62,14 @@ pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
     let reached = if has_sources { reached(network) } else { AddressSet::default() };
     let is_all = !translates_anything(policy, network, &reached);
     let mut found = Vec::new();
-    for section in policy.sections().filter(|section| section.snat.value != Snat::Nothing) {
+    for section in policy.sections() {
+        let translates = section.snat.value != Snat::Nothing;
         let key = |key: &str| section.entry.map_or(key.to_owned(), |entry| format!("egress[{}].{key}", entry.number));
         let is_dead = !is_alive(&section, network, &reached);
-        let new = |origin: &Origin, of: &str, what| Unmatched { origin: origin.clone(), key: key(of), what, is_all };
+        let new = |origin: &Origin, of: &str, what| {
+            let is_all = is_all && translates;
+            Unmatched { origin: origin.clone(), key: key(of), what, is_all }
+        };
         let interfaces = absent(section.out_interfaces, network);
         found.extend(interfaces.map(|(entry, what)| new(&entry.origin, "outInterfaces", what)));
         let sources = sources(section.sources, &reached);
@@ -73,10 +77,10 @@ pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
         let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && !is_dead);
         let exempt = families.filter_map(|family| Some((family, everything_exempt(&section, family)?)));
         // Of an entry that inherits the list, the top level is told.
-        let is_own = section.entry.is_none_or(|entry| entry.exempt.is_some());
+        let is_told = translates && section.entry.is_none_or(|entry| entry.exempt.is_some());
         found.extend(
             exempt
-                .filter(|_| is_own)
+                .filter(|_| is_told)
                 .map(|(family, origin)| new(&origin, "nonMasqueradeCIDRs", What::EverythingExempt(family))),
         );
     }
@@ -219,6 +223,14 @@ mod tests {
             [
                 "config.yaml:1:27: egress[1].outInterfaces: no interface 'ppp0' on this host",
                 "config.yaml:2:69: portForwards[1].inInterfaces: no interface 'wan2' on this host; did you mean wan0?",
+            ]
+        );
+        // What an entry that is not there exempts is translated.
+        assert_eq!(
+            said("egress: [{outInterfaces: [wg0], sourceCIDRs: [192.168.99.0/24], snat: none}]\n"),
+            [
+                "config.yaml:1:27: egress[1].outInterfaces: no interface 'wg0' on this host",
+                "config.yaml:1:47: egress[1].sourceCIDRs: no interface or route of this host leads to 192.168.99.0/24",
             ]
         );
         // What is kept out and not there does no harm, unless another name was meant.

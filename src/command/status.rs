@@ -32,9 +32,9 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
         Err(silence) if args.json => format!("{}\n", silence.json()),
         Err(silence) => format!("{silence}\n"),
     };
-    let _ = print_text(text);
+    let printed = print_text(text);
     match report.map(|report| report.state) {
-        Ok(State::Ready) => exit::OK,
+        Ok(State::Ready) => printed,
         Ok(State::Starting | State::Degraded | State::Stopping) => exit::FAILED,
         Err(_) => exit::UNKNOWN,
     }

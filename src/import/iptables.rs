@@ -220,6 +220,12 @@ impl Reader {
         let (first, chain, mut body) = match rest {
             [command, chain, body @ ..] if command == "-A" || command == "--append" => (false, chain, body),
             [command, chain, body @ ..] if command == "-I" || command == "--insert" => (true, chain, body),
+            [command, ..] if table == "nat" && (command == "-D" || command == "--delete") => {
+                return self.found.refuse(line, "takes a rule away again; import what iptables-save prints");
+            }
+            [command, ..] if table == "nat" && (command == "-F" || command == "--flush") && self.distinct > 0 => {
+                return self.found.refuse(line, "takes rules before it away; import what iptables-save prints");
+            }
             [command, ..] if ["-N", "-P", "-F", "-X", "-Z", "-D", "-C"].contains(&command.as_str()) => return,
             _ => return self.found.refuse(line, "not understood: neither a rule nor anything else of iptables-save"),
         };

@@ -34,6 +34,10 @@ pub fn between(first: IpAddr, last: IpAddr) -> Option<AddressSet> {
 
 /// An interface, as iptables writes it or nft (`wan*`).
 pub fn interface(text: &str, negated: bool) -> Option<InterfacePattern> {
+    // A variable of a script.
+    if text.contains('$') {
+        return None;
+    }
     let text = text.strip_suffix('*').map_or(text.to_owned(), |name| format!("{name}+"));
     let pattern: InterfacePattern = text.parse().ok()?;
     (!pattern.negated).then_some(InterfacePattern { negated, ..pattern })

@@ -111,6 +111,17 @@ fn lines_without_a_key_are_refused_with_the_reason() {
         let said = refusal(&rule(line));
         assert!(said.contains(reason), "{line}\n{said}");
     }
+    // What a script undoes, or the shell fills in.
+    let script =
+        |rest: &str| format!("iptables -t nat -F\niptables -t nat -A POSTROUTING -o wan0 -j MASQUERADE\n{rest}\n");
+    for (line, reason) in [
+        ("iptables -t nat -D POSTROUTING -o wan0 -j MASQUERADE", "takes a rule away again"),
+        ("iptables -t nat -F", "takes rules before it away"),
+        ("iptables -t nat -A POSTROUTING -o $WAN -j MASQUERADE", "'-o $WAN' has no key"),
+    ] {
+        let said = refusal(&script(line));
+        assert!(said.contains(reason), "{line}\n{said}");
+    }
     let late = "-A POSTROUTING -o wan0 -j MASQUERADE\n-A POSTROUTING -m mark --mark 1 -j RETURN";
     assert!(refusal(&rule(late)).contains("asked after line 2"));
     let two =

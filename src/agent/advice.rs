@@ -102,7 +102,7 @@ impl fmt::Display for Advice {
             Advice::Replaced(WithOrigin { value: ranges, origin }) => {
                 let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                 let ranges = ranges.join(", ");
-                write!(f, "{origin}: nonMasqueradeCIDRs replaces the built-in {ranges}, which are no longer exempt; repeat them, or write extraNonMasqueradeCIDRs")
+                write!(f, "{origin}: nonMasqueradeCIDRs replaces the built-in {ranges}; repeat them, or write extraNonMasqueradeCIDRs")
             }
             Advice::UniqueLocal => f.write_str(
                 "enableIPv6: no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too; nonMasqueradeCIDRs or extraNonMasqueradeCIDRs can name it",

@@ -150,6 +150,9 @@ pub struct Configuration {
     pub origin: Origin,
     /// The files, in the order in which they were merged.
     pub files: Vec<String>,
+    /// The options that beat the files, as they were given to the service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
     /// How many configurations were put into the kernel since the service began.
     pub generation: u64,
     /// That the files hold something else, and why that is not applied.
@@ -392,6 +395,9 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.summary)?;
         writeln!(f, "{:>14}: {} (pid {}, version {})", "state", self.state, self.pid, self.version)?;
         writeln!(f, "{:>14}: {}", "configuration", self.configuration)?;
+        if !self.configuration.options.is_empty() {
+            writeln!(f, "{:>14}: {}", "options", one_line(&self.configuration.options.join(" ")))?;
+        }
         if let Some(TrialReport { by, goes_back_at, .. }) = &self.trial {
             let keeps = "'ip-masq-agent confirm' keeps it";
             writeln!(f, "{:>14}: goes back at {goes_back_at}; {keeps} (tried by {by})", "trial")?;

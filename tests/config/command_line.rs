@@ -313,8 +313,8 @@ fn check_says_of_a_good_configuration_what_may_not_be_meant() {
     std::fs::write(&fragment, "nonMasqueradeCIDRs: [100.64.0.0/10]\n").unwrap();
     let replaced = check(&["--config-dir", directory.path().to_str().unwrap()]);
     let warning = format!(
-        "{}:1:22: nonMasqueradeCIDRs replaces the built-in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, which are no longer \
-         exempt; repeat them, or write extraNonMasqueradeCIDRs\n",
+        "{}:1:22: nonMasqueradeCIDRs replaces the built-in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16; \
+         repeat them, or write extraNonMasqueradeCIDRs\n",
         fragment.display()
     );
     assert_eq!(replaced, (Some(0), String::new(), warning));

@@ -1068,7 +1068,8 @@ fn what_would_be_long_or_may_be_another_in_a_moment_is_told_to_nobody() {
     let mut flagged = World::new(Some(GOOD));
     flagged.agent = Agent::new(Setup { flags, ..Setup::default() }, flagged.now);
     flagged.happen(Event::Started);
-    assert_eq!(flagged.state(), State::Ready);
+    let report = flagged.report();
+    assert_eq!((report.state, report.configuration.options), (State::Ready, vec!["--enable-ipv6=true".to_owned()]));
     assert_eq!(told(&mut flagged, GOOD, TO), None);
 }
 

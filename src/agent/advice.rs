@@ -172,7 +172,6 @@ impl Advice {
                 | Advice::LegacyNat(_)
                 | Advice::NoEffect(..)
                 | Advice::Replaced(_)
-                | Advice::UniqueLocal
                 | Advice::StrayRules(..)
         )
     }
@@ -297,8 +296,7 @@ pub fn remarks(config: &Config) -> Vec<Advice> {
     let policy = &config.policy;
     let mut remarks =
         addresses(policy, |family, to, origin| to.is_none().then_some(Advice::NoAddressOf(family, origin)));
-    remarks.extend(without_effect(policy));
-    remarks.extend(config.replaced_ranges.clone().map(Advice::Replaced));
+    remarks.extend(of_the_files(config));
     remarks.extend(unique_local(policy));
     remarks
 }
@@ -322,21 +320,24 @@ fn addresses(policy: &Policy, judge: impl Fn(Family, Option<AddressRange>, Origi
     found
 }
 
-/// Keys that say how to translate what is not translated.
-fn without_effect(policy: &Policy) -> impl Iterator<Item = Advice> {
+/// What the files alone tell, on every host: keys that say how to translate what is not translated, and what a fragment
+/// replaces.
+fn of_the_files(config: &Config) -> impl Iterator<Item = Advice> {
+    let policy = &config.policy;
     let keeps = |entry: &&Egress| policy.section(entry).snat.value == Snat::Nothing;
-    policy.egress.iter().filter(keeps).filter(|entry| !entry.translation_keys().is_empty()).map(|entry| {
-        let name = WithOrigin { value: entry.name.clone(), origin: entry.origin.clone() };
-        Advice::NoEffect(name, entry.translation_keys())
-    })
+    let without_effect =
+        policy.egress.iter().filter(keeps).filter(|entry| !entry.translation_keys().is_empty()).map(|entry| {
+            let name = WithOrigin { value: entry.name.clone(), origin: entry.origin.clone() };
+            Advice::NoEffect(name, entry.translation_keys())
+        });
+    without_effect.chain(config.replaced_ranges.clone().map(Advice::Replaced))
 }
 
 /// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
 pub fn warnings(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
     let policy = &config.policy;
     let mut warnings = public_networks(policy, view);
-    warnings.extend(without_effect(policy));
-    warnings.extend(config.replaced_ranges.clone().map(Advice::Replaced));
+    warnings.extend(of_the_files(config));
     if backend != Some(BackendName::IptablesLegacy) {
         warnings.extend(view.legacy_nat.iter().copied().map(Advice::LegacyNat));
     }

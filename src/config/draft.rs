@@ -173,33 +173,33 @@ impl Draft {
 
     /// `nonMasqueradeCIDRs`, or what stands for it, with what is added to it.
     fn exempt(&self) -> Cow<'_, [Located<Prefix>]> {
+        let said = self.policy.non_masquerade_cidrs.as_deref().unwrap_or_default();
+        self.combined_exempt().map_or(Cow::Borrowed(said), Cow::Owned)
+    }
+
+    /// The same where it is not just what `nonMasqueradeCIDRs` says.
+    fn combined_exempt(&self) -> Option<Vec<Located<Prefix>>> {
         let placed = |value: &Prefix| Located { value: *value, place: Place::Default };
-        let base = match &self.policy.non_masquerade_cidrs {
-            Some(list) => Cow::Borrowed(list.as_slice()),
-            None => self.built_in().iter().map(placed).collect(),
-        };
-        if self.extra().is_empty() { base } else { [&base, self.extra()].concat().into() }
+        match (&self.policy.non_masquerade_cidrs, self.extra()) {
+            (Some(_), []) => None,
+            (Some(list), extra) => Some([list.as_slice(), extra].concat()),
+            (None, extra) => Some(self.built_in().iter().map(placed).chain(extra.iter().cloned()).collect()),
+        }
     }
 
     fn built_in(&self) -> &'static [Prefix] {
         if self.policy.nomasq_all_reserved_ranges == Some(true) { &RESERVED_RANGES } else { &PRIVATE_RANGES }
     }
 
-    fn extra(&self) -> &[Located<Prefix>] {
-        self.policy.extra_non_masquerade_cidrs.as_deref().unwrap_or_default()
+    /// Where a list begins that stands for the built-in ranges: in a file behind the first one, which is there to add
+    /// something.
+    fn replacing(&self) -> Option<Place> {
+        let first = self.policy.non_masquerade_cidrs.as_ref()?.first()?;
+        first.place.is_behind_the_first_file().then_some(first.place)
     }
 
-    /// Built-in ranges that a list without them stands for, and where it begins: in a file behind the first one, which is
-    /// there to add something.
-    fn replaced(&self, sources: &[Lines<'_>]) -> Option<WithOrigin<Vec<Prefix>>> {
-        let first = self.policy.non_masquerade_cidrs.as_ref()?.first()?;
-        if !first.place.is_behind_the_first_file() {
-            return None;
-        }
-        let exempt = prefixes(self.exempt().into_owned(), sources);
-        let left_out = |range: &&Prefix| !exempt.covers(**range);
-        let value: Vec<Prefix> = self.built_in().iter().filter(left_out).copied().collect();
-        (!value.is_empty()).then(|| WithOrigin { value, origin: first.place.origin(sources) })
+    fn extra(&self) -> &[Located<Prefix>] {
+        self.policy.extra_non_masquerade_cidrs.as_deref().unwrap_or_default()
     }
 
     fn report_ipv6(&self, problems: &mut Problems) {
@@ -224,11 +224,18 @@ impl Draft {
 
     /// The configuration, with the defaults where nothing was said.
     pub fn into_config(mut self, sources: &[Lines<'_>]) -> Config {
-        let replaced_ranges = self.replaced(sources);
-        self.policy.non_masquerade_cidrs = Some(self.exempt().into_owned());
+        let (replacing, built_in) = (self.replacing(), self.built_in());
+        if let Some(exempt) = self.combined_exempt() {
+            self.policy.non_masquerade_cidrs = Some(exempt);
+        }
         let mut keys = self.policy.finish();
         let expected_rules = listed(std::mem::take(&mut keys.expect_foreign), sources);
-        Config { policy: policy(keys, sources), settings: self.settings.finish(), expected_rules, replaced_ranges }
+        let policy = policy(keys, sources);
+        let left_out = || built_in.iter().filter(|range| !policy.exempt.covers(**range)).copied().collect();
+        let replaced_ranges = replacing
+            .map(|place| WithOrigin { value: left_out(), origin: place.origin(sources) })
+            .filter(|replaced: &WithOrigin<Vec<Prefix>>| !replaced.value.is_empty());
+        Config { policy, settings: self.settings.finish(), expected_rules, replaced_ranges }
     }
 }
 

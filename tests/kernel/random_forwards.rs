@@ -324,8 +324,8 @@ fn every_flow_gets_where_the_policy_says() {
                 led += usize::from(matches!(said, ForwardVerdict::To { .. }));
                 assert!(
                     found.as_ref() == Ok(&expected),
-                    "SEED={seed}, {backend}, configuration {number}: {sent:?} gets {found:?} and not {expected:?}: \
-                     {said:?}\n{text}\n{}",
+                    "{}\n{text}\nSEED={seed}, {backend}, configuration {number}: {sent:?} gets {found:?} and not \
+                     {expected:?}: {said:?}",
                     lab.host.listing()
                 );
             }
@@ -355,7 +355,7 @@ fn no_flow_is_wrong_while_one_configuration_follows_the_other() {
             let (backend, texts) = (lab.host.name, [&before.0, &after.0]);
             assert!(
                 wrong.is_empty(),
-                "SEED={seed}, {backend}, step {step}: {wrong:#?}\n{}\nthen\n{}",
+                "{}\nthen\n{}\nSEED={seed}, {backend}, step {step}: {wrong:#?}",
                 texts[0],
                 texts[1]
             );

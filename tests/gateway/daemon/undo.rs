@@ -21,10 +21,12 @@ fn the_last_good_configuration_is_printed_and_written_back_and_nothing_is_lost()
     let with_fragments = ["--config-dir", FRAGMENTS];
     let mut service = host.start_as(host.prepare(&["run", "--config-dir", FRAGMENTS]));
     service.wait_for("READY=1");
+    // Ready is said before it is saved, and this is answered after it.
+    assert_eq!(host.command(&["status"]).code, Some(0));
     let last_good = |more: &[&str]| host.command(&[&["last-good"][..], more, &with_fragments].concat());
     let printed = last_good(&[]);
     let expected = format!("# {CONFIG}\n{GOOD}# {fragment}\nmasqMulticast: true\n");
-    assert_eq!((printed.code, printed.stdout), (Some(0), expected));
+    assert_eq!((printed.code, printed.stdout), (Some(0), expected), "{}", printed.stderr);
     assert_eq!(last_good(&["--restore"]).stdout, "the files are as they were\n");
 
     let other = format!("{FRAGMENTS}/20-new.yaml");

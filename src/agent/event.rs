@@ -5,7 +5,7 @@ use super::after_stop::AfterStop;
 use super::attempt::{Attempt, Tried};
 use super::cause::Cause;
 use super::entry::Entry;
-use super::in_force::{PolicyInForce, PolicyQuestion};
+use super::in_force::{InForce, PolicyQuestion};
 use super::question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 use super::report::{ReloadAnswer, Report, TrialDetails};
 use crate::backend::{BackendName, Error, Removal};
@@ -170,8 +170,8 @@ pub enum Action {
     AnswerTrial(Client, Option<Box<TrialDetails>>),
     /// Answer a status request; the counters are still to be read.
     AnswerStatus(Client, Box<Report>),
-    /// Answer with the policy of this configuration if the kernel still has it; `None` where it is not to be told.
-    AnswerPolicy(Client, Option<(Box<PolicyInForce>, Arc<Config>)>),
+    /// Answer with the policy that is in force; `None` where it is not to be told.
+    AnswerPolicy(Client, Option<InForce>),
     /// End with this exit status.
     Exit(u8),
 }

@@ -32,6 +32,15 @@ pub struct PolicyInForce {
     pub backend: BackendName,
 }
 
+/// The same, to be told if the kernel still has the rules of the configuration that it is a part of.
+#[derive(Debug)]
+pub struct InForce {
+    pub told: Box<PolicyInForce>,
+    pub config: Arc<Config>,
+    /// Where the flows go that it is asked for.
+    pub destinations: Vec<IpAddr>,
+}
+
 /// Equal for the same texts, in the same version of the program.
 pub fn digest(sources: &[SourceText]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -46,7 +55,7 @@ impl Agent {
         self.act(Action::AnswerPolicy(client, in_force));
     }
 
-    fn in_force_as_asked(&self, question: &PolicyQuestion) -> Option<(Box<PolicyInForce>, Arc<Config>)> {
+    fn in_force_as_asked(&self, question: &PolicyQuestion) -> Option<InForce> {
         let active = self.desired.active.as_ref().filter(|_| self.state() == State::Ready)?;
         let (policy, backend) = (&active.config.policy, self.backend.as_ref()?.name);
         // What rules follow the network, follow it a moment later.
@@ -58,8 +67,9 @@ impl Agent {
         {
             return None;
         }
-        let policy = policy.about(&question.destinations);
-        Some((Box::new(PolicyInForce { policy, backend }), active.config.clone()))
+        let destinations = question.destinations.clone();
+        let policy = policy.about(&destinations);
+        Some(InForce { told: Box::new(PolicyInForce { policy, backend }), config: active.config.clone(), destinations })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::policy::Family;
 use crate::ruleset::{Effect, RuleId, RuleStep, Ruleset, Section};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -229,13 +230,31 @@ pub trait Backend {
     /// When the kernel can't be asked; the caller then has to plan.
     fn own_fingerprint(&mut self) -> Result<Fingerprint, Error>;
 
-    /// As [`Backend::fingerprint`], and what that one is blind to: members of sets replaced by others, rules replaced
-    /// by others of the same size. For a resync; milliseconds for very long lists, no child process.
+    /// As [`Backend::fingerprint`], and what that one is blind to: rules replaced by others of the same size. For a
+    /// resync; no child process.
     ///
     /// # Errors
     /// As [`Backend::fingerprint`].
     fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {
         self.fingerprint()
+    }
+
+    /// Reads what no other fingerprint tells of: members of sets replaced by others. Empty where none can be. For a resync;
+    /// tens of milliseconds for very long lists, no child process.
+    ///
+    /// # Errors
+    /// As [`Backend::fingerprint`].
+    fn member_fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        Ok(Fingerprint::default())
+    }
+
+    /// True when the sets that the last plan wanted hold what the ruleset wants: those of destinations, where they are
+    /// long, of these alone. Milliseconds.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn sets_hold(&mut self, _ruleset: &Ruleset, _destinations: &[IpAddr]) -> Result<bool, Error> {
+        Ok(true)
     }
 
     /// When what was taken on trust since the last plan has to be read: until then another program may have replaced

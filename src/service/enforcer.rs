@@ -20,6 +20,7 @@ use nix::sys::time::TimeValLike;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,8 +76,10 @@ struct Seen {
     rules: Option<Fingerprint>,
     /// With our own rules, and those facts.
     own: Option<Fingerprint>,
-    /// With what the first is blind to.
+    /// With what the first is blind to, but for members of sets.
     contents: Option<Fingerprint>,
+    /// With these.
+    members: Option<Fingerprint>,
 }
 
 impl Seen {
@@ -346,8 +349,9 @@ impl Enforcer {
     }
 
     fn see(&mut self, family: Family) {
-        let seen = Seen { rules: self.fingerprint(), own: self.own_fingerprint(), contents: self.contents() };
-        self.seen.insert(family, seen);
+        let (rules, own) = (self.fingerprint(), self.own_fingerprint());
+        let (contents, members) = (self.contents(), self.members());
+        self.seen.insert(family, Seen { rules, own, contents, members });
     }
 
     /// Sees whether anything of ours moved since the families were last seen to.
@@ -371,8 +375,9 @@ impl Enforcer {
                 moved
             }
             Depth::Contents => {
-                let contents = self.contents();
-                !self.seen.values().all(|seen| Seen::is(&seen.contents, &contents))
+                let (contents, members) = (self.contents(), self.members());
+                let is_seen = |seen: &Seen| Seen::is(&seen.contents, &contents) && Seen::is(&seen.members, &members);
+                !self.seen.values().all(is_seen)
             }
         };
         let strays = (depth == Depth::Contents || !stands) && !self.strays(config).is_empty();
@@ -381,16 +386,31 @@ impl Enforcer {
         Checked { moved, strays, by, doubted_until, cost: cpu_time().saturating_sub(begun) }
     }
 
-    /// True when the kernel has what the configuration wants, and nothing else of ours: as it was seen to, with contents
-    /// that are read again where they move without the rules. What can't be asked is no yes.
-    pub fn stands(&mut self, config: &Config) -> bool {
-        let (rules, contents) = (self.fingerprint(), self.contents());
-        let is_seen =
-            |seen: &Seen| Seen::is(&seen.rules, &rules) && (contents == rules || Seen::is(&seen.contents, &contents));
-        let mut wanted = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
-        wanted.all(|family| self.seen.get(&family).is_some_and(is_seen))
+    /// True when the kernel has what a configuration that follows no network wants, as far as it concerns flows to some
+    /// destinations, and nothing else of ours: as it was seen to, with what sets hold asked again where that moves without
+    /// the rules. What can't be asked is no yes.
+    pub fn stands(&mut self, config: &Config, destinations: &[IpAddr]) -> bool {
+        let wanted = || Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
+        let is_seen = |seen: &BTreeMap<Family, Seen>, is: &dyn Fn(&Seen) -> bool| {
+            wanted().all(|family| seen.get(&family).is_some_and(is))
+        };
+        let contents = self.contents();
+        let stands = is_seen(&self.seen, &|seen| Seen::is(&seen.contents, &contents))
+            // What others committed may have moved nothing else.
+            || contents == self.fingerprint() && is_seen(&self.seen, &|seen| Seen::is(&seen.rules, &contents));
+        stands
+            && wanted().all(|family| self.sets_hold(config, family, destinations))
             && self.chosen().is_ok_and(|backend| backend.doubted_until().is_none())
             && self.unwanted_each(config).all(|(name, of)| matches!(self.shows_ours(config, name, of), Ok(false)))
+    }
+
+    fn sets_hold(&mut self, config: &Config, family: Family, destinations: &[IpAddr]) -> bool {
+        let there = self.seen.get(&family).and_then(|seen| seen.members.as_ref());
+        if there.is_some_and(|members| members.0.is_empty()) {
+            return true;
+        }
+        let Some(ruleset) = desired(config, family, &HostFacts::default()) else { return false };
+        self.chosen().and_then(|backend| backend.sets_hold(&ruleset, destinations)).unwrap_or(false)
     }
 
     /// The families of each backend in which the configuration wants no rules.
@@ -415,12 +435,7 @@ impl Enforcer {
     }
 
     fn shows_ours(&mut self, config: &Config, name: BackendName, family: Family) -> io::Result<bool> {
-        let shown = stale_rules::shows_ours(&mut self.netlink, &config.settings, name, family);
-        if shown.is_err() {
-            // A dump that is left half read is in the way of the next one.
-            self.netlink = None;
-        }
-        shown
+        stale_rules::shows_ours(&mut self.netlink, &config.settings, name, family)
     }
 
     /// Takes rules away that carry our mark where the configuration wants none.
@@ -490,6 +505,10 @@ impl Enforcer {
 
     fn contents(&mut self) -> Option<Fingerprint> {
         self.chosen().ok()?.content_fingerprint().ok().map(Self::with_facts)
+    }
+
+    fn members(&mut self) -> Option<Fingerprint> {
+        self.chosen().ok()?.member_fingerprint().ok()
     }
 
     fn with_facts(mut fingerprint: Fingerprint) -> Fingerprint {

@@ -365,8 +365,8 @@ impl Performer for Service {
             Action::AnswerReload(client, answer) => self.control.answer(client, &answer, Instant::now()),
             Action::AnswerStatus(client, report) => self.answer_status(client, *report),
             Action::AnswerPolicy(client, in_force) => {
-                let in_force = in_force.filter(|(_, config)| self.enforcer.stands(config));
-                self.control.answer(client, &in_force.map(|(in_force, _)| in_force), Instant::now());
+                let in_force = in_force.filter(|it| self.enforcer.stands(&it.config, &it.destinations));
+                self.control.answer(client, &in_force.map(|it| it.told), Instant::now());
             }
             Action::AnswerTrial(client, details) => self.control.answer(client, &details, Instant::now()),
             // The last that there is; nothing is to be done for it.

@@ -141,7 +141,7 @@ impl World {
             Action::ForgetUnconfirmed => self.unconfirmed = None,
             Action::AnswerTrial(_, details) => self.trial = details.map(|details| *details),
             Action::AnswerStatus(_, report) => self.report = Some(*report),
-            Action::AnswerPolicy(_, told) => self.told = Some(told.map(|(told, _)| *told)),
+            Action::AnswerPolicy(_, told) => self.told = Some(told.map(|in_force| *in_force.told)),
             _ => {}
         }
     }

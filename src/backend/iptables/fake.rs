@@ -13,6 +13,7 @@ use crate::sys::nfnetlink::ipset::{Member, SetHeader};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
@@ -210,6 +211,10 @@ impl HostState for FakeHost {
         Ok(Some(state.sets.iter().map(header).collect()))
     }
 
+    fn has_sets(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn set_size(&mut self, set: &str) -> io::Result<Option<u32>> {
         Ok(self.state.borrow().sets.get(set).map(|members| members.len() as u32))
     }
@@ -217,6 +222,10 @@ impl HostState for FakeHost {
     fn members(&mut self, set: &str) -> io::Result<Vec<Member>> {
         let member = |text: &String| Member { prefix: text.parse().unwrap(), is_exception: false };
         Ok(self.state.borrow().sets.get(set).into_iter().flatten().map(member).collect())
+    }
+
+    fn is_member(&mut self, set: &str, address: IpAddr) -> io::Result<bool> {
+        Ok(self.members(set)?.iter().any(|member| member.prefix.contains(address)))
     }
 
     fn go_agents(&mut self) -> Vec<GoAgent> {

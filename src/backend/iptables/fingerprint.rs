@@ -2,15 +2,22 @@
 
 use super::host_state::HostState;
 use super::rules::render::Table;
+use super::rules::sets::DesiredSet;
 use super::tools::Variant;
 use super::{IPSET, Iptables, reading};
 use crate::backend::error::Error;
 use crate::backend::fingerprint::Fingerprint;
 use crate::policy::Family;
-use crate::ruleset::Hook;
+use crate::ruleset::{Hook, ListKey, Ruleset};
 use crate::sys::child::Exec;
+use crate::sys::nfnetlink::ipset::Member;
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::net::IpAddr;
+
+/// Sets with no more members are sooner read than asked.
+const READ_WHOLE: usize = 4096;
 
 /// In the place of a set's size: the set is not there.
 const NO_SET: u64 = u64::MAX;
@@ -75,7 +82,7 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
 
     pub(super) fn rules_and_contents_fingerprint(&mut self) -> Result<Fingerprint, Error> {
         let Fingerprint(mut numbers) = self.rules_fingerprint()?;
-        let contents = self.contents().map_err(|error| reading("cannot read what rules or sets hold", error))?;
+        let contents = self.contents().map_err(|error| reading("cannot read the rules", error))?;
         numbers.extend(contents);
         Ok(Fingerprint(numbers))
     }
@@ -103,14 +110,39 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         }
         if self.last.values().any(|last| last.wants_sets) {
             // They may come, or go, without any rule being moved.
-            numbers.push(u64::from(self.exec.has(IPSET) && self.kernel.sets(true)?.is_some()));
-        }
-        for set in self.desired_sets() {
-            // A sum, because a hash set lists its members in no order.
-            let members = self.kernel.members(&set)?;
-            numbers.push(members.iter().fold(0, |sum: u64, member| sum.wrapping_add(digest(member))));
+            numbers.push(u64::from(self.exec.has(IPSET) && self.kernel.has_sets()?));
         }
         Ok(numbers)
+    }
+
+    pub(super) fn members(&mut self) -> io::Result<Vec<u64>> {
+        // A sum, because a hash set lists its members in no order.
+        let sum = |members: Vec<Member>| members.iter().fold(0, |sum: u64, member| sum.wrapping_add(digest(member)));
+        self.desired_sets().iter().map(|set| self.kernel.members(set).map(sum)).collect()
+    }
+
+    /// Of a long set of destinations only these are asked for.
+    pub(super) fn hold(&mut self, ruleset: &Ruleset, destinations: &[IpAddr]) -> io::Result<bool> {
+        let Some(last) = self.last.get(&ruleset.family) else { return Ok(false) };
+        let mut unseen: BTreeSet<&String> = last.sets.iter().collect();
+        for list in ruleset.lists().chain(&*ruleset.forwards.lists) {
+            let Some(set) = DesiredSet::among(&last.sets, &self.chain, list, ruleset.family) else { continue };
+            unseen.remove(&set.name);
+            let of_destinations = matches!(list.id.key, ListKey::Exempt | ListKey::Exceptions);
+            if !of_destinations || set.members.len() <= READ_WHOLE {
+                if !set.member_lines(&self.kernel.members(&set.name)?).is_empty() {
+                    return Ok(false);
+                }
+                continue;
+            }
+            for address in destinations.iter().filter(|address| Family::of(**address) == ruleset.family) {
+                let is_wanted = set.members.iter().any(|member| member.contains(*address));
+                if self.kernel.is_member(&set.name, *address)? != is_wanted {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(unseen.is_empty())
     }
 
     fn desired_sets(&self) -> Vec<String> {

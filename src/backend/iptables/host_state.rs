@@ -10,6 +10,7 @@ use crate::sys::nfnetlink::message::Writer;
 use crate::sys::nfnetlink::{Consistency, Nfnetlink, Request, digest, kept, nfproto};
 use crate::sys::xtables::{self, NatTable};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Attributes of linux/netfilter/nf_tables.h.
@@ -41,6 +42,12 @@ pub trait HostState {
     /// When the kernel has sets but does not list them.
     fn sets(&mut self, wanted: bool) -> io::Result<Option<Vec<SetHeader>>>;
 
+    /// True when the kernel has sets, and may load them for us.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn has_sets(&mut self) -> io::Result<bool>;
+
     /// How many members a set has; `None` when it is not there.
     ///
     /// # Errors
@@ -52,6 +59,12 @@ pub trait HostState {
     /// # Errors
     /// When the kernel does not list it.
     fn members(&mut self, set: &str) -> io::Result<Vec<Member>>;
+
+    /// True when rules that look into a `hash:net` set find the address there.
+    ///
+    /// # Errors
+    /// When the kernel does not say, ENOENT when there is no such set.
+    fn is_member(&mut self, set: &str, address: IpAddr) -> io::Result<bool>;
 
     /// Go agents that run in this network namespace.
     fn go_agents(&mut self) -> Vec<GoAgent>;
@@ -96,19 +109,18 @@ pub struct LiveHost {
 }
 
 impl LiveHost {
-    fn ask_ipset<T>(&mut self, ask: impl FnOnce(&mut Ipset) -> io::Result<T>) -> io::Result<T> {
-        let answer = ask(kept(&mut self.ipset, Ipset::open)?);
-        if answer.is_err() {
-            // A dump that is left half read is in the way of the next one.
-            self.ipset = None;
-        }
-        answer
+    fn ipset(&mut self) -> io::Result<&mut Ipset> {
+        kept(&mut self.ipset, Ipset::open)
+    }
+
+    fn nft(&mut self) -> io::Result<&mut Nfnetlink> {
+        kept(&mut self.nft, Nfnetlink::open)
     }
 
     /// True when there is an object that `body` names.
     fn nft_has(&mut self, message: i32, family: Family, body: impl FnOnce(&mut Writer)) -> io::Result<bool> {
         let request = Request { message, family: nfproto(family) };
-        match kept(&mut self.nft, Nfnetlink::open)?.get(request, body, |_| Ok(())) {
+        match self.nft()?.get(request, body, |_| Ok(())) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
@@ -122,7 +134,7 @@ impl LiveHost {
             writer.text(NFTA_RULE_CHAIN, chain);
         };
         let mut count = 0;
-        let consistency = kept(&mut self.nft, Nfnetlink::open)?.dump(request, body, |rule| {
+        let consistency = self.nft()?.dump(request, body, |rule| {
             count += rule.payload.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
             Ok(())
         });
@@ -161,15 +173,24 @@ impl HostState for LiveHost {
         if !wanted && !Path::new("/sys/module/ip_set").exists() {
             return Ok(None);
         }
-        match self.ask_ipset(|ipset| ipset.headers(None)) {
+        match self.ipset().and_then(|ipset| ipset.headers(None)) {
             Ok(headers) => Ok(Some(headers)),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(None),
+            Err(error) if is_without_sets(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    fn has_sets(&mut self) -> io::Result<bool> {
+        // There is none without a name, and no other is counted.
+        match self.ipset().and_then(|ipset| ipset.headers(Some(""))) {
+            Err(error) if is_without_sets(&error) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+            answer => answer.map(|_| true),
+        }
+    }
+
     fn set_size(&mut self, set: &str) -> io::Result<Option<u32>> {
-        match self.ask_ipset(|ipset| ipset.headers(Some(set))) {
+        match self.ipset().and_then(|ipset| ipset.headers(Some(set))) {
             Ok(headers) => Ok(headers.first().map(|header| header.elements)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
@@ -177,10 +198,14 @@ impl HostState for LiveHost {
     }
 
     fn members(&mut self, set: &str) -> io::Result<Vec<Member>> {
-        match self.ask_ipset(|ipset| ipset.members(set)) {
+        match self.ipset().and_then(|ipset| ipset.members(set)) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
             members => members,
         }
+    }
+
+    fn is_member(&mut self, set: &str, address: IpAddr) -> io::Result<bool> {
+        self.ipset()?.has(set, address)
     }
 
     fn go_agents(&mut self) -> Vec<GoAgent> {
@@ -188,11 +213,11 @@ impl HostState for LiveHost {
     }
 
     fn nft_generation(&mut self) -> io::Result<u32> {
-        kept(&mut self.nft, Nfnetlink::open)?.generation()
+        self.nft()?.generation()
     }
 
     fn nft_rules_digest(&mut self, family: Family, table: Table, hooks: &[Hook], chain: &ChainName) -> io::Result<u64> {
-        let netlink = kept(&mut self.nft, Nfnetlink::open)?;
+        let netlink = self.nft()?;
         digest::rules(netlink, nfproto(family), table.name(), |name| {
             hooks.iter().any(|hook| built_in(*hook) == name) || chain.has_part(name)
         })
@@ -212,4 +237,9 @@ impl HostState for LiveHost {
     fn legacy_digest(&mut self, family: Family, table: Table) -> io::Result<u64> {
         NatTable::named(family, table.name())?.digest()
     }
+}
+
+/// What the kernel says when it has no sets.
+fn is_without_sets(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }

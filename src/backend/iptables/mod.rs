@@ -40,6 +40,7 @@ use rules::sets::{ObservedSet, THRESHOLD, is_our_name};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tools::{Tools, Variant, list_or_nothing, run};
@@ -474,6 +475,14 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
 
     fn content_fingerprint(&mut self) -> Result<Fingerprint, Error> {
         self.rules_and_contents_fingerprint()
+    }
+
+    fn member_fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        self.members().map(Fingerprint).map_err(|error| reading("cannot read what sets hold", error))
+    }
+
+    fn sets_hold(&mut self, ruleset: &Ruleset, destinations: &[IpAddr]) -> Result<bool, Error> {
+        self.hold(ruleset, destinations).map_err(|error| reading("cannot ask what sets hold", error))
     }
 
     fn notes(&self) -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
 use crate::sys::listing::{self, Chain, INET, Rule};
 use crate::sys::nfnetlink::message::Message;
-use crate::sys::nfnetlink::{Nfnetlink, Request, nfproto};
+use crate::sys::nfnetlink::{Nfnetlink, Request, kept, nfproto};
 use references::Asked;
 use std::collections::BTreeMap;
 use std::io;
@@ -56,24 +56,22 @@ impl ChainReader {
     /// # Errors
     /// When the kernel can't be asked, or others keep changing the rules.
     pub fn read(&mut self) -> io::Result<&Chains> {
-        // Not put back after an error: a dump that is left half read is in the way of the next one.
-        let mut netlink = self.netlink.take().map_or_else(Nfnetlink::open, Ok)?;
+        let netlink = kept(&mut self.netlink, Nfnetlink::open)?;
         for _ in 0..TRIES {
-            let before = moves(&mut netlink)?;
+            let before = moves(netlink)?;
             if self.known.as_ref().is_none_or(|(moves, _)| *moves != before) {
                 let read = |family| {
-                    Ok((family, chains_of(&mut netlink, family, before.generation.is_some(), self.without_programs)?))
+                    Ok((family, chains_of(netlink, family, before.generation.is_some(), self.without_programs)?))
                 };
                 // What went away while it was asked for has moved something.
                 let chains = Family::ALL.into_iter().map(read).collect::<io::Result<_>>();
-                if moves(&mut netlink)? != before {
+                if moves(netlink)? != before {
                     continue;
                 }
                 self.known = Some((before, Chains(chains?)));
             }
             break;
         }
-        self.netlink = Some(netlink);
         match &self.known {
             Some((_, chains)) => Ok(chains),
             None => Err(io::Error::new(io::ErrorKind::WouldBlock, "other programs keep changing them")),

@@ -9,9 +9,9 @@ mod sweep;
 pub use read::{Entry, read_any};
 pub use sweep::{Bounds, Swept, sweep};
 
-use super::nfnetlink::message::{MessageHead, Messages, Writer};
+use super::nfnetlink::message::{Message, MessageHead, Messages, Writer};
 use super::nfnetlink::socket::Socket;
-use super::nfnetlink::{Answer, is_loss, lost, nfproto, read_error, socket};
+use super::nfnetlink::{Answer, lost, nfproto, read_error, socket};
 use crate::policy::address::octets;
 use crate::policy::{Family, Protocol};
 use read::attribute;
@@ -125,17 +125,15 @@ impl Conntrack {
         let mut request = Writer::new();
         request.message(head, |writer| filter.write(writer));
         self.socket.send(request.bytes())?;
-        let mut answer = Answer::to_dump(self.sequence);
+        let mut answer = Answer::with_end(self.sequence);
         loop {
             let mut entries = Vec::new();
-            match self.socket.receive(&mut self.buffer) {
-                Ok(Some(datagram)) => answer.read(datagram, &mut |message| {
-                    entries.extend(read_any(message)?.filter(|entry| filter.accepts(entry)));
-                    Ok(())
-                }),
-                Ok(None) => return answer.end().map(drop).map_err(in_words),
-                Err(error) if is_loss(&error) => answer.fail(error),
-                Err(error) => return Err(error),
+            let mut read = |message: &Message<'_>| {
+                entries.extend(read_any(message)?.filter(|entry| filter.accepts(entry)));
+                Ok(())
+            };
+            if !answer.receive_next(&self.socket, &mut self.buffer, &mut read)? {
+                return answer.end().map(drop).map_err(in_words);
             }
             if each(entries)?.is_break() {
                 // What is left unread would be in the way of the next question.

@@ -2,9 +2,9 @@
 //!
 //! Layouts: `linux/netfilter/ipset/ip_set.h`.
 
-use super::message::{Attribute, Attributes, Malformed, Message, MessageHead, Messages, Writer};
+use super::Answer;
+use super::message::{Attribute, Attributes, Malformed, MessageHead, Writer};
 use super::socket::Socket;
-use super::{lost, read_error};
 use crate::policy::address::of_octets;
 use crate::policy::{Family, Prefix};
 use std::collections::BTreeMap;
@@ -12,11 +12,15 @@ use std::io;
 use std::net::IpAddr;
 
 const LIST: u16 = ((libc::NFNL_SUBSYS_IPSET << 8) | 7) as u16;
+const TEST: u16 = ((libc::NFNL_SUBSYS_IPSET << 8) | 11) as u16;
+/// IPSET_ERR_EXIST: what a test says of an address that is not in the set.
+const NOT_THERE: i32 = 4103;
 /// The oldest protocol that kernels of today still speak; the next (Linux 4.20) adds a set's index to a listing.
 const PROTOCOL_VERSION: u8 = 6;
 const PROTOCOL_WITH_INDEX: u8 = 7;
 const FLAG_LIST_HEADER: u32 = 1 << 2;
 const FLAG_NOMATCH: u32 = 1 << 2;
+const NET_BYTEORDER: u16 = libc::NLA_F_NET_BYTEORDER as u16;
 
 /// Attributes of a message.
 mod command {
@@ -134,6 +138,34 @@ impl Ipset {
         Ok(members)
     }
 
+    /// True when rules that look into a `hash:net` set find the address there.
+    ///
+    /// # Errors
+    /// As [`Ipset::headers`].
+    pub fn has(&mut self, name: &str, address: IpAddr) -> io::Result<bool> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let (kind, octets) = match address {
+            IpAddr::V4(address) => (data::IPADDR_IPV4, address.octets().to_vec()),
+            IpAddr::V6(address) => (data::IPADDR_IPV6, address.octets().to_vec()),
+        };
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let head = MessageHead { kind: TEST, flags, sequence: self.sequence, ..Default::default() };
+        let mut request = Writer::new();
+        request.message(head, |writer| {
+            writer.raw(command::PROTOCOL, &[PROTOCOL_VERSION]);
+            writer.text(command::SETNAME, name);
+            writer.nest(command::DATA, |writer| {
+                writer.nest(data::IP, |writer| writer.raw(kind | NET_BYTEORDER, &octets))
+            });
+        });
+        self.socket.send(request.bytes())?;
+        match Answer::with_end(self.sequence).receive(&self.socket, &mut self.buffer, &mut |_| Ok(())) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(NOT_THERE) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn list(
         &mut self,
         protocol: u8,
@@ -153,38 +185,21 @@ impl Ipset {
             writer.be32(command::FLAGS, list_flags);
         });
         self.socket.send(request.bytes())?;
-        while let Some(datagram) = self.socket.receive(&mut self.buffer)? {
-            for message in Messages(datagram) {
-                let message = message?;
-                if message.sequence != self.sequence {
-                    continue;
-                }
-                match end(&message) {
-                    Some(end) => return end,
-                    None => each(message.attributes()?)?,
-                }
-            }
-        }
-        Err(lost("to a question for sets, or its end,"))
+        Answer::with_end(self.sequence)
+            .receive(&self.socket, &mut self.buffer, &mut |message| each(message.attributes()?))
+            .map(drop)
     }
 }
 
 /// Reads a message as a header and as members, for `tests/fuzz`.
 #[cfg(fuzzing)]
-pub fn read_any(message: &Message<'_>) {
+pub fn read_any(message: &super::message::Message<'_>) {
     if let Ok(attributes) = message.attributes() {
         let _ = read_header(attributes.clone());
         for row in attributes.find(command::ADT).into_iter().flatten().flat_map(|rows| rows.nested().flatten()) {
             let _ = read_member(row.nested());
         }
     }
-}
-
-/// What the last message of an answer says; `None` for any other message. A dump that the kernel had to break off ends
-/// with an error in the place of nothing.
-fn end(message: &Message<'_>) -> Option<io::Result<()>> {
-    let is_end = matches!(i32::from(message.kind), libc::NLMSG_DONE | libc::NLMSG_ERROR);
-    is_end.then(|| read_error(message)?.map_or(Ok(()), Err))
 }
 
 /// `None` for the later messages of a long set, which have its name but not its type.
@@ -231,23 +246,4 @@ fn read_address(attribute: Attribute<'_>) -> Result<IpAddr, Malformed> {
     let (v4, v6) = (attribute.nested().find(data::IPADDR_IPV4)?, attribute.nested().find(data::IPADDR_IPV6)?);
     let read = v4.or(v6).and_then(|address| of_octets(address.value));
     read.ok_or(Malformed("an address of no known family"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dump_that_was_broken_off_is_no_whole_one() {
-        let ended = |kind: i32, code: i32| {
-            let payload = code.to_ne_bytes();
-            end(&Message { kind: kind as u16, flags: 0, sequence: 1, payload: &payload })
-        };
-        for kind in [libc::NLMSG_DONE, libc::NLMSG_ERROR] {
-            assert!(matches!(ended(kind, 0), Some(Ok(()))));
-            let error = ended(kind, -libc::ENOMEM).unwrap().unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
-        }
-        assert!(ended(LIST.into(), 0).is_none());
-    }
 }

@@ -14,6 +14,7 @@ use crate::policy::Family;
 use batch::BatchAnswer;
 use message::{Malformed, Message, MessageHead, Messages, Writer};
 use socket::Socket;
+use std::cell::Cell;
 use std::io;
 
 /// `nlmsg_type` of an nf_tables message.
@@ -135,23 +136,19 @@ impl Nfnetlink {
         mut each: impl FnMut(&Message<'_>) -> Result<bool, Malformed>,
     ) -> io::Result<Option<Consistency>> {
         let mut answer = self.send(request, libc::NLM_F_DUMP as u16, body)?;
-        let mut goes_on = true;
-        loop {
-            match self.socket.receive(&mut self.buffer) {
-                Ok(Some(datagram)) => answer.read(datagram, &mut |message| {
-                    goes_on = goes_on && each(message)?;
-                    Ok(())
-                }),
-                Ok(None) => return answer.end().map(Some),
-                Err(error) if is_loss(&error) => answer.fail(error),
-                Err(error) => return Err(error),
-            }
-            if !goes_on {
+        let goes_on = Cell::new(true);
+        let mut each = |message: &Message<'_>| {
+            goes_on.set(goes_on.get() && each(message)?);
+            Ok(())
+        };
+        while answer.receive_next(&self.socket, &mut self.buffer, &mut each)? {
+            if !goes_on.get() {
                 // The kernel goes on with a dump for as long as its socket lives.
                 self.socket = socket()?;
                 return Ok(None);
             }
         }
+        answer.end().map(Some)
     }
 
     fn ask(
@@ -178,7 +175,7 @@ impl Nfnetlink {
         };
         writer.message(head, body);
         self.socket.send(writer.bytes())?;
-        Ok(Answer { sequence: self.sequence, dump: flags != 0, ..Answer::default() })
+        Ok(Answer { sequence: self.sequence, has_end: flags != 0, ..Answer::default() })
     }
 
     /// Sends a batch, which the kernel takes whole or not at all.
@@ -252,16 +249,16 @@ pub fn lost(what: &str) -> io::Error {
 #[derive(Default)]
 pub(super) struct Answer {
     sequence: u32,
-    dump: bool,
+    has_end: bool,
     done: bool,
     interrupted: bool,
     error: Option<io::Error>,
 }
 
 impl Answer {
-    /// The answer to a dump that was asked for with this sequence number.
-    pub(super) fn to_dump(sequence: u32) -> Self {
-        Answer { sequence, dump: true, ..Answer::default() }
+    /// The answer to what was asked with this sequence number and has an end: a dump, or an acknowledgement.
+    pub(super) fn with_end(sequence: u32) -> Self {
+        Answer { sequence, has_end: true, ..Answer::default() }
     }
 
     /// Reads all of it. The queue is emptied whatever happens: a dump that is left half read blocks the next one (EBUSY).
@@ -271,17 +268,27 @@ impl Answer {
         buffer: &mut [u8],
         each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>,
     ) -> io::Result<Consistency> {
-        loop {
-            match socket.receive(buffer) {
-                Ok(Some(datagram)) => self.read(datagram, each),
-                Ok(None) => return self.end(),
-                Err(error) if is_loss(&error) => self.fail(error),
-                Err(error) => return Err(error),
-            }
-        }
+        while self.receive_next(socket, buffer, each)? {}
+        self.end()
     }
 
-    pub(super) fn read(&mut self, datagram: &[u8], each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>) {
+    /// Reads the next datagram; false when there is none.
+    pub(super) fn receive_next(
+        &mut self,
+        socket: &Socket,
+        buffer: &mut [u8],
+        each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>,
+    ) -> io::Result<bool> {
+        match socket.receive(buffer) {
+            Ok(Some(datagram)) => self.read(datagram, each),
+            Ok(None) => return Ok(false),
+            Err(error) if is_loss(&error) => self.fail(error),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, datagram: &[u8], each: &mut impl FnMut(&Message<'_>) -> Result<(), Malformed>) {
         for message in Messages(datagram) {
             let result = match message {
                 Ok(message) if message.sequence == self.sequence => self.take(&message, each),
@@ -311,14 +318,14 @@ impl Answer {
     }
 
     /// Keeps the first error.
-    pub(super) fn fail(&mut self, error: io::Error) {
+    fn fail(&mut self, error: io::Error) {
         self.error.get_or_insert(error);
     }
 
     pub(super) fn end(self) -> io::Result<Consistency> {
         match self.error {
             Some(error) => Err(error),
-            None if self.dump && !self.done => Err(lost("to a dump, or its end,")),
+            None if self.has_end && !self.done => Err(lost("or its end")),
             None if self.interrupted => Ok(Consistency::Interrupted),
             None => Ok(Consistency::Whole),
         }
@@ -339,8 +346,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn answer(dump: bool) -> Answer {
-        Answer { sequence: 7, dump, ..Answer::default() }
+    fn answer(has_end: bool) -> Answer {
+        Answer { sequence: 7, has_end, ..Answer::default() }
     }
 
     fn reply(kind: i32, sequence: u32, code: i32) -> Vec<u8> {
@@ -403,6 +410,19 @@ mod tests {
         overrun.fail(io::Error::from_raw_os_error(libc::ENOBUFS));
         overrun.read(&reply(libc::NLMSG_ERROR, 8, -libc::EPERM));
         assert_eq!(overrun.end().unwrap_err().error.raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn a_dump_that_the_kernel_broke_off_is_no_whole_one() {
+        for kind in [libc::NLMSG_DONE, libc::NLMSG_ERROR] {
+            let ended = |code| {
+                let mut answer = answer(true);
+                answer.read(&reply(kind, 7, code), &mut |_| Ok(()));
+                answer.end()
+            };
+            assert_eq!(ended(0).unwrap(), Consistency::Whole);
+            assert_eq!(ended(-libc::ENOMEM).unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub fn dump<T>(
         sequence += 1;
         let mut found = Vec::new();
         socket.send(&request(kind, libc::NLM_F_DUMP, sequence, header, &[]))?;
-        let consistency = Answer::to_dump(sequence).receive(socket, &mut buffer, &mut |message| {
+        let consistency = Answer::with_end(sequence).receive(socket, &mut buffer, &mut |message| {
             found.extend(read(message)?);
             Ok(())
         })?;

@@ -11,9 +11,9 @@ const FOREIGN: &str = "-A POSTROUTING -s 198.51.100.0/24 -o docker+ -m comment -
 fn repaired(host: &mut Gateway, words: &str, damage: impl FnOnce(&Gateway)) {
     host.apply();
     let good = host.save(Family::V4);
-    let before = host.content_fingerprint();
+    let before = host.content_fingerprints();
     damage(host);
-    assert_ne!(host.content_fingerprint(), before, "{words}: not seen in process");
+    assert_ne!(host.content_fingerprints(), before, "{words}: not seen in process");
     let plan = host.apply();
     assert!(plan.drift.iter().any(|drift| drift.contains(words)), "{words}: {:?}", plan.drift);
     assert_eq!(host.save(Family::V4), good, "{words}");

@@ -152,11 +152,11 @@ both_variants! {
             ("*raw\n-I PREROUTING 1 -j ACCEPT", "the guard of loopback addresses in raw PREROUTING is not the first rule"),
         ];
         for (sabotage, expected) in sabotages {
-            let before = (host.fingerprint(), host.content_fingerprint());
+            let before = (host.fingerprint(), host.content_fingerprints());
             let output = host.namespace.run_with_input(
                 &format!("{}-restore", program(&host)), &["--noflush"], &format!("{sabotage}\nCOMMIT\n"));
             assert!(output.status.success(), "{sabotage}: {output:?}");
-            assert_ne!((host.fingerprint(), host.content_fingerprint()), before, "{sabotage}");
+            assert_ne!((host.fingerprint(), host.content_fingerprints()), before, "{sabotage}");
             let written = host.apply();
             assert!(written.drift.iter().any(|line| line.contains(expected)), "{sabotage}: {:?}", written.drift);
             let undo = sabotage.replace("-I PREROUTING 1", "-D PREROUTING").replace("-I OUTPUT 1", "-D OUTPUT");

@@ -9,6 +9,7 @@ use ip_masq_agent::backend::{Backend, Counters, Error, Fingerprint, Plan};
 use ip_masq_agent::policy::{Family, Origin, Policy, PrefixSet};
 use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, Ruleset};
 use ip_masq_agent::sys::child::Children;
+use std::net::IpAddr;
 use std::process::Output;
 
 /// Makes a test of each variant from one body; the body's module is the variant's name.
@@ -113,9 +114,17 @@ impl Gateway {
         self.namespace.enter(|| backend.fingerprint()).unwrap()
     }
 
-    pub fn content_fingerprint(&mut self) -> Fingerprint {
+    /// What a resync looks at: rules, and members of sets.
+    pub fn content_fingerprints(&mut self) -> [Fingerprint; 2] {
         let backend = &mut self.backend;
-        self.namespace.enter(|| backend.content_fingerprint()).unwrap()
+        self.namespace.enter(|| [backend.content_fingerprint().unwrap(), backend.member_fingerprint().unwrap()])
+    }
+
+    /// Whether sets hold of destinations what they should.
+    pub fn sets_hold(&mut self, family: Family, destinations: &[&str]) -> bool {
+        let destinations: Vec<IpAddr> = destinations.iter().map(|address| address.parse().unwrap()).collect();
+        let (ruleset, backend) = (self.ruleset(family).unwrap(), &mut self.backend);
+        self.namespace.enter(|| backend.sets_hold(&ruleset, &destinations)).unwrap()
     }
 
     pub fn counters(&mut self) -> Counters {

@@ -68,14 +68,15 @@ both_variants! {
         host.exempt(200);
         host.apply();
         let set = host.sets().remove(0);
-        let (count, contents) = (host.fingerprint(), host.content_fingerprint());
+        let (count, contents) = (host.fingerprint(), host.content_fingerprints());
         host.ipset(&format!("del {set} 11.0.0.0/24"));
         host.ipset(&format!("add {set} 203.0.113.0/24"));
         assert_eq!(host.fingerprint(), count, "the number of members has not changed");
-        assert_ne!(host.content_fingerprint(), contents);
+        assert_ne!(host.content_fingerprints(), contents);
+        assert!(!host.sets_hold(Family::V4, &["192.0.2.1"]), "a short set is read whole");
         let plan = host.apply();
         assert!(plan.transaction().contains(&format!("del {set} 203.0.113.0/24\nadd {set} 11.0.0.0/24\n")), "{}", plan.transaction());
-        assert_eq!(host.content_fingerprint(), contents);
+        assert_eq!(host.content_fingerprints(), contents);
     }
 
     fn an_exception_inside_of_a_set_is_repaired(host: Gateway) {
@@ -200,14 +201,46 @@ both_variants! {
         assert!(host.sets().is_empty());
     }
 
+    fn a_long_set_is_asked_for_the_destinations_in_question(host: Gateway) {
+        let ipv6 = (0..5000).map(|number| format!("2001:db8:{:x}::/48", 2 * number).parse().unwrap());
+        host.policy.exempt = PrefixSet::from_prefixes(networks(5000).into_iter().chain(ipv6), &Origin::Default);
+        host.policy.enable_ipv6 = true;
+        let changes = [
+            (Family::V4, ["del 11.0.0.0/24", "add 203.0.113.0/24", "add 11.0.2.9/32 nomatch"]),
+            (Family::V6, ["del 2001:db8::/48", "add 2001:db9::/32", "add 2001:db8:2::9/128 nomatch"]),
+        ];
+        let asked = [
+            ["11.0.0.9", "203.0.113.9", "11.0.2.9", "11.0.4.9", "192.0.2.1"],
+            ["2001:db8::9", "2001:db9::9", "2001:db8:2::9", "2001:db8:4::9", "2001:db8:1::9"],
+        ];
+        for family in Family::ALL {
+            host.apply_to(family);
+        }
+        let sets = host.sets();
+        for ((family, lines), asked) in changes.into_iter().zip(asked) {
+            assert!(host.sets_hold(family, &asked), "{family}");
+            let name = sets.iter().find(|set| set.starts_with(if family == Family::V4 { "ima4" } else { "ima6" }));
+            for (action, rest) in lines.map(|line| line.split_once(' ').unwrap()) {
+                host.ipset(&format!("{action} {} {rest}", name.unwrap()));
+            }
+            let is_right = asked.map(|destination| host.sets_hold(family, &[asked[4], destination]));
+            assert_eq!(is_right, [false, false, false, true, true], "{family}");
+        }
+        assert!(host.sets_hold(Family::V6, &["11.0.0.9"]), "none of its family is asked for");
+        for family in Family::ALL {
+            host.apply_to(family);
+        }
+        assert!(host.sets_hold(Family::V4, &asked[0]) && host.sets_hold(Family::V6, &asked[1]));
+    }
+
     fn when_ipset_comes_it_is_seen_and_the_rules_become_a_set(host: Gateway) {
         host.namespace.hide("ipset");
         host.exempt(100);
         host.apply();
-        let without = host.content_fingerprint();
-        assert_eq!(host.content_fingerprint(), without);
+        let without = host.content_fingerprints();
+        assert_eq!(host.content_fingerprints(), without);
         host.namespace.give_back("ipset");
-        assert_ne!(host.content_fingerprint(), without);
+        assert_ne!(host.content_fingerprints(), without);
         host.apply();
         assert!(host.sets().len() == 1 && host.backend.notes().is_empty(), "{:?}", host.backend.notes());
         assert!(host.save(Family::V4).lines().count() < 30);

@@ -112,8 +112,11 @@ impl Host {
     }
 
     /// Everything that moves when rules of ours move.
-    pub fn fingerprints(&mut self) -> [Fingerprint; 2] {
-        self.ask(|backend| [backend.own_fingerprint().unwrap(), backend.content_fingerprint().unwrap()])
+    pub fn fingerprints(&mut self) -> [Fingerprint; 3] {
+        let read = |backend: &mut dyn Backend| {
+            [backend.own_fingerprint(), backend.content_fingerprint(), backend.member_fingerprint()].map(Result::unwrap)
+        };
+        self.ask(read)
     }
 
     /// What the host's own tools list of all rules and sets, without counters.

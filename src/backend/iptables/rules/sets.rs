@@ -44,14 +44,18 @@ impl DesiredSet {
     /// nothing in the kernel has.
     pub fn new(chain: &ChainName, list: &CidrList, family: Family, existing: &[SetHeader]) -> Self {
         let mut set = DesiredSet { name: String::new(), family, members: list.prefixes.clone() };
-        let names: Vec<String> =
-            (0..ATTEMPTS).map(|attempt| name(chain, list.id.key, family, &set.members, attempt)).collect();
         let holder = |name: &String| existing.iter().find(|header| header.name == *name);
-        let there = names.iter().find(|name| holder(name).is_some_and(|header| set.can_live_in(header)));
-        let free = names.iter().find(|name| holder(name).is_none());
+        let there = names(chain, list, family).find(|name| holder(name).is_some_and(|header| set.can_live_in(header)));
+        let free = || names(chain, list, family).find(|name| holder(name).is_none());
         // With every name taken by something unusable the first is as bad as any: the kernel refuses it by name.
-        set.name = there.or(free).unwrap_or(&names[0]).clone();
+        set.name = there.or_else(free).or_else(|| names(chain, list, family).next()).unwrap_or_default();
         set
+    }
+
+    /// The set for a list among those that the rules refer to.
+    pub fn among(there: &[String], chain: &ChainName, list: &CidrList, family: Family) -> Option<Self> {
+        let name = names(chain, list, family).find(|name| there.contains(name))?;
+        Some(DesiredSet { name, family, members: list.prefixes.clone() })
     }
 
     /// How many members the set is made for.
@@ -118,6 +122,11 @@ fn prefix_of(family: Family) -> &'static str {
         Family::V4 => "ima4-",
         Family::V6 => "ima6-",
     }
+}
+
+/// The names that the set for a list can have, each a walk over all of the list.
+fn names(chain: &ChainName, list: &CidrList, family: Family) -> impl Iterator<Item = String> {
+    (0..ATTEMPTS).map(move |attempt| name(chain, list.id.key, family, &list.prefixes, attempt))
 }
 
 /// At most 30 characters; the kernel takes 31 (IPSET_MAXNAMELEN, linux/netfilter/ipset/ip_set.h).

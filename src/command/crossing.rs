@@ -55,13 +55,28 @@ impl Crossing {
             crossing.incoming.clone_from(&question.incoming);
         }
         let index = |name: &Option<String>| name.as_deref().and_then(view::interface_index);
+        for name in [&question.incoming, &question.out].into_iter().flatten() {
+            if view::interface_index(name).is_none() {
+                crossing.assumed.push(format!("that there is an interface {name}; this host has none"));
+            }
+        }
         let out = index(&question.out);
+        if question.out.is_some() && out.is_none() {
+            crossing.interface.clone_from(&question.out);
+            return Ok(crossing);
+        }
         let mark = question.mark.unwrap_or_default();
         let from = index(&crossing.incoming).filter(|_| forwarded.is_some() && out.is_none());
         // Of a source that is not the host's own, the kernel answers with its way in only.
         let source = question.from.filter(|_| from.is_some() || forwarded.is_none());
         let asked = Question { destination, source, from, mark };
-        match router.look_up(&asked, out)? {
+        let routed = match router.look_up(&asked, out) {
+            Ok(Routed::Refused(_)) | Err(_) if forwarded.is_some() && destination.is_multicast() => {
+                Routed::Refused(Refusal::Multicast)
+            }
+            routed => routed?,
+        };
+        match routed {
             Routed::Local(_) => crossing.refused = Some("the routing sends it to this host itself"),
             Routed::Through(path) => crossing.take(&mut router, &path, destination, mark),
             Routed::Refused(_) if question.out.is_some() => {

@@ -311,10 +311,11 @@ fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs, destination:
     let scopes = || policy.sections();
     if question.from.is_none() {
         let any_source = scopes().all(|scope| scope.sources.is_empty() && scope.excluded_sources.is_empty());
-        assumptions.push(if any_source {
-            "a forwarded flow; name its source with --from"
-        } else {
-            "a forwarded flow from a source in scope; name it with --from"
+        let in_entries = policy.egress.iter().any(|entry| !entry.sources.is_empty());
+        assumptions.push(match (any_source, in_entries) {
+            (true, _) => "a forwarded flow; name its source with --from",
+            (false, true) => "a forwarded flow from a source that no entry of egress names; name it with --from",
+            (false, false) => "a forwarded flow from a source in scope; name it with --from",
         });
     }
     if !has_out && scopes().any(|scope| !scope.out_interfaces.is_empty()) {
@@ -326,6 +327,10 @@ fn assumptions(policy: &Policy, own: &Host, question: &ExplainArgs, destination:
     let asks_mark = !policy.exempt_marks.is_empty() || policy.forward_mark.is_some();
     if question.mark.is_none() && asks_mark {
         assumptions.push("a packet without a mark; name it with --mark");
+    }
+    if question.offline && question.port.is_some() && !policy.forwards.is_empty() {
+        assumptions
+            .push("that it is no address of this host; without --offline that is known, and where its ports lead");
     }
     if policy.exempt_ipsec.value {
         assumptions.push("that no IPsec policy will encrypt it");
@@ -606,6 +611,16 @@ mod tests {
             "10.1.2.3: keep source\n  because  the destination is in nonMasqueradeCIDRs [exempt]\n  \
              by       10.0.0.0/8, built-in default\n  assuming a forwarded flow; name its source with --from\n"
         );
+    }
+
+    #[test]
+    fn without_the_host_an_address_with_a_port_is_taken_for_somebody_elses() {
+        let question = ExplainArgs { offline: true, port: Some(80), ..question() };
+        let asked = |policy: &Policy| {
+            answer(policy, &Host::default(), &question, "203.0.113.9".parse().unwrap()).assumptions.concat()
+        };
+        assert!(asked(&forwards(FORWARDS)).contains("no address of this host"));
+        assert!(!asked(&Policy::default()).contains("this host"));
     }
 
     #[test]

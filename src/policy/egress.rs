@@ -122,6 +122,12 @@ impl Section<'_> {
         keeps_out(self.out_interfaces, interface).is_none()
     }
 
+    /// True when a flow is in the scope. One whose source is not known is in that of no entry that names some.
+    pub fn holds(&self, flow: &Flow) -> bool {
+        let is_named = flow.source.is_some() || self.entry.is_none() || self.sources.is_empty();
+        is_named && self.out_of_scope(flow).is_none()
+    }
+
     /// The step that says that a flow is not in the scope; `None` when it is.
     pub fn out_of_scope(&self, flow: &Flow) -> Option<Provenance> {
         if let Some(out) = &flow.out_interface

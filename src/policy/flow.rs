@@ -57,7 +57,7 @@ impl FromStr for Protocol {
 
 /// The first packet of a flow that leaves the host to a destination that is not local to it.
 ///
-/// `None` stands for "not known": the scope step that would need it is passed.
+/// `None` stands for "not known": the scope step that would need it is passed, but for the sources of entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
     /// The source address before any rewriting.

@@ -180,7 +180,7 @@ impl Policy {
         if let Some(provenance) = self.exempt_from_all(flow) {
             return (Verdict::Return, provenance);
         }
-        let section = self.sections().find(|section| section.out_of_scope(flow).is_none()).unwrap_or(self.top());
+        let section = self.sections().find(|section| section.holds(flow)).unwrap_or(self.top());
         let decided = self.decide(&section, flow);
         let translates = decided.step.translates();
         let verdict =

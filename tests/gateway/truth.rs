@@ -290,6 +290,37 @@ fn explain_says_by_which_route_a_flow_leaves_and_by_which_line_it_is_out_of_scop
 }
 
 #[test]
+fn explain_says_what_is_not_forwarded_and_what_it_takes_for_granted() {
+    let Some(lab) = Lab::build() else { return };
+    let config = "enableIPv6: true\negress:\n- {name: cameras, sourceCIDRs: [192.168.77.64/26], snat: none}\n";
+    let agent = Agent::new(&lab.gateway, BINARY, config);
+    agent.must("run", &["--once"]);
+    let explain = |arguments: &str| agent.must("explain", &arguments.split(' ').collect::<Vec<_>>());
+    let broadcast = "leaves nowhere: a broadcast is not forwarded";
+    let multicast = "leaves nowhere: a multicast is forwarded by a multicast routing daemon alone";
+    for (destination, source, expected) in [
+        ("203.0.113.255", "192.168.77.2", broadcast),
+        ("192.168.77.255", "192.168.77.2", broadcast),
+        ("255.255.255.255", "192.168.77.2", broadcast),
+        ("224.0.0.251", "192.168.77.2", multicast),
+        ("ff02::fb", "fd00:77::2", multicast),
+        ("203.0.113.255", "203.0.113.1", "keep source 203.0.113.1"),
+    ] {
+        let said = explain(&format!("{destination} --from {source}"));
+        assert!(said.starts_with(&format!("{destination}: {expected}\n")), "{said}");
+    }
+    let absent = explain("203.0.113.200 --from 192.168.77.2 --out wg9 --in wg8");
+    assert!(absent.starts_with("203.0.113.200: masquerade\n  leaves by wg9\n"), "{absent}");
+    for interface in ["wg8", "wg9"] {
+        let assumed = format!("  assuming that there is an interface {interface}; this host has none\n");
+        assert!(absent.contains(&assumed), "{absent}");
+    }
+    let of_anybody = explain("203.0.113.200");
+    assert!(of_anybody.starts_with("203.0.113.200: masquerade as 203.0.113.1\n"), "{of_anybody}");
+    assert!(of_anybody.contains("from a source that no entry of egress names; name it with --from\n"), "{of_anybody}");
+}
+
+#[test]
 fn connections_that_go_on_with_another_source_are_counted_with_what_ends_them() {
     let Some(lab) = Lab::build() else { return };
     let agent = Agent::new(&lab.gateway, BINARY, "nonMasqueradeCIDRs: []\n");

@@ -17,6 +17,8 @@ use std::net::IpAddr;
 const RTM_F_FIB_MATCH: u32 = 0x2000;
 /// RTA_MARK of linux/rtnetlink.h.
 const RTA_MARK: u16 = 16;
+/// The index of `lo` (LOOPBACK_IFINDEX).
+const LOOPBACK: u32 = 1;
 
 /// What is asked of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +97,10 @@ pub enum Refusal {
     Blackhole,
     /// The way back leads through another interface (rp_filter).
     ReversePath,
+    /// A broadcast that came in, which the host takes and does not forward.
+    Broadcast,
+    /// A multicast that came in, and no daemon that would forward it.
+    Multicast,
     /// The kernel takes no such packet: a source that can't be, or a blackhole.
     Invalid,
 }
@@ -108,6 +114,8 @@ impl Refusal {
             Refusal::Prohibited => "the route is prohibit",
             Refusal::Blackhole => "the route is blackhole",
             Refusal::ReversePath => "answers would leave through another interface than it came in (rp_filter)",
+            Refusal::Broadcast => "a broadcast is not forwarded",
+            Refusal::Multicast => "a multicast is forwarded by a multicast routing daemon alone",
             Refusal::Invalid => {
                 "the kernel takes no such packet: a route of type blackhole, or a source that can't come from there"
             }
@@ -196,6 +204,8 @@ fn read(message: &Message<'_>) -> Result<Routed, Malformed> {
         libc::RTN_UNREACHABLE => Routed::Refused(Refusal::Unreachable),
         libc::RTN_PROHIBIT => Routed::Refused(Refusal::Prohibited),
         libc::RTN_BLACKHOLE => Routed::Refused(Refusal::Blackhole),
+        // What is forwarded all the same (bc_forwarding) leaves by another interface.
+        libc::RTN_BROADCAST if found.interface == Some(LOOPBACK) => Routed::Refused(Refusal::Broadcast),
         _ => Routed::Through(Path {
             interface: found.interface,
             gateway: found.gateway,

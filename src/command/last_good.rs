@@ -69,6 +69,13 @@ fn print(sources: &[SourceText]) -> u8 {
 }
 
 fn restore(locations: &Locations, sources: &[SourceText]) -> u8 {
+    let locations = match locations.absolute() {
+        Ok(locations) => locations,
+        Err(error) => {
+            eprint_line(format_args!("the working directory is gone: {error}"));
+            return exit::FAILED;
+        }
+    };
     let present = match locations.present() {
         Ok(present) => present,
         Err((path, error)) => {

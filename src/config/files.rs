@@ -88,6 +88,15 @@ impl Locations {
         Ok(present)
     }
 
+    /// The same from the root directory, as the service names them.
+    ///
+    /// # Errors
+    /// When the working directory is gone.
+    pub fn absolute(&self) -> io::Result<Self> {
+        let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
+        Ok(Locations { file: absolute(&self.file)?, directory: absolute(&self.directory)?, trust: self.trust })
+    }
+
     /// True of a path from which the configuration may be read.
     pub fn reach(&self, path: &Path) -> bool {
         let is_fragment = || self.fragment_directory().is_some_and(|directory| path.parent() == Some(&*directory));
@@ -222,7 +231,7 @@ impl Reader<'_> {
                     let target = chase::follow(&directory, Path::new(name), &mut self.suspicions);
                     self.add(&path, target);
                 }
-                Some(b"yml") => self.reading.warnings.push(Diagnostic::of_file(
+                Some(other) if is_meant_to_be_read(other) => self.reading.warnings.push(Diagnostic::of_file(
                     &path,
                     "ignored; a file in this directory must end in .yaml, .json or .toml",
                 )),
@@ -282,6 +291,11 @@ impl Reader<'_> {
 fn is_read(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().map(OsStrExt::as_bytes);
     !name.as_bytes().starts_with(b".") && matches!(extension, Some(b"yaml" | b"json" | b"toml"))
+}
+
+/// True of the ending of a file that somebody took for one of the directory, and no editor or package manager made.
+fn is_meant_to_be_read(extension: &[u8]) -> bool {
+    ["yaml", "yml", "json", "toml", "conf"].iter().any(|one| extension.eq_ignore_ascii_case(one.as_bytes()))
 }
 
 fn cant_open(path: &Path, error: &io::Error) -> String {

@@ -65,18 +65,29 @@ fn names(reading: &Reading) -> Vec<String> {
 fn the_directory_is_read_in_the_order_of_bytes() {
     let etc = Etc::new();
     etc.write("main.conf", "");
-    for name in ["9.yaml", "10.yaml", "B.toml", "a.json", ".hidden.yaml", "a.yaml~", "a.bak", "README", "old.yml"] {
+    for name in [
+        "9.yaml",
+        "10.yaml",
+        "B.toml",
+        "a.json",
+        ".hidden.yaml",
+        "a.yaml~",
+        "a.bak",
+        "README",
+        "B.YAML",
+        "c.conf",
+        "old.yml",
+    ] {
         etc.write(&format!("d/{name}"), "");
     }
     let locations = Locations { directory: Some(etc.path("d")), ..etc.locations("main.conf") };
     let reading = read(&locations).unwrap();
     assert_eq!(names(&reading), ["main.conf", "10.yaml", "9.yaml", "B.toml", "a.json"]);
-    assert_eq!(reading.warnings.len(), 1);
-    assert!(
-        reading.warnings[0]
-            .to_string()
-            .ends_with("/old.yml: ignored; a file in this directory must end in .yaml, .json or .toml")
-    );
+    assert_eq!(reading.warnings.len(), 3);
+    for (warning, name) in reading.warnings.iter().zip(["B.YAML", "c.conf", "old.yml"]) {
+        let expected = format!("/{name}: ignored; a file in this directory must end in .yaml, .json or .toml");
+        assert!(warning.to_string().ends_with(&expected), "{warning}");
+    }
 }
 
 #[test]

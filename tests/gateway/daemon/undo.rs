@@ -28,6 +28,12 @@ fn the_last_good_configuration_is_printed_and_written_back_and_nothing_is_lost()
     let expected = format!("# {CONFIG}\n{GOOD}# {fragment}\nmasqMulticast: true\n");
     assert_eq!((printed.code, printed.stdout), (Some(0), expected), "{}", printed.stderr);
     assert_eq!(last_good(&["--restore"]).stdout, "the files are as they were\n");
+    let relative = ["last-good", "--restore", "--config-dir", "config.d", "--config", "config.yaml"];
+    let mut from_there = std::process::Command::new(crate::service::BINARY);
+    from_there.args(relative).current_dir("/run/test");
+    environment(&mut from_there);
+    let from_there = host.node.enter(|| from_there.output()).unwrap();
+    assert_eq!(String::from_utf8_lossy(&from_there.stdout), "the files are as they were\n", "{from_there:?}");
 
     let other = format!("{FRAGMENTS}/20-new.yaml");
     host.configure(BAD);

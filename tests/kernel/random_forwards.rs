@@ -192,7 +192,22 @@ impl Nodes {
             sockets
                 .extend(node.enter(|| ends.map(|(port, by)| (name, port, by, listen(port, by))).collect::<Vec<_>>()));
         }
-        Nodes { nodes, sockets, next_port: AtomicU16::new(20_000) }
+        let nodes = Nodes { nodes, sockets, next_port: AtomicU16::new(20_000) };
+        nodes.greet();
+        nodes
+    }
+
+    /// Waits until every node can reach the host. While the kernel has not yet seen that a link is up, it drops what it is
+    /// given; TCP sends it again, UDP does not.
+    fn greet(&self) {
+        for (number, node) in NODES.iter().enumerate() {
+            for (source, host) in node.addresses.into_iter().zip(node.host) {
+                let source: IpAddr = source.parse().unwrap();
+                let to = SocketAddr::new(host.parse().unwrap(), 8080);
+                let sent = Sent { node: Some(number), source, to, protocol: Protocol::Tcp, dscp: 0 };
+                assert_eq!(self.ask(&sent, true), Ok(("host", source, 8080)), "{}", node.name);
+            }
+        }
     }
 
     /// Sends the first packet of a flow; who was reached, or why nobody was.

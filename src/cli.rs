@@ -214,7 +214,7 @@ pub struct ExplainArgs {
     /// Those of the words that are addresses.
     #[arg(skip)]
     pub addresses: Vec<IpAddr>,
-    /// The source address.
+    /// The source address; without it, one that sourceCIDRs of no entry of egress name.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub from: Option<IpAddr>,
     /// The outgoing interface; without it the kernel's routing is asked.

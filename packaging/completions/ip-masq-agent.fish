@@ -354,7 +354,7 @@ forget\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
 keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address' -r
+complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address; without it, one that sourceCIDRs of no entry of egress name' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface; without it the kernel\'s routing is asked' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l in -d 'The incoming interface; without it the one that leads to the source' -r -f -a "(__fish_print_interfaces)"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l port -d 'The destination port; for an address of this host: where does it lead?' -r

@@ -192,10 +192,9 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
         return;
     }
     let may: Vec<String> = crossing::beside(&met.before).chain(crossing::beside(&met.after)).collect();
-    if let Some(headline) =
-        answer.forward.as_ref().map(|forward| forwarded(forward, answer)).filter(|_| !may.is_empty())
-    {
-        answer.wire = Some(Wire { action: headline, source: None, by: None, may });
+    if let Some(forward) = answer.forward.as_ref().filter(|_| !may.is_empty()) {
+        let action = forwarded(forward, answer);
+        answer.wire = Some(Wire { action, source: None, by: None, may });
         return;
     }
     let Some(crossing) = crossing.filter(|_| !host.is_local(address)) else { return };

@@ -29,7 +29,7 @@ fn the_last_good_configuration_is_printed_and_written_back_and_nothing_is_lost()
     assert_eq!((printed.code, printed.stdout), (Some(0), expected), "{}", printed.stderr);
     assert_eq!(last_good(&["--restore"]).stdout, "the files are as they were\n");
     let relative = ["last-good", "--restore", "--config-dir", "config.d", "--config", "config.yaml"];
-    let mut from_there = std::process::Command::new(crate::service::BINARY);
+    let mut from_there = Command::new(service::BINARY);
     from_there.args(relative).current_dir("/run/test");
     environment(&mut from_there);
     let from_there = host.node.enter(|| from_there.output()).unwrap();

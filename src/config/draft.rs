@@ -30,6 +30,8 @@ pub struct Draft {
     settings: SettingsDraft,
     /// Keys with a value that was refused: they were meant to be something.
     refused: BTreeSet<Key>,
+    /// Where the list begins that stands for the built-in ranges.
+    exempt_at: Option<Place>,
 }
 
 impl Draft {
@@ -66,7 +68,14 @@ impl Draft {
         for (key, values) in flags.iter() {
             let mut reader =
                 Reader { name: key.info().name.into(), source: Source::Flag(key.0, &key.info().flag), problems };
-            self.set(key, &key.info().kind.flag_node(values), &mut reader);
+            let texts = key.info().kind.flag_texts(values);
+            let (node, errors) = key.info().kind.flag_node(&texts);
+            if errors.is_empty() {
+                self.set(key, &node, &mut reader);
+                continue;
+            }
+            errors.iter().for_each(|error| reader.report_syntax(error));
+            self.refused.insert(key);
         }
     }
 
@@ -78,6 +87,12 @@ impl Draft {
         };
         if !read {
             self.refused.insert(key);
+        } else if key.info().name == EXEMPT && self.policy.non_masquerade_cidrs.is_some() {
+            let place = reader.place(node.offset);
+            match place {
+                Place::File { .. } => self.exempt_at = self.exempt_at.or(Some(place)),
+                Place::Flag(..) | Place::Default => self.exempt_at = Some(place),
+            }
         }
     }
 
@@ -191,11 +206,9 @@ impl Draft {
         if self.policy.nomasq_all_reserved_ranges == Some(true) { &RESERVED_RANGES } else { &PRIVATE_RANGES }
     }
 
-    /// Where a list begins that stands for the built-in ranges: in a file behind the first one, which is there to add
-    /// something.
+    /// The same in a file behind the first one, which is there to add something.
     fn replacing(&self) -> Option<Place> {
-        let first = self.policy.non_masquerade_cidrs.as_ref()?.first()?;
-        first.place.is_behind_the_first_file().then_some(first.place)
+        self.exempt_at.filter(|place| place.is_behind_the_first_file())
     }
 
     fn extra(&self) -> &[Located<Prefix>] {

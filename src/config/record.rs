@@ -44,7 +44,7 @@ pub trait Record: Default {
         for (number, field) in Self::FIELDS.iter().enumerate() {
             if self.lacks(number) && !field.default.is_empty() {
                 let mut reader = Reader { name: field.name.into(), source: Source::Default, problems: &mut problems };
-                self.set(number, &document::value(field.default), &mut reader);
+                self.set(number, &document::value(field.default).0, &mut reader);
             }
         }
     }

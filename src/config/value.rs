@@ -433,11 +433,22 @@ impl Kind {
         }
     }
 
-    /// The values of a flag as a file would have said them.
-    pub fn flag_node(self, values: &[String]) -> Node<'_> {
+    /// The texts of a flag as YAML has them: several maps with commas between them are a list.
+    pub fn flag_texts(self, values: &[String]) -> Vec<Cow<'_, str>> {
+        let has_several = |value: &str| {
+            let solid: String = value.split_whitespace().collect();
+            matches!(self, Kind::Maps) && solid.starts_with('{') && solid.contains("},{")
+        };
+        let values = values.iter().map(String::as_str);
+        values.map(|value| if has_several(value) { format!("[{value}]").into() } else { value.into() }).collect()
+    }
+
+    /// The values of a flag as a file would have said them, and what is wrong with their texts.
+    pub fn flag_node<'t>(self, values: &'t [Cow<'_, str>]) -> (Node<'t>, Vec<SyntaxError>) {
         let node = |value| Node { offset: 0, value };
-        let last = values.last().map(String::as_str).unwrap_or_default();
-        node(match self {
+        let last = values.last().map(AsRef::as_ref).unwrap_or_default();
+        let mut errors = Vec::new();
+        let value = match self {
             Kind::Cidrs | Kind::Interfaces => {
                 let items = values.iter().filter(|text| !text.is_empty()).flat_map(|text| text.split(','));
                 Found::List(items.map(|text| node(Found::Text(text.into()))).collect())
@@ -449,15 +460,27 @@ impl Kind {
             // There are commas in rules.
             Kind::Rules => {
                 let items = values.iter().filter(|text| !text.is_empty());
-                Found::List(items.map(|text| node(Found::Text(text.as_str().into()))).collect())
+                Found::List(items.map(|text| node(Found::Text(text.as_ref().into()))).collect())
             }
             Kind::Snat if last.contains(',') => {
                 Found::List(last.split(',').map(|text| node(Found::Text(text.into()))).collect())
             }
-            Kind::Maps => Found::List(values.iter().map(|text| document::value(text)).collect()),
+            Kind::Maps => {
+                let mut items = Vec::new();
+                for text in values.iter().filter(|text| !text.is_empty()) {
+                    let (read, wrong) = document::value(text);
+                    errors.extend(wrong);
+                    match read.value {
+                        Found::List(several) => items.extend(several),
+                        _ => items.push(read),
+                    }
+                }
+                Found::List(items)
+            }
             Kind::Switch | Kind::Count | Kind::Duration => document::plain(last),
             Kind::Chain | Kind::Ports | Kind::Snat | Kind::Text | Kind::Choice(_) => Found::Text(last.into()),
-        })
+        };
+        (node(value), errors)
     }
 }
 

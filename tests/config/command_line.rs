@@ -1,6 +1,6 @@
 //! The command line: every key is a flag, everywhere.
 
-use super::yaml;
+use super::{source, yaml};
 use clap::{CommandFactory, Parser};
 use ip_masq_agent::cli::{Cli, Options, Subcommands};
 use ip_masq_agent::config::{Flags, KEYS, Key, Locations, parse};
@@ -265,6 +265,22 @@ fn the_flags_of_a_gateway_say_what_the_keys_say() {
 }
 
 #[test]
+fn entries_are_given_in_one_flag_or_several_and_an_empty_one_leaves_none() {
+    let names = |flags: &[&str]| -> Vec<String> {
+        let files = [source("c.yaml", "egress: [{name: file, outInterfaces: [x], snat: none}]")];
+        let policy = parse(&files, &given(flags)).unwrap().policy;
+        policy.egress.iter().map(|entry| entry.name.clone()).collect()
+    };
+    let [a, b] = ["{name: a, outInterfaces: [x]}", "{name: b, outInterfaces: [y]}"];
+    assert_eq!(names(&[]), ["file"]);
+    assert_eq!(names(&["--egress="]), [""; 0]);
+    assert_eq!(names(&[&format!("--egress={a}"), &format!("--egress={b}")]), ["a", "b"]);
+    assert_eq!(names(&[&format!("--egress={a}, {b}")]), ["a", "b"]);
+    assert_eq!(names(&[&format!("--egress=[{a}, {b}]")]), ["a", "b"]);
+    assert_eq!(names(&["--egress=name: a\noutInterfaces: [x]"]), ["a"]);
+}
+
+#[test]
 fn a_bad_value_of_a_flag_of_a_gateway_is_refused_under_its_name() {
     let cases = [
         ("--snat=203.0.113.9,masquerade", "--snat: 'masquerade' can't be in a list with addresses"),
@@ -291,7 +307,15 @@ fn a_bad_value_of_a_flag_of_a_gateway_is_refused_under_its_name() {
         ),
         ("--egress={snat: none}", "--egress: egress[1]: has no scope"),
         ("--egress=wan0", "--egress: egress[1]: expected a map of keys and values, found the text 'wan0'"),
-        ("--egress={outInterfaces: [wan0]", "--egress: "),
+        ("--egress={outInterfaces: [wan0]", "--egress: the map is not closed; a '}' is missing"),
+        // What is wrong with the text is never left out of what is put in force.
+        ("--egress={outInterfaces: [!wg0], snat: none}", "--egress: unquoted, !wg0 is a YAML tag; write \"!wg0\""),
+        ("--egress={outInterfaces: [wg0], snat: !none}", "--egress: unquoted, !none is a YAML tag"),
+        ("--egress={outInterfaces: [wg0], snat: *none}", "--egress: *none is a YAML alias"),
+        (
+            "--port-forwards={hostPort: 22, address: 192.168.1.7, inInterfaces: [!wan0]}",
+            "--port-forwards: unquoted, !wan0 is a YAML tag",
+        ),
     ];
     for (flag, expected) in cases {
         let message = parse(&[], &given(&[flag])).expect_err(flag).to_string();
@@ -313,11 +337,13 @@ fn check_says_of_a_good_configuration_what_may_not_be_meant() {
     std::fs::write(&fragment, "nonMasqueradeCIDRs: [100.64.0.0/10]\n").unwrap();
     let replaced = check(&["--config-dir", directory.path().to_str().unwrap()]);
     let warning = format!(
-        "{}:1:22: nonMasqueradeCIDRs replaces the built-in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16; \
+        "{}:1:21: nonMasqueradeCIDRs replaces the built-in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16; \
          repeat them, or write extraNonMasqueradeCIDRs\n",
         fragment.display()
     );
-    assert_eq!(replaced, (Some(0), String::new(), warning));
+    assert_eq!(replaced, (Some(0), String::new(), warning.clone()));
+    std::fs::write(&fragment, "nonMasqueradeCIDRs: []\n").unwrap();
+    assert_eq!(check(&["--config-dir", directory.path().to_str().unwrap()]).2, warning, "an empty list replaces, too");
     let one_family = check(&["--snat=203.0.113.9", "--enable-ipv6", "--extra-non-masquerade-cidrs=fc00::/7"]);
     assert_eq!(
         one_family,

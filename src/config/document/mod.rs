@@ -58,9 +58,10 @@ pub fn plain(text: &str) -> Value<'_> {
     yaml::plain(text.into())
 }
 
-/// A value of our own, written as in YAML.
-pub fn value(text: &str) -> Node<'_> {
-    yaml::parse(text).0.unwrap_or(Node { offset: 0, value: Value::Null })
+/// A value outside of any file, written as in YAML.
+pub fn value(text: &str) -> (Node<'_>, Vec<SyntaxError>) {
+    let (node, errors) = yaml::parse(text);
+    (node.unwrap_or(Node { offset: 0, value: Value::Null }), errors)
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use crate::service::directories;
 use crate::service::replace::FileError;
 use crate::service::state::{self, Kept, StateError};
 use crate::text;
-use std::error::Error;
 use std::fs;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -34,8 +33,7 @@ pub fn run(context: &Context, args: &LastGoodArgs) -> u8 {
             return exit::FAILED;
         }
         Err(error) => {
-            let denied = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-            if denied.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+            if error.is_denied() {
                 eprint_line("last-good needs root");
             } else {
                 eprint_line(format_args!("the last good configuration can't be used: {error}"));

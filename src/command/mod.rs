@@ -24,10 +24,11 @@ pub mod run;
 pub mod status;
 pub mod try_out;
 
-use crate::agent::{self, MOST_DESTINATIONS, PolicyInForce, PolicyQuestion};
+use crate::agent::{self, MOST_DESTINATIONS, PolicyInForce, PolicyQuestion, Report, TrialDetails};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations, SourceText};
 use crate::policy::Policy;
 use crate::service::control::Request;
+use crate::service::state::StateError;
 use crate::text::{self, one_line};
 use std::fmt;
 use std::io::{self, Write};
@@ -115,7 +116,7 @@ impl Context {
     /// As [`Context::load_or_in_force`].
     pub fn load_about(&self, destinations: &[IpAddr]) -> Result<About, Diagnostics> {
         let sources = match self.read() {
-            Ok(sources) => sources,
+            Ok(sources) => with_what_is_tried(sources),
             Err(diagnostics) => return self.or_in_force(Err(diagnostics)).map(About::All),
         };
         let length: usize = sources.iter().map(|source| source.text.len()).sum();
@@ -132,15 +133,24 @@ impl Context {
             (Ok(config), None) => return Ok(config.into()),
             (Err(diagnostics), _) => diagnostics,
         };
-        let kept = last_good::in_force().ok().flatten();
+        let kept = last_good::in_force();
+        if kept.as_ref().is_err_and(StateError::is_denied) {
+            eprint_line("root is told what is in force while the files are not valid");
+        }
         // Those of another configuration are nobody's answer.
-        let kept = kept.filter(|kept| !kept.is_empty() && kept.iter().all(|one| self.locations.reach(&one.path)));
+        let locations = self.locations.absolute().unwrap_or_else(|_| self.locations.clone());
+        let is_ours = |kept: &Vec<SourceText>| !kept.is_empty() && kept.iter().all(|one| locations.reach(&one.path));
+        let kept = kept.ok().flatten().filter(is_ours);
         let Some(config) = kept.and_then(|kept| config::parse(&kept, &self.flags).ok()) else {
             return Err(diagnostics);
         };
         if let Some(first) = diagnostics.0.first() {
             let first = first.headline();
             eprint_line(format_args!("{first}; this is the last good configuration, which is in force"));
+            let options = if self.flags.is_empty() { options_of_the_service() } else { Vec::new() };
+            if !options.is_empty() {
+                eprint_line(format_args!("without the options of the service: {}", options.join(" ")));
+            }
         }
         Ok(InForce { config, is_last_good: true })
     }
@@ -157,6 +167,29 @@ fn told(sources: &[SourceText], destinations: &[IpAddr]) -> Option<PolicyInForce
     ask::ask(&Request::Policy(question), PROMPT).ok()?
 }
 
+/// The options that beat the files of the running service; none where it does not tell.
+fn options_of_the_service() -> Vec<String> {
+    ask::ask(&Request::Status, PROMPT).map(|report: Report| report.configuration.options).unwrap_or_default()
+}
+
+/// The texts as the service has them while it tries a candidate in the place of one of them, which is said on stderr.
+fn with_what_is_tried(mut sources: Vec<SourceText>) -> Vec<SourceText> {
+    let Ok(Some(TrialDetails { report, install: Some(install) })) = ask::ask(&Request::Trial, PROMPT) else {
+        return sources;
+    };
+    let is_that = |source: &&mut SourceText| std::path::absolute(&source.path).is_ok_and(|path| path == install.path);
+    if let Some(source) = sources.iter_mut().find(is_that) {
+        source.text = install.text;
+        eprint_line(format_args!(
+            "{} is being tried, goes back at {}: this is what it says in the place of {}",
+            report.what,
+            report.goes_back_at,
+            install.path.display()
+        ));
+    }
+    sources
+}
+
 /// What is said of a main file that is not there any more.
 pub const GONE: &str = "the file is gone; the service enforces the last good configuration";
 
@@ -164,9 +197,10 @@ impl Context {
     /// The main file of the texts that are in force, where no main file is there any more: the service takes that for an
     /// accident.
     pub fn vanished(&self) -> Option<PathBuf> {
-        let is_main = |path: &Path| path.parent() == Some(self.locations.main_directory());
-        let present = self.locations.present().ok()?;
-        if self.locations.is_standard_input() || present.iter().any(|path| is_main(path)) {
+        let locations = self.locations.absolute().ok()?;
+        let is_main = |path: &Path| path.parent() == Some(locations.main_directory());
+        let present = locations.present().ok()?;
+        if locations.is_standard_input() || present.iter().any(|path| is_main(path)) {
             return None;
         }
         let kept = last_good::in_force().ok()??;

@@ -56,13 +56,15 @@ fn prepare(context: &Context) -> Result<(Service, Instance), StartError> {
         Journal::open().write(&Entry::new(Kind::Warning, doubt));
     }
     let control = Control::listen(lock).map_err(|error| StartError::Control(runtime, error))?;
+    // What it says of its files, and keeps of them, others read in other directories.
+    let locations = context.locations.absolute().map_err(StartError::Directory)?;
     let setup = Setup {
         flags: context.flags.clone(),
-        fragments: context.locations.fragment_directory(),
-        main: context.locations.new_main_file(),
+        fragments: locations.fragment_directory(),
+        main: locations.new_main_file(),
         watchdog: notify::watchdog(),
     };
-    Ok((Service::new(setup, context.locations.clone(), directories::state(), signals, control), instance))
+    Ok((Service::new(setup, locations, directories::state(), signals, control), instance))
 }
 
 /// Why the service did not begin.
@@ -72,6 +74,7 @@ enum StartError {
     Lock(LockError),
     /// With the directory of the socket.
     Control(PathBuf, io::Error),
+    Directory(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -82,6 +85,7 @@ impl fmt::Display for StartError {
             StartError::Control(directory, error) => {
                 write!(f, "the control socket in '{}' can't be created: {error}", directory.display())
             }
+            StartError::Directory(error) => write!(f, "the working directory is gone: {error}"),
         }
     }
 }
@@ -89,7 +93,7 @@ impl fmt::Display for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            StartError::Signals(error) | StartError::Control(_, error) => Some(error),
+            StartError::Signals(error) | StartError::Control(_, error) | StartError::Directory(error) => Some(error),
             StartError::Lock(error) => error.source(),
         }
     }

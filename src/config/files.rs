@@ -94,7 +94,8 @@ impl Locations {
     /// When the working directory is gone.
     pub fn absolute(&self) -> io::Result<Self> {
         let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
-        Ok(Locations { file: absolute(&self.file)?, directory: absolute(&self.directory)?, trust: self.trust })
+        let file = if self.is_standard_input() { self.file.clone() } else { absolute(&self.file)? };
+        Ok(Locations { file, directory: absolute(&self.directory)?, trust: self.trust })
     }
 
     /// True of a path from which the configuration may be read.

@@ -140,6 +140,14 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// True where it is there, and not for whoever asks.
+    pub fn is_denied(&self) -> bool {
+        let error = self.source().and_then(|source| source.downcast_ref::<io::Error>());
+        error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+}
+
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -57,6 +57,9 @@ fn an_ordinary_user_is_told_the_status_and_that_only_root_may_do_more() {
     assert_eq!(host.command(&["reload"]).code, Some(78));
     let status = as_nobody(&host, &["status", "--json"]).unwrap();
     assert!(status.code == Some(1) && !status.stdout.contains("1234"), "{status:?}");
+    let explained = as_nobody(&host, &["explain", "10.1.2.3", "--config", CONFIG]).unwrap();
+    let root_is = "root is told what is in force while the files are not valid\n";
+    assert!(explained.code == Some(78) && explained.stderr.starts_with(root_is), "{explained:?}");
     for (arguments, code, said) in [
         (&["reload"][..], 3, "the service did not answer: this needs root\n"),
         (&["try"], 3, "the service did not answer: this needs root\n"),

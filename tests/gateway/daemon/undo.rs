@@ -59,6 +59,35 @@ fn the_last_good_configuration_is_printed_and_written_back_and_nothing_is_lost()
     assert_eq!(host.command(&["status"]).code, Some(0));
 }
 
+#[test]
+fn a_service_that_was_given_a_relative_path_names_its_files_from_the_root_directory() {
+    let host = host!(GOOD);
+    let mut command = Command::new(service::BINARY);
+    command.args(["run", "--config", "config.yaml"]).current_dir("/run/test");
+    environment(&mut command);
+    let mut service = host.start_as(command);
+    service.wait_for("READY=1");
+    assert!(host.command(&["status"]).stdout.contains(&format!(" configuration: {CONFIG} (generation 1)\n")));
+    assert_eq!(host.command(&["last-good", "--restore"]).stdout, "the files are as they were\n");
+}
+
+#[test]
+fn what_is_in_force_while_the_file_is_broken_is_told_with_what_the_answer_leaves_out() {
+    let host = host!(GOOD);
+    let mut service = host.start_as(host.prepare(&["run", "--masq-multicast"]));
+    service.wait_for("READY=1");
+    assert_eq!(host.command(&["status"]).code, Some(0), "it is saved");
+    host.configure(BAD);
+    let mut command = Command::new(service::BINARY);
+    command.args(["explain", "10.1.2.3", "--config", "config.yaml"]).current_dir("/run/test");
+    environment(&mut command);
+    let told: service::Finished = host.node.enter(|| command.output()).unwrap().into();
+    assert!(told.stdout.contains("  by       10.0.0.0/8, /run/test/config.yaml:1:22\n"), "{told:?}");
+    let end = "this is the last good configuration, which is in force\n\
+               without the options of the service: --masq-multicast=true\n";
+    assert!(told.stderr.ends_with(end), "{told:?}");
+}
+
 fn in_kernel(host: &Host, range: &str) -> bool {
     host.node.must("nft", &["list", "table", "inet", "ip-masq-agent"]).contains(range)
 }
@@ -111,6 +140,9 @@ fn what_is_confirmed_is_installed_with_owner_and_mode_and_a_full_disk_loses_noth
     assert!(full.code == Some(1) && full.stderr.starts_with(&said), "{full:?}");
     assert_eq!(read(&host, CONFIG), EARLIER);
     assert!(in_kernel(&host, "192.0.2.0/24"), "it is still tried");
+    let explained = host.command(&["explain", "192.0.2.9"]);
+    assert!(explained.stdout.contains("  by       192.0.2.0/24, /run/test/config.yaml:2:22\n"), "{explained:?}");
+    assert!(explained.stderr.starts_with("/run/test/candidate.yaml is being tried, goes back at "), "{explained:?}");
     host.node.enter(|| fs::remove_dir(&new)).unwrap();
     let confirmed = host.command(&["confirm"]);
     assert_eq!(

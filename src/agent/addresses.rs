@@ -58,6 +58,11 @@ fn of_family(
         return Vec::new();
     }
     let is_named = section.out_interfaces.iter().any(|pattern| !pattern.value.negated);
+    let secondary: BTreeSet<IpAddr> = match &view.network {
+        Some(network) => network.addresses().iter().filter(|own| own.is_secondary).map(|own| own.address).collect(),
+        None => BTreeSet::new(),
+    };
+    let own = own.filter(|own| !secondary.contains(&own.address));
     let leads_on = |name: &String| name != "lo" && section.takes(name) && (is_named || uplinks.contains(name));
     let mut by_interface: BTreeMap<&str, Vec<&InterfaceAddress>> = BTreeMap::new();
     for own in own.filter(|own| leads_on(&own.interface) && !is_link_local(own.address)) {
@@ -98,12 +103,14 @@ mod tests {
             let (address, length) = address.split_once('/').unwrap();
             let address = address.parse().unwrap();
             let network = Prefix::containing(address, length.parse().unwrap()).unwrap();
-            Address { interface: *interface, address, network }
+            let is_secondary = address == "203.0.113.66".parse::<IpAddr>().unwrap();
+            Address { interface: *interface, address, network, is_secondary }
         };
         let addresses = [
             (1, "127.0.0.1/8"),
             (2, "10.0.0.2/24"),
             (2, "203.0.113.1/24"),
+            (2, "203.0.113.66/24"),
             (2, "203.0.113.77/32"),
             (2, "2001:db8::1/64"),
             (2, "fe80::1/64"),

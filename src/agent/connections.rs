@@ -402,7 +402,8 @@ mod tests {
     fn with_routes(addresses: &[&str], on_link: &[&str]) -> Arc<Network> {
         let address = |text: &&str| {
             let address = text.parse().unwrap();
-            Address { interface: 1, address, network: crate::policy::Prefix::containing(address, 24).unwrap() }
+            let network = crate::policy::Prefix::containing(address, 24).unwrap();
+            Address { interface: 1, address, network, is_secondary: false }
         };
         let interface = Interface { index: 1, name: "wan0".into(), is_up: true };
         let route = |destination: &&str| Route {

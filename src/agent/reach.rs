@@ -184,6 +184,7 @@ mod tests {
             interface,
             address: address.parse().unwrap(),
             network: network.parse().unwrap(),
+            is_secondary: false,
         };
         let addresses =
             vec![address(2, "192.168.10.1", "192.168.10.0/24"), address(3, "198.51.100.2", "198.51.100.0/24")];

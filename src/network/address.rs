@@ -20,4 +20,6 @@ pub struct Address {
     pub address: IpAddr,
     /// The network that it is in; of a point-to-point link, the other end.
     pub network: Prefix,
+    /// Of IPv4: there is an earlier one of the interface in the same network, and masquerading never gives this one.
+    pub is_secondary: bool,
 }

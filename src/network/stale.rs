@@ -356,6 +356,7 @@ mod tests {
             interface,
             address: ip(text),
             network: Prefix::containing(ip(text), 24).unwrap(),
+            is_secondary: false,
         };
         Network::new(interfaces.map(interface).to_vec(), addresses.map(address).to_vec(), Vec::new())
     }

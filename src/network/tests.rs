@@ -31,7 +31,7 @@ fn network(addresses: &[(u32, &str)], routes: &[&str]) -> Network {
     let address = |(interface, text): &(u32, &str)| {
         let (address, length) = text.split_once('/').unwrap();
         let network = Prefix::containing(ip(address), length.parse().unwrap()).unwrap();
-        Address { interface: *interface, address: ip(address), network }
+        Address { interface: *interface, address: ip(address), network, is_secondary: false }
     };
     Network::new(
         names.map(interface).to_vec(),

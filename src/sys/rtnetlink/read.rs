@@ -137,7 +137,13 @@ fn address(message: &Message<'_>) -> Result<Read, Malformed> {
     let (Some(peer), Some(_), false) = (peer.or(own), family(header[0]), not_yet) else { return Ok(Read::Nothing) };
     // Of IPv6 there is IFA_LOCAL on point-to-point links only.
     let own = own.unwrap_or(peer);
-    Ok(Read::Address(Address { interface: word(header, 4), address: own, network: prefix(peer, header[1])? }))
+    let is_secondary = own.is_ipv4() && flags & libc::IFA_F_SECONDARY != 0;
+    Ok(Read::Address(Address {
+        interface: word(header, 4),
+        address: own,
+        network: prefix(peer, header[1])?,
+        is_secondary,
+    }))
 }
 
 /// An IPv4 address that masquerading may give.
@@ -366,7 +372,7 @@ mod tests {
         let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let read = |flags| one(libc::RTM_NEWADDR, &header(flags), &[(libc::IFA_ADDRESS, &address)]).unwrap();
         let network = "2001:db8::/64".parse().unwrap();
-        let expected = Address { interface: 3, address: address.into(), network };
+        let expected = Address { interface: 3, address: address.into(), network, is_secondary: false };
         assert_eq!(read(0), Read::Address(expected));
         assert_eq!(read(libc::IFA_F_TENTATIVE as u8), Read::Nothing);
     }
@@ -375,8 +381,12 @@ mod tests {
     fn of_a_point_to_point_address_the_network_is_the_other_end() {
         let header = [libc::AF_INET as u8, 32, 0, 0, 3, 0, 0, 0];
         let attributes: &[(u16, &[u8])] = &[(libc::IFA_ADDRESS, &[10, 0, 0, 2]), (libc::IFA_LOCAL, &[10, 0, 0, 1])];
-        let expected =
-            Address { interface: 3, address: "10.0.0.1".parse().unwrap(), network: "10.0.0.2/32".parse().unwrap() };
+        let expected = Address {
+            interface: 3,
+            address: "10.0.0.1".parse().unwrap(),
+            network: "10.0.0.2/32".parse().unwrap(),
+            is_secondary: false,
+        };
         assert_eq!(one(libc::RTM_NEWADDR, &header, attributes), Ok(Read::Address(expected)));
     }
 

@@ -64,10 +64,14 @@ fn nftables(settings: &Settings, reason: String) -> Result<Choice, Error> {
     Ok(Choice { backend: Box::new(Nftables::new(settings.table_owner)?), reason })
 }
 
-/// The programs behind `iptables`, if they can list the nat table. Without the capability to ask they count as usable:
+/// The programs behind `iptables`, if they are all there and can list the nat table. Without the capability to ask they count as usable:
 /// the missing capability is the error to report then, and no reason to take another backend.
 fn usable(exec: &mut impl Exec) -> Result<Tools, Error> {
     let tools = Tools::of_host(exec)?;
+    let restore = tools.program(Family::V4, "-restore");
+    if !exec.has(&restore) {
+        return Err(Error::new(ErrorKind::MissingTool, format!("no program '{restore}'")));
+    }
     match list_or_nothing(exec, &tools, Family::V4, Table::Nat, false) {
         Err(error) if error.kind != ErrorKind::Permission => Err(error),
         _ => Ok(tools),
@@ -160,8 +164,14 @@ mod tests {
 
     #[test]
     fn the_plain_name_is_used_where_it_is_the_only_one() {
-        let host = Host(&[LEGACY, ("iptables-save -t nat", 0, TABLE, "")]);
+        let host = Host(&[LEGACY, ("iptables-save -t nat", 0, TABLE, ""), ("iptables-restore", 0, "", "")]);
         assert_eq!(choice(BackendChoice::Auto, host).unwrap().0, BackendName::IptablesLegacy);
+        let without = Host(&[LEGACY, ("iptables-save -t nat", 0, TABLE, "")]);
+        let (name, reason) = choice(BackendChoice::Auto, without).unwrap();
+        assert_eq!(
+            (name, &*reason),
+            (BackendName::Nftables, "auto: no usable iptables (no program 'iptables-restore')")
+        );
     }
 
     #[test]

@@ -33,11 +33,22 @@ fn check_host(config: &Config) -> u8 {
     let view = HostReader::default().read();
     let mut advice = advice(config, &view, comparison.as_ref().ok().map(Comparison::backend));
     advice.extend(comparison.iter_mut().flat_map(Comparison::strays));
+    // The service switches it on, and of that is said more below.
+    advice.retain(|advice| !(config.settings.manage_sysctl && matches!(advice, Advice::ForwardingOff(_))));
     let (notes, advice): (Vec<Advice>, Vec<Advice>) = advice.into_iter().partition(Advice::is_note);
+    let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
     let mut findings: Vec<String> = comparison.as_ref().err().iter().map(ToString::to_string).collect();
-    findings.extend(comparison.iter_mut().flat_map(Comparison::wrong_sysctls));
+    if let Ok(comparison) = &mut comparison {
+        let wrong = comparison.wrong_sysctls();
+        if comparison.is_running() {
+            findings.extend(wrong);
+        } else {
+            // What somebody sets before would be what a stop puts back.
+            notes.extend(wrong.iter().map(|wrong| format!("{wrong}; the service sets it when it starts")));
+        }
+    }
     findings.extend(comparison.iter_mut().flat_map(|comparison| of_mark_chain(&config.policy, comparison)));
-    findings.extend(of_forwards(&config.policy, &view));
+    findings.extend(of_forwards(config, &view));
     findings.extend(of_fast_path(config, comparison.as_mut().ok()));
     findings.extend(advice.iter().map(ToString::to_string));
     findings.iter().for_each(print_line);
@@ -71,7 +82,8 @@ fn of_mark_chain(policy: &Policy, comparison: &mut Comparison<'_>) -> Vec<String
 }
 
 /// What keeps port forwards from working, or what they take away from this host.
-fn of_forwards(policy: &Policy, view: &HostView) -> Vec<String> {
+fn of_forwards(config: &Config, view: &HostView) -> Vec<String> {
+    let policy = &config.policy;
     if policy.forwards.is_empty() {
         return Vec::new();
     }
@@ -93,7 +105,11 @@ fn of_forwards(policy: &Policy, view: &HostView) -> Vec<String> {
     let forward_view = ForwardView {
         listeners: listeners(is_forwarded),
         places: addresses.into_iter().filter_map(|address| Some((address, place(address)?))).collect(),
-        forwarding_off: off.into_iter().filter(|(_, on)| *on == Some(false)).map(|(family, _)| family).collect(),
+        forwarding_off: off
+            .into_iter()
+            .filter(|(_, on)| *on == Some(false) && !config.settings.manage_sysctl)
+            .map(|(family, _)| family)
+            .collect(),
     };
     forward_advice::advice(policy, &forward_view).iter().map(ToString::to_string).collect()
 }

@@ -26,6 +26,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Comparison<'a> {
     enforcer: Enforcer,
     backend: BackendName,
+    /// A service runs here.
+    is_running: bool,
     config: &'a Config,
     network: Arc<NetworkFacts>,
 }
@@ -38,14 +40,20 @@ impl<'a> Comparison<'a> {
     pub fn new(config: &'a Config) -> Result<Self, Error> {
         let network = view::network_facts(&config.policy).map_err(|why| Error::new(ErrorKind::Other, why))?;
         let mut enforcer = Enforcer::default();
-        let backend = running_backend().map_or(config.settings.backend, BackendChoice::from);
+        let running = running_backend();
+        let backend = running.map_or(config.settings.backend, BackendChoice::from);
         let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() })?;
-        Ok(Comparison { enforcer, backend: chosen.name, config, network })
+        Ok(Comparison { enforcer, backend: chosen.name, is_running: running.is_some(), config, network })
     }
 
     /// The backend that was chosen.
     pub fn backend(&self) -> BackendName {
         self.backend
+    }
+
+    /// True when there is a service that keeps what is compared.
+    pub fn is_running(&self) -> bool {
+        self.is_running
     }
 
     /// Compares one family.

@@ -260,6 +260,8 @@ fn sort(invocation: &Invocation, output: &Output) -> Error {
         Some(code) => format!("exit status {code}"),
         None => output.status.to_string(),
     };
+    // It says so to root, too, who lacks a capability.
+    let said = said.replace("you must be root", "it needs root with CAP_NET_ADMIN and CAP_NET_RAW");
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     Error::new(kind, format!("{} failed ({status}){said}{place}", invocation.program))
 }
@@ -342,6 +344,13 @@ mod tests {
             let error = failure(stderr);
             assert!(error.message.ends_with(&format!(", at '{line}'")), "{error}");
         }
+    }
+
+    #[test]
+    fn what_root_lacks_is_named() {
+        let error = failure("x: Could not fetch rule set generation id: Permission denied (you must be root)");
+        let end = "Permission denied (it needs root with CAP_NET_ADMIN and CAP_NET_RAW)";
+        assert!(error.message.ends_with(end), "{error}");
     }
 
     #[test]

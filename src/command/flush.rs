@@ -1,9 +1,9 @@
 //! `flush`: takes everything of ours out of every backend that can be asked.
 
-use super::{Context, eprint_line, exit, print_line};
+use super::{Context, eprint_line, eprint_lines, exit, print_diagnostics, print_line};
 use crate::backend::nftables::fast_path::FastPath;
 use crate::backend::{BackendName, Removal};
-use crate::config::Settings;
+use crate::config::{self, Diagnostics, Flags, Settings};
 use crate::service::directories;
 use crate::service::lock::{self, LockError};
 use crate::service::stale_rules::{clear, clear_fast_path};
@@ -36,8 +36,10 @@ pub fn run(context: &Context) -> u8 {
             return exit::FAILED;
         }
     };
-    // A wrong configuration is no reason to leave rules behind; only the chain's name is taken from it.
-    let settings = context.load().map(|config| config.settings).unwrap_or_default();
+    let settings = match settings(context) {
+        Ok(settings) => settings,
+        Err(diagnostics) => return print_diagnostics(&diagnostics),
+    };
     let mut sysctls = Sysctls::default();
     let not_put_back = sysctls.put_back_except(&BTreeSet::new());
     not_put_back.iter().for_each(eprint_line);
@@ -56,6 +58,24 @@ pub fn run(context: &Context) -> u8 {
         print_line("nothing to remove");
     }
     if outcome.failures.is_empty() && not_put_back.is_empty() { exit::OK } else { exit::FAILED }
+}
+
+/// Only the chain's name is taken from it, so wrong files are no reason to leave rules behind; they are told.
+///
+/// # Errors
+/// What is wrong with the flags: whoever gave them can leave them out.
+fn settings(context: &Context) -> Result<Settings, Diagnostics> {
+    let wrong = match context.read() {
+        Ok(sources) => match config::parse(&sources, &context.flags) {
+            Ok(config) => return Ok(config.settings),
+            Err(wrong) if config::parse(&sources, &Flags::default()).is_ok() => return Err(wrong),
+            Err(wrong) => wrong,
+        },
+        Err(unreadable) => unreadable,
+    };
+    let settings = config::parse(&[], &context.flags)?.settings;
+    wrong.0.iter().for_each(|one| eprint_lines(format_args!("warning: {one}")));
+    Ok(settings)
 }
 
 #[derive(Default)]

@@ -52,14 +52,25 @@ fn a_stop_keeps_the_rules_when_told_to_and_flush_removes_them() {
     assert!(refused.code == Some(1) && refused.stderr.contains("systemctl stop ip-masq-agent"), "{refused:?}");
     assert_eq!(service.stop().code(), Some(0));
     assert!(host.rules().contains("IP-MASQ-AGENT"));
+    let limit = ["--cidr-limit=1", "--non-masquerade-cidrs=10.0.0.0/8,192.168.0.0/16"];
+    for flags in [&["--masq-chain=A B"][..], &limit] {
+        let refused = host.command(&[&["flush"], flags].concat());
+        assert_eq!((refused.code, &*refused.stdout), (Some(78), ""), "{refused:?}");
+        let flag = flags[0].split('=').next().unwrap();
+        assert!(refused.stderr.starts_with(&format!("{flag}: ")), "{refused:?}");
+    }
+    assert!(host.rules().contains("IP-MASQ-AGENT"), "nothing is touched");
     host.configure(BAD);
     let flushed = host.command(&["flush"]);
+    assert!(flushed.stderr.starts_with(&format!("warning: {CONFIG}:")), "{flushed:?}");
     let removed = "iptables-nft, IPv4: removed jump to 'IP-MASQ-AGENT'\n\
                    iptables-nft, IPv4: removed chain 'IP-MASQ-AGENT'\n";
     assert_eq!((flushed.code, &*flushed.stdout), (Some(0), removed));
     assert!(!host.rules().contains("IP-MASQ-AGENT"));
+    host.node.enter(|| fs::remove_file(CONFIG)).unwrap();
     let again = host.command(&["flush"]);
     assert_eq!((again.code, &*again.stdout), (Some(0), "nothing to remove\n"));
+    assert!(again.stderr.starts_with(&format!("warning: {CONFIG}: can't be opened: ")), "{again:?}");
 }
 
 #[test]

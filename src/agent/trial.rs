@@ -179,7 +179,8 @@ impl Agent {
         self.save();
         // After that: it is what a start would go back to.
         self.forget_unconfirmed();
-        let message = format!("{} is confirmed and stays in force", trial.what);
+        let installed = trial.install.iter().map(|source| format!("; it is now {}", source.path.display()));
+        let message = format!("{} is confirmed and stays in force{}", trial.what, installed.collect::<String>());
         self.log(Entry::new(Kind::Confirmed, &message).by(self.backend_name()));
         for client in trial.waiting.into_iter().chain([client]) {
             self.tell(client, ReloadOutcome::Applied, &message);

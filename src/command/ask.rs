@@ -1,5 +1,6 @@
 //! Asking the running service, and why it has not answered.
 
+use super::{eprint_line, exit};
 use crate::service::control::{self, Request};
 use crate::service::directories;
 use crate::text::one_line;
@@ -24,7 +25,11 @@ pub fn ask<T: DeserializeOwned>(request: &Request, patience: Duration) -> Result
 /// # Errors
 /// When there is none.
 pub fn ask_text(request: &Request, patience: Duration) -> Result<Vec<u8>, Silence> {
-    let answer = control::ask(&directories::runtime(), request, patience).map_err(Silence::NoAnswer)?;
+    let answer = control::ask(&directories::runtime(), request, patience).map_err(|error| {
+        // What the kernel says of the socket; one that is not the service's is told in words.
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
+        if is_denied { Silence::NeedsRoot } else { Silence::NoAnswer(error) }
+    })?;
     answer.ok_or(Silence::NotRunning)
 }
 
@@ -36,10 +41,22 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Silence> {
     serde_json::from_slice(text).map_err(Silence::Unintelligible)
 }
 
+/// Says on stderr why a command has no answer; gives the exit status for it.
+pub fn unanswered(command: &str, silence: &Silence) -> u8 {
+    if matches!(silence, Silence::NeedsRoot) {
+        eprint_line(format_args!("{command} needs root"));
+        return exit::FAILED;
+    }
+    eprint_line(silence);
+    exit::UNKNOWN
+}
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Silence {
     NotRunning,
+    /// Whether it runs or not.
+    NeedsRoot,
     NoAnswer(io::Error),
     Unintelligible(serde_json::Error),
 }
@@ -50,7 +67,7 @@ impl Silence {
         match self {
             Silence::NotRunning => false,
             Silence::NoAnswer(error) => error.kind() == io::ErrorKind::PermissionDenied,
-            Silence::Unintelligible(_) => true,
+            Silence::NeedsRoot | Silence::Unintelligible(_) => true,
         }
     }
 
@@ -63,6 +80,7 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Silence::NotRunning => f.write_str("the service is not running"),
+            Silence::NeedsRoot => f.write_str("to ask the service needs root"),
             Silence::NoAnswer(error) => write!(f, "the service did not answer: {}", one_line(&error.to_string())),
             Silence::Unintelligible(error) => {
                 write!(f, "the service's answer can't be understood: {}", one_line(&error.to_string()))
@@ -74,7 +92,7 @@ impl fmt::Display for Silence {
 impl std::error::Error for Silence {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Silence::NotRunning => None,
+            Silence::NotRunning | Silence::NeedsRoot => None,
             Silence::NoAnswer(error) => Some(error),
             Silence::Unintelligible(error) => Some(error),
         }

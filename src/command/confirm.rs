@@ -1,6 +1,6 @@
 //! `confirm`: keeps what is being tried.
 
-use super::ask::{PATIENCE, Silence, ask};
+use super::ask::{PATIENCE, Silence, ask, unanswered};
 use super::install;
 use super::{Context, eprint_line, exit};
 use crate::agent::{Install, ReloadAnswer, ReloadOutcome, TrialDetails};
@@ -17,7 +17,7 @@ pub fn run(_context: &Context) -> u8 {
             eprint_line("nothing is being tried");
             return exit::FAILED;
         }
-        Err(silence) => Err(silence.into()),
+        Err(silence) => return unanswered("confirm", &silence),
     };
     match kept {
         Ok(answer) => {

@@ -1,7 +1,7 @@
 //! `reload`: asks the running service, waits for the outcome, and fails with it.
 
-use super::ask::{PATIENCE, ask};
-use super::{Context, confirm, eprint_line, eprint_lines, exit};
+use super::ask::{PATIENCE, ask, unanswered};
+use super::{Context, confirm, eprint_lines};
 use crate::agent::ReloadAnswer;
 use crate::service::control::Request;
 use crate::service::journal;
@@ -16,9 +16,6 @@ pub fn run(_context: &Context) -> u8 {
             }
             confirm::status(outcome)
         }
-        Err(silence) => {
-            eprint_line(silence);
-            exit::UNKNOWN
-        }
+        Err(silence) => unanswered("reload", &silence),
     }
 }

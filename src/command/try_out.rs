@@ -3,7 +3,7 @@
 //! Whatever becomes of this process, the service keeps the time: a session that the candidate cuts off is none that could
 //! take it back.
 
-use super::ask::{PATIENCE, Silence, ask};
+use super::ask::{PATIENCE, Silence, ask, unanswered};
 use super::confirm::{self, NotKept};
 use super::{Context, eprint_line, eprint_lines, exit, print_diagnostics};
 use crate::agent::{ReloadAnswer, ReloadOutcome, TrialReport};
@@ -44,10 +44,7 @@ pub fn run(_context: &Context, args: &TryArgs) -> u8 {
             eprint_lines(message.trim_end());
             confirm::status(outcome)
         }
-        Err(silence) => {
-            eprint_line(silence);
-            exit::UNKNOWN
-        }
+        Err(silence) => unanswered("try", &silence),
     }
 }
 

@@ -8,7 +8,7 @@ use super::instance::{Another, Instance};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,10 @@ impl fmt::Display for LockError {
                 process(f, holder)
             }
             LockError::Distrusted(path, why) => write!(f, "the runtime directory '{}' {why}", path.display()),
-            LockError::Io(path, error) => write!(f, "the lock '{}' can't be taken: {error}", path.display()),
+            LockError::Io(path, error) => {
+                let hint = if error.kind() == ErrorKind::PermissionDenied { "; this needs root" } else { "" };
+                write!(f, "the lock '{}' can't be taken: {error}{hint}", path.display())
+            }
         }
     }
 }

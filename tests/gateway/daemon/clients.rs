@@ -61,9 +61,14 @@ fn an_ordinary_user_is_told_the_status_and_that_only_root_may_do_more() {
     let root_is = "root is told what is in force while the files are not valid\n";
     assert!(explained.code == Some(78) && explained.stderr.starts_with(root_is), "{explained:?}");
     for (arguments, code, said) in [
-        (&["reload"][..], 3, "the service did not answer: this needs root\n"),
-        (&["try"], 3, "the service did not answer: this needs root\n"),
-        (&["confirm"], 3, "the service did not answer: this needs root\n"),
+        (&["reload"][..], 1, "reload needs root\n"),
+        (&["try"], 1, "try needs root\n"),
+        (&["confirm"], 1, "confirm needs root\n"),
+        (
+            &["run", "--once"],
+            1,
+            "the lock '/run/test/runtime/lock' can't be taken: Permission denied (os error 13); this needs root\n",
+        ),
         (&["last-good"], 1, "last-good needs root\n"),
         (&["flush"], 1, "flush needs root\n"),
     ] {

@@ -145,10 +145,9 @@ fn what_is_confirmed_is_installed_with_owner_and_mode_and_a_full_disk_loses_noth
     assert!(explained.stderr.starts_with("/run/test/candidate.yaml is being tried, goes back at "), "{explained:?}");
     host.node.enter(|| fs::remove_dir(&new)).unwrap();
     let confirmed = host.command(&["confirm"]);
-    assert_eq!(
-        (confirmed.code, &*confirmed.stderr),
-        (Some(0), "/run/test/candidate.yaml is confirmed and stays in force\n")
-    );
+    let said = format!("{CANDIDATE_FILE} is confirmed and stays in force; it is now {CONFIG}");
+    assert_eq!((confirmed.code, &*confirmed.stderr), (Some(0), &*format!("{said}\n")));
+    service.wait_for_log(&said);
     assert_eq!(read(&host, CONFIG), CANDIDATE);
     assert_eq!(host.node.enter(|| fs::metadata(CONFIG)).unwrap().mode() & 0o7777, 0o640);
     assert_eq!(host.command(&["last-good"]).stdout, format!("# {CONFIG}\n{CANDIDATE}"));

@@ -2,12 +2,12 @@
 
 use super::diagnostic::{Lines, Place, Problems};
 use super::document::{self, Value};
-use super::egress::{self, Lists, listed, listed_one, prefixes};
+use super::egress::{self, Lists, listed, listed_one, not_enabled, prefixes};
 use super::foreign;
 use super::forward;
 use super::forward_mark::{Beside, MarkKeys};
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
-use super::record::{Record, each_entry};
+use super::record::{Record, each_entry, similar};
 use super::value::{FAST_PATH, Located, Reader, Source};
 use super::{Config, Flags, Settings};
 use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat, WithOrigin};
@@ -59,8 +59,8 @@ impl Draft {
             }
         };
         let known = |name: &str| Key::named(name).map(|key| key.0);
-        let names = || KEYS.iter().map(|info| info.name);
-        each_entry(&entries, &mut reader, known, names, |key, entry, reader| self.set(Key(key), &entry.value, reader));
+        let meant = |key: &str| similar(key, KEYS.iter().map(|info| info.name));
+        each_entry(&entries, &mut reader, known, meant, |key, entry, reader| self.set(Key(key), &entry.value, reader));
     }
 
     /// Adds what the flags say, over the files.
@@ -103,7 +103,7 @@ impl Draft {
         let refused = Key::named(ENABLE_IPV6).is_some_and(|key| self.refused.contains(&key));
         let enables_ipv6 = self.policy.enable_ipv6 == Some(true) || refused;
         if !enables_ipv6 {
-            self.report_ipv6(problems);
+            self.report_ipv6(sources, problems);
         }
         egress::judge(self.entries(), enables_ipv6, sources, problems);
         let forwards = self.policy.port_forwards.as_deref().unwrap_or_default();
@@ -215,14 +215,15 @@ impl Draft {
         self.policy.extra_non_masquerade_cidrs.as_deref().unwrap_or_default()
     }
 
-    fn report_ipv6(&self, problems: &mut Problems) {
+    fn report_ipv6(&self, sources: &[Lines<'_>], problems: &mut Problems) {
         let PolicyDraft {
             non_masquerade_cidrs, masquerade_exception_cidrs, source_cidrs, exclude_source_cidrs, ..
         } = &self.policy;
         let lists = [non_masquerade_cidrs, masquerade_exception_cidrs, source_cidrs, exclude_source_cidrs];
-        report_ipv6("", lists.map(|list| list.as_deref().unwrap_or_default()), self.policy.snat.flatten(), problems);
+        let lists = lists.map(|list| list.as_deref().unwrap_or_default());
+        report_ipv6("", lists, self.policy.snat.flatten(), sources, problems);
         if let Some((place, what)) = egress::first_ipv6(self.extra()) {
-            problems.report(place, EXTRA, not_enabled(&what));
+            problems.report(place, EXTRA, not_enabled(&what, place, sources));
         }
         for (number, Located { value: keys, .. }) in self.entries().iter().enumerate() {
             let lists = [
@@ -231,7 +232,7 @@ impl Draft {
                 &keys.source_cidrs,
                 &keys.exclude_source_cidrs,
             ];
-            report_ipv6(&format!("{}.", egress::label(number)), lists, keys.snat, problems);
+            report_ipv6(&format!("{}.", egress::label(number)), lists, keys.snat, sources, problems);
         }
     }
 
@@ -278,9 +279,15 @@ fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {
 }
 
 /// The lists of [`LISTS`] and the addresses of one part of the policy.
-fn report_ipv6(path: &str, lists: [&[Located<Prefix>]; 4], snat: Option<Located<Snat>>, problems: &mut Problems) {
+fn report_ipv6(
+    path: &str,
+    lists: [&[Located<Prefix>]; 4],
+    snat: Option<Located<Snat>>,
+    sources: &[Lines<'_>],
+    problems: &mut Problems,
+) {
     let mut report = |place, key, what: String| {
-        problems.report(place, &format!("{path}{key}"), not_enabled(&what));
+        problems.report(place, &format!("{path}{key}"), not_enabled(&what, place, sources));
     };
     for (key, list) in LISTS.into_iter().zip(lists) {
         egress::first_ipv6(list).into_iter().for_each(|(place, what)| report(place, key, what));
@@ -290,8 +297,4 @@ fn report_ipv6(path: &str, lists: [&[Located<Prefix>]; 4], snat: Option<Located<
     {
         report(place, "snat", format!("'{range}'"));
     }
-}
-
-fn not_enabled(what: &str) -> String {
-    format!("{what} is IPv6, which is not enabled; set {ENABLE_IPV6}: true")
 }

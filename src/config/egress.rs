@@ -1,6 +1,7 @@
 //! Entries of `egress`: what only all of them together can tell, and what they are in the policy.
 
 use super::diagnostic::{Lines, Place, Problems};
+use super::document::Language;
 use super::keys::EgressKeys;
 use super::value::Located;
 use crate::policy::{
@@ -25,6 +26,24 @@ pub fn first_ipv6(list: &[Located<Prefix>]) -> Option<(Place, String)> {
         more => format!(" (and {more} more)"),
     };
     Some((first.place, format!("'{}'{more}", first.value)))
+}
+
+/// What is said of IPv6 that is not enabled, with the switch as it is written where the IPv6 is.
+pub fn not_enabled(what: &str, place: Place, sources: &[Lines<'_>]) -> String {
+    let language = match place {
+        Place::File { source, .. } => {
+            let lines = &sources[source as usize];
+            Some(Language::of(lines.path(), lines.text()))
+        }
+        Place::Flag(..) | Place::Default => None,
+    };
+    let switch = match language {
+        Some(Language::Yaml) => "set enableIPv6: true",
+        Some(Language::Json) => "set \"enableIPv6\": true",
+        Some(Language::Toml) => "set enableIPv6 = true",
+        None => "add --enable-ipv6",
+    };
+    format!("{what} is IPv6, which is not enabled; {switch}")
 }
 
 /// Reports entries that can't be, beside others or at all.

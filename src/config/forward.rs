@@ -2,7 +2,7 @@
 //! policy.
 
 use super::diagnostic::{Lines, Place, Problems};
-use super::egress::{first_ipv6, listed, prefixes};
+use super::egress::{first_ipv6, listed, not_enabled, prefixes};
 use super::forward_value::{HairpinKey, NO_LOCALHOST_IPV6};
 use super::keys::ForwardKeys;
 use super::value::Located;
@@ -28,8 +28,8 @@ pub fn judge(entries: &[Located<ForwardKeys>], enables_ipv6: bool, sources: &[Li
     let mut needs_ipv6 = BTreeSet::new();
     if !enables_ipv6 {
         let entries = entries.iter().enumerate();
-        needs_ipv6 =
-            entries.filter(|(number, entry)| report_ipv6(*number, &entry.value, problems)).map(|one| one.0).collect();
+        let needs = entries.filter(|(number, entry)| report_ipv6(*number, &entry.value, sources, problems));
+        needs_ipv6 = needs.map(|one| one.0).collect();
     }
     if any_wrong {
         return;
@@ -171,11 +171,10 @@ fn protocols(keys: &ForwardKeys) -> Vec<Protocol> {
 }
 
 /// Reports what an entry needs IPv6 for; true when it does.
-fn report_ipv6(number: usize, keys: &ForwardKeys, problems: &mut Problems) -> bool {
+fn report_ipv6(number: usize, keys: &ForwardKeys, sources: &[Lines<'_>], problems: &mut Problems) -> bool {
     let mut needs = false;
     let mut report = |place, key: &str, what: String| {
-        let message = format!("{what} is IPv6, which is not enabled; set enableIPv6: true");
-        problems.report(place, &format!("{}.{key}", label(number)), message);
+        problems.report(place, &format!("{}.{key}", label(number)), not_enabled(&what, place, sources));
         needs = true;
     };
     match keys.host_ip {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 record! {
     /// What an entry of `egress` says. What it leaves unset is the top level's.
-    EgressKeys, EgressDraft {
+    EgressKeys, EgressDraft, below Key::is_named {
         name: Option<Located<String>>, "name",
             "What explain and status call the entry";
         out_interfaces: Vec<Located<InterfacePattern>>, "outInterfaces" = "[]",
@@ -44,7 +44,7 @@ record! {
 
 record! {
     /// What an entry of `portForwards` says.
-    ForwardKeys, ForwardDraft {
+    ForwardKeys, ForwardDraft, below Key::is_named {
         host_port: Option<Located<PortRange>>, "hostPort",
             "The port of the host, or a range";
         protocol: OneOrMore<Protocol>, "protocol",
@@ -200,6 +200,10 @@ impl Key {
     /// The key of that name; keys are case-sensitive.
     pub fn named(name: &str) -> Option<Key> {
         KEYS.iter().find(|info| info.name == name).map(|info| info.key)
+    }
+
+    fn is_named(name: &str) -> bool {
+        Key::named(name).is_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A map with known keys, each key one row: the file as a whole is one, and so is each map in a list of them.
 
 use super::diagnostic::{Problems, SHOWN};
-use super::document::{self, Entry, Node, SyntaxError, Value};
+use super::document::{self, Entry, Language, Node, SyntaxError, Value};
 use super::nearest::nearest;
 use super::portmap;
 use super::value::{Kind, Reader, Source};
@@ -28,6 +28,8 @@ pub trait Record: Default {
     type Values;
     /// The keys, in the order in which they are documented.
     const FIELDS: &'static [Field];
+    /// True of a key of the file as a whole, for a map that is an item of a list there.
+    const IS_TOP_LEVEL: fn(&str) -> bool = |_| false;
 
     /// Adds what a file or flag says of the field with this number. False when that makes no sense, which was reported.
     fn set(&mut self, field: usize, node: &Node<'_>, reader: &mut Reader<'_>) -> bool;
@@ -53,7 +55,7 @@ pub trait Record: Default {
 /// Makes a record: the struct of its values, the struct of what was said of them, and the table of its keys. A row is
 /// `field: Type, "nameInFiles" = "default as in YAML", "help";`, the default left out where there is none.
 macro_rules! record {
-    ($(#[$doc:meta])* $name:ident, $draft:ident {
+    ($(#[$doc:meta])* $name:ident, $draft:ident $(, below $is_top_level:path)? {
         $($field:ident: $type:ty, $key:literal $(= $default:literal)?, $help:literal;)*
     }) => {
         $(#[$doc])*
@@ -89,6 +91,8 @@ macro_rules! record {
                 help: $help,
             },)*];
 
+            $(const IS_TOP_LEVEL: fn(&str) -> bool = $is_top_level;)?
+
             fn set(
                 &mut self,
                 field: usize,
@@ -119,16 +123,37 @@ pub(super) use record;
 /// Adds the entries of a map to a record. Each of its keys is named behind `reader.name`.
 pub fn add_entries<R: Record>(record: &mut R, entries: &[Entry<'_>], reader: &mut Reader<'_>) {
     let known = |name: &str| R::FIELDS.iter().position(|field| field.name == name);
-    let names = || R::FIELDS.iter().map(|field| field.name);
-    each_entry(entries, reader, known, names, |field, entry, reader| _ = record.set(field, &entry.value, reader));
+    let source = reader.source;
+    let meant = |key: &str| {
+        if (R::IS_TOP_LEVEL)(key) {
+            top_level(key, source)
+        } else {
+            similar(key, R::FIELDS.iter().map(|field| field.name))
+        }
+    };
+    each_entry(entries, reader, known, meant, |field, entry, reader| _ = record.set(field, &entry.value, reader));
 }
 
-/// Visits each entry of a map whose key is known, and reports the others.
-pub fn each_entry<Names: Iterator<Item = &'static str>>(
+/// What was probably meant by an unknown key: the nearest of those that there are.
+pub fn similar(key: &str, names: impl Iterator<Item = &'static str>) -> String {
+    nearest(key, names).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+}
+
+/// The same of one that is known elsewhere.
+fn top_level(key: &str, source: Source<'_>) -> String {
+    // It is not the indentation that ends an entry there.
+    let is_toml =
+        matches!(source, Source::File(_, lines) if Language::of(lines.path(), lines.text()) == Language::Toml);
+    let place = if is_toml { ": write it above every [[…]]" } else { "" };
+    format!("; {key} is a key of the top level{place}")
+}
+
+/// Visits each entry of a map whose key is known, and reports the others with what was probably meant.
+pub fn each_entry(
     entries: &[Entry<'_>],
     reader: &mut Reader<'_>,
     known: impl Fn(&str) -> Option<usize>,
-    names: impl Fn() -> Names,
+    meant: impl Fn(&str) -> String,
     mut visit: impl FnMut(usize, &Entry<'_>, &mut Reader<'_>),
 ) {
     let (mut seen, mut unknown) = (BTreeMap::new(), 0);
@@ -149,8 +174,7 @@ pub fn each_entry<Names: Iterator<Item = &'static str>>(
                     continue;
                 }
                 // To look for what was meant takes time, and those behind are not shown.
-                let meant = if unknown > SHOWN { None } else { nearest(&entry.key, names()) };
-                let hint = meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+                let hint = if unknown > SHOWN { String::new() } else { meant(&entry.key) };
                 reader.report(entry.offset, format!("unknown key{hint}"));
             }
         }

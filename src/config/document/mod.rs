@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// The languages of configuration files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Language {
+pub enum Language {
     /// YAML 1.2, of which JSON is a part.
     Yaml,
     /// JSON and nothing more.
@@ -24,7 +24,7 @@ enum Language {
 
 impl Language {
     /// By the extension; where that says nothing, by the first line that does.
-    fn of(path: &Path, text: &str) -> Self {
+    pub fn of(path: &Path, text: &str) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("yaml" | "yml") => Language::Yaml,
             Some("json") => Language::Json,

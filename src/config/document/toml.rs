@@ -1,6 +1,7 @@
 //! TOML, with every error that the parser can recover from.
 
 use super::node::{Budget, Entry, MAX_DEPTH, MAX_VALUES, Node, SyntaxError, TooMuch, Value};
+use crate::config::diagnostic::SHOWN;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 use toml_parser::Source;
@@ -18,14 +19,20 @@ pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
     if text.len() > ALL_ERRORS_UP_TO {
         return match DeTable::parse(text) {
             Ok(table) => (Some(root(text, table)), Vec::new()),
-            Err(error) => (None, vec![syntax_error(text, &DeTable::new(), &error)]),
+            Err(error) => (None, vec![syntax_error(text, &error)]),
         };
     }
     let (table, errors) = DeTable::parse_recoverable(text);
     let broken = errors.iter().any(|error| error.message() != DUPLICATE);
-    let mut errors: Vec<_> = errors.iter().map(|error| syntax_error(text, table.get_ref(), error)).collect();
+    let mut errors: Vec<_> = errors.iter().map(|error| syntax_error(text, error)).collect();
     errors.sort_by_key(|error| error.offset);
     keep_first_of_each_line(text, &mut errors);
+    // To look through the text takes time, and those behind are not shown.
+    for error in errors.iter_mut().filter(|error| !error.key.is_empty()).take(SHOWN) {
+        if let Some((first, path)) = first_of(text, table.get_ref(), "", &error.key, error.offset) {
+            (error.first, error.key) = (Some(first), path);
+        }
+    }
     if broken {
         return (None, errors);
     }
@@ -111,16 +118,43 @@ fn node<'t>(text: &'t str, value: Spanned<DeValue<'t>>) -> Node<'t> {
     Node { offset, value }
 }
 
+/// Where a key that is written twice was first, and the path to it. The last one before the second is in the same table:
+/// between them there is no other table, but those that end there.
+fn first_of(text: &str, table: &DeTable<'_>, path: &str, name: &str, second: usize) -> Option<(usize, String)> {
+    let path_to = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    let own = table.get_key_value(name).map(|(key, _)| key.span().start).filter(|first| *first < second);
+    let inner = table.iter().filter(|(key, _)| key.span().start < second);
+    let inner = inner.filter_map(|(key, value)| first_in(text, value, &path_to(key.get_ref()), name, second));
+    own.map(|first| (first, path_to(name))).into_iter().chain(inner).max_by_key(|(first, _)| *first)
+}
+
+fn first_in(
+    text: &str,
+    value: &Spanned<DeValue<'_>>,
+    path: &str,
+    name: &str,
+    second: usize,
+) -> Option<(usize, String)> {
+    let ends_before = value.span().end <= second && text[value.span()].starts_with('{');
+    match value.get_ref() {
+        DeValue::Table(table) if !ends_before => first_of(text, table, path, name, second),
+        DeValue::Array(items) => (1..)
+            .zip(items)
+            .filter_map(|(number, item): (usize, _)| first_in(text, item, &format!("{path}[{number}]"), name, second))
+            .max_by_key(|(first, _)| *first),
+        _ => None,
+    }
+}
+
 /// The parser's whole message for a key that is there already.
 const DUPLICATE: &str = "duplicate key";
 
-fn syntax_error(text: &str, table: &DeTable<'_>, error: &Error) -> SyntaxError {
+fn syntax_error(text: &str, error: &Error) -> SyntaxError {
     let span = error.span().unwrap_or(text.len()..text.len());
     let written = text.get(span.clone()).unwrap_or_default();
     if error.message() == DUPLICATE {
         let name = written.trim_matches(['"', '\'']);
-        let first = table.get_key_value(name).map(|(key, _)| key.span().start).filter(|first| *first < span.start);
-        return SyntaxError::duplicate(span.start, name, first);
+        return SyntaxError::duplicate(span.start, name, None);
     }
     SyntaxError::new(span.start, message(error.message(), written))
 }

@@ -208,11 +208,15 @@ pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
         });
         let mut done = BTreeSet::new();
         for own in own {
-            let leads = |out: &&&String| **out != &own.interface && translates(&scopes, out, own.network);
-            let uplinks: Vec<&&String> = leading_away.iter().filter(leads).take(EACH).collect();
-            if uplinks.is_empty() || done.len() == EACH || !done.insert(&own.interface) {
+            if done.len() == EACH || done.contains(&own.interface) {
                 continue;
             }
+            let leads = |out: &&&String| **out != &own.interface && translates(&scopes, out, own.network);
+            let uplinks: Vec<&&String> = leading_away.iter().filter(leads).take(EACH).collect();
+            if uplinks.is_empty() {
+                continue;
+            }
+            done.insert(&own.interface);
             let passages = uplinks.into_iter().map(|out| {
                 let packet = Packet {
                     source: Some(own.network),

@@ -65,13 +65,19 @@ impl fmt::Display for Unmatched {
     }
 }
 
+/// The families of which nothing is translated although something is of the other one.
+pub fn untranslated(policy: &Policy, view: &HostView) -> BTreeSet<Family> {
+    let Some(network) = view.network.as_deref().filter(|_| policy.enable_ipv6) else { return BTreeSet::new() };
+    let translated = translated(policy, &alive(policy, network, &reached_by_sources(policy, network)));
+    Family::ALL.into_iter().filter(|family| !translated.is_empty() && !translated.contains(family)).collect()
+}
+
 /// All that the policy says of what is not there.
 pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
     let Some(network) = view.network.as_deref() else { return Vec::new() };
-    let has_sources = policy.sections().any(|section| !section.sources.is_empty());
-    let reached = if has_sources { reached(network) } else { AddressSet::default() };
+    let reached = reached_by_sources(policy, network);
     let alive = alive(policy, network, &reached);
-    let is_all = !translates_anything(policy, &alive);
+    let is_all = translated(policy, &alive).is_empty();
     let mut found = Vec::new();
     for (section, alive) in policy.sections().zip(&alive) {
         let translates = section.snat.value != Snat::Nothing;
@@ -163,6 +169,12 @@ fn sources(set: &PrefixSet, reached: &AddressSet) -> Vec<(Origin, What)> {
     missing.map(|entry| (entry.origin.clone(), What::Source(entry.value))).collect()
 }
 
+/// What leads to sources, where a section names any.
+fn reached_by_sources(policy: &Policy, network: &Network) -> AddressSet {
+    let has_sources = policy.sections().any(|section| !section.sources.is_empty());
+    if has_sources { reached(network) } else { AddressSet::default() }
+}
+
 /// All that interfaces and routes lead to. A default route leads everywhere, and says nothing about a source: unless the
 /// host has one interface only, and everything comes through that.
 fn reached(network: &Network) -> AddressSet {
@@ -199,10 +211,13 @@ fn outside(network: &Network) -> impl Iterator<Item = &str> {
     network.interfaces().map(|interface| interface.name.as_str()).filter(|name| *name != "lo")
 }
 
-fn translates_anything(policy: &Policy, alive: &[BTreeSet<Family>]) -> bool {
-    policy.sections().zip(alive).any(|(section, alive)| {
-        section.snat.value != Snat::Nothing && alive.iter().any(|family| everything_exempt(&section, *family).is_none())
-    })
+/// The families of which flows come to a section that translates some.
+fn translated(policy: &Policy, alive: &[BTreeSet<Family>]) -> BTreeSet<Family> {
+    let translating = policy.sections().zip(alive).filter(|(section, _)| section.snat.value != Snat::Nothing);
+    let families = translating.flat_map(|(section, alive)| {
+        alive.iter().copied().filter(move |family| everything_exempt(&section, *family).is_none())
+    });
+    families.collect()
 }
 
 /// True when nothing leads to a source that `excludeSourceCIDRs` leaves in the scope.
@@ -407,6 +422,21 @@ mod tests {
             said("outInterfaces: [ppp0, '!wan+']\n"),
             ["config.yaml:1:17: outInterfaces: no interface 'ppp0' on this host; nothing is masqueraded"]
         );
+    }
+
+    #[test]
+    fn a_family_of_which_nothing_is_translated_beside_another_one_is_known() {
+        let of = |text: &str| {
+            let source = SourceText { path: std::path::Path::new("config.yaml").into(), text: text.to_owned() };
+            let policy = parse(&[source], &Flags::default()).unwrap().policy;
+            untranslated(&policy, &view()).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(of("enableIPv6: true\nnonMasqueradeCIDRs: [0.0.0.0/0, fc00::/7]\n"), [Family::V4]);
+        assert_eq!(of("enableIPv6: true\nsourceCIDRs: [192.168.10.0/24]\n"), [Family::V6]);
+        assert_eq!(of("enableIPv6: true\nexcludeSourceCIDRs: ['::/0']\n"), [Family::V6]);
+        for text in ["", "enableIPv6: true\n", "enableIPv6: true\nsnat: none\n", "outInterfaces: [ppp0]\n"] {
+            assert_eq!(of(text), [], "{text}");
+        }
     }
 
     #[test]

@@ -57,9 +57,15 @@ fn status_does_not_say_masquerading_of_a_scope_that_leaves_nothing() {
         let seen = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
         assert_eq!(seen.source_seen(&lab.lan, &lab.observer), Some(parse("192.168.77.2")), "{text}");
     }
-    agent.configure("");
-    agent.must("reload", &[]);
-    service.wait_for("STATUS=masquerading ");
+    for (text, families) in [
+        ("enableIPv6: true\nsourceCIDRs: [192.168.77.0/24]\n", "IPv4"),
+        ("enableIPv6: true\nnonMasqueradeCIDRs: [0.0.0.0/0, 'fc00::/7']\n", "IPv6"),
+        ("enableIPv6: true\n", "IPv4 and IPv6"),
+    ] {
+        agent.configure(text);
+        agent.must("reload", &[]);
+        service.wait_for(&format!("STATUS=masquerading {families} through "));
+    }
 }
 
 #[test]

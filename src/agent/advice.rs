@@ -6,10 +6,21 @@ use super::neighbours::{self, Blocked, Foreign};
 use super::reach::{self, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
-use crate::policy::{AddressRange, Egress, Family, Origin, Policy, Prefix, Snat, WithOrigin};
+use crate::policy::{AddressRange, Egress, Family, Flow, Origin, Policy, Prefix, Section, Snat, Verdict, WithOrigin};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// For anybody on the Internet: addresses that no host there has (RFC 5737).
+const STRANGERS_V4: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+];
+/// The same (RFC 9637, RFC 3849).
+const STRANGERS_V6: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
 /// So many nat rules of other programs of each family are named by `status`.
 const FOREIGN_SHOWN: usize = 8;
 
@@ -36,8 +47,8 @@ pub enum Advice {
     NoEffect(WithOrigin<String>, Vec<&'static str>),
     /// A fragment's list stands for built-in ranges that it does not have.
     Replaced(WithOrigin<Vec<Prefix>>),
-    /// IPv6 is translated, and no range of it is exempt.
-    UniqueLocal,
+    /// IPv6 is translated, and no range of it is exempt; the entry whose own list has none.
+    UniqueLocal(Option<WithOrigin<u8>>),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
     /// An interface does not forward IPv4.
@@ -104,9 +115,13 @@ impl fmt::Display for Advice {
                 let ranges = ranges.join(", ");
                 write!(f, "{origin}: nonMasqueradeCIDRs replaces the built-in {ranges}; repeat them, or write extraNonMasqueradeCIDRs")
             }
-            Advice::UniqueLocal => f.write_str(
+            Advice::UniqueLocal(None) => f.write_str(
                 "enableIPv6: no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too; nonMasqueradeCIDRs or extraNonMasqueradeCIDRs can name it",
             ),
+            Advice::UniqueLocal(Some(WithOrigin { value: number, origin })) => {
+                f.write_str(&placed(origin, &format!("egress[{number}].nonMasqueradeCIDRs")))?;
+                f.write_str("no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too")
+            }
             Advice::StrayRules(backend, family) => {
                 write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
@@ -180,13 +195,13 @@ impl Advice {
     fn concerns_the_service(&self) -> bool {
         !matches!(
             self,
-            Advice::UnownedAddress(..) | Advice::NoAddressOf(..) | Advice::NotThere(_) | Advice::UniqueLocal
+            Advice::UnownedAddress(..) | Advice::NoAddressOf(..) | Advice::NotThere(_) | Advice::UniqueLocal(_)
         )
     }
 
     /// True for what is only told, and makes nothing wrong.
     pub fn is_note(&self) -> bool {
-        matches!(self, Advice::NotThere(_) | Advice::UniqueLocal)
+        matches!(self, Advice::NotThere(_) | Advice::UniqueLocal(_))
     }
 }
 
@@ -301,19 +316,24 @@ pub fn remarks(config: &Config) -> Vec<Advice> {
     remarks
 }
 
-/// There is no built-in range of IPv6, as there is of IPv4.
+/// There is no built-in range of IPv6, as there is of IPv4. Of several sections without one the first is told.
 pub fn unique_local(policy: &Policy) -> Option<Advice> {
-    let is_translated = policy.enable_ipv6 && policy.snat.value != Snat::Nothing;
-    (is_translated && policy.exempt.len(Family::V6) == 0).then_some(Advice::UniqueLocal)
+    let translates = |section: &Section<'_>| {
+        policy.enable_ipv6 && section.snat.value != Snat::Nothing && section.has_sources_of(Family::V6)
+    };
+    let section = policy.sections().filter(translates).find(|section| section.exempt.len(Family::V6) == 0)?;
+    let entry = section.entry.filter(|entry| entry.exempt.is_some());
+    Some(Advice::UniqueLocal(entry.map(|entry| WithOrigin { value: entry.number, origin: entry.origin.clone() })))
 }
 
 /// What is to be known of the addresses of `snat`. The service does not warn of it: one may come later (VRRP).
 fn addresses(policy: &Policy, judge: impl Fn(Family, Option<AddressRange>, Origin) -> Option<Advice>) -> Vec<Advice> {
     let mut found: Vec<Advice> = Vec::new();
-    for snat in policy.sections().map(|section| section.snat) {
-        let Snat::To(addresses) = snat.value else { continue };
-        for family in Family::ALL.into_iter().filter(|family| policy.enables(*family)) {
-            let advice = judge(family, addresses.of(family), snat.origin.clone());
+    for section in policy.sections() {
+        let Snat::To(addresses) = section.snat.value else { continue };
+        let is_asked = |family: &Family| policy.enables(*family) && section.has_sources_of(*family);
+        for family in Family::ALL.into_iter().filter(is_asked) {
+            let advice = judge(family, addresses.of(family), section.snat.origin.clone());
             found.extend(advice.filter(|advice| !found.contains(advice)));
         }
     }
@@ -344,10 +364,9 @@ pub fn warnings(config: &Config, view: &HostView, backend: Option<BackendName>) 
     warnings
 }
 
-/// The public networks whose visitors an unscoped policy would rewrite.
+/// The public networks whose visitors the policy would rewrite.
 fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
-    let translates = policy.snat.value != Snat::Nothing;
-    if !policy.is_unscoped() || !translates || view.default_route_interfaces.is_empty() {
+    if view.default_route_interfaces.is_empty() {
         return Vec::new();
     }
     let uplinks = view.uplinks();
@@ -356,7 +375,7 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
             && !uplinks.contains(&own.interface)
             && own.interface != "lo"
             && is_public(own.address)
-            && !policy.exempt.covers(own.network)
+            && rewrites_visitors(policy, view, own)
     };
     let mut found: Vec<Advice> = Vec::new();
     for own in view.addresses.iter().filter(harmed) {
@@ -366,6 +385,21 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
         }
     }
     found
+}
+
+/// True when what a stranger sends to a network is not left alone, in all of it.
+fn rewrites_visitors(policy: &Policy, view: &HostView, own: &InterfaceAddress) -> bool {
+    let strangers = match own.network.family() {
+        Family::V4 => &STRANGERS_V4[..],
+        Family::V6 => &STRANGERS_V6,
+    };
+    let is_near = |address: &IpAddr| view.addresses.iter().any(|near| near.network.contains(*address));
+    let source = strangers.iter().find(|address| !is_near(address)).copied();
+    let source = source.or_else(|| strangers.iter().copied().find(|address| !own.network.contains(*address)));
+    [own.network.address(), own.address, own.network.last()].into_iter().any(|destination| {
+        let flow = Flow { source, out_interface: Some(own.interface.clone()), ..Flow::forwarded_to(destination) };
+        policy.verdict(&flow).0 != Verdict::Return
+    })
 }
 
 #[cfg(test)]
@@ -395,6 +429,11 @@ mod tests {
         }
     }
 
+    fn parsed(text: &str) -> Config {
+        let source = crate::config::SourceText { path: std::path::Path::new("c.yaml").into(), text: text.to_owned() };
+        crate::config::parse(&[source], &crate::config::Flags::default()).unwrap()
+    }
+
     fn policy() -> Policy {
         Policy { exempt: PrefixSet::from_prefixes(PRIVATE_RANGES, &Origin::Default), ..Policy::default() }
     }
@@ -402,8 +441,7 @@ mod tests {
     #[test]
     fn the_service_tells_of_a_forward_to_the_host_itself() {
         let text = "portForwards: [{hostPort: 80, address: 192.168.1.1}, {hostPort: 81, address: 192.168.1.2}]\n";
-        let source = crate::config::SourceText { path: std::path::Path::new("c.yaml").into(), text: text.to_owned() };
-        let config = crate::config::parse(&[source], &crate::config::Flags::default()).unwrap();
+        let config = parsed(text);
         let view = view(&[("lan0", "192.168.1.1/24")]);
         let told: Vec<String> = service_advice(&config, &view, None).iter().map(ToString::to_string).collect();
         assert_eq!(told, ["c.yaml:1:16: portForwards: the target 192.168.1.1 is an address of this host itself"]);
@@ -433,7 +471,71 @@ mod tests {
         let enabled = Policy { enable_ipv6: true, ..policy() };
         let enabled = advice(&config(&enabled), &view, None);
         assert_eq!(enabled.len(), 3);
-        assert!(enabled.contains(&Advice::UniqueLocal));
+        assert!(enabled.contains(&Advice::UniqueLocal(None)));
+    }
+
+    #[test]
+    fn visitors_of_a_public_network_are_judged_as_the_policy_treats_them() {
+        let view = view(&[("wan0", "203.0.113.2/24"), ("lan0", "192.168.1.1/24"), ("dmz0", "198.51.100.1/28")]);
+        let told = |text: &str| public_networks(&parsed(text).policy, &view).len();
+        for text in [
+            "egress: [{outInterfaces: [dmz0], snat: none}]\n",
+            "egress: [{outInterfaces: [dmz0], nonMasqueradeCIDRs: [198.51.100.0/24]}]\n",
+            "outInterfaces: [wan0]\n",
+            "outInterfaces: ['!dmz0']\n",
+            "sourceCIDRs: [192.168.1.0/24, 198.51.100.0/28]\n",
+            "snat: none\negress: [{outInterfaces: [wan0], snat: masquerade}]\n",
+            "snat: none\n",
+        ] {
+            assert_eq!(told(text), 0, "{text}");
+        }
+        for text in [
+            "excludeSourceCIDRs: [10.9.9.9/32]\n",
+            "sourceCIDRs: [0.0.0.0/0]\n",
+            "outInterfaces: ['!wg0']\n",
+            "snat: none\negress: [{outInterfaces: ['!wg0'], snat: masquerade}]\n",
+            "snat: 203.0.113.2\n",
+            "nonMasqueradeCIDRs: [198.51.100.0/29]\n",
+            "egress: [{outInterfaces: [lan0], snat: none}]\n",
+        ] {
+            assert_eq!(told(text), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_family_of_which_the_scope_has_no_source_lacks_no_address() {
+        let told =
+            |text: &str| remarks(&parsed(text)).iter().filter(|one| matches!(one, Advice::NoAddressOf(..))).count();
+        let text = "enableIPv6: true\nsnat: 198.51.100.2\nextraNonMasqueradeCIDRs: [fc00::/7]\n";
+        assert_eq!(told(&format!("{text}sourceCIDRs: [192.168.1.0/24]\n")), 0);
+        assert_eq!(told(&format!("{text}sourceCIDRs: [192.168.1.0/24, fd00:1::/64]\n")), 1);
+        assert_eq!(told(text), 1);
+    }
+
+    #[test]
+    fn unique_local_destinations_are_told_of_where_ipv6_is_translated_and_nowhere_else() {
+        let told = |text: &str| {
+            unique_local(&parsed(&format!("enableIPv6: true\n{text}")).policy).map(|advice| advice.to_string())
+        };
+        for text in [
+            "sourceCIDRs: [192.168.1.0/24]\n",
+            "snat: none\n",
+            "snat: none\negress: [{sourceCIDRs: [192.168.1.0/24], snat: masquerade}]\n",
+            "extraNonMasqueradeCIDRs: [fc00::/7]\negress: [{outInterfaces: [wan0], snat: masquerade}]\n",
+            "extraNonMasqueradeCIDRs: [fc00::/7]\negress: [{outInterfaces: [wan0], nonMasqueradeCIDRs: [10.0.0.0/8], snat: none}]\n",
+        ] {
+            assert_eq!(told(text), None, "{text}");
+        }
+        let everywhere = Advice::UniqueLocal(None).to_string();
+        assert_eq!(told("").as_ref(), Some(&everywhere));
+        assert_eq!(told("snat: none\negress: [{outInterfaces: [wan0], snat: masquerade}]\n"), Some(everywhere));
+        let of_an_entry = "extraNonMasqueradeCIDRs: [fc00::/7]\negress: [{outInterfaces: [wan0], nonMasqueradeCIDRs: [10.0.0.0/8]}]\n";
+        assert_eq!(
+            told(of_an_entry).as_deref(),
+            Some(
+                "c.yaml:3:10: egress[1].nonMasqueradeCIDRs: no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too"
+            )
+        );
     }
 
     #[test]

@@ -357,8 +357,9 @@ impl Agent {
         let active = self.desired.active.as_ref()?;
         let advice = advice::service_advice(&active.config, view, self.backend_name());
         let nothing_translated = advice::nothing_translated(&advice).as_deref().map(one_line);
+        let untranslated = reach::untranslated(&active.config.policy, view);
         let in_use = addresses::in_use(&active.config.policy, view);
-        Some(HostState { is_known: self.host.is_known, nothing_translated, advice, in_use })
+        Some(HostState { is_known: self.host.is_known, nothing_translated, untranslated, advice, in_use })
     }
 }
 

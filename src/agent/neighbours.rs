@@ -4,7 +4,7 @@
 use super::host_view::{HostView, is_public, placed};
 use crate::config::{Config, ExpectedRule};
 use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Passage, Translations, pass, translations};
-use crate::policy::{Family, Forward, Policy, Prefix, Protocol, Section, Snat, WithOrigin};
+use crate::policy::{AddressSet, Family, Forward, Policy, Prefix, Protocol, Section, Snat, WithOrigin};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -194,10 +194,8 @@ fn sources(section: &Section<'_>, family: Family) -> Vec<Option<Prefix>> {
 /// Interfaces from which nothing new gets through to any uplink in the scope of the policy.
 pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
     let mut found = Vec::new();
-    let translates = |section: &Section<'_>, out: &str| section.snat.value != Snat::Nothing && section.takes(out);
     let leading_away = view.uplinks();
-    let uplinks =
-        || leading_away.iter().copied().filter(|out| policy.sections().any(|section| translates(&section, out)));
+    let scopes: Vec<(Section<'_>, AddressSet)> = policy.sections().map(|section| (section, section.scope())).collect();
     for family in Family::ALL.into_iter().filter(|family| policy.enables(*family) && forwards(view, *family)) {
         let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
         let chains = at_hook(chains, Hook::Forward);
@@ -209,21 +207,27 @@ pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
                 && !matches!(own.address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
         });
         let mut done = BTreeSet::new();
-        for own in own.filter(|own| in_scope(policy, own.network)).take(EACH) {
-            if !done.insert(&own.interface) {
+        for own in own {
+            if done.len() == EACH || done.contains(&own.interface) {
                 continue;
             }
-            let passages = uplinks().filter(|out| **out != own.interface).take(EACH).map(|out| {
+            let leads = |out: &&&String| **out != &own.interface && translates(&scopes, out, own.network);
+            let uplinks: Vec<&&String> = leading_away.iter().filter(leads).take(EACH).collect();
+            if uplinks.is_empty() {
+                continue;
+            }
+            done.insert(&own.interface);
+            let passages = uplinks.into_iter().map(|out| {
                 let packet = Packet {
                     source: Some(own.network),
                     in_interface: Some(own.interface.clone()),
-                    out_interface: Some(out.clone()),
+                    out_interface: Some((*out).clone()),
                     protocol: Some(Protocol::Tcp),
                     source_is_local: Some(false),
                     destination_is_local: Some(false),
                     ..Packet::any(family)
                 };
-                (out.clone(), pass(&chains, &packet))
+                ((*out).clone(), pass(&chains, &packet))
             });
             found.extend(all_closed(family, &own.interface, passages.collect()));
         }
@@ -257,10 +261,17 @@ fn forwards(view: &HostView, family: Family) -> bool {
     on != Some(false)
 }
 
-fn in_scope(policy: &Policy, network: Prefix) -> bool {
-    policy.sections().any(|section| {
-        section.sources.is_empty() || section.sources.entries().iter().any(|entry| entry.value.touches(network))
-    })
+/// True when the first section that takes flows of a network through an interface translates them, or those of a part of
+/// the network.
+fn translates(scopes: &[(Section<'_>, AddressSet)], out: &str, network: Prefix) -> bool {
+    let mut left = AddressSet::of([network]);
+    for (section, scope) in scopes.iter().filter(|(section, _)| section.takes(out)) {
+        if section.snat.value != Snat::Nothing && left.touches(scope) {
+            return true;
+        }
+        left = left.without(scope);
+    }
+    false
 }
 
 #[cfg(test)]
@@ -387,6 +398,26 @@ mod tests {
         assert_eq!(said("", forward(&["ct state established accept"])), [blocked]);
         assert_eq!(said("", forward(&["ip saddr 192.168.10.0/24 accept"])), [""; 0]);
         assert_eq!(said("outInterfaces: [wg0]\n", forward(&[])), [""; 0]);
+        let networks_left_alone = [
+            "excludeSourceCIDRs: [192.168.10.0/24]\n",
+            "sourceCIDRs: [192.168.0.0/16]\nexcludeSourceCIDRs: [192.168.10.0/24]\n",
+            "egress: [{sourceCIDRs: [192.168.10.0/24], snat: none}]\n",
+            "egress: [{outInterfaces: [wan0], snat: none}]\n",
+            "snat: none\n",
+            "snat: none\negress: [{sourceCIDRs: [10.7.0.0/16], snat: masquerade}]\n",
+        ];
+        for text in networks_left_alone {
+            assert_eq!(said(text, forward(&[])), [""; 0], "{text}");
+        }
+        let networks_of_which_a_part_is_translated = [
+            "excludeSourceCIDRs: [192.168.10.0/25]\n",
+            "egress: [{sourceCIDRs: [192.168.10.0/25], snat: none}]\n",
+            "egress: [{outInterfaces: [wg+], sourceCIDRs: [192.168.10.0/24], snat: none}]\n",
+            "snat: none\negress: [{outInterfaces: [wan0], snat: masquerade}]\n",
+        ];
+        for text in networks_of_which_a_part_is_translated {
+            assert_eq!(said(text, forward(&[])), [blocked], "{text}");
+        }
         let doubtful = said("", forward(&["-m set --match-set lan src -j ACCEPT"]));
         assert!(doubtful[0].contains(" may be dropped, "), "{doubtful:?}");
     }

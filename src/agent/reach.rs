@@ -4,8 +4,9 @@ use super::host_view::{HostView, placed};
 use crate::config::nearest;
 use crate::network::Network;
 use crate::policy::{
-    AddressSet, Family, InterfacePattern, Origin, Policy, Prefix, PrefixSet, Section, Snat, WithOrigin,
+    AddressSet, Egress, Family, InterfacePattern, Origin, Policy, Prefix, PrefixSet, Section, Snat, WithOrigin,
 };
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Of longer lists not each source is looked for.
@@ -32,6 +33,12 @@ pub enum What {
     Sources,
     /// Every destination of the family is exempt.
     EverythingExempt(Family),
+    /// Each interface is kept out, or lo.
+    NoInterface,
+    /// No source is left.
+    EverySourceExcluded,
+    /// What others would translate is in the scope of entries before them.
+    TakenBefore,
 }
 
 impl fmt::Display for Unmatched {
@@ -45,6 +52,9 @@ impl fmt::Display for Unmatched {
             What::Source(source) => write!(f, "no interface or route of this host leads to {source}"),
             What::Sources => f.write_str("no interface or route of this host leads to any of these sources"),
             What::EverythingExempt(family) => write!(f, "every {family} destination is exempt"),
+            What::NoInterface => f.write_str("no interface on this host but lo is in scope"),
+            What::EverySourceExcluded => f.write_str("every source in scope is excluded"),
+            What::TakenBefore => f.write_str("entries with snat none take every flow that others would translate"),
         }?;
         let mut glue = ";";
         if let What::Interface(_, Some(near)) = &self.what {
@@ -55,35 +65,63 @@ impl fmt::Display for Unmatched {
     }
 }
 
+/// The families of which nothing is translated although something is of the other one.
+pub fn untranslated(policy: &Policy, view: &HostView) -> BTreeSet<Family> {
+    let Some(network) = view.network.as_deref().filter(|_| policy.enable_ipv6) else { return BTreeSet::new() };
+    let translated = translated(policy, &alive(policy, network, &reached_by_sources(policy, network)));
+    Family::ALL.into_iter().filter(|family| !translated.is_empty() && !translated.contains(family)).collect()
+}
+
 /// All that the policy says of what is not there.
 pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
     let Some(network) = view.network.as_deref() else { return Vec::new() };
-    let has_sources = policy.sections().any(|section| !section.sources.is_empty());
-    let reached = if has_sources { reached(network) } else { AddressSet::default() };
-    let is_all = !translates_anything(policy, network, &reached);
+    let reached = reached_by_sources(policy, network);
+    let alive = alive(policy, network, &reached);
+    let is_all = translated(policy, &alive).is_empty();
     let mut found = Vec::new();
-    for section in policy.sections() {
+    for (section, alive) in policy.sections().zip(&alive) {
         let translates = section.snat.value != Snat::Nothing;
         let key = |key: &str| section.entry.map_or(key.to_owned(), |entry| format!("egress[{}].{key}", entry.number));
-        let is_dead = !is_alive(&section, network, &reached);
-        let new = |origin: &Origin, of: &str, what| {
-            let is_all = is_all && translates;
-            Unmatched { origin: origin.clone(), key: key(of), what, is_all }
-        };
-        let interfaces = absent(section.out_interfaces, network);
-        found.extend(interfaces.map(|(entry, what)| new(&entry.origin, "outInterfaces", what)));
-        let sources = sources(section.sources, &reached);
-        found.extend(sources.into_iter().map(|(origin, what)| new(&origin, "sourceCIDRs", what)));
-        let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && !is_dead);
-        let exempt = families.filter_map(|family| Some((family, everything_exempt(&section, family)?)));
-        // Of an entry that inherits the list, the top level is told.
-        let is_told = translates && section.entry.is_none_or(|entry| entry.exempt.is_some());
+        let is_cause = is_all && translates;
+        let new =
+            |origin: &Origin, of: &str, what, is_all| Unmatched { origin: origin.clone(), key: key(of), what, is_all };
+        // Names that are kept out and not there take nothing away.
+        let has_no_interface = is_cause && !outside(network).any(|name| section.takes(name));
         found.extend(
-            exempt
-                .filter(|_| is_told)
-                .map(|(family, origin)| new(&origin, "nonMasqueradeCIDRs", What::EverythingExempt(family))),
+            absent(section.out_interfaces, network).map(|(entry, what)| {
+                new(&entry.origin, "outInterfaces", what, has_no_interface && !entry.value.negated)
+            }),
         );
+        let has_no_source = is_cause && has_no_source(&section, policy, &reached);
+        let sources = sources(section.sources, &reached);
+        found.extend(sources.into_iter().map(|(origin, what)| new(&origin, "sourceCIDRs", what, has_no_source)));
+        let exempt = alive.iter().filter_map(|family| Some((family, everything_exempt(&section, *family)?)));
+        for (family, origin) in exempt.filter(|_| translates) {
+            let one = new(&origin, "nonMasqueradeCIDRs", What::EverythingExempt(*family), is_all);
+            // Entries that inherit the list tell the same.
+            let is_own = section.entry.is_none_or(|entry| entry.exempt.is_some());
+            let one = if is_own { one } else { Unmatched { key: "nonMasqueradeCIDRs".to_owned(), ..one } };
+            if !found.contains(&one) {
+                found.push(one);
+            }
+        }
+        // A host may be without interfaces while it starts.
+        let is_told = found.iter().any(|one| one.is_all) || outside(network).next().is_none();
+        let first = section.out_interfaces.first().filter(|_| has_no_interface && !is_told);
+        found.extend(first.map(|entry| new(&entry.origin, "outInterfaces", What::NoInterface, true)));
+        let first = section.excluded_sources.entries().first().filter(|_| has_no_source && !is_told);
+        found.extend(first.map(|entry| new(&entry.origin, "excludeSourceCIDRs", What::EverySourceExcluded, true)));
     }
+    let is_told = !is_all || found.iter().any(|one| one.is_all);
+    found.extend(taken_before(policy, &alive).filter(|_| !is_told));
+    found.extend(absent_elsewhere(policy, network));
+    found.sort_by_key(|one| !one.is_all);
+    found
+}
+
+/// Interfaces that are not there of keys that are in no scope.
+fn absent_elsewhere(policy: &Policy, network: &Network) -> Vec<Unmatched> {
+    let mut found = Vec::new();
     for forward in &policy.forwards {
         let key = format!("portForwards[{}].inInterfaces", forward.number);
         let gates = absent(&forward.in_interfaces, network);
@@ -101,7 +139,6 @@ pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
         what,
         is_all: false,
     }));
-    found.sort_by_key(|one| !one.is_all);
     found
 }
 
@@ -132,6 +169,12 @@ fn sources(set: &PrefixSet, reached: &AddressSet) -> Vec<(Origin, What)> {
     missing.map(|entry| (entry.origin.clone(), What::Source(entry.value))).collect()
 }
 
+/// What leads to sources, where a section names any.
+fn reached_by_sources(policy: &Policy, network: &Network) -> AddressSet {
+    let has_sources = policy.sections().any(|section| !section.sources.is_empty());
+    if has_sources { reached(network) } else { AddressSet::default() }
+}
+
 /// All that interfaces and routes lead to. A default route leads everywhere, and says nothing about a source: unless the
 /// host has one interface only, and everything comes through that.
 fn reached(network: &Network) -> AddressSet {
@@ -141,19 +184,59 @@ fn reached(network: &Network) -> AddressSet {
     AddressSet::of(routes.chain(network.addresses().iter().map(|own| own.network)))
 }
 
-/// True when a flow can be in the scope.
-fn is_alive(section: &Section<'_>, network: &Network, reached: &AddressSet) -> bool {
-    let interface = network.interfaces().any(|interface| interface.name != "lo" && section.takes(&interface.name));
-    let sources = section.sources.entries().iter().map(|entry| entry.value);
-    interface && (section.sources.is_empty() || AddressSet::of(sources).touches(reached))
+/// Of each section the families of which a flow can come to it: through an interface that is there, from a source that is
+/// in no section before it.
+fn alive(policy: &Policy, network: &Network, reached: &AddressSet) -> Vec<BTreeSet<Family>> {
+    let sections: Vec<Section<'_>> = policy.sections().collect();
+    let scopes: Vec<AddressSet> = sections.iter().map(Section::scope).collect();
+    let takers = |name: &str| -> Vec<bool> { sections.iter().map(|section| section.takes(name)).collect() };
+    // Interfaces that the same sections take are alike.
+    let alike: BTreeSet<Vec<bool>> = outside(network).map(takers).collect();
+    let mut alive = vec![BTreeSet::new(); sections.len()];
+    for takers in alike {
+        let families = Family::ALL.into_iter().filter(|family| policy.enables(*family));
+        let mut left = AddressSet::of(families.clone().map(Family::whole));
+        for (number, section) in sections.iter().enumerate().filter(|(number, _)| takers[*number]) {
+            let own = left.common(&scopes[number]);
+            let own = if section.sources.is_empty() { own } else { own.common(reached) };
+            let of_family = |family: &Family| own.touches(&AddressSet::of([family.whole()]));
+            alive[number].extend(families.clone().filter(of_family));
+            left = left.without(&scopes[number]);
+        }
+    }
+    alive
 }
 
-fn translates_anything(policy: &Policy, network: &Network, reached: &AddressSet) -> bool {
-    let families = || Family::ALL.into_iter().filter(|family| policy.enables(*family));
-    policy.sections().any(|section| {
-        section.snat.value != Snat::Nothing
-            && is_alive(&section, network, reached)
-            && families().any(|family| everything_exempt(&section, family).is_none())
+fn outside(network: &Network) -> impl Iterator<Item = &str> {
+    network.interfaces().map(|interface| interface.name.as_str()).filter(|name| *name != "lo")
+}
+
+/// The families of which flows come to a section that translates some.
+fn translated(policy: &Policy, alive: &[BTreeSet<Family>]) -> BTreeSet<Family> {
+    let translating = policy.sections().zip(alive).filter(|(section, _)| section.snat.value != Snat::Nothing);
+    let families = translating.flat_map(|(section, alive)| {
+        alive.iter().copied().filter(move |family| everything_exempt(&section, *family).is_none())
+    });
+    families.collect()
+}
+
+/// True when nothing leads to a source that `excludeSourceCIDRs` leaves in the scope.
+fn has_no_source(section: &Section<'_>, policy: &Policy, reached: &AddressSet) -> bool {
+    let families = Family::ALL.into_iter().filter(|family| policy.enables(*family));
+    let all = AddressSet::of(families.map(Family::whole));
+    !section.scope().touches(if section.sources.is_empty() { &all } else { reached })
+}
+
+/// The first entry that flows come to and that keeps their sources, where others were to translate any.
+fn taken_before(policy: &Policy, alive: &[BTreeSet<Family>]) -> Option<Unmatched> {
+    let keeps = |entry: &&Egress| policy.section(entry).snat.value == Snat::Nothing;
+    let first = policy.egress.iter().zip(alive).find(|(entry, alive)| keeps(entry) && !alive.is_empty());
+    let translates = policy.sections().any(|section| section.snat.value != Snat::Nothing);
+    first.filter(|_| translates).map(|(entry, _)| Unmatched {
+        origin: entry.origin.clone(),
+        key: format!("egress[{}]", entry.number),
+        what: What::TakenBefore,
+        is_all: true,
     })
 }
 
@@ -281,6 +364,92 @@ mod tests {
         assert_eq!(said("nonMasqueradeCIDRs: [0.0.0.0/1]\n"), [""; 0]);
         // Sources are to stay.
         assert_eq!(said("nonMasqueradeCIDRs: [0.0.0.0/0]\nsnat: none\n"), [""; 0]);
+        assert_eq!(
+            said("nonMasqueradeCIDRs: [0.0.0.0/0]\nsnat: none\negress: [{outInterfaces: [wan0], snat: masquerade}]\n"),
+            ["config.yaml:1:22: nonMasqueradeCIDRs: every IPv4 destination is exempt; nothing is masqueraded"]
+        );
+    }
+
+    #[test]
+    fn a_scope_that_leaves_nothing_is_named_although_all_that_it_names_is_there() {
+        let no_interface = "outInterfaces: no interface on this host but lo is in scope; nothing is masqueraded";
+        let no_source = "excludeSourceCIDRs: every source in scope is excluded; nothing is masqueraded";
+        let taken = "entries with snat none take every flow that others would translate; nothing is masqueraded";
+        for (text, place, expected) in [
+            ("outInterfaces: [lo]\n", "1:17", no_interface),
+            ("outInterfaces: ['!wan+', '!lan0']\n", "1:17", no_interface),
+            ("outInterfaces: [wan0, '!wan+']\n", "1:17", no_interface),
+            ("excludeSourceCIDRs: [0.0.0.0/0]\n", "1:22", no_source),
+            ("excludeSourceCIDRs: [0.0.0.0/1, 128.0.0.0/1]\n", "1:22", no_source),
+            ("sourceCIDRs: [192.168.10.0/24]\nexcludeSourceCIDRs: [192.168.0.0/16]\n", "2:22", no_source),
+            // What is left of the sources is nowhere.
+            ("sourceCIDRs: [192.168.10.0/23]\nexcludeSourceCIDRs: [192.168.10.0/24]\n", "2:22", no_source),
+            ("egress: [{outInterfaces: ['!nix9'], snat: none}]\n", "1:10", &format!("egress[1]: {taken}")),
+            (
+                "egress: [{outInterfaces: [wan+], snat: none}, {sourceCIDRs: [0.0.0.0/0], snat: none}]\n",
+                "1:10",
+                &format!("egress[1]: {taken}"),
+            ),
+            (
+                "snat: none\negress: [{sourceCIDRs: [192.168.10.0/24], snat: none}, {sourceCIDRs: [192.168.10.0/23], snat: masquerade}]\n",
+                "2:10",
+                &format!("egress[1]: {taken}"),
+            ),
+        ] {
+            assert_eq!(said(text), [format!("config.yaml:{place}: {expected}")], "{text}");
+        }
+        for text in [
+            "outInterfaces: [lo, wan0]\n",
+            "outInterfaces: ['!wan+']\n",
+            "excludeSourceCIDRs: [0.0.0.0/1]\n",
+            "enableIPv6: true\nexcludeSourceCIDRs: [0.0.0.0/0]\n",
+            "sourceCIDRs: [192.168.10.0/24]\nexcludeSourceCIDRs: [192.168.10.0/25]\n",
+            "egress: [{outInterfaces: ['!wan0'], snat: none}]\n",
+            "egress: [{sourceCIDRs: [192.168.10.0/24], snat: none}]\n",
+            "egress: [{outInterfaces: [wan0], snat: none}]\nsnat: none\n",
+        ] {
+            assert_eq!(said(text), [""; 0], "{text}");
+        }
+        // What is not there and what is kept out are told as before, with the reason that it is.
+        assert_eq!(
+            said("outInterfaces: [wan0, tun+]\nexcludeSourceCIDRs: [0.0.0.0/0]\n"),
+            [
+                "config.yaml:2:22: excludeSourceCIDRs: every source in scope is excluded; nothing is masqueraded",
+                "config.yaml:1:23: outInterfaces: no interface on this host begins with 'tun'",
+            ]
+        );
+        assert_eq!(
+            said("outInterfaces: [ppp0, '!wan+']\n"),
+            ["config.yaml:1:17: outInterfaces: no interface 'ppp0' on this host; nothing is masqueraded"]
+        );
+    }
+
+    #[test]
+    fn a_family_of_which_nothing_is_translated_beside_another_one_is_known() {
+        let of = |text: &str| {
+            let source = SourceText { path: std::path::Path::new("config.yaml").into(), text: text.to_owned() };
+            let policy = parse(&[source], &Flags::default()).unwrap().policy;
+            untranslated(&policy, &view()).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(of("enableIPv6: true\nnonMasqueradeCIDRs: [0.0.0.0/0, fc00::/7]\n"), [Family::V4]);
+        assert_eq!(of("enableIPv6: true\nsourceCIDRs: [192.168.10.0/24]\n"), [Family::V6]);
+        assert_eq!(of("enableIPv6: true\nexcludeSourceCIDRs: ['::/0']\n"), [Family::V6]);
+        for text in ["", "enableIPv6: true\n", "enableIPv6: true\nsnat: none\n", "outInterfaces: [ppp0]\n"] {
+            assert_eq!(of(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn while_a_host_has_no_interface_but_lo_a_scope_is_not_called_empty() {
+        let lo = Interface { index: 1, name: "lo".to_owned(), is_up: true };
+        let network = Some(Arc::new(Network::new(vec![lo], Vec::new(), Vec::new())));
+        let view = HostView { network, ..HostView::default() };
+        let out = |name: &str| WithOrigin { value: name.parse().unwrap(), origin: Origin::Default };
+        for name in ["lo", "!wg0"] {
+            let policy = Policy { out_interfaces: vec![out(name)], ..Policy::default() };
+            assert_eq!(unmatched(&policy, &view), []);
+        }
+        assert!(unmatched(&Policy { out_interfaces: vec![out("ppp0")], ..Policy::default() }, &view)[0].is_all);
     }
 
     #[test]

@@ -278,6 +278,8 @@ pub struct HostState {
     pub advice: Vec<Advice>,
     /// Why nothing at all is translated.
     pub nothing_translated: Option<String>,
+    /// The families of which nothing is, where something of the other one is.
+    pub untranslated: BTreeSet<Family>,
     /// The addresses that sources become: of each entry of `egress`, and of the top level behind them.
     pub in_use: Vec<Vec<InUse>>,
 }

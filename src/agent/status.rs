@@ -108,6 +108,7 @@ impl Agent {
         };
         let mut right = self.wanted();
         right.retain(|state| state.failure.is_empty() && !state.fight.is_on() && !self.watch.moved);
+        right.retain(|state| !self.host.untranslated.contains(&state.family));
         let truth = match right.as_slice() {
             right if reasons.is_empty() => format!("{action} {}", self.in_force(right)),
             [] => format!("degraded: {reasons}"),

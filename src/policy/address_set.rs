@@ -60,6 +60,12 @@ impl AddressSet {
         false
     }
 
+    /// What is in both.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        self.without(&self.without(other))
+    }
+
     /// What is left of it without those of another one, in one walk over both.
     pub fn without(&self, other: &Self) -> Self {
         let mut left = Vec::new();
@@ -104,6 +110,10 @@ mod tests {
         assert_eq!(without(&["0.0.0.0/0", "::/0"], &["255.255.255.255/32", "::/1"]).0.len(), 2);
         assert_eq!(without(&["::/0"], &["::1/128", "ffff::/16"]).0.len(), 2);
         assert!(without(&["::/0"], &["8000::/1", "::/1"]).is_empty());
+        assert_eq!(
+            set(&["10.0.0.0/8", "::/0"]).common(&set(&["8.0.0.0/5", "fd00::/8"])),
+            set(&["10.0.0.0/8", "fd00::/8"])
+        );
     }
 
     #[test]

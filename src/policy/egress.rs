@@ -1,7 +1,10 @@
 //! Entries of `egress`, and the top level, which is the entry after the last.
 
 use super::interface::keeps_out;
-use super::{Flow, InterfacePattern, Origin, Policy, PortRanges, PrefixSet, Provenance, Snat, Step, WithOrigin};
+use super::{
+    AddressSet, Family, Flow, InterfacePattern, Origin, Policy, PortRanges, PrefixSet, Provenance, Snat, Step,
+    WithOrigin,
+};
 
 /// The most entries that a policy can have.
 pub const MAX_ENTRIES: usize = 64;
@@ -120,6 +123,19 @@ impl Section<'_> {
     /// True when flows that leave through the interface can be in the scope.
     pub fn takes(&self, interface: &str) -> bool {
         keeps_out(self.out_interfaces, interface).is_none()
+    }
+
+    /// True when `sourceCIDRs` leaves room for sources of the family.
+    pub fn has_sources_of(&self, family: Family) -> bool {
+        self.sources.is_empty() || self.sources.len(family) > 0
+    }
+
+    /// The sources in the scope.
+    pub fn scope(&self) -> AddressSet {
+        let of = |set: &PrefixSet| AddressSet::of(set.entries().iter().map(|entry| entry.value));
+        let all = || AddressSet::of(Family::ALL.map(Family::whole));
+        let named = if self.sources.is_empty() { all() } else { of(self.sources) };
+        named.without(&of(self.excluded_sources))
     }
 
     /// True when a flow is in the scope. One whose source is not known is in that of no entry that names some.

@@ -182,9 +182,4 @@ impl Policy {
     pub fn enables(&self, family: Family) -> bool {
         family == Family::V4 || self.enable_ipv6
     }
-
-    /// True when nothing narrows which flows are looked at.
-    pub fn is_unscoped(&self) -> bool {
-        self.out_interfaces.is_empty() && self.sources.is_empty() && self.excluded_sources.is_empty()
-    }
 }

@@ -43,6 +43,32 @@ fn a_wrong_letter_in_an_interface_is_told_where_an_administrator_looks() {
 }
 
 #[test]
+fn status_does_not_say_masquerading_of_a_scope_that_leaves_nothing() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "outInterfaces: ['!wan+', '!lan+']\n");
+    let mut service = agent.start();
+    service.wait_for("STATUS=no source is rewritten: ");
+    for text in ["excludeSourceCIDRs: [0.0.0.0/0]\n", "egress: [{outInterfaces: ['!nix9'], snat: none}]\n"] {
+        agent.configure(text);
+        agent.must("reload", &[]);
+        let status = agent.must("status", &[]);
+        let first = status.lines().next().unwrap_or_default();
+        assert!(first.contains("no source is rewritten: ") && !first.contains("masquerading"), "{text}{status}");
+        let seen = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
+        assert_eq!(seen.source_seen(&lab.lan, &lab.observer), Some(parse("192.168.77.2")), "{text}");
+    }
+    for (text, families) in [
+        ("enableIPv6: true\nsourceCIDRs: [192.168.77.0/24]\n", "IPv4"),
+        ("enableIPv6: true\nnonMasqueradeCIDRs: [0.0.0.0/0, 'fc00::/7']\n", "IPv6"),
+        ("enableIPv6: true\n", "IPv4 and IPv6"),
+    ] {
+        agent.configure(text);
+        agent.must("reload", &[]);
+        service.wait_for(&format!("STATUS=masquerading {families} through "));
+    }
+}
+
+#[test]
 fn an_interface_that_comes_and_goes_is_in_the_next_status_and_not_first_in_one_after_a_resync() {
     let Some(lab) = Lab::build() else { return };
     let agent = Agent::new(&lab.gateway, BINARY, "outInterfaces: [ppp0]\nresyncInterval: 24h\n");
@@ -80,6 +106,19 @@ fn sources_that_are_nowhere_and_exemptions_of_everything_are_told_with_their_pla
             ":1:22: nonMasqueradeCIDRs: every IPv4 destination is exempt; nothing is masqueraded",
         ),
         ("sourceCIDRs: [192.168.77.0/24, 192.168.78.2/32]\n", ""),
+        ("excludeSourceCIDRs: [192.168.78.2/32]\n", ""),
+        (
+            "outInterfaces: ['!wan+', '!lan+']\n",
+            ":1:17: outInterfaces: no interface on this host but lo is in scope; nothing is masqueraded",
+        ),
+        (
+            "sourceCIDRs: [192.168.77.0/24]\nexcludeSourceCIDRs: [192.168.0.0/16]\n",
+            ":2:22: excludeSourceCIDRs: every source in scope is excluded; nothing is masqueraded",
+        ),
+        (
+            "egress: [{outInterfaces: ['!nix9'], snat: none}]\n",
+            ":1:10: egress[1]: entries with snat none take every flow that others would translate; nothing is masqueraded",
+        ),
     ];
     for (text, finding) in cases {
         agent.configure(text);

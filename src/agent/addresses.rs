@@ -35,7 +35,10 @@ pub fn in_use(policy: &Policy, view: &HostView) -> Vec<Vec<InUse>> {
         let sources = section.sources.entries();
         let has_sources = |family: Family| sources.is_empty() || sources.iter().any(|one| one.value.family() == family);
         let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && has_sources(*family));
-        families.flat_map(|family| of_family(section, family, view, &uplinks, &gateways)).take(MOST).collect()
+        let is_named = section.out_interfaces.iter().any(|pattern| !pattern.value.negated);
+        let leads_on =
+            |name: &String| name != "lo" && policy.reaches(&section, name) && (is_named || uplinks.contains(name));
+        families.flat_map(|family| of_family(section, family, view, &leads_on, &gateways)).take(MOST).collect()
     };
     policy.sections().map(of_section).collect()
 }
@@ -44,7 +47,7 @@ fn of_family(
     section: Section<'_>,
     family: Family,
     view: &HostView,
-    uplinks: &BTreeSet<&String>,
+    leads_on: &dyn Fn(&String) -> bool,
     gateways: &BTreeSet<(&str, IpAddr)>,
 ) -> Vec<InUse> {
     let own = view.addresses.iter().filter(|own| Family::of(own.address) == family);
@@ -57,13 +60,11 @@ fn of_family(
     if matches!(section.snat.value, Snat::Nothing | Snat::RouteSource) {
         return Vec::new();
     }
-    let is_named = section.out_interfaces.iter().any(|pattern| !pattern.value.negated);
     let secondary: BTreeSet<IpAddr> = match &view.network {
         Some(network) => network.addresses().iter().filter(|own| own.is_secondary).map(|own| own.address).collect(),
         None => BTreeSet::new(),
     };
     let own = own.filter(|own| !secondary.contains(&own.address));
-    let leads_on = |name: &String| name != "lo" && section.takes(name) && (is_named || uplinks.contains(name));
     let mut by_interface: BTreeMap<&str, Vec<&InterfaceAddress>> = BTreeMap::new();
     for own in own.filter(|own| leads_on(&own.interface) && !is_link_local(own.address)) {
         by_interface.entry(&own.interface).or_default().push(own);
@@ -156,6 +157,9 @@ mod tests {
         assert_eq!(told(&entry("203.0.113.77")), ["203.0.113.77 (wan0)", top]);
         assert_eq!(told(&entry("203.0.113.70-203.0.113.80")), ["203.0.113.77 (wan0)", top]);
         assert_eq!(told(&entry("203.0.113.9")), ["", top]);
+        // What an entry takes whole comes to nobody behind it.
+        let taken = "egress: [{outInterfaces: [wan1], snat: 198.51.100.1}]\noutInterfaces: ['wan+']\n";
+        assert_eq!(told(taken), ["198.51.100.1 (wan1)", "203.0.113.1 (wan0)"]);
         let of_one_family = "enableIPv6: true\negress: [{sourceCIDRs: [10.0.0.0/8], outInterfaces: [wan0], snat: masquerade}]\nsnat: none\n";
         assert_eq!(told(of_one_family), ["203.0.113.1 (wan0)", ""]);
     }

@@ -7,6 +7,7 @@ use super::reach::{self, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
 use crate::policy::{AddressRange, Egress, Family, Flow, Origin, Policy, Prefix, Section, Snat, Verdict, WithOrigin};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -41,6 +42,8 @@ pub enum Advice {
     LegacyNat(Family),
     /// No address of these is on an interface: replies come back only where they are routed to this host.
     UnownedAddress(AddressRange, Origin),
+    /// Some of these are not: the first of them, and how many more.
+    PartlyOwned(AddressRange, Origin, IpAddr, usize),
     /// `snat` has addresses of the other family alone.
     NoAddressOf(Family, Origin),
     /// Keys of an entry of `egress` whose sources stay.
@@ -102,6 +105,15 @@ impl fmt::Display for Advice {
                 f,
                 "snat {range} ({origin}) is on no interface: replies are lost unless they are routed to this host"
             ),
+            Advice::PartlyOwned(range, origin, first, more) => {
+                write!(f, "snat {range} ({origin}): {first} ")?;
+                if *more > 0 {
+                    write!(f, "and {more} more are")?;
+                } else {
+                    f.write_str("is")?;
+                }
+                f.write_str(" on no interface: replies to those are lost unless they are routed to this host")
+            }
             Advice::NoAddressOf(family, origin) => {
                 write!(f, "snat ({origin}) has no {family} address: {family} sources are masqueraded")
             }
@@ -195,7 +207,11 @@ impl Advice {
     fn concerns_the_service(&self) -> bool {
         !matches!(
             self,
-            Advice::UnownedAddress(..) | Advice::NoAddressOf(..) | Advice::NotThere(_) | Advice::UniqueLocal(_)
+            Advice::UnownedAddress(..)
+                | Advice::PartlyOwned(..)
+                | Advice::NoAddressOf(..)
+                | Advice::NotThere(_)
+                | Advice::UniqueLocal(_)
         )
     }
 
@@ -240,8 +256,7 @@ pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) ->
         advice.push(Advice::ForwardingOff(Family::V6));
     }
     advice.extend(addresses(policy, |family, to, origin| match to {
-        Some(range) if view.addresses.iter().any(|own| range.contains(own.address)) => None,
-        Some(range) => Some(Advice::UnownedAddress(range, origin)),
+        Some(range) => unowned(range, view, origin),
         None => Some(Advice::NoAddressOf(family, origin)),
     }));
     advice.extend(warnings(config, view, backend));
@@ -255,6 +270,20 @@ pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) ->
     advice.extend(unique_local(policy));
     advice.extend(view.conntrack.filter(Conntrack::is_short).map(Advice::Conntrack));
     advice
+}
+
+/// What of a range is on no interface. Where some of it is, the rest may be routed to this host, unless a neighbour would
+/// ask for it.
+fn unowned(range: AddressRange, view: &HostView, origin: Origin) -> Option<Advice> {
+    let owned: BTreeSet<IpAddr> =
+        view.addresses.iter().map(|own| own.address).filter(|own| range.contains(*own)).collect();
+    if owned.is_empty() {
+        return Some(Advice::UnownedAddress(range, origin));
+    }
+    let networks: BTreeSet<Prefix> = view.addresses.iter().map(|own| own.network).collect();
+    let is_asked_for = |address: &IpAddr| networks.iter().any(|network| network.contains(*address));
+    let mut missing = range.addresses().filter(|address| !owned.contains(address) && is_asked_for(address));
+    Some(Advice::PartlyOwned(range, origin, missing.next()?, missing.count()))
 }
 
 impl Conntrack {
@@ -274,7 +303,7 @@ fn uplinks(policy: &Policy, view: &HostView) -> Vec<Advice> {
         for range in Family::ALL.into_iter().filter_map(|family| addresses.of(family)) {
             let owner = view.addresses.iter().find(|own| range.contains(own.address)).map(|own| &own.interface);
             let Some(owner) = owner.filter(|owner| uplinks.contains(owner)) else { continue };
-            let other = uplinks.iter().find(|other| **other != owner && section.takes(other));
+            let other = uplinks.iter().find(|other| **other != owner && policy.reaches(&section, other));
             found.extend(other.map(|other| Advice::WrongUplink {
                 range,
                 origin: section.snat.origin.clone(),
@@ -546,7 +575,14 @@ mod tests {
         let view = view(&[("wan0", "198.51.100.2/24")]);
         let found = |policy: &Policy| advice(&config(policy), &view, None);
         let owned = Policy { snat: snat("198.51.100.1-198.51.100.9"), ..policy() };
-        assert_eq!(found(&owned), []);
+        let told = |policy| found(policy).iter().map(ToString::to_string).collect::<String>();
+        let end = "on no interface: replies to those are lost unless they are routed to this host";
+        assert_eq!(
+            told(&owned),
+            format!("snat 198.51.100.1-198.51.100.9 (flag --snat): 198.51.100.1 and 7 more are {end}")
+        );
+        let nearly = Policy { snat: snat("198.51.100.2-198.51.100.3"), ..policy() };
+        assert_eq!(told(&nearly), format!("snat 198.51.100.2-198.51.100.3 (flag --snat): 198.51.100.3 is {end}"));
         let exempt = PrefixSet::from_prefixes(["fc00::/7".parse().unwrap()], &Origin::Default);
         let unowned = Policy { snat: snat("198.51.100.9"), enable_ipv6: true, exempt, ..policy() };
         assert_eq!(

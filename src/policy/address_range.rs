@@ -99,6 +99,15 @@ impl AddressRange {
         self.family() == Family::of(address) && self.first <= address && address <= self.last
     }
 
+    /// All of them, one after the other.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        let behind = |address: IpAddr| match address {
+            IpAddr::V4(address) => IpAddr::V4((u32::from(address) + 1).into()),
+            IpAddr::V6(address) => IpAddr::V6((u128::from(address) + 1).into()),
+        };
+        std::iter::successors(Some(self.first), move |address| (*address != self.last).then(|| behind(*address)))
+    }
+
     /// From one address to another.
     ///
     /// # Errors

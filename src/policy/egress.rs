@@ -100,6 +100,16 @@ impl Policy {
 }
 
 impl Policy {
+    /// True when flows that leave through the interface can come to the section: none before it takes all of them.
+    pub fn reaches(&self, section: &Section<'_>, interface: &str) -> bool {
+        let number = |section: &Section<'_>| section.entry.map_or(u8::MAX, |entry| entry.number);
+        let takes_all = |before: &Section<'_>| {
+            before.sources.is_empty() && before.excluded_sources.is_empty() && before.takes(interface)
+        };
+        let mut before = self.sections().filter(|before| number(before) < number(section));
+        section.takes(interface) && !before.any(|before| takes_all(&before))
+    }
+
     /// True when sources become what routes prefer.
     pub fn follows_routes(&self) -> bool {
         self.sections().any(|section| section.snat.value == Snat::RouteSource)

@@ -209,7 +209,9 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
         let wire = crossing::wire(verdict, question, crossing, &met);
         let foreign = wire.by.as_ref().and(wire.source.as_ref()).and_then(|source| source.parse().ok());
         let is_known = wire.by.is_none() || foreign.is_some();
-        answer.open = is_known.then(|| flows::open(policy, question, view, crossing, address, foreign)).flatten();
+        let preferred = host.preferred_source(address);
+        let open = || flows::open(policy, question, view, crossing, address, preferred, foreign);
+        answer.open = is_known.then(open).flatten();
         answer.wire = Some(wire);
     }
 }
@@ -293,7 +295,7 @@ fn flow(own: &Host, question: &ExplainArgs, destination: IpAddr) -> Flow {
         out_interface: out,
         protocol: question.proto.unwrap_or(Protocol::Tcp),
         mark: question.mark.unwrap_or_default(),
-        preferred_source: own.preferred.get(&destination).and_then(|row| row.source),
+        preferred_source: own.preferred_source(destination),
         ..Flow::forwarded_to(destination)
     }
 }

@@ -77,6 +77,11 @@ impl Host {
         self.preferred = wanted.into_iter().filter_map(preferred).collect();
     }
 
+    /// The source that the route to an address of the question prefers.
+    pub fn preferred_source(&self, destination: IpAddr) -> Option<IpAddr> {
+        self.preferred.get(&destination)?.source
+    }
+
     /// How the target of a forward is reached; `None` when it is not.
     pub fn target(&self, target: IpAddr) -> Option<&ReachedTarget> {
         self.targets.get(&target)

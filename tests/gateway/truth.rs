@@ -379,6 +379,34 @@ fn connections_that_go_on_with_another_source_are_counted_with_what_ends_them() 
     assert!(!ask().contains("  open "), "{}", ask());
 }
 
+#[test]
+fn flows_that_are_as_new_ones_would_be_or_may_be_exempt_are_no_flows_to_delete() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip("route add 203.0.113.200/32 dev wan0 src 203.0.113.77\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("snat: route-source\n");
+        let seen = || {
+            let probe = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
+            probe.source_seen(&lab.lan, &lab.observer)
+        };
+        let ask = || gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
+        assert_eq!(seen(), Some(parse("203.0.113.77")), "{backend}");
+        assert!(!ask().contains("  open "), "{backend}: {}", ask());
+        gateway.apply("snat: none\n");
+        assert_eq!(seen(), Some(parse("192.168.77.2")), "{backend}");
+        // The first one, and the second one, which a mark may have exempted, too.
+        for (keys, expected) in [
+            ("snat: none\n", "  open     1 open flow still uses 203.0.113.77: "),
+            ("exemptMarks: [0x100/0xff00]\n", "  open     1 open flow still uses 203.0.113.77: "),
+            ("", "  open     2 open flows "),
+        ] {
+            gateway.apply(keys);
+            assert!(ask().contains(expected), "{backend}: {keys}{}", ask());
+        }
+    }
+}
+
 /// A list that is longer than what `explain` parses itself while the service knows it, around one prefix that matters.
 fn long_list(backend: BackendName, own: &str) -> String {
     let others = |third: usize| (0..250).map(move |fourth| format!("- 10.{third}.{fourth}.0/24\n"));

@@ -1,6 +1,6 @@
 //! What the kernel says of the addresses that a command is asked about.
 
-use super::crossing::Crossing;
+use super::crossing::{Crossing, Incoming};
 use crate::agent::advice::HostView;
 use crate::network::{Network, Reached};
 use crate::policy::{PreferredSource, Prefix};
@@ -12,8 +12,10 @@ use std::net::IpAddr;
 /// The host as far as a question is about it.
 #[derive(Debug, Default)]
 pub struct Host {
-    /// The addresses of the question that are the host's own, with the interfaces that have them.
+    /// The addresses of the question, and targets of forwards, that are the host's own, with the interfaces that have them.
     pub own: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Where packets come in for addresses of the host.
+    pub incoming: Incoming,
     /// How the targets are reached of the forwards that it is about.
     pub targets: BTreeMap<IpAddr, ReachedTarget>,
     /// How flows cross it to the other addresses of the question.

@@ -463,10 +463,9 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     if let Some(leaves) = answer.crossing.as_ref().and_then(Crossing::leaves) {
         writeln!(text, "  {}", one_line(&leaves))?;
     }
-    if let Some(verdict) =
-        answer.verdict.as_ref().filter(|_| answer.wire.as_ref().is_some_and(|wire| wire.by.is_some()))
-    {
-        writeln!(text, "  {:<8} {verdict}", "ours")?;
+    if answer.verdict.is_some() && answer.wire.as_ref().is_some_and(|wire| wire.by.is_some()) {
+        let ours = answer.forward.as_ref().map_or(verdict.to_owned(), |forward| forwarded(forward, answer));
+        writeln!(text, "  {:<8} {ours}", "ours")?;
     }
     let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));

@@ -123,11 +123,12 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival, mark: u32) -> Told 
             let flow = Flow { mark: policy.mark_behind(forward, &arrived), ..arrived };
             let local = host.is_local(address);
             let (verdict, step) = match policy.verdict(&flow) {
-                // What came in and stays here passes no hook where sources are rewritten.
-                _ if local && !arrival.from_host => (Verdict::Return, Step::Forwarded),
+                // Our rules for sources are asked about what leaves the host.
+                _ if local => (Verdict::Return, Step::Forwarded),
                 (verdict, by) => (verdict, by.step),
             };
-            let hidden = forward.hides(&flow).filter(|_| !local || arrival.from_host);
+            let hides = forward.hides(&flow);
+            let hidden = hides.filter(|_| !local);
             let hairpin = hidden.is_some() || verdict != Verdict::Return;
             let forwarding = Forwarding {
                 number: forward.number,
@@ -139,11 +140,11 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival, mark: u32) -> Told 
                 hairpin,
                 hairpin_reason: match step {
                     Step::ForwardMark if hidden.is_none() => "the packet came with the mark".to_owned(),
-                    _ if local && !hairpin => "the target is this host itself".to_owned(),
+                    _ if local => "the target is this host itself".to_owned(),
                     _ if hidden.is_none() && hairpin => asked_by_another(policy, &flow, port),
                     _ => why(forward, &flow, hidden),
                 },
-                mark: hidden.and(marking(policy)),
+                mark: hides.and(marking(policy)),
                 source: match step {
                     Step::ForwardExternalMark => None,
                     _ if hairpin => connected.and_then(|(_, own)| own),

@@ -406,7 +406,8 @@ const KNOCKS: &[Knock] = &[
     ("outside", "203.0.113.9", 8081, &["POSTROUTING", "-j", "MASQUERADE"]),
     // Of the network that leads to the target.
     ("lan", "192.168.77.2", 8081, &[]),
-    ("gateway", "203.0.113.1", 8081, &[]),
+    ("gateway", "192.168.77.1", 8081, &[]),
+    ("gateway", "203.0.113.1", 8081, &["POSTROUTING", "-j", "SNAT", "--to-source", "203.0.113.77"]),
     // In through lan0.
     ("lan", "192.168.77.2", 8082, &[]),
     ("outside", "203.0.113.9", 8082, &[]),

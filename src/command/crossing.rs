@@ -2,13 +2,51 @@
 
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
-use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Translations, translations};
+use crate::network::hook::{BaseChain, Effect, Fit, Hit, Hook, Packet, Translations, translations};
 use crate::policy::{Family, Prefix, Protocol, Verdict};
 use crate::service::view;
 use crate::sys::rtnetlink::{self, Path, Question, Refusal, Routed, Router};
 use serde::Serialize;
 use std::io;
 use std::net::IpAddr;
+
+/// Where the packets of a question come in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Incoming {
+    /// Unset for those of this host, and where nothing is known.
+    pub interface: Option<String>,
+    /// What was taken for granted.
+    pub assumed: Vec<String>,
+}
+
+impl Incoming {
+    /// The interface that was named, or else the one that leads to the source.
+    pub fn of(question: &ExplainArgs, from_is_local: bool) -> Self {
+        let asked = Router::open().and_then(|mut router| Incoming::ask(&mut router, question, from_is_local));
+        asked.unwrap_or_else(|_| Incoming { interface: question.incoming.clone(), assumed: Vec::new() })
+    }
+
+    fn ask(router: &mut Router, question: &ExplainArgs, from_is_local: bool) -> io::Result<Self> {
+        if let Some(name) = &question.incoming {
+            return Ok(Incoming { interface: Some(name.clone()), assumed: absent(name).into_iter().collect() });
+        }
+        let Some(from) = question.from.filter(|_| !from_is_local) else { return Ok(Incoming::default()) };
+        let interface = match router.look_up(&Question::from_this_host(from), None)? {
+            Routed::Through(path) => path.interface.and_then(view::interface_name),
+            Routed::Local(_) | Routed::Refused(_) => None,
+        };
+        let assumed = interface
+            .as_ref()
+            .map(|name| format!("that it comes in through {name}, which leads to {from}; --in says another one"));
+        Ok(Incoming { interface, assumed: assumed.into_iter().collect() })
+    }
+}
+
+/// That an interface is taken to be there which is not.
+fn absent(name: &str) -> Option<String> {
+    let is_absent = view::interface_index(name).is_none();
+    is_absent.then(|| format!("that there is an interface {name}; this host has none"))
+}
 
 /// The way of a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -38,28 +76,11 @@ impl Crossing {
 
     fn ask(question: &ExplainArgs, from_is_local: bool, destination: IpAddr) -> io::Result<Self> {
         let mut router = Router::open()?;
-        let mut crossing = Crossing::default();
         let forwarded = question.from.filter(|_| !from_is_local);
-        if let Some(from) = forwarded {
-            crossing.incoming = question.incoming.clone();
-            if crossing.incoming.is_none()
-                && let Routed::Through(path) = router.look_up(&Question::from_this_host(from), None)?
-            {
-                crossing.incoming = path.interface.and_then(view::interface_name);
-                let assumed = crossing.incoming.as_ref().map(|name| {
-                    format!("that it comes in through {name}, which leads to {from}; --in says another one")
-                });
-                crossing.assumed.extend(assumed);
-            }
-        } else {
-            crossing.incoming.clone_from(&question.incoming);
-        }
+        let Incoming { interface, assumed } = Incoming::ask(&mut router, question, from_is_local)?;
+        let mut crossing = Crossing { incoming: interface, assumed, ..Crossing::default() };
+        crossing.assumed.extend(question.out.as_deref().and_then(absent));
         let index = |name: &Option<String>| name.as_deref().and_then(view::interface_index);
-        for name in [&question.incoming, &question.out].into_iter().flatten() {
-            if view::interface_index(name).is_none() {
-                crossing.assumed.push(format!("that there is an interface {name}; this host has none"));
-            }
-        }
         let out = index(&question.out);
         if question.out.is_some() && out.is_none() {
             crossing.interface.clone_from(&question.out);
@@ -182,10 +203,14 @@ pub fn beside(hits: &[Hit]) -> impl Iterator<Item = String> {
     hits.iter().filter(translates).map(|hit| hit.line.clone())
 }
 
+/// Rules that may decide, or may not: something in them is not understood, depends on what was not said, or they are in a
+/// chain of the priority of ours.
+pub fn doubts(hits: &[Hit]) -> impl Iterator<Item = String> {
+    hits.iter().filter(|hit| hit.is_unordered || hit.fit != Fit::Yes).map(|hit| hit.line.clone())
+}
+
 /// What becomes of the source when our rules say `verdict` and the rules of others are what they are.
 pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: &Translations) -> Wire {
-    let is_doubtful = |hit: &&Hit| hit.is_unordered || hit.fit != crate::network::hook::Fit::Yes;
-    let may = |hits: &[Hit]| hits.iter().filter(is_doubtful).map(|hit| hit.line.clone()).collect::<Vec<_>>();
     let own = question.from.map(|from| from.to_string());
     let by = |hit: &Hit, order: &str, may| {
         let (action, source) = match &hit.effect {
@@ -210,23 +235,23 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
         };
         Wire { action: verdict.to_string(), source, by: None, may }
     };
-    let mut doubts = may(&met.before);
+    let mut may: Vec<String> = doubts(&met.before).collect();
     match (met.first_before(), verdict) {
         (Some(hit), _) if hit.effect == Effect::Accept => match met.first_after() {
-            Some(after) => by(after, "after", doubts),
-            None => by(hit, "before", doubts),
+            Some(after) => by(after, "after", may),
+            None => by(hit, "before", may),
         },
-        (Some(hit), _) => by(hit, "before", doubts),
+        (Some(hit), _) => by(hit, "before", may),
         (None, Verdict::Return) => {
-            doubts.extend(may(&met.after));
+            may.extend(doubts(&met.after));
             match met.first_after() {
-                Some(hit) => by(hit, "after", doubts),
-                None => ours(doubts),
+                Some(hit) => by(hit, "after", may),
+                None => ours(may),
             }
         }
         (None, _) => {
-            doubts.extend(beside(&met.after));
-            ours(doubts)
+            may.extend(beside(&met.after));
+            ours(may)
         }
     }
 }
@@ -247,9 +272,14 @@ impl Wire {
 }
 
 /// The first rule of another program that certainly gives the flow another destination, and whether it is asked before
-/// ours.
-pub fn redirected(met: &Translations) -> Option<(&Hit, bool)> {
+/// ours. Of a flow that our forward would take also one that keeps it from our rules.
+pub fn redirected(met: &Translations, is_forwarded: bool) -> Option<(&Hit, bool)> {
     let translates = |hit: &&Hit| matches!(hit.effect, Effect::Translate(..) | Effect::Drop);
-    let before = met.first_before().filter(translates).map(|hit| (hit, true));
-    before.or_else(|| met.first_after().filter(translates).map(|hit| (hit, false)))
+    let after = || met.first_after().filter(translates).map(|hit| (hit, false));
+    match (met.first_before(), is_forwarded) {
+        (Some(hit), _) if hit.effect != Effect::Accept => Some((hit, true)),
+        (Some(hit), true) => after().or(Some((hit, true))),
+        (None, true) => None,
+        (_, false) => after(),
+    }
 }

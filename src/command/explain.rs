@@ -1,6 +1,6 @@
 //! `explain`: what happens to one address, and which line of which file says so.
 
-use super::crossing::{self, Crossing, Wire};
+use super::crossing::{self, Crossing, Incoming, Wire};
 use super::flows::{self, OpenFlows};
 use super::forwarding::{self, Forwarding, Refusal, Told};
 use super::host::Host;
@@ -8,7 +8,7 @@ use super::{About, Context, comparison, eprint_line, exit, print_diagnostics, pr
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::network::hook::{Effect, Hit, Hook, Packet};
-use crate::policy::{Egress, Family, Flow, Policy, PreferredSource, Protocol, Provenance, Snat, Step, Verdict};
+use crate::policy::{Egress, Family, Flow, Policy, PreferredSource, Prefix, Protocol, Provenance, Snat, Step, Verdict};
 use crate::ruleset::{RuleId, RuleStep, Section};
 use crate::service::host::HostReader;
 use crate::text::one_line;
@@ -155,11 +155,13 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
 
 /// Asks the kernel's routing about all that the question is about.
 fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &HostView) {
+    let from_is_local = question.from.is_some_and(|from| host.is_local(from));
+    host.incoming = Incoming::of(question, from_is_local);
     let targets = forwarding::targets(policy, host, question);
+    host.own.extend(Host::among(targets.iter(), view).own);
     if let Some(network) = view.network.as_deref().filter(|_| !targets.is_empty()) {
         host.find_targets(targets, network);
     }
-    let from_is_local = question.from.is_some_and(|from| host.is_local(from));
     let others = question.addresses.iter().filter(|address| !host.is_local(**address));
     let crossings = others.filter_map(|address| Some((*address, Crossing::of(question, from_is_local, *address)?)));
     host.crossings = crossings.collect();
@@ -174,27 +176,28 @@ fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &
 fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &ExplainArgs, view: &HostView) {
     let address = answer.address;
     let crossing = host.crossings.get(&address);
-    let is_from_host = question.from.is_some_and(|from| host.is_local(from));
     let is_local = |address| host.is_local(address);
-    let arriving = Packet { out_interface: None, ..crossing::packet(question, is_local, crossing, address) };
-    let hook = if is_from_host { Hook::Output } else { Hook::Prerouting };
-    let met = crossing::met(view, hook, &arriving);
-    // What our forward takes before, or what nobody forwards.
-    let is_forwarded = answer.forward.is_some();
-    if let Some((hit, is_before)) = crossing::redirected(&met).filter(|(_, is_before)| *is_before || !is_forwarded) {
+    let mut arriving = Packet { out_interface: None, ..crossing::packet(question, is_local, crossing, address) };
+    let mut is_from_host = question.from.is_some_and(is_local);
+    if let Some(arrival) = forwarding::arrival(host, question, address).filter(|_| host.is_local(address)) {
+        is_from_host = arrival.from_host;
+        arriving.in_interface = if is_from_host { Some(String::new()) } else { arrival.in_interface };
+    }
+    let met = crossing::met(view, if is_from_host { Hook::Output } else { Hook::Prerouting }, &arriving);
+    if let Some((hit, is_before)) = crossing::redirected(&met, answer.forward.is_some()) {
         let order = if is_before { "before" } else { "after" };
         let action = match &hit.effect {
             Effect::Translate(statement, _) => statement.clone(),
+            Effect::Accept => "stays here".to_owned(),
             _ => "drop".to_owned(),
         };
         let by = Some(format!("by a rule {order} ours: {}", hit.place));
         answer.wire = Some(Wire { action, source: None, by, may: Vec::new() });
         return;
     }
-    let may: Vec<String> = crossing::beside(&met.before).chain(crossing::beside(&met.after)).collect();
-    if let Some(forward) = answer.forward.as_ref().filter(|_| !may.is_empty()) {
-        let action = forwarded(forward, answer);
-        answer.wire = Some(Wire { action, source: None, by: None, may });
+    if answer.forward.is_some() {
+        let may = crossing::doubts(&met.before).chain(crossing::beside(&met.after)).collect();
+        behind_forward(answer, policy, question, view, &arriving, may);
         return;
     }
     let Some(crossing) = crossing.filter(|_| !host.is_local(address)) else { return };
@@ -209,9 +212,56 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
         let wire = crossing::wire(verdict, question, crossing, &met);
         let foreign = wire.by.as_ref().and(wire.source.as_ref()).and_then(|source| source.parse().ok());
         let is_known = wire.by.is_none() || foreign.is_some();
-        answer.open = is_known.then(|| flows::open(policy, question, view, crossing, address, foreign)).flatten();
+        let preferred = host.preferred_source(address);
+        let open = || flows::open(policy, question, view, crossing, address, preferred, foreign);
+        answer.open = is_known.then(open).flatten();
         answer.wire = Some(wire);
     }
+}
+
+/// What the target of our forward sees, with what other programs do; `may` are their rules that may take the packet before.
+fn behind_forward(
+    answer: &mut Answer,
+    policy: &Policy,
+    question: &ExplainArgs,
+    view: &HostView,
+    arriving: &Packet,
+    may: Vec<String>,
+) {
+    let Some(mut forward) = answer.forward.take() else { return };
+    let is_from_host = arriving.in_interface.as_deref() == Some("");
+    let is_marked_by_others = forward.mark.as_ref().is_some_and(|mark| mark.chain.is_some());
+    let mut wire = Wire { action: forwarded(&forward, answer), source: None, by: None, may };
+    // What came in and stays here passes no hook where sources are rewritten.
+    if (!forward.local || is_from_host) && !is_marked_by_others {
+        let target = forward.destination.ip();
+        let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());
+        let leaving = Packet {
+            destination: Some(Prefix::of(target)),
+            out_interface: forward.interface.clone(),
+            destination_port: Some(forward.destination.port()),
+            mark: arriving.mark.map(|mark| bit.map_or(mark, |bit| mark | bit.value)),
+            destination_is_local: Some(forward.local),
+            is_dnated: true,
+            ..arriving.clone()
+        };
+        let met = crossing::met(view, Hook::Postrouting, &leaving);
+        let to_target = ExplainArgs { from: None, incoming: None, out: None, ..question.clone() };
+        let crossing = Crossing::of(&to_target, false, target).unwrap_or_default();
+        let verdict = if forward.hairpin { Verdict::Masquerade } else { Verdict::Return };
+        let seen = crossing::wire(verdict, question, &crossing, &met);
+        wire.may.extend(seen.may.iter().cloned());
+        if let Some(by) = &seen.by {
+            let action = Wire { by: None, ..seen.clone() }.headline();
+            wire = Wire { action: format!("forward to {}, {action}", forward.destination), ..wire };
+            wire.by = Some(by.clone());
+            wire.source.clone_from(&seen.source);
+            forward.source = seen.source.as_ref().and_then(|source| source.parse().ok());
+            forward.source_by = Some(by.clone());
+        }
+    }
+    answer.forward = Some(forward);
+    answer.wire = Some(wire).filter(|wire| wire.by.is_some() || !wire.may.is_empty());
 }
 
 /// Asks the kernel once per family and gives each answer its family's report.
@@ -265,7 +315,9 @@ fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: 
         let assumptions = if policy.forwards.is_empty() { Vec::new() } else { vec![NO_PORT.to_owned()] };
         return answer(OWN_ADDRESS, assumptions);
     };
-    let assumptions = forwarding::assumptions(policy, question, &arrival).into_iter().map(str::to_owned).collect();
+    let incoming = host.incoming.assumed.clone();
+    let assumptions = forwarding::assumptions(policy, question, &arrival).into_iter().map(str::to_owned);
+    let assumptions = assumptions.chain(incoming.clone()).collect();
     match forwarding::told(policy, host, &arrival, question.mark.unwrap_or_default()) {
         Told::Forwarded(forward, verdict, step) => Answer {
             verdict: Some(verdict.to_string()),
@@ -277,8 +329,12 @@ fn answer_of_own(policy: &Policy, host: &Host, question: &ExplainArgs, address: 
             let reason = "an address of this host, and no forward of the port lets the packet pass: it stays here";
             Answer { refused, ..answer(reason, assumptions) }
         }
-        Told::Kept => {
-            answer("an address of this host, and no forward is for the port: the packet stays here", Vec::new())
+        Told::Kept(refused) if refused.is_empty() => {
+            answer("an address of this host, and no forward is for the port: the packet stays here", incoming)
+        }
+        Told::Kept(refused) => {
+            let reason = "an address of this host, and no forward of the port is for the packet: it stays here";
+            Answer { refused, ..answer(reason, incoming) }
         }
     }
 }
@@ -293,7 +349,7 @@ fn flow(own: &Host, question: &ExplainArgs, destination: IpAddr) -> Flow {
         out_interface: out,
         protocol: question.proto.unwrap_or(Protocol::Tcp),
         mark: question.mark.unwrap_or_default(),
-        preferred_source: own.preferred.get(&destination).and_then(|row| row.source),
+        preferred_source: own.preferred_source(destination),
         ..Flow::forwarded_to(destination)
     }
 }
@@ -407,10 +463,9 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     if let Some(leaves) = answer.crossing.as_ref().and_then(Crossing::leaves) {
         writeln!(text, "  {}", one_line(&leaves))?;
     }
-    if let Some(verdict) =
-        answer.verdict.as_ref().filter(|_| answer.wire.as_ref().is_some_and(|wire| wire.by.is_some()))
-    {
-        writeln!(text, "  {:<8} {verdict}", "ours")?;
+    if answer.verdict.is_some() && answer.wire.as_ref().is_some_and(|wire| wire.by.is_some()) {
+        let ours = answer.forward.as_ref().map_or(verdict.to_owned(), |forward| forwarded(forward, answer));
+        writeln!(text, "  {:<8} {ours}", "ours")?;
     }
     let step = answer.step.map(|step| format!(" [{step}]")).unwrap_or_default();
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));
@@ -564,6 +619,74 @@ mod tests {
         assert!(unsaid.contains("--from\n") && unsaid.contains("--in\n"), "{unsaid}");
         assert!(told("198.51.100.2", None, None, Some(25)).contains("no forward is for the port"));
         assert!(told("198.51.100.2", None, None, None).contains("--port says where one leads"));
+    }
+
+    #[test]
+    fn without_in_a_packet_comes_in_where_its_source_is() {
+        let assumed = "that it comes in through lan0, which leads to 192.168.1.7; --in says another one";
+        let incoming = Incoming { interface: Some("lan0".to_owned()), assumed: vec![assumed.to_owned()] };
+        let host = Host { incoming, ..own() };
+        let question = ExplainArgs { from: "192.168.1.7".parse().ok(), port: Some(443), ..question() };
+        let answer = answer(&forwards(FORWARDS), &host, &question, "198.51.100.2".parse().unwrap());
+        assert_eq!(answer.refused[0].reason, "the incoming interface is not in its inInterfaces");
+        assert_eq!(answer.assumptions, [assumed]);
+    }
+
+    #[test]
+    fn a_target_that_is_the_host_itself_sees_the_client() {
+        let text = "portForwards: [{hostPort: 82, address: 192.168.1.1, port: 80, hairpin: always}]\n";
+        let told = told_of(text, "198.51.100.2", Some("192.168.1.7"), None, Some(82));
+        assert_eq!(
+            told,
+            "198.51.100.2: forward to 192.168.1.1:80, keep source\n  \
+             because  a forward of portForwards: the target sees the client [forwarded]\n  \
+             forward  1, f.yaml:1:16\n  route    this host itself\n  \
+             hairpin  no: the target is this host itself\n  source   the target sees 192.168.1.7\n"
+        );
+    }
+
+    #[test]
+    fn another_forward_of_the_target_that_asks_for_masquerading_is_named() {
+        let to = |port: u16, keys: &str| format!("- {{hostPort: {port}, address: 10.88.0.5, port: 80, {keys}}}\n");
+        for (first, second, from) in [
+            ("hairpin: always", "hairpin: never", "203.0.113.9"),
+            ("localhost: true", "hairpin: auto", "127.0.0.1"),
+            ("hairpin: auto", "hairpin: never", "10.88.0.6"),
+        ] {
+            let text = format!("portForwards:\n{}{}", to(8080, first), to(8081, second));
+            let told = told_of(&text, "198.51.100.2", Some(from), None, Some(8081));
+            let expected = "  hairpin  yes: forward 1 of the same target asks for it\n";
+            assert!(told.contains(expected) && told.contains("forward  2, "), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_forward_of_the_port_that_is_not_for_the_packet_is_named_with_the_reason() {
+        let text = "portForwards:\n- {hostPort: 80, address: 10.88.0.5, hostIP: 203.0.113.1}\n\
+            - {hostPort: 81, address: 10.88.0.5}\n- {hostPort: 82, address: 10.88.0.5, protocol: udp}\n\
+            - {hostPort: 83, address: 'fd88::5'}\n\
+            - {hostPort: 84, address: 10.88.0.5, localhost: true}\nenableIPv6: true\n";
+        let none = "no forward of the port is for the packet: it stays here\n";
+        for (address, incoming, port, expected) in [
+            ("198.51.100.2", None, 80, "  refused  by forward 1, f.yaml:2:3: it is for 203.0.113.1 only\n"),
+            (
+                "127.0.0.1",
+                None,
+                81,
+                "  refused  by forward 2, f.yaml:3:3: loopback addresses only with localhost: true\n",
+            ),
+            ("198.51.100.2", None, 82, "  refused  by forward 3, f.yaml:4:3: it is for udp only\n"),
+            ("198.51.100.2", None, 83, "  refused  by forward 4, f.yaml:5:3: it is not for IPv4\n"),
+            (
+                "127.0.0.1",
+                Some("wan0"),
+                84,
+                "  refused  by forward 5, f.yaml:6:3: loopback addresses are for local processes only\n",
+            ),
+        ] {
+            let told = told_of(text, address, None, incoming, Some(port));
+            assert!(told.contains(none) && told.contains(expected), "{told}");
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::host::Host;
 use crate::cli::ExplainArgs;
 use crate::policy::{
-    Arrival, Family, Flow, Forward, ForwardMark, ForwardVerdict, Gate, Hairpin, Origin, Policy, Prefix, Protocol, Step,
-    Verdict, WithOrigin,
+    Arrival, Family, Flow, Forward, ForwardMark, ForwardVerdict, Gate, Hairpin, HostAddress, Origin, Policy, Prefix,
+    Protocol, Step, Verdict, WithOrigin,
 };
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -19,6 +19,8 @@ pub struct Forwarding {
     pub origin: String,
     /// The target.
     pub destination: SocketAddr,
+    /// The target is an address of this host.
+    pub local: bool,
     /// The interface towards the target, where the target has a route.
     pub interface: Option<String>,
     /// The connected network through which the target is reached.
@@ -31,6 +33,8 @@ pub struct Forwarding {
     pub mark: Option<Marking>,
     /// The source that the target sees, where it is known.
     pub source: Option<IpAddr>,
+    /// The rule of another program that decides about it.
+    pub source_by: Option<String>,
 }
 
 /// What marks a packet on its way to the target.
@@ -52,7 +56,7 @@ pub struct Refusal {
     /// Where it was written.
     pub origin: String,
     /// The gate, in words.
-    pub reason: &'static str,
+    pub reason: String,
     /// The prefix or pattern that refused.
     pub matched: Option<String>,
     /// Where that was written.
@@ -66,8 +70,8 @@ pub enum Told {
     Forwarded(Box<Forwarding>, Verdict, Step),
     /// It is the host's own, because of these.
     Refused(Vec<Refusal>),
-    /// It is the host's own.
-    Kept,
+    /// It is the host's own: no forward is for it, and these of the port are not for these reasons.
+    Kept(Vec<Refusal>),
 }
 
 /// The packet that a question is about; `None` when it names no port of a protocol that has some.
@@ -78,7 +82,7 @@ pub fn arrival(host: &Host, question: &ExplainArgs, address: IpAddr) -> Option<A
     let source = question.from.or_else(|| (from_host && address.is_loopback()).then_some(address));
     Some(Arrival {
         source,
-        in_interface: question.incoming.clone(),
+        in_interface: question.incoming.clone().or_else(|| host.incoming.interface.clone()),
         from_host,
         destination: address,
         destination_is_local: host.is_local(address),
@@ -100,7 +104,7 @@ pub fn targets(policy: &Policy, host: &Host, question: &ExplainArgs) -> Vec<IpAd
 /// What the policy says of the packet, which arrives with a mark, on a host.
 pub fn told(policy: &Policy, host: &Host, arrival: &Arrival, mark: u32) -> Told {
     match policy.forward(arrival) {
-        ForwardVerdict::Keep => Told::Kept,
+        ForwardVerdict::Keep => Told::Kept(of_the_port(policy, arrival)),
         ForwardVerdict::Refused(all) => Told::Refused(all.into_iter().map(refusal).collect()),
         ForwardVerdict::To { forward, address, port } => {
             let way = host.target(address);
@@ -117,28 +121,38 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival, mark: u32) -> Told 
                 ..Flow::forwarded_to(address)
             };
             let flow = Flow { mark: policy.mark_behind(forward, &arrived), ..arrived };
-            let (verdict, by) = policy.verdict(&flow);
-            let hidden = forward.hides(&flow);
+            let local = host.is_local(address);
+            let (verdict, step) = match policy.verdict(&flow) {
+                // Our rules for sources are asked about what leaves the host.
+                _ if local => (Verdict::Return, Step::Forwarded),
+                (verdict, by) => (verdict, by.step),
+            };
+            let hides = forward.hides(&flow);
+            let hidden = hides.filter(|_| !local);
             let hairpin = hidden.is_some() || verdict != Verdict::Return;
             let forwarding = Forwarding {
                 number: forward.number,
                 origin: forward.origin.to_string(),
                 destination: SocketAddr::new(address, port),
+                local,
                 interface: flow.out_interface.clone(),
                 network: flow.network.map(|network| network.to_string()),
                 hairpin,
-                hairpin_reason: match by.step {
+                hairpin_reason: match step {
                     Step::ForwardMark if hidden.is_none() => "the packet came with the mark".to_owned(),
+                    _ if local => "the target is this host itself".to_owned(),
+                    _ if hidden.is_none() && hairpin => asked_by_another(policy, &flow, port),
                     _ => why(forward, &flow, hidden),
                 },
-                mark: hidden.and(marking(policy)),
-                source: match by.step {
+                mark: hides.and(marking(policy)),
+                source: match step {
                     Step::ForwardExternalMark => None,
                     _ if hairpin => connected.and_then(|(_, own)| own),
                     _ => arrival.source,
                 },
+                source_by: None,
             };
-            Told::Forwarded(Box::new(forwarding), verdict, by.step)
+            Told::Forwarded(Box::new(forwarding), verdict, step)
         }
     }
 }
@@ -153,9 +167,39 @@ fn refusal((forward, gate): (&Forward, Gate<'_>)) -> Refusal {
     Refusal {
         number: forward.number,
         origin: forward.origin.to_string(),
-        reason: gate.reason(),
+        reason: gate.reason().to_owned(),
         matched,
         matched_origin,
+    }
+}
+
+/// Forwards of the port that are not for the packet.
+fn of_the_port(policy: &Policy, arrival: &Arrival) -> Vec<Refusal> {
+    let of_port = policy.forwards.iter().filter(|forward| forward.host_ports.contains(arrival.port));
+    let refusal = |forward: &Forward| Refusal {
+        number: forward.number,
+        origin: forward.origin.to_string(),
+        reason: why_not(policy, forward, arrival),
+        matched: None,
+        matched_origin: None,
+    };
+    of_port.map(refusal).collect()
+}
+
+/// Why a forward of the port is not for the packet.
+fn why_not(policy: &Policy, forward: &Forward, arrival: &Arrival) -> String {
+    let family = Family::of(arrival.destination);
+    match forward.host {
+        _ if !forward.protocols.contains(&arrival.protocol) => {
+            let protocols: Vec<String> = forward.protocols.iter().map(ToString::to_string).collect();
+            format!("it is for {} only", protocols.join(" and "))
+        }
+        HostAddress::One(address) if address != arrival.destination => format!("it is for {address} only"),
+        _ if !forward.serves(family) => format!("it is not for {family}"),
+        _ if !policy.enables(family) => Step::FamilyDisabled.reason().to_owned(),
+        _ if arrival.destination.is_ipv6() => "loopback and link-local addresses lead nowhere in IPv6".to_owned(),
+        _ if !arrival.from_host => "loopback addresses are for local processes only".to_owned(),
+        _ => "loopback addresses only with localhost: true".to_owned(),
     }
 }
 
@@ -178,6 +222,17 @@ fn why(forward: &Forward, flow: &Flow, hidden: Option<(Step, Option<Prefix>)>) -
         (_, Hairpin::Auto, Some(network)) => format!("{source} is not in {network}, the target's network"),
         (_, Hairpin::Auto, None) => "no connected network leads to the target".to_owned(),
     }
+}
+
+/// Connection tracking does not say which forward led a flow to its target: what any of them asks for is done.
+fn asked_by_another(policy: &Policy, flow: &Flow, port: u16) -> String {
+    let leads_there = |forward: &&Forward| {
+        forward.target(Family::of(flow.destination)) == Some(flow.destination)
+            && forward.protocols.contains(&flow.protocol)
+            && forward.target_ports().contains(port)
+    };
+    let other = policy.forwards.iter().filter(leads_there).find(|forward| forward.hides(flow).is_some());
+    other.map_or_else(String::new, |other| format!("forward {} of the same target asks for it", other.number))
 }
 
 /// What was taken for granted of the packet because it was not said.
@@ -226,9 +281,11 @@ pub fn contradiction(question: &ExplainArgs, host: &Host) -> Option<String> {
 
 /// The rows of the text.
 pub fn write_rows(text: &mut String, forwarding: &Forwarding) -> std::fmt::Result {
-    let Forwarding { number, origin, interface, network, hairpin, hairpin_reason, mark, source, .. } = forwarding;
+    let Forwarding { number, origin, local, interface, network, hairpin, hairpin_reason, mark, source, .. } =
+        forwarding;
     writeln!(text, "  forward  {number}, {origin}")?;
     match (interface, network) {
+        _ if *local => writeln!(text, "  route    this host itself")?,
         (Some(interface), Some(network)) => writeln!(text, "  route    {interface}, network {network}")?,
         (Some(interface), None) => writeln!(text, "  route    {interface}")?,
         (None, _) => writeln!(text, "  route    none: the target can't be reached")?,
@@ -242,6 +299,10 @@ pub fn write_rows(text: &mut String, forwarding: &Forwarding) -> std::fmt::Resul
             writeln!(text, "  mark     set by the chain {chain} (externalSetMarkChain, {origin})")?;
         }
         _ => {}
+    }
+    if let Some(by) = &forwarding.source_by {
+        let source = source.map_or("what it makes of the client".to_owned(), |source| source.to_string());
+        return writeln!(text, "  source   the target sees {source} ({by})");
     }
     match (source, hairpin) {
         (None, true) if mark.as_ref().is_some_and(|mark| mark.chain.is_some()) => {

@@ -1,6 +1,6 @@
 //! What the kernel says of the addresses that a command is asked about.
 
-use super::crossing::Crossing;
+use super::crossing::{Crossing, Incoming};
 use crate::agent::advice::HostView;
 use crate::network::{Network, Reached};
 use crate::policy::{PreferredSource, Prefix};
@@ -12,8 +12,10 @@ use std::net::IpAddr;
 /// The host as far as a question is about it.
 #[derive(Debug, Default)]
 pub struct Host {
-    /// The addresses of the question that are the host's own, with the interfaces that have them.
+    /// The addresses of the question, and targets of forwards, that are the host's own, with the interfaces that have them.
     pub own: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Where packets come in for addresses of the host.
+    pub incoming: Incoming,
     /// How the targets are reached of the forwards that it is about.
     pub targets: BTreeMap<IpAddr, ReachedTarget>,
     /// How flows cross it to the other addresses of the question.
@@ -75,6 +77,11 @@ impl Host {
         let sources = network.route_sources();
         let preferred = |(address, out): (IpAddr, String)| Some((address, sources.find(&out, address).cloned()?));
         self.preferred = wanted.into_iter().filter_map(preferred).collect();
+    }
+
+    /// The source that the route to an address of the question prefers.
+    pub fn preferred_source(&self, destination: IpAddr) -> Option<IpAddr> {
+        self.preferred.get(&destination)?.source
     }
 
     /// How the target of a forward is reached; `None` when it is not.

@@ -6,6 +6,7 @@ use ip_masq_agent::backend::BackendName;
 use ip_masq_agent::config::SourceText;
 use ip_masq_agent::service::control::{self, Request};
 use serde_json::Value;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Instant;
 
@@ -377,6 +378,141 @@ fn connections_that_go_on_with_another_source_are_counted_with_what_ends_them() 
     let words: Vec<&str> = command.split(' ').collect();
     lab.gateway.must(words[0], &words[1..]);
     assert!(!ask().contains("  open "), "{}", ask());
+}
+
+const FORWARDS: &str = "portForwards:
+- {hostPort: 8080, protocol: udp, address: 192.168.77.2, port: 80}
+- {hostPort: 8081, protocol: udp, address: 192.168.77.1, port: 81}
+- {hostPort: 8082, protocol: udp, address: 192.168.77.2, port: 80, inInterfaces: [wan0]}
+";
+
+/// Who sends from where to a port of the gateway, and the rule that another program has put first.
+type Knock = (&'static str, &'static str, u16, &'static [&'static str]);
+
+const KNOCKS: &[Knock] = &[
+    ("outside", "203.0.113.9", 8080, &[]),
+    ("outside", "203.0.113.9", 8080, &["PREROUTING", "-p", "udp", "--dport", "8080", "-j", "ACCEPT"]),
+    ("outside", "203.0.113.9", 8080, &["PREROUTING", "-i", "lan0", "-j", "ACCEPT"]),
+    ("gateway", "203.0.113.1", 8080, &["OUTPUT", "-p", "udp", "-j", "ACCEPT"]),
+    ("outside", "203.0.113.9", 8080, &["POSTROUTING", "-j", "MASQUERADE"]),
+    ("outside", "203.0.113.9", 8080, &["POSTROUTING", "-o", "wan0", "-j", "MASQUERADE"]),
+    (
+        "outside",
+        "203.0.113.9",
+        8080,
+        &["POSTROUTING", "-d", "192.168.77.2", "-j", "SNAT", "--to-source", "203.0.113.77"],
+    ),
+    ("outside", "203.0.113.9", 8081, &[]),
+    ("outside", "203.0.113.9", 8081, &["POSTROUTING", "-j", "MASQUERADE"]),
+    // Of the network that leads to the target.
+    ("lan", "192.168.77.2", 8081, &[]),
+    ("gateway", "192.168.77.1", 8081, &[]),
+    ("gateway", "203.0.113.1", 8081, &["POSTROUTING", "-j", "SNAT", "--to-source", "203.0.113.77"]),
+    // In through lan0.
+    ("lan", "192.168.77.2", 8082, &[]),
+    ("outside", "203.0.113.9", 8082, &[]),
+];
+
+#[test]
+fn who_gets_a_packet_for_a_forwarded_port_and_whom_it_sees_is_what_explain_says() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply(FORWARDS);
+        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        let bind = |address: &str| {
+            let socket = UdpSocket::bind(address).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let target = lab.lan.enter(|| bind("192.168.77.2:80"));
+        let own = lab.gateway.enter(|| [81, 8080, 8081, 8082].map(|port| bind(&format!("0.0.0.0:{port}"))));
+        let mut wrong = Vec::new();
+        for (who, from, port, rule) in KNOCKS {
+            let put = |command: &str| {
+                if !rule.is_empty() {
+                    lab.gateway.must(tool, &[&["-w", "-t", "nat", command][..], rule].concat());
+                }
+            };
+            put("-I");
+            let ports = ["--port", &port.to_string(), "--from", from, "--proto", "udp", "--json"].map(str::to_owned);
+            let arguments: Vec<&str> = ["203.0.113.1"].into_iter().chain(ports.iter().map(String::as_str)).collect();
+            let said = gateway.agent.must("explain", &arguments);
+            let answer = serde_json::from_str::<Value>(&said).unwrap()[0].clone();
+            let stays = answer["wire"]["action"].as_str().is_some_and(|action| action.starts_with("stays here"));
+            let expected = match &answer["forward"] {
+                forward if stays || forward.is_null() => format!("gateway sees {from}"),
+                forward => {
+                    let node = if forward["local"] == true { "gateway" } else { "lan" };
+                    format!("{node} sees {}", forward["source"].as_str().unwrap_or_default())
+                }
+            };
+            let node = [("lan", &lab.lan), ("gateway", &lab.gateway), ("outside", &lab.outside)]
+                .into_iter()
+                .find_map(|(name, node)| (name == *who).then_some(node));
+            let client = node.unwrap().enter(|| UdpSocket::bind((*from, 0)).unwrap());
+            client.send_to(b"knock", ("203.0.113.1", *port)).unwrap();
+            let end = Instant::now() + DEADLINE;
+            let seen = loop {
+                let heard = |socket: &UdpSocket| socket.recv_from(&mut [0; 64]).ok().map(|(_, peer)| peer.ip());
+                if let Some(peer) = heard(&target) {
+                    break format!("lan sees {peer}");
+                }
+                if let Some(peer) = own.iter().find_map(heard) {
+                    break format!("gateway sees {peer}");
+                }
+                if Instant::now() > end {
+                    break "it is lost".to_owned();
+                }
+            };
+            put("-D");
+            if seen != expected {
+                wrong.push(format!("{who} to {port} {rule:?}: {seen}, explain said {expected}: {said}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{backend}:\n{}", wrong.join("\n"));
+        let ask = |incoming: &str| {
+            let words = ["203.0.113.1", "--port", "8080", "--proto", "udp", "--from", "203.0.113.9"];
+            gateway
+                .agent
+                .must("explain", &[&words[..], &["--in", incoming][..if incoming.is_empty() { 0 } else { 2 }]].concat())
+        };
+        assert!(
+            ask("").contains(
+                "  assuming that it comes in through wan0, which leads to 203.0.113.9; --in says another one\n"
+            )
+        );
+        assert!(ask("nix9").contains("  assuming that there is an interface nix9; this host has none\n"));
+    }
+}
+
+#[test]
+fn flows_that_are_as_new_ones_would_be_or_may_be_exempt_are_no_flows_to_delete() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip("route add 203.0.113.200/32 dev wan0 src 203.0.113.77\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("snat: route-source\n");
+        let seen = || {
+            let probe = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
+            probe.source_seen(&lab.lan, &lab.observer)
+        };
+        let ask = || gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
+        assert_eq!(seen(), Some(parse("203.0.113.77")), "{backend}");
+        assert!(!ask().contains("  open "), "{backend}: {}", ask());
+        let exempt = "nonMasqueradeCIDRs: [203.0.113.0/24]\n";
+        gateway.apply(exempt);
+        assert_eq!(seen(), Some(parse("192.168.77.2")), "{backend}");
+        // The first one, and the second one, which a mark may have exempted, too.
+        for (keys, expected) in [
+            (exempt, "  open     1 open flow still uses 203.0.113.77: "),
+            ("exemptMarks: [0x100/0xff00]\n", "  open     1 open flow still uses 203.0.113.77: "),
+            ("", "  open     2 open flows "),
+        ] {
+            gateway.apply(keys);
+            assert!(ask().contains(expected), "{backend}: {keys}{}", ask());
+        }
+    }
 }
 
 /// A list that is longer than what `explain` parses itself while the service knows it, around one prefix that matters.

@@ -145,12 +145,12 @@ impl Agent {
     }
 
     fn refusal_entry(&self, refusal: &Refusal) -> Entry {
-        let stays = "the last good configuration stays in force";
-        let has_one = self.desired.active.is_some() || self.desired.last_good().is_some();
+        // What becomes of a start is said by what follows.
+        let is_up = self.desired.active.is_some();
+        let stays = if is_up { "; the last good configuration stays in force" } else { "" };
         let message = match refusal {
-            Refusal::Wrong(_) if has_one => format!("the configuration is refused; {stays}:\n{refusal}"),
-            Refusal::Wrong(_) => format!("the configuration is refused; {refusal}"),
-            Refusal::Gone(_) | Refusal::Kernel(_) => format!("{refusal}; {stays}"),
+            Refusal::Wrong(_) => format!("the configuration is refused{stays}:\n{refusal}"),
+            Refusal::Gone(_) | Refusal::Kernel(_) => format!("{refusal}{stays}"),
         };
         match refusal {
             Refusal::Kernel(_) => Entry::new(refusal.kind(), message).by(self.backend_name()).of(Family::V4),
@@ -169,8 +169,7 @@ impl Agent {
                         return self.enforce(candidate, Why::Start);
                     }
                     Err(diagnostics) => {
-                        let message = format!("the last good configuration is not usable either:\n{diagnostics}");
-                        self.log(Entry::lines(Kind::ConfigRefused, message));
+                        self.log_unusable(diagnostics);
                         "the last good configuration is not usable either".to_owned()
                     }
                 }
@@ -179,6 +178,19 @@ impl Agent {
             Err(why) => format!("the last good configuration can't be used either: {why}"),
         };
         self.give_up(message, CONFIGURATION_ERROR);
+    }
+
+    /// What was said of the files and is true of the last good configuration as well is the fault of flags.
+    fn log_unusable(&mut self, Diagnostics(mut all): Diagnostics) {
+        let is_said = |one: &_| {
+            self.desired.refusal.iter().any(|refusal| matches!(refusal, Refusal::Wrong(said) if said.0.contains(one)))
+        };
+        all.retain(|one| !is_said(one));
+        if !all.is_empty() {
+            let all = Diagnostics(all);
+            let message = format!("the last good configuration is not usable either:\n{all}");
+            self.log(Entry::lines(Kind::ConfigRefused, message));
+        }
     }
 
     /// Puts a configuration into the kernel, choosing a backend for it when there is none yet.

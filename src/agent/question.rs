@@ -102,6 +102,13 @@ pub struct Outcome {
     pub took: Duration,
 }
 
+impl Outcome {
+    /// There was nothing to be made right.
+    pub fn nothing() -> Self {
+        Outcome { written: None, notes: Vec::new(), bridged: false, began_tracking: false, took: Duration::ZERO }
+    }
+}
+
 /// Who committed to the host's rules, as far as the kernel says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangedBy {

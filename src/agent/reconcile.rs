@@ -255,7 +255,8 @@ impl Agent {
         if why == Why::Reload {
             self.count_reload(refused.is_some());
         }
-        self.reconciled_for(&why, refused, "nothing has changed; the rules are in the kernel");
+        let message = format!("nothing has changed; the rules are in the kernel{}", self.exceptions());
+        self.reconciled_for(&why, refused, &message);
     }
 
     /// Where no repair is logged, with all that was found.
@@ -286,17 +287,17 @@ impl Agent {
 
     /// Writes down how the families are and logs what changed in that. Returns why a reload must be called refused.
     fn record(&mut self, results: Results, now: Instant) -> Option<String> {
-        let mut refused = None;
+        let mut refused = Vec::new();
         for (family, result) in results {
             let wanted = self.desired.wants(family);
             if let Ok(outcome) = &result {
                 self.families[family as usize].bridged = wanted.then_some(outcome.bridged);
             }
-            let failure = result.err().filter(|failure| wanted || !failure.is_the_hosts());
-            // A host without IPv6 is degraded at most; without IPv4 nothing works.
-            let counts = |failure: &&Error| family == Family::V4 || !failure.is_the_hosts();
+            let failure = result.err();
+            // A host without IPv6 is degraded at most; without IPv4 nothing works. Rules that are to go are there, too.
+            let counts = |failure: &&Error| family == Family::V4 || !wanted || !failure.is_the_hosts();
             if let Some(failure) = failure.as_ref().filter(counts) {
-                refused = Some(format!("the {family} rules are not in the kernel: {}", failure.message));
+                refused.push(not_in_sync(family, failure));
             }
             self.log_failure(family, failure);
         }
@@ -305,18 +306,13 @@ impl Agent {
         } else {
             self.timers.retry.succeeded();
         }
-        refused
+        (!refused.is_empty()).then(|| refused.join("; "))
     }
 
     fn log_failure(&mut self, family: Family, failure: Option<Error>) {
         let is_well = failure.is_none();
         let Changes { begun, ended } = self.families[family as usize].failure.update(failure);
-        let failed = begun.iter().map(|failure| {
-            Entry::new(
-                kind(failure),
-                format!("the {family} rules are not in sync with the configuration: {}", failure.message),
-            )
-        });
+        let failed = begun.iter().map(|failure| Entry::new(kind(failure), not_in_sync(family, failure)));
         let well =
             || Entry::new(Kind::Recovered, format!("the {family} rules are in sync with the configuration again"));
         for entry in failed.chain((is_well && !ended.is_empty()).then(well)) {
@@ -327,6 +323,10 @@ impl Agent {
 
 fn v4_failure(results: &Results) -> Option<Error> {
     results.iter().find(|(family, _)| *family == Family::V4).and_then(|(_, result)| result.as_ref().err().cloned())
+}
+
+fn not_in_sync(family: Family, failure: &Error) -> String {
+    format!("the {family} rules are not in sync with the configuration: {}", failure.message)
 }
 
 /// Milliseconds with one decimal.

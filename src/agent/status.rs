@@ -25,12 +25,25 @@ impl Agent {
     }
 
     pub(super) fn applied_message(&self, took: Duration) -> String {
+        let mut right = self.wanted();
+        right.retain(|state| state.failure.is_empty());
         format!(
-            "configuration {} is in the kernel: {}, {} ms",
+            "configuration {} is in the kernel: {}, {} ms{}",
             self.history.generation,
-            self.in_force(&self.wanted()),
-            milliseconds(took)
+            self.in_force(&right),
+            milliseconds(took),
+            self.exceptions()
         )
+    }
+
+    /// The families of which what is said of the configuration is not true, and why.
+    pub(super) fn exceptions(&self) -> String {
+        let said = |state: &FamilyState| {
+            let what = if self.desired.wants(state.family) { "is not" } else { "rules are still there" };
+            let why = |failure: &Error| format!("; {} {what}: {}", state.family, failure.message);
+            state.failure.iter().map(why).collect::<String>()
+        };
+        self.families.iter().map(said).collect()
     }
 
     /// What is in force, in words, of these families.

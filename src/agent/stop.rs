@@ -4,9 +4,10 @@ use super::report::one_line;
 use super::schedule::Fight;
 use super::state::{Phase, Timers};
 use super::{Action, AfterStop, Agent, AtStop, Connections, Entry, Job, Kind, Notification, ReloadOutcome};
-use crate::backend::{Error, Removal};
+use crate::backend::{Error, ErrorKind, Removal};
 use crate::config::OnStop;
 use crate::policy::Family;
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 impl Agent {
@@ -70,12 +71,15 @@ impl Agent {
     /// What is in the way only for a moment is waited for: nobody comes back for rules that a stop left.
     pub(super) fn flushed(&mut self, cleared: Vec<Removal>, now: Instant) {
         let Phase::Stopping { until, waiting_for } = &mut self.phase else { return };
-        let counts = |family, error: &Error| self.desired.wants(family) || !error.is_the_hosts();
-        let failures: Vec<(Family, Error)> = cleared
-            .into_iter()
-            .filter_map(|Removal { family, result, .. }| Some((family, result.err()?)))
-            .filter(|(family, error)| counts(*family, error))
-            .collect();
+        let mut notes = BTreeSet::new();
+        let mut failures = Vec::new();
+        for Removal { family, result, notes: left, .. } in cleared {
+            // Where nothing was wanted and nothing found, what could not be looked at is no matter of a stop.
+            if self.desired.wants(family) || result.as_ref().is_ok_and(|removed| !removed.is_empty()) {
+                notes.extend(left);
+            }
+            failures.extend(result.err().map(|error| (family, error)));
+        }
         if let Some((_, error)) = failures.iter().find(|(_, error)| error.is_transient())
             && self.timers.retry.failed(now) <= *until
         {
@@ -86,8 +90,22 @@ impl Agent {
             let message = format!("the {family} rules could not be removed: {error}");
             self.log(Entry::new(Kind::Failed, message).of(*family));
         }
-        let rules = if failures.is_empty() { "removed" } else { "not all removed" };
-        let hint = if failures.is_empty() { "" } else { "; 'ip-masq-agent flush' removes what is left" };
-        self.stopped(format!("stopped; the rules are {rules}{hint}"), rules, u8::from(!failures.is_empty()));
+        for note in &notes {
+            self.log(Entry::new(Kind::Warning, note).by(self.backend_name()));
+        }
+        let (rules, status) = if failures.is_empty() { ("removed", 0) } else { ("not all removed", 1) };
+        let what_follows = if failures.iter().any(|(_, error)| flush_may_do_better(error)) {
+            "; 'ip-masq-agent flush' removes what is left".to_owned()
+        } else if failures.is_empty() && !notes.is_empty() {
+            format!(", but: {}", Vec::from_iter(notes).join("; "))
+        } else {
+            String::new()
+        };
+        self.stopped(format!("stopped; the rules are {rules}{what_follows}"), rules, status);
     }
+}
+
+/// Not without the programs that it lacks as well, and not against another program's names.
+fn flush_may_do_better(error: &Error) -> bool {
+    !error.is_the_hosts() && error.kind != ErrorKind::Foreign
 }

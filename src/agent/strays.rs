@@ -30,7 +30,7 @@ impl Agent {
         }
         let who = by.map(|by| ChangedBy::names(&by).unwrap_or_else(|| "another program".to_owned()));
         let mut left = Vec::new();
-        for Removal { backend, family, result, .. } in removals {
+        for Removal { backend, family, result, notes } in removals {
             match result {
                 Ok(removed) if removed.is_empty() => {}
                 Ok(removed) => {
@@ -39,8 +39,10 @@ impl Agent {
                         Some(who) => self.log_undone(entry, family, who, now),
                         None => self.log(entry.of(family)),
                     }
+                    for note in notes {
+                        self.log(Entry::new(Kind::Warning, note).of(family).by(Some(backend)));
+                    }
                 }
-                Err(error) if error.is_the_hosts() && !self.desired.wants(family) => {}
                 Err(error) => {
                     let message = format!("{}: {error}", Advice::StrayRules(backend, family));
                     left.push(Entry::new(Kind::Warning, message).of(family).by(Some(backend)));

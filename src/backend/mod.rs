@@ -273,9 +273,9 @@ pub trait Backend {
     /// Takes that of an earlier process.
     fn remember(&mut self, _: &str) {}
 
-    /// What the administrator should know of the last plans although nothing failed: a tool that is missing, a
+    /// What the administrator should know of the last plan of a family although nothing failed: a tool that is missing, a
     /// leftover that could not be taken away. Stable texts, so that each can be said once.
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, _: Family) -> Vec<String> {
         Vec::new()
     }
 

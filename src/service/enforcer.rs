@@ -152,7 +152,10 @@ impl Enforcer {
         config: &Config,
         network: &Arc<NetworkFacts>,
     ) -> Result<Option<Outcome>, Error> {
-        let result = self.enforce(family, config, network);
+        let result = match self.enforce(family, config, network) {
+            Err(error) if self.is_no_matter(family, config, &error) => Ok(Some(Outcome::nothing())),
+            result => result,
+        };
         match &result {
             Ok(None) => return result,
             Ok(_) if family == Family::V4 => self.guard_stands(),
@@ -178,6 +181,14 @@ impl Enforcer {
             }
         };
         self.go_on(work, config, network)
+    }
+
+    /// A family in which the configuration wants no rules, on a host that can't have any, and has none.
+    fn is_no_matter(&mut self, family: Family, config: &Config, error: &Error) -> bool {
+        let Some(name) = self.backend.as_ref().map(|(_, backend)| backend.name()) else { return false };
+        error.is_the_hosts()
+            && !config.policy.enables(family)
+            && !self.shows_ours(config, name, family).unwrap_or(false)
     }
 
     fn begin(&mut self, family: Family, config: &Config, network: &Arc<NetworkFacts>) -> Result<Work, Error> {
@@ -235,7 +246,7 @@ impl Enforcer {
             }
         }
         notes.extend(self.sysctls.set(family, &sysctls));
-        notes.extend(self.chosen()?.notes());
+        notes.extend(self.chosen()?.notes(family));
         self.chosen()?.memory().iter().for_each(|text| written::write(text));
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
@@ -533,6 +544,16 @@ impl Enforcer {
     /// a live Go agent keeps there is its own.
     pub fn flush(&mut self) -> Vec<Removal> {
         self.abandon();
+        let cleared = self.clear();
+        let left_something = cleared.iter().any(|one| !one.notes.is_empty());
+        if left_something && cleared.iter().all(|one| one.result.is_ok()) {
+            // What one backend left for the sake of another one's rules goes now.
+            return self.clear();
+        }
+        cleared
+    }
+
+    fn clear(&mut self) -> Vec<Removal> {
         let children = self.children.clone();
         let Some((settings, backend)) = &mut self.backend else { return Vec::new() };
         let chosen = backend.name();
@@ -547,6 +568,7 @@ impl Enforcer {
             Family::ALL.map(|family| stale_rules::clear_family(backend.as_mut(), family)).into();
         cleared.extend((!failures.is_empty()).then_some(failed));
         cleared.extend(stale_rules::clear_fast_path(&mut self.fast_path));
+        cleared.retain(|one| stale_rules::counts(&mut self.netlink, settings, one));
         for other in BackendName::ALL.into_iter().filter(|name| *name != chosen) {
             let others = stale_rules::clear_unused(&mut self.netlink, settings, other, &children).into_iter();
             let is_foreign = |one: &Removal| matches!(&one.result, Err(error) if error.kind == ErrorKind::Foreign);

@@ -68,10 +68,21 @@ pub fn clear(settings: &Settings, name: BackendName, exec: &(impl Exec + Clone +
     cleared.into_iter().filter(counts).collect()
 }
 
+/// False for a failure at a stop that leaves nothing of ours: the host has no such programs or rules, or what has our names
+/// is another program's.
+pub fn counts(netlink: &mut Option<Nfnetlink>, settings: &Settings, one: &Removal) -> bool {
+    let mut shows = || shows_ours(netlink, settings, one.backend, one.family);
+    match &one.result {
+        Err(error) if error.is_the_hosts() => shows().unwrap_or(false),
+        Err(error) if error.kind == ErrorKind::Foreign => shows().unwrap_or(true),
+        _ => true,
+    }
+}
+
 /// Takes everything of ours out of one family of a backend, and reads it again to see that it is gone.
 pub fn clear_family(backend: &mut dyn Backend, family: Family) -> Removal {
     let result = remove(backend, family);
-    Removal { backend: backend.name(), family, result, notes: backend.notes() }
+    Removal { backend: backend.name(), family, result, notes: backend.notes(family) }
 }
 
 /// Takes the table of the fast path out, whatever backend keeps the rules; `None` where there was none.

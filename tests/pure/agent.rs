@@ -55,6 +55,10 @@ struct World {
     in_the_way: ErrorKind,
     /// Nothing is there any more to be removed.
     nothing_left: bool,
+    /// The family of what is removed, or is not.
+    cleared: Family,
+    /// What the backend says of what it left.
+    left: &'static [&'static str],
     /// What happens after the next family was made right, and cannot wait until all are.
     between: Option<Event>,
     /// What comes while rules are looked for where none are wanted.
@@ -100,6 +104,8 @@ impl World {
             leftover: false,
             in_the_way: ErrorKind::MissingTool,
             nothing_left: false,
+            cleared: Family::V4,
+            left: &[],
             between: None,
             between_strays: None,
             urgent: Vec::new(),
@@ -165,7 +171,11 @@ impl World {
         self.known_strays = self.leftover;
         let removed = if self.nothing_left { Vec::new() } else { vec!["it".to_owned()] };
         let result = if self.leftover { Err(Error::new(self.in_the_way, "held")) } else { Ok(removed) };
-        Removal { backend: BackendName::Nftables, family: Family::V4, result, notes: Vec::new() }
+        Removal { backend: BackendName::Nftables, family: self.cleared, result, notes: self.notes() }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.left.iter().map(|note| (*note).to_owned()).collect()
     }
 
     fn read(&self) -> Result<Reading, Diagnostics> {
@@ -295,8 +305,8 @@ impl Performer for World {
                 self.seen.push("flush".to_owned());
                 let failure = (!self.flushes.is_empty()).then(|| self.flushes.remove(0));
                 let result = failure.map_or(Ok(Vec::new()), |kind| Err(Error::new(kind, "held")));
-                let (backend, family) = (BackendName::IptablesNft, Family::V4);
-                Some(Event::Flushed(vec![Removal { backend, family, result, notes: Vec::new() }]))
+                let (backend, family) = (BackendName::IptablesNft, self.cleared);
+                Some(Event::Flushed(vec![Removal { backend, family, result, notes: self.notes() }]))
             }
             Action::RemoveStrays(_, _, by) => {
                 self.urgent.extend(self.between_strays.take());
@@ -375,6 +385,29 @@ fn a_bad_file_without_a_last_good_one_ends_with_78() {
     let mut world = World::new(Some(BAD));
     world.happen(Event::Started);
     assert_eq!((world.exit, world.reconciled), (Some(78), 0));
+}
+
+#[test]
+fn a_start_that_ends_says_of_no_configuration_that_it_is_in_force_and_blames_no_file_for_a_flag() {
+    let mut before = World::running(GOOD);
+    let saved = before.last_good.take();
+    let mut flags = Flags::default();
+    flags.add(Key::named("cidrLimit").unwrap(), ["0".to_owned()]);
+    let mut world = World::new(Some(GOOD));
+    (world.agent, world.last_good) = (Agent::new(Setup { flags, ..Setup::default() }, world.now), saved.clone());
+    world.happen(Event::Started);
+    assert_eq!((world.exit, world.count("ConfigRefused")), (Some(78), 1), "{:#?}", world.seen);
+    world.assert_seen(&["ConfigRefused: the configuration is refused:\n--cidr-limit: "]);
+    // What only the saved one has wrong is its own.
+    let mut world = World::new(Some(BAD));
+    world.last_good = saved;
+    world.last_good.as_mut().unwrap()[0].text = "nonMasqueradeCIDRs: [10.0.0.0/34]".to_owned();
+    world.happen(Event::Started);
+    world.assert_seen(&[
+        &format!("ConfigRefused: the configuration is refused:\n{CONFIG}:1:22"),
+        &format!("ConfigRefused: the last good configuration is not usable either:\n{CONFIG}:1:22"),
+    ]);
+    assert_eq!(world.exit, Some(78));
 }
 
 #[test]
@@ -780,6 +813,42 @@ fn a_stop_waits_for_what_is_in_the_way_and_no_longer_than_systemd_does() {
 }
 
 #[test]
+fn a_stop_says_what_it_could_not_remove_whether_that_was_wanted_or_not_and_names_flush_where_that_helps() {
+    let all_said = |kind: ErrorKind, hint: &str| {
+        let mut world = World::running(GOOD);
+        (world.cleared, world.flushes) = (Family::V6, vec![kind]);
+        world.stop();
+        assert_eq!(world.seen.last().unwrap(), &format!("Stopped: stopped; the rules are not all removed{hint}"));
+        world.assert_seen(&["Failed: the IPv6 rules could not be removed: held"]);
+        assert_eq!(world.exit, Some(1));
+    };
+    all_said(ErrorKind::MissingTool, "");
+    all_said(ErrorKind::Foreign, "");
+    all_said(ErrorKind::Refused, "; 'ip-masq-agent flush' removes what is left");
+}
+
+#[test]
+fn a_stop_says_what_stays_and_why() {
+    let mut world = World::running(GOOD);
+    world.left = &["set 'b' stays", "set 'a' stays"];
+    world.stop();
+    world.assert_seen(&[
+        "Warning: set 'a' stays",
+        "Warning: set 'b' stays",
+        "Stopped: stopped; the rules are removed, but: set 'a' stays; set 'b' stays",
+    ]);
+    assert_eq!(world.exit, Some(0));
+    // What could not be looked at where nothing was wanted.
+    let mut world = World::running(GOOD);
+    (world.cleared, world.left) = (Family::V6, &["whether IPv6 holds leftovers is not known"]);
+    world.stop();
+    assert_eq!(
+        (world.count("Warning"), world.seen.last().unwrap().as_str()),
+        (0, "Stopped: stopped; the rules are removed")
+    );
+}
+
+#[test]
 fn a_stop_that_has_to_wait_does_and_begins_nothing_else() {
     let mut world = World::new(Some(BOTH));
     world.flushes = vec![ErrorKind::Busy; 3];
@@ -823,6 +892,62 @@ fn ipv6_that_fails_is_degraded_visible_and_tried_again() {
     assert_eq!(world.state(), State::Degraded);
     world.pass(Duration::from_secs(61));
     world.assert_seen(&["Recovered"]);
+    assert_eq!(world.state(), State::Ready);
+}
+
+#[test]
+fn what_is_said_of_a_configuration_is_not_said_of_a_family_that_fails() {
+    let mut world = World::running(GOOD);
+    world.file = Some(BOTH);
+    world.answers.push((Family::V6, Err(ErrorKind::MissingTool)));
+    world.happen(Event::ReloadRequested(Client(1)));
+    let said = format!(
+        "configuration 2 is in the kernel: IPv4 through iptables-nft, from {CONFIG}, 3.0 ms; IPv6 is not: MissingTool"
+    );
+    assert_eq!(world.answer, said);
+    world.assert_seen(&[&format!("Reloaded: {said}"), "answer Applied"]);
+    world.answers.push((Family::V6, Err(ErrorKind::MissingTool)));
+    world.happen(Event::ReloadRequested(Client(2)));
+    assert_eq!(world.answer, "nothing has changed; the rules are in the kernel; IPv6 is not: MissingTool");
+    world.assert_seen(&["answer Applied"]);
+    world.happen(Event::ReloadRequested(Client(3)));
+    assert_eq!(world.answer, "nothing has changed; the rules are in the kernel");
+}
+
+#[test]
+fn a_reload_names_each_family_that_fails() {
+    let mut world = World::running(BOTH);
+    world.answers = vec![(Family::V4, Err(ErrorKind::Foreign)), (Family::V6, Err(ErrorKind::Refused))];
+    world.happen(Event::ReloadRequested(Client(1)));
+    let said = "the IPv4 rules are not in sync with the configuration: Foreign; \
+                the IPv6 rules are not in sync with the configuration: Refused";
+    assert_eq!(world.answer, said);
+    world.assert_seen(&["answer Refused"]);
+}
+
+#[test]
+fn ipv6_that_is_turned_off_and_stays_is_no_success() {
+    let mut world = World::running(BOTH);
+    world.file = Some(GOOD);
+    world.answers.push((Family::V6, Err(ErrorKind::MissingTool)));
+    world.happen(Event::ReloadRequested(Client(1)));
+    world.assert_seen(&["Degraded: the IPv6 rules", "Reloaded", "answer Refused"]);
+    assert_eq!(world.state(), State::Degraded);
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["Recovered: the IPv6 rules are in sync"]);
+    assert_eq!(world.state(), State::Ready);
+}
+
+#[test]
+fn what_an_earlier_run_left_in_a_family_that_is_off_and_what_stays_of_it_is_said() {
+    let mut world = World::new(Some(GOOD));
+    (world.leftover, world.cleared) = (true, Family::V6);
+    world.happen(Event::Started);
+    world.assert_seen(&["Ready", "Warning: IPv6 rules of an earlier run"]);
+    assert_eq!(world.state(), State::Degraded);
+    (world.leftover, world.left) = (false, &["set 'a' stays"]);
+    world.pass(Duration::from_secs(61));
+    world.assert_seen(&["OthersRemoved", "Warning: set 'a' stays", "Recovered"]);
     assert_eq!(world.state(), State::Ready);
 }
 

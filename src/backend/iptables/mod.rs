@@ -452,9 +452,9 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
 
     fn plan(&mut self, family: Family, desired: Option<&Ruleset>) -> Result<Plan, Error> {
         let mut notes = Vec::new();
-        let plan = self.compare(family, desired, &mut notes)?;
+        let plan = self.compare(family, desired, &mut notes);
         self.last.entry(family).or_default().notes = notes;
-        Ok(plan)
+        plan
     }
 
     fn commit(&mut self, plan: Plan) -> Result<(), Error> {
@@ -485,8 +485,8 @@ impl<E: Exec, K: HostState> Backend for Iptables<E, K> {
         self.hold(ruleset, destinations).map_err(|error| reading("cannot ask what sets hold", error))
     }
 
-    fn notes(&self) -> Vec<String> {
-        self.last.values().flat_map(|last| last.notes.iter().cloned()).collect()
+    fn notes(&self, family: Family) -> Vec<String> {
+        self.last.get(&family).map_or_else(Vec::new, |last| last.notes.clone())
     }
 
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {

@@ -80,7 +80,7 @@ fn without_ipset_the_list_is_rules_and_it_is_said_once() {
     let mut backend = backend(&host, "M");
     for _ in 0..2 {
         apply(&mut backend, Some(&exempting(100))).unwrap();
-        assert_eq!(backend.notes().len(), 1);
+        assert_eq!(backend.notes(Family::V4).len(), 1);
     }
     assert!(host.state.borrow().sets.is_empty());
     assert!(backend.plan(Family::V4, Some(&exempting(100))).unwrap().is_in_sync());

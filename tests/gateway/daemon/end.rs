@@ -73,6 +73,38 @@ fn a_file_that_is_not_there_or_not_to_be_trusted_leaves_that_in_the_status_too()
 }
 
 #[test]
+fn a_stop_beside_another_programs_table_of_our_name_leaves_nothing_of_ours_and_is_no_failure() {
+    let host = host!("backend: nftables\n");
+    let mut service = host.ready();
+    host.node.must("nft", &["delete table inet ip-masq-agent; table inet ip-masq-agent { chain c { counter; }; }"]);
+    service.wait_for("STATUS=degraded: ");
+    service.signal(Signal::TERM);
+    assert_eq!(last_status(&mut service, 0), "stopped; the rules are removed");
+    assert!(host.node.must("nft", &["list", "table", "inet", "ip-masq-agent"]).contains("chain c"));
+}
+
+#[test]
+fn a_stop_says_which_sets_and_chains_stay() {
+    let list: String = (0..100).map(|number| format!("  - 10.{number}.0.0/24\n")).collect();
+    let host = host!(&format!("backend: iptables-nft\nnonMasqueradeCIDRs:\n{list}"));
+    let mut service = host.ready();
+    let set = host.node.must("ipset", &["-n", "list"]).trim().to_owned();
+    host.node.hide("ipset");
+    service.signal(Signal::TERM);
+    let stays = format!("set '{set}' stays: no program 'ipset' to remove it");
+    assert_eq!(last_status(&mut service, 0), format!("stopped; the rules are removed, but: {stays}"));
+    assert!(service.log_has(&format!("<4>{stays}")), "{:#?}", service.log);
+
+    let host = host!("backend: iptables-nft\n");
+    let mut service = host.ready();
+    host.node.must("iptables-nft", &["-t", "nat", "-A", "POSTROUTING", "-s", "198.51.100.1", "-j", "IP-MASQ-AGENT"]);
+    service.signal(Signal::TERM);
+    let status = last_status(&mut service, 0);
+    let stays = "stopped; the rules are removed, but: chain 'IP-MASQ-AGENT' of an agent stays, without rules: ";
+    assert!(status.starts_with(stays), "{status}");
+}
+
+#[test]
 fn a_stop_leaves_in_the_status_what_became_of_the_rules() {
     for (on_stop, said) in
         [("cleanup", "stopped; the rules are removed"), ("keep", "stopped; the rules stay: onStop is 'keep'")]

@@ -128,3 +128,78 @@ fn rules_of_another_backend_that_come_back_are_removed() {
         assert_eq!(without_empty_tables(&ours(&host)), Vec::<String>::new());
     }
 }
+
+/// Those of an earlier run act, whoever took the program away that would remove them.
+#[test]
+fn ipv6_rules_of_an_earlier_run_that_cannot_be_removed_are_told_until_they_are() {
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let host = host!(&format!("backend: {backend}\nenableIPv6: true\n"));
+        let mut service = host.ready();
+        service.signal(Signal::KILL);
+        service.wait();
+        let restore = format!("ip6t{}-restore", &backend[3..]);
+        host.node.hide(&restore);
+        host.configure(&format!("backend: {backend}\nresyncInterval: 1s\n"));
+        let mut service = host.ready();
+        let why = format!("IPv6 rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} ");
+        assert!(service.wait_for_log(&why).contains(&restore), "{backend}");
+        let status = host.command(&["status"]);
+        assert!(status.code == Some(1) && status.stdout.starts_with(&format!("degraded: {why}")), "{status:?}");
+        host.node.give_back(&restore);
+        service.wait_for_log("IPv6 is not enabled; rules of an earlier run were removed");
+        host.wait_for("ready again", || host.command(&["status"]).code == Some(0));
+
+        host.configure(&format!("backend: {backend}\nenableIPv6: true\n"));
+        assert_eq!(host.command(&["reload"]).code, Some(0));
+        host.node.hide(&restore);
+        host.configure(&format!("backend: {backend}\n"));
+        let reload = host.command(&["reload"]);
+        let why = "the IPv6 rules are not in sync with the configuration: ";
+        assert!(reload.code == Some(1) && reload.stderr.contains(why), "{backend}: {reload:?}");
+        assert_eq!(host.command(&["status"]).code, Some(1), "{backend}");
+        assert_eq!(service.stop().code(), Some(1), "{backend}: {:#?}", service.log);
+        assert!(
+            service.log.iter().any(|line| line.ends_with("stopped; the rules are not all removed")),
+            "{:#?}",
+            service.log
+        );
+        host.node.give_back(&restore);
+        assert_eq!(host.command(&["flush"]).code, Some(0));
+    }
+}
+
+#[test]
+fn a_host_without_programs_and_rules_for_ipv6_hears_nothing_of_that() {
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let host = host!(&format!("backend: {backend}\n"));
+        host.node.hide("ip6tables*");
+        let mut service = host.ready();
+        host.configure(&format!("backend: {backend}\n{OTHER}"));
+        assert_eq!(host.command(&["reload"]).code, Some(0), "{backend}");
+        assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
+        assert_eq!(service.stop().code(), Some(0), "{backend}: {:#?}", service.log);
+        assert!(service.log.iter().any(|line| line.ends_with("stopped; the rules are removed")), "{:#?}", service.log);
+    }
+}
+
+#[test]
+fn ipv6_rules_in_iptables_that_is_not_there_any_more_are_told_by_a_service_on_nftables() {
+    let host = host!("backend: iptables-nft\nenableIPv6: true\n");
+    let mut service = host.ready();
+    service.signal(Signal::KILL);
+    service.wait();
+    host.node.must("iptables-nft", &["-t", "nat", "-F"]);
+    host.node.must("iptables-nft", &["-t", "nat", "-X"]);
+    host.node.hide("iptables* ip6tables* xtables*");
+    host.configure("");
+    let mut service = host.ready();
+    service.wait_for_log("IPv6 rules of an earlier run or of Kubernetes' ip-masq-agent are still in iptables-nft ");
+    assert!(service.log_has("backend nftables (auto: "), "{:#?}", service.log);
+    assert_eq!(host.command(&["status"]).code, Some(1));
+    assert_eq!(service.stop().code(), Some(1), "{:#?}", service.log);
+    assert!(
+        service.log.iter().any(|line| line.ends_with("stopped; the rules are not all removed")),
+        "{:#?}",
+        service.log
+    );
+}

@@ -125,7 +125,7 @@ both_variants! {
         let program = format!("iptables-{}-save", infix(host.variant));
         host.namespace.hide(&program);
         let backend = &mut host.backend;
-        let (clean, notes) = host.namespace.enter(|| (backend.plan(Family::V4, None), backend.notes()));
+        let (clean, notes) = host.namespace.enter(|| (backend.plan(Family::V4, None), backend.notes(Family::V4)));
         assert!(clean.unwrap().is_in_sync());
         if host.variant == Variant::Nft {
             assert!(notes[0].contains("is not known"), "{notes:?}");

@@ -236,7 +236,7 @@ both_variants! {
         let theirs = host.save(Family::V4);
         let mut agent = start_of_another_make(&host);
         host.apply();
-        let notes = host.backend.notes();
+        let notes = host.backend.notes(Family::V4);
         assert!(notes.len() == 1 && notes[0].contains("keeps chain 'IP-MASQ-AGENT'"), "{notes:?}");
         let with_ours = host.save(Family::V4);
         assert!(with_ours.contains("-j OURS") && with_ours.contains("-j IP-MASQ-AGENT"), "{with_ours}");

@@ -92,7 +92,7 @@ both_variants! {
         host.iptables("-A POSTROUTING -s 198.51.100.1/32 -j OTHER");
         host.apply();
         assert!(host.save(Family::V4).contains("-A POSTROUTING -s 198.51.100.1/32 -j OTHER"));
-        let notes = host.backend.notes();
+        let notes = host.backend.notes(Family::V4);
         assert!(notes.iter().any(|note| note.contains("'OTHER'") && note.contains("-A POSTROUTING -s 198.51.100.1/32 -j OTHER")), "{notes:?}");
     }
 

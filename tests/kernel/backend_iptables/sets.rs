@@ -134,7 +134,7 @@ both_variants! {
         host.exempt(101);
         host.apply();
         assert!(host.sets().contains(&set));
-        let notes = host.backend.notes();
+        let notes = host.backend.notes(Family::V4);
         assert_eq!(notes, [format!("set '{set}' stays: rules that are not ours refer to it")]);
     }
 
@@ -192,7 +192,7 @@ both_variants! {
         let (plan, notes) = host.namespace.enter(|| {
             let plan = backend.plan(Family::V4, None).unwrap();
             backend.commit(plan).unwrap();
-            (backend.plan(Family::V4, None).unwrap(), backend.notes())
+            (backend.plan(Family::V4, None).unwrap(), backend.notes(Family::V4))
         });
         assert!(plan.is_in_sync() && !host.save(Family::V4).contains("IP-MASQ-AGENT"), "{}", plan.transaction());
         assert!(notes.len() == 1 && notes[0].contains(&set) && notes[0].contains("'ipset'"), "{notes:?}");
@@ -242,7 +242,7 @@ both_variants! {
         host.namespace.give_back("ipset");
         assert_ne!(host.content_fingerprints(), without);
         host.apply();
-        assert!(host.sets().len() == 1 && host.backend.notes().is_empty(), "{:?}", host.backend.notes());
+        assert!(host.sets().len() == 1 && host.backend.notes(Family::V4).is_empty(), "{:?}", host.backend.notes(Family::V4));
         assert!(host.save(Family::V4).lines().count() < 30);
     }
 
@@ -251,7 +251,7 @@ both_variants! {
         host.exempt(100);
         host.apply();
         assert_eq!(host.save(Family::V4).matches("/24 ").count(), 100);
-        let notes = host.backend.notes();
+        let notes = host.backend.notes(Family::V4);
         assert!(notes.len() == 1 && notes[0].contains("no ipset on this host"), "{notes:?}");
     }
 }

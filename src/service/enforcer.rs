@@ -246,7 +246,10 @@ impl Enforcer {
             }
         }
         notes.extend(self.sysctls.set(family, &sysctls));
-        notes.extend(self.chosen()?.notes(family));
+        // Where nothing is wanted and nothing was found, a missing program is no news.
+        if desired.is_some() || written.is_some() {
+            notes.extend(self.chosen()?.notes(family));
+        }
         self.chosen()?.memory().iter().for_each(|text| written::write(text));
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);

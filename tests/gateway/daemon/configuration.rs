@@ -127,6 +127,7 @@ fn a_wrong_flag_is_exit_78_even_with_a_last_good_configuration() {
     host.ready().stop();
     let mut service = host.start_as(host.prepare(&["run", "--masq-chain", "POSTROUTING"]));
     assert_eq!(service.wait().code(), Some(78), "{:?}", service.log);
+    assert!(!service.log_has("in force") && !service.log_has("not usable either:"), "{:#?}", service.log);
     let mut service = host.start_as(host.prepare(&["run", "--no-such-flag"]));
     assert_eq!(service.wait().code(), Some(2), "{:?}", service.log);
 }

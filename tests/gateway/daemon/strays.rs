@@ -179,6 +179,7 @@ fn a_host_without_programs_and_rules_for_ipv6_hears_nothing_of_that() {
         assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
         assert_eq!(service.stop().code(), Some(0), "{backend}: {:#?}", service.log);
         assert!(service.log.iter().any(|line| line.ends_with("stopped; the rules are removed")), "{:#?}", service.log);
+        assert!(!service.log.iter().any(|line| line.contains("IPv6")), "{:#?}", service.log);
     }
 }
 

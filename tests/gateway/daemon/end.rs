@@ -115,3 +115,21 @@ fn a_stop_leaves_in_the_status_what_became_of_the_rules() {
         assert_eq!(last_status(&mut service, 0), said);
     }
 }
+
+#[test]
+fn a_set_that_rules_of_ours_in_another_backend_needed_goes_with_them_and_nothing_is_said_to_stay() {
+    let list: String = (0..100).map(|number| format!("  - 10.{number}.0.0/24\n")).collect();
+    let config = |backend: &str| format!("backend: {backend}\nnonMasqueradeCIDRs:\n{list}");
+    let host = host!(&config("iptables-legacy"));
+    let mut service = host.ready();
+    let legacy = host.node.must("iptables-legacy-save", &["-t", "nat"]);
+    service.stop();
+    host.configure(&config("iptables-nft"));
+    let mut service = host.ready();
+    service.signal(Signal::STOP);
+    assert!(host.node.run_with_input("iptables-legacy-restore", &[], &legacy).status.success());
+    service.signal(Signal::TERM);
+    service.signal(Signal::CONT);
+    assert_eq!(last_status(&mut service, 0), "stopped; the rules are removed");
+    assert_eq!(host.node.must("ipset", &["-n", "list"]), "");
+}

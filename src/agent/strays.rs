@@ -39,7 +39,10 @@ impl Agent {
                         Some(who) => self.log_undone(entry, family, who, now),
                         None => self.log(entry.of(family)),
                     }
-                    for note in notes {
+                    // One variant of iptables leaves the sets that rules of the other one, which are wanted, refer to.
+                    let [chosen, other] = [self.backend_name(), Some(backend)];
+                    let shares_sets = chosen != other && ![chosen, other].contains(&Some(BackendName::Nftables));
+                    for note in notes.into_iter().filter(|_| !shares_sets) {
                         self.log(Entry::new(Kind::Warning, note).of(family).by(Some(backend)));
                     }
                 }

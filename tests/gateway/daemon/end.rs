@@ -131,5 +131,6 @@ fn a_set_that_rules_of_ours_in_another_backend_needed_goes_with_them_and_nothing
     service.signal(Signal::TERM);
     service.signal(Signal::CONT);
     assert_eq!(last_status(&mut service, 0), "stopped; the rules are removed");
+    assert!(!service.log.iter().any(|line| line.contains("stays")), "{:#?}", service.log);
     assert_eq!(host.node.must("ipset", &["-n", "list"]), "");
 }

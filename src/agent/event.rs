@@ -75,6 +75,8 @@ pub enum Event {
     Forgotten(Doubt, Forgotten, Result<Forgotten, String>, Duration),
     /// Something changed in a directory of the configuration.
     FilesChanged,
+    /// A file beside the configuration, or of it, is being written.
+    FilesStirred,
     /// Somebody asks for a reload over the control socket.
     ReloadRequested(Client),
     /// Somebody wants a candidate to be tried.

@@ -182,6 +182,7 @@ impl Agent {
                 self.reconciled(family, reconciliation, result, cost, now);
             }
             Event::FilesChanged => self.timers.edit.changed(now),
+            Event::FilesStirred => self.timers.edit.stirred(now),
             Event::RulesMoved(commits) => self.rules_moved(commits, now),
             Event::HostChanged => self.rules_moved(Vec::new(), now),
             Event::Checked(depth, checked) => self.checked(depth, checked, now),

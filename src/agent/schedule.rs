@@ -132,6 +132,11 @@ impl Debounce {
         self.changes = Some((first, now));
     }
 
+    /// A file is being written. What changed before may be that one.
+    pub fn stirred(&mut self, now: Instant) {
+        self.changes = self.changes.map(|(first, _)| (first, now));
+    }
+
     /// When it is to be read.
     pub fn due_at(&self) -> Option<Instant> {
         self.changes.map(|(first, last)| (last + Self::QUIET).min(first + Self::LONGEST))
@@ -247,5 +252,23 @@ mod tests {
         assert_eq!(edit.due_at(), Some(begun + seconds(2)));
         assert!(edit.take(begun + seconds(2)));
         assert_eq!(edit.due_at(), None, "and once");
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_puts_the_reading_off_and_is_no_reason_for_it() {
+        let begun = Instant::now();
+        let tenth = |tenths| begun + Duration::from_millis(100) * tenths;
+        let mut edit = Debounce::default();
+        edit.stirred(begun);
+        assert_eq!(edit.due_at(), None);
+        edit.changed(begun);
+        edit.stirred(tenth(1));
+        assert!(!edit.take(tenth(2)), "it may be empty");
+        edit.changed(tenth(2));
+        assert_eq!(edit.due_at(), Some(tenth(4)));
+        for tenths in 3..=19 {
+            edit.stirred(tenth(tenths));
+        }
+        assert!(edit.take(tenth(20)), "not for ever");
     }
 }

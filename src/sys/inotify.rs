@@ -18,6 +18,15 @@ pub struct Watcher {
     watches: HashMap<i32, Names>,
 }
 
+/// What happened in the directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stir {
+    /// A file is being written: it may be empty, or half of what it will be.
+    Writing,
+    /// There is something new to be read.
+    Changed,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Names {
     Every,
@@ -36,11 +45,11 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// True when something changed since the last time.
-    pub fn take(&mut self) -> bool {
+    /// What happened since the last time.
+    pub fn take(&mut self) -> Option<Stir> {
         let mut buffer = [const { MaybeUninit::uninit() }; 4096];
         let mut reader = Reader::new(&self.queue, &mut buffer);
-        let (mut changed, mut replaced) = (false, false);
+        let (mut stir, mut replaced) = (None, false);
         while let Ok(event) = reader.next() {
             let flags = event.events();
             if flags.contains(ReadFlags::IGNORED) {
@@ -48,7 +57,7 @@ impl Watcher {
                 continue;
             }
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                (changed, replaced) = (true, true);
+                (stir, replaced) = (Some(Stir::Changed), true);
                 continue;
             }
             let name = event.file_name().map(|name| OsString::from_vec(name.to_bytes().to_vec()));
@@ -58,15 +67,16 @@ impl Watcher {
             match (self.watches.get(&event.wd()), name) {
                 (Some(Names::Only(names)), Some(name)) if !names.contains(&name) => {}
                 (None, _) => {}
-                (Some(Names::Only(_)), _) => (changed, replaced) = (true, true),
-                (Some(Names::Every), _) => changed = true,
+                (Some(Names::Every), _) if flags == ReadFlags::MODIFY => stir = stir.max(Some(Stir::Writing)),
+                (Some(Names::Every), _) => stir = Some(Stir::Changed),
+                (Some(Names::Only(_)), _) => (stir, replaced) = (Some(Stir::Changed), true),
             }
             replaced |= flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::ISDIR);
         }
         if replaced {
             self.watch_again();
         }
-        changed
+        stir
     }
 
     /// Adds what is there by now; a directory that is watched already keeps its watch (inotify_add_watch(2)).
@@ -86,6 +96,7 @@ impl Watcher {
 
     fn add(&mut self, directory: &Path, names: Names) {
         let flags = WatchFlags::CLOSE_WRITE
+            | WatchFlags::MODIFY
             | WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::MOVED_FROM
@@ -118,6 +129,26 @@ impl AsFd for Watcher {
 mod tests {
     use super::*;
     use std::fs;
+    use std::io::Write;
+
+    fn changed(watcher: &mut Watcher) -> bool {
+        watcher.take() == Some(Stir::Changed)
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_told_as_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, "old").unwrap();
+        let mut watcher = Watcher::new(vec![directory.path().to_owned()]).unwrap();
+        let mut file = fs::File::create(&path).unwrap();
+        assert_eq!(watcher.take(), Some(Stir::Writing), "it was emptied");
+        file.write_all(b"new").unwrap();
+        assert_eq!(watcher.take(), Some(Stir::Writing));
+        drop(file);
+        assert_eq!(watcher.take(), Some(Stir::Changed));
+        assert_eq!(watcher.take(), None);
+    }
 
     #[test]
     fn edits_and_replaced_directories_are_noticed_and_neighbours_are_not() {
@@ -125,23 +156,23 @@ mod tests {
         let path = |name: &str| root.path().join(name);
         let mut watcher = Watcher::new(vec![path("conf"), path("conf/config.d")]).unwrap();
         fs::write(path("neighbour"), "x").unwrap();
-        assert!(!watcher.take(), "a neighbour");
+        assert!(!changed(&mut watcher), "a neighbour");
         fs::create_dir(path("conf")).unwrap();
-        assert!(watcher.take(), "the directory is made");
+        assert!(changed(&mut watcher), "the directory is made");
         fs::write(path("conf/config.yaml"), "x").unwrap();
-        assert!(watcher.take(), "a file is written");
-        assert!(!watcher.take(), "and read once");
+        assert!(changed(&mut watcher), "a file is written");
+        assert!(!changed(&mut watcher), "and read once");
         fs::create_dir(path("conf/config.d")).unwrap();
-        assert!(watcher.take(), "the fragments' directory is made");
+        assert!(changed(&mut watcher), "the fragments' directory is made");
         fs::write(path("conf/config.d/10.yaml"), "x").unwrap();
-        assert!(watcher.take(), "a fragment is written");
+        assert!(changed(&mut watcher), "a fragment is written");
         fs::rename(path("conf"), path("old")).unwrap();
         fs::create_dir(path("conf")).unwrap();
-        assert!(watcher.take(), "the directory is replaced");
+        assert!(changed(&mut watcher), "the directory is replaced");
         fs::write(path("conf/config.yaml"), "y").unwrap();
-        assert!(watcher.take(), "a file in the new one");
+        assert!(changed(&mut watcher), "a file in the new one");
         fs::write(path("old/config.yaml"), "z").unwrap();
-        assert!(!watcher.take(), "a file in the old one");
+        assert!(!changed(&mut watcher), "a file in the old one");
     }
 
     #[test]
@@ -157,11 +188,11 @@ mod tests {
         link("v1");
         let mut watcher = Watcher::new(vec![root.path().to_owned(), path("config.d")]).unwrap();
         link("v2");
-        assert!(watcher.take(), "the link is replaced");
+        assert!(changed(&mut watcher), "the link is replaced");
         fs::write(path("v2/10.yaml"), "x").unwrap();
-        assert!(watcher.take(), "a file behind the new link");
+        assert!(changed(&mut watcher), "a file behind the new link");
         fs::write(path("v1/10.yaml"), "x").unwrap();
-        assert!(!watcher.take(), "a file behind the old link");
+        assert!(!changed(&mut watcher), "a file behind the old link");
     }
 
     #[test]
@@ -170,6 +201,6 @@ mod tests {
         fs::write(root.path().join("config.yaml"), "x").unwrap();
         let mut watcher = Watcher::new(vec![root.path().to_owned()]).unwrap();
         fs::read(root.path().join("config.yaml")).unwrap();
-        assert!(!watcher.take());
+        assert!(!changed(&mut watcher));
     }
 }

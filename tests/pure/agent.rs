@@ -426,6 +426,23 @@ fn a_bad_file_with_a_last_good_one_is_degraded_until_it_is_edited() {
 }
 
 #[test]
+fn an_edit_that_begins_while_another_one_is_about_to_be_read_is_read_when_it_is_written() {
+    let mut world = World::running(GOOD);
+    let saved = world.saved;
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_millis(150));
+    // It was emptied to be written anew.
+    world.file = Some("");
+    world.happen(Event::FilesStirred);
+    world.pass(Duration::from_millis(100));
+    world.file = Some(OTHER);
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.saved, saved + 1, "it was never in force empty");
+    assert_eq!(world.last_good.unwrap()[0].text, OTHER);
+}
+
+#[test]
 fn a_file_that_vanished_is_no_reason_to_fall_back_on_the_defaults() {
     let mut world = World::running(GOOD);
     world.file = None;

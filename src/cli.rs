@@ -206,7 +206,7 @@ pub struct LastGoodArgs {
     pub restore: bool,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ExplainArgs {
     /// Destination addresses.
     #[arg(value_name = "ADDRESS", required = true)]

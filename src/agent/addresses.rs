@@ -32,9 +32,8 @@ impl fmt::Display for InUse {
 pub fn in_use(policy: &Policy, view: &HostView) -> Vec<Vec<InUse>> {
     let (uplinks, gateways) = (view.uplinks(), gateways(view));
     let of_section = |section: Section<'_>| {
-        let sources = section.sources.entries();
-        let has_sources = |family: Family| sources.is_empty() || sources.iter().any(|one| one.value.family() == family);
-        let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && has_sources(*family));
+        let is_asked = |family: &Family| policy.enables(*family) && section.has_sources_of(*family);
+        let families = Family::ALL.into_iter().filter(is_asked);
         let is_named = section.out_interfaces.iter().any(|pattern| !pattern.value.negated);
         let leads_on =
             |name: &String| name != "lo" && policy.reaches(&section, name) && (is_named || uplinks.contains(name));

@@ -203,18 +203,6 @@ impl Advice {
         )
     }
 
-    /// False for what the service does not speak of: addresses may come and go (VRRP).
-    fn concerns_the_service(&self) -> bool {
-        !matches!(
-            self,
-            Advice::UnownedAddress(..)
-                | Advice::PartlyOwned(..)
-                | Advice::NoAddressOf(..)
-                | Advice::NotThere(_)
-                | Advice::UniqueLocal(_)
-        )
-    }
-
     /// True for what is only told, and makes nothing wrong.
     pub fn is_note(&self) -> bool {
         matches!(self, Advice::NotThere(_) | Advice::UniqueLocal(_))
@@ -223,8 +211,9 @@ impl Advice {
 
 /// The part of [`advice`] that `status` shows; of the rules of other programs no more than a few.
 pub fn service_advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
-    let mut advice = advice(config, view, backend);
-    advice.retain(Advice::concerns_the_service);
+    // Addresses may come and go (VRRP): of them the service does not speak.
+    let mut advice = judge(config, view, backend, Vec::new());
+    advice.retain(|advice| !advice.is_note());
     advice.extend(own_targets(&config.policy, view));
     for family in Family::ALL {
         let is_of_family = |one: &Advice| matches!(one, Advice::Foreign(foreign) if foreign.family == family);
@@ -247,6 +236,14 @@ pub fn nothing_translated(advice: &[Advice]) -> Option<String> {
 
 /// Judges a configuration on a host whose rules of ours are in `backend`.
 pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+    let of_addresses = addresses(&config.policy, |family, to, origin| match to {
+        Some(range) => unowned(range, view, origin),
+        None => Some(Advice::NoAddressOf(family, origin)),
+    });
+    judge(config, view, backend, of_addresses)
+}
+
+fn judge(config: &Config, view: &HostView, backend: Option<BackendName>, of_addresses: Vec<Advice>) -> Vec<Advice> {
     let policy = &config.policy;
     let mut advice: Vec<Advice> = reach::unmatched(policy, view).into_iter().map(Advice::Unmatched).collect();
     if view.forwarding_ipv4 == Some(false) {
@@ -255,10 +252,7 @@ pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) ->
     if policy.enables(Family::V6) && view.forwarding_ipv6 == Some(false) {
         advice.push(Advice::ForwardingOff(Family::V6));
     }
-    advice.extend(addresses(policy, |family, to, origin| match to {
-        Some(range) => unowned(range, view, origin),
-        None => Some(Advice::NoAddressOf(family, origin)),
-    }));
+    advice.extend(of_addresses);
     advice.extend(warnings(config, view, backend));
     advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));
     advice.extend(neighbours::blocked(policy, view).into_iter().map(Advice::Blocked));

@@ -526,21 +526,6 @@ mod tests {
         }
     }
 
-    fn question() -> ExplainArgs {
-        ExplainArgs {
-            words: Vec::new(),
-            offline: false,
-            addresses: Vec::new(),
-            from: None,
-            out: None,
-            incoming: None,
-            port: None,
-            proto: None,
-            mark: None,
-            json: false,
-        }
-    }
-
     fn forwards(text: &str) -> Policy {
         let source = crate::config::SourceText { path: std::path::Path::new("f.yaml").into(), text: text.to_owned() };
         crate::config::parse(&[source], &crate::config::Flags::default()).unwrap().policy
@@ -558,7 +543,7 @@ mod tests {
             from: from.map(|from| from.parse().unwrap()),
             incoming: incoming.map(str::to_owned),
             port,
-            ..question()
+            ..ExplainArgs::default()
         };
         print(&[answer(&forwards(text), &own(), &question, address.parse().unwrap())], false).unwrap()
     }
@@ -580,7 +565,7 @@ mod tests {
         let external = told("externalSetMarkChain: KUBE-MARK-MASQ", "10.88.0.6");
         assert!(external.contains("  mark     set by the chain KUBE-MARK-MASQ (externalSetMarkChain, f.yaml:4:23)\n"));
         assert!(external.contains("  source   the target sees what the program behind that chain makes of it\n"));
-        let question = ExplainArgs { mark: Some(0x2001), ..question() };
+        let question = ExplainArgs { mark: Some(0x2001), ..ExplainArgs::default() };
         let policy = forwards(&format!("{FORWARDS}markMasqBit: 13\n"));
         let answer = answer(&policy, &own(), &question, "203.0.113.77".parse().unwrap());
         assert_eq!((answer.step, answer.matched.as_deref()), (Some("forward-mark"), Some("0x2000/0x2000")));
@@ -626,7 +611,7 @@ mod tests {
         let assumed = "that it comes in through lan0, which leads to 192.168.1.7; --in says another one";
         let incoming = Incoming { interface: Some("lan0".to_owned()), assumed: vec![assumed.to_owned()] };
         let host = Host { incoming, ..own() };
-        let question = ExplainArgs { from: "192.168.1.7".parse().ok(), port: Some(443), ..question() };
+        let question = ExplainArgs { from: "192.168.1.7".parse().ok(), port: Some(443), ..ExplainArgs::default() };
         let answer = answer(&forwards(FORWARDS), &host, &question, "198.51.100.2".parse().unwrap());
         assert_eq!(answer.refused[0].reason, "the incoming interface is not in its inInterfaces");
         assert_eq!(answer.assumptions, [assumed]);
@@ -693,7 +678,8 @@ mod tests {
     fn questions_that_make_no_sense_are_refused() {
         let refused = |question: ExplainArgs| forwarding::contradiction(&question, &own()).unwrap_or_default();
         let address = |text: &str| vec![text.parse().unwrap()];
-        let own_address = || ExplainArgs { addresses: address("198.51.100.2"), port: Some(80), ..question() };
+        let own_address =
+            || ExplainArgs { addresses: address("198.51.100.2"), port: Some(80), ..ExplainArgs::default() };
         assert_eq!(refused(own_address()), "");
         assert_eq!(
             refused(ExplainArgs { proto: Some(Protocol::Icmp), ..own_address() }),
@@ -720,7 +706,7 @@ mod tests {
             from: from.map(|from| from.parse().unwrap()),
             out: out.map(str::to_owned),
             proto: Some(protocol),
-            ..question()
+            ..ExplainArgs::default()
         };
         answer(&policy, &own(), &question, address.parse().unwrap())
     }
@@ -737,7 +723,7 @@ mod tests {
 
     #[test]
     fn without_the_host_an_address_with_a_port_is_taken_for_somebody_elses() {
-        let question = ExplainArgs { offline: true, port: Some(80), ..question() };
+        let question = ExplainArgs { offline: true, port: Some(80), ..ExplainArgs::default() };
         let asked = |policy: &Policy| {
             answer(policy, &Host::default(), &question, "203.0.113.9".parse().unwrap()).assumptions.concat()
         };
@@ -751,8 +737,12 @@ mod tests {
         let source = crate::config::SourceText { path: std::path::Path::new("f.yaml").into(), text: text.to_owned() };
         let policy = crate::config::parse(&[source], &crate::config::Flags::default()).unwrap().policy;
         let asked = |mark: Option<u32>| {
-            let question =
-                ExplainArgs { from: "192.168.60.7".parse().ok(), out: Some("wan0".to_owned()), mark, ..question() };
+            let question = ExplainArgs {
+                from: "192.168.60.7".parse().ok(),
+                out: Some("wan0".to_owned()),
+                mark,
+                ..ExplainArgs::default()
+            };
             print(&[answer(&policy, &Host::default(), &question, "198.51.100.7".parse().unwrap())], false).unwrap()
         };
         assert_eq!(

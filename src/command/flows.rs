@@ -133,18 +133,7 @@ mod tests {
         };
         let interface = Some("up0".to_owned());
         let crossing = Crossing { interface, masquerade: Some(ip("198.51.100.1")), ..Crossing::default() };
-        let question = ExplainArgs {
-            words: Vec::new(),
-            offline: false,
-            addresses: Vec::new(),
-            from: None,
-            out: None,
-            incoming: None,
-            port: None,
-            proto: None,
-            mark,
-            json: false,
-        };
+        let question = ExplainArgs { mark, ..ExplainArgs::default() };
         differs(&policy, &question, &HostView::default(), &crossing, &connection, preferred.map(ip), None)
     }
 

@@ -206,7 +206,8 @@ impl Draft {
         if self.policy.nomasq_all_reserved_ranges == Some(true) { &RESERVED_RANGES } else { &PRIVATE_RANGES }
     }
 
-    /// The same in a file behind the first one, which is there to add something.
+    /// Where a list that stands for the built-in ranges begins in a file behind the first one, which is there to add
+    /// something.
     fn replacing(&self) -> Option<Place> {
         self.exempt_at.filter(|place| place.is_behind_the_first_file())
     }

@@ -5,7 +5,7 @@
 use super::Answer;
 use super::message::{Attribute, Attributes, Malformed, MessageHead, Writer};
 use super::socket::Socket;
-use crate::policy::address::of_octets;
+use crate::policy::address::{octets, of_octets};
 use crate::policy::{Family, Prefix};
 use std::collections::BTreeMap;
 use std::io;
@@ -144,10 +144,7 @@ impl Ipset {
     /// As [`Ipset::headers`].
     pub fn has(&mut self, name: &str, address: IpAddr) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
-        let (kind, octets) = match address {
-            IpAddr::V4(address) => (data::IPADDR_IPV4, address.octets().to_vec()),
-            IpAddr::V6(address) => (data::IPADDR_IPV6, address.octets().to_vec()),
-        };
+        let kind = if address.is_ipv4() { data::IPADDR_IPV4 } else { data::IPADDR_IPV6 };
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         let head = MessageHead { kind: TEST, flags, sequence: self.sequence, ..Default::default() };
         let mut request = Writer::new();
@@ -155,7 +152,7 @@ impl Ipset {
             writer.raw(command::PROTOCOL, &[PROTOCOL_VERSION]);
             writer.text(command::SETNAME, name);
             writer.nest(command::DATA, |writer| {
-                writer.nest(data::IP, |writer| writer.raw(kind | NET_BYTEORDER, &octets))
+                writer.nest(data::IP, |writer| writer.raw(kind | NET_BYTEORDER, &octets(address)))
             });
         });
         self.socket.send(request.bytes())?;

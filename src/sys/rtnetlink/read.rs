@@ -163,9 +163,9 @@ pub(super) fn primary(message: &Message<'_>) -> Result<Option<Primary>, Malforme
         return Ok(None);
     }
     let (header, _) = split(message, ADDRESS_HEADER)?;
-    let is_primary = u32::from(header[2]) & libc::IFA_F_SECONDARY == 0 && header[3] == libc::RT_SCOPE_UNIVERSE;
+    let is_for_others = header[3] == libc::RT_SCOPE_UNIVERSE;
     match address(message)? {
-        Read::Address(own) if is_primary && own.address.is_ipv4() => {
+        Read::Address(own) if is_for_others && !own.is_secondary && own.address.is_ipv4() => {
             Ok(Some(Primary { interface: own.interface, address: own.address, network: own.network }))
         }
         _ => Ok(None),

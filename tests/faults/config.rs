@@ -14,7 +14,7 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
     address: u128,
-    v6: bool,
+    pub v6: bool,
     length: u8,
 }
 

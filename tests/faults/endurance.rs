@@ -34,11 +34,12 @@ struct Held {
     logged: usize,
 }
 
-/// Reloads and repairs so often; a line for each, or what was found.
-pub fn endure(backend: BackendName, reloads: usize, repairs: usize) -> Result<(), Finding> {
+/// Reloads and repairs so often, with rules for both families or for IPv4 alone; a line for each, or what was found.
+pub fn endure(backend: BackendName, ipv6: bool, reloads: usize, repairs: usize) -> Result<(), Finding> {
     let Some(lab) = Lab::build() else { return Ok(()) };
     let view = lab.gateway.with_mounts_of_its_own("service").expect("a mount namespace");
-    let config = Config { ladder: Ladder { from: 0, count: 200 }, ..Config::plain(backend) };
+    let mut config = Config { ladder: Ladder { from: 0, count: 200 }, ipv6, ..Config::plain(backend) };
+    config.exempt.retain(|cidr| ipv6 || !cidr.v6);
     // A stream would only take the processor away.
     let setup = Setup { config, flows_per_second: 0, patience: PATIENCE, foreign: true };
     let mut gateway = Gateway::new(&lab, &view, setup)?;

@@ -123,10 +123,11 @@ fn ten_thousand_reloads_and_repairs_leave_the_service_as_it_was() {
         return;
     }
     let (reloads, repairs) = (settings::read("RELOADS").unwrap_or(10_000), settings::read("REPAIRS").unwrap_or(10_000));
+    let ipv6 = settings::read::<u32>("FAMILY") != Some(4);
     let found: Vec<String> = settings::backends()
         .into_iter()
         .filter_map(|backend| {
-            endurance::endure(backend, reloads, repairs).err().map(|found| format!("{backend}: {found}"))
+            endurance::endure(backend, ipv6, reloads, repairs).err().map(|found| format!("{backend}: {found}"))
         })
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));

@@ -5,10 +5,10 @@
 use super::BINARY;
 use super::figure::Figure;
 use super::lab::{Agent, Lab, Namespace, parse};
-use super::lists::{LONE_NFT, List};
+use super::lists::{self, LONE_NFT, List};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 const ROUNDS: usize = 21;
@@ -16,9 +16,15 @@ const ROUND: Duration = Duration::from_millis(8);
 const FLOWS: (u16, u16) = (8, 500);
 /// Outside, of the range for benchmarks (RFC 2544); nobody has it, so nobody answers.
 const OUTSIDE: &str = "198.18.0.1";
-/// In a /16 of every list, the first one between its networks, the second one in one of them.
+const OUTSIDE_V6: &str = "2001:db8:198::1";
+/// In a /16 of every list (IPv6: a /32), the first one between its networks, the second one in one of them.
 const INSIDE: &str = "10.0.1.1";
+const INSIDE_V6: &str = "fd00:0:1::1";
 const EXEMPT: &str = "10.0.0.1";
+const EXEMPT_V6: &str = "fd00::1";
+/// Who sends.
+const LAN: &str = "192.168.77.2";
+const LAN_V6: &str = "fd00:77::2";
 /// The gateway's own address in the LAN.
 const HOST: &str = "192.168.77.1";
 /// So many forwards, from this port on.
@@ -63,8 +69,8 @@ struct Way {
     rules: &'static str,
     to: &'static str,
     packets: Packets,
-    /// Another way of its group, what that is called, and how many times its cost this one may have.
-    beside: Option<(usize, &'static str, f64)>,
+    /// Another way of its group, what that is called, and how many times its cost this one may have, if that is a goal.
+    beside: Option<(usize, &'static str, Option<f64>)>,
 }
 
 impl Way {
@@ -77,8 +83,8 @@ impl Way {
         Way { name, config: None, rules: LONE_NFT, to: OUTSIDE, packets: Packets::First, beside: None }
     }
 
-    fn beside(self, other: usize, name: &'static str, limit: f64) -> Self {
-        Way { beside: Some((other, name, limit)), ..self }
+    fn beside(self, other: usize, name: &'static str, limit: impl Into<Option<f64>>) -> Self {
+        Way { beside: Some((other, name, limit.into())), ..self }
     }
 }
 
@@ -117,23 +123,25 @@ impl Lane {
     /// Microseconds for each packet.
     fn send(&self) -> f64 {
         self.gateway.run("conntrack", &["-F"]);
+        let to: IpAddr = parse(self.way.to);
+        let (from, family) = if to.is_ipv4() { (LAN, "ipv4") } else { (LAN_V6, "ipv6") };
         let micros = self.lan.enter(|| {
-            let socket = UdpSocket::bind("192.168.77.2:0").expect("a socket");
+            let socket = UdpSocket::bind((parse(from), 0)).expect("a socket");
             let send = |number: u16| {
                 let port = match self.way.packets {
                     // All over the ports that are forwarded.
                     Packets::First => FIRST_PORT + number * 19 % FORWARDS,
                     Packets::Later => FIRST_PORT,
                 };
-                socket.send_to(b"x", SocketAddr::new(parse(self.way.to), port)).expect("it is sent");
+                socket.send_to(b"x", SocketAddr::new(to, port)).expect("it is sent");
             };
             (FLOWS.1..FLOWS.1 + 8).for_each(send);
             let start = processor_time();
             (0..self.flows).for_each(send);
             (processor_time() - start) * 1e6 / f64::from(self.flows)
         });
-        let tracked = self.gateway.must("conntrack", &["-L", "-p", "udp"]);
-        let there = tracked.lines().filter(|line| line.contains("src=192.168.77.2")).count();
+        let tracked = self.gateway.must("conntrack", &["-L", "-f", family, "-p", "udp"]);
+        let there = tracked.lines().filter(|line| line.contains(&format!("src={from}"))).count();
         let expected = if self.way.packets == Packets::First { usize::from(self.flows) } else { 1 };
         assert!(there >= expected, "{}: {there} flows of {expected} were tracked", self.way.name);
         if self.way.to == HOST {
@@ -158,7 +166,7 @@ fn measured(ways: Vec<Way>) -> Vec<Figure> {
     let figures: Vec<_> =
         lanes.iter().map(|lane| Figure::new(lane.way.name.clone(), "µs", lane.rounds.clone())).collect();
     let beside = |(lane, figure): (&Lane, &Figure)| match lane.way.beside {
-        Some((other, name, limit)) => figure.clone().times(&figures[other], name, Some(limit)),
+        Some((other, name, limit)) => figure.clone().times(&figures[other], name, limit),
         None => figure.clone(),
     };
     lanes.iter().zip(&figures).map(beside).collect()
@@ -176,6 +184,20 @@ pub fn destinations() -> Vec<Figure> {
         beside_lone("nftables, 100,000, in one of them", with(100_000), EXEMPT, 1.10),
         beside_lone("nftables, 1,000,000, far from all of them", with(1_000_000), OUTSIDE, 1.25),
         beside_lone("nftables, 1,000,000, in a /16 with some of them", with(1_000_000), INSIDE, 1.25),
+    ])
+}
+
+/// The same in IPv6, with a list of /48.
+pub fn destinations_v6() -> Vec<Figure> {
+    let with = |list: String| format!("backend: nftables\nenableIPv6: true\n{list}");
+    let list = || with(lists::config_v6(100_000));
+    let ours = |name, config, to| Way::ours(name, config, to).beside(0, "a lone rule", None);
+    measured(vec![
+        Way { to: OUTSIDE_V6, ..Way::lone() },
+        ours("nftables, default policy", with(String::new()), OUTSIDE_V6),
+        ours("nftables, 100,000, far from all of them", list(), OUTSIDE_V6),
+        ours("nftables, 100,000, in a /32 with some of them", list(), INSIDE_V6),
+        ours("nftables, 100,000, in one of them", list(), EXEMPT_V6),
     ])
 }
 

@@ -1,7 +1,7 @@
 //! Lists of exempt prefixes, and the rules that the Go agent makes of them.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The sizes at which things are measured.
 pub const SIZES: [u32; 4] = [10, 1_000, 10_000, 100_000];
@@ -55,6 +55,12 @@ impl List {
         text += &format!("-A IP-MASQ-AGENT -m comment --comment \"{LAST}\" -j MASQUERADE --random-fully\nCOMMIT\n");
         text
     }
+}
+
+/// A configuration file with so many /48 from fd00::/48 upwards, every second one.
+pub fn config_v6(count: u32) -> String {
+    let cidr = |number: u32| format!("- {}/48\n", Ipv6Addr::from((0xfd00 << 112) + (u128::from(number) << 81)));
+    format!("nonMasqueradeCIDRs:\n{}", (0..count).map(cidr).collect::<String>())
 }
 
 impl fmt::Display for List {

@@ -88,7 +88,7 @@ enum Measure {
 }
 
 /// A title, what one should know, and what measures it.
-const SECTIONS: [(&str, &str, Measure); 16] = [
+const SECTIONS: [(&str, &str, Measure); 17] = [
     (
         "first packet of a new flow",
         "Masqueraded behind a list that does not contain its destination: the whole list is asked. 'Linear' are the Go \
@@ -99,6 +99,11 @@ const SECTIONS: [(&str, &str, Measure); 16] = [
         "first packet by destination",
         "The same, one lone rule beside all. A list is so many /24, every second one from 10.0.0.0 upwards.",
         Measure::Plain(flows::destinations),
+    ),
+    (
+        "first packet by destination, IPv6",
+        "The same with so many /48, every second one from fd00:: upwards.",
+        Measure::Plain(flows::destinations_v6),
     ),
     (
         "first packet and egress",

@@ -79,7 +79,10 @@ fn reload(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
 fn repair(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     breaks::delete_ours(gateway, &mut Random::new(1))?;
     let begun = Instant::now();
-    while !Listing::take(&gateway.lab.gateway).problems(Some(&gateway.config)).is_empty() {
+    let is_repaired = |gateway: &Gateway<'_>| {
+        breaks::has_rules(gateway) && Listing::take(&gateway.lab.gateway).problems(Some(&gateway.config)).is_empty()
+    };
+    while !is_repaired(gateway) {
         if begun.elapsed() > PATIENCE {
             return Err(finding("kernel", format!("not repaired within {PATIENCE:?}\n{}", gateway.life().tail())));
         }

@@ -52,12 +52,18 @@ impl Gateway<'_> {
         self.lab.gateway.run_with_input(&program, &["-w", "--noflush"], &format!("*nat\n{lines}\nCOMMIT\n"));
     }
 
-    /// Handle and text of each rule of the IPv4 chain.
+    /// Handle and text of each rule of the IPv4 chain; none where there is no such chain.
     fn rules(&self) -> Vec<(String, String)> {
-        let listing = self.lab.gateway.must("nft", &["-sa", "list", "chain", "inet", "ip-masq-agent", "ipv4"]);
+        let output = self.lab.gateway.run("nft", &["-sa", "list", "chain", "inet", "ip-masq-agent", "ipv4"]);
+        let listing = String::from_utf8_lossy(&output.stdout);
         let rules = listing.lines().filter(|line| !line.contains('{')).filter_map(|line| line.split_once(" # handle "));
         rules.map(|(text, handle)| (handle.trim().to_owned(), text.trim().to_owned())).collect()
     }
+}
+
+/// True where IPv4 has rules of ours. One program is asked; [`Listing::take`] asks seven.
+pub fn has_rules(gateway: &Gateway<'_>) -> bool {
+    if gateway.is_nftables() { !gateway.rules().is_empty() } else { !gateway.chain().is_empty() }
 }
 
 /// What changes a rule in the place of which a packet counts: on legacy, where the number of entries stays, only the

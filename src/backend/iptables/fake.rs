@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// What the fake kernel holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) struct FakeHost {
     pub(super) state: Rc<RefCell<State>>,
     /// The programs that ran since the log was last taken.
     pub(super) log: Rc<RefCell<Vec<String>>>,
+    /// How much longer than usual the last `ipset restore` may take.
+    pub(super) allowance: Rc<RefCell<Duration>>,
     /// A program that fails with this on standard error.
     pub(super) broken: Rc<RefCell<Option<(&'static str, &'static str)>>>,
     /// Programs that are not installed.
@@ -163,6 +166,7 @@ impl Exec for FakeHost {
         } else if invocation.program.ends_with("-restore") {
             state.restore(&input)
         } else if command.starts_with("ipset restore") {
+            *self.allowance.borrow_mut() = invocation.allowance;
             input.lines().try_for_each(|line| state.set_line(line).ok_or_else(|| format!("ipset: {line}")))
         } else if command.starts_with("ipset destroy") {
             state.set_line(&command["ipset ".len()..]).ok_or_else(|| "ipset: in use".to_owned())

@@ -7,6 +7,7 @@ use crate::backend::{Backend, Error, ErrorKind};
 use crate::policy::{Family, Origin, Policy, Prefix, PrefixSet, WithOrigin};
 use crate::ruleset::{HostFacts, JumpPosition, Ruleset};
 use proptest::prelude::*;
+use std::time::Duration;
 
 type FakeBackend = Iptables<FakeHost, FakeHost>;
 
@@ -71,6 +72,18 @@ fn a_refused_set_leaves_everything() {
     let error = apply(&mut backend, Some(&exempting(101))).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Permission);
     assert_eq!(*host.state.borrow(), before);
+}
+
+#[test]
+fn a_very_long_set_may_take_its_time() {
+    let host = FakeHost::new();
+    let mut backend = backend(&host, "M");
+    let mut allowance = |count| {
+        apply(&mut backend, Some(&exempting(count))).unwrap();
+        host.allowance.take()
+    };
+    assert!(allowance(500).is_zero());
+    assert!(allowance(20_000) > Duration::from_millis(500));
 }
 
 #[test]

@@ -210,14 +210,14 @@ impl<'t> Reader<'t, '_> {
         }
         let field = self.next().and_then(|token| self.field(token));
         let mut elements = Vec::new();
-        let is_said = self.take("map") && self.take("{");
-        while is_said {
-            let Some(key) = self.next().filter(|key| *key != "}") else { break };
-            let fit = match (field, self.take(":")) {
-                (Some(field), true) => self.is(field, unquoted(key)),
-                _ => Fit::NotUnderstood,
-            };
-            elements.push((fit, self.next().and_then(|value| single_address(unquoted(value)))));
+        if self.take("map") && self.take("{") {
+            while let Some(key) = self.next().filter(|key| *key != "}") {
+                let fit = match (field, self.take(":")) {
+                    (Some(field), true) => self.is(field, unquoted(key)),
+                    _ => Fit::NotUnderstood,
+                };
+                elements.push((fit, self.next().and_then(|value| single_address(unquoted(value)))));
+            }
         }
         let (fit, address) = elements.into_iter().max_by_key(|(fit, _)| *fit).unwrap_or((Fit::NotUnderstood, None));
         self.and(fit);

@@ -151,17 +151,18 @@ impl fmt::Display for Advice {
                 write!(f, "{}no rule on this host is '{value}'", placed(origin, "expectForeign"))
             }
             Advice::Unread(why) => write!(f, "the nat rules of other programs can't be read: {why}"),
+            // Without the number of the moment, which `status` has elsewhere: it is the same warning until it is over.
             Advice::Conntrack(Conntrack { count, max, buckets }) if count.saturating_mul(10) < max.saturating_mul(9) => {
                 write!(
                     f,
-                    "{count} connections are tracked in {buckets} hash buckets: each packet searches a long list; raise \
-                     net.netfilter.nf_conntrack_buckets"
+                    "more than eight connections are tracked for each of {buckets} hash buckets: each packet searches a \
+                     long list; raise net.netfilter.nf_conntrack_buckets"
                 )
             }
-            Advice::Conntrack(Conntrack { count, max, .. }) => write!(
+            Advice::Conntrack(Conntrack { max, .. }) => write!(
                 f,
-                "connection tracking is nearly full, {count} of {max}: new connections are dropped when it is; raise \
-                 net.netfilter.nf_conntrack_max"
+                "connection tracking is nearly full, nine tenths of {max} or more: new connections are dropped when it is; \
+                 raise net.netfilter.nf_conntrack_max"
             ),
             Advice::WrongUplink { range, origin, owner, other } => write!(
                 f,
@@ -649,6 +650,13 @@ mod tests {
         let short = |count, max, buckets| Conntrack { count, max, buckets }.is_short();
         assert!(!short(100, 1000, 1000) && !short(0, 0, 0) && !short(8000, 100_000, 1000));
         assert!(short(900, 1000, 1000) && short(8001, 100_000, 1000));
+        let said = |count, max| Advice::Conntrack(Conntrack { count, max, buckets: 1000 }).to_string();
+        assert!(said(900, 1000).starts_with("connection tracking is nearly full, nine tenths of 1000 or more: "));
+        assert!(
+            said(8001, 100_000).starts_with("more than eight connections are tracked for each of 1000 hash buckets: ")
+        );
+        // What is said again at each resync would be news each time.
+        assert_eq!((said(900, 1000), said(8001, 100_000)), (said(950, 1000), said(9000, 100_000)));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
-use crate::network::hook::{BaseChain, Effect, Fit, Hit, Hook, Packet, Translations, translations};
+use crate::network::hook::{self, BaseChain, Effect, Fit, Hit, Hook, Packet, Passage, Translations, translations};
 use crate::policy::{Family, Prefix, Protocol, Verdict};
 use crate::service::view;
 use crate::sys::rtnetlink::{self, Path, Question, Refusal, Routed, Router};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -113,6 +114,26 @@ impl Crossing {
         Ok(crossing)
     }
 
+    /// With the sysctl that keeps it from being forwarded: the kernel does not say which, and of IPv6 nothing.
+    pub fn where_forwarding_is(self, view: &HostView, family: Family) -> Self {
+        if self.refused.is_some_and(|why| why != Refusal::Unreachable.reason()) {
+            return self;
+        }
+        let comes_in = |names: &BTreeSet<String>| self.incoming.as_ref().is_some_and(|name| names.contains(name));
+        let why = match family {
+            Family::V4 if view.forwarding_ipv4 == Some(false) => "IPv4 forwarding is off (net.ipv4.ip_forward = 0)",
+            Family::V4 if comes_in(&view.not_forwarding) => {
+                "IPv4 forwarding is off on the interface it comes in through"
+            }
+            Family::V6 if view.forwarding_ipv6 == Some(false) => {
+                "IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0)"
+            }
+            Family::V4 | Family::V6 => return self,
+        };
+        let Crossing { incoming, assumed, .. } = self;
+        Crossing { incoming, assumed, refused: Some(why), ..Crossing::default() }
+    }
+
     fn take(&mut self, router: &mut Router, path: &Path, destination: IpAddr, mark: u32) {
         self.interface = path.interface.and_then(view::interface_name);
         self.gateway = path.gateway;
@@ -190,11 +211,20 @@ pub fn packet(
     }
 }
 
+fn at_hook(view: &HostView, hook: Hook, family: Family) -> Vec<&BaseChain> {
+    let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
+    chains.iter().filter(|chain| chain.hook == Some(hook)).collect()
+}
+
 /// The nat rules that a packet meets at a hook.
 pub fn met(view: &HostView, hook: Hook, packet: &Packet) -> Translations {
-    let chains = view.chains.get(&packet.family).map_or(&[][..], Vec::as_slice);
-    let chains: Vec<&BaseChain> = chains.iter().filter(|chain| chain.hook == Some(hook)).collect();
-    translations(&chains, packet)
+    translations(&at_hook(view, hook, packet.family), packet)
+}
+
+/// Whether firewalls let a packet through that is forwarded. A mark that was not asked for may be set on the way.
+pub fn passage(view: &HostView, packet: &Packet, question: &ExplainArgs) -> Passage {
+    let packet = Packet { mark: question.mark, ..packet.clone() };
+    hook::pass(&at_hook(view, Hook::Forward, packet.family), &packet)
 }
 
 /// Translations that are asked before ours or after: their chain has the priority of ours.
@@ -257,6 +287,23 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
 }
 
 impl Wire {
+    /// With what firewalls make of it.
+    pub fn after(self, passage: Passage) -> Self {
+        match passage {
+            Passage::Open => self,
+            Passage::Closed(by) => Wire {
+                action: "drop".to_owned(),
+                source: None,
+                by: Some(format!("where it is forwarded: {by}")),
+                may: Vec::new(),
+            },
+            Passage::Doubtful(by) => {
+                let doubt = format!("{by}, where no rule accepts that is not understood");
+                Wire { may: self.may.into_iter().chain([doubt]).collect(), ..self }
+            }
+        }
+    }
+
     /// For the first line.
     pub fn headline(&self) -> String {
         let action = match (self.action.as_str(), &self.source) {

@@ -7,7 +7,7 @@ use super::host::Host;
 use super::{About, Context, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
-use crate::network::hook::{Effect, Hit, Hook, Packet};
+use crate::network::hook::{Effect, Hit, Hook, Packet, Passage};
 use crate::policy::{Egress, Family, Flow, Policy, PreferredSource, Prefix, Protocol, Provenance, Snat, Step, Verdict};
 use crate::ruleset::{RuleId, RuleStep, Section};
 use crate::service::host::HostReader;
@@ -163,7 +163,12 @@ fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &
         host.find_targets(targets, network);
     }
     let others = question.addresses.iter().filter(|address| !host.is_local(**address));
-    let crossings = others.filter_map(|address| Some((*address, Crossing::of(question, from_is_local, *address)?)));
+    let is_forwarded = question.from.is_some() && !from_is_local;
+    let crossings = others.filter_map(|address| {
+        let crossing = Crossing::of(question, from_is_local, *address)?;
+        let family = Family::of(*address);
+        Some((*address, if is_forwarded { crossing.where_forwarding_is(view, family) } else { crossing }))
+    });
     host.crossings = crossings.collect();
     if let Some(network) = view.network.as_deref().filter(|_| policy.follows_routes()) {
         let out = |address: IpAddr| Some((address, out_interface(host, question, address)?));
@@ -215,7 +220,8 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
         let preferred = host.preferred_source(address);
         let open = || flows::open(policy, question, view, crossing, address, preferred, foreign);
         answer.open = is_known.then(open).flatten();
-        answer.wire = Some(wire);
+        let passage = if is_from_host { Passage::Open } else { crossing::passage(view, &leaving, question) };
+        answer.wire = Some(wire.after(passage));
     }
 }
 
@@ -232,6 +238,7 @@ fn behind_forward(
     let is_from_host = arriving.in_interface.as_deref() == Some("");
     let is_marked_by_others = forward.mark.as_ref().is_some_and(|mark| mark.chain.is_some());
     let mut wire = Wire { action: forwarded(&forward, answer), source: None, by: None, may };
+    let mut passage = Passage::Open;
     // What came in and stays here passes no hook where sources are rewritten.
     if (!forward.local || is_from_host) && !is_marked_by_others {
         let target = forward.destination.ip();
@@ -245,6 +252,9 @@ fn behind_forward(
             is_dnated: true,
             ..arriving.clone()
         };
+        if !is_from_host {
+            passage = crossing::passage(view, &leaving, question);
+        }
         let met = crossing::met(view, Hook::Postrouting, &leaving);
         let to_target = ExplainArgs { from: None, incoming: None, out: None, ..question.clone() };
         let crossing = Crossing::of(&to_target, false, target).unwrap_or_default();
@@ -261,6 +271,7 @@ fn behind_forward(
         }
     }
     answer.forward = Some(forward);
+    let wire = wire.after(passage);
     answer.wire = Some(wire).filter(|wire| wire.by.is_some() || !wire.may.is_empty());
 }
 

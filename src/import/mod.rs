@@ -41,6 +41,8 @@ pub enum ImportError {
     TooLarge,
     Binary,
     Json(serde_json::Error),
+    /// What nft reads and prints for people.
+    NftText,
     Unknown,
     /// Nothing of it is about nat; says what there was.
     NoNat(Vec<String>),
@@ -55,6 +57,9 @@ impl fmt::Display for ImportError {
             ImportError::TooLarge => write!(f, "more than {} MiB, or than half of it as JSON", MAX_BYTES >> 20),
             ImportError::Binary => f.write_str("this is not text"),
             ImportError::Json(error) => write!(f, "this begins as JSON and is none; is it cut off? {error}"),
+            ImportError::NftText => {
+                f.write_str("these are rules of nft as text; load them, and give what 'nft -j list ruleset' prints")
+            }
             ImportError::Unknown => f.write_str(
                 "this is neither what iptables-save or 'nft -j list ruleset' prints, nor a ConfigMap of Kubernetes' \
                  ip-masq-agent, nor a configuration of CNI's portmap",
@@ -96,6 +101,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
     let imported = match begin.starts_with('{') {
         true => of_json(begin)?,
         false if is_rules(text) => of_rules("rules of iptables", iptables::read(text))?,
+        false if is_text_of_nft(text) => return Err(ImportError::NftText),
         false => go_agent::of_yaml(text).ok_or(ImportError::Unknown)?,
     };
     let source = SourceText { path: Path::new("imported.yaml").into(), text: imported.text.clone() };
@@ -117,6 +123,11 @@ fn is_rules(text: &str) -> bool {
         program.starts_with("iptables") || program.starts_with("ip6tables")
     };
     lines.next().is_some_and(|line| is_of_save(line) || is_of_script(line)) || lines.any(is_of_script)
+}
+
+/// `nft list ruleset`, or a file like nftables.conf.
+fn is_text_of_nft(text: &str) -> bool {
+    text.lines().map(str::trim).any(|line| line.starts_with("table ") && line.ends_with('{'))
 }
 
 fn of_json(text: &str) -> Result<Imported, ImportError> {

@@ -133,6 +133,33 @@ fn sources_that_are_nowhere_and_exemptions_of_everything_are_told_with_their_pla
 }
 
 #[test]
+fn explain_says_which_sysctl_keeps_a_flow_from_being_forwarded() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "enableIPv6: true\n");
+    for (sysctl, off, from, to) in [
+        (
+            "net/ipv4/conf/lan0/forwarding",
+            "IPv4 forwarding is off on the interface it comes in through",
+            "192.168.77.2",
+            "203.0.113.200",
+        ),
+        ("net/ipv4/ip_forward", "IPv4 forwarding is off (net.ipv4.ip_forward = 0)", "192.168.77.2", "203.0.113.200"),
+        (
+            "net/ipv6/conf/all/forwarding",
+            "IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0)",
+            "fd00:77::2",
+            "2001:db8:5::5",
+        ),
+    ] {
+        let explain = || agent.must("explain", &[to, "--from", from]);
+        assert!(explain().starts_with(&format!("{to}: masquerade as ")), "{sysctl}: {}", explain());
+        lab.gateway.sysctl(sysctl, "0");
+        assert!(explain().starts_with(&format!("{to}: leaves nowhere: {off}\n")), "{sysctl}: {}", explain());
+        lab.gateway.sysctl(sysctl, "1");
+    }
+}
+
+#[test]
 fn a_firewall_that_drops_what_is_forwarded_is_told_and_the_packets_are_dropped() {
     let established = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
     let by = |name: &str| {
@@ -163,6 +190,18 @@ fn a_firewall_that_drops_what_is_forwarded_is_told_and_the_packets_are_dropped()
             format!("*filter\n:FORWARD DROP [0:0]\n{established}COMMIT\n")
         });
         assert_eq!(check_host(&agent), (Some(1), by(name)), "{program}");
+        let explain = |arguments: &str| agent.must("explain", &arguments.split(' ').collect::<Vec<_>>());
+        let forwarded = "203.0.113.200 --from 192.168.77.2 --proto udp";
+        let drop = format!("drop (where it is forwarded: {name}: policy drop, and no rule accepts it)\n");
+        let said = explain(forwarded);
+        assert!(
+            said.starts_with(&format!("203.0.113.200: {drop}")) && said.contains("ours     masquerade\n"),
+            "{said}"
+        );
+        let forward = ["--port-forwards", "{hostPort: 8080, address: 192.168.77.2}"];
+        let to_port = ["203.0.113.1", "--port", "8080", "--from", "203.0.113.9", "--in", "wan0"];
+        let said = agent.must("explain", &[&to_port[..], &forward].concat());
+        assert!(said.starts_with(&format!("203.0.113.1: {drop}")), "{said}");
         let udp = || Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
         udp().send(&lab.lan);
         load(match program {
@@ -170,6 +209,8 @@ fn a_firewall_that_drops_what_is_forwarded_is_told_and_the_packets_are_dropped()
             _ => "*filter\n-A FORWARD -i lan0 -o wan0 -j ACCEPT\nCOMMIT\n",
         });
         assert_eq!(check_host(&agent), (Some(0), String::new()), "{program}");
+        let said = explain(forwarded);
+        assert!(said.starts_with("203.0.113.200: masquerade as 203.0.113.1\n"), "{said}");
         assert!(udp().source_seen(&lab.lan, &lab.observer).is_some(), "{program}");
     }
 }
@@ -205,6 +246,8 @@ const SITUATIONS: &[Situation] = &[
     ("", Foreign::Early("ip saddr 192.168.77.2 snat ip to 203.0.113.77"), "192.168.77.2", "203.0.113.200"),
     ("", Foreign::Early("ip saddr 192.168.76.0/24 snat ip to 203.0.113.77"), "192.168.77.2", "203.0.113.200"),
     ("", Foreign::Early("oifname \"wan1\" masquerade"), "192.168.77.2", "10.20.0.5"),
+    ("", Foreign::Early("snat ip to ip saddr map { 192.168.77.2 : 203.0.113.77 }"), "192.168.77.2", "203.0.113.200"),
+    ("", Foreign::Early("snat ip to ip saddr map { 192.168.76.2 : 203.0.113.77 }"), "192.168.77.2", "203.0.113.200"),
     ("", Foreign::Early("jump sub"), "192.168.77.2", "10.20.0.5"),
     ("", Foreign::Early("accept"), "192.168.77.2", "203.0.113.200"),
     ("", Foreign::Appended(&["-o", "wan0", "-j", "MASQUERADE"]), "192.168.77.2", "10.20.0.5"),

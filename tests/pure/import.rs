@@ -140,6 +140,8 @@ fn what_is_no_set_of_rules_is_an_error_that_says_so() {
     assert!(matches!(error("{\"nftables\": [{\"metainfo\": "), ImportError::Json(_)));
     assert!(matches!(error("{\"a\": 1}"), ImportError::Unknown));
     assert!(matches!(error("[Network]\nDHCP=yes\n"), ImportError::Unknown));
+    let conf = "#!/usr/sbin/nft -f\nflush ruleset\ntable ip nat {\n\tchain post {\n\t}\n}\n";
+    assert!(matches!(error(conf), ImportError::NftText));
     let filter = error("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n").to_string();
     assert_eq!(
         filter,

@@ -2,6 +2,7 @@
 
 use super::{Fit, Packet, Verdict};
 use crate::policy::{Family, Prefix, Protocol};
+use std::net::IpAddr;
 
 /// What ends a rule, or at least says something about the packet.
 const STATEMENTS: [&str; 14] = [
@@ -175,19 +176,13 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn statement(&mut self, token: &'t str) -> Option<Verdict> {
-        let rest = || self.tokens[self.at..].join(" ");
-        let with = |word: &str| format!("{word} {}", rest()).trim_end().to_owned();
-        let translate = |statement: String| {
-            let address = self.tokens[self.at..].iter().find_map(|word| single_address(word));
-            Verdict::Translate(statement, address)
-        };
         Some(match token {
             "accept" => Verdict::Accept,
             "drop" | "reject" => Verdict::Drop,
             "return" => Verdict::Return,
             "jump" => Verdict::Jump(self.next()?.to_owned()),
             "goto" | "-g" => Verdict::Goto(self.next()?.to_owned()),
-            "masquerade" | "snat" | "dnat" | "redirect" => translate(with(token)),
+            "masquerade" | "snat" | "dnat" | "redirect" => self.translation(token),
             "tproxy" | "queue" | "dup" | "fwd" | "…" => Verdict::NotUnderstood,
             "-j" => {
                 let target = self.next()?;
@@ -196,6 +191,37 @@ impl<'t> Reader<'t, '_> {
             _ if is_target(token) => return self.target(token),
             _ => return None,
         })
+    }
+
+    fn translation(&mut self, token: &str) -> Verdict {
+        let rest = &self.tokens[self.at..];
+        let statement = format!("{token} {}", rest.join(" ")).trim_end().to_owned();
+        let address =
+            if rest.contains(&"map") { self.mapped() } else { rest.iter().find_map(|word| single_address(word)) };
+        Verdict::Translate(statement, address)
+    }
+
+    /// The address that a map has for the packet. What it has none for goes on with the next rule.
+    fn mapped(&mut self) -> Option<IpAddr> {
+        while self.next().is_some_and(|word| word != "to") {}
+        // Each flow gets one of them.
+        if matches!(self.peek(), "numgen" | "jhash" | "symhash") {
+            return None;
+        }
+        let field = self.next().and_then(|token| self.field(token));
+        let mut elements = Vec::new();
+        if self.take("map") && self.take("{") {
+            while let Some(key) = self.next().filter(|key| *key != "}") {
+                let fit = match (field, self.take(":")) {
+                    (Some(field), true) => self.is(field, unquoted(key)),
+                    _ => Fit::NotUnderstood,
+                };
+                elements.push((fit, self.next().and_then(|value| single_address(unquoted(value)))));
+            }
+        }
+        let (fit, address) = elements.into_iter().max_by_key(|(fit, _)| *fit).unwrap_or((Fit::NotUnderstood, None));
+        self.and(fit);
+        address.filter(|_| fit == Fit::Yes)
     }
 
     /// A target of iptables; `None` for a chain.
@@ -492,7 +518,7 @@ fn hexadecimal(text: &str) -> Option<u32> {
 }
 
 /// `192.0.2.1`, `192.0.2.1:1024-2000`, `[2001:db8::1]:80`.
-fn single_address(word: &str) -> Option<std::net::IpAddr> {
+fn single_address(word: &str) -> Option<IpAddr> {
     if let Ok(address) = word.parse() {
         return Some(address);
     }
@@ -629,6 +655,31 @@ mod tests {
         assert_eq!(fitting("ip saddr vmap @zones"), [(Fit::Yes, Verdict::NotUnderstood)]);
     }
 
+    #[test]
+    fn a_map_translates_what_it_has_an_element_for() {
+        let told = |text: &str| {
+            let [(fit, Verdict::Translate(statement, address))] = &outcomes(text, &packet())[..] else {
+                panic!("{text}")
+            };
+            assert_eq!(statement, text);
+            (*fit, address.map(|address| address.to_string()))
+        };
+        let of = |network: &str| {
+            format!("snat ip to ip saddr map {{ 192.168.11.0/24 : 198.51.100.8, {network} : 198.51.100.7 }}")
+        };
+        assert_eq!(told(&of("192.168.10.0/24")), (Fit::Yes, Some("198.51.100.7".to_owned())));
+        assert_eq!(told(&of("192.168.10.33")), (Fit::No, None));
+        let with_port =
+            "snat ip to ip saddr map { 192.168.11.0/24 : 198.51.100.8 . 81, 192.168.10.0/24 : 198.51.100.7 . 80 }";
+        assert_eq!(told(with_port), (Fit::Yes, Some("198.51.100.7".to_owned())));
+        assert_eq!(told("snat to numgen inc mod 2 map { 0 : 198.51.100.7, 1 : 198.51.100.8 }"), (Fit::Yes, None));
+        for text in
+            ["snat to ip saddr map @hosts", "snat to ip saddr . tcp dport map { 192.168.10.0/24 . 25 : 198.51.100.7 }"]
+        {
+            assert_eq!(told(text), (Fit::NotUnderstood, None), "{text}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn whatever_others_wrote_is_read_without_a_panic(text in "[ -~é…]{0,80}") {
@@ -639,7 +690,7 @@ mod tests {
         fn words_in_any_order_are_read_without_a_panic(
             words in proptest::collection::vec(proptest::sample::select(vec![
                 "ip", "saddr", "{", "}", ",", "10.0.0.0/8", "vmap", ":", "!=", "!", "-m", "--dport", "-j", "jump",
-                "meta", "mark", "&", "==", "0x1", "\"", "*", "…", "set", "ct", "state", "tcp", "dport", "-s", ".",
+                "meta", "mark", "&", "==", "0x1", "snat", "to", "map", "\"", "*", "…", "set", "ct", "state", "tcp", "dport", "-s", ".",
             ]), 0..24),
         ) {
             outcomes(&words.join(" "), &packet());

@@ -20,6 +20,7 @@ checks() {
     check 'a good one is tried on one after the other and then kept on all, also where another was left on trial' is_rolled_out
     check 'a change that brings a warning is taken back' is_taken_back
     check 'a trial that is over before anybody saw it do well has failed' is_too_late
+    check 'a warning that was there before takes no change back, on whatever line it is now' keeps_old_warning
 }
 
 # Beside LAN and WAN of the first, a network for ssh.
@@ -238,4 +239,14 @@ is_too_late() {
         --extra-vars '{"ip_masq_agent_try_timeout": "2s", "ip_masq_agent_confirm": false}'
     contains "$(cat "$SCRATCH/played")" 'was tried and not confirmed'
     (use_host second && is_earlier_file && inside ip-masq-agent diff)
+}
+
+# An interface that is on purpose not there, and then a key in front of it.
+keeps_old_warning() {
+    local absent='"outInterfaces": ["wan0", "ppp7"]' rest='"nonMasqueradeCIDRs": ["10.0.0.0/8"]'
+    play_on site.yml --limit gateway --extra-vars "{\"ip_masq_agent_config\": {$absent, $rest}}" \
+        --extra-vars '{"ip_masq_agent_refuse_warnings": false}'
+    play_on site.yml --limit gateway --extra-vars "{\"ip_masq_agent_config\": {$rest, $absent}}"
+    contains "$(inside ip-masq-agent status)" "no interface 'ppp7' on this host"
+    inside ip-masq-agent diff
 }

@@ -194,7 +194,7 @@ pub fn beside_a_listener() -> Vec<Figure> {
         slab("100,000, somebody listens, the kernel's memory", &listened).at_most(200.0),
         time("1,000,000, nobody listens, time", &million).times(&time_alone, "100,000", Some(12.0)),
         figure("1,000,000, memory", "MB", peak).at_most(250.0),
-        figure("1,000,000 there already, time", "ms", adopted),
+        figure("1,000,000 there already, time", "ms", adopted).at_most(1000.0),
         figure("1,000,000 there already and another program committed since, time", "ms", doubted).at_most(5000.0),
         time_alone,
     ]

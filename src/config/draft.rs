@@ -5,7 +5,7 @@ use super::document::{self, Value};
 use super::egress::{self, Lists, listed, listed_one, not_enabled, prefixes};
 use super::foreign;
 use super::forward;
-use super::forward_mark::{Beside, MarkKeys};
+use super::forward_mark::{BIT, Beside, CHAIN as MARK_CHAIN, MarkKeys};
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry, similar};
 use super::value::{FAST_PATH, Located, Reader, Source};
@@ -15,7 +15,13 @@ use crate::ruleset::ChainName;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+const BACKEND: &str = "backend";
+const CHAIN: &str = "masqChain";
 const ENABLE_IPV6: &str = "enableIPv6";
+const EVALUATION: &str = "evaluation";
+const LIMIT: &str = "cidrLimit";
+/// Keys that decide whether what other files say is right.
+const DECISIVE: [&str; 8] = [BACKEND, BIT, CHAIN, ENABLE_IPV6, EVALUATION, FAST_PATH, LIMIT, MARK_CHAIN];
 /// So many interfaces can be named there: a packet that the flowtable does not carry is compared with each.
 const MOST_FAST: usize = 64;
 const EXEMPT: &str = "nonMasqueradeCIDRs";
@@ -32,14 +38,24 @@ pub struct Draft {
     refused: BTreeSet<Key>,
     /// Where the list begins that stands for the built-in ranges.
     exempt_at: Option<Place>,
+    /// Those of [`DECISIVE`] that a file may have which can't be read, or is not what its language allows.
+    unsure: BTreeSet<&'static str>,
 }
 
 impl Draft {
+    /// Of files and flags to which others belong that can't be read.
+    pub fn of_part() -> Self {
+        Draft { unsure: DECISIVE.into(), ..Draft::default() }
+    }
+
     /// Adds what one file says.
     pub fn add_file(&mut self, source: u32, lines: &Lines<'_>, problems: &mut Problems) {
         let (root, errors) = document::parse(lines.path(), lines.text());
         if root.is_none() && errors.is_empty() {
             return;
+        }
+        if root.is_none() {
+            self.unsure.extend(DECISIVE.into_iter().filter(|key| lines.text().contains(key)));
         }
         if foreign::is_foreign(root.as_ref(), lines.text()) {
             return foreign::report(root.as_ref(), &errors, source, problems);
@@ -98,18 +114,25 @@ impl Draft {
 
     /// Judges what only all files and flags together can tell.
     pub fn judge_whole(&self, sources: &[Lines<'_>], problems: &mut Problems) {
-        self.judge_limit(problems);
-        // Where the switch itself was refused, what needs it is not to blame.
+        let known = |keys: &[&str]| !keys.iter().any(|key| self.unsure.contains(key));
+        if known(&[LIMIT]) {
+            self.judge_limit(problems);
+        }
+        // Where the switch itself was refused or is not known, what needs it is not to blame.
         let refused = Key::named(ENABLE_IPV6).is_some_and(|key| self.refused.contains(&key));
-        let enables_ipv6 = self.policy.enable_ipv6 == Some(true) || refused;
+        let enables_ipv6 = self.policy.enable_ipv6 == Some(true) || refused || !known(&[ENABLE_IPV6]);
         if !enables_ipv6 {
             self.report_ipv6(sources, problems);
         }
         egress::judge(self.entries(), enables_ipv6, sources, problems);
         let forwards = self.policy.port_forwards.as_deref().unwrap_or_default();
         forward::judge(forwards, enables_ipv6, sources, problems);
-        self.judge_chain(problems);
-        self.judge_fast_path(problems);
+        if known(&[CHAIN]) {
+            self.judge_chain(problems);
+        }
+        if known(&[FAST_PATH]) {
+            self.judge_fast_path(problems);
+        }
         let default = Settings::default();
         let beside = Beside {
             exempt_marks: self.policy.exempt_marks.as_deref().unwrap_or_default(),
@@ -117,8 +140,10 @@ impl Draft {
             backend: self.settings.backend.unwrap_or_default(),
         };
         let (bit, chain) = (self.policy.mark_masq_bit.flatten(), self.policy.external_set_mark_chain.as_ref());
-        MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.judge(beside, sources, problems);
-        if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
+        if known(&[BIT, MARK_CHAIN, BACKEND, CHAIN]) {
+            MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.judge(beside, sources, problems);
+        }
+        if known(&[EVALUATION]) && self.policy.evaluation == Some(Evaluation::LongestPrefix) {
             self.judge_both(sources, problems);
         }
     }

@@ -62,6 +62,18 @@ pub struct InterfaceAddress {
     pub network: Prefix,
 }
 
+/// An address that no host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    pub address: IpAddr,
+    /// Of what it is one: "network" or "broadcast".
+    pub what: &'static str,
+    /// The network of an interface in which it is reserved.
+    pub network: Prefix,
+    /// The interface's name.
+    pub interface: String,
+}
+
 impl HostView {
     /// What the network says, where it is known.
     pub fn of(network: Option<Arc<Network>>) -> Self {
@@ -90,6 +102,21 @@ impl HostView {
     /// True when the address is one of the host's own.
     pub fn is_local(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
+    }
+
+    /// The first and the last address of each IPv4 network, where it has more than two (RFC 3021).
+    pub fn reserved(&self) -> Vec<Reserved> {
+        let is_wide = |own: &&InterfaceAddress| own.network.family() == Family::V4 && own.network.length() < 31;
+        let both = self.addresses.iter().filter(is_wide).flat_map(|own| {
+            let ends = [(own.network.address(), "network"), (own.network.last(), "broadcast")];
+            ends.map(|(address, what)| Reserved {
+                address,
+                what,
+                network: own.network,
+                interface: own.interface.clone(),
+            })
+        });
+        both.filter(|one| !self.is_local(one.address)).collect()
     }
 
     /// The interfaces that have the address.

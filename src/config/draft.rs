@@ -3,6 +3,7 @@
 use super::diagnostic::{Lines, Place, Problems};
 use super::document::{self, Value};
 use super::egress::{self, Lists, listed, listed_one, not_enabled, prefixes};
+use super::files;
 use super::foreign;
 use super::forward;
 use super::forward_mark::{BIT, Beside, CHAIN as MARK_CHAIN, MarkKeys};
@@ -10,10 +11,10 @@ use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft}
 use super::record::{Record, each_entry, similar};
 use super::value::{FAST_PATH, Located, Reader, Source};
 use super::{Config, Flags, Settings};
-use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat, WithOrigin};
+use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Section, Snat, WithOrigin};
 use crate::ruleset::ChainName;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const BACKEND: &str = "backend";
 const CHAIN: &str = "masqChain";
@@ -26,6 +27,9 @@ const DECISIVE: [&str; 8] = [BACKEND, BIT, CHAIN, ENABLE_IPV6, EVALUATION, FAST_
 const MOST_FAST: usize = 64;
 const EXEMPT: &str = "nonMasqueradeCIDRs";
 const EXTRA: &str = "extraNonMasqueradeCIDRs";
+const RANDOM_FULLY: &str = "randomFully";
+/// Keys that say how, and nothing of what is translated.
+const TRANSLATION: [&str; 2] = ["toPorts", RANDOM_FULLY];
 /// The lists of CIDRs that each part of the policy can have.
 const LISTS: [&str; 4] = [EXEMPT, "masqueradeExceptionCIDRs", "sourceCIDRs", "excludeSourceCIDRs"];
 
@@ -38,6 +42,8 @@ pub struct Draft {
     refused: BTreeSet<Key>,
     /// Where the list begins that stands for the built-in ranges.
     exempt_at: Option<Place>,
+    /// Where the keys of [`TRANSLATION`] have their values.
+    translation_at: BTreeMap<&'static str, Place>,
     /// Those of [`DECISIVE`] that a file may have which can't be read, or is not what its language allows.
     unsure: BTreeSet<&'static str>,
 }
@@ -101,9 +107,12 @@ impl Draft {
             None => self.policy.set(key.0, node, reader),
             Some(field) => self.settings.set(field, node, reader),
         };
+        let name = key.info().name;
         if !read {
             self.refused.insert(key);
-        } else if key.info().name == EXEMPT && self.policy.non_masquerade_cidrs.is_some() {
+        } else if TRANSLATION.contains(&name) {
+            self.translation_at.insert(name, reader.place(node.offset));
+        } else if name == EXEMPT && self.policy.non_masquerade_cidrs.is_some() {
             let place = reader.place(node.offset);
             match place {
                 Place::File { .. } => self.exempt_at = self.exempt_at.or(Some(place)),
@@ -231,10 +240,13 @@ impl Draft {
         if self.policy.nomasq_all_reserved_ranges == Some(true) { &RESERVED_RANGES } else { &PRIVATE_RANGES }
     }
 
-    /// Where a list that stands for the built-in ranges begins in a file behind the first one, which is there to add
-    /// something.
-    fn replacing(&self) -> Option<Place> {
-        self.exempt_at.filter(|place| place.is_behind_the_first_file())
+    /// Where a list that stands for the built-in ranges begins in a further file, which is there to add something.
+    fn replacing(&self, sources: &[Lines<'_>]) -> Option<Place> {
+        let is_further = |place: &Place| match *place {
+            Place::File { source, .. } => source > 0 || files::is_fragment(sources[source as usize].path()),
+            Place::Flag(..) | Place::Default => false,
+        };
+        self.exempt_at.filter(is_further)
     }
 
     fn extra(&self) -> &[Located<Prefix>] {
@@ -264,7 +276,7 @@ impl Draft {
 
     /// The configuration, with the defaults where nothing was said.
     pub fn into_config(mut self, sources: &[Lines<'_>]) -> Config {
-        let (replacing, built_in) = (self.replacing(), self.built_in());
+        let (replacing, built_in) = (self.replacing(sources), self.built_in());
         if let Some(exempt) = self.combined_exempt() {
             self.policy.non_masquerade_cidrs = Some(exempt);
         }
@@ -275,8 +287,22 @@ impl Draft {
         let replaced_ranges = replacing
             .map(|place| WithOrigin { value: left_out(), origin: place.origin(sources) })
             .filter(|replaced: &WithOrigin<Vec<Prefix>>| !replaced.value.is_empty());
-        Config { policy, settings: self.settings.finish(), expected_rules, replaced_ranges }
+        let mut idle: Vec<(&'static str, Place)> = self.translation_at.into_iter().collect();
+        idle.retain(|(key, _)| !is_used(key, &policy));
+        idle.sort_by_key(|(_, place)| *place);
+        let placed = |(value, place): (&'static str, Place)| WithOrigin { value, origin: place.origin(sources) };
+        let without_effect = idle.into_iter().map(placed).collect();
+        Config { policy, settings: self.settings.finish(), expected_rules, replaced_ranges, without_effect }
     }
+}
+
+/// True when something is translated as a key of the top level says.
+fn is_used(key: &str, policy: &Policy) -> bool {
+    let has_its_own =
+        |section: &Section<'_>| section.entry.is_some_and(|entry| entry.translation_keys().contains(&key));
+    let mut uses = policy.sections().filter(|section| section.snat.value != Snat::Nothing && !has_its_own(section));
+    // Forwards translate as well, and to any port.
+    uses.next().is_some() || key == RANDOM_FULLY && !policy.forwards.is_empty()
 }
 
 fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {

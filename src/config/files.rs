@@ -308,6 +308,11 @@ impl Reader<'_> {
     }
 }
 
+/// True of a file in a directory of further files, also where there is no main file.
+pub fn is_fragment(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|name| name == DIRECTORY)
+}
+
 /// True of the name of a file in the directory of further files that is one.
 fn is_read(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().map(OsStrExt::as_bytes);

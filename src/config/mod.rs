@@ -49,8 +49,11 @@ pub struct Config {
     pub settings: Settings,
     /// Nat rules of other programs that are meant to be there.
     pub expected_rules: Vec<WithOrigin<ExpectedRule>>,
-    /// The built-in ranges that a file behind the first one leaves out of the `nonMasqueradeCIDRs` that it begins.
+    /// The built-in ranges that a further file leaves out of the `nonMasqueradeCIDRs` that it begins.
     pub replaced_ranges: Option<WithOrigin<Vec<Prefix>>>,
+    /// Keys of the top level that say how to translate where neither it nor an entry of `egress` that has none of its
+    /// own translates anything.
+    pub without_effect: Vec<WithOrigin<&'static str>>,
 }
 
 /// One configuration file as it was read.

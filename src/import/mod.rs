@@ -41,6 +41,8 @@ pub enum ImportError {
     TooLarge,
     Binary,
     Json(serde_json::Error),
+    /// A ConfigMap with this line, from 1, that is wrong, and why.
+    Yaml(usize, String),
     Unknown,
     /// Nothing of it is about nat; says what there was.
     NoNat(Vec<String>),
@@ -55,6 +57,7 @@ impl fmt::Display for ImportError {
             ImportError::TooLarge => write!(f, "more than {} MiB, or than half of it as JSON", MAX_BYTES >> 20),
             ImportError::Binary => f.write_str("this is not text"),
             ImportError::Json(error) => write!(f, "this begins as JSON and is none; is it cut off? {error}"),
+            ImportError::Yaml(line, why) => write!(f, "line {line}: {why}"),
             ImportError::Unknown => f.write_str(
                 "this is neither what iptables-save or 'nft -j list ruleset' prints, nor a ConfigMap of Kubernetes' \
                  ip-masq-agent, nor a configuration of CNI's portmap",
@@ -96,7 +99,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
     let imported = match begin.starts_with('{') {
         true => of_json(begin)?,
         false if is_rules(text) => of_rules("rules of iptables", iptables::read(text))?,
-        false => go_agent::of_yaml(text).ok_or(ImportError::Unknown)?,
+        false => go_agent::of_yaml(text)?,
     };
     let source = SourceText { path: Path::new("imported.yaml").into(), text: imported.text.clone() };
     config::parse(&[source], &Flags::default()).map_err(ImportError::Unsaid)?;
@@ -129,7 +132,7 @@ fn of_json(text: &str) -> Result<Imported, ImportError> {
     }
     match portmap::read(&document) {
         Some(imported) => Ok(imported),
-        None => go_agent::of_yaml(text).ok_or(ImportError::Unknown),
+        None => go_agent::of_yaml(text),
     }
 }
 

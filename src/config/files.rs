@@ -2,7 +2,7 @@
 
 use super::chase::{self, Directory, Suspicion, Target};
 use super::trust::{self, Doubt, Trust};
-use super::{Diagnostic, Diagnostics, Flags, SourceText, wrong_in_part};
+use super::{Diagnostic, Diagnostics, Flags, SourceText, parse, wrong_in_part};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -193,7 +193,11 @@ impl Reader<'_> {
             return Ok(self.reading);
         }
         let sources = &self.reading.sources;
-        let inside = if may_show { wrong_in_part(sources, flags) } else { None };
+        let inside = match self.errors.is_empty() {
+            _ if !may_show => None,
+            true => parse(sources, flags).err(),
+            false => wrong_in_part(sources, flags),
+        };
         let number = |one: &Diagnostic| sources.iter().position(|source| Some(&source.path) == one.path.as_ref());
         // What is said of flags has no file, and is last.
         let inside = inside.into_iter().flat_map(|Diagnostics(all)| all);

@@ -561,7 +561,8 @@ impl Parser<'_> {
 
     fn addresses(&mut self, value: &str, negated: bool, source: bool) -> Option<()> {
         let networks: Vec<Prefix> = value.split(',').map(words::network).collect::<Option<_>>()?;
-        if negated && networks.len() > 1 {
+        let families: BTreeSet<Family> = networks.iter().map(|network| network.family()).collect();
+        if negated && networks.len() > 1 || families.len() > 1 {
             return None;
         }
         self.limit(AddressSet::of(networks), negated, source)

@@ -226,6 +226,14 @@ fn what_others_can_write_is_refused_or_warned_about() {
     }
     etc.chmod("config.yaml", 0o600);
     assert!(etc.read("config.yaml").unwrap().warnings.is_empty());
+    // All of it is known, and so is what only the whole tells.
+    etc.write("config.yaml", "nonMasqueradeCIDRs: [\"fd00::/8\"]\n");
+    etc.chmod("config.yaml", 0o664);
+    let said = etc.refusal("config.yaml");
+    assert!(
+        said.contains("chmod go-w\n") && said.contains("config.yaml:1:22: nonMasqueradeCIDRs: 'fd00::/8' is IPv6"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -508,6 +508,7 @@ fn a_rule_of_which_a_part_is_not_read_is_refused_whole() {
         ("-A POSTROUTING -o wan0 -m policy --dir out --pol none --next -j MASQUERADE", "'--next' has no key"),
         ("-A POSTROUTING -o wan0 -m policy --dir out --pol none --mode tunnel -j MASQUERADE", "'--mode tunnel' has no"),
         ("-A POSTROUTING -o wan0 -j MASQUERADE -j RETURN", "more than one target"),
+        ("-A POSTROUTING -s 10.0.0.0/8,fd00::/8 -j MASQUERADE", "'-s 10.0.0.0/8,fd00::/8' has no key"),
         ("-A POSTROUTING -s 10.1.0.0/16 -j CLASSIFY", "'-j CLASSIFY' has no key, nor is there a chain of this name"),
         (
             "-A PREROUTING -p tcp --dport 80:90 -m multiport --dports 85,100 -j DNAT --to-destination 192.0.2.2",

@@ -6,7 +6,9 @@ use super::neighbours::{self, Blocked, Foreign};
 use super::reach::{self, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
-use crate::policy::{AddressRange, Egress, Family, Flow, Origin, Policy, Prefix, Section, Snat, Verdict, WithOrigin};
+use crate::policy::{
+    AddressRange, Egress, Family, Flow, Forward, Origin, Policy, Prefix, Section, Snat, Verdict, WithOrigin,
+};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -46,8 +48,14 @@ pub enum Advice {
     PartlyOwned(AddressRange, Origin, IpAddr, usize),
     /// `snat` has addresses of the other family alone.
     NoAddressOf(Family, Origin),
+    /// `snat` or a target is an address that no host of a connected network has.
+    Broadcast(&'static str, Origin, InterfaceAddress),
+    /// A key of the top level that says how to translate what is not translated.
+    NoEffectAtTop(WithOrigin<&'static str>),
     /// Keys of an entry of `egress` whose sources stay.
     NoEffect(WithOrigin<String>, Vec<&'static str>),
+    /// A forward to an address of the family whose `sourceCIDRs` has none of it.
+    NoClients(Origin, IpAddr),
     /// A fragment's list stands for built-in ranges that it does not have.
     Replaced(WithOrigin<Vec<Prefix>>),
     /// IPv6 is translated, and no range of it is exempt; the entry whose own list has none.
@@ -117,11 +125,24 @@ impl fmt::Display for Advice {
             Advice::NoAddressOf(family, origin) => {
                 write!(f, "snat ({origin}) has no {family} address: {family} sources are masqueraded")
             }
+            Advice::Broadcast(key, origin, InterfaceAddress { address, network, interface }) => {
+                let key = placed(origin, key);
+                write!(f, "{key}{address} is the broadcast address of {network} on {interface}, which no host has")
+            }
+            Advice::NoEffectAtTop(WithOrigin { value: key, origin }) => {
+                write!(f, "{}no effect: snat is none, and no entry of egress uses it", placed(origin, key))
+            }
             Advice::NoEffect(WithOrigin { value: name, origin }, keys) => {
                 write!(f, "{} of the egress entry '{name}' ({origin}) ", keys.join(", "))?;
                 f.write_str(if keys.len() == 1 { "has" } else { "have" })?;
                 f.write_str(" no effect: its snat is none")
             }
+            Advice::NoClients(origin, target) => write!(
+                f,
+                "{}nobody reaches {target}: sourceCIDRs has no {} range",
+                placed(origin, "portForwards"),
+                Family::of(*target)
+            ),
             Advice::Replaced(WithOrigin { value: ranges, origin }) => {
                 let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                 let ranges = ranges.join(", ");
@@ -199,6 +220,8 @@ impl Advice {
             Advice::PublicNetwork { .. }
                 | Advice::LegacyNat(_)
                 | Advice::NoEffect(..)
+                | Advice::NoEffectAtTop(_)
+                | Advice::NoClients(..)
                 | Advice::Replaced(_)
                 | Advice::StrayRules(..)
         )
@@ -237,10 +260,18 @@ pub fn nothing_translated(advice: &[Advice]) -> Option<String> {
 
 /// Judges a configuration on a host whose rules of ours are in `backend`.
 pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
-    let of_addresses = addresses(&config.policy, |family, to, origin| match to {
-        Some(range) => unowned(range, view, origin),
-        None => Some(Advice::NoAddressOf(family, origin)),
+    let broadcasts = view.broadcasts();
+    let mut of_addresses = addresses(&config.policy, |family, to, origin| {
+        let Some(range) = to else { return Some(Advice::NoAddressOf(family, origin)) };
+        match broadcasts.iter().find(|one| range.contains(one.address)) {
+            Some(one) => Some(Advice::Broadcast("snat", origin, one.clone())),
+            None => unowned(range, view, origin),
+        }
     });
+    of_addresses.extend(targets(&config.policy).filter_map(|(forward, target)| {
+        let reserved = broadcasts.iter().find(|one| one.address == target)?;
+        Some(Advice::Broadcast("portForwards", forward.origin.clone(), reserved.clone()))
+    }));
     judge(config, view, backend, of_addresses)
 }
 
@@ -322,12 +353,16 @@ fn uplinks(policy: &Policy, view: &HostView) -> Vec<Advice> {
 
 /// What `check --host` says of each forward, with all that it reads for that.
 fn own_targets(policy: &Policy, view: &HostView) -> Vec<Advice> {
-    let targets = policy.forwards.iter().flat_map(|forward| {
+    let own = targets(policy).filter(|(_, target)| view.is_local(*target));
+    own.map(|(forward, target)| Advice::OwnTarget(forward.origin.clone(), target)).collect()
+}
+
+/// Where the forwards lead.
+fn targets(policy: &Policy) -> impl Iterator<Item = (&Forward, IpAddr)> {
+    policy.forwards.iter().flat_map(|forward| {
         let served = Family::ALL.into_iter().filter(|family| policy.enables(*family) && forward.serves(*family));
         served.filter_map(move |family| Some((forward, forward.target(family)?)))
-    });
-    let own = targets.filter(|(_, target)| view.is_local(*target));
-    own.map(|(forward, target)| Advice::OwnTarget(forward.origin.clone(), target)).collect()
+    })
 }
 
 /// The part of [`advice`] that holds on every host.
@@ -364,8 +399,8 @@ fn addresses(policy: &Policy, judge: impl Fn(Family, Option<AddressRange>, Origi
     found
 }
 
-/// What the files alone tell, on every host: keys that say how to translate what is not translated, and what a fragment
-/// replaces.
+/// What the files alone tell, on every host: keys that say how to translate what is not translated, targets that nobody
+/// reaches, and what a fragment replaces.
 fn of_the_files(config: &Config) -> impl Iterator<Item = Advice> {
     let policy = &config.policy;
     let keeps = |entry: &&Egress| policy.section(entry).snat.value == Snat::Nothing;
@@ -374,7 +409,13 @@ fn of_the_files(config: &Config) -> impl Iterator<Item = Advice> {
             let name = WithOrigin { value: entry.name.clone(), origin: entry.origin.clone() };
             Advice::NoEffect(name, entry.translation_keys())
         });
-    without_effect.chain(config.replaced_ranges.clone().map(Advice::Replaced))
+    let has_none = |(forward, target): &(&Forward, IpAddr)| {
+        !forward.sources.is_empty() && forward.sources.len(Family::of(*target)) == 0
+    };
+    let no_clients = targets(policy).filter(has_none);
+    let no_clients = no_clients.map(|(forward, target)| Advice::NoClients(forward.origin.clone(), target));
+    let at_top = config.without_effect.iter().cloned().map(Advice::NoEffectAtTop);
+    without_effect.chain(at_top).chain(no_clients).chain(config.replaced_ranges.clone().map(Advice::Replaced))
 }
 
 /// The part of [`advice`] that the service warns of. Whether the host forwards is not: at boot that may still come.
@@ -450,6 +491,7 @@ mod tests {
             settings: crate::config::Settings::default(),
             expected_rules: Vec::new(),
             replaced_ranges: None,
+            without_effect: Vec::new(),
         }
     }
 
@@ -621,6 +663,63 @@ mod tests {
                 "nonMasqueradeCIDRs, randomFully of the egress entry 'vpn' (flag --egress) have no effect: its snat is none"
             ]
         );
+    }
+
+    #[test]
+    fn keys_of_the_top_level_that_say_how_to_translate_nothing_are_noticed_at_their_place() {
+        let said = |text: &str| remarks(&parsed(text)).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let both = "snat: none\ntoPorts: 1024-2047\nrandomFully: false\n";
+        let (ports, random) = (
+            "c.yaml:2:10: toPorts: no effect: snat is none, and no entry of egress uses it".to_owned(),
+            "c.yaml:3:14: randomFully: no effect: snat is none, and no entry of egress uses it".to_owned(),
+        );
+        assert_eq!(said(both), [ports.clone(), random.clone()]);
+        assert_eq!(said(&format!("{both}egress: [{{outInterfaces: [wan0], snat: none}}]\n")), [ports, random.clone()]);
+        let entry = "egress: [{outInterfaces: [wan0], snat: masquerade, toPorts: 1024-2047";
+        assert_eq!(said(&format!("{both}{entry}}}]\n")).len(), 1);
+        assert_eq!(said(&format!("{both}{entry}, randomFully: true}}]\n")).len(), 2);
+        // What is translated on the way to a target uses it.
+        let forward = "portForwards: [{hostPort: 80, address: 10.0.0.5}]\n";
+        assert_eq!(said(&format!("{both}{forward}")).len(), 1);
+        assert_eq!(said("snat: route-source\ntoPorts: 1024-2047\nrandomFully: false\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_target_of_a_family_without_clients_is_noticed() {
+        let said = |sources: &str| {
+            let text = format!(
+                "enableIPv6: true\nnonMasqueradeCIDRs: [\"fd00::/8\"]\n\
+                 portForwards: [{{hostPort: 80, address: [10.0.0.5, \"fd00::5\"]{sources}}}]\n"
+            );
+            remarks(&parsed(&text)).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let nobody = "c.yaml:3:16: portForwards: nobody reaches fd00::5: sourceCIDRs has no IPv6 range";
+        assert_eq!(said(", sourceCIDRs: [192.0.2.0/24]"), [nobody]);
+        for sources in ["", ", sourceCIDRs: [192.0.2.0/24, \"2001:db8::/32\"]", ", excludeSourceCIDRs: [192.0.2.0/24]"]
+        {
+            assert_eq!(said(sources), [""; 0], "{sources}");
+        }
+    }
+
+    #[test]
+    fn a_broadcast_address_is_no_target_and_no_source() {
+        let said = |text: &str, addresses: &[(&str, &str)]| {
+            let found = advice(&parsed(text), &view(addresses), None);
+            let found = found.iter().filter(|one| matches!(one, Advice::Broadcast(..)));
+            found.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let text = "snat: 192.168.50.250-192.168.51.1\nportForwards:\n- {hostPort: 80, address: 192.168.50.255}\n\
+                    - {hostPort: 81, address: 192.168.50.0}\n- {hostPort: 82, address: 192.168.50.254}\n";
+        assert_eq!(
+            said(text, &[("lan0", "192.168.50.1/24")]),
+            [
+                "c.yaml:1:7: snat: 192.168.50.255 is the broadcast address of 192.168.50.0/24 on lan0, which no host has",
+                "c.yaml:3:3: portForwards: 192.168.50.255 is the broadcast address of 192.168.50.0/24 on lan0, which no host has",
+            ]
+        );
+        for address in ["192.168.50.255/31", "192.168.50.255/32", "192.168.0.1/16"] {
+            assert_eq!(said(text, &[("lan0", address)]), [""; 0], "{address}");
+        }
     }
 
     #[test]

@@ -92,6 +92,14 @@ impl HostView {
         address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
     }
 
+    /// The broadcast address of each IPv4 network that has one (RFC 3021).
+    pub fn broadcasts(&self) -> Vec<InterfaceAddress> {
+        let is_wide = |own: &&InterfaceAddress| own.network.family() == Family::V4 && own.network.length() < 31;
+        let all = self.addresses.iter().filter(is_wide).cloned();
+        let all = all.map(|own| InterfaceAddress { address: own.network.last(), ..own });
+        all.filter(|one| !self.is_local(one.address)).collect()
+    }
+
     /// The interfaces that have the address.
     pub fn interfaces_with(&self, address: IpAddr) -> BTreeSet<String> {
         self.addresses.iter().filter(|own| own.address == address).map(|own| own.interface.clone()).collect()

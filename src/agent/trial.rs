@@ -268,7 +268,11 @@ impl Agent {
                 return self.accept();
             }
             Ok(files) => differing(&active.sources, &files.sources),
-            Err(Diagnostics(all)) => all.iter().filter_map(|one| one.path.clone()).collect(),
+            Err(Diagnostics(all)) => {
+                let mut paths: Vec<_> = all.iter().filter_map(|one| one.path.clone()).collect();
+                paths.dedup();
+                paths
+            }
         };
         if result.is_ok_and(|files| self.holds_back(&files.sources, &Why::Look)) {
             return;

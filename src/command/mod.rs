@@ -54,7 +54,7 @@ impl Context {
     }
 
     fn read(&self) -> Result<Vec<SourceText>, Diagnostics> {
-        let reading = config::read(&self.locations)?;
+        let reading = config::read(&self.locations, &self.flags)?;
         for warning in &reading.warnings {
             eprint_lines(format_args!("warning: {warning}"));
         }

@@ -8,7 +8,7 @@ use super::confirm::{self, NotKept};
 use super::{Context, eprint_line, eprint_lines, exit, print_diagnostics};
 use crate::agent::{ReloadAnswer, ReloadOutcome, TrialReport};
 use crate::cli::TryArgs;
-use crate::config::{self, Locations, SECOND_TO_DAY, SourceText, Trust, parse_go_duration};
+use crate::config::{self, Flags, Locations, SECOND_TO_DAY, SourceText, Trust, parse_go_duration};
 use crate::service::control::{Request, TryRequest};
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -57,7 +57,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 /// Its text as it is now: whoever can write the file can't change any more what is tried.
 fn candidate(path: &Path) -> Result<SourceText, config::Diagnostics> {
     let locations = Locations { file: Some(path.to_owned()), directory: None, trust: Trust::Warn };
-    let reading = config::read(&locations)?;
+    let reading = config::read(&locations, &Flags::default())?;
     let missing = || config::Diagnostics(vec![config::Diagnostic::of_file(path, "can't be read")]);
     reading.sources.into_iter().next().ok_or_else(missing)
 }

@@ -90,13 +90,6 @@ pub enum Place {
     Default,
 }
 
-impl Place {
-    /// True in a file that was read after another one.
-    pub fn is_behind_the_first_file(self) -> bool {
-        matches!(self, Place::File { source: 1.., .. })
-    }
-}
-
 /// A text, and where in it the lines are.
 #[derive(Debug)]
 pub struct Lines<'t> {

@@ -3,23 +3,33 @@
 use super::diagnostic::{Lines, Place, Problems};
 use super::document::{self, Value};
 use super::egress::{self, Lists, listed, listed_one, not_enabled, prefixes};
+use super::files;
 use super::foreign;
 use super::forward;
-use super::forward_mark::{Beside, MarkKeys};
+use super::forward_mark::{BIT, Beside, CHAIN as MARK_CHAIN, MarkKeys};
 use super::keys::{EgressKeys, KEYS, Key, PolicyDraft, PolicyKeys, SettingsDraft};
 use super::record::{Record, each_entry, similar};
 use super::value::{FAST_PATH, Located, Reader, Source};
 use super::{Config, Flags, Settings};
-use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Snat, WithOrigin};
+use crate::policy::{Evaluation, PRIVATE_RANGES, Policy, Prefix, RESERVED_RANGES, Section, Snat, WithOrigin};
 use crate::ruleset::ChainName;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+const BACKEND: &str = "backend";
+const CHAIN: &str = "masqChain";
 const ENABLE_IPV6: &str = "enableIPv6";
+const EVALUATION: &str = "evaluation";
+const LIMIT: &str = "cidrLimit";
+/// Keys that decide whether what other files say is right.
+const DECISIVE: [&str; 8] = [BACKEND, BIT, CHAIN, ENABLE_IPV6, EVALUATION, FAST_PATH, LIMIT, MARK_CHAIN];
 /// So many interfaces can be named there: a packet that the flowtable does not carry is compared with each.
 const MOST_FAST: usize = 64;
 const EXEMPT: &str = "nonMasqueradeCIDRs";
 const EXTRA: &str = "extraNonMasqueradeCIDRs";
+const RANDOM_FULLY: &str = "randomFully";
+/// Keys that say how, and nothing of what is translated.
+const TRANSLATION: [&str; 2] = ["toPorts", RANDOM_FULLY];
 /// The lists of CIDRs that each part of the policy can have.
 const LISTS: [&str; 4] = [EXEMPT, "masqueradeExceptionCIDRs", "sourceCIDRs", "excludeSourceCIDRs"];
 
@@ -32,14 +42,26 @@ pub struct Draft {
     refused: BTreeSet<Key>,
     /// Where the list begins that stands for the built-in ranges.
     exempt_at: Option<Place>,
+    /// Where the keys of [`TRANSLATION`] have their values.
+    translation_at: BTreeMap<&'static str, Place>,
+    /// Those of [`DECISIVE`] that a file may have which can't be read, or is not what its language allows.
+    unsure: BTreeSet<&'static str>,
 }
 
 impl Draft {
+    /// Of files and flags to which others belong that can't be read.
+    pub fn of_part() -> Self {
+        Draft { unsure: DECISIVE.into(), ..Draft::default() }
+    }
+
     /// Adds what one file says.
     pub fn add_file(&mut self, source: u32, lines: &Lines<'_>, problems: &mut Problems) {
         let (root, errors) = document::parse(lines.path(), lines.text());
         if root.is_none() && errors.is_empty() {
             return;
+        }
+        if root.is_none() {
+            self.unsure.extend(DECISIVE.into_iter().filter(|key| lines.text().contains(key)));
         }
         if foreign::is_foreign(root.as_ref(), lines.text()) {
             return foreign::report(root.as_ref(), &errors, source, problems);
@@ -85,9 +107,12 @@ impl Draft {
             None => self.policy.set(key.0, node, reader),
             Some(field) => self.settings.set(field, node, reader),
         };
+        let name = key.info().name;
         if !read {
             self.refused.insert(key);
-        } else if key.info().name == EXEMPT && self.policy.non_masquerade_cidrs.is_some() {
+        } else if TRANSLATION.contains(&name) {
+            self.translation_at.insert(name, reader.place(node.offset));
+        } else if name == EXEMPT && self.policy.non_masquerade_cidrs.is_some() {
             let place = reader.place(node.offset);
             match place {
                 Place::File { .. } => self.exempt_at = self.exempt_at.or(Some(place)),
@@ -98,18 +123,25 @@ impl Draft {
 
     /// Judges what only all files and flags together can tell.
     pub fn judge_whole(&self, sources: &[Lines<'_>], problems: &mut Problems) {
-        self.judge_limit(problems);
-        // Where the switch itself was refused, what needs it is not to blame.
+        let known = |keys: &[&str]| !keys.iter().any(|key| self.unsure.contains(key));
+        if known(&[LIMIT]) {
+            self.judge_limit(problems);
+        }
+        // Where the switch itself was refused or is not known, what needs it is not to blame.
         let refused = Key::named(ENABLE_IPV6).is_some_and(|key| self.refused.contains(&key));
-        let enables_ipv6 = self.policy.enable_ipv6 == Some(true) || refused;
+        let enables_ipv6 = self.policy.enable_ipv6 == Some(true) || refused || !known(&[ENABLE_IPV6]);
         if !enables_ipv6 {
             self.report_ipv6(sources, problems);
         }
         egress::judge(self.entries(), enables_ipv6, sources, problems);
         let forwards = self.policy.port_forwards.as_deref().unwrap_or_default();
         forward::judge(forwards, enables_ipv6, sources, problems);
-        self.judge_chain(problems);
-        self.judge_fast_path(problems);
+        if known(&[CHAIN]) {
+            self.judge_chain(problems);
+        }
+        if known(&[FAST_PATH]) {
+            self.judge_fast_path(problems);
+        }
         let default = Settings::default();
         let beside = Beside {
             exempt_marks: self.policy.exempt_marks.as_deref().unwrap_or_default(),
@@ -117,8 +149,10 @@ impl Draft {
             backend: self.settings.backend.unwrap_or_default(),
         };
         let (bit, chain) = (self.policy.mark_masq_bit.flatten(), self.policy.external_set_mark_chain.as_ref());
-        MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.judge(beside, sources, problems);
-        if self.policy.evaluation == Some(Evaluation::LongestPrefix) {
+        if known(&[BIT, MARK_CHAIN, BACKEND, CHAIN]) {
+            MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.judge(beside, sources, problems);
+        }
+        if known(&[EVALUATION]) && self.policy.evaluation == Some(Evaluation::LongestPrefix) {
             self.judge_both(sources, problems);
         }
     }
@@ -206,10 +240,13 @@ impl Draft {
         if self.policy.nomasq_all_reserved_ranges == Some(true) { &RESERVED_RANGES } else { &PRIVATE_RANGES }
     }
 
-    /// Where a list that stands for the built-in ranges begins in a file behind the first one, which is there to add
-    /// something.
-    fn replacing(&self) -> Option<Place> {
-        self.exempt_at.filter(|place| place.is_behind_the_first_file())
+    /// Where a list that stands for the built-in ranges begins in a further file, which is there to add something.
+    fn replacing(&self, sources: &[Lines<'_>]) -> Option<Place> {
+        let is_further = |place: &Place| match *place {
+            Place::File { source, .. } => source > 0 || files::is_fragment(sources[source as usize].path()),
+            Place::Flag(..) | Place::Default => false,
+        };
+        self.exempt_at.filter(is_further)
     }
 
     fn extra(&self) -> &[Located<Prefix>] {
@@ -239,7 +276,7 @@ impl Draft {
 
     /// The configuration, with the defaults where nothing was said.
     pub fn into_config(mut self, sources: &[Lines<'_>]) -> Config {
-        let (replacing, built_in) = (self.replacing(), self.built_in());
+        let (replacing, built_in) = (self.replacing(sources), self.built_in());
         if let Some(exempt) = self.combined_exempt() {
             self.policy.non_masquerade_cidrs = Some(exempt);
         }
@@ -250,8 +287,22 @@ impl Draft {
         let replaced_ranges = replacing
             .map(|place| WithOrigin { value: left_out(), origin: place.origin(sources) })
             .filter(|replaced: &WithOrigin<Vec<Prefix>>| !replaced.value.is_empty());
-        Config { policy, settings: self.settings.finish(), expected_rules, replaced_ranges }
+        let mut idle: Vec<(&'static str, Place)> = self.translation_at.into_iter().collect();
+        idle.retain(|(key, _)| !is_used(key, &policy));
+        idle.sort_by_key(|(_, place)| *place);
+        let placed = |(value, place): (&'static str, Place)| WithOrigin { value, origin: place.origin(sources) };
+        let without_effect = idle.into_iter().map(placed).collect();
+        Config { policy, settings: self.settings.finish(), expected_rules, replaced_ranges, without_effect }
     }
+}
+
+/// True when something is translated as a key of the top level says.
+fn is_used(key: &str, policy: &Policy) -> bool {
+    let has_its_own =
+        |section: &Section<'_>| section.entry.is_some_and(|entry| entry.translation_keys().contains(&key));
+    let mut uses = policy.sections().filter(|section| section.snat.value != Snat::Nothing && !has_its_own(section));
+    // Forwards translate as well, and to any port.
+    uses.next().is_some() || key == RANDOM_FULLY && !policy.forwards.is_empty()
 }
 
 fn policy(keys: PolicyKeys, sources: &[Lines<'_>]) -> Policy {

@@ -2,7 +2,7 @@
 
 use super::chase::{self, Directory, Suspicion, Target};
 use super::trust::{self, Doubt, Trust};
-use super::{Diagnostic, Diagnostics, SourceText};
+use super::{Diagnostic, Diagnostics, Flags, SourceText, parse, wrong_in_part};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -129,8 +129,9 @@ pub struct Reading {
 /// `*.yaml`, `*.json` and `*.toml` of the directory by the bytes of their names. Hidden files are left out.
 ///
 /// # Errors
-/// Files that exist but must not or can't be used, and named ones that do not exist.
-pub fn read(locations: &Locations) -> Result<Reading, Diagnostics> {
+/// Files that exist but must not or can't be used, and named ones that do not exist; then also all that is wrong in the
+/// others and in the flags.
+pub fn read(locations: &Locations, flags: &Flags) -> Result<Reading, Diagnostics> {
     let mut reader = Reader {
         locations,
         total: 0,
@@ -146,7 +147,7 @@ pub fn read(locations: &Locations) -> Result<Reading, Diagnostics> {
         reader.add(&path, target);
     }
     reader.add_fragments();
-    reader.finish()
+    reader.finish(flags)
 }
 
 struct Reader<'l> {
@@ -156,16 +157,23 @@ struct Reader<'l> {
     reading: Reading,
     /// What was found out about files that others can write.
     distrusted: Vec<Diagnostic>,
-    errors: Vec<Diagnostic>,
+    /// What is wrong with files as files, each with how many texts were read before it.
+    errors: Vec<(usize, Diagnostic)>,
 }
 
 impl Reader<'_> {
     fn refuse(&mut self, path: &Path, message: impl Into<String>) {
-        self.errors.push(Diagnostic::of_file(path, message));
+        self.wrong(Diagnostic::of_file(path, message));
+    }
+
+    fn wrong(&mut self, diagnostic: Diagnostic) {
+        self.errors.push((self.reading.sources.len(), diagnostic));
     }
 
     /// What was read, or all that is wrong; directories first, since they explain the rest.
-    fn finish(mut self) -> Result<Reading, Diagnostics> {
+    fn finish(mut self, flags: &Flags) -> Result<Reading, Diagnostics> {
+        // What somebody else may have led us to is not shown.
+        let may_show = self.suspicions.is_empty() || self.locations.trust == Trust::Warn;
         let mut distrusted = Vec::new();
         for Suspicion { directory, doubt } in self.suspicions.into_iter().collect::<BTreeSet<_>>() {
             let consequence = match doubt {
@@ -181,8 +189,24 @@ impl Reader<'_> {
             }
             self.reading.warnings.append(&mut distrusted);
         }
-        distrusted.append(&mut self.errors);
-        if distrusted.is_empty() { Ok(self.reading) } else { Err(Diagnostics(distrusted)) }
+        if distrusted.is_empty() && self.errors.is_empty() {
+            return Ok(self.reading);
+        }
+        let sources = &self.reading.sources;
+        let inside = match self.errors.is_empty() {
+            _ if !may_show => None,
+            true => parse(sources, flags).err(),
+            false => wrong_in_part(sources, flags),
+        };
+        let number = |one: &Diagnostic| sources.iter().position(|source| Some(&source.path) == one.path.as_ref());
+        // What is said of flags has no file, and is last.
+        let inside = inside.into_iter().flat_map(|Diagnostics(all)| all);
+        let inside = inside.map(|one| ((number(&one).unwrap_or(usize::MAX), true), one));
+        let mut errors: Vec<_> = self.errors.into_iter().map(|(before, one)| ((before, false), one)).collect();
+        errors.extend(inside);
+        errors.sort_by_key(|(place, _)| *place);
+        distrusted.extend(errors.into_iter().map(|(_, error)| error));
+        Err(Diagnostics(distrusted))
     }
 
     /// The main file, when there is one.
@@ -264,7 +288,7 @@ impl Reader<'_> {
         match text {
             Ok(text) => self.reading.sources.push(SourceText { path: path.into(), text }),
             Err(Refusal { place, message }) => {
-                self.errors.push(Diagnostic { place, ..Diagnostic::of_file(path, message) });
+                self.wrong(Diagnostic { place, ..Diagnostic::of_file(path, message) });
             }
         }
     }
@@ -286,6 +310,11 @@ impl Reader<'_> {
         }
         decode(bytes)
     }
+}
+
+/// True of a file in a directory of further files, also where there is no main file.
+pub fn is_fragment(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|name| name == DIRECTORY)
 }
 
 /// True of the name of a file in the directory of further files that is one.

@@ -63,6 +63,7 @@ fn faults(entry: &Located<ForwardKeys>) -> Vec<Fault> {
     faults.extend(beyond_the_last_port(keys));
     if faults.is_empty() {
         faults.extend(no_address_of_the_family(keys));
+        faults.extend(hairpin_of_nobody(keys));
         faults.extend(localhost(keys));
     }
     if faults.is_empty() {
@@ -109,6 +110,20 @@ fn no_address_of_the_family(keys: &ForwardKeys) -> Option<Fault> {
         let message = format!("'{written}' is {family}, and address has no {family} address");
         (host.place, "hostIP", message)
     })
+}
+
+/// A list for all entries may well have networks of the other family, too.
+fn hairpin_of_nobody(keys: &ForwardKeys) -> Option<Fault> {
+    let HairpinKey::From(list) = &keys.hairpin else { return None };
+    let served = served(keys);
+    let first = list.first().filter(|_| !list.iter().any(|one| served.contains(&one.value.family())))?;
+    let families = served.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let message = format!(
+        "'{}' is {}, and what is forwarded is {families}: nobody would be translated; write never",
+        first.value,
+        first.value.family()
+    );
+    (!served.is_empty()).then_some((first.place, "hairpin", message))
 }
 
 fn localhost(keys: &ForwardKeys) -> Vec<Fault> {

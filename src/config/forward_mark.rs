@@ -7,8 +7,8 @@ use super::value::Located;
 use crate::policy::{ForwardMark, MaskedMark, WithOrigin};
 use crate::ruleset::ChainName;
 
-const BIT: &str = "markMasqBit";
-const CHAIN: &str = "externalSetMarkChain";
+pub const BIT: &str = "markMasqBit";
+pub const CHAIN: &str = "externalSetMarkChain";
 
 /// The two keys.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! Files and flags → [`Policy`] and [`Settings`].
 //!
-//! Two steps: [`read`] does the IO and judges the files as files; [`parse`] is pure and judges what they say.
+//! Two steps: [`read`] does the IO and judges the files as files; [`parse`] is pure and judges what they say. Where the
+//! first refuses a file, it asks the second what is wrong in the others.
 
 #![forbid(unsafe_code)]
 
@@ -48,8 +49,11 @@ pub struct Config {
     pub settings: Settings,
     /// Nat rules of other programs that are meant to be there.
     pub expected_rules: Vec<WithOrigin<ExpectedRule>>,
-    /// The built-in ranges that a file behind the first one leaves out of the `nonMasqueradeCIDRs` that it begins.
+    /// The built-in ranges that a further file leaves out of the `nonMasqueradeCIDRs` that it begins.
     pub replaced_ranges: Option<WithOrigin<Vec<Prefix>>>,
+    /// Keys of the top level that say how to translate where neither it nor an entry of `egress` that has none of its
+    /// own translates anything.
+    pub without_effect: Vec<WithOrigin<&'static str>>,
 }
 
 /// One configuration file as it was read.
@@ -95,17 +99,29 @@ impl Flags {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn parse(sources: &[SourceText], flags: &Flags) -> Result<Config, Diagnostics> {
-    let lines: Vec<Lines<'_>> =
-        sources.iter().map(|source| Lines::new(Arc::clone(&source.path), &source.text)).collect();
-    let mut problems = Problems::default();
+    let lines = lines_of(sources);
     let mut draft = Draft::default();
+    match judge(&mut draft, &lines, flags) {
+        Some(diagnostics) => Err(diagnostics),
+        None => Ok(draft.into_config(&lines)),
+    }
+}
+
+/// What is wrong with texts and flags, whatever is said in other files that belong to them and can't be read.
+fn wrong_in_part(sources: &[SourceText], flags: &Flags) -> Option<Diagnostics> {
+    judge(&mut Draft::of_part(), &lines_of(sources), flags)
+}
+
+fn lines_of(sources: &[SourceText]) -> Vec<Lines<'_>> {
+    sources.iter().map(|source| Lines::new(Arc::clone(&source.path), &source.text)).collect()
+}
+
+fn judge(draft: &mut Draft, lines: &[Lines<'_>], flags: &Flags) -> Option<Diagnostics> {
+    let mut problems = Problems::default();
     for (source, lines) in lines.iter().enumerate() {
         draft.add_file(source as u32, lines, &mut problems);
     }
     draft.add_flags(flags, &mut problems);
-    draft.judge_whole(&lines, &mut problems);
-    match problems.finish(&lines) {
-        Some(diagnostics) => Err(diagnostics),
-        None => Ok(draft.into_config(&lines)),
-    }
+    draft.judge_whole(lines, &mut problems);
+    problems.finish(lines)
 }

@@ -1,7 +1,8 @@
 //! The configuration of Kubernetes' ip-masq-agent: a ConfigMap, or the file itself.
 
+use super::iptables::shortened;
 use super::rule::{Line, Rules};
-use super::{Imported, write};
+use super::{ImportError, Imported, write};
 use crate::config::document::{self, Entry, Value};
 use crate::config::{self, Flags, SourceText};
 use std::fmt::Write;
@@ -10,21 +11,24 @@ use std::path::Path;
 /// Its keys. It finds them whatever their case, and overlooks all others.
 const KEYS: [&str; 5] = ["nonMasqueradeCIDRs", "masqLinkLocal", "masqLinkLocalIPv6", "resyncInterval", "cidrLimit"];
 
-/// `None` of a text that is something else.
-pub fn of_yaml(text: &str) -> Option<Imported> {
+/// Reads a manifest, or the file itself.
+///
+/// # Errors
+/// When the text is something else.
+pub fn of_yaml(text: &str) -> Result<Imported, ImportError> {
     let mut found = Rules::default();
-    let mut configurations: Vec<String> = Vec::new();
+    let mut configurations: Vec<Part> = Vec::new();
     let mut is_map = false;
     for part in parts(text) {
-        let (root, errors) = document::parse(Path::new("configmap"), &part);
-        let Some(Value::Map(entries)) = root.map(|root| root.value) else { continue };
-        if !errors.is_empty() {
-            return None;
+        let (root, errors) = document::parse(Path::new("configmap"), &part.text);
+        for error in errors.iter().take(1) {
+            found.refuse(part.line_of(error.offset as u32), error.message.clone());
         }
+        let Some(Value::Map(entries)) = root.map(|root| root.value).filter(|_| errors.is_empty()) else { continue };
         match text_of(&entries, "kind") {
             Some("ConfigMap") => {
                 is_map = true;
-                configurations.extend(data(&entries));
+                configurations.extend(data(&entries, &part, &mut found));
             }
             Some("ConfigMapList" | "List") => {
                 is_map = true;
@@ -32,31 +36,76 @@ pub fn of_yaml(text: &str) -> Option<Imported> {
                 let items = if let Some(Value::List(items)) = items { items.as_slice() } else { &[] };
                 for item in items {
                     if let Value::Map(entries) = &item.value {
-                        configurations.extend(data(entries));
+                        configurations.extend(data(entries, &part, &mut found));
                     }
                 }
             }
-            Some(kind) => found.note(format!("a {kind} is passed over")),
+            Some(kind) => {
+                let line = entries.iter().find(|entry| entry.key == "kind").map_or(0, |entry| part.line(entry.offset));
+                found.note(format!("line {line}: a {kind} is passed over"));
+            }
             None if entries.iter().any(|entry| known(&entry.key).is_some()) => configurations.push(part),
             None => {}
         }
     }
     if configurations.is_empty() && !is_map {
-        return None;
+        let is_meant = text.contains("ConfigMap") || text.contains(KEYS[0]);
+        let wrong = found.refused.into_iter().next().filter(|_| is_meant);
+        return Err(wrong.map_or(ImportError::Unknown, |one| ImportError::Yaml(one.line.number, one.reason)));
     }
-    Some(written(&configurations, found))
+    Ok(written(&configurations, found))
+}
+
+/// A text inside of the one that is read.
+struct Part {
+    text: String,
+    /// The line of the whole in which it begins, from 1.
+    first: usize,
+    /// Its lines are lines of the whole. Those of a text in quotes, or one that is folded, are not.
+    has_lines: bool,
+}
+
+impl Part {
+    fn breaks_before(&self, offset: u32) -> usize {
+        self.text.as_bytes().iter().take(offset as usize).filter(|byte| **byte == b'\n').count()
+    }
+
+    /// The line of the whole in which a byte is.
+    fn line(&self, offset: u32) -> usize {
+        self.first + if self.has_lines { self.breaks_before(offset) } else { 0 }
+    }
+
+    /// The line in which a byte is, as it is written.
+    fn line_of(&self, offset: u32) -> Line {
+        let written = self.text.lines().nth(self.breaks_before(offset)).unwrap_or_default();
+        self.at(offset, &shortened(written.trim()))
+    }
+
+    fn at(&self, offset: u32, text: &str) -> Line {
+        Line { number: self.line(offset), text: text.to_owned() }
+    }
+
+    /// A value of it that is text, as a part of the whole.
+    fn inside(&self, entry: &Entry<'_>, text: &str) -> Part {
+        let before = self.text.get(entry.offset as usize..entry.value.offset as usize).unwrap_or_default();
+        let header = before.split_once(':').map_or("", |(_, header)| header.trim_start_matches(' '));
+        let is_literal = header.starts_with('|');
+        let first = self.line(entry.offset) + usize::from(is_literal);
+        Part { text: text.to_owned(), first, has_lines: is_literal && self.has_lines }
+    }
 }
 
 /// The documents of a manifest.
-fn parts(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    for line in text.lines() {
+fn parts(text: &str) -> Vec<Part> {
+    let begin = |first| Part { text: String::new(), first, has_lines: true };
+    let mut parts = vec![begin(1)];
+    for (number, line) in (1..).zip(text.lines()) {
         match line.trim_end() {
-            "---" => parts.push(String::new()),
+            "---" => parts.push(begin(number + 1)),
             _ => {
                 if let Some(part) = parts.last_mut() {
-                    part.push_str(line);
-                    part.push('\n');
+                    part.text.push_str(line);
+                    part.text.push('\n');
                 }
             }
         }
@@ -76,10 +125,16 @@ fn text_of<'e>(entries: &'e [Entry<'_>], key: &str) -> Option<&'e str> {
 }
 
 /// The files of a ConfigMap.
-fn data(entries: &[Entry<'_>]) -> Vec<String> {
+fn data(entries: &[Entry<'_>], part: &Part, found: &mut Rules) -> Vec<Part> {
     let Some(Value::Map(files)) = value_of(entries, "data") else { return Vec::new() };
-    let text =
-        |entry: &Entry<'_>| if let Value::Text(text) = &entry.value.value { Some(text.to_string()) } else { None };
+    let text = |entry: &Entry<'_>| match &entry.value.value {
+        Value::Text(text) => Some(part.inside(entry, text)),
+        other => {
+            let reason = format!("expected the text of a file, found {}", other.describe());
+            found.refuse(part.at(entry.offset, &entry.key), reason);
+            None
+        }
+    };
     files.iter().filter_map(text).collect()
 }
 
@@ -87,24 +142,24 @@ fn known(key: &str) -> Option<&'static str> {
     KEYS.into_iter().find(|known| known.eq_ignore_ascii_case(key))
 }
 
-fn written(configurations: &[String], mut found: Rules) -> Imported {
+fn written(configurations: &[Part], mut found: Rules) -> Imported {
     let mut keys: Vec<(&'static str, Vec<String>, bool)> = Vec::new();
-    for (number, text) in (1..).zip(configurations) {
-        let (root, errors) = document::parse(Path::new("config"), text);
+    for part in configurations {
+        let (root, errors) = document::parse(Path::new("config"), &part.text);
         for error in errors {
-            let line = Line { number: number_of_line(text, error.offset), text: String::new() };
-            found.refuse(line, error.message);
+            found.refuse(part.line_of(error.offset as u32), error.message);
         }
-        let entries = match root.map(|root| root.value) {
-            Some(Value::Map(entries)) => entries,
-            Some(Value::Null) | None => continue,
-            Some(other) => {
-                found.refuse(Line { number, text: other.describe() }, "not a configuration of ip-masq-agent");
+        let Some(root) = root else { continue };
+        let entries = match root.value {
+            Value::Map(entries) => entries,
+            Value::Null => continue,
+            other => {
+                found.refuse(part.at(root.offset, &other.describe()), "not a configuration of ip-masq-agent");
                 continue;
             }
         };
         for entry in &entries {
-            let line = Line { number: number_of_line(text, entry.offset as usize), text: entry.key.to_string() };
+            let line = part.at(entry.offset, &entry.key);
             let Some(key) = known(&entry.key) else {
                 found.refuse(line, "not a key of Kubernetes' ip-masq-agent, which passes over it");
                 continue;
@@ -120,10 +175,6 @@ fn written(configurations: &[String], mut found: Rules) -> Imported {
         }
     }
     Imported { text: text(&keys, &found), refused: found.refused.len() }
-}
-
-fn number_of_line(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// A value as it will be written, when it is one.

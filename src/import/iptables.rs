@@ -3,7 +3,7 @@
 use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Translation, but};
 use super::words;
 use crate::policy::{AddressRange, AddressSet, Family, Prefix, Protocol};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many rules that differ in more than an address are looked at.
 const MAX_RULES: usize = 20_000;
@@ -11,6 +11,10 @@ const MAX_RULES: usize = 20_000;
 const MAX_DEPTH: usize = 16;
 /// The longest line that is shown.
 const SHOWN: usize = 300;
+
+/// The modules of iptables whose options are read here; another one may have options of the same names.
+const MATCHES: [&str; 11] =
+    ["addrtype", "comment", "conntrack", "iprange", "mark", "multiport", "policy", "sctp", "set", "tcp", "udp"];
 
 /// Chains that another program keeps, and puts back.
 const KEPT_BY: [(&str, &str); 12] = [
@@ -56,6 +60,40 @@ struct Table {
     chains: BTreeMap<String, Vec<Written>>,
 }
 
+impl Table {
+    fn has(&self, chain: &str, declared: &BTreeSet<String>) -> bool {
+        self.chains.contains_key(chain) || declared.contains(chain)
+    }
+
+    /// Rules of chains that no rule here leads to, the first of each.
+    fn unreached(&self) -> impl Iterator<Item = (&str, &Line)> {
+        let targets = self.chains.values().flatten().filter_map(|rule| match &rule.target {
+            Target::Chain(chain) => Some(chain.as_str()),
+            _ => None,
+        });
+        let reached: BTreeSet<&str> = targets.chain(BUILT_IN).collect();
+        let others = self.chains.iter().filter(move |(chain, _)| !reached.contains(chain.as_str()));
+        others.filter_map(|(chain, rules)| Some((chain.as_str(), rules.first()?.lines.first()?)))
+    }
+}
+
+const BUILT_IN: [&str; 4] = ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"];
+
+/// The members of a set, or why they can't be a list.
+type Set = Result<Vec<Prefix>, String>;
+
+/// What `ipset save` prints of a member, as far as it says more than its address: that it is none, or for how long.
+fn member(words: &[String]) -> Set {
+    let network = words.first().and_then(|word| words::network(word)).ok_or("has members that are no networks")?;
+    if words.iter().any(|word| word == "nomatch") {
+        return Err("has members that are left out (nomatch)".to_owned());
+    }
+    if words.windows(2).any(|pair| pair[0] == "timeout" && pair[1] != "0") {
+        return Err("has members that come and go".to_owned());
+    }
+    Ok(vec![network])
+}
+
 /// Reads the rules of every nat table in a text.
 pub fn read(text: &str) -> Rules {
     let mut reader = Reader { tables: [Table::default(), Table::default()], ..Reader::default() };
@@ -70,7 +108,9 @@ struct Reader {
     /// IPv4 and IPv6.
     tables: [Table; 2],
     found: Rules,
-    sets: BTreeMap<String, Vec<Prefix>>,
+    sets: BTreeMap<String, Set>,
+    /// Chains of the nat table that were named without a rule.
+    declared: BTreeSet<String>,
     /// By the comment of the program that printed the table.
     family: Option<Family>,
     /// The table that is being read, and whether it is the nat table.
@@ -159,9 +199,22 @@ impl Reader {
         } else if line == "COMMIT" {
             self.end_table();
             self.open = false;
-        } else if !(line.is_empty() || line.starts_with(':')) {
+        } else if let Some(declaration) = line.strip_prefix(':') {
+            let mut words = declaration.split_whitespace();
+            if let (None, Some(chain)) = (&self.table, words.next()) {
+                self.declare(Line { number, text: shortened(line) }, chain, words.next().unwrap_or("-"));
+            }
+        } else if !line.is_empty() {
             self.command(Line { number, text: shortened(line) }, line);
         }
+    }
+
+    fn declare(&mut self, line: Line, chain: &str, policy: &str) {
+        if !matches!(policy, "ACCEPT" | "-") {
+            self.found
+                .refuse(line, format!("the policy {policy} has no key: what no rule of {chain} takes does not pass"));
+        }
+        self.declared.insert(chain.to_owned());
     }
 
     fn end_table(&mut self) {
@@ -186,27 +239,38 @@ impl Reader {
         if words.first().is_some_and(|word| word.starts_with('[') && word.ends_with(']')) {
             words = &words[1..];
         }
-        let mut family = self.family;
+        // A line of a script is for the filter table unless it says otherwise (iptables(8)).
+        let (mut family, mut table) = (self.family, "nat");
         if let Some(program) = words.first().and_then(|word| word.rsplit('/').next()) {
             if program.starts_with("ip6tables") {
-                (family, words) = (Some(Family::V6), &words[1..]);
+                (family, table, words) = (Some(Family::V6), "filter", &words[1..]);
             } else if program.starts_with("iptables") {
-                (family, words) = (Some(Family::V4), &words[1..]);
+                (family, table, words) = (Some(Family::V4), "filter", &words[1..]);
             }
         }
         match words {
-            [create, name, ..] if create == "create" => drop(self.sets.entry(name.clone()).or_default()),
-            [add, name, member, ..] if add == "add" => match words::network(member) {
-                Some(prefix) => self.sets.entry(name.clone()).or_default().push(prefix),
-                None => self.found.refuse(line, format!("a member of the set '{name}' that is not a network")),
-            },
-            _ => self.rule(line, words, family),
+            [create, name, options @ ..] if create == "create" => {
+                let comes_and_goes = options.windows(2).any(|pair| pair[0] == "timeout" && pair[1] != "0");
+                let set = if comes_and_goes { Err("has members that come and go".to_owned()) } else { Ok(Vec::new()) };
+                self.sets.insert(name.clone(), set);
+            }
+            [add, name, rest @ ..] if add == "add" => {
+                let set = self.sets.entry(name.clone()).or_insert_with(|| Ok(Vec::new()));
+                match (set, member(rest)) {
+                    (Ok(members), Ok(one)) => members.extend(one),
+                    (set @ Ok(_), Err(reason)) => {
+                        self.found.refuse(line, format!("the set '{name}' {reason}"));
+                        *set = Err(reason);
+                    }
+                    (Err(_), _) => {}
+                }
+            }
+            _ => self.rule(line, words, family, table),
         }
     }
 
-    fn rule(&mut self, line: Line, words: &[String], family: Option<Family>) {
+    fn rule<'w>(&mut self, line: Line, words: &'w [String], family: Option<Family>, mut table: &'w str) {
         let mut rest = words;
-        let mut table = "nat";
         // What comes before the command: `-w`, `-t nat`.
         loop {
             match rest {
@@ -226,6 +290,12 @@ impl Reader {
             [command, ..] if table == "nat" && (command == "-F" || command == "--flush") && self.distinct > 0 => {
                 return self.found.refuse(line, "takes rules before it away; import what iptables-save prints");
             }
+            [command, chain, policy] if table == "nat" && (command == "-P" || command == "--policy") => {
+                return self.declare(line, chain, policy);
+            }
+            [command, chain] if table == "nat" && (command == "-N" || command == "--new-chain") => {
+                return self.declare(line, chain, "-");
+            }
             [command, ..] if ["-N", "-P", "-F", "-X", "-Z", "-D", "-C"].contains(&command.as_str()) => return,
             _ => return self.found.refuse(line, "not understood: neither a rule nor anything else of iptables-save"),
         };
@@ -240,7 +310,7 @@ impl Reader {
         }
         let mut body = body.to_vec();
         while let Some(at) = body.iter().position(|word| word == "-t" || word == "--table") {
-            table = if body.get(at + 1).is_some_and(|name| name != "nat") { "other" } else { table };
+            table = if body.get(at + 1).is_some_and(|name| name == "nat") { "nat" } else { "other" };
             body.drain(at..body.len().min(at + 2));
         }
         if table != "nat" {
@@ -295,8 +365,12 @@ impl Reader {
             for (chain, hook) in
                 [("PREROUTING", Hook::Prerouting), ("OUTPUT", Hook::Output), ("POSTROUTING", Hook::Postrouting)]
             {
-                let mut walk = Walk { table, family, hook, found: &mut self.found, visited: 0 };
+                let declared = &self.declared;
+                let mut walk = Walk { table, declared, family, hook, found: &mut self.found, visited: 0 };
                 walk.chain(chain, &Condition::default(), true, 0);
+            }
+            for (chain, line) in table.unreached() {
+                self.found.note(format!("line {}: no rule here leads to the chain {chain}", line.number));
             }
             for (line, _) in table.chains.get("INPUT").into_iter().flatten().flat_map(|rule| &rule.lines).zip(0..100) {
                 self.found.refuse(line.clone(), "rules of the INPUT chain have no key");
@@ -309,6 +383,7 @@ impl Reader {
 /// Follows the jumps of a chain.
 struct Walk<'t> {
     table: &'t Table,
+    declared: &'t BTreeSet<String>,
     family: Family,
     hook: Hook,
     found: &'t mut Rules,
@@ -335,6 +410,8 @@ impl Walk<'_> {
                 Target::Chain(chain) => {
                     if let Some(keeper) = keeper(chain) {
                         refuse(self.found, format!("the chain {chain} is kept by {keeper}, which puts it back"));
+                    } else if !table.has(chain, self.declared) {
+                        refuse(self.found, format!("'-j {chain}' has no key, nor is there a chain of this name"));
                     } else if depth + 1 >= MAX_DEPTH {
                         refuse(self.found, "chains that lead on to each other too often".to_owned());
                     } else if let Some(unsaid) = &condition.unsaid {
@@ -368,7 +445,7 @@ impl Walk<'_> {
 
 /// Reads the words behind the name of a chain.
 struct Parser<'p> {
-    sets: &'p BTreeMap<String, Vec<Prefix>>,
+    sets: &'p BTreeMap<String, Set>,
     condition: &'p mut Condition,
     family: Option<Family>,
 }
@@ -384,17 +461,21 @@ impl Parser<'_> {
                 negated = true;
                 continue;
             }
-            if matches!(word, "-m" | "--match" | "--comment" | "--mode" | "--probability") {
-                if matches!(word, "--mode" | "--probability") {
-                    self.unsaid("-m statistic has no key");
+            if matches!(word, "-m" | "--match") {
+                let module = rest.next().unwrap_or_default();
+                if !MATCHES.contains(&module) {
+                    self.unsaid(&format!("-m {} has no key", shortened(module)));
                 }
+            } else if word == "--comment" {
                 rest.next();
             } else if matches!(word, "-c" | "--set-counters") {
                 rest.nth(1);
-            } else if matches!(word, "-j" | "--jump") {
-                target = rest.next();
-            } else if matches!(word, "-g" | "--goto") {
-                self.unsaid("'-g' has no key");
+            } else if matches!(word, "-j" | "--jump" | "-g" | "--goto") {
+                if !matches!(word, "-j" | "--jump") {
+                    self.unsaid("'-g' has no key");
+                } else if target.is_some() {
+                    self.unsaid("more than one target");
+                }
                 target = rest.next();
             } else if options.flag(word) {
             } else if !word.starts_with('-') {
@@ -402,7 +483,7 @@ impl Parser<'_> {
             } else {
                 let value = match word {
                     "--limit-iface-out" | "--limit-iface-in" | "--strict" | "--syn" => "",
-                    _ => rest.next_if(|value| !value.starts_with("--") && *value != "!").unwrap_or_default(),
+                    _ => rest.next_if(|value| !value.starts_with('-') && *value != "!").unwrap_or_default(),
                 };
                 if options.take(word, value) {
                 } else if word == "--match-set" {
@@ -439,11 +520,14 @@ impl Parser<'_> {
                 self.condition.incoming.push(words::interface(value, negated)?);
                 (self.condition.incoming.len() == 1).then_some(())
             }
-            "-p" | "--protocol" if !negated && value != "all" => {
+            "-p" | "--protocol" if !negated && value != "all" && self.condition.protocols.is_empty() => {
                 self.condition.protocols.push(value.parse::<Protocol>().ok()?);
                 Some(())
             }
             "--dport" | "--dports" | "--destination-port" | "--destination-ports" if !negated => {
+                if !self.condition.ports.is_empty() {
+                    self.unsaid("two conditions on the port");
+                }
                 for range in value.split(',') {
                     self.condition.ports.push(words::ports(range)?);
                 }
@@ -453,6 +537,7 @@ impl Parser<'_> {
                 let mark = mark(value)?;
                 match negated {
                     true => self.condition.without_marks.push(mark),
+                    false if self.condition.mark.is_some() => self.unsaid("two conditions on the mark"),
                     false => self.condition.mark = Some(mark),
                 }
                 Some(())
@@ -476,7 +561,8 @@ impl Parser<'_> {
 
     fn addresses(&mut self, value: &str, negated: bool, source: bool) -> Option<()> {
         let networks: Vec<Prefix> = value.split(',').map(words::network).collect::<Option<_>>()?;
-        if negated && networks.len() > 1 {
+        let families: BTreeSet<Family> = networks.iter().map(|network| network.family()).collect();
+        if negated && networks.len() > 1 || families.len() > 1 {
             return None;
         }
         self.limit(AddressSet::of(networks), negated, source)
@@ -502,6 +588,10 @@ impl Parser<'_> {
             return self
                 .unsaid(&format!("the members of the set '{name}' are not here; put 'ipset save' before the rules"));
         };
+        let members = match members {
+            Ok(members) => members,
+            Err(reason) => return self.unsaid(&format!("the set '{name}' {reason}")),
+        };
         if !matches!(side, "src" | "dst") {
             return self.unsaid(&format!("a set that is asked for '{side}' has no key"));
         }
@@ -524,6 +614,8 @@ struct Options {
     ports: Option<String>,
     random: bool,
     random_fully: bool,
+    /// More than one address or range was given.
+    several: bool,
 }
 
 impl Options {
@@ -540,7 +632,7 @@ impl Options {
 
     fn take(&mut self, word: &str, value: &str) -> bool {
         match word {
-            "--to-source" | "--to-destination" | "--to" => self.to = Some(value.to_owned()),
+            "--to-source" | "--to-destination" | "--to" => self.several |= self.to.replace(value.to_owned()).is_some(),
             "--to-ports" => self.ports = Some(value.to_owned()),
             _ => return false,
         }
@@ -558,6 +650,7 @@ impl Options {
             Some("MASQUERADE" | "SNAT") if self.ports.is_some() => {
                 other("source ports of one protocol have no key; see toPorts, which is for TCP, UDP and SCTP at once")
             }
+            Some("SNAT" | "DNAT") if self.several => other("more than one address or range has no key"),
             Some("MASQUERADE") => Target::Translate(Translation { to: None, random_fully }),
             Some("SNAT") => match self.to.as_deref().map(|to| (words::addresses(to), to)) {
                 Some((Some(to), _)) => {

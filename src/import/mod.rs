@@ -43,6 +43,8 @@ pub enum ImportError {
     Json(serde_json::Error),
     /// What nft reads and prints for people.
     NftText,
+    /// A ConfigMap with this line, from 1, that is wrong, and why.
+    Yaml(usize, String),
     Unknown,
     /// Nothing of it is about nat; says what there was.
     NoNat(Vec<String>),
@@ -60,6 +62,7 @@ impl fmt::Display for ImportError {
             ImportError::NftText => {
                 f.write_str("these are rules of nft as text; load them, and give what 'nft -j list ruleset' prints")
             }
+            ImportError::Yaml(line, why) => write!(f, "line {line}: {why}"),
             ImportError::Unknown => f.write_str(
                 "this is neither what iptables-save or 'nft -j list ruleset' prints, nor a ConfigMap of Kubernetes' \
                  ip-masq-agent, nor a configuration of CNI's portmap",
@@ -102,7 +105,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
         true => of_json(begin)?,
         false if is_rules(text) => of_rules("rules of iptables", iptables::read(text))?,
         false if is_text_of_nft(text) => return Err(ImportError::NftText),
-        false => go_agent::of_yaml(text).ok_or(ImportError::Unknown)?,
+        false => go_agent::of_yaml(text)?,
     };
     let source = SourceText { path: Path::new("imported.yaml").into(), text: imported.text.clone() };
     config::parse(&[source], &Flags::default()).map_err(ImportError::Unsaid)?;
@@ -140,7 +143,7 @@ fn of_json(text: &str) -> Result<Imported, ImportError> {
     }
     match portmap::read(&document) {
         Some(imported) => Ok(imported),
-        None => go_agent::of_yaml(text).ok_or(ImportError::Unknown),
+        None => go_agent::of_yaml(text),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::iptables::{keeper, shortened};
 use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Translation, but};
 use super::words;
-use crate::policy::{AddressRange, AddressSet, Family, MaskedMark, PortRange, Prefix, Protocol};
+use crate::policy::{AddressRange, AddressSet, Family, InterfacePattern, MaskedMark, PortRange, Prefix, Protocol};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MAX_DEPTH: usize = 16;
 /// How many rules are looked at, those of chains that several rules jump to counted as often.
@@ -32,6 +32,12 @@ type TableName = (String, String);
 struct Ruleset<'d> {
     /// Priority, then place in the listing.
     bases: Vec<(i64, TableName, String, Hook)>,
+    /// Chains of the hook input.
+    inputs: Vec<(TableName, String)>,
+    /// Chains whose policy is not to accept, and what it is.
+    policies: Vec<(TableName, String, String)>,
+    /// Sets to which rules add.
+    growing: BTreeSet<(TableName, String)>,
     rules: BTreeMap<(TableName, String), Vec<(usize, &'d Value)>>,
     sets: BTreeMap<(TableName, String), &'d Value>,
     others: BTreeMap<TableName, usize>,
@@ -46,6 +52,13 @@ impl<'d> Ruleset<'d> {
     fn add(&mut self, object: &'d Value) {
         let table = |value: &Value| (text(value, "family"), text(value, "table"));
         if let Some(chain) = object.get("chain") {
+            let is_nat = chain["type"] == "nat";
+            if let Some(policy) = chain["policy"].as_str().filter(|policy| is_nat && *policy != "accept") {
+                self.policies.push((table(chain), text(chain, "name"), policy.to_owned()));
+            }
+            if is_nat && chain["hook"] == "input" {
+                return self.inputs.push((table(chain), text(chain, "name")));
+            }
             let hook = match (chain["type"].as_str(), chain["hook"].as_str()) {
                 (Some("nat"), Some("postrouting")) => Hook::Postrouting,
                 (Some("nat"), Some("prerouting")) => Hook::Prerouting,
@@ -59,6 +72,11 @@ impl<'d> Ruleset<'d> {
             self.bases.push((chain["prio"].as_i64().unwrap_or_default(), table(chain), text(chain, "name"), hook));
         } else if let Some(rule) = object.get("rule") {
             self.count += 1;
+            for statement in rule["expr"].as_array().into_iter().flatten() {
+                let name = [&statement["set"]["set"], &statement["map"]["map"]].into_iter().find_map(Value::as_str);
+                let name = name.and_then(|name| name.strip_prefix('@'));
+                self.growing.extend(name.map(|name| (table(rule), name.to_owned())));
+            }
             let key = (table(rule), text(rule, "chain"));
             self.rules.entry(key).or_default().push((self.count, rule));
         } else if let Some(set) = object.get("set").or_else(|| object.get("map")) {
@@ -84,8 +102,23 @@ impl<'d> Ruleset<'d> {
             ends.push(found.rules.len());
         }
         refuse_early_ends(&mut found, &ends);
+        for (table, chain) in &self.inputs {
+            for (number, rule) in self.rules.get(&(table.clone(), chain.clone())).into_iter().flatten() {
+                found.refuse(line(table, chain, *number, rule), "rules of the hook input have no key");
+            }
+        }
+        for ((family, table), chain, policy) in &self.policies {
+            let line =
+                Line { number: usize::MAX, text: shortened(&format!("{family} {table} {chain}: policy {policy}")) };
+            found.refuse(line, "a policy has no key: what no rule of the chain takes does not pass");
+        }
         found
     }
+}
+
+/// A rule as it is shown.
+fn line((family, table): &TableName, chain: &str, number: usize, rule: &Value) -> Line {
+    Line { number, text: shortened(&format!("{family} {table} {chain}: {}", rule["expr"])) }
 }
 
 /// What one base chain leaves alone, the next one may still translate: there a RETURN is not the end. `ends`: how many rules
@@ -139,8 +172,7 @@ impl Walk<'_, '_> {
         let Some(rules) = self.ruleset.rules.get(&(self.table.clone(), name.to_owned())) else { return };
         for (place, (number, rule)) in rules.iter().enumerate() {
             *self.visited += 1;
-            let shown = format!("{} {} {name}: {}", self.table.0, self.table.1, rule["expr"]);
-            let line = Line { number: *number, text: shortened(&shown) };
+            let line = line(self.table, name, *number, rule);
             let is_last = last && place + 1 == rules.len();
             if let Err(reason) = self.rule(&line, rule, (before, name), (last, is_last), depth) {
                 self.found.refuse(line, reason);
@@ -204,6 +236,9 @@ impl Walk<'_, '_> {
             let Some((kind, body)) = statement.as_object().and_then(|object| object.iter().next()) else {
                 return Err("an empty statement".to_owned());
             };
+            if drafts.iter().any(|draft| draft.end.is_some()) {
+                return Err(format!("'{kind}' behind what ends the rule"));
+            }
             match kind.as_str() {
                 "counter" => {}
                 "match" => drafts.iter_mut().try_for_each(|draft| self.matches(body, draft))?,
@@ -237,6 +272,9 @@ impl Walk<'_, '_> {
             return drafts.iter().map(|draft| of_family(with(draft))).collect();
         };
         let data = self.elements(&map["data"])?;
+        if data.is_empty() {
+            return Err("the map is empty".to_owned());
+        }
         let mut all = Vec::new();
         for draft in drafts {
             for entry in data.iter().take(MAX_RULES) {
@@ -259,7 +297,7 @@ impl Walk<'_, '_> {
     /// The elements of a set or map, or of one that is named.
     fn elements(&self, value: &Value) -> Read<Vec<Value>> {
         if let Some(list) = value.get("set") {
-            return Ok(list.as_array().cloned().unwrap_or_else(|| vec![list.clone()]));
+            return list.as_array().map_or_else(|| Ok(vec![list.clone()]), |list| list.iter().map(member).collect());
         }
         let Some(name) = value.as_str().and_then(|name| name.strip_prefix('@')) else { return Ok(vec![value.clone()]) };
         let key = (self.table.clone(), name.to_owned());
@@ -267,13 +305,14 @@ impl Walk<'_, '_> {
         let flags = &set["flags"];
         let has =
             |flag: &str| *flags == *flag || flags.as_array().is_some_and(|list| list.iter().any(|one| one == flag));
-        if has("dynamic") || has("timeout") {
+        // Not every version of nft prints that a set is dynamic.
+        if has("dynamic") || has("timeout") || self.ruleset.growing.contains(&key) {
             return Err(format!("the members of '{name}' come and go; a list of the configuration stays"));
         }
-        if set["type"].is_array() || set["map"].is_array() {
+        if set["type"].is_array() {
             return Err(format!("'{name}' is a concatenation, which has no key"));
         }
-        Ok(set["elem"].as_array().cloned().unwrap_or_default())
+        set["elem"].as_array().into_iter().flatten().map(member).collect()
     }
 
     fn matches(&self, body: &Value, draft: &mut Draft) -> Read<()> {
@@ -306,18 +345,26 @@ impl Walk<'_, '_> {
                 }
                 (protocol @ ("tcp" | "udp" | "sctp" | "th"), "dport") if !negated => {
                     if protocol != "th" {
-                        condition.protocols = vec![protocol.parse().map_err(|_| "a protocol".to_owned())?];
+                        let protocol = protocol.parse().map_err(|_| "a protocol".to_owned())?;
+                        // `meta l4proto { tcp, udp } tcp dport 80` is for one of them.
+                        if !condition.protocols.is_empty() && !condition.protocols.contains(&protocol) {
+                            return Err("two conditions on the protocol".to_owned());
+                        }
+                        condition.protocols = vec![protocol];
                     }
-                    condition.ports = self.ports(right)?;
-                    Ok(())
+                    once(&mut condition.ports, self.ports(right)?, "the port")
                 }
                 ("ip", "protocol") | ("ip6", "nexthdr") if !negated => self.protocols(right, condition),
                 _ => no_key(),
             };
         }
         match left["meta"]["key"].as_str() {
-            Some("oifname" | "oif") => self.interfaces(right, negated).map(|list| condition.out = list),
-            Some("iifname" | "iif") => self.interfaces(right, negated).map(|list| condition.incoming = list),
+            Some("oifname" | "oif") => {
+                interfaces(&mut condition.out, self.interfaces(right, negated)?, "the outgoing interface")
+            }
+            Some("iifname" | "iif") => {
+                interfaces(&mut condition.incoming, self.interfaces(right, negated)?, "the incoming interface")
+            }
             Some("l4proto") if !negated => self.protocols(right, condition),
             Some("nfproto") if !negated => match right.as_str() {
                 Some("ipv4") => set_family(&mut draft.family, Family::V4),
@@ -331,20 +378,15 @@ impl Walk<'_, '_> {
                 }
                 _ => no_key(),
             },
-            _ if left["rt"]["key"] == "ipsec" => {
-                condition.ipsec = Some((*right == Value::Bool(true)) != negated);
-                Ok(())
-            }
+            _ if left["rt"]["key"] == "ipsec" => agreed(&mut condition.ipsec, (*right == Value::Bool(true)) != negated),
             _ if left["fib"]["result"] == "type"
                 && right == "local"
                 && left["fib"]["flags"] == serde_json::json!(["daddr"]) =>
             {
-                condition.to_local = Some(!negated);
-                Ok(())
+                agreed(&mut condition.to_local, !negated)
             }
             _ if left["fib"]["result"] == "type" && right == "local" && left["fib"]["flags"] == "daddr" => {
-                condition.to_local = Some(!negated);
-                Ok(())
+                agreed(&mut condition.to_local, !negated)
             }
             _ if left["ct"]["key"] == "status" && right == "dnat" && !negated => {
                 condition.dnated = true;
@@ -357,7 +399,7 @@ impl Walk<'_, '_> {
     fn addresses(&self, value: &Value, family: Family) -> Read<AddressSet> {
         let mut prefixes = Vec::new();
         for element in self.elements(value)? {
-            let element = element.get("elem").map_or(&element, |inner| inner.get("val").unwrap_or(inner));
+            let element = &element;
             let wrong = || format!("{} is not an {family} address", shortened(&element.to_string()));
             if element.get("concat").is_some() {
                 return Err("a concatenation has no key".to_owned());
@@ -374,7 +416,7 @@ impl Walk<'_, '_> {
         Ok(AddressSet::of(prefixes))
     }
 
-    fn interfaces(&self, value: &Value, negated: bool) -> Read<Vec<crate::policy::InterfacePattern>> {
+    fn interfaces(&self, value: &Value, negated: bool) -> Read<Vec<InterfacePattern>> {
         let elements = self.elements(value)?;
         if elements.is_empty() {
             return Err("an empty set of interfaces".to_owned());
@@ -385,11 +427,10 @@ impl Walk<'_, '_> {
     }
 
     fn protocols(&self, value: &Value, condition: &mut Condition) -> Read<()> {
-        for protocol in self.elements(value)? {
-            let name = protocol.as_str().map(str::to_owned).unwrap_or_else(|| protocol.to_string());
-            condition.protocols.push(name.parse::<Protocol>().map_err(|error| error.to_string())?);
-        }
-        Ok(())
+        let name = |protocol: &Value| protocol.as_str().map_or_else(|| protocol.to_string(), str::to_owned);
+        let elements = self.elements(value)?;
+        let protocols = elements.iter().map(|one| name(one).parse::<Protocol>().map_err(|error| error.to_string()));
+        once(&mut condition.protocols, protocols.collect::<Read<_>>()?, "the protocol")
     }
 
     fn ports(&self, value: &Value) -> Read<Vec<PortRange>> {
@@ -399,12 +440,52 @@ impl Walk<'_, '_> {
     }
 }
 
+/// A member of a set, or an entry of a map, without its comment and counter.
+fn member(element: &Value) -> Read<Value> {
+    if let Some([key, value]) = element.as_array().map(Vec::as_slice) {
+        return Ok(Value::Array(vec![member(key)?, value.clone()]));
+    }
+    match element.get("elem") {
+        Some(inner) if !inner["timeout"].is_null() || !inner["expires"].is_null() => {
+            Err("a member comes and goes; a list of the configuration stays".to_owned())
+        }
+        Some(inner) => Ok(inner.get("val").unwrap_or(inner).clone()),
+        None => Ok(element.clone()),
+    }
+}
+
+/// Both conditions of a rule count, and a list holds one of them.
+fn once<T>(slot: &mut Vec<T>, list: Vec<T>, what: &str) -> Read<()> {
+    if !slot.is_empty() {
+        return Err(format!("two conditions on {what}"));
+    }
+    *slot = list;
+    Ok(())
+}
+
+fn agreed(slot: &mut Option<bool>, value: bool) -> Read<()> {
+    match slot.replace(value) {
+        Some(other) if other != value => Err("two conditions that exclude each other".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// All but these and all but those are all but both.
+fn interfaces(slot: &mut Vec<InterfacePattern>, list: Vec<InterfacePattern>, what: &str) -> Read<()> {
+    match slot.iter().chain(&list).all(|pattern| pattern.negated) {
+        true => slot.extend(list),
+        false => once(slot, list, what)?,
+    }
+    Ok(())
+}
+
 fn set_mark(condition: &mut Condition, value: Option<u32>, mask: Option<u32>, negated: bool) -> Read<()> {
     let (Some(value), Some(mask)) = (value, mask) else { return Err("a set of marks has no key".to_owned()) };
     let mark = MaskedMark { value, mask };
     match negated {
         // `mark & 0xff00 != 0` is no exemption of one mark.
         true if value & !mask == 0 && mask != 0 => condition.without_marks.push(mark),
+        false if condition.mark.is_some() => return Err("two conditions on the mark".to_owned()),
         false if value & !mask == 0 && mask != 0 => condition.mark = Some(mark),
         _ => return Err("a mark outside its mask".to_owned()),
     }

@@ -2,7 +2,7 @@
 
 use super::Imported;
 use super::forwards::{Forward, Hairpin};
-use super::rule::{Hook, Line, Refusal, Rules, whole};
+use super::rule::{Condition, Hook, Line, Refusal, Rules, whole};
 use super::sources::Sources;
 use super::{iptables, words, write};
 use crate::config::{self, Flags, SourceText};
@@ -150,7 +150,8 @@ impl Options<'_> {
     /// The plugin's `conditionsV4` and `conditionsV6`, in the words of iptables or of nft.
     fn conditions(&self, family: Family, forward: &mut Forward) -> Result<(), String> {
         let key = if family == Family::V4 { "conditionsV4" } else { "conditionsV6" };
-        let words: Vec<&str> = self.plugin[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let words: Option<Vec<&str>> = self.plugin[key].as_array().into_iter().flatten().map(Value::as_str).collect();
+        let words = words.ok_or_else(|| format!("{key} is not a list of words"))?;
         let is_nft = words.first().is_some_and(|first| !first.starts_with(['-', '!']));
         match is_nft {
             false => {
@@ -160,11 +161,17 @@ impl Options<'_> {
                     bracketed(forward.address)
                 );
                 let mut read = iptables::read(&line);
+                let (protocols, ports) = (vec![Protocol::Tcp], vec![PortRange { first: 1, last: 1 }]);
                 let rule = read.rules.pop().filter(|rule| rule.hook == Hook::Prerouting);
                 let Some(rule) = rule else {
                     let reason = read.refused.pop().map(|refusal| refusal.reason).unwrap_or_default();
                     return Err(format!("{key}: {reason}"));
                 };
+                let Condition { sources, incoming, destinations, .. } = rule.condition.clone();
+                let said = Condition { sources, incoming, destinations, protocols, ports, ..Condition::default() };
+                if said != rule.condition {
+                    return Err(format!("{key}: marks and IPsec policies have no key in portForwards"));
+                }
                 forward.sources.clone_from(&rule.condition.sources);
                 forward.incoming.clone_from(&rule.condition.incoming);
                 if let Some(set) = &rule.condition.destinations {
@@ -207,11 +214,17 @@ fn nft_condition(words: &[&str], family: Family, forward: &mut Forward) -> Resul
         ["ip" | "ip6", "saddr", network] => {
             let set = words::network(network).map(|one| AddressSet::of([one]));
             let set = set.ok_or_else(|| format!("'{network}' is not a network"))?;
+            if forward.sources.is_some() {
+                return Err("two conditions on one address".to_owned());
+            }
             forward.sources = Some(if negated { whole(family).without(&set) } else { set });
         }
         ["iifname", name] => {
             let name = name.trim_matches('"');
             let pattern: Option<InterfacePattern> = words::interface(name, negated);
+            if !forward.incoming.is_empty() {
+                return Err("two conditions on the incoming interface".to_owned());
+            }
             forward.incoming = vec![pattern.ok_or_else(|| format!("'{name}' is not a name of interfaces"))?];
         }
         other => return Err(format!("'{}' has no key", other.join(" "))),

@@ -10,7 +10,7 @@ use super::state::Kept;
 use super::{state, unit, view};
 use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, Entry, Event, Kind};
 use crate::agent::{Notification, Performer, Report, Setup};
-use crate::config::{self, Locations, RuleWatch};
+use crate::config::{self, Flags, Locations, RuleWatch};
 use crate::sys::child;
 use crate::sys::clock::second_of_day;
 use crate::sys::inotify::{Stir, Watcher};
@@ -43,6 +43,7 @@ const SHORT: Duration = Duration::from_millis(100);
 pub struct Service {
     agent: Agent,
     locations: Locations,
+    flags: Flags,
     state_directory: PathBuf,
     enforcer: Enforcer,
     host: HostReader,
@@ -85,6 +86,7 @@ impl Service {
         let watched = std::iter::once(main).chain(locations.fragment_directory()).collect();
         let now = Instant::now();
         Service {
+            flags: setup.flags.clone(),
             agent: Agent::new(setup, now),
             // Without inotify an edit is noticed at the next resync.
             watcher: Watcher::new(watched).ok(),
@@ -313,7 +315,9 @@ impl Performer for Service {
                     self.journal.write(&Entry::new(Kind::StateNotSaved, error.to_string()));
                 }
             }
-            Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
+            Action::ReadConfig(why) => {
+                return Some(Event::ConfigRead(why, config::read(&self.locations, &self.flags)));
+            }
             Action::ReadHost => return Some(Event::HostRead(self.host.read())),
             Action::ChooseBackend(candidate) => {
                 let chosen = self.enforcer.choose(&candidate.config.settings);

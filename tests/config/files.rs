@@ -1,7 +1,7 @@
 //! Which files are read, and which are refused as files.
 
 use super::skip;
-use ip_masq_agent::config::{Diagnostics, Locations, MAX_FILE_BYTES, Reading, Trust, read};
+use ip_masq_agent::config::{self, Diagnostics, Flags, Locations, MAX_FILE_BYTES, Reading, Trust};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
@@ -55,6 +55,10 @@ impl Etc {
         let root = self.path("").display().to_string();
         error.replace(&format!("{root}/"), "").replace(&root, ".")
     }
+}
+
+fn read(locations: &Locations) -> Result<Reading, Diagnostics> {
+    config::read(locations, &Flags::default())
 }
 
 fn names(reading: &Reading) -> Vec<String> {
@@ -132,6 +136,61 @@ fn what_is_no_text_is_refused_with_its_place() {
     assert_eq!(etc.refusal("windows.yaml"), "windows.yaml: UTF-16 text; save it as UTF-8");
 }
 
+/// Of one run, whatever of them can be read or is what its language allows.
+#[test]
+fn what_is_wrong_with_one_file_hides_nothing_that_is_wrong_in_the_others() {
+    let etc = Etc::new();
+    let main = etc.write("config.yaml", "onStop: x\n");
+    etc.write("d/10-latin.yaml", b"onStop: \xe9\n");
+    etc.write("d/20.yaml", "extraNonMasqueradeCIDRs: [\"fd00::/8\"]\ncidrLimit: 0\nmasqChain: -x\n");
+    rustix::fs::mkfifoat(rustix::fs::CWD, etc.path("d/30.yaml"), rustix::fs::Mode::RUSR).unwrap();
+    etc.write("d/40.json", "{\"enableIPv6\": true");
+    etc.write(
+        "d/50.toml",
+        "portForwards = [{hostPort = 80, address = \"10.0.0.5\"}, {hostPort = 80, address = \"10.0.0.6\"}]\n",
+    );
+    symlink("nowhere", etc.path("d/60.yaml")).unwrap();
+    let directory = etc.path("d");
+    let check = |more: &[&str]| {
+        let arguments = ["check", "--config", main.to_str().unwrap(), "--config-dir", directory.to_str().unwrap()];
+        let output = ip_masq_agent(&[&arguments, more].concat(), b"");
+        assert_eq!(output.status.code(), Some(78));
+        let said = String::from_utf8(output.stderr).unwrap().replace(&format!("{}/", etc.path("").display()), "");
+        said.lines().filter(|line| !line.starts_with(' ')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [main, chain, json, toml, flag] = [
+        "config.yaml:1:9: onStop: expected one of cleanup, keep, found the text 'x'",
+        "d/20.yaml:3:12: masqChain: '-x': a chain name can't begin with '-'",
+        "d/40.json:1:19: the map is not closed; a '}' is missing",
+        "d/50.toml:1:68: portForwards[2]: tcp port 80 of every IPv4 address is forwarded by portForwards[1], too (d/50.toml:1:17); \
+         set another hostIP, or inInterfaces or sourceCIDRs that exclude each other",
+        "--resync-interval: '1y': unknown unit 'y', not one of h, m, s, ms, us, ns",
+    ];
+    let [latin, fifo, link] = [
+        "d/10-latin.yaml:1:9: the byte 0xe9 is not UTF-8 text; is this a binary file?",
+        "d/30.yaml: is a FIFO, not a regular file",
+        "d/60.yaml: is a dangling symbolic link",
+    ];
+    assert_eq!(check(&["--resync-interval", "1y"]), [main, latin, chain, fifo, json, toml, link, flag]);
+    for name in ["d/10-latin.yaml", "d/30.yaml", "d/60.yaml"] {
+        fs::remove_file(etc.path(name)).unwrap();
+    }
+    // Whether the one that is not closed enables IPv6 is not known, and it says nothing of a limit.
+    let limit = "d/20.yaml:2:12: cidrLimit: nonMasqueradeCIDRs has 1 CIDRs, more than the limit of 0";
+    assert_eq!(check(&["--resync-interval", "1y"]), [main, limit, chain, json, toml, flag]);
+}
+
+#[test]
+fn nothing_of_a_file_is_shown_to_which_somebody_else_may_have_led_us_whatever_is_wrong_with_another() {
+    let etc = Etc::new();
+    etc.write("d/10.yaml", "masqChain: -secret\n");
+    let locations = Locations { directory: Some(etc.path("d")), ..etc.locations("absent") };
+    assert!(read(&locations).unwrap_err().to_string().contains("secret"));
+    etc.chmod("d", 0o775);
+    let said = read(&locations).unwrap_err().to_string();
+    assert!(said.contains("/absent: ") && said.contains("/d: the directory ") && !said.contains("secret"), "{said}");
+}
+
 #[test]
 fn more_than_64_mib_is_refused_before_it_is_read() {
     let etc = Etc::new();
@@ -167,6 +226,14 @@ fn what_others_can_write_is_refused_or_warned_about() {
     }
     etc.chmod("config.yaml", 0o600);
     assert!(etc.read("config.yaml").unwrap().warnings.is_empty());
+    // All of it is known, and so is what only the whole tells.
+    etc.write("config.yaml", "nonMasqueradeCIDRs: [\"fd00::/8\"]\n");
+    etc.chmod("config.yaml", 0o664);
+    let said = etc.refusal("config.yaml");
+    assert!(
+        said.contains("chmod go-w\n") && said.contains("config.yaml:1:22: nonMasqueradeCIDRs: 'fd00::/8' is IPv6"),
+        "{said}"
+    );
 }
 
 #[test]

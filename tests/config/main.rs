@@ -50,6 +50,7 @@ fn placeless(config: Config) -> Config {
         settings: config.settings,
         expected_rules: config.expected_rules,
         replaced_ranges: config.replaced_ranges,
+        without_effect: Vec::new(),
     }
 }
 

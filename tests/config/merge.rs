@@ -141,6 +141,9 @@ fn a_later_file_whose_list_leaves_built_in_ranges_out_is_known_with_its_place() 
     let vpn = "nonMasqueradeCIDRs: [100.64.0.0/10, 10.0.0.0/8]";
     let left_out = vec!["172.16.0.0/12".to_owned(), "192.168.0.0/16".to_owned()];
     assert_eq!(replaced(&["", vpn]), Some(("1.yaml:1:21".to_owned(), left_out)));
+    let alone = [source("/etc/ip-masq-agent/config.d/vpn.yaml", vpn)];
+    let replaced_alone = parse(&alone, &Flags::default()).unwrap().replaced_ranges.unwrap();
+    assert_eq!(replaced_alone.origin.to_string(), "/etc/ip-masq-agent/config.d/vpn.yaml:1:21");
     // It is the administrator's own list there, and joined or repeated here.
     for texts in [
         &[vpn][..],

@@ -24,7 +24,7 @@ fn render(config: &Path, backend: &str) -> String {
     let locations = Locations { file: Some(config.to_owned()), trust: Trust::Warn, ..Locations::default() };
     let mut flags = Flags::default();
     flags.add(key("backend"), [backend.to_owned()]);
-    let sources = config::read(&locations).unwrap_or_else(|error| panic!("{error}")).sources;
+    let sources = config::read(&locations, &flags).unwrap_or_else(|error| panic!("{error}")).sources;
     let config = config::parse(&sources, &flags).unwrap_or_else(|error| panic!("{error}"));
     // Only a policy with route-source asks for them.
     text(&config, &crate::random::facts())

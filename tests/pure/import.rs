@@ -414,3 +414,225 @@ fn what_was_taken_treats_every_flow_as_the_rules_did() {
 fn refused_line(line: &str) -> Option<usize> {
     line.strip_prefix("# line ")?.split_once(": -A")?.0.parse().ok()
 }
+
+/// `N: TEXT` of each line that was refused, and the notes before the configuration.
+fn lines_named(text: &str) -> Vec<String> {
+    let said = imported(text).text;
+    let named = said.lines().filter_map(|line| line.strip_prefix("# line "));
+    named.map(str::to_owned).collect()
+}
+
+#[test]
+fn lines_of_a_config_map_are_those_of_its_file() {
+    let literal = "\
+apiVersion: v1
+kind: Service
+---
+kind: ConfigMap
+data:
+  config: |
+    nonMasqueradeCIDRs:
+      - 10.0.0.1/8
+    frobnicate: 1
+
+    masqLinkLocal: 7
+";
+    assert_eq!(
+        lines_named(literal),
+        ["2: a Service is passed over", "7: nonMasqueradeCIDRs", "9: frobnicate", "11: masqLinkLocal"]
+    );
+    let cut = "kind: ConfigMap\ndata:\n  a: |-\n\n    # as it was\n    nonMasqueradeCIDRs: [10.0.0.0/8\n    masqLinkLocal: true\n";
+    assert_eq!(lines_named(cut), ["7: masqLinkLocal: true"]);
+    let broken = import("kind: ConfigMap\ndata:\n  config: |\n    masqLinkLocal: true\n   bad\n").unwrap_err();
+    assert!(matches!(&broken, ImportError::Yaml(5, _)), "{broken}");
+    let second = "kind: ConfigMap\ndata: {config: \"\", more: {a: b}}\n---\nkind: ConfigMap\ndata: [\n";
+    assert_eq!(lines_named(second), ["2: more", "5: data: ["]);
+    // Of these the lines are not lines of the file, but where the text begins is one.
+    let json = "{\"kind\": \"ConfigMap\", \"data\":\n{\"config\": \"masqLinkLocal: 7\\nfrobnicate: 1\\n\"}}\n";
+    assert_eq!(lines_named(json), ["2: masqLinkLocal", "2: frobnicate"]);
+    let folded =
+        "kind: ConfigMap\ndata:\n  a: >\n    masqLinkLocal: 7\n\n    frobnicate: 1\n  b: \"bar: 1\\n\\\n    foo: 1\"\n";
+    assert_eq!(lines_named(folded), ["3: masqLinkLocal", "3: frobnicate", "7: bar", "7: foo"]);
+    assert_eq!(lines_named("# A file.\n---\nnonMasqueradeCIDRs: []\nfrobnicate: 1\n"), ["4: frobnicate"]);
+    assert_eq!(
+        lines_named("kind: List\nitems:\n- kind: ConfigMap\n  data:\n    config: |\n      frobnicate: 1\n"),
+        ["6: frobnicate"]
+    );
+}
+
+#[test]
+fn a_policy_that_does_not_let_pass_is_refused() {
+    let rules = "-A POSTROUTING -o wan0 -j MASQUERADE\n";
+    let saved = |policies: &str| format!("*nat\n{policies}{rules}COMMIT\n");
+    assert!(refusal(&saved(":POSTROUTING DROP [0:0]\n")).contains("what no rule of POSTROUTING takes does not pass"));
+    assert!(refusal(&saved(":INPUT DROP [0:0]\n")).contains("the policy DROP has no key"));
+    assert_eq!(imported(&saved(":POSTROUTING ACCEPT [0:0]\n:lan - [0:0]\n")).refused, 0);
+    let script = |policy: &str| format!("{policy}\niptables -t nat {rules}");
+    assert!(refusal(&script("iptables -t nat -P POSTROUTING DROP")).contains("the policy DROP has no key"));
+    for other in ["iptables -P FORWARD DROP", "iptables -t nat -P POSTROUTING ACCEPT", "iptables -A INPUT -j DROP"] {
+        assert_eq!(imported(&script(other)).refused, 0, "{other}");
+    }
+    let chain = |policy: &str| {
+        format!(
+            "{{\"nftables\": [{{\"chain\": {{\"family\": \"ip\", \"table\": \"nat\", \"name\": \"post\", \"type\": \"nat\", \
+             \"hook\": \"postrouting\", \"prio\": 100, \"policy\": \"{policy}\"}}}}, {}]}}",
+            nft_rule("post", "[{\"masquerade\": null}]")
+        )
+    };
+    assert!(refusal(&chain("drop")).contains("what no rule of the chain takes does not pass"));
+    assert_eq!(imported(&chain("accept")).refused, 0);
+}
+
+fn nft_rule(chain: &str, expr: &str) -> String {
+    format!("{{\"rule\": {{\"family\": \"ip\", \"table\": \"nat\", \"chain\": \"{chain}\", \"expr\": {expr}}}}}")
+}
+
+/// A rule of a chain of the hook, as `nft -j list ruleset` prints it, with objects before it.
+fn nft(hook: &str, before: &str, expr: &str) -> String {
+    format!(
+        "{{\"nftables\": [{{\"chain\": {{\"family\": \"ip\", \"table\": \"nat\", \"name\": \"c\", \"type\": \"nat\", \
+         \"hook\": \"{hook}\", \"prio\": 100, \"policy\": \"accept\"}}}}, {before}{}]}}",
+        nft_rule("c", expr)
+    )
+}
+
+fn matching(left: &str, op: &str, right: &str) -> String {
+    format!("{{\"match\": {{\"op\": \"{op}\", \"left\": {left}, \"right\": {right}}}}}")
+}
+
+#[test]
+fn a_rule_of_which_a_part_is_not_read_is_refused_whole() {
+    let rule = |rest: &str| format!("*nat\n{rest}\nCOMMIT\n");
+    for (line, reason) in [
+        ("-A POSTROUTING -m mark --mark 0x1/0x1 -m mark --mark 0x2/0x2 -j RETURN", "two conditions on the mark"),
+        ("-A POSTROUTING -m connmark --mark 0x4 -j RETURN", "-m connmark has no key"),
+        ("-A POSTROUTING -o wan0 -j SNAT --to-source 203.0.113.1 --to-source 203.0.113.2", "more than one address"),
+        ("-A POSTROUTING -o wan0 -m policy --dir out --pol none --next -j MASQUERADE", "'--next' has no key"),
+        ("-A POSTROUTING -o wan0 -m policy --dir out --pol none --mode tunnel -j MASQUERADE", "'--mode tunnel' has no"),
+        ("-A POSTROUTING -o wan0 -j MASQUERADE -j RETURN", "more than one target"),
+        ("-A POSTROUTING -s 10.0.0.0/8,fd00::/8 -j MASQUERADE", "'-s 10.0.0.0/8,fd00::/8' has no key"),
+        ("-A POSTROUTING -s 10.1.0.0/16 -j CLASSIFY", "'-j CLASSIFY' has no key, nor is there a chain of this name"),
+        (
+            "-A PREROUTING -p tcp --dport 80:90 -m multiport --dports 85,100 -j DNAT --to-destination 192.0.2.2",
+            "two conditions on the port",
+        ),
+    ] {
+        let said = refusal(&rule(line));
+        assert!(said.contains(reason), "{line}\n{said}");
+    }
+    for (members, reason) in [
+        ("add x 10.1.0.0/16 nomatch", "has members that are left out (nomatch)"),
+        ("add x 10.1.0.0/16 timeout 5", "has members that come and go"),
+        ("add x 10.1.0.1,tcp:80", "has members that are no networks"),
+        ("create x hash:net timeout 300", "has members that come and go"),
+    ] {
+        let text = format!(
+            "create x hash:net family inet\nadd x 10.0.0.0/8 comment \"lan\"\n{members}\n*nat\n\
+             -A POSTROUTING -o wan0 -m set --match-set x src -j MASQUERADE\nCOMMIT\n"
+        );
+        let said = imported(&text).text;
+        assert!(said.contains(&format!("#     the set 'x' {reason}")) && said.contains("snat: none"), "{said}");
+    }
+    let out = |op, name| matching("{\"meta\": {\"key\": \"oifname\"}}", op, name);
+    let mark = |bit| matching(&format!("{{\"&\": [{{\"meta\": {{\"key\": \"mark\"}}}}, {bit}]}}"), "==", bit);
+    let port = |range| matching("{\"payload\": {\"protocol\": \"tcp\", \"field\": \"dport\"}}", "==", range);
+    let (masquerade, to) = ("{\"masquerade\": null}", "{\"dnat\": {\"addr\": \"192.0.2.2\"}}");
+    for (hook, expr, reason) in [
+        (
+            "postrouting",
+            format!("[{}, {}, {masquerade}]", out("==", "\"a\""), out("==", "\"b\"")),
+            "outgoing interface",
+        ),
+        (
+            "postrouting",
+            format!("[{}, {}, {masquerade}]", out("==", "\"a\""), out("!=", "\"b\"")),
+            "outgoing interface",
+        ),
+        ("postrouting", format!("[{}, {}, {{\"return\": null}}]", mark("1"), mark("2")), "the mark"),
+        (
+            "prerouting",
+            format!("[{}, {}, {to}]", port("{\"range\": [80, 90]}"), port("{\"range\": [85, 99]}")),
+            "the port",
+        ),
+    ] {
+        let said = refusal(&nft(hook, "", &expr));
+        assert!(said.contains("two conditions on") && said.contains(reason), "{expr}\n{said}");
+    }
+    let said = refusal(&nft("input", "", "[{\"snat\": {\"addr\": \"192.0.2.2\"}}]"));
+    assert_eq!(said, "rules of the hook input have no key");
+    // All but both is one list.
+    let both = format!("[{}, {}, {masquerade}]", out("!=", "\"lo\""), out("!=", "\"wg0\""));
+    assert!(keys(&nft("postrouting", "", &both)).contains("outInterfaces: ['!lo', '!wg0']"));
+}
+
+#[test]
+fn conditions_of_portmap_of_which_a_part_is_not_read_refuse_the_mapping() {
+    let mapping = |conditions: &str| {
+        format!(
+            "{{\"type\": \"portmap\", \"conditionsV4\": {conditions}, \"prevResult\": {{\"ips\": [{{\"address\": \
+             \"10.88.0.5/16\"}}]}}, \"runtimeConfig\": {{\"portMappings\": [{{\"hostPort\": 80, \"containerPort\": 80, \
+             \"protocol\": \"tcp\"}}]}}}}"
+        )
+    };
+    assert!(keys(&mapping("[\"-s\", \"192.0.2.0/24\"]")).contains("sourceCIDRs: [192.0.2.0/24]"));
+    for (conditions, reason) in [
+        ("[7]", "conditionsV4 is not a list of words"),
+        ("[\"-m\", \"mark\", \"--mark\", \"0x1\"]", "conditionsV4: marks and IPsec policies have no key"),
+        ("[\"--dport\", \"90\"]", "conditionsV4: two conditions on the port"),
+        ("[\"-p\", \"udp\"]", "conditionsV4: '-p tcp' has no key"),
+        ("[\"ip\", \"saddr\", \"192.0.2.0/24\", \"ip\", \"saddr\", \"192.0.2.0/25\"]", "two conditions on one address"),
+    ] {
+        let said = refusal(&mapping(conditions));
+        assert!(said.contains(reason), "{conditions}\n{said}");
+    }
+}
+
+#[test]
+fn chains_that_nothing_leads_to_are_told_and_those_without_rules_are_no_fault() {
+    let saved = "*nat\n:lan - [0:0]\n-A POSTROUTING -s 10.1.0.0/16 -j lan\n-A POSTROUTING -o wan0 -j MASQUERADE\n\
+                 -A other -j MASQUERADE\nCOMMIT\n";
+    assert_eq!(imported(saved).refused, 0);
+    assert_eq!(lines_named(saved), ["5: no rule here leads to the chain other"]);
+}
+
+#[test]
+fn a_map_of_forwards_is_said_or_refused_for_what_it_is() {
+    let dnat = |key: &str, data: &str| {
+        format!("[{{\"dnat\": {{\"addr\": {{\"map\": {{\"key\": {key}, \"data\": {data}}}}}}}}}]")
+    };
+    let port = "{\"payload\": {\"protocol\": \"tcp\", \"field\": \"dport\"}}";
+    let map = |to: &str, elements: &str| {
+        format!(
+            "{{\"map\": {{\"family\": \"ip\", \"name\": \"m\", \"table\": \"nat\", \"type\": \"inet_service\", \"map\": {to}, \
+             \"elem\": [{elements}]}}}}, "
+        )
+    };
+    // As nft writes the type of what is looked up until 1.0.6, and later.
+    let element = "[{\"elem\": {\"val\": 80, \"comment\": \"web\"}}, {\"concat\": [\"192.0.2.2\", 8080]}]";
+    for to in ["\"ipv4_addr . inet_service\"", "[\"ipv4_addr\", \"inet_service\"]"] {
+        let said = keys(&nft("prerouting", &map(to, element), &dnat(port, "\"@m\"")));
+        assert!(said.contains("  - hostPort: 80\n    address: 192.0.2.2\n    port: 8080\n"), "{said}");
+    }
+    let addresses = "\"ipv4_addr\"";
+    let expiring = "[{\"elem\": {\"val\": 80, \"expires\": 7}}, \"192.0.2.2\"]";
+    let added = format!(
+        "{}{}, ",
+        map(addresses, "[80, \"192.0.2.2\"]"),
+        nft_rule("other", "[{\"map\": {\"op\": \"add\", \"elem\": 80, \"data\": \"192.0.2.2\", \"map\": \"@m\"}}]")
+    );
+    for (before, key, data, reason) in [
+        (map(addresses, ""), port, "\"@m\"", "the map is empty"),
+        (String::new(), port, "\"@m\"", "the set 'm' is not in this text"),
+        (map(addresses, expiring), port, "\"@m\"", "comes and goes"),
+        (added, port, "\"@m\"", "come and go"),
+        (
+            String::new(),
+            "{\"numgen\": {\"mode\": \"inc\", \"mod\": 2, \"offset\": 0}}",
+            "{\"set\": [[0, \"192.0.2.2\"], [1, \"192.0.2.3\"]]}",
+            "has no key",
+        ),
+    ] {
+        let said = refusal(&nft("prerouting", &before, &dnat(key, data)));
+        assert!(said.contains(reason), "{said}");
+    }
+}

@@ -52,6 +52,28 @@ fn the_reload_command_fails_with_what_the_service_found() {
 }
 
 #[test]
+fn a_reload_names_what_is_wrong_in_every_file_although_one_can_not_be_read_and_changes_nothing() {
+    let host = host!(GOOD);
+    let fragments = "/run/test/config.d";
+    host.node.enter(|| fs::create_dir(fragments)).unwrap();
+    let mut service = host.start_as(host.prepare(&["run", "--config-dir", fragments]));
+    service.wait_for("READY=1");
+    let before = host.rules();
+    let (fifo, further) = (format!("{fragments}/10.yaml"), format!("{fragments}/20.yaml"));
+    host.node.enter(|| {
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        fs::write(&further, "onStop: x\n").unwrap();
+    });
+    host.configure(BAD);
+    let bad = host.command(&["reload"]);
+    assert_eq!(bad.code, Some(78), "{bad:?}");
+    let places = [format!("{CONFIG}:1:22: "), format!("{fifo}: is a FIFO"), format!("{further}:1:9: onStop: ")];
+    let found = places.map(|place| bad.stderr.find(&place));
+    assert!(found.is_sorted() && found[0].is_some(), "{bad:?}");
+    assert_eq!(host.rules(), before);
+}
+
+#[test]
 fn a_bad_file_without_a_last_good_one_is_exit_78_and_touches_nothing() {
     let host = host!(BAD);
     let before = host.rules();

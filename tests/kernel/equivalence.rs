@@ -73,6 +73,7 @@ impl Sent {
             protocol: match self.kind {
                 Kind::Tcp => Protocol::Tcp,
                 Kind::Udp => Protocol::Udp,
+                Kind::Sctp => Protocol::Sctp,
                 Kind::Ping => Protocol::Icmp,
                 Kind::Raw(number) => Protocol::Other(number),
             },

@@ -315,8 +315,12 @@ impl Performer for Service {
             }
             Action::ReadConfig(why) => return Some(Event::ConfigRead(why, config::read(&self.locations))),
             Action::ReadHost => return Some(Event::HostRead(self.host.read())),
-            Action::ChooseBackend(candidate) => {
-                let chosen = self.enforcer.choose(&candidate.config.settings);
+            Action::ChooseBackend(candidate, unusable) => {
+                let settings = &candidate.config.settings;
+                let chosen = match unusable {
+                    Some(failure) => self.enforcer.replace_iptables(settings, &failure),
+                    None => self.enforcer.choose(settings),
+                };
                 return Some(Event::BackendChosen(candidate, chosen));
             }
             Action::Watch(watch) => {

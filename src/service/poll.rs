@@ -8,7 +8,7 @@ use super::journal::Journal;
 use super::notify::Notifier;
 use super::state::Kept;
 use super::{state, unit, view};
-use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, Entry, Event, Kind};
+use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, CommandLine, Entry, Event, Kind};
 use crate::agent::{Notification, Performer, Report, Setup};
 use crate::config::{self, Locations, RuleWatch};
 use crate::sys::child;
@@ -43,6 +43,7 @@ const SHORT: Duration = Duration::from_millis(100);
 pub struct Service {
     agent: Agent,
     locations: Locations,
+    command_line: CommandLine,
     state_directory: PathBuf,
     enforcer: Enforcer,
     host: HostReader,
@@ -85,6 +86,7 @@ impl Service {
         let watched = std::iter::once(main).chain(locations.fragment_directory()).collect();
         let now = Instant::now();
         Service {
+            command_line: CommandLine::new(&locations, &setup.flags),
             agent: Agent::new(setup, now),
             // Without inotify an edit is noticed at the next resync.
             watcher: Watcher::new(watched).ok(),
@@ -207,6 +209,7 @@ impl Service {
                     }
                 }
                 Request::Status => urgent.extend(self.question(client)),
+                Request::CommandLine => self.control.answer(client, &self.command_line, now),
                 // Between two families what is in force is neither the one nor the other.
                 Request::Policy(question) => self.later.push_back(Event::PolicyRequested(client, question)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),

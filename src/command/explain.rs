@@ -243,7 +243,7 @@ fn behind_forward(
     if (!forward.local || is_from_host) && !is_marked_by_others {
         let target = forward.destination.ip();
         let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());
-        let leaving = Packet {
+        let mut leaving = Packet {
             destination: Some(Prefix::of(target)),
             out_interface: forward.interface.clone(),
             destination_port: Some(forward.destination.port()),
@@ -264,6 +264,12 @@ fn behind_forward(
             answer.crossing = Some(crossing);
             answer.forward = Some(Forwarding { source: None, ..forward });
             return;
+        }
+        // A rule of policy routing may lead this client another way than the host itself.
+        if let Some(interface) = crossing.interface.clone().filter(|_| !forward.local) {
+            forward.network.take_if(|_| forward.interface.as_ref() != Some(&interface));
+            leaving.out_interface = Some(interface.clone());
+            forward.interface = Some(interface);
         }
         let met = crossing::met(view, Hook::Postrouting, &leaving);
         let verdict = if forward.hairpin { Verdict::Masquerade } else { Verdict::Return };

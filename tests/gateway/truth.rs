@@ -586,6 +586,32 @@ fn rules_of_policy_routing_that_ask_for_protocol_and_port_are_asked_of_the_flow(
 }
 
 #[test]
+fn the_way_from_a_client_to_the_target_of_a_forward_is_that_of_its_own_rule_of_policy_routing() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip("rule add from 203.0.113.9 lookup 100\nroute add 192.168.77.0/24 via 198.51.100.9 table 100\n\
+             rule add from 203.0.113.200 lookup 101\nroute add unreachable 192.168.77.0/24 table 101\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply(FORWARDS);
+        let arrived = Observer::new(&lab.lan);
+        for (from, told) in [
+            ("203.0.113.9", "route    wan1\n"),
+            ("203.0.113.200", "203.0.113.1: leaves nowhere: the route is unreachable"),
+            ("198.51.100.9", "route    lan0, network 192.168.77.0/24\n"),
+        ] {
+            let words = ["203.0.113.1", "--from", from, "--proto", "udp", "--port", "8080"];
+            let said = gateway.agent.must("explain", &words);
+            assert!(said.contains(told), "{backend}: {from}: {said}");
+            let probe = Probe::new(Kind::Udp, parse("203.0.113.1")).from(parse(from)).with_port(8080);
+            probe.send(&lab.outside);
+            let at_target = |seen: &Seen| seen.destination == parse("192.168.77.2") && probe.is_in(seen);
+            let [wan, lan] = [&lab.observer, &arrived].map(|observer| observer.wait_for(SILENCE, at_target).is_some());
+            assert_eq!([wan, lan], [told.contains("wan1"), told.contains("lan0")], "{backend}: {from}");
+        }
+    }
+}
+
+#[test]
 fn the_source_that_a_route_prefers_is_none_of_masquerading() {
     for backend in BACKENDS {
         let Some(lab) = Lab::build() else { return };

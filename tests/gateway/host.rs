@@ -118,6 +118,16 @@ fn rules_of_a_family_that_is_not_enabled_are_named_by_the_check_of_the_host_and_
             let said = host.command(command);
             assert!(said.code == Some(1) && said.stdout.contains(&warning), "{said:?}");
         }
+        // Beside a service whose rules they are.
+        host.configure(&format!("backend: {backend}\nenableIPv6: true\nconfigWatch: off\n"));
+        let _service = host.ready();
+        host.configure(&format!("backend: {backend}\n"));
+        let told = format!("IPv6 rules of the running service are in {backend}: its own configuration enables IPv6, ");
+        for command in [&["check", "--host"][..], &["diff"]] {
+            let said = host.command(command);
+            let is_told = said.stdout.contains(&told) && !said.stdout.contains("of an earlier run");
+            assert!(said.code == Some(1) && is_told, "{said:?}");
+        }
     }
 }
 

@@ -175,6 +175,7 @@ fn row(lab: &Lab, agent: &Agent<'_>, (by_gateway, source, kind, destination): &(
     let protocol = match kind {
         Kind::Tcp => "tcp".to_owned(),
         Kind::Udp => "udp".to_owned(),
+        Kind::Sctp => "sctp".to_owned(),
         Kind::Ping => "icmp".to_owned(),
         Kind::Raw(number) => number.to_string(),
     };

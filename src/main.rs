@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let Options { places, keys } = cli.options().unwrap_or_else(|error| error.exit());
     let locations = Locations { trust: trust(cli.command.as_ref()), ..places.into() };
     let context = Context { locations, flags: keys.0 };
+    let context = if is_about_the_service(cli.command.as_ref()) { context.of_the_service() } else { context };
     ExitCode::from(dispatch(&context, cli.command.as_ref()))
 }
 
@@ -35,6 +36,15 @@ fn trust(command: Option<&Subcommands>) -> Trust {
             Trust::Warn
         }
         _ => Trust::Enforce,
+    }
+}
+
+/// Who only looks wants to know of what is in force here, unless another file is named.
+fn is_about_the_service(command: Option<&Subcommands>) -> bool {
+    match command {
+        Some(Subcommands::Check(_) | Subcommands::Render(_) | Subcommands::Diff(_)) => true,
+        Some(Subcommands::Explain(with)) => !with.args.offline,
+        _ => false,
     }
 }
 

@@ -62,6 +62,8 @@ pub enum Advice {
     UniqueLocal(Option<WithOrigin<u8>>),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
+    /// The running service keeps rules that another configuration, which is asked about, does not want.
+    RulesOfTheService(BackendName, Family),
     /// An interface does not forward IPv4.
     NotForwarding(String),
     /// What is forwarded through an interface is dropped by a firewall.
@@ -158,6 +160,9 @@ impl fmt::Display for Advice {
             Advice::StrayRules(backend, family) => {
                 write!(f, "{family} rules of an earlier run or of Kubernetes' ip-masq-agent are still in {backend} and act in addition to the configured ones")
             }
+            Advice::RulesOfTheService(backend, family) => {
+                write!(f, "{family} rules of the running service are in {backend}: its own configuration enables {family}, and this one does not")
+            }
             Advice::NotForwarding(interface) => write!(
                 f,
                 "IPv4 forwarding is off on {interface} (net.ipv4.conf.{interface}.forwarding = 0): what comes in there is not forwarded"
@@ -224,6 +229,7 @@ impl Advice {
                 | Advice::NoClients(..)
                 | Advice::Replaced(_)
                 | Advice::StrayRules(..)
+                | Advice::RulesOfTheService(..)
         )
     }
 

@@ -199,7 +199,7 @@ impl Agent {
             start.candidate = Some(candidate.clone());
         }
         if self.backend.is_none() {
-            self.act(Action::ChooseBackend(candidate));
+            self.act(Action::ChooseBackend(candidate, None));
         } else {
             self.reconcile(why, Some(candidate));
         }

@@ -8,7 +8,7 @@ use super::entry::Entry;
 use super::in_force::{InForce, PolicyQuestion};
 use super::question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
 use super::report::{ReloadAnswer, Report, TrialDetails};
-use crate::backend::{BackendName, Error, Removal};
+use crate::backend::{BackendName, Error, ErrorKind, Removal};
 use crate::config::{BackendChoice, Config, Diagnostics, Reading, RuleWatch, SourceText};
 use crate::network::Network;
 use crate::policy::Family;
@@ -127,8 +127,8 @@ pub enum Action {
     ReadConfig(Why),
     /// Look at the host as far as advice needs it.
     ReadHost,
-    /// Choose a backend for this configuration.
-    ChooseBackend(Loaded),
+    /// Choose a backend for this configuration; with an error another one than `auto` has chosen, because of that.
+    ChooseBackend(Loaded, Option<Error>),
     /// Listen to rule events, or stop listening.
     Watch(RuleWatch),
     /// Make one family of the kernel what the configuration says, and see that it is.
@@ -209,6 +209,17 @@ pub struct Chosen {
     pub setting: BackendChoice,
     /// Why.
     pub reason: String,
+}
+
+impl Chosen {
+    /// True when `auto` has chosen iptables, and the kernel lacks what its rules need: only the first transaction tells.
+    pub fn is_of_no_use(&self, failure: &Error) -> bool {
+        let is_iptables = match self.name {
+            BackendName::IptablesNft | BackendName::IptablesLegacy => true,
+            BackendName::Nftables => false,
+        };
+        self.setting == BackendChoice::Auto && is_iptables && failure.kind == ErrorKind::Unsupported
+    }
 }
 
 /// How thoroughly the kernel is looked at.

@@ -80,7 +80,13 @@ impl Agent {
                 self.connections.facts = network;
                 self.activate(candidate, &why, results, now);
             }
-            (Some(_), Some(failure)) if self.desired.active.is_none() => self.start_failed(failure, now),
+            (Some(candidate), Some(failure)) if self.desired.active.is_none() => {
+                if self.backend.as_ref().is_some_and(|chosen| chosen.is_of_no_use(&failure)) {
+                    self.act(Action::ChooseBackend(candidate, Some(failure)));
+                } else {
+                    self.start_failed(failure, now);
+                }
+            }
             (Some(_), Some(failure)) => {
                 self.not_applied(&why, failure, now);
                 // What stays in force is looked after all the same.

@@ -8,9 +8,9 @@ use super::report::{
     one_line,
 };
 use super::state::{FamilyState, Phase, Refusal, Reported};
-use super::{Action, Agent, AtStop, Entry, InUse, Notification};
+use super::{Action, Agent, AtStop, Entry, InUse, Notification, option};
 use crate::backend::Error;
-use crate::config::{Key, OnStop, SourceText};
+use crate::config::{OnStop, SourceText};
 use crate::policy::{Egress, Policy};
 use std::time::{Duration, Instant};
 
@@ -165,7 +165,7 @@ impl Agent {
             pid: 0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             configuration: Configuration {
-                options: self.setup.flags.iter().map(|(key, values)| option(key, values)).collect(),
+                options: self.setup.flags.iter().map(|(key, values)| option(&key.info().flag, values)).collect(),
                 origin: active.map_or(Origin::Defaults, |active| active.origin),
                 files: active.map(files).unwrap_or_default(),
                 generation: self.history.generation,
@@ -203,11 +203,6 @@ impl Agent {
             .chain(unsaved.iter().chain(network.iter()).chain(connections.iter()).map(said))
             .collect()
     }
-}
-
-/// As it is given on the command line.
-fn option(key: Key, values: &[String]) -> String {
-    format!("--{}={}", key.info().flag, values.join(","))
 }
 
 fn egress(policy: &Policy, in_use: &[Vec<InUse>]) -> Vec<EgressReport> {

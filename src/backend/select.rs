@@ -51,9 +51,17 @@ pub fn choose(settings: &Settings, mut exec: impl Exec + 'static) -> Result<Choi
                 let reason = format!("auto: iptables is installed, variant {}", tools.variant);
                 iptables(settings, exec, tools, reason)
             }
-            Err(error) => nftables(settings, format!("auto: no usable iptables ({error})"))?,
+            Err(error) => instead_of_iptables(settings, &error)?,
         },
     })
+}
+
+/// The backend of `auto` where iptables is of no use.
+///
+/// # Errors
+/// When nftables does not work here either.
+pub fn instead_of_iptables(settings: &Settings, error: &Error) -> Result<Choice, Error> {
+    nftables(settings, format!("auto: no usable iptables ({error})"))
 }
 
 fn iptables(settings: &Settings, exec: impl Exec + 'static, tools: Tools, reason: String) -> Choice {

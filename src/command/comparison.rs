@@ -26,8 +26,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Comparison<'a> {
     enforcer: Enforcer,
     backend: BackendName,
-    /// A service runs here.
-    is_running: bool,
+    /// The families of the service that runs here; `None` where none does.
+    served: Option<Vec<Family>>,
     config: &'a Config,
     network: Arc<NetworkFacts>,
 }
@@ -40,10 +40,10 @@ impl<'a> Comparison<'a> {
     pub fn new(config: &'a Config) -> Result<Self, Error> {
         let network = view::network_facts(&config.policy).map_err(|why| Error::new(ErrorKind::Other, why))?;
         let mut enforcer = Enforcer::default();
-        let running = running_backend();
+        let (running, served) = running().unzip();
         let backend = running.map_or(config.settings.backend, BackendChoice::from);
         let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() })?;
-        Ok(Comparison { enforcer, backend: chosen.name, is_running: running.is_some(), config, network })
+        Ok(Comparison { enforcer, backend: chosen.name, served, config, network })
     }
 
     /// The backend that was chosen.
@@ -53,7 +53,7 @@ impl<'a> Comparison<'a> {
 
     /// True when there is a service that keeps what is compared.
     pub fn is_running(&self) -> bool {
-        self.is_running
+        self.served.is_some()
     }
 
     /// Compares one family.
@@ -85,14 +85,20 @@ impl<'a> Comparison<'a> {
     /// Rules that act although the configuration wants none there. The service takes them out when it can.
     pub fn strays(&mut self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();
-        strays.map(|(backend, family)| Advice::StrayRules(backend, family)).collect()
+        let is_served =
+            |backend, family| backend == self.backend && self.served.iter().flatten().any(|served| *served == family);
+        let advice = |(backend, family)| match is_served(backend, family) {
+            true => Advice::RulesOfTheService(backend, family),
+            false => Advice::StrayRules(backend, family),
+        };
+        strays.map(advice).collect()
     }
 }
 
-/// The backend of the running service; `None` when none runs, or none that answers us.
-fn running_backend() -> Option<BackendName> {
+/// The backend of the running service and its families; `None` when none runs, or none that answers us.
+fn running() -> Option<(BackendName, Vec<Family>)> {
     let report: agent::Report = ask(&Request::Status, STATUS_TIMEOUT).ok()?;
-    Some(report.backend?.name)
+    Some((report.backend?.name, report.families.iter().map(|entry| entry.family).collect()))
 }
 
 /// What the kernel says about the rules of one family.
@@ -165,7 +171,8 @@ fn report(
     let backend = backend.as_ref().map(ToString::to_string);
     let (agrees, problem) = match compared {
         Ok((is_in_sync, strays)) => {
-            let of_family = strays.iter().filter(|stray| matches!(stray, Advice::StrayRules(_, of) if *of == family));
+            let is_of_family = |stray: &&Advice| matches!(stray, Advice::StrayRules(_, of) | Advice::RulesOfTheService(_, of) if *of == family);
+            let of_family = strays.iter().filter(is_of_family);
             let mut problems: Vec<String> = of_family.map(ToString::to_string).collect();
             let agrees = is_in_sync && problems.is_empty();
             problems.extend(unseen);

@@ -91,7 +91,8 @@ impl Crossing {
         let from = index(&crossing.incoming).filter(|_| forwarded.is_some() && out.is_none());
         // Of a source that is not the host's own, the kernel answers with its way in only.
         let source = question.from.filter(|_| from.is_some() || forwarded.is_none());
-        let asked = Question { destination, source, from, mark };
+        let protocol = Some(question.proto.unwrap_or(Protocol::Tcp));
+        let asked = Question { destination, source, from, mark, protocol, port: question.port };
         let routed = match router.look_up(&asked, out) {
             Ok(Routed::Refused(_)) | Err(_) if forwarded.is_some() && destination.is_multicast() => {
                 Routed::Refused(Refusal::Multicast)
@@ -100,11 +101,11 @@ impl Crossing {
         };
         match routed {
             Routed::Local(_) => crossing.refused = Some("the routing sends it to this host itself"),
-            Routed::Through(path) => crossing.take(&mut router, &path, destination, mark),
+            Routed::Through(path) => crossing.take(&mut router, &path, &asked),
             Routed::Refused(_) if question.out.is_some() => {
                 // No route leads out there; what leaves all the same has the interface's address.
-                let path = Path { interface: out, gateway: None, route: None, source: None };
-                crossing.take(&mut router, &path, destination, mark);
+                let path = Path { interface: out, gateway: None, route: None, source: None, preferred: None };
+                crossing.take(&mut router, &path, &asked);
             }
             Routed::Refused(refusal) => crossing.refused = Some(refused(refusal, question)),
         }
@@ -134,7 +135,8 @@ impl Crossing {
         Crossing { incoming, assumed, refused: Some(why), ..Crossing::default() }
     }
 
-    fn take(&mut self, router: &mut Router, path: &Path, destination: IpAddr, mark: u32) {
+    fn take(&mut self, router: &mut Router, path: &Path, asked: &Question) {
+        let destination = asked.destination;
         self.interface = path.interface.and_then(view::interface_name);
         self.gateway = path.gateway;
         self.route = path.route.map(|route| match (route.length(), Family::of(destination)) {
@@ -148,9 +150,11 @@ impl Crossing {
                 path.interface.and_then(|interface| rtnetlink::primary_address(interface, next).ok().flatten())
             }
             (IpAddr::V6(_), _) => {
-                let asked = Question { mark, ..Question::from_this_host(destination) };
+                let asked = Question { source: None, from: None, ..asked.clone() };
                 match router.look_up(&asked, path.interface) {
-                    Ok(Routed::Through(Path { source, .. })) => source,
+                    // What the route prefers the kernel says in the place of what masquerading would take, which does
+                    // not ask for it.
+                    Ok(Routed::Through(Path { source, preferred: None, .. })) => source,
                     _ => None,
                 }
             }
@@ -167,7 +171,11 @@ impl Crossing {
 }
 
 fn refused(refusal: Refusal, question: &ExplainArgs) -> &'static str {
+    let is_loopback = |from: IpAddr| from.is_ipv4() && from.is_loopback();
     match refusal {
+        Refusal::Invalid if question.from.is_some_and(is_loopback) => {
+            "a source in 127.0.0.0/8 leaves only by an interface with route_localnet"
+        }
         // What is asked for this host's own packets: a source that is nowhere.
         Refusal::Invalid if question.from.is_none() => Refusal::Blackhole.reason(),
         refusal => refusal.reason(),

@@ -190,13 +190,20 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
     }
     let met = crossing::met(view, if is_from_host { Hook::Output } else { Hook::Prerouting }, &arriving);
     if let Some((hit, is_before)) = crossing::redirected(&met, answer.forward.is_some()) {
-        let order = if is_before { "before" } else { "after" };
+        let order = match (&answer.forward, is_before) {
+            // None of ours is asked for it.
+            (None, _) => "of another program",
+            (Some(_), true) => "before ours",
+            (Some(_), false) => "after ours",
+        };
         let action = match &hit.effect {
             Effect::Translate(statement, _) => statement.clone(),
             Effect::Accept => "stays here".to_owned(),
             _ => "drop".to_owned(),
         };
-        let by = Some(format!("by a rule {order} ours: {}", hit.place));
+        let by = Some(format!("by a rule {order}: {}", hit.place));
+        // It leaves as the routing says of another destination.
+        answer.crossing = None;
         answer.wire = Some(Wire { action, source: None, by, may: Vec::new() });
         return;
     }
@@ -243,7 +250,7 @@ fn behind_forward(
     if (!forward.local || is_from_host) && !is_marked_by_others {
         let target = forward.destination.ip();
         let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());
-        let leaving = Packet {
+        let mut leaving = Packet {
             destination: Some(Prefix::of(target)),
             out_interface: forward.interface.clone(),
             destination_port: Some(forward.destination.port()),
@@ -252,12 +259,31 @@ fn behind_forward(
             is_dnated: true,
             ..arriving.clone()
         };
+        let to_target = ExplainArgs {
+            from: question.from.or(Some(answer.address).filter(|address| is_from_host && address.is_loopback())),
+            incoming: arriving.in_interface.clone().filter(|_| !is_from_host),
+            out: None,
+            mark: leaving.mark,
+            ..question.clone()
+        };
+        let crossing = Crossing::of(&to_target, is_from_host, target).unwrap_or_default();
+        let family = Family::of(target);
+        let crossing = if is_from_host { crossing } else { crossing.where_forwarding_is(view, family) };
+        if crossing.refused.is_some() && !forward.local {
+            answer.crossing = Some(crossing);
+            answer.forward = Some(Forwarding { source: None, ..forward });
+            return;
+        }
+        // A rule of policy routing may lead this client another way than the host itself.
+        if let Some(interface) = crossing.interface.clone().filter(|_| !forward.local) {
+            forward.network.take_if(|_| forward.interface.as_ref() != Some(&interface));
+            leaving.out_interface = Some(interface.clone());
+            forward.interface = Some(interface);
+        }
         if !is_from_host {
             passage = crossing::passage(view, &leaving, question);
         }
         let met = crossing::met(view, Hook::Postrouting, &leaving);
-        let to_target = ExplainArgs { from: None, incoming: None, out: None, ..question.clone() };
-        let crossing = Crossing::of(&to_target, false, target).unwrap_or_default();
         let verdict = if forward.hairpin { Verdict::Masquerade } else { Verdict::Return };
         let seen = crossing::wire(verdict, question, &crossing, &met);
         wire.may.extend(seen.may.iter().cloned());
@@ -297,9 +323,13 @@ pub fn answer(policy: &Policy, host: &Host, question: &ExplainArgs, address: IpA
     }
     let route = is_of_route(&provenance).then(|| match host.preferred.get(&address) {
         Some(PreferredSource { interface, destination, source: Some(source) }) => {
-            format!("{destination} through {interface} prefers {source}")
+            format!("{destination} of the main table through {interface} prefers {source}")
         }
-        _ => "none through the outgoing interface prefers a source".to_owned(),
+        _ => {
+            let out = out_interface(host, question, address);
+            let out = out.as_deref().unwrap_or("the outgoing interface");
+            format!("none of the main table through {out} prefers a source")
+        }
     });
     let crossing = host.crossings.get(&address).cloned();
     let assumed = crossing.iter().flat_map(|crossing| crossing.assumed.clone());
@@ -496,7 +526,7 @@ fn write_answer(text: &mut String, answer: &Answer) -> std::fmt::Result {
     }
     answer.route.iter().try_for_each(|route| row("route", route))?;
     if let Some(forward) = &answer.forward {
-        forwarding::write_rows(text, forward)?;
+        forwarding::write_rows(text, forward, refused.is_none())?;
     }
     answer.refused.iter().try_for_each(|refusal| forwarding::write_refusal(text, refusal))?;
     let mut row = |label: &str, what: &str| writeln!(text, "  {label:<8} {}", one_line(what));

@@ -279,8 +279,8 @@ pub fn contradiction(question: &ExplainArgs, host: &Host) -> Option<String> {
     None
 }
 
-/// The rows of the text.
-pub fn write_rows(text: &mut String, forwarding: &Forwarding) -> std::fmt::Result {
+/// The rows of the text; without what the target sees where the packet does not get there.
+pub fn write_rows(text: &mut String, forwarding: &Forwarding, gets_there: bool) -> std::fmt::Result {
     let Forwarding { number, origin, local, interface, network, hairpin, hairpin_reason, mark, source, .. } =
         forwarding;
     writeln!(text, "  forward  {number}, {origin}")?;
@@ -299,6 +299,9 @@ pub fn write_rows(text: &mut String, forwarding: &Forwarding) -> std::fmt::Resul
             writeln!(text, "  mark     set by the chain {chain} (externalSetMarkChain, {origin})")?;
         }
         _ => {}
+    }
+    if !gets_there {
+        return Ok(());
     }
     if let Some(by) = &forwarding.source_by {
         let source = source.map_or("what it makes of the client".to_owned(), |source| source.to_string());

@@ -24,7 +24,7 @@ pub mod run;
 pub mod status;
 pub mod try_out;
 
-use crate::agent::{self, MOST_DESTINATIONS, PolicyInForce, PolicyQuestion, Report, TrialDetails};
+use crate::agent::{self, CommandLine, MOST_DESTINATIONS, PolicyInForce, PolicyQuestion, TrialDetails};
 use crate::config::{self, Config, Diagnostic, Diagnostics, Flags, Locations, SourceText};
 use crate::policy::Policy;
 use crate::service::control::Request;
@@ -45,6 +45,18 @@ pub struct Context {
 }
 
 impl Context {
+    /// With the files and options of the running service where no file is named, which is said on stderr if they are not
+    /// the usual ones.
+    pub fn of_the_service(self) -> Self {
+        let Locations { file: None, directory: None, trust } = self.locations else { return self };
+        let Some(service) = command_line().filter(|service| *service != CommandLine::default()) else { return self };
+        eprint_line(format_args!("the service runs with {service}, and so does this; --config names another file"));
+        let mut flags = service.flags();
+        flags.replace(self.flags.iter());
+        let locations = Locations { file: service.config, directory: service.config_dir, trust };
+        Context { locations, flags }
+    }
+
     /// Reads and judges the configuration. What is suspicious but no error is said on stderr.
     ///
     /// # Errors
@@ -147,7 +159,8 @@ impl Context {
         if let Some(first) = diagnostics.0.first() {
             let first = first.headline();
             eprint_line(format_args!("{first}; this is the last good configuration, which is in force"));
-            let options = if self.flags.is_empty() { options_of_the_service() } else { Vec::new() };
+            let options: Vec<_> =
+                command_line().filter(|_| self.flags.is_empty()).iter().flat_map(CommandLine::options).collect();
             if !options.is_empty() {
                 eprint_line(format_args!("without the options of the service: {}", options.join(" ")));
             }
@@ -167,9 +180,9 @@ fn told(sources: &[SourceText], destinations: &[IpAddr]) -> Option<PolicyInForce
     ask::ask(&Request::Policy(question), PROMPT).ok()?
 }
 
-/// The options that beat the files of the running service; none where it does not tell.
-fn options_of_the_service() -> Vec<String> {
-    ask::ask(&Request::Status, PROMPT).map(|report: Report| report.configuration.options).unwrap_or_default()
+/// How the running service was started; `None` where it does not tell.
+fn command_line() -> Option<CommandLine> {
+    ask::ask(&Request::CommandLine, PROMPT).ok()
 }
 
 /// The texts as the service has them while it tries a candidate in the place of one of them, which is said on stderr.

@@ -2,9 +2,9 @@
 
 use super::{Context, eprint_line, exit, print_diagnostics, print_line, print_text};
 use crate::agent::advice::warnings;
-use crate::agent::{Doubt, Entry, Forgotten, Kind, Notification, Outcome, Search, Setup};
-use crate::backend::Removal;
+use crate::agent::{Chosen, Doubt, Entry, Forgotten, Kind, Notification, Outcome, Search, Setup};
 use crate::backend::nftables::fast_path::Wanted;
+use crate::backend::{self, Removal};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::policy::Family;
@@ -112,15 +112,16 @@ fn once(context: &Context) -> u8 {
         Err(error) if error.is_held() => return fail(&format!("{error}; use 'ip-masq-agent reload'")),
         Err(error) => return fail(&error),
     };
-    with_backend(context, |kernel, config, network| {
+    with_backend(context, |kernel, chosen, config, network| {
         let mut status = exit::OK;
         let mut began = Vec::new();
         for family in Family::ALL {
-            let result = loop {
-                if let Some(result) = kernel.reconcile(family, config, network).transpose() {
-                    break result;
-                }
-            };
+            let mut result = reconcile(kernel, family, config, network);
+            if let Some(failure) =
+                result.as_ref().err().filter(|failure| family == Family::V4 && chosen.is_of_no_use(failure))
+            {
+                result = choose(kernel, config, Some(failure)).and_then(|_| reconcile(kernel, family, config, network));
+            }
             began.extend(result.as_ref().is_ok_and(|outcome| outcome.began_tracking).then_some(family));
             result.iter().flat_map(|outcome| &outcome.notes).for_each(eprint_line);
             match (result, config.policy.enables(family)) {
@@ -149,6 +150,19 @@ fn once(context: &Context) -> u8 {
     })
 }
 
+fn reconcile(
+    kernel: &mut Enforcer,
+    family: Family,
+    config: &Config,
+    network: &Arc<NetworkFacts>,
+) -> Result<Outcome, backend::Error> {
+    loop {
+        if let Some(result) = kernel.reconcile(family, config, network).transpose() {
+            break result;
+        }
+    }
+}
+
 /// Once ours are in, and only then: there is no moment without rules.
 fn remove_strays(kernel: &mut Enforcer, config: &Config) -> u8 {
     let mut status = exit::OK;
@@ -163,7 +177,7 @@ fn remove_strays(kernel: &mut Enforcer, config: &Config) -> u8 {
 }
 
 fn dry_run(context: &Context) -> u8 {
-    with_backend(context, |kernel, config, network| {
+    with_backend(context, |kernel, _, config, network| {
         let mut status = exit::OK;
         for family in Family::ALL {
             match kernel.plan(family, config, network) {
@@ -190,7 +204,7 @@ fn dry_run(context: &Context) -> u8 {
     })
 }
 
-fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config, &Arc<NetworkFacts>) -> u8) -> u8 {
+fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Chosen, &Config, &Arc<NetworkFacts>) -> u8) -> u8 {
     let config = match context.load() {
         Ok(config) => config,
         Err(diagnostics) => return print_diagnostics(&diagnostics),
@@ -200,14 +214,22 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Config, &Ar
         Err(why) => return fail(&why),
     };
     let mut kernel = Enforcer::default();
-    match kernel.choose(&config.settings) {
+    match choose(&mut kernel, &config, None) {
         Ok(chosen) => {
-            eprint_line(format_args!("backend {} ({})", chosen.name, chosen.reason));
             warnings(&config, &view::view(), Some(chosen.name)).iter().for_each(eprint_line);
-            work(&mut kernel, &config, &network)
+            work(&mut kernel, &chosen, &config, &network)
         }
         Err(error) => fail(&error),
     }
+}
+
+fn choose(kernel: &mut Enforcer, config: &Config, unusable: Option<&backend::Error>) -> Result<Chosen, backend::Error> {
+    let chosen = match unusable {
+        Some(failure) => kernel.replace_iptables(&config.settings, failure),
+        None => kernel.choose(&config.settings),
+    }?;
+    eprint_line(format_args!("backend {} ({})", chosen.name, chosen.reason));
+    Ok(chosen)
 }
 
 fn fail(message: &impl fmt::Display) -> u8 {

@@ -195,7 +195,8 @@ fn interfaces(network: &Network, router: &mut Router, connection: &Connection) -
     let destination = connection.target();
     let mut found = BTreeSet::new();
     for mark in BTreeSet::from([0, connection.mark]) {
-        match interface(Question { destination, source: Some(source), from, mark }) {
+        let (protocol, port) = (Some(connection.original.protocol), connection.reply.ports.map(|(port, _)| port));
+        match interface(Question { destination, source: Some(source), from, mark, protocol, port }) {
             Some(interface) => found.extend(network.name(interface).map(str::to_owned)),
             None => return Vec::new(),
         }

@@ -1,8 +1,8 @@
 //! The control sockets: what is asked at them is answered with one JSON object.
 //!
 //! A request is a line; that of `try` is followed by a text of the length that it names. At one socket nobody but root (or
-//! whoever runs the service) is listened to; at the other everybody may ask for the status and for nothing else, and takes
-//! no place there of root's. A client that asks too long or too slowly is dropped, and the loop never waits for one. A
+//! whoever runs the service) is listened to; at the other everybody may ask for the status and how the service was started, for
+//! nothing else, and takes no place there of root's. A client that asks too long or too slowly is dropped, and the loop never waits for one. A
 //! socket that somebody removes is made again.
 
 use super::lock::Lock;
@@ -98,6 +98,8 @@ pub enum Request {
     /// Read the configuration and put it into the kernel.
     Reload,
     Status,
+    /// How was the service started?
+    CommandLine,
     /// What is in force for some destinations?
     Policy(PolicyQuestion),
     Try(TryRequest),
@@ -129,10 +131,13 @@ struct TryLine {
 }
 
 impl Request {
+    const FOR_EVERYBODY: [Request; 2] = [Request::Status, Request::CommandLine];
+
     fn word(&self) -> &'static str {
         match self {
             Request::Reload => "reload",
             Request::Status => "status",
+            Request::CommandLine => "command-line",
             Request::Policy(_) => "policy",
             Request::Try(_) => "try",
             Request::Trial => "trial",
@@ -146,7 +151,7 @@ impl Request {
     fn encode(&self) -> io::Result<Vec<u8>> {
         let word = self.word();
         let (line, text) = match self {
-            Request::Reload | Request::Status | Request::Trial => (word.to_owned(), ""),
+            Request::Reload | Request::Status | Request::CommandLine | Request::Trial => (word.to_owned(), ""),
             Request::Policy(question) => (format!("{word} {}", serde_json::to_string(question)?), ""),
             Request::Await(number) | Request::Confirm(number) | Request::Back(number) => {
                 (format!("{word} {number}"), "")
@@ -171,6 +176,7 @@ impl Request {
         let request = match (word, rest) {
             ("reload", "") => Some(Request::Reload),
             ("status", "") => Some(Request::Status),
+            ("command-line", "") => Some(Request::CommandLine),
             ("policy", _) => serde_json::from_str(rest).ok().map(Request::Policy),
             ("trial", "") => Some(Request::Trial),
             ("await", _) => number().map(Request::Await),
@@ -198,11 +204,14 @@ impl Request {
 
     /// Reads what others have sent so far.
     fn decode_guest(sent: &[u8]) -> Reading {
-        const REQUEST: &[u8] = b"status\n";
-        match sent {
-            REQUEST => Reading::Whole(Request::Status),
-            sent if REQUEST.starts_with(sent) => Reading::Partial,
-            _ => Reading::Bad,
+        let asks = |request: Request| {
+            let line = format!("{}\n", request.word());
+            line.as_bytes().starts_with(sent).then_some((line.len(), request))
+        };
+        match Request::FOR_EVERYBODY.into_iter().find_map(asks) {
+            Some((length, request)) if length == sent.len() => Reading::Whole(request),
+            Some(_) => Reading::Partial,
+            None => Reading::Bad,
         }
     }
 }
@@ -563,7 +572,9 @@ pub fn ask(directory: &Path, request: &Request, patience: Duration) -> io::Resul
 fn connect(directory: &Path, request: &Request) -> io::Result<Option<UnixStream>> {
     let denied = |error: &io::Error| error.kind() == ErrorKind::PermissionDenied;
     let connected = match UnixStream::connect(directory.join(NAME)) {
-        Err(error) if denied(&error) && *request == Request::Status => UnixStream::connect(directory.join(STATUS_NAME)),
+        Err(error) if denied(&error) && Request::FOR_EVERYBODY.contains(request) => {
+            UnixStream::connect(directory.join(STATUS_NAME))
+        }
         connected => connected,
     };
     match connected {

@@ -116,10 +116,23 @@ impl Enforcer {
     /// # Errors
     /// When there is none that works.
     pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
-        let Choice { backend, reason } = select::choose(settings, self.children.clone())?;
+        let choice = select::choose(settings, self.children.clone())?;
+        Ok(self.take(choice, settings))
+    }
+
+    /// Takes another backend in the place of iptables, which `auto` had chosen and which failed like this.
+    ///
+    /// # Errors
+    /// When the other one does not work either.
+    pub fn replace_iptables(&mut self, settings: &Settings, failure: &Error) -> Result<Chosen, Error> {
+        let choice = select::instead_of_iptables(settings, failure)?;
+        Ok(self.take(choice, settings))
+    }
+
+    fn take(&mut self, Choice { backend, reason }: Choice, settings: &Settings) -> Chosen {
         let name = backend.name();
         self.backend = Some((settings.clone(), recalling(backend)));
-        Ok(Chosen { name, setting: settings.backend, reason })
+        Chosen { name, setting: settings.backend, reason }
     }
 
     fn chosen(&mut self) -> Result<&mut dyn Backend, Error> {

@@ -8,7 +8,7 @@ use super::journal::Journal;
 use super::notify::Notifier;
 use super::state::Kept;
 use super::{state, unit, view};
-use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, Entry, Event, Kind};
+use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, CommandLine, Entry, Event, Kind};
 use crate::agent::{Notification, Performer, Report, Setup};
 use crate::config::{self, Flags, Locations, RuleWatch};
 use crate::sys::child;
@@ -44,6 +44,7 @@ pub struct Service {
     agent: Agent,
     locations: Locations,
     flags: Flags,
+    command_line: CommandLine,
     state_directory: PathBuf,
     enforcer: Enforcer,
     host: HostReader,
@@ -87,6 +88,7 @@ impl Service {
         let now = Instant::now();
         Service {
             flags: setup.flags.clone(),
+            command_line: CommandLine::new(&locations, &setup.flags),
             agent: Agent::new(setup, now),
             // Without inotify an edit is noticed at the next resync.
             watcher: Watcher::new(watched).ok(),
@@ -209,6 +211,7 @@ impl Service {
                     }
                 }
                 Request::Status => urgent.extend(self.question(client)),
+                Request::CommandLine => self.control.answer(client, &self.command_line, now),
                 // Between two families what is in force is neither the one nor the other.
                 Request::Policy(question) => self.later.push_back(Event::PolicyRequested(client, question)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),
@@ -319,8 +322,12 @@ impl Performer for Service {
                 return Some(Event::ConfigRead(why, config::read(&self.locations, &self.flags)));
             }
             Action::ReadHost => return Some(Event::HostRead(self.host.read())),
-            Action::ChooseBackend(candidate) => {
-                let chosen = self.enforcer.choose(&candidate.config.settings);
+            Action::ChooseBackend(candidate, unusable) => {
+                let settings = &candidate.config.settings;
+                let chosen = match unusable {
+                    Some(failure) => self.enforcer.replace_iptables(settings, &failure),
+                    None => self.enforcer.choose(settings),
+                };
                 return Some(Event::BackendChosen(candidate, chosen));
             }
             Action::Watch(watch) => {

@@ -101,6 +101,25 @@ fn a_flow_with_a_fixed_source_is_forgotten_with_its_address_and_the_next_packet_
 }
 
 #[test]
+fn a_flow_whose_port_leads_it_through_the_interface_of_its_entry_is_kept_when_routes_change() {
+    let Some(lab) = lab() else { return };
+    lab.gateway.ip(&format!(
+        "rule add from 192.168.78.2 ipproto udp dport 1024-65534 lookup 100\n\
+         route add default via 198.51.100.9 table 100\nroute add {FAR}/32 via 198.51.100.9\n"
+    ));
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    gateway.agent.configure(&gateway.config("egress: [{outInterfaces: [wan1], snat: 198.51.100.1}]\n"));
+    let mut running = gateway.agent.start();
+    let (by_port, by_route) = (Udp::new(&lab, "192.168.78.2", FAR), Udp::new(&lab, "192.168.77.2", FAR));
+    assert_eq!([&by_port, &by_route].map(Udp::seen), [parse("198.51.100.1"); 2]);
+    let begun = tracked(&lab, Protocol::Udp, by_port.destination()).map(|connection| connection.id);
+    lab.gateway.ip(&format!("route del {FAR}/32\n"));
+    forgotten(&mut running, 1);
+    assert_eq!(tracked(&lab, Protocol::Udp, by_port.destination()).map(|connection| connection.id), begun);
+    assert_eq!([&by_port, &by_route].map(Udp::seen), [parse("198.51.100.1"), parse("203.0.113.1")]);
+}
+
+#[test]
 fn a_flow_that_leaves_through_another_interface_than_its_entrys_is_forgotten_and_no_other() {
     let Some(lab) = lab() else { return };
     let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);

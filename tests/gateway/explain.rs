@@ -69,7 +69,8 @@ const TO: [&str; 12] = [
     "2002::5",
 ];
 /// Those whose probes are flows of their own; a second one of a protocol without ports would be of the first's flow.
-const PROTOCOLS: [(&str, Kind); 3] = [("tcp", Kind::Tcp), ("udp", Kind::Udp), ("icmp", Kind::Ping)];
+const PROTOCOLS: [(&str, Kind); 4] =
+    [("tcp", Kind::Tcp), ("udp", Kind::Udp), ("sctp", Kind::Sctp), ("icmp", Kind::Ping)];
 
 fn configuration() -> impl Strategy<Value = String> {
     let list = |name: &'static str, items: &'static [&'static str], most: usize| {

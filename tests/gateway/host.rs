@@ -51,6 +51,36 @@ fn without_any_iptables_auto_takes_nftables_and_says_why() {
     assert_eq!(listing(), "");
 }
 
+/// As on a kernel without nft_compat, or without xt_addrtype: tables can be listed, and none takes our rules.
+const LACKS: &str =
+    "echo 'iptables-restore: line 5: RULE_APPEND failed (No such file or directory): rule in chain A' >&2
+exit 4";
+
+#[test]
+fn where_the_kernel_lacks_what_rules_of_iptables_need_auto_takes_nftables_before_it_is_ready() {
+    let host = host!("nonMasqueradeCIDRs: [10.0.0.0/8]\n");
+    for program in ["iptables-nft-restore", "iptables-legacy-restore"] {
+        host.node.replace(program, LACKS);
+    }
+    let why = "auto: no usable iptables (iptables-";
+    let mut service = host.ready();
+    service.wait_for_log(&format!("backend nftables ({why}"));
+    let backend = &status(&host)["backend"];
+    let reason = backend["reason"].as_str().unwrap_or_default();
+    assert!(backend["name"] == "nftables" && reason.starts_with(why) && reason.contains("RULE_APPEND"), "{backend}");
+    assert_eq!(host.command(&["diff"]).code, Some(0));
+    assert_eq!(host.command(&["reload"]).code, Some(0));
+    service.stop();
+    let once = host.command(&["run", "--once"]);
+    assert!(once.code == Some(0) && once.stderr.contains(&format!("backend nftables ({why}")), "{once:?}");
+    assert_eq!(host.command(&["flush"]).code, Some(0));
+    // Who names a backend gets that one or none.
+    host.configure("backend: iptables\n");
+    let mut named = host.start();
+    assert_eq!(named.wait().code(), Some(1), "{:#?}", named.log);
+    assert!(named.log_has("the IPv4 rules can't be installed: iptables-"), "{:#?}", named.log);
+}
+
 #[test]
 fn rules_of_an_iptables_that_was_uninstalled_are_told_and_go_when_it_is_back() {
     for variant in ["iptables-nft", "iptables-legacy"] {
@@ -87,6 +117,16 @@ fn rules_of_a_family_that_is_not_enabled_are_named_by_the_check_of_the_host_and_
         for command in [&["check", "--host"][..], &["diff"]] {
             let said = host.command(command);
             assert!(said.code == Some(1) && said.stdout.contains(&warning), "{said:?}");
+        }
+        // Beside a service whose rules they are.
+        host.configure(&format!("backend: {backend}\nenableIPv6: true\nconfigWatch: off\n"));
+        let _service = host.ready();
+        host.configure(&format!("backend: {backend}\n"));
+        let told = format!("IPv6 rules of the running service are in {backend}: its own configuration enables IPv6, ");
+        for command in [&["check", "--host"][..], &["diff"]] {
+            let said = host.command(command);
+            let is_told = said.stdout.contains(&told) && !said.stdout.contains("of an earlier run");
+            assert!(said.code == Some(1) && is_told, "{said:?}");
         }
     }
 }

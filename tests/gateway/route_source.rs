@@ -65,7 +65,10 @@ fn a_flow_gets_what_its_route_prefers_and_new_ones_follow_the_route() {
         assert_eq!(flows(&lab, address::PUBLIC)[0].seen(), parse(address::WAN0[0]), "{backend}");
         let explained = gateway.agent.must("explain", &[FAR[0], "--from", address::LAN[0], "--out", "wan0"]);
         assert!(explained.contains("snat to 203.0.113.77"), "{explained}");
-        assert!(explained.contains("  route    0.0.0.0/0 through wan0 prefers 203.0.113.77\n"), "{explained}");
+        assert!(
+            explained.contains("  route    0.0.0.0/0 of the main table through wan0 prefers 203.0.113.77\n"),
+            "{explained}"
+        );
         default_routes(&lab, address::WAN0);
         new_flows_get(&lab, FAR, address::WAN0, *backend);
         assert_eq!(seen(&open), address::VIP, "{backend}: the address is still there");
@@ -114,5 +117,33 @@ fn a_flow_is_forgotten_with_the_address_that_its_route_preferred() {
         lab.gateway.ip("addr del 203.0.113.77/32 dev wan0\nroute replace default via 203.0.113.9\n");
         forgotten(&mut running);
         assert_eq!(open.seen(), parse(address::WAN0[0]), "{backend}");
+    }
+}
+
+#[test]
+fn of_a_flow_that_leaves_by_another_table_the_main_one_says_what_its_source_becomes_and_explain_says_so() {
+    for backend in BACKENDS {
+        let Some(lab) = lab() else { return };
+        lab.gateway.ip("addr add 198.51.100.88/32 dev wan1\nrule add from 192.168.78.2 lookup 100\n\
+            route add default via 198.51.100.9 src 198.51.100.88 table 100\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        for (route, source, told) in [
+            ("", "198.51.100.1", "none of the main table through wan1 prefers a source"),
+            (
+                "route add default via 198.51.100.9 src 198.51.100.88 metric 500\n",
+                "198.51.100.88",
+                "0.0.0.0/0 of the main table through wan1 prefers 198.51.100.88",
+            ),
+        ] {
+            lab.gateway.ip(route);
+            gateway.apply(BY_ROUTE);
+            let said = gateway.agent.must("explain", &[FAR[0], "--from", "192.168.78.2"]);
+            assert!(said.contains(&format!("  route    {told}\n")), "{backend}: {said}");
+            assert!(
+                said.lines().next().is_some_and(|first| first.ends_with(&format!(" {source}"))),
+                "{backend}: {said}"
+            );
+            assert_eq!(Udp::new(&lab, "192.168.78.2", FAR[0]).seen(), parse(source), "{backend}: {told}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What `check --host`, `status` and `explain` say of this host is so, by real packets.
 
-use crate::lab::{Agent, BACKENDS, DEADLINE, Gateway, Kind, Lab, Probe, parse};
+use crate::lab::{Agent, BACKENDS, DEADLINE, Gateway, Kind, Lab, Observer, Probe, SILENCE, Seen, parse};
 use ip_masq_agent::agent::{PolicyInForce, PolicyQuestion, digest};
 use ip_masq_agent::backend::BackendName;
 use ip_masq_agent::config::SourceText;
@@ -526,6 +526,164 @@ fn who_gets_a_packet_for_a_forwarded_port_and_whom_it_sees_is_what_explain_says(
             )
         );
         assert!(ask("nix9").contains("  assuming that there is an interface nix9; this host has none\n"));
+    }
+}
+
+const FROM_LOOPBACK: &str = "portForwards:
+- {hostPort: 8080, protocol: udp, address: 192.168.77.2, port: 80}
+- {hostPort: 8081, protocol: udp, address: 192.168.77.1, port: 81}
+- {hostPort: 8082, protocol: udp, address: 192.168.77.2, port: 82, hairpin: always}
+";
+
+#[test]
+fn where_a_process_at_a_loopback_address_gets_through_a_forward_is_what_explain_says() {
+    let with_localhost = FROM_LOOPBACK.replace("port: 80}", "port: 80, localhost: true}");
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        let arrived = Observer::new(&lab.lan);
+        let own = lab.gateway.enter(|| [81, 8080].map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap()));
+        own.iter().for_each(|socket| socket.set_read_timeout(Some(SILENCE)).unwrap());
+        // Who asks for the link address of the target in the name of a loopback address gets no answer.
+        let neighbour = Probe::new(Kind::Udp, parse("192.168.77.2")).from(parse("192.168.77.1"));
+        assert!(neighbour.source_seen(&lab.gateway, &arrived).is_some());
+        let mut wrong = Vec::new();
+        for (config, route_localnet, to, port, expected) in [
+            (FROM_LOOPBACK, "0", "203.0.113.1", 8080, "leaves nowhere"),
+            (FROM_LOOPBACK, "0", "203.0.113.1", 8082, "leaves nowhere"),
+            (FROM_LOOPBACK, "0", "203.0.113.1", 8081, "gateway sees 127.0.0.1"),
+            (FROM_LOOPBACK, "0", "127.0.0.1", 8080, "gateway sees 127.0.0.1"),
+            (FROM_LOOPBACK, "1", "203.0.113.1", 8080, "lan sees 127.0.0.1"),
+            (FROM_LOOPBACK, "1", "203.0.113.1", 8082, "lan sees 192.168.77.1"),
+            (&with_localhost, "0", "203.0.113.1", 8080, "lan sees 192.168.77.1"),
+            (&with_localhost, "0", "127.0.0.1", 8080, "lan sees 192.168.77.1"),
+        ] {
+            lab.gateway.sysctl("net/ipv4/conf/lan0/route_localnet", route_localnet);
+            gateway.apply(config);
+            let ask = |from: &[&str]| {
+                let port = port.to_string();
+                let words = [to, "--port", &port, "--proto", "udp", "--json"];
+                let said = gateway.agent.must("explain", &[&words[..], from].concat());
+                let answer = serde_json::from_str::<Value>(&said).unwrap()[0].clone();
+                let node = if answer["forward"]["local"] == false { "lan" } else { "gateway" };
+                let source = answer["forward"]["source"].as_str().unwrap_or("127.0.0.1");
+                if answer["crossing"]["refused"].is_null() {
+                    format!("{node} sees {source}")
+                } else {
+                    "leaves nowhere".to_owned()
+                }
+            };
+            let said = [ask(&["--from", "127.0.0.1"]), ask(&[])];
+            let told = if to == "127.0.0.1" { &said[..] } else { &said[..1] };
+            let probe = Probe::new(Kind::Udp, parse(to)).from(parse("127.0.0.1")).with_port(port);
+            // Where there is no way, sendto(2) says so.
+            let _ = lab.gateway.enter(|| probe.transmit());
+            let at_target = |seen: &Seen| seen.destination == parse("192.168.77.2") && probe.is_in(seen);
+            let seen = match arrived.wait_for(SILENCE, at_target) {
+                Some(seen) => format!("lan sees {}", seen.source),
+                None => match own.iter().find_map(|socket| socket.recv_from(&mut [0; 8]).ok()) {
+                    Some((_, from)) => format!("gateway sees {}", from.ip()),
+                    None => "leaves nowhere".to_owned(),
+                },
+            };
+            if seen != expected || told.iter().any(|told| *told != seen) {
+                wrong.push(format!(
+                    "{config}{route_localnet} {to} {port}: {seen}, expected {expected}, explain said {said:?}"
+                ));
+            }
+            gateway.agent.must("flush", &[]);
+        }
+        assert!(wrong.is_empty(), "{backend}:\n{}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn rules_of_policy_routing_that_ask_for_protocol_and_port_are_asked_of_the_flow() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        for family in ["-4", "-6"] {
+            lab.gateway.must("ip", &[family, "rule", "add", "ipproto", "udp", "dport", "4500", "lookup", "100"]);
+        }
+        lab.gateway
+            .ip("route add default via 198.51.100.9 table 100\nroute add default via 2001:db8:100::9 table 100\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("");
+        for (from, to, others) in
+            [("192.168.77.2", "100.64.0.9", "203.0.113.1"), ("fd00:77::2", "2001:db8:5::5", "2001:db8:113::1")]
+        {
+            let said = |proto: &str, port: &str| {
+                let words = [to, "--from", from, "--proto", proto, "--port", port];
+                gateway.agent.must("explain", &words).lines().next().unwrap_or_default().to_owned()
+            };
+            for port in [4500, 4501] {
+                let probe = Probe::new(Kind::Udp, parse(to)).from(parse(from)).with_port(port);
+                let seen = probe.source_seen(&lab.lan, &lab.observer).expect("it arrives");
+                assert_eq!(seen == parse(others), port != 4500, "{backend}: {seen}");
+                assert_eq!(said("udp", &port.to_string()), format!("{to}: masquerade as {seen}"), "{backend}");
+            }
+            for protocol in ["tcp", "sctp"] {
+                assert_eq!(said(protocol, "4500"), format!("{to}: masquerade as {others}"), "{backend}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_way_from_a_client_to_the_target_of_a_forward_is_that_of_its_own_rule_of_policy_routing() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip("rule add from 203.0.113.9 lookup 100\nroute add 192.168.77.0/24 via 198.51.100.9 table 100\n\
+             rule add from 203.0.113.200 lookup 101\nroute add unreachable 192.168.77.0/24 table 101\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply(FORWARDS);
+        let arrived = Observer::new(&lab.lan);
+        for (from, told) in [
+            ("203.0.113.9", "route    wan1\n"),
+            ("203.0.113.200", "203.0.113.1: leaves nowhere: the route is unreachable"),
+            ("198.51.100.9", "route    lan0, network 192.168.77.0/24\n"),
+        ] {
+            let words = ["203.0.113.1", "--from", from, "--proto", "udp", "--port", "8080"];
+            let said = gateway.agent.must("explain", &words);
+            assert!(said.contains(told), "{backend}: {from}: {said}");
+            let probe = Probe::new(Kind::Udp, parse("203.0.113.1")).from(parse(from)).with_port(8080);
+            probe.send(&lab.outside);
+            let at_target = |seen: &Seen| seen.destination == parse("192.168.77.2") && probe.is_in(seen);
+            let [wan, lan] = [&lab.observer, &arrived].map(|observer| observer.wait_for(SILENCE, at_target).is_some());
+            assert_eq!([wan, lan], [told.contains("wan1"), told.contains("lan0")], "{backend}: {from}");
+        }
+    }
+}
+
+#[test]
+fn the_source_that_a_route_prefers_is_none_of_masquerading() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        lab.gateway.ip("route add 2001:db8:5::/48 via 2001:db8:113::9 src 2001:db8:113::77\n");
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("");
+        let seen = Probe::new(Kind::Udp, parse("2001:db8:5::5")).source_seen(&lab.lan, &lab.observer);
+        assert_eq!(seen, Some(parse("2001:db8:113::1")), "{backend}");
+        let said = gateway.agent.must("explain", &["2001:db8:5::5", "--from", "fd00:77::2", "--proto", "udp"]);
+        assert!(said.starts_with("2001:db8:5::5: masquerade\n"), "{backend}: {said}");
+    }
+}
+
+#[test]
+fn of_a_flow_that_another_program_leads_elsewhere_no_way_is_told_that_it_does_not_take() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("");
+        let theirs = "table ip theirs {\n chain pre {\n type nat hook prerouting priority -110;\n \
+                      ip daddr 100.64.0.9 dnat to 192.0.2.5\n }\n}\n";
+        assert!(lab.gateway.run_with_input("nft", &["-f", "-"], theirs).status.success());
+        let said = gateway.agent.must("explain", &["100.64.0.9", "--from", "192.168.77.2", "--proto", "udp"]);
+        let first = "100.64.0.9: dnat to 192.0.2.5 (by a rule of another program: ip theirs pre #1)\n";
+        assert!(said.starts_with(first) && !said.contains("leaves by"), "{backend}: {said}");
+        let probe = Probe::new(Kind::Udp, parse("100.64.0.9")).from(parse("192.168.77.2"));
+        probe.send(&lab.lan);
+        let seen = lab.observer.wait(|seen| probe.is_in(seen)).map(|seen| (seen.source, seen.destination));
+        assert_eq!(seen, Some((parse("198.51.100.1"), parse("192.0.2.5"))), "{backend}");
     }
 }
 

@@ -73,6 +73,7 @@ impl Sent {
             protocol: match self.kind {
                 Kind::Tcp => Protocol::Tcp,
                 Kind::Udp => Protocol::Udp,
+                Kind::Sctp => Protocol::Sctp,
                 Kind::Ping => Protocol::Icmp,
                 Kind::Raw(number) => Protocol::Other(number),
             },
@@ -98,7 +99,7 @@ fn any_sent() -> impl Strategy<Value = Sent> {
         3 => select(LAN_SOURCES.to_vec()).prop_map(|sources| (false, sources)),
         2 => select(GATEWAY_SOURCES.to_vec()).prop_map(|sources| (true, sources)),
     ];
-    (sender, select(DESTINATIONS.to_vec()), select(vec![Kind::Tcp, Kind::Udp, Kind::Ping])).prop_map(
+    (sender, select(DESTINATIONS.to_vec()), select(vec![Kind::Tcp, Kind::Udp, Kind::Sctp, Kind::Ping])).prop_map(
         |((by_gateway, sources), destination, kind)| {
             let destination = parse(destination);
             Sent { by_gateway, source: parse(sources[usize::from(destination.is_ipv6())]), destination, kind }

@@ -151,7 +151,8 @@ fn the_kernel_is_asked_for_the_way_of_a_packet_with_its_rules_and_marks() {
     let lan = network.interfaces_with(ip("192.168.50.1")).into_iter().next().unwrap();
     let lan = index(&network, lan);
     let mut way = |source: &str, mark| {
-        let question = Question { destination: ip("192.0.2.1"), source: Some(ip(source)), from: Some(lan), mark };
+        let towards = Question::from_this_host(ip("192.0.2.1"));
+        let question = Question { source: Some(ip(source)), from: Some(lan), mark, ..towards };
         let routed = router.ask(&question).unwrap();
         routed.hop().map_or_else(|| format!("{routed:?}"), |hop| network.name(hop.interface).unwrap().to_owned())
     };

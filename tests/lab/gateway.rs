@@ -74,6 +74,7 @@ fn kind(protocol: &str) -> Kind {
     match protocol {
         "tcp" => Kind::Tcp,
         "udp" => Kind::Udp,
+        "sctp" => Kind::Sctp,
         "icmp" => Kind::Ping,
         number => Kind::Raw(number.parse().unwrap_or_else(|_| panic!("no such protocol: '{number}'"))),
     }

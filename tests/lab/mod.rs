@@ -16,6 +16,7 @@ mod gateway;
 mod namespace;
 mod observer;
 mod probe;
+pub mod sctp;
 mod service;
 mod topology;
 

@@ -25,12 +25,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The source port of TCP and UDP.
+    /// The source port of TCP, UDP and SCTP.
     pub fn source_port(&self) -> u16 {
         self.port(0)
     }
 
-    /// The destination port of TCP and UDP.
+    /// The destination port of TCP, UDP and SCTP.
     pub fn destination_port(&self) -> u16 {
         self.port(2)
     }

@@ -1,6 +1,6 @@
 //! The first packet of a flow, sent for real and recognized when it arrives.
 
-use super::{Namespace, Observer, Seen};
+use super::{Namespace, Observer, Seen, sctp};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +13,8 @@ pub enum Kind {
     Tcp,
     /// A UDP datagram.
     Udp,
+    /// An INIT of SCTP.
+    Sctp,
     /// An echo request, ICMP or ICMPv6.
     Ping,
     /// A datagram of another protocol, by its IANA number.
@@ -63,15 +65,25 @@ impl Probe {
         self
     }
 
-    /// The same, UDP, with a port that it goes to.
+    /// The same, UDP or SCTP, with a port that it goes to.
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// True when a datagram has its payload, wherever it was led.
+    /// True when a datagram has its payload, wherever it was led. One of SCTP is whole.
     pub fn is_in(&self, seen: &Seen) -> bool {
-        seen.payload.ends_with(&self.mark())
+        self.is_payload(&seen.payload)
+    }
+
+    /// The same of what follows the IP header.
+    pub fn is_payload(&self, payload: &[u8]) -> bool {
+        payload.ends_with(&self.mark()) && (self.kind != Kind::Sctp || sctp::is_whole(payload))
+    }
+
+    /// True when this is the answer to it, SCTP.
+    pub fn is_answered_by(&self, payload: &[u8]) -> bool {
+        sctp::answers(payload, self.mark())
     }
 
     /// Sends it from a node.
@@ -85,7 +97,7 @@ impl Probe {
             && seen.protocol == self.protocol()
             && match self.kind {
                 Kind::Tcp => seen.destination_port() == self.number,
-                _ => seen.payload.ends_with(&self.mark()),
+                _ => self.is_in(seen),
             }
     }
 
@@ -104,6 +116,7 @@ impl Probe {
         match self.kind {
             Kind::Tcp => 6,
             Kind::Udp => 17,
+            Kind::Sctp => 132,
             Kind::Ping if self.destination.is_ipv4() => 1,
             Kind::Ping => 58,
             Kind::Raw(protocol) => protocol,
@@ -115,13 +128,17 @@ impl Probe {
         [b'#', high, low, b'#']
     }
 
-    fn transmit(&self) -> io::Result<()> {
+    /// Sends it from the node of this thread.
+    ///
+    /// # Errors
+    /// Where the kernel has no way for it.
+    pub fn transmit(&self) -> io::Result<()> {
         let domain = if self.destination.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let kind = match self.kind {
             Kind::Tcp if self.flags.is_some() => Type::RAW,
             Kind::Tcp => Type::STREAM,
             Kind::Udp => Type::DGRAM,
-            Kind::Ping | Kind::Raw(_) => Type::RAW,
+            Kind::Sctp | Kind::Ping | Kind::Raw(_) => Type::RAW,
         };
         let socket = Socket::new(domain, kind, Some(Protocol::from(i32::from(self.protocol()))))?;
         if let Some(interface) = self.interface {
@@ -163,8 +180,10 @@ impl Probe {
         if let Some(flags) = self.flags {
             return self.segment(flags);
         }
-        if self.kind != Kind::Ping {
-            return self.mark().to_vec();
+        match self.kind {
+            Kind::Sctp => return sctp::init(self.number, self.port.unwrap_or(self.number), self.mark()),
+            Kind::Tcp | Kind::Udp | Kind::Raw(_) => return self.mark().to_vec(),
+            Kind::Ping => {}
         }
         // Echo request, RFC 792 and RFC 4443; the kernel fills in the checksum of ICMPv6 only.
         let [high, low] = self.number.to_be_bytes();

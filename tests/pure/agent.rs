@@ -266,9 +266,13 @@ impl Performer for World {
             Action::ReadLastGood => Some(Event::LastGoodRead(Ok(self.last_good.clone()))),
             Action::ReadConfig(why) => Some(Event::ConfigRead(why, self.read())),
             Action::ReadHost => Some(Event::HostRead(HostView::default())),
-            Action::ChooseBackend(candidate) => {
-                let (name, setting) = (BackendName::IptablesNft, candidate.config.settings.backend);
-                Some(Event::BackendChosen(candidate, Ok(Chosen { name, setting, reason: "it works".to_owned() })))
+            Action::ChooseBackend(candidate, unusable) => {
+                let setting = candidate.config.settings.backend;
+                let (name, reason) = match unusable {
+                    None => (BackendName::IptablesNft, "it works".to_owned()),
+                    Some(error) => (BackendName::Nftables, error.message),
+                };
+                Some(Event::BackendChosen(candidate, Ok(Chosen { name, setting, reason })))
             }
             Action::Watch(RuleWatch::Events) => {
                 Some(Event::Watching(if self.watchable { Ok(()) } else { Err(Arc::new(io::Error::other("no"))) }))
@@ -330,6 +334,25 @@ fn a_start_says_ready_after_the_kernel_agreed_and_saves_what_it_agreed_to() {
     world.happen(Event::Started);
     world.assert_seen(&["Status(\"starting", "BackendChosen", "Status(\"masquerading", "Applied", "Ready"]);
     assert_eq!((world.reconciled, world.saved, world.state()), (1, 1, State::Ready));
+}
+
+#[test]
+fn auto_takes_another_backend_at_its_start_where_the_kernel_lacks_something_and_for_no_other_reason() {
+    for (config, kind, chosen) in [
+        (GOOD, ErrorKind::Unsupported, 2),
+        (GOOD, ErrorKind::Refused, 1),
+        (GOOD, ErrorKind::Permission, 1),
+        ("backend: iptables-nft\n", ErrorKind::Unsupported, 1),
+    ] {
+        let mut world = World::new(Some(config));
+        world.answers.push((Family::V4, Err(kind)));
+        world.happen(Event::Started);
+        assert_eq!((world.count("BackendChosen"), world.count("Ready")), (chosen, chosen - 1), "{config} {kind:?}");
+    }
+    let mut world = World::running(GOOD);
+    world.answers.push((Family::V4, Err(ErrorKind::Unsupported)));
+    world.happen(Event::ReloadRequested(Client(1)));
+    world.assert_seen(&["Reloading", "Degraded", "Ready", "answer Refused"]);
 }
 
 #[test]

@@ -218,7 +218,7 @@ pub fn list_or_nothing(
 }
 
 /// Phrases of iptables 1.8.7 to 1.8.11 and ipset 7 with what they mean. The first that is found decides.
-const PHRASES: [(&str, ErrorKind); 20] = [
+const PHRASES: [(&str, ErrorKind); 23] = [
     ("Too many open files", ErrorKind::Busy),
     ("Cannot allocate memory", ErrorKind::Busy),
     ("No buffer space available", ErrorKind::Busy),
@@ -238,6 +238,10 @@ const PHRASES: [(&str, ErrorKind); 20] = [
     ("Could not fetch rule set generation id", ErrorKind::Unsupported),
     ("Protocol not supported", ErrorKind::Unsupported),
     ("Couldn't load", ErrorKind::Unsupported),
+    // A match or target that the kernel does not have: both variants, iptables-nft without nft_compat, iptables-legacy.
+    ("missing kernel module", ErrorKind::Unsupported),
+    ("RULE_APPEND failed (No such file or directory)", ErrorKind::Unsupported),
+    ("No chain/target/match by that name", ErrorKind::Unsupported),
     // ipset; it runs only where the kernel has sets.
     ("Cannot open session to kernel", ErrorKind::Busy),
     ("Set type not supported", ErrorKind::Unsupported),
@@ -376,6 +380,17 @@ mod tests {
             ("x v1.8.9 (nf_tables): Chain 'A' does not exist\nError occurred at line: 5", ErrorKind::Busy),
             ("iptables-restore v1.8.9 (legacy): Set nope doesn't exist.\n\nError occurred at line: 4", ErrorKind::Busy),
             ("iptables-restore: line 4 failed", ErrorKind::Refused),
+            (
+                "Warning: Extension addrtype revision 0 not supported, missing kernel module?\n\
+                 x v1.8.9 (nf_tables): Couldn't load match `addrtype':No such file or directory",
+                ErrorKind::Unsupported,
+            ),
+            (
+                "x v1.8.9 (nf_tables): \nline 5: RULE_APPEND failed (No such file or directory): rule in chain A",
+                ErrorKind::Unsupported,
+            ),
+            ("iptables-restore: line 5 failed: No chain/target/match by that name.", ErrorKind::Unsupported),
+            ("iptables-restore: line 3 failed: No chain/target/match by that name.", ErrorKind::Busy),
             ("", ErrorKind::Busy),
         ];
         for (stderr, kind) in cases {

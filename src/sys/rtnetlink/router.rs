@@ -8,7 +8,7 @@ use super::read::{attributed, family, split};
 use super::{ROUTE_HEADER, request};
 use crate::network::Hop;
 use crate::policy::address::octets;
-use crate::policy::{Family, Prefix};
+use crate::policy::{Family, Prefix, Protocol};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -17,6 +17,9 @@ use std::net::IpAddr;
 const RTM_F_FIB_MATCH: u32 = 0x2000;
 /// RTA_MARK of linux/rtnetlink.h.
 const RTA_MARK: u16 = 16;
+/// RTA_IP_PROTO and RTA_DPORT of linux/rtnetlink.h (Linux 4.19; those before leave them out).
+const RTA_IP_PROTO: u16 = 27;
+const RTA_DPORT: u16 = 29;
 /// The index of `lo` (LOOPBACK_IFINDEX).
 const LOOPBACK: u32 = 1;
 
@@ -30,12 +33,28 @@ pub struct Question {
     pub from: Option<u32>,
     /// The packet mark.
     pub mark: u32,
+    /// Rules may ask for it.
+    pub protocol: Option<Protocol>,
+    /// The destination port.
+    pub port: Option<u16>,
 }
 
 impl Question {
     /// A packet of this host.
     pub fn from_this_host(destination: IpAddr) -> Self {
-        Question { destination, source: None, from: None, mark: 0 }
+        Question { destination, source: None, from: None, mark: 0, protocol: None, port: None }
+    }
+
+    /// Of those that the kernel takes in a question (`rtm_getroute_parse_ip_proto`); without one it asks as for UDP.
+    fn protocol_number(&self) -> Option<u8> {
+        let number = match (self.protocol?, Family::of(self.destination)) {
+            (Protocol::Tcp, _) => libc::IPPROTO_TCP,
+            (Protocol::Udp, _) => libc::IPPROTO_UDP,
+            (Protocol::Icmp, Family::V4) => libc::IPPROTO_ICMP,
+            (Protocol::Icmp, Family::V6) => libc::IPPROTO_ICMPV6,
+            (Protocol::Sctp | Protocol::Other(_), _) => return None,
+        };
+        u8::try_from(number).ok()
     }
 
     fn request(&self, out: Option<u32>, flags: u32) -> Vec<u8> {
@@ -52,6 +71,10 @@ impl Question {
         let out_bytes = out.unwrap_or(0).to_ne_bytes();
         attributes.extend(out.is_some().then_some((libc::RTA_OIF, out_bytes.as_slice())));
         attributes.extend((self.mark != 0).then_some((RTA_MARK, mark.as_slice())));
+        let protocol = self.protocol_number().map(|number| [number]);
+        attributes.extend(protocol.iter().map(|number| (RTA_IP_PROTO, number.as_slice())));
+        let port = self.port.filter(|_| protocol.is_some()).map(u16::to_be_bytes);
+        attributes.extend(port.iter().map(|port| (RTA_DPORT, port.as_slice())));
         request(libc::RTM_GETROUTE, 0, 0, &header, &attributes)
     }
 }
@@ -76,6 +99,8 @@ pub struct Path {
     pub route: Option<Prefix>,
     /// The source that a packet of this host gets.
     pub source: Option<IpAddr>,
+    /// The source that the route names, where the kernel says it.
+    pub preferred: Option<IpAddr>,
 }
 
 impl Routed {
@@ -163,7 +188,7 @@ impl Router {
         if let Routed::Through(path) = &mut routed
             && let Ok(Routed::Through(found)) = self.send(question, out, RTM_F_FIB_MATCH)
         {
-            path.route = found.route;
+            (path.route, path.preferred) = (found.route, found.source);
         }
         Ok(routed)
     }
@@ -214,6 +239,7 @@ fn read(message: &Message<'_>) -> Result<Routed, Malformed> {
                 None => family(header[0]).map(Family::whole),
             },
             source: found.source,
+            preferred: None,
         }),
     })
 }

@@ -34,7 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
     drop(client);
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let words: [&[u8]; 8] = [b"reload", b"status", b"policy", b"try", b"trial", b"await", b"confirm", b"back"];
+    let words: [&[u8]; 9] = [b"reload", b"status", b"command-line", b"policy", b"try", b"trial", b"await", b"confirm", b"back"];
     let is_word = bytes.contains(&b'\n') && words.contains(&word);
     assert!(requests.len() <= 1 && (requests.is_empty() || is_word), "{requests:?}");
     for (client, _) in requests {

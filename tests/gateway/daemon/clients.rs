@@ -34,7 +34,7 @@ fn nobody_at_the_control_socket_can_hurt_the_service() {
 }
 
 /// A command of the program as an ordinary user; `None` where there is none, as in a user namespace.
-fn as_nobody(host: &Host, arguments: &[&str]) -> Option<service::Finished> {
+pub fn as_nobody(host: &Host, arguments: &[&str]) -> Option<service::Finished> {
     let output = host.node.enter(|| {
         // Where it was built an ordinary user may not look.
         if !fs::exists("/run/test/binary").unwrap() {

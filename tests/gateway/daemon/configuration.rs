@@ -279,3 +279,42 @@ fn a_chain_that_marks_has_to_be_there_before_anything_is_written() {
     assert_eq!(applied.code, Some(0), "{applied:?}");
     assert!(host.rules().contains("-j SET-MARK"), "{}", host.rules());
 }
+
+/// A command to which nobody says where the configuration lies.
+fn without_a_file(host: &Host, arguments: &[&str]) -> service::Finished {
+    let mut command = Command::new(service::BINARY);
+    command.args(arguments);
+    environment(&mut command);
+    host.node.enter(|| command.output()).unwrap().into()
+}
+
+#[test]
+fn who_names_no_file_asks_about_those_that_the_service_reads_and_about_its_options() {
+    let host = host!(GOOD);
+    let mut service = host.start_as(host.prepare(&["run", "--masq-multicast"]));
+    service.wait_for("READY=1");
+    let told = format!(
+        "the service runs with --config={CONFIG} --masq-multicast=true, and so does this; --config names another file\n"
+    );
+    for command in [&["check"][..], &["diff"], &["render"], &["explain", "10.1.2.3"]] {
+        let asked = without_a_file(&host, command);
+        assert!(asked.code == Some(0) && asked.stderr.starts_with(&told), "{command:?}: {asked:?}");
+        let named = host.command(command);
+        assert!(!named.stderr.contains("the service runs with"), "{command:?}: {named:?}");
+    }
+    let explained = without_a_file(&host, &["explain", "10.1.2.3"]).stdout;
+    assert!(explained.contains(&format!("  by       10.0.0.0/8, {CONFIG}:1:22\n")), "{explained}");
+    assert!(explained.contains("  kernel   holds exactly these rules "), "{explained}");
+    let other = without_a_file(&host, &["diff", "--masq-multicast=false"]);
+    assert_eq!(other.code, Some(1), "what is said here counts more: {other:?}");
+    let offline = without_a_file(&host, &["explain", "10.1.2.3", "--offline"]);
+    assert!(offline.stdout.contains("built-in default") && offline.stderr.is_empty(), "{offline:?}");
+    if let Some(nobody) = clients::as_nobody(&host, &["check"]) {
+        assert_eq!((nobody.code, &*nobody.stderr), (Some(0), &*told));
+    }
+    host.configure(BAD);
+    assert_eq!(without_a_file(&host, &["check"]).code, Some(78));
+    service.stop();
+    let alone = without_a_file(&host, &["check"]);
+    assert_eq!((alone.code, &*alone.stderr), (Some(0), ""));
+}

@@ -20,7 +20,9 @@ mod drive;
 mod entry;
 mod event;
 mod fight;
+mod foreign_rule;
 pub mod forward_advice;
+mod forward_neighbours;
 mod host_view;
 mod in_force;
 mod neighbours;
@@ -56,6 +58,7 @@ use crate::backend::BackendName;
 use crate::config::{ConfigWatch, Flags};
 use crate::policy::Family;
 use advice::{Advice, HostView};
+use reach::Reach;
 use schedule::Budget;
 use standing::{Changes, Standing};
 use state::{
@@ -356,9 +359,10 @@ impl Agent {
     /// What the host is for the policy in force. Of what passes again before the next resync the journal is not told.
     fn host_state(&self, view: &HostView) -> Option<HostState> {
         let active = self.desired.active.as_ref()?;
-        let advice = advice::service_advice(&active.config, view, self.backend_name());
+        let reach = Reach::of(&active.config.policy, view);
+        let advice = advice::service_advice(&active.config, view, &reach, self.backend_name());
         let nothing_translated = advice::nothing_translated(&advice).as_deref().map(one_line);
-        let untranslated = reach::untranslated(&active.config.policy, view);
+        let untranslated = reach.untranslated;
         let in_use = addresses::in_use(&active.config.policy, view);
         Some(HostState { is_known: self.host.is_known, nothing_translated, untranslated, advice, in_use })
     }

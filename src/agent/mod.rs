@@ -59,7 +59,7 @@ use crate::config::{ConfigWatch, Flags};
 use crate::policy::Family;
 use advice::{Advice, HostView};
 use reach::Reach;
-use schedule::Budget;
+use schedule::{Budget, Fight};
 use standing::{Changes, Standing};
 use state::{
     Connections as ConnectionsState, Desired, FamilyState, History, HostState, Phase, Reported, Start, Timers, Watch,
@@ -124,6 +124,8 @@ impl Agent {
                 budget: Budget::new(now),
                 strays: Budget::new(now),
                 moved: false,
+                sysctls_off: Vec::new(),
+                sysctl_fight: Fight::default(),
             },
             connections: ConnectionsState::new(now),
             timers: Timers::default(),
@@ -140,7 +142,8 @@ impl Agent {
         if matches!(self.phase, Phase::Ended(_)) {
             return None;
         }
-        let fights = self.families.iter().filter_map(|family| family.fight.over_at());
+        let fights = self.families.iter().map(|family| &family.fight).chain([&self.watch.sysctl_fight]);
+        let fights = fights.filter_map(Fight::over_at);
         let trial = self.desired.trial.as_ref().map(|trial| trial.until).filter(|_| !self.is_ending());
         self.timers.all().into_iter().flatten().chain(fights).chain(trial).min()
     }
@@ -188,6 +191,7 @@ impl Agent {
             Event::FilesStirred => self.timers.edit.stirred(now),
             Event::RulesMoved(commits) => self.rules_moved(commits, now),
             Event::HostChanged => self.rules_moved(Vec::new(), now),
+            Event::SysctlsSeen(off) => self.watch.sysctls_off = off,
             Event::Checked(depth, checked) => self.checked(depth, checked, now),
             Event::NetworkMoved => self.network_moved(now),
             Event::NetworkRead(waiting, result, cost) => self.network_read(waiting, result, cost, now),

@@ -1,9 +1,10 @@
 //! Settings of this host that defeat the policy or make it dangerous. Pure.
 
+use super::foreign_rule::Foreign;
 pub use super::host_view::{Conntrack, Gateways, HostView, InterfaceAddress};
-use super::host_view::{is_public, placed};
-use super::neighbours::{self, Blocked, Foreign};
-use super::reach::{self, Unmatched};
+use super::host_view::{is_public, placed, strangers};
+use super::neighbours::{self, Blocked};
+use super::reach::{Reach, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
 use crate::policy::{
@@ -11,19 +12,8 @@ use crate::policy::{
 };
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-/// For anybody on the Internet: addresses that no host there has (RFC 5737).
-const STRANGERS_V4: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
-    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
-];
-/// The same (RFC 9637, RFC 3849).
-const STRANGERS_V6: [IpAddr; 2] = [
-    IpAddr::V6(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-];
 /// So many nat rules of other programs of each family are named by `status`.
 const FOREIGN_SHOWN: usize = 8;
 
@@ -240,9 +230,9 @@ impl Advice {
 }
 
 /// The part of [`advice`] that `status` shows; of the rules of other programs no more than a few.
-pub fn service_advice(config: &Config, view: &HostView, backend: Option<BackendName>) -> Vec<Advice> {
+pub fn service_advice(config: &Config, view: &HostView, reach: &Reach, backend: Option<BackendName>) -> Vec<Advice> {
     // Addresses may come and go (VRRP): of them the service does not speak.
-    let mut advice = judge(config, view, backend, Vec::new());
+    let mut advice = judge(config, view, reach, backend, Vec::new());
     advice.retain(|advice| !advice.is_note());
     advice.extend(own_targets(&config.policy, view));
     for family in Family::ALL {
@@ -275,21 +265,26 @@ pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) ->
         }
     });
     of_addresses.extend(targets(&config.policy).filter_map(|(forward, target)| {
-        let reserved = broadcasts.iter().find(|one| one.address == target)?;
-        Some(Advice::Broadcast("portForwards", forward.origin.clone(), reserved.clone()))
+        let broadcast = broadcasts.iter().find(|one| one.address == target)?;
+        Some(Advice::Broadcast("portForwards", forward.origin.clone(), broadcast.clone()))
     }));
-    judge(config, view, backend, of_addresses)
+    judge(config, view, &Reach::of(&config.policy, view), backend, of_addresses)
 }
 
-fn judge(config: &Config, view: &HostView, backend: Option<BackendName>, of_addresses: Vec<Advice>) -> Vec<Advice> {
+fn judge(
+    config: &Config,
+    view: &HostView,
+    reach: &Reach,
+    backend: Option<BackendName>,
+    of_addresses: Vec<Advice>,
+) -> Vec<Advice> {
     let policy = &config.policy;
-    let mut advice: Vec<Advice> = reach::unmatched(policy, view).into_iter().map(Advice::Unmatched).collect();
-    if view.forwarding_ipv4 == Some(false) {
-        advice.push(Advice::ForwardingOff(Family::V4));
-    }
-    if policy.enables(Family::V6) && view.forwarding_ipv6 == Some(false) {
-        advice.push(Advice::ForwardingOff(Family::V6));
-    }
+    let mut advice: Vec<Advice> = reach.unmatched.iter().cloned().map(Advice::Unmatched).collect();
+    let forwarding = [(Family::V4, view.forwarding_ipv4), (Family::V6, view.forwarding_ipv6)];
+    let off = forwarding.into_iter().filter(|(family, on)| policy.enables(*family) && *on == Some(false));
+    // With `manageSysctl` the service switches it on, and says where it can't.
+    let off = off.filter(|_| !config.settings.manage_sysctl);
+    advice.extend(off.map(|(family, _)| Advice::ForwardingOff(family)));
     advice.extend(of_addresses);
     advice.extend(warnings(config, view, backend));
     advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));
@@ -460,12 +455,8 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
 
 /// True when what a stranger sends to a network is not left alone, in all of it.
 fn rewrites_visitors(policy: &Policy, view: &HostView, own: &InterfaceAddress) -> bool {
-    let strangers = match own.network.family() {
-        Family::V4 => &STRANGERS_V4[..],
-        Family::V6 => &STRANGERS_V6,
-    };
-    let is_near = |address: &IpAddr| view.addresses.iter().any(|near| near.network.contains(*address));
-    let source = strangers.iter().find(|address| !is_near(address)).copied();
+    let strangers = strangers(own.network.family());
+    let source = strangers.iter().find(|address| !view.is_near(**address)).copied();
     let source = source.or_else(|| strangers.iter().copied().find(|address| !own.network.contains(*address)));
     [own.network.address(), own.address, own.network.last()].into_iter().any(|destination| {
         let flow = Flow { source, out_interface: Some(own.interface.clone()), ..Flow::forwarded_to(destination) };
@@ -515,7 +506,8 @@ mod tests {
         let text = "portForwards: [{hostPort: 80, address: 192.168.1.1}, {hostPort: 81, address: 192.168.1.2}]\n";
         let config = parsed(text);
         let view = view(&[("lan0", "192.168.1.1/24")]);
-        let told: Vec<String> = service_advice(&config, &view, None).iter().map(ToString::to_string).collect();
+        let told: Vec<String> =
+            service_advice(&config, &view, &Reach::default(), None).iter().map(ToString::to_string).collect();
         assert_eq!(told, ["c.yaml:1:16: portForwards: the target 192.168.1.1 is an address of this host itself"]);
     }
 

@@ -459,10 +459,8 @@ mod tests {
         let (family, reconciliation) = asked.expect("the rules are looked at");
         let outcome = Outcome {
             written: Some(vec!["set forwards-hairpin4 lacks 1 element".to_owned().into()]),
-            notes: Vec::new(),
-            bridged: false,
-            began_tracking: false,
             took: Duration::from_millis(1),
+            ..Outcome::nothing()
         };
         let told = happens(&mut agent, Event::Reconciled(family, reconciliation, Ok(outcome), Duration::ZERO), now);
         let follows = |line: &String| line.starts_with("Adapted: IPv4 rules follow the host's addresses and routes");
@@ -737,7 +735,7 @@ mod tests {
         };
         assert_eq!(ends(Err(Error::new(ErrorKind::Busy, "later"))), [""; 0]);
         let written = Some(vec!["other rules".to_owned().into()]);
-        let back = Outcome { written, notes: vec![], bridged: false, began_tracking: false, took: Duration::ZERO };
+        let back = Outcome { written, ..Outcome::nothing() };
         assert_eq!(ends(Ok(back.clone())), ["UDP flows of port forwards that are new, changed or gone"]);
         assert_eq!(ends(Ok(back)), [""; 0], "once");
     }
@@ -789,10 +787,8 @@ mod tests {
         let mut agent = running("", now);
         let outcome = |began_tracking| Outcome {
             written: Some(vec!["the table is missing".to_owned().into()]),
-            notes: Vec::new(),
-            bridged: false,
             began_tracking,
-            took: Duration::ZERO,
+            ..Outcome::nothing()
         };
         let families = |agent: &mut Agent| -> Vec<Family> {
             let actions = std::mem::take(&mut agent.actions);

@@ -77,6 +77,8 @@ kinds! {
     Unscoped = "605b0651ad3d436faf4c2543f7befd6e", Warning;
     /// Another program changed our rules; they are as they were.
     Repaired = "e9a7ca51863d47eb8f0062aa0ad68f02", Notice;
+    /// Somebody switched a sysctl off that the service has set; it is on again.
+    SysctlRepaired = "29b473ff590b5d02c12507793067af1d", Notice;
     /// The host changed what the rules have to be.
     Adapted = "1905c6ba2eb47736bcf0b65492f81afc", Notice;
     /// Rules of an earlier run in a family that is not enabled were removed.

@@ -67,6 +67,8 @@ pub enum Event {
     RulesMoved(Vec<ChangedBy>),
     /// A sysctl that shapes the rules was written.
     HostChanged,
+    /// What the service has set and somebody switched off, in words, for somebody who is about to ask how things are.
+    SysctlsSeen(Vec<String>),
     /// An interface, an address or a route changed.
     NetworkMoved,
     /// What [`Action::ReadNetwork`] read, and the processor time that it took.

@@ -4,8 +4,20 @@ use crate::network::Network;
 use crate::network::hook::BaseChain;
 use crate::policy::{Family, Origin, Prefix};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
+/// For anybody on the Internet: addresses that no host there has (RFC 5737).
+const STRANGERS_V4: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+];
+/// The same (RFC 9637, RFC 3849).
+const STRANGERS_V6: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
 
 /// The host as far as advice needs it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,6 +112,11 @@ impl HostView {
         all.filter(|one| !self.is_local(one.address)).collect()
     }
 
+    /// True when the address is in a network of the host's.
+    pub(super) fn is_near(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|near| near.network.contains(address))
+    }
+
     /// The interfaces that have the address.
     pub fn interfaces_with(&self, address: IpAddr) -> BTreeSet<String> {
         self.addresses.iter().filter(|own| own.address == address).map(|own| own.interface.clone()).collect()
@@ -112,6 +129,14 @@ pub(super) fn placed(origin: &Origin, key: &str) -> String {
         Origin::File { .. } => format!("{origin}: {key}: "),
         Origin::Flag(name) => format!("--{name}: "),
         Origin::Default => format!("{key}: "),
+    }
+}
+
+/// Addresses for anybody on the Internet.
+pub(super) fn strangers(family: Family) -> &'static [IpAddr] {
+    match family {
+        Family::V4 => &STRANGERS_V4,
+        Family::V6 => &STRANGERS_V6,
     }
 }
 

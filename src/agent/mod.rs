@@ -21,7 +21,9 @@ mod drive;
 mod entry;
 mod event;
 mod fight;
+mod foreign_rule;
 pub mod forward_advice;
+mod forward_neighbours;
 mod host_view;
 mod in_force;
 mod neighbours;
@@ -58,7 +60,8 @@ use crate::backend::BackendName;
 use crate::config::{ConfigWatch, Flags};
 use crate::policy::Family;
 use advice::{Advice, HostView};
-use schedule::Budget;
+use reach::Reach;
+use schedule::{Budget, Fight};
 use standing::{Changes, Standing};
 use state::{
     Connections as ConnectionsState, Desired, FamilyState, History, HostState, Phase, Reported, Start, Timers, Watch,
@@ -123,6 +126,8 @@ impl Agent {
                 budget: Budget::new(now),
                 strays: Budget::new(now),
                 moved: false,
+                sysctls_off: Vec::new(),
+                sysctl_fight: Fight::default(),
             },
             connections: ConnectionsState::new(now),
             timers: Timers::default(),
@@ -139,7 +144,8 @@ impl Agent {
         if matches!(self.phase, Phase::Ended(_)) {
             return None;
         }
-        let fights = self.families.iter().filter_map(|family| family.fight.over_at());
+        let fights = self.families.iter().map(|family| &family.fight).chain([&self.watch.sysctl_fight]);
+        let fights = fights.filter_map(Fight::over_at);
         let trial = self.desired.trial.as_ref().map(|trial| trial.until).filter(|_| !self.is_ending());
         self.timers.all().into_iter().flatten().chain(fights).chain(trial).min()
     }
@@ -187,6 +193,7 @@ impl Agent {
             Event::FilesStirred => self.timers.edit.stirred(now),
             Event::RulesMoved(commits) => self.rules_moved(commits, now),
             Event::HostChanged => self.rules_moved(Vec::new(), now),
+            Event::SysctlsSeen(off) => self.watch.sysctls_off = off,
             Event::Checked(depth, checked) => self.checked(depth, checked, now),
             Event::NetworkMoved => self.network_moved(now),
             Event::NetworkRead(waiting, result, cost) => self.network_read(waiting, result, cost, now),
@@ -358,9 +365,10 @@ impl Agent {
     /// What the host is for the policy in force. Of what passes again before the next resync the journal is not told.
     fn host_state(&self, view: &HostView) -> Option<HostState> {
         let active = self.desired.active.as_ref()?;
-        let advice = advice::service_advice(&active.config, view, self.backend_name());
+        let reach = Reach::of(&active.config.policy, view);
+        let advice = advice::service_advice(&active.config, view, &reach, self.backend_name());
         let nothing_translated = advice::nothing_translated(&advice).as_deref().map(one_line);
-        let untranslated = reach::untranslated(&active.config.policy, view);
+        let untranslated = reach.untranslated;
         let in_use = addresses::in_use(&active.config.policy, view);
         Some(HostState { is_known: self.host.is_known, nothing_translated, untranslated, advice, in_use })
     }

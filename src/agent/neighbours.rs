@@ -1,59 +1,14 @@
 //! What rules of other programs do to the flows of a policy: nat rules before and after ours, firewalls that drop what is
 //! forwarded. Pure.
 
-use super::host_view::{HostView, is_public, placed};
+use super::foreign_rule::{About, EACH, Foreign, at_hook, ordered};
+use super::forward_neighbours::of_forwards;
+use super::host_view::{HostView, is_public};
 use crate::config::{Config, ExpectedRule};
-use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, Passage, Translations, pass, translations};
-use crate::policy::{AddressSet, Family, Forward, Policy, Prefix, Protocol, Section, Snat, WithOrigin};
+use crate::network::hook::{Hook, Packet, Passage, Translations, pass, translations};
+use crate::policy::{AddressSet, Family, Policy, Prefix, Protocol, Section, Snat, WithOrigin};
 use std::collections::BTreeSet;
 use std::fmt;
-
-/// Of more interfaces or sources not each is tried.
-const EACH: usize = 16;
-
-/// A nat rule of another program that takes part in what happens to our flows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Foreign {
-    pub family: Family,
-    pub place: Where,
-    /// The rule, with its table and chain.
-    pub line: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Where {
-    /// It translates before our rules are asked.
-    Before,
-    /// It ends the chain before our rules are asked.
-    Hides,
-    /// Which is asked first is not defined.
-    Beside,
-    /// It translates what our rules leave.
-    After,
-    /// Ours are not there.
-    Alone,
-    /// It translates the destination of what a forward is for; where the forward was written.
-    BeforeForward(String),
-    /// It does so, and which is asked first is not defined.
-    BesideForward(String),
-}
-
-impl fmt::Display for Foreign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Foreign { family, place, line } = self;
-        match place {
-            Where::Before => write!(f, "runs before our {family} rules and wins: {line}"),
-            Where::Hides => write!(f, "runs before our {family} rules, which never see what it accepts: {line}"),
-            Where::Beside => write!(f, "has the priority of our {family} rules, which runs first is undefined: {line}"),
-            Where::After => write!(f, "runs after our {family} rules and rewrites what they keep: {line}"),
-            Where::Alone => write!(f, "already there, our {family} rules are not: {line}"),
-            Where::BeforeForward(forward) => write!(f, "{forward}runs before our {family} forwards and wins: {line}"),
-            Where::BesideForward(forward) => {
-                write!(f, "{forward}has the priority of our {family} forwards, which runs first is undefined: {line}")
-            }
-        }
-    }
-}
 
 /// Flows from one interface to others that a firewall drops.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +45,7 @@ pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<WithOrigi
         for packet in packets(policy, view, family) {
             of_sources(family, &translations(&sources, &packet), &mut found);
         }
-        let destinations = at_hook(chains, Hook::Prerouting);
-        for forward in policy.forwards.iter().filter(|forward| forward.serves(family)) {
-            of_forward(family, forward, &destinations, &mut found);
-        }
+        of_forwards(policy, view, family, chains, &mut found);
     }
     let mut expected: Vec<bool> = vec![false; config.expected_rules.len()];
     found.retain(|foreign| {
@@ -108,44 +60,11 @@ pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<WithOrigi
     (found, missing.map(|(rule, _)| rule.clone()).collect())
 }
 
-/// The chains at a hook.
-pub fn at_hook(chains: &[BaseChain], hook: Hook) -> Vec<&BaseChain> {
-    chains.iter().filter(|chain| chain.hook == Some(hook)).collect()
-}
-
 fn of_sources(family: Family, translations: &Translations, found: &mut Vec<Foreign>) {
-    let Translations { has_ours, before, after } = translations;
-    let mut add = |place: Where, hit: &Hit| {
+    for (order, hit) in ordered(translations) {
         if !found.iter().any(|known| known.line == hit.line) {
-            found.push(Foreign { family, place, line: hit.line.clone() });
-        }
-    };
-    let beside = |place: Where, hit: &Hit| if hit.is_unordered { Where::Beside } else { place };
-    for hit in before {
-        let place = if matches!(hit.effect, Effect::Accept) { Where::Hides } else { Where::Before };
-        add(beside(place, hit), hit);
-    }
-    for hit in after {
-        add(if *has_ours { beside(Where::After, hit) } else { Where::Alone }, hit);
-    }
-}
-
-fn of_forward(family: Family, forward: &Forward, chains: &[&BaseChain], found: &mut Vec<Foreign>) {
-    for protocol in &forward.protocols {
-        let packet = Packet {
-            protocol: Some(*protocol),
-            destination_port: Some(forward.host_ports.first),
-            destination_is_local: Some(true),
-            ..Packet::any(family)
-        };
-        let Translations { has_ours, before, after } = translations(chains, &packet);
-        let beside = after.iter().filter(|hit| hit.is_unordered);
-        for hit in before.iter().chain(beside).filter(|_| has_ours) {
-            if !found.iter().any(|known| known.line == hit.line) {
-                let place = placed(&forward.origin, &format!("portForwards[{}]", forward.number));
-                let place = if hit.is_unordered { Where::BesideForward(place) } else { Where::BeforeForward(place) };
-                found.push(Foreign { family, place, line: hit.line.clone() });
-            }
+            let (line, rule) = (hit.line.clone(), hit.place.clone());
+            found.push(Foreign { family, about: About::Sources, order, line, rule });
         }
     }
 }
@@ -279,7 +198,7 @@ mod tests {
     use super::super::advice::{InterfaceAddress, advice};
     use super::*;
     use crate::config::{Flags, SourceText, parse};
-    use crate::network::hook::Rule;
+    use crate::network::hook::{BaseChain, Rule};
 
     fn rules(texts: &[&str]) -> Vec<Rule> {
         let rule = |text: &&str| Rule { text: (*text).to_owned(), comment: None, is_ours: *text == "OURS" };

@@ -94,6 +94,12 @@ pub struct Outcome {
     pub written: Option<Vec<Drift>>,
     /// What the administrator should know although nothing failed.
     pub notes: Vec<String>,
+    /// Who committed since the last that is known, and before it was seen what differs.
+    pub by: Vec<ChangedBy>,
+    /// What changed what is wanted although neither the configuration nor the network did, in words.
+    pub follows: Option<&'static str>,
+    /// The sysctls that somebody had switched off, by name; they are on again.
+    pub sysctls: Vec<String>,
     /// Whether bridged frames reach the rules, as [`crate::ruleset::HostFacts::bridged`]; the rules follow it.
     pub bridged: bool,
     /// With what was written the kernel began to track the family's connections: no other rule makes it.
@@ -105,7 +111,16 @@ pub struct Outcome {
 impl Outcome {
     /// There was nothing to be made right.
     pub fn nothing() -> Self {
-        Outcome { written: None, notes: Vec::new(), bridged: false, began_tracking: false, took: Duration::ZERO }
+        Outcome {
+            written: None,
+            notes: Vec::new(),
+            by: Vec::new(),
+            follows: None,
+            sysctls: Vec::new(),
+            bridged: false,
+            began_tracking: false,
+            took: Duration::ZERO,
+        }
     }
 }
 

@@ -65,21 +65,36 @@ impl fmt::Display for Unmatched {
     }
 }
 
-/// The families of which nothing is translated although something is of the other one.
-pub fn untranslated(policy: &Policy, view: &HostView) -> BTreeSet<Family> {
-    let Some(network) = view.network.as_deref().filter(|_| policy.enable_ipv6) else { return BTreeSet::new() };
-    let translated = translated(policy, &alive(policy, network, &reached_by_sources(policy, network)));
-    Family::ALL.into_iter().filter(|family| !translated.is_empty() && !translated.contains(family)).collect()
+/// What of a policy comes to anything on a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// All that the policy says of what is not there.
+    pub unmatched: Vec<Unmatched>,
+    /// The families of which nothing is translated although something is of the other one.
+    pub untranslated: BTreeSet<Family>,
 }
 
-/// All that the policy says of what is not there.
-pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
-    let Some(network) = view.network.as_deref() else { return Vec::new() };
-    let reached = reached_by_sources(policy, network);
-    let alive = alive(policy, network, &reached);
-    let is_all = translated(policy, &alive).is_empty();
+impl Reach {
+    pub fn of(policy: &Policy, view: &HostView) -> Self {
+        let Some(network) = view.network.as_deref() else { return Reach::default() };
+        let reached = reached_by_sources(policy, network);
+        let alive = alive(policy, network, &reached);
+        let translated = translated(policy, &alive);
+        let lacks = |family: &Family| policy.enable_ipv6 && !translated.is_empty() && !translated.contains(family);
+        let untranslated = Family::ALL.into_iter().filter(lacks).collect();
+        Reach { unmatched: unmatched(policy, network, &reached, &alive, translated.is_empty()), untranslated }
+    }
+}
+
+fn unmatched(
+    policy: &Policy,
+    network: &Network,
+    reached: &AddressSet,
+    alive: &[BTreeSet<Family>],
+    is_all: bool,
+) -> Vec<Unmatched> {
     let mut found = Vec::new();
-    for (section, alive) in policy.sections().zip(&alive) {
+    for (section, alive) in policy.sections().zip(alive) {
         let translates = section.snat.value != Snat::Nothing;
         let key = |key: &str| section.entry.map_or(key.to_owned(), |entry| format!("egress[{}].{key}", entry.number));
         let is_cause = is_all && translates;
@@ -92,8 +107,8 @@ pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
                 new(&entry.origin, "outInterfaces", what, has_no_interface && !entry.value.negated)
             }),
         );
-        let has_no_source = is_cause && has_no_source(&section, policy, &reached);
-        let sources = sources(section.sources, &reached);
+        let has_no_source = is_cause && has_no_source(&section, policy, reached);
+        let sources = sources(section.sources, reached);
         found.extend(sources.into_iter().map(|(origin, what)| new(&origin, "sourceCIDRs", what, has_no_source)));
         let exempt = alive.iter().filter_map(|family| Some((family, everything_exempt(&section, *family)?)));
         for (family, origin) in exempt.filter(|_| translates) {
@@ -113,7 +128,7 @@ pub fn unmatched(policy: &Policy, view: &HostView) -> Vec<Unmatched> {
         found.extend(first.map(|entry| new(&entry.origin, "excludeSourceCIDRs", What::EverySourceExcluded, true)));
     }
     let is_told = !is_all || found.iter().any(|one| one.is_all);
-    found.extend(taken_before(policy, &alive).filter(|_| !is_told));
+    found.extend(taken_before(policy, alive).filter(|_| !is_told));
     found.extend(absent_elsewhere(policy, network));
     found.sort_by_key(|one| !one.is_all);
     found
@@ -285,7 +300,7 @@ mod tests {
     fn said(text: &str) -> Vec<String> {
         let source = SourceText { path: std::path::Path::new("config.yaml").into(), text: text.to_owned() };
         let policy = parse(&[source], &Flags::default()).unwrap().policy;
-        unmatched(&policy, &view()).iter().map(ToString::to_string).collect()
+        Reach::of(&policy, &view()).unmatched.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -350,7 +365,8 @@ mod tests {
         let network = Network::new([(1, "lo"), (2, "eth0")].map(interface).to_vec(), Vec::new(), vec![route]);
         let sources = PrefixSet::from_prefixes(["10.0.2.0/24".parse().unwrap()], &Origin::Default);
         let policy = Policy { sources, ..Policy::default() };
-        assert_eq!(unmatched(&policy, &HostView { network: Some(Arc::new(network)), ..HostView::default() }), []);
+        let view = HostView { network: Some(Arc::new(network)), ..HostView::default() };
+        assert_eq!(Reach::of(&policy, &view), Reach::default());
     }
 
     #[test]
@@ -429,7 +445,7 @@ mod tests {
         let of = |text: &str| {
             let source = SourceText { path: std::path::Path::new("config.yaml").into(), text: text.to_owned() };
             let policy = parse(&[source], &Flags::default()).unwrap().policy;
-            untranslated(&policy, &view()).into_iter().collect::<Vec<_>>()
+            Reach::of(&policy, &view()).untranslated.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(of("enableIPv6: true\nnonMasqueradeCIDRs: [0.0.0.0/0, fc00::/7]\n"), [Family::V4]);
         assert_eq!(of("enableIPv6: true\nsourceCIDRs: [192.168.10.0/24]\n"), [Family::V6]);
@@ -447,15 +463,16 @@ mod tests {
         let out = |name: &str| WithOrigin { value: name.parse().unwrap(), origin: Origin::Default };
         for name in ["lo", "!wg0"] {
             let policy = Policy { out_interfaces: vec![out(name)], ..Policy::default() };
-            assert_eq!(unmatched(&policy, &view), []);
+            assert_eq!(Reach::of(&policy, &view).unmatched, []);
         }
-        assert!(unmatched(&Policy { out_interfaces: vec![out("ppp0")], ..Policy::default() }, &view)[0].is_all);
+        let policy = Policy { out_interfaces: vec![out("ppp0")], ..Policy::default() };
+        assert!(Reach::of(&policy, &view).unmatched[0].is_all);
     }
 
     #[test]
     fn a_host_of_which_nothing_is_known_lacks_nothing() {
         let wan = WithOrigin { value: "wna0".parse().unwrap(), origin: Origin::Default };
         let policy = Policy { out_interfaces: vec![wan], ..Policy::default() };
-        assert_eq!(unmatched(&policy, &HostView::default()), []);
+        assert_eq!(Reach::of(&policy, &HostView::default()), Reach::default());
     }
 }

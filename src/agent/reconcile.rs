@@ -3,7 +3,7 @@
 use super::question::{Loaded, Results};
 use super::report::one_line;
 use super::standing::Changes;
-use super::state::{Phase, Refusal, Start, kind};
+use super::state::{Phase, Refusal, Start, kind, suspect};
 use super::{
     Action, Agent, ChangedBy, Chosen, Depth, Entry, Kind, Notification, Origin, Outcome, Reconciliation, ReloadOutcome,
     Search, Why,
@@ -69,8 +69,10 @@ impl Agent {
     fn finish(&mut self, reconciliation: Reconciliation, now: Instant) {
         let Reconciliation { why, network, candidate, results, .. } = reconciliation;
         self.note(&results);
-        // From here on a family's failure says what is not right.
+        // From here on a family's failure says what is not right, and of sysctls a note.
         self.watch.moved = false;
+        self.watch.sysctls_off.clear();
+        self.log_sysctls(&results, now);
         // The listener is left while a family is written; the first one was verified before that.
         let wrote = |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
         let missed = results.iter().skip(1).any(|(_, result)| wrote(result));
@@ -222,18 +224,21 @@ impl Agent {
 
     /// Nothing new was to be applied; what moved was repaired.
     fn verified(&mut self, why: Why, results: Results, now: Instant) {
-        let by = match &why {
-            Why::Drift(programs) => ChangedBy::names(programs),
-            _ => None,
-        };
+        // Whoever committed while one family was made right may have changed the next one.
+        let mut programs = if let Why::Drift(programs) = &why { programs.clone() } else { Vec::new() };
         for (family, result) in &results {
-            let Ok(Outcome { written: Some(drift), took, bridged, .. }) = result else { continue };
+            let Ok(outcome) = result else { continue };
+            suspect(&mut programs, outcome.by.iter().cloned());
+            let Outcome { written: Some(drift), took, bridged, follows, .. } = outcome else { continue };
+            let by = ChangedBy::names(&programs).filter(|_| matches!(why, Why::Drift(_)));
             let state = &self.families[*family as usize];
             if state.bridged.is_some_and(|before| before != *bridged) {
                 let follow = format!("{}, which is {} now", HostFacts::sysctl(*family), u8::from(*bridged));
                 self.adapted(*family, &follow, drift, *took);
             } else if why == Why::GoBack {
                 self.history.apply = Some((now, *took));
+            } else if let Some(follow) = follows {
+                self.adapted(*family, follow, drift, *took);
             } else if why == Why::Network {
                 self.adapted(*family, "the host's addresses and routes", drift, *took);
             } else if state.failure.is_empty() {

@@ -205,19 +205,21 @@ pub struct Watch {
     pub moved: bool,
     /// For removing rules that nobody wants: what can't be removed must not delay a repair.
     pub strays: Budget,
+    /// The sysctls that we have set and that were off when they were last looked at, in words.
+    pub sysctls_off: Vec<String>,
+    /// About those.
+    pub sysctl_fight: Fight,
 }
 
-impl Watch {
-    /// Of several processes of one name no number is told: it could be any of them.
-    pub fn suspect(&mut self, programs: Vec<ChangedBy>) {
-        for program in programs {
-            let room = self.changed_by.len() < MOST_NAMED;
-            match self.changed_by.iter_mut().find(|known| known.program == program.program) {
-                Some(known) if *known == program => {}
-                Some(known) => (known.pid, known.caller, known.origin) = (None, None, None),
-                None if room => self.changed_by.push(program),
-                None => {}
-            }
+/// Adds to those who may have made a change. Of several processes of one name no number is told: it could be any of them.
+pub fn suspect(known: &mut Vec<ChangedBy>, programs: impl IntoIterator<Item = ChangedBy>) {
+    for program in programs {
+        let room = known.len() < MOST_NAMED;
+        match known.iter_mut().find(|known| known.program == program.program) {
+            Some(known) if *known == program => {}
+            Some(known) => (known.pid, known.caller, known.origin) = (None, None, None),
+            None if room => known.push(program),
+            None => {}
         }
     }
 }

@@ -93,11 +93,15 @@ impl Agent {
             .iter()
             .filter(|state| state.fight.is_on())
             .map(|state| format!("another program keeps changing the {} rules", state.family));
+        let sysctl_fight = self.watch.sysctl_fight.is_on();
+        let sysctl_fight = sysctl_fight.then(|| "another program keeps switching sysctls off that are set".to_owned());
+        let sysctls = self.watch.sysctls_off.iter().cloned().chain(sysctl_fight);
         let strays = self.reported.strays.iter().map(|entry| entry.message.clone());
         // Until the repair is verified nobody knows what they do.
         let moved =
             self.watch.moved.then(|| "the rules are not as they were written, and are being repaired".to_owned());
-        refusal.chain(failures).chain(fights).chain(moved).chain(strays).map(|reason| one_line(&reason)).collect()
+        let of_rules = refusal.chain(failures).chain(fights).chain(moved).chain(strays);
+        of_rules.chain(sysctls).map(|reason| one_line(&reason)).collect()
     }
 
     fn summary(&self) -> String {

@@ -1,6 +1,6 @@
 //! Noticing that the rules moved, and whether that is any business of ours.
 
-use super::state::Phase;
+use super::state::{Phase, suspect};
 use super::{Action, Agent, Cause, ChangedBy, Checked, Depth, Entry, Kind, Search, Why};
 use crate::backend::BackendName;
 use crate::config::RuleWatch;
@@ -48,7 +48,7 @@ impl Agent {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
-        self.watch.suspect(commits);
+        suspect(&mut self.watch.changed_by, commits);
         match self.watch.budget.free_at(now) {
             None => self.check(Depth::Rules),
             Some(at) => self.timers.check = Some(at),
@@ -70,7 +70,7 @@ impl Agent {
     pub(super) fn checked(&mut self, depth: Depth, checked: Checked, now: Instant) {
         let Checked { moved, strays, by, doubted_until, cost } = checked;
         self.watch.budget.spend(cost, now);
-        self.watch.suspect(by);
+        suspect(&mut self.watch.changed_by, by);
         self.watch.moved |= moved;
         // A thorough look that finds it expired has the elements read now; where that fails, it is for the retry.
         self.timers.doubt = doubted_until.filter(|at| depth == Depth::Rules || *at > now);

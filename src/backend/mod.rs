@@ -39,6 +39,8 @@ pub struct Plan {
     pub observed: Listing,
     /// What differs, in words, for the journal; empty when nothing does. Where nothing is desired: what goes, by name.
     pub drift: Vec<Drift>,
+    /// What of this host changed what is desired since the kernel was last as it should be; `None` where nothing did.
+    pub follows: Option<&'static str>,
     /// No rule of ours was there that needs connection tracking: unless another program's is, tracking begins with this.
     pub begins: bool,
     /// What a commit sends; `None` when the kernel holds what it should.

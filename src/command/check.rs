@@ -33,8 +33,6 @@ fn check_host(config: &Config) -> u8 {
     let view = HostReader::default().read();
     let mut advice = advice(config, &view, comparison.as_ref().ok().map(Comparison::backend));
     advice.extend(comparison.iter_mut().flat_map(Comparison::strays));
-    // The service switches it on, and of that is said more below.
-    advice.retain(|advice| !(config.settings.manage_sysctl && matches!(advice, Advice::ForwardingOff(_))));
     let (notes, advice): (Vec<Advice>, Vec<Advice>) = advice.into_iter().partition(Advice::is_note);
     let mut notes: Vec<String> = notes.iter().map(ToString::to_string).collect();
     let mut findings: Vec<String> = comparison.as_ref().err().iter().map(ToString::to_string).collect();

@@ -3,13 +3,14 @@
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::network::hook::{self, BaseChain, Effect, Fit, Hit, Hook, Packet, Passage, Translations, translations};
-use crate::policy::{Family, Prefix, Protocol, Verdict};
+use crate::policy::{Family, PortRange, Prefix, Protocol, Verdict};
 use crate::service::view;
 use crate::sys::rtnetlink::{self, Path, Question, Refusal, Routed, Router};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Where the packets of a question come in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -208,10 +209,11 @@ pub fn packet(
         family: Family::of(destination),
         source: question.from.map(Prefix::of),
         destination: Some(Prefix::of(destination)),
+        among: Arc::default(),
         in_interface: if is_local == Some(true) { Some(String::new()) } else { incoming },
         out_interface: crossing.and_then(|crossing| crossing.interface.clone()).or_else(|| question.out.clone()),
         protocol: Some(question.proto.unwrap_or(Protocol::Tcp)),
-        destination_port: question.port,
+        destination_port: question.port.map(PortRange::one),
         mark: Some(question.mark.unwrap_or_default()),
         source_is_local: is_local.or(Some(false)),
         destination_is_local: Some(is_own(destination)),

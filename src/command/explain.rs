@@ -8,7 +8,9 @@ use super::{About, Context, comparison, eprint_line, exit, print_diagnostics, pr
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::network::hook::{Effect, Hit, Hook, Packet, Passage};
-use crate::policy::{Egress, Family, Flow, Policy, PreferredSource, Prefix, Protocol, Provenance, Snat, Step, Verdict};
+use crate::policy::{
+    Egress, Family, Flow, Policy, PortRange, PreferredSource, Prefix, Protocol, Provenance, Snat, Step, Verdict,
+};
 use crate::ruleset::{RuleId, RuleStep, Section};
 use crate::service::host::HostReader;
 use crate::text::one_line;
@@ -253,7 +255,7 @@ fn behind_forward(
         let mut leaving = Packet {
             destination: Some(Prefix::of(target)),
             out_interface: forward.interface.clone(),
-            destination_port: Some(forward.destination.port()),
+            destination_port: Some(PortRange::one(forward.destination.port())),
             mark: arriving.mark.map(|mark| bit.map_or(mark, |bit| mark | bit.value)),
             destination_is_local: Some(forward.local),
             is_dnated: true,

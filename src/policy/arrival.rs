@@ -135,6 +135,11 @@ impl Forward {
         self.port.saturating_add(port.saturating_sub(self.host_ports.first))
     }
 
+    /// True when what comes in through the interface passes its `inInterfaces`.
+    pub fn lets_in(&self, interface: &str) -> bool {
+        keeps_out(&self.in_interfaces, interface).is_none()
+    }
+
     /// The gate that a packet for it does not pass.
     fn refuses(&self, arrival: &Arrival) -> Option<Gate<'_>> {
         if arrival.from_host {

@@ -13,6 +13,11 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// The range of one port.
+    pub fn one(port: u16) -> Self {
+        PortRange { first: port, last: port }
+    }
+
     /// How many ports it has.
     pub fn size(self) -> u32 {
         u32::from(self.last) - u32::from(self.first) + 1

@@ -65,6 +65,9 @@ struct Work {
     desired: Option<Ruleset>,
     sysctls: BTreeSet<Setting>,
     notes: Vec<String>,
+    /// As [`Outcome::by`] and [`Outcome::follows`].
+    by: Vec<ChangedBy>,
+    follows: Option<&'static str>,
     /// What was to be changed, in words, and what is left to be sent of it.
     change: Option<(Vec<Drift>, Plan)>,
 }
@@ -224,8 +227,11 @@ impl Enforcer {
         if !plan.is_in_sync() && plan.begins && desired.is_some() {
             self.begun.insert(family);
         }
+        // Whoever committed while the family before was made right may have changed this one.
+        let by = if family == Family::V4 || plan.is_in_sync() { Vec::new() } else { self.heard() };
+        let follows = plan.follows;
         let change = (!plan.is_in_sync()).then(|| (plan.drift.clone(), plan));
-        Ok(Work { family, begun, facts, desired, sysctls, notes, change })
+        Ok(Work { family, begun, facts, desired, sysctls, notes, by, follows, change })
     }
 
     fn go_on(&mut self, mut work: Work, config: &Config, network: &NetworkFacts) -> Result<Option<Outcome>, Error> {
@@ -239,7 +245,7 @@ impl Enforcer {
             }
             written = Some(drift);
         }
-        let Work { family, begun, facts, desired, sysctls, mut notes, .. } = work;
+        let Work { family, begun, facts, desired, sysctls, mut notes, by, follows, .. } = work;
         if family == Family::V4 {
             match self.make_fast_path(config, network) {
                 Ok(words) if words.is_empty() => {}
@@ -258,7 +264,11 @@ impl Enforcer {
                 return Err(Error::new(ErrorKind::Busy, message));
             }
         }
+        let off = self.sysctls.switched_off();
         notes.extend(self.sysctls.set(family, &sysctls));
+        let still_off = self.sysctls.switched_off();
+        let again = off.iter().filter(|setting| sysctls.contains(setting) && !still_off.contains(setting));
+        let again = again.map(|setting| self.sysctls.name(*setting)).collect();
         // Where nothing is wanted and nothing was found, a missing program is no news.
         if desired.is_some() || written.is_some() {
             notes.extend(self.chosen()?.notes(family));
@@ -266,7 +276,8 @@ impl Enforcer {
         self.chosen()?.memory().iter().for_each(|text| written::write(text));
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
-        Ok(Some(Outcome { written, notes, bridged: facts.bridged(family), began_tracking, took }))
+        let bridged = facts.bridged(family);
+        Ok(Some(Outcome { written, notes, by, follows, sysctls: again, bridged, began_tracking, took }))
     }
 
     /// Takes back what is unfinished.
@@ -352,6 +363,11 @@ impl Enforcer {
         let (wanted, mut found) = self.wanted_sysctls(config, &view::facts(network.clone()));
         found.extend(self.sysctls.differences(&wanted));
         found
+    }
+
+    /// What of the sysctls that were set somebody has switched off since.
+    pub fn sysctls_off(&self) -> Vec<String> {
+        self.sysctls.switched_off().into_iter().map(|setting| self.sysctls.missing(setting)).collect()
     }
 
     /// The sysctls that are set by us.

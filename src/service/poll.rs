@@ -231,7 +231,8 @@ impl Service {
     /// How things are depends on the host as it is now.
     fn question(&mut self, client: Client) -> impl Iterator<Item = Event> {
         let seen = self.host.read_again().map(Event::HostSeen);
-        seen.into_iter().chain([Event::StatusRequested(client)])
+        let sysctls = Event::SysctlsSeen(self.enforcer.sysctls_off());
+        seen.into_iter().chain([sysctls, Event::StatusRequested(client)])
     }
 
     /// Answers an ordinary user. False where that has to be made: the first of those who wait asks for all.

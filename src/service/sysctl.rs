@@ -58,6 +58,8 @@ pub struct Sysctls {
     before: Option<BTreeMap<Setting, String>>,
     /// Those that were last asked for.
     wanted: BTreeSet<Setting>,
+    /// Those that were seen to be on since, and that nobody but others switches off.
+    held: BTreeSet<Setting>,
 }
 
 /// The interfaces of the network namespace, and which one that is.
@@ -93,7 +95,7 @@ impl Default for Sysctls {
 
 impl Sysctls {
     fn new(root: PathBuf, runtime: PathBuf, interfaces: Box<dyn Interfaces>) -> Self {
-        Sysctls { root, runtime, interfaces, before: None, wanted: BTreeSet::new() }
+        Sysctls { root, runtime, interfaces, before: None, wanted: BTreeSet::new(), held: BTreeSet::new() }
     }
 
     /// `route_localnet` of the interface that has this name now.
@@ -123,15 +125,24 @@ impl Sysctls {
         self.wanted.extend(settings.iter().filter(|setting| setting.family() == family));
         let mut failures = Vec::new();
         for setting in self.wanted.clone().into_iter().filter(|setting| setting.family() == family) {
-            if let Err(error) = self.set_one(setting) {
-                failures.push(format!(
+            match self.set_one(setting) {
+                Ok(()) => _ = self.held.insert(setting),
+                Err(error) => failures.push(format!(
                     "{} can't be set to {ON}, and {}: {error}",
                     self.name(setting),
                     setting.purpose()
-                ));
+                )),
             }
         }
         failures
+    }
+
+    /// Those that somebody has switched off since they were set.
+    pub fn switched_off(&self) -> Vec<Setting> {
+        let is_off = |setting: &&Setting| {
+            self.path(**setting).and_then(fs::read_to_string).is_ok_and(|value| value.trim() != ON)
+        };
+        self.held.intersection(&self.wanted).filter(is_off).copied().collect()
     }
 
     fn set_one(&mut self, setting: Setting) -> io::Result<()> {
@@ -158,6 +169,7 @@ impl Sysctls {
         };
         let mut failures = Vec::new();
         for (setting, value) in before.iter().filter(|(setting, _)| !kept.contains(*setting)) {
+            self.held.remove(setting);
             match self.put_back(*setting, value) {
                 // The interface went, and its settings with it.
                 Err(error) if !self.is_gone(*setting, &error) => {
@@ -198,8 +210,7 @@ impl Sysctls {
     /// What differs from these being set and no others; nothing is written.
     pub fn differences(&mut self, wanted: &BTreeSet<Setting>) -> Vec<String> {
         let missing = wanted.iter().filter(|setting| !self.is_on(**setting));
-        let mut found: Vec<String> =
-            missing.map(|setting| format!("{} is not {ON}, and {}", self.name(*setting), setting.purpose())).collect();
+        let mut found: Vec<String> = missing.map(|setting| self.missing(*setting)).collect();
         // Who may not read the file may not see the rules either.
         let before = self.before().map(|before| before.clone()).unwrap_or_default();
         let left = before.iter().filter(|(setting, _)| !wanted.contains(*setting) && self.is_on(**setting));
@@ -207,6 +218,11 @@ impl Sysctls {
             format!("{} is {ON} and not needed any more: it was {value}", self.name(*setting))
         }));
         found
+    }
+
+    /// That it is not on, and why it should be.
+    pub fn missing(&self, setting: Setting) -> String {
+        format!("{} is not {ON}, and {}", self.name(setting), setting.purpose())
     }
 
     fn is_on(&self, setting: Setting) -> bool {
@@ -241,7 +257,7 @@ impl Sysctls {
     }
 
     /// As sysctl(8) has it.
-    fn name(&self, setting: Setting) -> String {
+    pub fn name(&self, setting: Setting) -> String {
         match setting {
             Setting::Forwarding(Family::V4) => "net.ipv4.ip_forward".to_owned(),
             Setting::Forwarding(Family::V6) => "net.ipv6.conf.all.forwarding".to_owned(),
@@ -463,6 +479,24 @@ mod tests {
         assert!(!sysctls.exposes_loopback() && !sysctls.is_in_place());
         let said = "net.ipv4.conf.lan0.route_localnet is not 1, and localhost of portForwards needs it";
         assert_eq!(sysctls.differences(&all), [said]);
+    }
+
+    #[test]
+    fn what_somebody_switches_off_is_known_and_what_is_put_back_or_gone_is_not_that() {
+        let host = Host::new(&["lan0"]);
+        let mut sysctls = host.sysctls();
+        let lan0 = of(&sysctls, &["lan0"]);
+        assert_eq!(sysctls.switched_off(), []);
+        sysctls.set(Family::V4, &lan0);
+        host.write("ipv4/conf/lan0/route_localnet", "0");
+        assert_eq!(sysctls.switched_off(), lan0.iter().copied().collect::<Vec<_>>());
+        sysctls.set(Family::V4, &lan0);
+        assert_eq!(sysctls.switched_off(), []);
+        sysctls.put_back_route_localnet();
+        assert_eq!((sysctls.switched_off(), host.localnet("lan0")), (vec![], "0".to_owned()));
+        sysctls.set(Family::V4, &lan0);
+        fs::remove_dir_all(host.conf().join("lan0")).unwrap();
+        assert_eq!(sysctls.switched_off(), []);
     }
 
     #[test]

@@ -309,6 +309,49 @@ fn diff_and_status_know_the_sysctl() {
 }
 
 #[test]
+fn a_sysctl_that_somebody_switches_off_is_told_while_it_is_off_and_when_it_is_on_again() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        gateway.agent.configure(&gateway.config(&format!("manageSysctl: true\nresyncInterval: 24h\n{FORWARD}")));
+        let mut service = gateway.agent.start();
+        // Answered once all that belongs to the start is done.
+        gateway.agent.must("status", &[]);
+        let (forwarding, localnet) = ("net/ipv4/ip_forward", "net/ipv4/conf/lan0/route_localnet");
+        for (sysctl, why) in
+            [(forwarding, "manageSysctl asks for it"), (localnet, "localhost of portForwards needs it")]
+        {
+            let name = sysctl.replace('/', ".");
+            lab.gateway.sysctl(sysctl, "0");
+            // Polling, it is on again within a second.
+            if *backend != BackendName::IptablesLegacy {
+                let said = format!("{name} is not 1, and {why}");
+                let status = gateway.agent.command("status", &[]);
+                let text = String::from_utf8_lossy(&status.stdout);
+                let first = text.lines().next().unwrap_or_default();
+                assert_eq!((status.status.code(), first.contains(&said)), (Some(1), true), "{backend}: {text}");
+                service.wait_for(&format!("STATUS=degraded: {said}"));
+                let check = gateway.agent.command("check", &["--host"]);
+                assert!(String::from_utf8_lossy(&check.stdout).contains(&said), "{backend}: {check:?}");
+                gateway.agent.must("reload", &[]);
+            }
+            let line = service.wait_for_log("switched ");
+            assert_eq!(line, format!("<5>somebody switched {name} off; set to 1 again"), "{backend}");
+            assert!(gateway.agent.command("status", &[]).status.success(), "{backend}");
+        }
+        for _ in 0..5 {
+            lab.gateway.sysctl(forwarding, "0");
+            gateway.agent.must("reload", &[]);
+            assert_eq!(self::forwarding(&lab), "11", "{backend}");
+        }
+        assert!(gateway.agent.command("status", &[]).status.code() == Some(1), "{backend}: somebody keeps at it");
+        service.stop();
+        let said = |part: &str| service.log.iter().filter(|line| line.contains(part)).count();
+        assert_eq!((said("set to 1 again"), said("somebody keeps switching")), (4, 1), "{backend}: {:#?}", service.log);
+    }
+}
+
+#[test]
 fn applied_once_what_could_not_be_set_is_told() {
     let Some(lab) = Lab::build() else { return };
     let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);

@@ -824,6 +824,116 @@ fn rules_that_an_administrator_expects_are_no_findings() {
     }
 }
 
+/// A rule of another program, the flow that it is about as `explain` is asked, and what `check --host` says before the rule.
+type Meddling = (&'static [&'static str], &'static [&'static str], Option<&'static str>);
+
+const FROM_OUTSIDE: &[&str] = &["203.0.113.1", "--from", "203.0.113.9", "--port", "8005"];
+const FROM_HOST: &[&str] = &["203.0.113.1", "--from", "203.0.113.1", "--port", "8010"];
+const FROM_NEIGHBOUR: &[&str] = &["203.0.113.1", "--from", "192.168.77.2", "--port", "8005"];
+
+const MEDDLING: &[Meddling] = &[
+    (
+        &["-I", "PREROUTING", "-p", "tcp", "--dport", "8005", "-j", "DNAT", "--to-destination", "10.20.0.5"],
+        FROM_OUTSIDE,
+        Some("runs before our IPv4 forwards and wins: ip nat PREROUTING"),
+    ),
+    (
+        &["-I", "OUTPUT", "-p", "tcp", "--dport", "8010", "-j", "DNAT", "--to-destination", "10.20.0.5"],
+        FROM_HOST,
+        Some("runs before our IPv4 forwards and wins for processes of this host: ip nat OUTPUT"),
+    ),
+    (
+        &["-I", "POSTROUTING", "-o", "lan0", "-m", "conntrack", "--ctstate", "DNAT", "-j", "MASQUERADE"],
+        FROM_OUTSIDE,
+        Some("runs before our IPv4 rules and rewrites the source of what is forwarded: ip nat POSTROUTING"),
+    ),
+    (
+        &["-I", "POSTROUTING", "-o", "lan0", "-s", "192.168.77.0/24", "-j", "SNAT", "--to-source", "203.0.113.77"],
+        FROM_NEIGHBOUR,
+        Some("runs before our IPv4 rules and rewrites the source of what is forwarded: ip nat POSTROUTING"),
+    ),
+    // Other ports, protocols and addresses, and what another program does for networks of its own.
+    (
+        &["-I", "PREROUTING", "-p", "tcp", "--dport", "8011", "-j", "DNAT", "--to-destination", "10.20.0.5"],
+        FROM_OUTSIDE,
+        None,
+    ),
+    (
+        &["-I", "PREROUTING", "-p", "udp", "--dport", "8005", "-j", "DNAT", "--to-destination", "10.20.0.5"],
+        FROM_OUTSIDE,
+        None,
+    ),
+    (
+        &[
+            "-I",
+            "OUTPUT",
+            "-d",
+            "10.96.0.1",
+            "-p",
+            "tcp",
+            "--dport",
+            "8010",
+            "-j",
+            "DNAT",
+            "--to-destination",
+            "10.20.0.5",
+        ],
+        FROM_HOST,
+        None,
+    ),
+    (&["-A", "POSTROUTING", "-s", "172.17.0.0/16", "-o", "lan0", "-j", "MASQUERADE"], FROM_OUTSIDE, None),
+];
+
+#[test]
+fn rules_that_meet_what_a_forward_is_for_are_told_with_the_entry_as_explain_tells_them() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        let config = "extraNonMasqueradeCIDRs: ['fc00::/7']\noutInterfaces: [wan0]\n\
+                      portForwards: [{hostPort: 8000-8010, address: 192.168.77.2}]\n";
+        gateway.apply(config);
+        assert_eq!(check_host(&gateway.agent), (Some(0), String::new()), "{backend}");
+        for (rule, asked, expected) in MEDDLING {
+            lab.gateway.must(tool, &[&["-w", "-t", "nat"][..], rule].concat());
+            let (code, said) = check_host(&gateway.agent);
+            let explained = gateway.agent.must("explain", asked);
+            // Acknowledged by its own line.
+            let line = said.split_once("ip nat ").map_or("nothing", |(_, line)| line.trim_end());
+            let keys = format!("{config}expectForeign: ['ip nat {line}']\n");
+            gateway.agent.configure(&gateway.config(&keys));
+            let expected_then = if expected.is_some() { (Some(0), String::new()) } else { check_host(&gateway.agent) };
+            assert_eq!(check_host(&gateway.agent), expected_then, "{backend}: {rule:?}");
+            gateway.agent.configure(&gateway.config(config));
+            let delete = [&["-w", "-t", "nat", "-D"][..], &rule[1..]].concat();
+            lab.gateway.must(tool, &delete);
+            let forward = format!("{}:5:16: portForwards[1]: ", gateway.agent.config_path());
+            match expected {
+                Some(expected) => {
+                    assert!(said.starts_with(&format!("{forward}{expected}")), "{backend}: {rule:?}: {said}");
+                    assert_eq!((code, said.lines().count()), (Some(1), 1), "{backend}: {rule:?}: {said}");
+                }
+                None => assert_eq!((code, &*said), (Some(0), ""), "{backend}: {rule:?}"),
+            }
+            assert_eq!(explained.contains("by a rule before ours"), expected.is_some(), "{backend}: {explained}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_that_leads_into_our_chain_makes_no_strangers_of_what_is_in_it() {
+    for backend in [BackendName::IptablesNft, BackendName::IptablesLegacy] {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, backend);
+        gateway.apply(
+            "extraNonMasqueradeCIDRs: ['fc00::/7']\negress: [{sourceCIDRs: [192.168.77.0/24], toPorts: 40000-50000}]\n",
+        );
+        let tool = if backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        lab.gateway.must(tool, &["-w", "-t", "nat", "-I", "POSTROUTING", "-o", "wan1", "-j", "IP-MASQ-AGENT"]);
+        assert_eq!(check_host(&gateway.agent), (Some(0), String::new()), "{backend}");
+    }
+}
+
 #[test]
 fn status_tells_the_addresses_that_sources_become_as_the_host_has_them() {
     let Some(lab) = Lab::build() else { return };

@@ -192,10 +192,9 @@ impl World {
         self.writes += usize::from(written);
         Ok(Outcome {
             written: written.then(|| vec!["the chain is missing".to_owned().into()]),
-            notes: Vec::new(),
             bridged: self.bridged,
-            began_tracking: false,
             took: Duration::from_millis(3),
+            ..Outcome::nothing()
         })
     }
 

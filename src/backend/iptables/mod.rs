@@ -65,6 +65,8 @@ struct Last {
     sets: Vec<String>,
     /// Sets would be used if they were to be had.
     wants_sets: bool,
+    /// Whether they were, where they would be, when the kernel was last as it should be.
+    used_sets: Option<bool>,
     /// Where rules of built-in chains are ours.
     hooks: Vec<Hook>,
     /// What the desired rules are known by, per chain.
@@ -155,14 +157,25 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
         let begins = !rules.flat_map(|rule| &rule.target).any(|target| tracking::extension(target, &[]));
         let (comparison, kept) = self.compare_observed(family, rendered.as_ref(), &observed, notes)?;
         notes.extend(comparison.notes);
+        let discarded = comparison.steps.discarded.clone();
+        let change = self.sending(family, comparison.steps).map(Change::Iptables);
         let last = self.last.entry(family).or_default();
         last.sets = rendered.iter().flat_map(|rendered| &rendered.sets).map(|set| set.name.clone()).collect();
         last.wants_sets = wants_sets;
+        let uses_sets = wants_sets.then_some(!last.sets.is_empty());
+        let follows = match (last.used_sets, uses_sets) {
+            (Some(false), Some(true)) => Some("ipset, which is there now"),
+            (Some(true), Some(false)) => Some("ipset, which is gone"),
+            (Some(true), Some(true)) | (Some(false), Some(false)) | (None, _) | (_, None) => None,
+        };
+        if change.is_none() {
+            last.used_sets = uses_sets;
+        }
         last.hooks = rendered.iter().flat_map(|rendered| &rendered.jumps).map(|jump| jump.hook).collect();
         let chains = rendered.iter().flat_map(|rendered| &rendered.chains);
         last.rules = chains.map(|chain| (chain.name.clone(), chain.ids.clone())).collect();
         let Observed { sets, .. } = observed;
-        let (discarded, own) = (comparison.steps.discarded.clone(), self.chain.clone());
+        let own = self.chain.clone();
         let desired = rendered.map(Arc::new);
         let wanted = desired.clone();
         Ok(Plan {
@@ -173,8 +186,9 @@ impl<E: Exec, K: HostState> Iptables<E, K> {
                 plan::describe(&own, desired.as_deref(), &observed, &kept, &discarded)
             }),
             drift: comparison.drift,
+            follows,
             begins,
-            change: self.sending(family, comparison.steps).map(Change::Iptables),
+            change,
         })
     }
 

@@ -242,7 +242,7 @@ impl<K: Held> Nftables<K> {
         let progress = Progress::at(observed.generation);
         let change = (!transactions.is_empty()).then_some(Sending { observed, transactions, progress });
         let change = change.map(Change::Nftables);
-        Ok(Plan { family, observed: there, desired: wanted, drift, begins, change })
+        Ok(Plan { family, observed: there, desired: wanted, drift, follows: None, begins, change })
     }
 
     /// Sends all of a plan, or until a moment; what is left of it.

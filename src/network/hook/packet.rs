@@ -1,8 +1,9 @@
 //! A packet that opens a flow, as far as it is said what it is like.
 
 use super::Fit;
-use crate::policy::{Family, Prefix, Protocol};
+use crate::policy::{Family, PortRange, Prefix, Protocol};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// `None` stands for what is not said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,11 +12,14 @@ pub struct Packet {
     /// One address, or any of a network.
     pub source: Option<Prefix>,
     pub destination: Option<Prefix>,
+    /// Where that is not said: it is in one of these, and in which is not said either. Empty where nothing is.
+    pub among: Arc<[Prefix]>,
     /// Empty for a packet of this host.
     pub in_interface: Option<String>,
     pub out_interface: Option<String>,
     pub protocol: Option<Protocol>,
-    pub destination_port: Option<u16>,
+    /// One port, or any of several.
+    pub destination_port: Option<PortRange>,
     pub mark: Option<u32>,
     pub source_is_local: Option<bool>,
     pub destination_is_local: Option<bool>,
@@ -29,6 +33,7 @@ impl Packet {
             family,
             source: None,
             destination: None,
+            among: Arc::default(),
             in_interface: None,
             out_interface: None,
             protocol: None,
@@ -38,6 +43,39 @@ impl Packet {
             destination_is_local: None,
             is_dnated: false,
         }
+    }
+
+    /// What can be said of both packets: a rule that either of them may fit, this one may fit.
+    #[must_use]
+    pub fn or(mut self, other: &Packet) -> Self {
+        fn agree<T: PartialEq>(one: &mut Option<T>, other: &Option<T>) {
+            one.take_if(|one| Some(&*one) != other.as_ref());
+        }
+        if (self.destination, &self.among) != (other.destination, &other.among) {
+            (self.destination, self.among) = (None, Arc::default());
+        }
+        self.destination_port = self
+            .destination_port
+            .zip(other.destination_port)
+            .map(|(one, other)| PortRange { first: one.first.min(other.first), last: one.last.max(other.last) });
+        agree(&mut self.source, &other.source);
+        agree(&mut self.in_interface, &other.in_interface);
+        agree(&mut self.out_interface, &other.out_interface);
+        agree(&mut self.protocol, &other.protocol);
+        agree(&mut self.mark, &other.mark);
+        agree(&mut self.source_is_local, &other.source_is_local);
+        agree(&mut self.destination_is_local, &other.destination_is_local);
+        self
+    }
+
+    /// Whether its destination is in what is written like that.
+    pub(super) fn goes_to(&self, written: &str) -> Fit {
+        if self.destination.is_some() {
+            return self.is_in(self.destination, written);
+        }
+        let mut fits = self.among.iter().map(|one| self.is_in(Some(*one), written));
+        let Some(first) = fits.next() else { return self.is_in(None, written) };
+        if fits.all(|fit| fit == first) { first } else { Fit::Unsaid }
     }
 
     /// Whether an address is in what is written as `192.0.2.0/24`, `192.0.2.1` or `192.0.2.1-192.0.2.9`.

@@ -216,7 +216,13 @@ impl<'t> Reader<'t, '_> {
                     (Some(field), true) => self.is(field, unquoted(key)),
                     _ => Fit::NotUnderstood,
                 };
-                elements.push((fit, self.next().and_then(|value| single_address(unquoted(value)))));
+                let value = self.next().unwrap_or_default();
+                elements.push((fit, single_address(unquoted(value))));
+                // Its port.
+                let mut last = value;
+                while !last.ends_with(',') && !matches!(self.peek(), "" | "}") {
+                    last = self.next().unwrap_or_default();
+                }
             }
         }
         let (fit, address) = elements.into_iter().max_by_key(|(fit, _)| *fit).unwrap_or((Fit::NotUnderstood, None));
@@ -450,7 +456,7 @@ impl<'t> Reader<'t, '_> {
         }
         match field {
             Field::Source => packet.is_in(packet.source, value),
-            Field::Destination => packet.is_in(packet.destination, value),
+            Field::Destination => packet.goes_to(value),
             Field::In => is_interface(packet.in_interface.as_deref(), value),
             Field::Out => is_interface(packet.out_interface.as_deref(), value),
             Field::Protocol => self.is_protocol(value),
@@ -495,7 +501,11 @@ fn is_port(packet: &Packet, written: &str) -> Fit {
     if !has_ports {
         return Fit::No;
     }
-    Fit::of(packet.destination_port.map(|port| first <= port && port <= last))
+    match packet.destination_port {
+        Some(ports) if ports.last < first || last < ports.first => Fit::No,
+        Some(ports) if first <= ports.first && ports.last <= last => Fit::Yes,
+        _ => Fit::Unsaid,
+    }
 }
 
 fn is_type(is_local: Option<bool>, address: Option<Prefix>, written: &str) -> Fit {
@@ -532,6 +542,7 @@ fn single_address(word: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::PortRange;
 
     fn packet() -> Packet {
         Packet {
@@ -540,7 +551,7 @@ mod tests {
             in_interface: Some("lan0".to_owned()),
             out_interface: Some("wan0".to_owned()),
             protocol: Some(Protocol::Tcp),
-            destination_port: Some(443),
+            destination_port: Some(PortRange::one(443)),
             mark: Some(1),
             source_is_local: Some(false),
             destination_is_local: Some(false),
@@ -581,6 +592,9 @@ mod tests {
             "-m policy --dir out --pol none -j ACCEPT",
             "-m mark --mark 0x1/0xf -j MASQUERADE --random-fully",
             "log prefix \"drop \" group 5 masquerade",
+            "dnat to tcp dport map { 80 : 10.0.0.1, 443 : 10.0.0.2 . 8443 }",
+            "dnat ip to ip saddr map { 192.168.10.0/24 : 10.0.0.1 }",
+            "dnat to numgen inc mod 2 map { 0 : 10.0.0.1, 1 : 10.0.0.2 }",
             "ip saddr 0.0.0.0/0 masquerade",
         ];
         yes.into_iter().for_each(|text| fits(text, Fit::Yes));
@@ -600,6 +614,8 @@ mod tests {
             "! -s 192.168.0.0/16 -j MASQUERADE",
             "-m conntrack --ctstate DNAT MASQUERADE",
             "-m physdev --physdev-is-bridged accept",
+            "dnat to tcp dport map { 80 : 10.0.0.1, 8443 : 10.0.0.2 }",
+            "udp dport 443 redirect to udp dport map { 443 : 1443 }",
         ];
         for text in no {
             let found = outcomes(text, &packet());
@@ -613,6 +629,8 @@ mod tests {
             "meta mark > 0x5 masquerade",
             "-m set --match-set lan src -j MASQUERADE",
             "numgen random mod 10 < 3 masquerade",
+            "dnat to tcp dport map @published",
+            "dnat to ip daddr . tcp dport map { 203.0.113.77 . 443 : 10.0.0.1 . 443 }",
         ];
         doubtful.into_iter().for_each(|text| fits(text, Fit::NotUnderstood));
         fits("tcp sport 1024-65535 masquerade", Fit::Unsaid);
@@ -632,6 +650,8 @@ mod tests {
             verdict("tcp dport 80 dnat ip6 to [2001:db8::1]:80"),
             to("dnat ip6 to [2001:db8::1]:80", "2001:db8::1")
         );
+        let map = "dnat to tcp dport map { 80 : 10.0.0.1, 443 : 10.0.0.2 }";
+        assert_eq!(verdict(map), Verdict::Translate(map.to_owned(), None));
         let range = "SNAT --to-source 198.51.100.2-198.51.100.9";
         assert_eq!(verdict(range), Verdict::Translate(range.to_owned(), None));
         assert_eq!(verdict("ip daddr 10.0.0.0/8 jump SUB"), Verdict::Jump("SUB".to_owned()));

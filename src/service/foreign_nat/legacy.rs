@@ -1,7 +1,8 @@
 //! The rules of iptables-legacy, which nf_tables does not list: the kernel asks them at the same hooks.
 
+use super::is_in_our_chain;
 use crate::backend::Error;
-use crate::backend::iptables::rules::parse::ListedTable;
+use crate::backend::iptables::rules::parse::{ListedRule, ListedTable};
 use crate::backend::iptables::rules::render::BUILT_IN_COMMENT;
 use crate::backend::iptables::tools::{Tools, Variant, list, list_filter};
 use crate::network::hook::{BaseChain, Hook, Rule};
@@ -85,12 +86,13 @@ fn base_chain(
     let listed = ListedTable::parse(listing);
     let rules = |chain: &str| -> Option<Vec<Rule>> {
         // The comment is part of the words.
-        let rule = |rule: &crate::backend::iptables::rules::parse::ListedRule<'_>| Rule {
+        let rule = |rule: &ListedRule<'_>| Rule {
             text: rule.spec.to_owned(),
             comment: None,
             is_ours: rule.comment.as_ref().is_some_and(|comment| comment.starts_with(BUILT_IN_COMMENT)),
         };
-        listed.chain(chain).map(|chain| chain.rules.iter().map(rule).collect())
+        let is_others = |rule: &&ListedRule<'_>| !is_in_our_chain(rule.comment.as_deref());
+        listed.chain(chain).map(|chain| chain.rules.iter().filter(is_others).map(rule).collect())
     };
     let own = listed.chains.iter().filter(|chain| !chain.built_in);
     let chains = own.filter_map(|chain| Some((chain.name.to_owned(), rules(chain.name)?))).collect();

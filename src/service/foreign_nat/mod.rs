@@ -6,6 +6,7 @@ mod legacy;
 mod references;
 
 use crate::backend::iptables::rules::render::BUILT_IN_COMMENT;
+use crate::backend::iptables::rules::rule::COMMENT_PREFIX;
 use crate::backend::nftables::{TABLE, fast_path};
 use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
@@ -134,7 +135,8 @@ fn base_chain(netlink: &mut Nfnetlink, chain: &Chain, hook: Option<Hook>, all: &
     while let Some(name) = wanted.pop() {
         let known = base.chains.contains_key(&name) || base.chains.len() == MOST_CHAINS;
         if let Some(chain) = all.iter().find(|one| one.table == chain.table && one.name == name).filter(|_| !known) {
-            let rules: Vec<hook::Rule> = rules(netlink, chain)?.into_iter().map(hook_rule).collect();
+            let rules = rules(netlink, chain)?.into_iter().filter(|rule| !is_in_our_chain(rule.comment.as_deref()));
+            let rules: Vec<hook::Rule> = rules.map(hook_rule).collect();
             wanted.extend(rules.iter().flat_map(named_chains));
             base.chains.insert(name, rules);
         }
@@ -221,7 +223,20 @@ fn is_our_table(family: u8, table: &str) -> bool {
 }
 
 fn is_our_jump(rule: &Rule) -> bool {
-    rule.comment.as_ref().is_some_and(|comment| comment.trim_start_matches('"').starts_with(BUILT_IN_COMMENT))
+    rule.comment.as_deref().is_some_and(|comment| is_of_jump(unquoted(comment)))
+}
+
+fn is_of_jump(comment: &str) -> bool {
+    comment.starts_with(BUILT_IN_COMMENT)
+}
+
+/// True for the rules of our own chains, whatever leads there.
+fn is_in_our_chain(comment: Option<&str>) -> bool {
+    comment.map(unquoted).is_some_and(|comment| comment.starts_with(COMMENT_PREFIX) && !is_of_jump(comment))
+}
+
+fn unquoted(comment: &str) -> &str {
+    comment.trim_start_matches('"')
 }
 
 /// A table's family as nft writes it.

@@ -16,6 +16,23 @@ fn a_flushed_table_is_repaired_at_once_and_the_log_names_who_did_it() {
 }
 
 #[test]
+fn who_changes_one_family_while_the_other_is_repaired_is_named_for_that_one() {
+    let host = host!("backend: iptables-nft\nenableIPv6: true\nresyncInterval: 1h\n");
+    let mut service = host.ready();
+    assert_eq!(host.command(&["status"]).code, Some(0));
+    host.node.replace(
+        "iptables-nft-save",
+        "[ -e /run/second ] || { : > /run/second; /run/real/ip6tables-nft -w -t nat -F; }; \
+         exec /run/real/iptables-nft-save \"$@\"",
+    );
+    host.node.must("iptables-nft", &["-t", "nat", "-F"]);
+    let first = service.wait_for_log("IPv4 rules changed by ");
+    assert!(first.contains(" by iptables") && !first.contains("ip6tables"), "{first}");
+    let second = service.wait_for_log("IPv6 rules changed by ");
+    assert!(second.contains("ip6tables"), "{second}");
+}
+
+#[test]
 fn a_rule_of_others_in_our_chain_goes_and_is_said_once_with_its_text() {
     let host = host!(GOOD);
     let mut service = host.ready();

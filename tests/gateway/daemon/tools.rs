@@ -138,8 +138,11 @@ fn an_ipset_that_comes_later_is_used_from_the_next_resync_on() {
     service.wait_for_log("no ipset on this host");
     assert!(host.rules().lines().count() > 200);
     host.node.give_back("ipset");
-    service.wait_for_log("repaired in");
+    let line = service.wait_for_log("written in");
+    assert!(line.starts_with("<5>IPv4 rules follow ipset, which is there now; written in "), "{line}");
     assert!(host.rules().lines().count() < 30, "{}", host.rules());
     assert_eq!(host.command(&["diff"]).code, Some(0));
-    assert!(!host.command(&["status"]).stdout.contains("ipset"));
+    let status = host.command(&["status"]).stdout;
+    assert!(!status.contains("ipset") && !status.contains("last repair"), "{status}");
+    assert!(!service.log_has("changed by"), "{:#?}", service.log);
 }

@@ -651,7 +651,7 @@ mod tests {
             to("dnat ip6 to [2001:db8::1]:80", "2001:db8::1")
         );
         let map = "dnat to tcp dport map { 80 : 10.0.0.1, 443 : 10.0.0.2 }";
-        assert_eq!(verdict(map), Verdict::Translate(map.to_owned(), None));
+        assert_eq!(verdict(map), to(map, "10.0.0.2"));
         let range = "SNAT --to-source 198.51.100.2-198.51.100.9";
         assert_eq!(verdict(range), Verdict::Translate(range.to_owned(), None));
         assert_eq!(verdict("ip daddr 10.0.0.0/8 jump SUB"), Verdict::Jump("SUB".to_owned()));

@@ -44,7 +44,6 @@ pub struct Service {
     agent: Agent,
     locations: Locations,
     flags: Flags,
-    command_line: CommandLine,
     state_directory: PathBuf,
     enforcer: Enforcer,
     host: HostReader,
@@ -88,7 +87,6 @@ impl Service {
         let now = Instant::now();
         Service {
             flags: setup.flags.clone(),
-            command_line: CommandLine::new(&locations, &setup.flags),
             agent: Agent::new(setup, now),
             // Without inotify an edit is noticed at the next resync.
             watcher: Watcher::new(watched).ok(),
@@ -211,7 +209,9 @@ impl Service {
                     }
                 }
                 Request::Status => urgent.extend(self.question(client)),
-                Request::CommandLine => self.control.answer(client, &self.command_line, now),
+                Request::CommandLine => {
+                    self.control.answer(client, &CommandLine::new(&self.locations, &self.flags), now);
+                }
                 // Between two families what is in force is neither the one nor the other.
                 Request::Policy(question) => self.later.push_back(Event::PolicyRequested(client, question)),
                 Request::Reload => self.later.push_back(Event::ReloadRequested(client)),

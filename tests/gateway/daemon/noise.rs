@@ -1,7 +1,7 @@
 //! Another program that commits to a table of its own all the time.
 
 use super::service::Host;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -41,5 +41,7 @@ impl Drop for Noise {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // The program that it ran goes on, and holds the pipe until it ends.
+        let _ = self.commits.read_to_end(&mut Vec::new());
     }
 }

@@ -48,7 +48,7 @@ impl Cli {
             refused => refused.map(|info| &*info.flag),
         };
         if let Some(refused) = refused {
-            let message = format!("'--{refused}' does nothing for '{}'\n", told.name);
+            let message = format!("'--{refused}' does nothing for '{}'", told.name);
             return Err(Cli::command().error(ErrorKind::UnknownArgument, message));
         }
         if let Some(Places { config, config_dir }) = told.places.cloned() {

@@ -3,11 +3,12 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::{Flags, KEYS, KeyInfo, Kind, Locations};
+use crate::config::{Concern, Flags, KEYS, KeyInfo, Kind, Locations};
 use crate::policy::{InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError, Protocol};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{AddrParseError, IpAddr};
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use std::path::PathBuf;
     version,
     after_help = "Without a command: run, unless there is no option either and it is a terminal that asks.\n\
         Example: ip-masq-agent check && systemctl reload ip-masq-agent\n\
-        Every configuration key is also a flag, see --help.",
+        Every configuration key is also a flag of the commands on which it has an effect, see --help.",
     after_long_help = "Without a command: run, unless there is no option either and it is a terminal that asks.\n\
         Example: ip-masq-agent check && systemctl reload ip-masq-agent\n\
         See ip-masq-agent(8), and ip-masq-agent.yaml(5) for the configuration."
@@ -39,38 +40,101 @@ impl Cli {
     /// An option before a command for which it does nothing.
     pub fn options(&self) -> Result<Options, clap::Error> {
         let mut options = self.options.clone();
-        let (name, places, keys) = match &self.command {
-            None => return Ok(options),
-            Some(command) => command.options(),
-        };
-        let none = Places { config: None, config_dir: None };
-        let refused = match (places, keys) {
-            (None, _) if self.options.places != none => Some("--config".to_owned()),
-            (_, None) => self.options.keys.0.iter().next().map(|(key, _)| format!("--{}", key.info().flag)),
-            _ => None,
+        let Some(told) = self.command.as_ref().map(Subcommands::told) else { return Ok(options) };
+        let has_place = options.places.config.is_some() || options.places.config_dir.is_some();
+        let mut keys = self.options.keys.flags.iter().map(|(key, _)| key.info());
+        let refused = match keys.find(|info| !(told.takes)(info.concern)) {
+            _ if has_place && told.places.is_none() => Some("config"),
+            refused => refused.map(|info| &*info.flag),
         };
         if let Some(refused) = refused {
-            let message = format!("'{refused}' does nothing for '{name}'\n");
+            let message = format!("'--{refused}' does nothing for '{}'", told.name);
             return Err(Cli::command().error(ErrorKind::UnknownArgument, message));
         }
-        if let Some(Places { config, config_dir }) = places.cloned() {
+        if let Some(Places { config, config_dir }) = told.places.cloned() {
             options.places.config = config.or(options.places.config);
             options.places.config_dir = config_dir.or(options.places.config_dir);
         }
-        options.keys.0.replace(keys.iter().flat_map(|keys| keys.0.iter()));
+        options.keys.flags.replace(told.keys.iter().flat_map(|keys| keys.iter()));
         Ok(options)
+    }
+}
+
+/// What a command was told of the configuration.
+struct Told<'o> {
+    name: &'static str,
+    /// `None` where it reads no files.
+    places: Option<&'o Places>,
+    keys: Option<&'o Flags>,
+    /// Which keys have an effect on it.
+    takes: fn(Concern) -> bool,
+}
+
+/// What of the configuration has an effect on a command.
+pub trait Use: Clone + fmt::Debug + Send + Sync + 'static {
+    fn takes(concern: Concern) -> bool;
+}
+
+/// All of it is put in force, or judged.
+#[derive(Debug, Clone)]
+pub struct Everything;
+
+impl Use for Everything {
+    fn takes(concern: Concern) -> bool {
+        match concern {
+            Concern::Rules | Concern::Names | Concern::Sysctls | Concern::Service => true,
+        }
+    }
+}
+
+/// What the kernel holds is compared with it.
+#[derive(Debug, Clone)]
+pub struct InKernel;
+
+impl Use for InKernel {
+    fn takes(concern: Concern) -> bool {
+        match concern {
+            Concern::Rules | Concern::Names | Concern::Sysctls => true,
+            Concern::Service => false,
+        }
+    }
+}
+
+/// The rules are made from it.
+#[derive(Debug, Clone)]
+pub struct AsRules;
+
+impl Use for AsRules {
+    fn takes(concern: Concern) -> bool {
+        match concern {
+            Concern::Rules | Concern::Names => true,
+            Concern::Sysctls | Concern::Service => false,
+        }
+    }
+}
+
+/// Rules are found by their names.
+#[derive(Debug, Clone)]
+pub struct ByName;
+
+impl Use for ByName {
+    fn takes(concern: Concern) -> bool {
+        match concern {
+            Concern::Names => true,
+            Concern::Rules | Concern::Sysctls | Concern::Service => false,
+        }
     }
 }
 
 /// What a command is told of the configuration.
 #[derive(Debug, Clone, Args)]
-pub struct Options {
+pub struct Options<U: Use = Everything> {
     /// Where the configuration lies.
     #[command(flatten)]
     pub places: Places,
     /// The configuration keys that were given as flags.
     #[command(flatten)]
-    pub keys: KeyFlags,
+    pub keys: KeyFlags<U>,
 }
 
 /// A command with options of its own and `O`, what it is told of the configuration.
@@ -82,7 +146,7 @@ pub struct With<A: Args, O: Args = Options> {
     options: O,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Places {
     /// The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent].
     ///
@@ -125,13 +189,13 @@ pub enum Subcommands {
     LastGood(With<LastGoodArgs, Places>),
     /// Print the rules of the configuration as text. Needs no privileges.
     #[command(after_help = "Example: ip-masq-agent render --backend nftables")]
-    Render(Options),
+    Render(Options<AsRules>),
     /// Compare the rules in the kernel with the configuration. Exits 0 if they are equal, 1 if they differ, 3 if it can't tell.
     #[command(after_help = "Example: ip-masq-agent diff && echo in sync")]
-    Diff(Options),
+    Diff(Options<InKernel>),
     /// Explain whether traffic to an address is masqueraded, which step decides, and which line of the configuration it comes from.
     #[command(after_help = "Example: ip-masq-agent explain 10.1.2.3 198.51.100.7 --from 192.168.1.20 --out eth0")]
-    Explain(With<ExplainArgs>),
+    Explain(With<ExplainArgs, Options<AsRules>>),
     /// Print a configuration that says what rules or files of other programs say. Exits 1 if it can't say all of them.
     ///
     /// Reads what iptables-save, ip6tables-save or 'nft -j list ruleset' prints, a ConfigMap of Kubernetes' ip-masq-agent or
@@ -143,17 +207,17 @@ pub enum Subcommands {
     Status(StatusArgs),
     /// Remove every rule of ip-masq-agent, also of Kubernetes' ip-masq-agent, from every backend. Refused while the service is running.
     #[command(after_help = "Example: systemctl stop ip-masq-agent && ip-masq-agent flush")]
-    Flush(Options),
+    Flush(Options<ByName>),
 }
 
 impl Subcommands {
-    /// Its name, and what it was told of the configuration where it uses that.
-    fn options(&self) -> (&'static str, Option<&Places>, Option<&KeyFlags>) {
-        fn all<'o>(
-            name: &'static str,
-            options: &'o Options,
-        ) -> (&'static str, Option<&'o Places>, Option<&'o KeyFlags>) {
-            (name, Some(&options.places), Some(&options.keys))
+    /// What it was told of the configuration.
+    fn told(&self) -> Told<'_> {
+        fn all<'o, U: Use>(name: &'static str, options: &'o Options<U>) -> Told<'o> {
+            Told { name, places: Some(&options.places), keys: Some(&options.keys.flags), takes: U::takes }
+        }
+        fn files<'o>(name: &'static str, places: Option<&'o Places>) -> Told<'o> {
+            Told { name, places, keys: None, takes: |_| false }
         }
         match self {
             Subcommands::Run(With { options, .. }) => all("run", options),
@@ -162,12 +226,12 @@ impl Subcommands {
             Subcommands::Diff(options) => all("diff", options),
             Subcommands::Explain(With { options, .. }) => all("explain", options),
             Subcommands::Flush(options) => all("flush", options),
-            Subcommands::LastGood(With { options, .. }) => ("last-good", Some(options), None),
-            Subcommands::Reload => ("reload", None, None),
-            Subcommands::Try(_) => ("try", None, None),
-            Subcommands::Confirm => ("confirm", None, None),
-            Subcommands::Import(_) => ("import", None, None),
-            Subcommands::Status(_) => ("status", None, None),
+            Subcommands::LastGood(With { options, .. }) => files("last-good", Some(options)),
+            Subcommands::Reload => files("reload", None),
+            Subcommands::Try(_) => files("try", None),
+            Subcommands::Confirm => files("confirm", None),
+            Subcommands::Import(_) => files("import", None),
+            Subcommands::Status(_) => files("status", None),
         }
     }
 }
@@ -333,13 +397,22 @@ pub struct StatusArgs {
     pub nagios: bool,
 }
 
-/// One flag for each configuration key, made from the table of keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyFlags(pub Flags);
+/// One flag for each configuration key that has an effect, made from the table of keys.
+#[derive(Debug, Clone)]
+pub struct KeyFlags<U: Use = Everything> {
+    pub flags: Flags,
+    used_for: PhantomData<U>,
+}
 
-impl Args for KeyFlags {
+impl<U: Use> KeyFlags<U> {
+    fn taken() -> impl Iterator<Item = &'static KeyInfo> {
+        KEYS.iter().filter(|info| U::takes(info.concern))
+    }
+}
+
+impl<U: Use> Args for KeyFlags<U> {
     fn augment_args(command: Command) -> Command {
-        command.args(KEYS.iter().map(key_flag))
+        command.args(Self::taken().map(key_flag))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -347,15 +420,15 @@ impl Args for KeyFlags {
     }
 }
 
-impl FromArgMatches for KeyFlags {
+impl<U: Use> FromArgMatches for KeyFlags<U> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut flags = Flags::default();
-        for info in KEYS.iter() {
+        for info in Self::taken() {
             if let Some(values) = matches.get_many::<String>(&info.flag) {
                 flags.add(info.key, values.cloned());
             }
         }
-        Ok(KeyFlags(flags))
+        Ok(KeyFlags { flags, used_for: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let Options { places, keys } = cli.options().unwrap_or_else(|error| error.exit());
     let locations = Locations { trust: trust(cli.command.as_ref()), ..places.into() };
-    let context = Context { locations, flags: keys.0 };
+    let context = Context { locations, flags: keys.flags };
     let context = if is_about_the_service(cli.command.as_ref()) { context.of_the_service() } else { context };
     ExitCode::from(dispatch(&context, cli.command.as_ref()))
 }

@@ -289,7 +289,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__diff)
-            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --backend --masq-chain --jump-position --table-owner --manage-sysctl --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -317,7 +317,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -336,10 +336,6 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
                     return 0
                     ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
                 --backend)
                     COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
                     return 0
@@ -348,24 +344,8 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "last first" -- "${cur}"))
                     return 0
                     ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -376,7 +356,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__explain)
-            opts="-h --from --out --in --port --proto --mark --offline --json --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --from --out --in --port --proto --mark --offline --json --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --backend --masq-chain --jump-position --table-owner --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -412,23 +392,19 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -439,24 +415,8 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "last first" -- "${cur}"))
                     return 0
                     ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -467,7 +427,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__flush)
-            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --config --config-dir --masq-chain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -495,55 +455,11 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
-                    return 0
-                    ;;
-                --out-interfaces)
-                    COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
-                    return 0
-                    ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --evaluation)
-                    COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
-                    return 0
-                    ;;
-                --backend)
-                    COMPREPLY=($(compgen -W "auto nftables iptables iptables-nft iptables-legacy" -- "${cur}"))
-                    return 0
-                    ;;
-                --jump-position)
-                    COMPREPLY=($(compgen -W "last first" -- "${cur}"))
-                    return 0
-                    ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
-                --table-owner)
-                    COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -814,7 +730,7 @@ _ip__masq__agent() {
             return 0
             ;;
         ip__masq__agent__subcmd__render)
-            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --expect-foreign --resync-interval --config-watch --backend --masq-chain --jump-position --rule-watch --table-owner --flush-conntrack --manage-sysctl --on-repair --on-stop --help"
+            opts="-h --config --config-dir --non-masquerade-cidrs --extra-non-masquerade-cidrs --masquerade-exception-cidrs --out-interfaces --source-cidrs --exclude-source-cidrs --masq-link-local --masq-link-local-ipv6 --masq-multicast --masq-local-source --nomasq-all-reserved-ranges --enable-ipv6 --random-fully --to-ports --snat --egress --port-forwards --mark-masq-bit --external-set-mark-chain --exempt-marks --exempt-ipsec --evaluation --fast-path --cidr-limit --backend --masq-chain --jump-position --table-owner --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -842,7 +758,7 @@ _ip__masq__agent() {
                     fi
                     return 0
                     ;;
-                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--expect-foreign|--resync-interval|--masq-chain)
+                --non-masquerade-cidrs|--extra-non-masquerade-cidrs|--masquerade-exception-cidrs|--source-cidrs|--exclude-source-cidrs|--to-ports|--snat|--egress|--port-forwards|--mark-masq-bit|--external-set-mark-chain|--exempt-marks|--fast-path|--cidr-limit|--masq-chain)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -853,16 +769,12 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "${cur}"))
                     return 0
                     ;;
-                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec|--manage-sysctl)
+                --masq-link-local|--masq-link-local-ipv6|--masq-multicast|--masq-local-source|--nomasq-all-reserved-ranges|--enable-ipv6|--random-fully|--exempt-ipsec)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --evaluation)
                     COMPREPLY=($(compgen -W "ordered longest-prefix" -- "${cur}"))
-                    return 0
-                    ;;
-                --config-watch)
-                    COMPREPLY=($(compgen -W "events resync off" -- "${cur}"))
                     return 0
                     ;;
                 --backend)
@@ -873,24 +785,8 @@ _ip__masq__agent() {
                     COMPREPLY=($(compgen -W "last first" -- "${cur}"))
                     return 0
                     ;;
-                --rule-watch)
-                    COMPREPLY=($(compgen -W "events poll" -- "${cur}"))
-                    return 0
-                    ;;
                 --table-owner)
                     COMPREPLY=($(compgen -W "never persist" -- "${cur}"))
-                    return 0
-                    ;;
-                --flush-conntrack)
-                    COMPREPLY=($(compgen -W "off affected" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-repair)
-                    COMPREPLY=($(compgen -W "report forget" -- "${cur}"))
-                    return 0
-                    ;;
-                --on-stop)
-                    COMPREPLY=($(compgen -W "cleanup keep" -- "${cur}"))
                     return 0
                     ;;
                 *)

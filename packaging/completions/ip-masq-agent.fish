@@ -267,11 +267,6 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l e
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
@@ -280,18 +275,8 @@ iptables-legacy\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand render" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
@@ -328,11 +313,6 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l eva
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
@@ -341,18 +321,10 @@ iptables-legacy\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
 false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l from -d 'The source address; without it, one that sourceCIDRs of no entry of egress name' -r
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l out -d 'The outgoing interface; without it the kernel\'s routing is asked' -r -f -a "(__fish_print_interfaces)"
@@ -395,11 +367,6 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l 
 longest-prefix\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
 nftables\t''
 iptables\t''
@@ -408,18 +375,8 @@ iptables-legacy\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
 first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
 persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l offline -d 'Answer from the configuration alone: ask neither the kernel nor the service'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -l json -d 'Answer in JSON'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -430,64 +387,7 @@ complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -l n
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand status" -s h -l help -d 'Print help'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config -d 'The main configuration file, - for standard input [default: config.yaml or config.toml in /etc/ip-masq-agent]' -r -F
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-dir -d 'The directory of further *.yaml, *.json and *.toml files [default: /etc/ip-masq-agent/config.d]' -r -f -a "(__fish_complete_directories)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l non-masquerade-cidrs -d 'Destinations that see the original source address [default: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l extra-non-masquerade-cidrs -d 'More of them, beside nonMasqueradeCIDRs or the built-in ranges' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masquerade-exception-cidrs -d 'Destinations that are masqueraded although another range exempts them' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l out-interfaces -d 'Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)' -r -f -a "(__fish_print_interfaces)"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l source-cidrs -d 'Masquerade only what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exclude-source-cidrs -d 'Never masquerade what comes from these sources' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-link-local -d 'Masquerade traffic to 169.254.0.0/16 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-link-local-ipv6 -d 'Masquerade traffic to fe80::/10 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-multicast -d 'Masquerade multicast and limited broadcast too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-local-source -d 'Masquerade the host\'s own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes\' ip-masq-agent does [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l nomasq-all-reserved-ranges -d 'Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l enable-ipv6 -d 'Masquerade IPv6 too [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l random-fully -d 'Let the kernel choose source ports at random [default: true]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l to-ports -d 'Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l snat -d 'What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family [default: masquerade]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l egress -d 'Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l port-forwards -d 'Ports of the host that lead to another one' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l mark-masq-bit -d 'The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l external-set-mark-chain -d 'The chain of another program that marks such forwards and translates their sources (iptables backends)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-marks -d 'Packets with these marks, as 0x100/0xff00, keep their source' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l exempt-ipsec -d 'What an IPsec policy will encrypt keeps its source [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l evaluation -d 'Exceptions before exemptions, or the longest prefix of both [one of: ordered, longest-prefix] [default: ordered]' -r -f -a "ordered\t''
-longest-prefix\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l fast-path -d 'Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l cidr-limit -d 'Maximum number of nonMasqueradeCIDRs; more are an error' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l expect-foreign -d 'Nat rules of other programs that are meant to be there, as \'check --host\' prints them; \'*\' matches anything' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l resync-interval -d 'How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h) [default: 60s]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l config-watch -d 'When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload [one of: events, resync, off] [default: events]' -r -f -a "events\t''
-resync\t''
-off\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l backend -d 'What writes the rules; auto is iptables if it works, otherwise nftables [one of: auto, nftables, iptables, iptables-nft, iptables-legacy] [default: auto]' -r -f -a "auto\t''
-nftables\t''
-iptables\t''
-iptables-nft\t''
-iptables-legacy\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l masq-chain -d 'Name of the chain (iptables backends) [default: IP-MASQ-AGENT]' -r -f
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l jump-position -d 'Position of the rules among the host\'s other nat rules [one of: last, first] [default: last]' -r -f -a "last\t''
-first\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l rule-watch -d 'How changes by other programs are detected [one of: events, poll] [default: events]' -r -f -a "events\t''
-poll\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l table-owner -d 'Own the nftables table, so that other programs can\'t flush it (kernel 6.9 or later) [one of: never, persist] [default: never]' -r -f -a "never\t''
-persist\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l flush-conntrack -d 'Whether a changed configuration also applies to open connections that it treats in another way [one of: off, affected] [default: off]' -r -f -a "off\t''
-affected\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l manage-sysctl -d 'Turn forwarding on while the service runs, and back to what it was when it stops [default: false]' -r -f -a "true\t''
-false\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-repair -d 'What happens to connections that began while rules were missing and don\'t fit the policy [one of: report, forget] [default: report]' -r -f -a "report\t''
-forget\t''"
-complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -l on-stop -d 'What happens to the rules when the service stops [one of: cleanup, keep] [default: cleanup]' -r -f -a "cleanup\t''
-keep\t''"
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand flush" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "run" -d 'Run the service'
 complete -c ip-masq-agent -n "__fish_ip_masq_agent_using_subcommand help; and not __fish_seen_subcommand_from run check reload try confirm last-good render diff explain import status flush help" -f -a "check" -d 'Validate the configuration. Prints nothing and exits 0 if it is valid, otherwise prints every error and exits 78'

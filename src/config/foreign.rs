@@ -10,10 +10,11 @@ use super::nearest::nearest;
 const COMPARED: usize = 2000;
 
 /// True when no key of a text is one of ours, nor nearly one, nor such a key of a map in it; of a text without keys,
-/// when no word is.
+/// when no word is; and of a ConfigMap.
 pub fn is_foreign(root: Option<&Node<'_>>, text: &str) -> bool {
     match root.map(|root| &root.value) {
         Some(Value::Null) => false,
+        Some(Value::Map(entries)) if config_map(entries).is_some() => true,
         Some(Value::Map(entries)) => !entries.is_empty() && !entries.iter().take(COMPARED).any(is_ours),
         _ => {
             let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
@@ -21,6 +22,13 @@ pub fn is_foreign(root: Option<&Node<'_>>, text: &str) -> bool {
             !words.filter(|word| word.len() > 3).take(COMPARED).any(is_key)
         }
     }
+}
+
+/// Where a manifest of Kubernetes says that it is a ConfigMap.
+fn config_map(entries: &[Entry<'_>]) -> Option<u32> {
+    let kinds = ["ConfigMap", "ConfigMapList"];
+    let is_map = |value: &Value<'_>| matches!(value, Value::Text(kind) if kinds.contains(&&**kind));
+    entries.iter().find(|entry| entry.key == "kind" && is_map(&entry.value.value)).map(|entry| entry.offset)
 }
 
 fn is_ours(entry: &Entry<'_>) -> bool {
@@ -37,6 +45,12 @@ fn is_key(word: &str) -> bool {
 /// Says what is wrong with such a text in words that hold nothing of it but what could be names of keys.
 pub fn report(root: Option<&Node<'_>>, errors: &[SyntaxError], source: u32, problems: &mut Problems) {
     problems.quote_no_line_of(source);
+    if let Some(Value::Map(entries)) = root.map(|root| &root.value)
+        && let Some(offset) = config_map(entries)
+    {
+        let message = "this is a ConfigMap of Kubernetes; 'ip-masq-agent import FILE' prints the configuration in it";
+        return problems.report(Place::File { source, offset }, "kind", message);
+    }
     let mut hint = "; no key in this file is one of ip-masq-agent's, so its lines are not shown";
     let mut report = |offset: u32, subject: &str, message: &str| {
         let message = format!("{message}{}", std::mem::take(&mut hint));

@@ -1,4 +1,4 @@
-//! Every configuration key, once: a row is its type, name, default and line of help.
+//! Every configuration key, once: a row is its type, name, default, concern and line of help.
 //!
 //! The command line, the merging of files and flags, the defaults and the errors follow from the rows; the shipped
 //! configuration and the manual pages are checked against them. From here a key of the policy goes to `policy()` in
@@ -70,85 +70,85 @@ record! {
 
 record! {
     /// What the keys say about the policy.
-    PolicyKeys, PolicyDraft {
+    PolicyKeys, PolicyDraft, of Concern {
         non_masquerade_cidrs: Vec<Located<Prefix>>, "nonMasqueradeCIDRs"
-            = "[10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]",
+            = "[10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]", Rules,
             "Destinations that see the original source address";
-        extra_non_masquerade_cidrs: Vec<Located<Prefix>>, "extraNonMasqueradeCIDRs" = "[]",
+        extra_non_masquerade_cidrs: Vec<Located<Prefix>>, "extraNonMasqueradeCIDRs" = "[]", Rules,
             "More of them, beside nonMasqueradeCIDRs or the built-in ranges";
-        masquerade_exception_cidrs: Vec<Located<Prefix>>, "masqueradeExceptionCIDRs" = "[]",
+        masquerade_exception_cidrs: Vec<Located<Prefix>>, "masqueradeExceptionCIDRs" = "[]", Rules,
             "Destinations that are masqueraded although another range exempts them";
-        out_interfaces: Vec<Located<InterfacePattern>>, "outInterfaces" = "[]",
+        out_interfaces: Vec<Located<InterfacePattern>>, "outInterfaces" = "[]", Rules,
             "Masquerade only what leaves through these interfaces: eth0, eth+ (prefix), !wg0 (all but wg0)";
-        source_cidrs: Vec<Located<Prefix>>, "sourceCIDRs" = "[]",
+        source_cidrs: Vec<Located<Prefix>>, "sourceCIDRs" = "[]", Rules,
             "Masquerade only what comes from these sources";
-        exclude_source_cidrs: Vec<Located<Prefix>>, "excludeSourceCIDRs" = "[]",
+        exclude_source_cidrs: Vec<Located<Prefix>>, "excludeSourceCIDRs" = "[]", Rules,
             "Never masquerade what comes from these sources";
-        masq_link_local: bool, "masqLinkLocal" = "false",
+        masq_link_local: bool, "masqLinkLocal" = "false", Rules,
             "Masquerade traffic to 169.254.0.0/16 too";
-        masq_link_local_ipv6: bool, "masqLinkLocalIPv6" = "false",
+        masq_link_local_ipv6: bool, "masqLinkLocalIPv6" = "false", Rules,
             "Masquerade traffic to fe80::/10 too";
-        masq_multicast: bool, "masqMulticast" = "false",
+        masq_multicast: bool, "masqMulticast" = "false", Rules,
             "Masquerade multicast and limited broadcast too";
-        masq_local_source: bool, "masqLocalSource" = "false",
+        masq_local_source: bool, "masqLocalSource" = "false", Rules,
             "Masquerade the host's own addresses even where this breaks things (virtual addresses, open sessions, bridges), as Kubernetes' ip-masq-agent does";
-        nomasq_all_reserved_ranges: bool, "nomasqAllReservedRanges" = "false",
+        nomasq_all_reserved_ranges: bool, "nomasqAllReservedRanges" = "false", Rules,
             "Without nonMasqueradeCIDRs, exempt every reserved IPv4 range, not only the private ones";
-        enable_ipv6: bool, "enableIPv6" = "false",
+        enable_ipv6: bool, "enableIPv6" = "false", Rules,
             "Masquerade IPv6 too";
-        random_fully: bool, "randomFully" = "true",
+        random_fully: bool, "randomFully" = "true", Rules,
             "Let the kernel choose source ports at random";
-        to_ports: Option<PortRanges>, "toPorts",
+        to_ports: Option<PortRanges>, "toPorts", Rules,
             "Source port ranges for masqueraded TCP, UDP and SCTP, in ascending order";
-        snat: Option<Located<Snat>>, "snat" = "masquerade",
+        snat: Option<Located<Snat>>, "snat" = "masquerade", Rules,
             "What sources become: masquerade, none (they stay), route-source, ADDRESS, FIRST-LAST or a list with one of each family";
-        egress: Vec<Located<EgressKeys>>, "egress" = "[]",
+        egress: Vec<Located<EgressKeys>>, "egress" = "[]", Rules,
             "Interfaces and sources with a treatment of their own; the first entry whose scope holds a flow decides";
-        port_forwards: Vec<Located<ForwardKeys>>, "portForwards" = "[]",
+        port_forwards: Vec<Located<ForwardKeys>>, "portForwards" = "[]", Rules,
             "Ports of the host that lead to another one";
-        mark_masq_bit: Option<Located<u8>>, "markMasqBit",
+        mark_masq_bit: Option<Located<u8>>, "markMasqBit", Rules,
             "The bit of the packet mark, 0 to 31, that forwards set whose source is to be translated";
-        external_set_mark_chain: Option<Located<ChainName>>, "externalSetMarkChain",
+        external_set_mark_chain: Option<Located<ChainName>>, "externalSetMarkChain", Rules,
             "The chain of another program that marks such forwards and translates their sources (iptables backends)";
-        exempt_marks: Vec<Located<MaskedMark>>, "exemptMarks" = "[]",
+        exempt_marks: Vec<Located<MaskedMark>>, "exemptMarks" = "[]", Rules,
             "Packets with these marks, as 0x100/0xff00, keep their source";
-        exempt_ipsec: Option<Located<bool>>, "exemptIpsec" = "false",
+        exempt_ipsec: Option<Located<bool>>, "exemptIpsec" = "false", Rules,
             "What an IPsec policy will encrypt keeps its source";
-        evaluation: Evaluation, "evaluation" = "ordered",
+        evaluation: Evaluation, "evaluation" = "ordered", Rules,
             "Exceptions before exemptions, or the longest prefix of both";
-        fast_path: Vec<Located<InterfacePattern>>, "fastPath" = "[]",
+        fast_path: Vec<Located<InterfacePattern>>, "fastPath" = "[]", Rules,
             "Interfaces between which open connections pass by the rules for forwarded packets (kernel with flowtables)";
-        cidr_limit: Option<Located<u64>>, "cidrLimit",
+        cidr_limit: Option<Located<u64>>, "cidrLimit", Rules,
             "Maximum number of nonMasqueradeCIDRs; more are an error";
-        expect_foreign: Vec<Located<ExpectedRule>>, "expectForeign" = "[]",
+        expect_foreign: Vec<Located<ExpectedRule>>, "expectForeign" = "[]", Service,
             "Nat rules of other programs that are meant to be there, as 'check --host' prints them; '*' matches anything";
     }
 }
 
 record! {
     /// How the service behaves, as opposed to what the policy is.
-    Settings, SettingsDraft {
-        resync_interval: Duration, "resyncInterval" = "60s",
+    Settings, SettingsDraft, of Concern {
+        resync_interval: Duration, "resyncInterval" = "60s", Service,
             "How often to re-read the configuration and verify the rules when nothing has changed (1s to 24h)";
-        config_watch: ConfigWatch, "configWatch" = "events",
+        config_watch: ConfigWatch, "configWatch" = "events", Service,
             "When an edited file is applied: as soon as it is saved, at the next resync, or only by a reload";
-        backend: BackendChoice, "backend" = "auto",
+        backend: BackendChoice, "backend" = "auto", Rules,
             "What writes the rules; auto is iptables if it works, otherwise nftables";
-        masq_chain: ChainName, "masqChain" = "IP-MASQ-AGENT",
+        masq_chain: ChainName, "masqChain" = "IP-MASQ-AGENT", Names,
             "Name of the chain (iptables backends)";
-        jump_position: JumpPosition, "jumpPosition" = "last",
+        jump_position: JumpPosition, "jumpPosition" = "last", Rules,
             "Position of the rules among the host's other nat rules";
-        rule_watch: RuleWatch, "ruleWatch" = "events",
+        rule_watch: RuleWatch, "ruleWatch" = "events", Service,
             "How changes by other programs are detected";
-        table_owner: TableOwner, "tableOwner" = "never",
+        table_owner: TableOwner, "tableOwner" = "never", Rules,
             "Own the nftables table, so that other programs can't flush it (kernel 6.9 or later)";
-        flush_conntrack: FlushConntrack, "flushConntrack" = "off",
+        flush_conntrack: FlushConntrack, "flushConntrack" = "off", Service,
             "Whether a changed configuration also applies to open connections that it treats in another way";
-        manage_sysctl: bool, "manageSysctl" = "false",
+        manage_sysctl: bool, "manageSysctl" = "false", Sysctls,
             "Turn forwarding on while the service runs, and back to what it was when it stops";
-        on_repair: OnRepair, "onRepair" = "report",
+        on_repair: OnRepair, "onRepair" = "report", Service,
             "What happens to connections that began while rules were missing and don't fit the policy";
-        on_stop: OnStop, "onStop" = "cleanup",
+        on_stop: OnStop, "onStop" = "cleanup", Service,
             "What happens to the rules when the service stops";
     }
 }
@@ -157,6 +157,19 @@ impl Default for Settings {
     fn default() -> Self {
         SettingsDraft::default().finish()
     }
+}
+
+/// What a key has an effect on. Commands that need none of it refuse the key as a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern {
+    /// What the rules are.
+    Rules,
+    /// What the rules are called, by which they are found to be removed, too.
+    Names,
+    /// Sysctls that are set beside the rules.
+    Sysctls,
+    /// What the service does and warns of, and nothing in the kernel.
+    Service,
 }
 
 /// All that is said about a key.
@@ -171,18 +184,20 @@ pub struct KeyInfo {
     pub kind: Kind,
     /// The default, written as in YAML; empty when there is none.
     pub default: &'static str,
+    pub concern: Concern,
     /// What it does, in a line.
     pub help: &'static str,
 }
 
 /// Every key, in the order in which it is documented.
 pub static KEYS: LazyLock<Vec<KeyInfo>> = LazyLock::new(|| {
-    let info = |(number, field): (usize, &Field)| KeyInfo {
+    let info = |(number, field): (usize, &Field<Concern>)| KeyInfo {
         key: Key(number),
         name: field.name,
         flag: field.field.replace('_', "-"),
         kind: field.kind,
         default: field.default,
+        concern: field.concern,
         help: field.help,
     };
     PolicyDraft::FIELDS.iter().chain(SettingsDraft::FIELDS).enumerate().map(info).collect()

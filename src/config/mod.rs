@@ -29,7 +29,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use duration::{DurationError, SECOND_TO_DAY, parse_go_duration};
 pub use expected::ExpectedRule;
 pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, STANDARD_INPUT, read};
-pub use keys::{KEYS, Key, KeyInfo, Settings};
+pub use keys::{Concern, KEYS, Key, KeyInfo, Settings};
 pub use nearest::nearest;
 pub use settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 pub use trust::Trust;

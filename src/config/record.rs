@@ -7,9 +7,9 @@ use super::portmap;
 use super::value::{Kind, Reader, Source};
 use std::collections::BTreeMap;
 
-/// One row: all that is said about a key.
+/// One row: all that is said about a key. Those of the file as a whole have a concern, the rest of them none of their own.
 #[derive(Debug, Clone, Copy)]
-pub struct Field {
+pub struct Field<C> {
     /// Its name in files.
     pub name: &'static str,
     /// Its name in the program.
@@ -18,6 +18,8 @@ pub struct Field {
     pub kind: Kind,
     /// The default, written as in YAML; empty when there is none.
     pub default: &'static str,
+    /// What it concerns.
+    pub concern: C,
     /// What it does, in a line.
     pub help: &'static str,
 }
@@ -26,8 +28,10 @@ pub struct Field {
 pub trait Record: Default {
     /// The map with its defaults.
     type Values;
+    /// What each key concerns.
+    type Concern: 'static;
     /// The keys, in the order in which they are documented.
-    const FIELDS: &'static [Field];
+    const FIELDS: &'static [Field<Self::Concern>];
     /// True of a key of the file as a whole, for a map that is an item of a list there.
     const IS_TOP_LEVEL: fn(&str) -> bool = |_| false;
 
@@ -53,10 +57,11 @@ pub trait Record: Default {
 }
 
 /// Makes a record: the struct of its values, the struct of what was said of them, and the table of its keys. A row is
-/// `field: Type, "nameInFiles" = "default as in YAML", "help";`, the default left out where there is none.
+/// `field: Type, "nameInFiles" = "default as in YAML", "help";`, the default left out where there is none, with its concern
+/// before the help where the record is `of` concerns.
 macro_rules! record {
-    ($(#[$doc:meta])* $name:ident, $draft:ident $(, below $is_top_level:path)? {
-        $($field:ident: $type:ty, $key:literal $(= $default:literal)?, $help:literal;)*
+    ($(#[$doc:meta])* $name:ident, $draft:ident $(, below $is_top_level:path)? $(, of $concern:ident)? {
+        $($field:ident: $type:ty, $key:literal $(= $default:literal)?, $($of:ident,)? $help:literal;)*
     }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq)]
@@ -81,13 +86,16 @@ macro_rules! record {
             }
         }
 
+        #[allow(unused_parens, reason = "where there is no concern it is the empty tuple")]
         impl $crate::config::record::Record for $draft {
             type Values = $name;
-            const FIELDS: &'static [$crate::config::record::Field] = &[$($crate::config::record::Field {
+            type Concern = ($($concern)?);
+            const FIELDS: &'static [$crate::config::record::Field<Self::Concern>] = &[$($crate::config::record::Field {
                 name: $key,
                 field: stringify!($field),
                 kind: <$type as $crate::config::value::Value>::KIND,
                 default: concat!($($default)?),
+                concern: ($($crate::config::Concern::$of)?),
                 help: $help,
             },)*];
 

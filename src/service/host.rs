@@ -6,8 +6,8 @@ use super::view;
 use crate::agent::ConntrackReport;
 use crate::agent::advice::{Conntrack, HostView};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 /// Of more interfaces with addresses not each is looked at.
 const MOST_INTERFACES: usize = 64;
@@ -47,11 +47,19 @@ impl HostReader {
     fn look(&mut self) -> HostView {
         let (chains, unread) = match self.chains.read() {
             Ok(Chains(chains)) => (chains.clone(), None),
-            Err(error) => (BTreeMap::new(), Some(error.to_string())),
+            Err(error) => (BTreeMap::new(), Some(unread(&error))),
         };
         let view = view::view();
         let not_forwarding = if view.forwarding_ipv4 == Some(true) { not_forwarding(&view) } else { BTreeSet::new() };
         HostView { chains, unread, not_forwarding, conntrack: conntrack(), ..view }
+    }
+}
+
+/// Why the rules of others can't be read. The kernel says it to root, too, who lacks the capability.
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "it needs root with CAP_NET_ADMIN and CAP_NET_RAW".to_owned(),
+        _ => error.to_string(),
     }
 }
 

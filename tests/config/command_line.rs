@@ -1,6 +1,7 @@
-//! The command line: every key is a flag, everywhere.
+//! The command line: every key is a flag of the commands on which it has an effect.
 
 use super::{source, yaml};
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use ip_masq_agent::cli::{Cli, Options, Subcommands};
 use ip_masq_agent::config::{Flags, KEYS, Key, Locations, parse};
@@ -16,7 +17,7 @@ fn options(arguments: &[&str]) -> Result<Options, clap::Error> {
 }
 
 fn given(arguments: &[&str]) -> Flags {
-    options(arguments).unwrap_or_else(|error| panic!("{error}")).keys.0
+    options(arguments).unwrap_or_else(|error| panic!("{error}")).keys.flags
 }
 
 fn values(flags: &Flags, key: Key) -> Vec<String> {
@@ -72,16 +73,53 @@ fn lists_repeat() {
     assert_eq!(values(&flags, key("outInterfaces")), ["eth0,eth1", "eth2"]);
 }
 
+/// The keys without an effect on a command; `None` where no key has one.
+fn without_effect(command: &str) -> Option<Vec<&'static str>> {
+    let service =
+        ["expectForeign", "resyncInterval", "configWatch", "ruleWatch", "flushConntrack", "onRepair", "onStop"];
+    match command {
+        "run" | "check" => Some(Vec::new()),
+        "diff" => Some(service.to_vec()),
+        "render" | "explain" => Some([&service[..], &["manageSysctl"]].concat()),
+        "flush" => Some(KEYS.iter().map(|info| info.name).filter(|name| *name != "masqChain").collect()),
+        _ => None,
+    }
+}
+
+/// Each command as it may be typed, with the keys that have an effect on it.
 #[test]
-fn every_key_is_a_flag_before_and_behind_every_command() {
-    for info in KEYS.iter() {
-        let flag = format!("--{}=x", info.flag);
-        assert_eq!(values(&given(&[&flag]), info.key), ["x"]);
-        for command in COMMANDS {
-            let address: &[&str] = if command == "explain" { &["192.0.2.1"] } else { &[] };
-            assert_eq!(values(&given(&[&[flag.as_str(), command], address].concat()), info.key), ["x"], "{command}");
-            assert_eq!(values(&given(&[&[command, flag.as_str()], address].concat()), info.key), ["x"], "{command}");
+fn a_command_takes_and_shows_the_keys_that_have_an_effect_on_it_and_refuses_the_others() {
+    let mut cli = Cli::command();
+    cli.build();
+    let names: Vec<String> = cli.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for command in names.iter().filter(|name| *name != "help") {
+        let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        let address: &[&str] = if command == "explain" { &["192.0.2.1"] } else { &[] };
+        let without = without_effect(command);
+        for info in KEYS.iter() {
+            let has_effect = without.as_ref().is_some_and(|names| !names.contains(&info.name));
+            let flag = format!("--{}=x", info.flag);
+            let before = options(&[&[flag.as_str(), command], address].concat());
+            let behind = options(&[&[command, flag.as_str()], address].concat());
+            for taken in [before, behind] {
+                match taken {
+                    Ok(taken) => {
+                        assert!(has_effect, "{command} takes {flag}");
+                        assert_eq!(values(&taken.keys.flags, info.key), ["x"], "{command}");
+                    }
+                    Err(error) => {
+                        assert!(!has_effect, "{command}: {error}");
+                        assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{command} {flag}");
+                    }
+                }
+            }
+            let is_shown = help.contains(&format!("--{} ", info.flag)) || help.contains(&format!("--{}[", info.flag));
+            assert_eq!(is_shown, has_effect, "{command} --help and --{}", info.flag);
         }
+    }
+    // Without a command it is the service.
+    for info in KEYS.iter() {
+        assert_eq!(values(&given(&[&format!("--{}=x", info.flag)]), info.key), ["x"]);
     }
 }
 
@@ -97,6 +135,19 @@ fn options_that_do_nothing_for_a_command_are_refused_by_it() {
     }
     let said = program(&["--masq-chain=X", "status"]).stderr;
     assert!(text(&said).starts_with("error: '--masq-chain' does nothing for 'status'"), "{}", text(&said));
+    let said = program(&["--on-stop=keep", "explain", "192.0.2.1"]).stderr;
+    assert!(text(&said).starts_with("error: '--on-stop' does nothing for 'explain'"), "{}", text(&said));
+    for arguments in [
+        &["explain", "192.0.2.1", "--on-stop", "keep"][..],
+        &["render", "--resync-interval", "5s"],
+        &["flush", "--out-interfaces", "wan9"],
+        &["flush", "--backend", "nftables"],
+        &["diff", "--expect-foreign", "*"],
+    ] {
+        let output = program(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).starts_with("error: unexpected argument '--"), "{arguments:?}");
+    }
     assert!(options(&["--config=x", "last-good"]).is_ok());
 }
 
@@ -111,18 +162,16 @@ fn the_help_of_a_command_has_its_own_options_only() {
         assert!(help.lines().count() < 25, "{command}: {help}");
     }
     assert!(text(&program(&["status", "--help"]).stdout).lines().count() < 20);
+    assert!(text(&program(&["flush", "--help"]).stdout).lines().count() < 30);
 }
 
 #[test]
-fn every_help_shows_an_example_and_every_flag() {
+fn every_help_shows_an_example_and_that_of_the_program_every_flag() {
     let mut cli = Cli::command();
     cli.build();
     for command in COMMANDS {
         let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
         assert!(help.contains("Example: "), "{command}: {help}");
-        for info in KEYS.iter() {
-            assert!(help.contains(&format!("--{}", info.flag)), "{command} --help lacks --{}", info.flag);
-        }
     }
     let help = cli.render_long_help().to_string();
     for word in COMMANDS

@@ -60,6 +60,10 @@ fn an_ordinary_user_is_told_the_status_and_that_only_root_may_do_more() {
     let explained = as_nobody(&host, &["explain", "10.1.2.3", "--config", CONFIG]).unwrap();
     let root_is = "root is told what is in force while the files are not valid\n";
     assert!(explained.code == Some(78) && explained.stderr.starts_with(root_is), "{explained:?}");
+    host.node.enter(|| fs::write("/run/test/good.yaml", GOOD).unwrap());
+    let checked = as_nobody(&host, &["check", "--host", "--config", "/run/test/good.yaml"]).unwrap();
+    let needs = "the nat rules of other programs can't be read: it needs root with CAP_NET_ADMIN and CAP_NET_RAW\n";
+    assert!(checked.code == Some(1) && checked.stdout.ends_with(needs), "{checked:?}");
     for (arguments, code, said) in [
         (&["reload"][..], 1, "reload needs root\n"),
         (&["try"], 1, "try needs root\n"),

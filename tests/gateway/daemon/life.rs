@@ -52,12 +52,10 @@ fn a_stop_keeps_the_rules_when_told_to_and_flush_removes_them() {
     assert!(refused.code == Some(1) && refused.stderr.contains("systemctl stop ip-masq-agent"), "{refused:?}");
     assert_eq!(service.stop().code(), Some(0));
     assert!(host.rules().contains("IP-MASQ-AGENT"));
-    let limit = ["--cidr-limit=1", "--non-masquerade-cidrs=10.0.0.0/8,192.168.0.0/16"];
-    for flags in [&["--masq-chain=A B"][..], &limit] {
-        let refused = host.command(&[&["flush"], flags].concat());
-        assert_eq!((refused.code, &*refused.stdout), (Some(78), ""), "{refused:?}");
-        let flag = flags[0].split('=').next().unwrap();
-        assert!(refused.stderr.starts_with(&format!("{flag}: ")), "{refused:?}");
+    for (flag, code, said) in [("--masq-chain=A B", 78, "--masq-chain: "), ("--cidr-limit=1", 2, "error: unexpected")] {
+        let refused = host.command(&["flush", flag]);
+        assert_eq!((refused.code, &*refused.stdout), (Some(code), ""), "{refused:?}");
+        assert!(refused.stderr.starts_with(said), "{refused:?}");
     }
     assert!(host.rules().contains("IP-MASQ-AGENT"), "nothing is touched");
     host.configure(BAD);

@@ -1,5 +1,6 @@
 //! `explain`: how a flow crosses this host, as the kernel's routing says, and what the wire shows behind it.
 
+use super::comparison;
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
 use crate::network::hook::{self, BaseChain, Effect, Fit, Hit, Hook, Packet, Passage, Translations, translations};
@@ -194,7 +195,33 @@ pub struct Wire {
     pub by: Option<String>,
     /// Rules that may decide instead: something in them is not understood, or depends on what was not said.
     pub may: Vec<String>,
+    /// What it will be once the kernel has our rules as they are to be, where it does not.
+    pub with_ours: Option<String>,
 }
+
+/// Whether the kernel has our rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ours {
+    /// As far as it is known.
+    InForce,
+    /// None of them.
+    Absent,
+    /// Not as they are to be.
+    Others,
+}
+
+impl Ours {
+    pub fn of(kernel: Option<&comparison::Report>) -> Self {
+        match kernel {
+            Some(report) if report.agrees == Some(false) && !report.present => Ours::Absent,
+            Some(report) if report.agrees == Some(false) => Ours::Others,
+            _ => Ours::InForce,
+        }
+    }
+}
+
+/// What happens to a flow while the kernel has other rules of ours.
+const NOT_KNOWN: &str = "not known";
 
 /// The packet that a question is about, at the hook where sources are rewritten.
 pub fn packet(
@@ -231,10 +258,63 @@ pub fn met(view: &HostView, hook: Hook, packet: &Packet) -> Translations {
     translations(&at_hook(view, hook, packet.family), packet)
 }
 
-/// Whether firewalls let a packet through that is forwarded. A mark that was not asked for may be set on the way.
-pub fn passage(view: &HostView, packet: &Packet, question: &ExplainArgs) -> Passage {
-    let packet = Packet { mark: question.mark, ..packet.clone() };
-    hook::pass(&at_hook(view, Hook::Forward, packet.family), &packet)
+/// A packet at a hook, and what it is there after its addresses were rewritten.
+pub type Stage = (Hook, Packet, Packet);
+
+/// What firewalls make of a packet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filtered {
+    /// What drops it.
+    closed: Option<String>,
+    /// What may drop it.
+    may: Vec<String>,
+}
+
+/// Sends a packet through the filters on its way. A mark that was not asked for may be set there.
+pub fn filtered(view: &HostView, question: &ExplainArgs, way: &[Stage]) -> Filtered {
+    let mut found = Filtered::default();
+    for (hook, before, after) in way {
+        let of_interface = |chain: &&BaseChain| match hook {
+            Hook::Ingress => before.in_interface.as_ref().is_some_and(|name| chain.devices.contains(name)),
+            Hook::Egress => before.out_interface.as_ref().is_some_and(|name| chain.devices.contains(name)),
+            Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => true,
+        };
+        let chains = at_hook(view, *hook, before.family).into_iter().filter(of_interface);
+        let is_after = |chain: &&BaseChain| rewritten_at(*hook).is_some_and(|priority| chain.priority > priority);
+        let (late, early): (Vec<&BaseChain>, Vec<&BaseChain>) = chains.partition(is_after);
+        for (chains, packet) in [(early, before), (late, after)] {
+            let packet = Packet { mark: question.mark, ..packet.clone() };
+            match hook::pass(&chains, &packet) {
+                Passage::Open => {}
+                Passage::Closed(by) => {
+                    found.closed = Some(format!("{}: {by}", place(*hook)));
+                    return found;
+                }
+                Passage::Doubtful(by) => found.may.push(format!("{by}, where no rule accepts that is not understood")),
+            }
+            found.may.extend(hook::doubts(&chains, &packet));
+        }
+    }
+    found
+}
+
+/// The priority at which the kernel rewrites addresses, whatever those of the nat chains are: NF_IP_PRI_NAT_*.
+fn rewritten_at(hook: Hook) -> Option<i32> {
+    match hook {
+        Hook::Prerouting | Hook::Output => Some(-100),
+        Hook::Input | Hook::Postrouting => Some(100),
+        Hook::Ingress | Hook::Forward | Hook::Egress => None,
+    }
+}
+
+fn place(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Ingress | Hook::Prerouting => "where it comes in",
+        Hook::Input => "where this host takes it",
+        Hook::Forward => "where it is forwarded",
+        Hook::Output => "where this host sends it",
+        Hook::Postrouting | Hook::Egress => "where it leaves",
+    }
 }
 
 /// Translations that are asked before ours or after: their chain has the priority of ours.
@@ -253,6 +333,7 @@ pub fn doubts(hits: &[Hit]) -> impl Iterator<Item = String> {
 pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: &Translations) -> Wire {
     let own = question.from.map(|from| from.to_string());
     let by = |hit: &Hit, order: &str, may| {
+        let order = if met.has_ours { format!("{order} ours") } else { "of another program".to_owned() };
         let (action, source) = match &hit.effect {
             Effect::Translate(statement, address) => {
                 let masquerades = statement.to_lowercase().starts_with("masquerade");
@@ -265,7 +346,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
             Effect::Drop => ("drop".to_owned(), None),
             _ => ("keep source".to_owned(), own.clone()),
         };
-        Wire { action, source, by: Some(format!("by a rule {order} ours: {}", hit.place)), may }
+        Wire { action, source, by: Some(format!("by a rule {order}: {}", hit.place)), may, with_ours: None }
     };
     let ours = |may| {
         let source = match verdict {
@@ -273,7 +354,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
             Verdict::Masquerade => crossing.masquerade.map(|source| source.to_string()),
             Verdict::Snat(range) => Some(range.to_string()),
         };
-        Wire { action: verdict.to_string(), source, by: None, may }
+        Wire { action: verdict.to_string(), source, by: None, may, with_ours: None }
     };
     let mut may: Vec<String> = doubts(&met.before).collect();
     match (met.first_before(), verdict) {
@@ -297,21 +378,39 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
 }
 
 impl Wire {
+    /// One of which nothing else is known.
+    pub fn plain(action: &str) -> Self {
+        Wire { action: action.to_owned(), source: None, by: None, may: Vec::new(), with_ours: None }
+    }
+
     /// With what firewalls make of it.
-    pub fn after(self, passage: Passage) -> Self {
-        match passage {
-            Passage::Open => self,
-            Passage::Closed(by) => Wire {
-                action: "drop".to_owned(),
-                source: None,
-                by: Some(format!("where it is forwarded: {by}")),
-                may: Vec::new(),
-            },
-            Passage::Doubtful(by) => {
-                let doubt = format!("{by}, where no rule accepts that is not understood");
-                Wire { may: self.may.into_iter().chain([doubt]).collect(), ..self }
-            }
+    pub fn after(self, Filtered { closed, may }: Filtered) -> Self {
+        match closed {
+            Some(by) => Wire { by: Some(by), ..Wire::plain("drop") },
+            None => Wire { may: self.may.into_iter().chain(may).collect(), ..self },
         }
+    }
+
+    /// What it is with our rules, where the kernel does not have them as they are to be. `is_decided` says that none of
+    /// ours is asked, whichever they are.
+    pub fn where_rules_are(self, ours: Ours, is_decided: bool, now: impl FnOnce() -> Wire) -> Self {
+        let with_ours = self.headline();
+        match ours {
+            Ours::InForce => self,
+            Ours::Absent => {
+                let now = now();
+                // Which of the two would be asked first is not known before ours are there.
+                let changes = now.by.is_none() && now.headline() != with_ours;
+                Wire { with_ours: changes.then_some(with_ours), ..now }
+            }
+            Ours::Others if is_decided => self,
+            Ours::Others => Wire { may: self.may, with_ours: Some(with_ours), ..Wire::plain(NOT_KNOWN) },
+        }
+    }
+
+    /// True where there is more to say than what our rules do.
+    pub fn says_more(&self) -> bool {
+        self.by.is_some() || !self.may.is_empty() || self.with_ours.is_some()
     }
 
     /// For the first line.
@@ -321,9 +420,11 @@ impl Wire {
             ("keep source", Some(source)) => format!("keep source {source}"),
             (action, _) => action.to_owned(),
         };
-        match &self.by {
-            Some(by) => format!("{action} ({by})"),
-            None => action,
+        match (&self.by, &self.with_ours) {
+            (None, Some(with)) if action == NOT_KNOWN => format!("{with} (with these rules; the kernel holds others)"),
+            (None, Some(with)) => format!("{action} (none of our rules are in the kernel; with them: {with})"),
+            (Some(by), _) => format!("{action} ({by})"),
+            (None, None) => action,
         }
     }
 }

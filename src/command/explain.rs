@@ -1,13 +1,13 @@
 //! `explain`: what happens to one address, and which line of which file says so.
 
-use super::crossing::{self, Crossing, Incoming, Wire};
+use super::crossing::{self, Crossing, Incoming, Ours, Stage, Wire};
 use super::flows::{self, OpenFlows};
 use super::forwarding::{self, Forwarding, Refusal, Told};
 use super::host::Host;
 use super::{About, Context, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
-use crate::network::hook::{Effect, Hit, Hook, Packet, Passage};
+use crate::network::hook::{Effect, Hit, Hook, Packet, Translations};
 use crate::policy::{
     Egress, Family, Flow, Policy, PortRange, PreferredSource, Prefix, Protocol, Provenance, Snat, Step, Verdict,
 };
@@ -93,6 +93,7 @@ impl Answer {
 /// [`crate::policy::Origin::Default`] in words.
 const BUILT_IN: &str = "built-in default";
 const NOT_AFFECTED: &str = "not affected";
+const STAYS_HERE: &str = "stays here";
 const OWN_ADDRESS: &str = "an address of this host: such packets never leave it";
 const NO_PORT: &str = "no port in particular; --port says where one leads";
 /// RFC 3828.
@@ -123,7 +124,7 @@ pub fn run(context: &Context, question: &ExplainArgs) -> u8 {
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     let policy = about.policy();
-    let view = if question.offline { HostView::default() } else { HostReader::default().read() };
+    let view = if question.offline { HostView::default() } else { HostReader::with_every_filter().read() };
     let mut host = if question.offline {
         Host::default()
     } else {
@@ -189,32 +190,53 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
     if let Some(arrival) = forwarding::arrival(host, question, address).filter(|_| host.is_local(address)) {
         is_from_host = arrival.from_host;
         arriving.in_interface = if is_from_host { Some(String::new()) } else { arrival.in_interface };
+    } else if host.is_local(address) && !is_from_host {
+        arriving.in_interface = arriving.in_interface.or_else(|| host.incoming.interface.clone());
     }
-    let met = crossing::met(view, if is_from_host { Hook::Output } else { Hook::Prerouting }, &arriving);
-    if let Some((hit, is_before)) = crossing::redirected(&met, answer.forward.is_some()) {
-        let order = match (&answer.forward, is_before) {
+    let ours = Ours::of(answer.kernel.as_ref());
+    let first = if is_from_host { Hook::Output } else { Hook::Prerouting };
+    let met = crossing::met(view, first, &arriving);
+    let is_forwarded = answer.forward.is_some() && ours != Ours::Absent;
+    if let Some((hit, is_before)) = crossing::redirected(&met, is_forwarded) {
+        let order = match (is_forwarded && met.has_ours, is_before) {
             // None of ours is asked for it.
-            (None, _) => "of another program",
-            (Some(_), true) => "before ours",
-            (Some(_), false) => "after ours",
+            (false, _) => "of another program",
+            (true, true) => "before ours",
+            (true, false) => "after ours",
         };
-        let action = match &hit.effect {
-            Effect::Translate(statement, _) => statement.clone(),
-            Effect::Accept => "stays here".to_owned(),
-            _ => "drop".to_owned(),
+        let (action, to) = match &hit.effect {
+            Effect::Translate(statement, to) => (statement.clone(), *to),
+            Effect::Accept => (STAYS_HERE.to_owned(), Some(address)),
+            _ => ("drop".to_owned(), None),
         };
         let by = Some(format!("by a rule {order}: {}", hit.place));
+        let after = Packet {
+            destination: to.map(Prefix::of),
+            destination_port: None,
+            destination_is_local: None,
+            is_dnated: true,
+            ..arriving.clone()
+        };
+        let filtered = crossing::filtered(view, question, &[stage(Hook::Ingress, &arriving), (first, arriving, after)]);
         // It leaves as the routing says of another destination.
         answer.crossing = None;
-        answer.wire = Some(Wire { action, source: None, by, may: Vec::new() });
+        answer.wire = Some(Wire { by, ..Wire::plain(&action) }.after(filtered));
         return;
     }
-    if answer.forward.is_some() {
+    if is_forwarded {
         let may = crossing::doubts(&met.before).chain(crossing::beside(&met.after)).collect();
-        behind_forward(answer, policy, question, view, &arriving, may);
+        behind_forward(answer, policy, question, view, &arriving, Wire { may, ..Wire::plain("") });
         return;
     }
-    let Some(crossing) = crossing.filter(|_| !host.is_local(address)) else { return };
+    if host.is_local(address) {
+        let filtered = crossing::filtered(view, question, &to_host(&arriving, &arriving, is_from_host));
+        let with = answer.forward.as_ref().map(|forward| Wire::plain(&forwarded(forward, answer)));
+        let now = || Wire::plain(if answer.forward.is_some() { STAYS_HERE } else { NOT_AFFECTED });
+        let wire = with.map_or_else(now, |with| with.where_rules_are(ours, false, now)).after(filtered);
+        answer.wire = Some(wire).filter(Wire::says_more);
+        return;
+    }
+    let Some(crossing) = crossing else { return };
     let (verdict, _) = policy.verdict(&flow(host, question, address));
     let leaving = crossing::packet(question, is_local, Some(crossing), address);
     let met = crossing::met(view, Hook::Postrouting, &leaving);
@@ -223,44 +245,92 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
         (kernel.before, kernel.after) = (lines(&met.before), lines(&met.after));
     }
     if crossing.refused.is_none() {
-        let wire = crossing::wire(verdict, question, crossing, &met);
-        let foreign = wire.by.as_ref().and(wire.source.as_ref()).and_then(|source| source.parse().ok());
-        let is_known = wire.by.is_none() || foreign.is_some();
+        let wire = match ours {
+            // What comes before ours is not said of rules that are not there.
+            Ours::Absent => crossing::wire(verdict, question, crossing, &Translations::default()),
+            Ours::InForce | Ours::Others => crossing::wire(verdict, question, crossing, &met),
+        };
+        let wire = wire.where_rules_are(ours, met.first_before().is_some(), || {
+            crossing::wire(Verdict::Return, question, crossing, &met)
+        });
+        let is_by_policy = wire.by.is_none() && ours != Ours::Absent;
+        let other = wire.source.as_ref().filter(|_| !is_by_policy).and_then(|source| source.parse().ok());
         let preferred = host.preferred_source(address);
-        let open = || flows::open(policy, question, view, crossing, address, preferred, foreign);
-        answer.open = is_known.then(open).flatten();
-        let passage = if is_from_host { Passage::Open } else { crossing::passage(view, &leaving, question) };
-        answer.wire = Some(wire.after(passage));
+        let open = || flows::open(policy, question, view, crossing, address, preferred, other);
+        answer.open = (is_by_policy || other.is_some()).then(open).flatten();
+        let left = Packet { source: rewritten(&wire), ..leaving.clone() };
+        let mut way = if is_from_host {
+            vec![stage(Hook::Output, &leaving)]
+        } else {
+            vec![stage(Hook::Ingress, &arriving), stage(Hook::Prerouting, &arriving), stage(Hook::Forward, &leaving)]
+        };
+        way.extend([(Hook::Postrouting, leaving, left.clone()), stage(Hook::Egress, &left)]);
+        answer.wire = Some(wire.after(crossing::filtered(view, question, &way)));
     }
 }
 
-/// What the target of our forward sees, with what other programs do; `may` are their rules that may take the packet before.
+/// The source that filters see after it was rewritten, where it is known.
+fn rewritten(wire: &Wire) -> Option<Prefix> {
+    wire.source.as_ref()?.parse().ok().map(Prefix::of)
+}
+
+/// A hook that rewrites nothing.
+fn stage(hook: Hook, packet: &Packet) -> Stage {
+    (hook, packet.clone(), packet.clone())
+}
+
+/// The way of a packet that stays here, and what it is after its destination was rewritten.
+fn to_host(arriving: &Packet, rewritten: &Packet, is_from_host: bool) -> Vec<Stage> {
+    if !is_from_host {
+        return vec![
+            stage(Hook::Ingress, arriving),
+            (Hook::Prerouting, arriving.clone(), rewritten.clone()),
+            stage(Hook::Input, rewritten),
+        ];
+    }
+    let on_loopback = |incoming: &str, outgoing: &str, packet: &Packet| Packet {
+        in_interface: Some(incoming.to_owned()),
+        out_interface: Some(outgoing.to_owned()),
+        ..packet.clone()
+    };
+    let received = on_loopback("lo", "", rewritten);
+    vec![
+        (Hook::Output, on_loopback("", "lo", arriving), on_loopback("", "lo", rewritten)),
+        stage(Hook::Postrouting, &on_loopback("", "lo", rewritten)),
+        stage(Hook::Prerouting, &received),
+        stage(Hook::Input, &received),
+    ]
+}
+
+/// What the target of our forward sees, with what other programs do; `wire` has their rules that may take the packet
+/// before.
 fn behind_forward(
     answer: &mut Answer,
     policy: &Policy,
     question: &ExplainArgs,
     view: &HostView,
     arriving: &Packet,
-    may: Vec<String>,
+    wire: Wire,
 ) {
+    let ours = Ours::of(answer.kernel.as_ref());
     let Some(mut forward) = answer.forward.take() else { return };
     let is_from_host = arriving.in_interface.as_deref() == Some("");
     let is_marked_by_others = forward.mark.as_ref().is_some_and(|mark| mark.chain.is_some());
-    let mut wire = Wire { action: forwarded(&forward, answer), source: None, by: None, may };
-    let mut passage = Passage::Open;
+    let mut wire = Wire { action: forwarded(&forward, answer), ..wire };
+    let target = forward.destination.ip();
+    let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());
+    let redirected = Packet {
+        destination: Some(Prefix::of(target)),
+        destination_port: Some(PortRange::one(forward.destination.port())),
+        mark: arriving.mark.map(|mark| bit.map_or(mark, |bit| mark | bit.value)),
+        destination_is_local: Some(forward.local),
+        is_dnated: true,
+        ..arriving.clone()
+    };
+    let mut leaving = Packet { out_interface: forward.interface.clone(), ..redirected.clone() };
+    let mut left = Packet { source: forward.source.map(Prefix::of), ..leaving.clone() };
     // What came in and stays here passes no hook where sources are rewritten.
     if (!forward.local || is_from_host) && !is_marked_by_others {
-        let target = forward.destination.ip();
-        let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());
-        let mut leaving = Packet {
-            destination: Some(Prefix::of(target)),
-            out_interface: forward.interface.clone(),
-            destination_port: Some(PortRange::one(forward.destination.port())),
-            mark: arriving.mark.map(|mark| bit.map_or(mark, |bit| mark | bit.value)),
-            destination_is_local: Some(forward.local),
-            is_dnated: true,
-            ..arriving.clone()
-        };
         let to_target = ExplainArgs {
             from: question.from.or(Some(answer.address).filter(|address| is_from_host && address.is_loopback())),
             incoming: arriving.in_interface.clone().filter(|_| !is_from_host),
@@ -280,10 +350,8 @@ fn behind_forward(
         if let Some(interface) = crossing.interface.clone().filter(|_| !forward.local) {
             forward.network.take_if(|_| forward.interface.as_ref() != Some(&interface));
             leaving.out_interface = Some(interface.clone());
+            left.out_interface = Some(interface.clone());
             forward.interface = Some(interface);
-        }
-        if !is_from_host {
-            passage = crossing::passage(view, &leaving, question);
         }
         let met = crossing::met(view, Hook::Postrouting, &leaving);
         let verdict = if forward.hairpin { Verdict::Masquerade } else { Verdict::Return };
@@ -296,11 +364,28 @@ fn behind_forward(
             wire.source.clone_from(&seen.source);
             forward.source = seen.source.as_ref().and_then(|source| source.parse().ok());
             forward.source_by = Some(by.clone());
+            left.source = rewritten(&seen);
         }
     }
+    let way: Vec<Stage> = match (forward.local, is_from_host) {
+        (true, _) => to_host(arriving, &redirected, is_from_host),
+        (false, true) => vec![
+            (Hook::Output, arriving.clone(), leaving.clone()),
+            (Hook::Postrouting, leaving, left.clone()),
+            stage(Hook::Egress, &left),
+        ],
+        (false, false) => vec![
+            stage(Hook::Ingress, arriving),
+            (Hook::Prerouting, arriving.clone(), redirected),
+            stage(Hook::Forward, &leaving),
+            (Hook::Postrouting, leaving, left.clone()),
+            stage(Hook::Egress, &left),
+        ],
+    };
     answer.forward = Some(forward);
-    let wire = wire.after(passage);
-    answer.wire = Some(wire).filter(|wire| wire.by.is_some() || !wire.may.is_empty());
+    let now = || Wire::plain(STAYS_HERE);
+    let wire = wire.where_rules_are(ours, false, now).after(crossing::filtered(view, question, &way));
+    answer.wire = Some(wire).filter(Wire::says_more);
 }
 
 /// Asks the kernel once per family and gives each answer its family's report.

@@ -30,6 +30,11 @@ impl HostReader {
         HostReader { chains: ChainReader::without_programs(), last: None }
     }
 
+    /// With the filters of every hook.
+    pub fn with_every_filter() -> Self {
+        HostReader { chains: ChainReader::of_every_filter(), last: None }
+    }
+
     /// Reads it again where that is cheap; never for the first time.
     pub fn read_again(&mut self) -> Option<HostView> {
         let (at, took) = self.last?;

@@ -136,6 +136,7 @@ fn sources_that_are_nowhere_and_exemptions_of_everything_are_told_with_their_pla
 fn explain_says_which_sysctl_keeps_a_flow_from_being_forwarded() {
     let Some(lab) = Lab::build() else { return };
     let agent = Agent::new(&lab.gateway, BINARY, "enableIPv6: true\n");
+    agent.must("run", &["--once"]);
     for (sysctl, off, from, to) in [
         (
             "net/ipv4/conf/lan0/forwarding",
@@ -176,6 +177,7 @@ fn a_firewall_that_drops_what_is_forwarded_is_told_and_the_packets_are_dropped()
     ] {
         let Some(lab) = Lab::build() else { return };
         let agent = Agent::new(&lab.gateway, BINARY, "backend: nftables\n");
+        agent.must("run", &["--once"]);
         let load = |text: &str| {
             let (program, arguments): (String, &[&str]) = match program {
                 "nft" => ("nft".to_owned(), &["-f", "-"]),
@@ -212,6 +214,254 @@ fn a_firewall_that_drops_what_is_forwarded_is_told_and_the_packets_are_dropped()
         let said = explain(forwarded);
         assert!(said.starts_with("203.0.113.200: masquerade as 203.0.113.1\n"), "{said}");
         assert!(udp().source_seen(&lab.lan, &lab.observer).is_some(), "{program}");
+    }
+}
+
+/// Table, chain, whether this host sends the packet, and what the answer says of the place.
+const FILTERS: &[(&str, &str, bool, &str)] = &[
+    ("raw", "PREROUTING", false, "where it comes in"),
+    ("mangle", "PREROUTING", false, "where it comes in"),
+    ("mangle", "FORWARD", false, "where it is forwarded"),
+    ("filter", "FORWARD", false, "where it is forwarded"),
+    ("mangle", "POSTROUTING", false, "where it leaves"),
+    ("raw", "OUTPUT", true, "where this host sends it"),
+    ("mangle", "OUTPUT", true, "where this host sends it"),
+    ("filter", "OUTPUT", true, "where this host sends it"),
+    ("mangle", "POSTROUTING", true, "where it leaves"),
+];
+
+#[test]
+fn a_rule_that_drops_at_any_hook_is_told_and_the_packets_are_dropped() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("");
+        for (table, chain, is_from_host, place) in FILTERS {
+            let from = if *is_from_host { "203.0.113.1" } else { "192.168.77.2" };
+            let told = || gateway.agent.must("explain", &["203.0.113.200", "--from", from, "--proto", "udp"]);
+            let kept = if *is_from_host { "keep source" } else { "masquerade as" };
+            let undo = filter(&lab, *backend, table, chain, false);
+            let said = told();
+            assert!(said.starts_with(&format!("203.0.113.200: drop ({place}: ")), "{backend} {table} {chain}: {said}");
+            if *is_from_host {
+                let send = || UdpSocket::bind((from, 0)).and_then(|socket| socket.send_to(b"x", "203.0.113.200:9"));
+                let refused = lab.gateway.enter(send).map_err(|error| error.kind());
+                assert_eq!(refused, Err(std::io::ErrorKind::PermissionDenied), "{backend} {table} {chain}");
+            } else {
+                let dropped = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse(from));
+                let next = Probe::new(Kind::Udp, parse("10.20.0.5")).from(parse(from));
+                dropped.send(&lab.lan);
+                next.send(&lab.lan);
+                let seen = lab.observer.wait(|seen| dropped.is(seen) || next.is(seen));
+                assert!(seen.is_some_and(|seen| next.is(&seen)), "{backend} {table} {chain}");
+            }
+            undo(&lab);
+            let undo = filter(&lab, *backend, table, chain, true);
+            let said = told();
+            assert!(
+                said.starts_with(&format!("203.0.113.200: {kept} 203.0.113.1\n")) && said.contains("\n  unless   i"),
+                "{backend} {table} {chain}: {said}"
+            );
+            undo(&lab);
+            let said = told();
+            assert!(
+                said.starts_with(&format!("203.0.113.200: {kept} 203.0.113.1\n")) && !said.contains("unless"),
+                "{backend} {table} {chain}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_rule_of_an_interface_that_drops_is_told_and_the_packets_are_dropped() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "");
+    agent.must("run", &["--once"]);
+    for (family, hook, device, place) in [
+        ("netdev", "ingress", "lan0", Some("where it comes in")),
+        ("inet", "ingress", "lan0", Some("where it comes in")),
+        ("netdev", "egress", "wan0", Some("where it leaves")),
+        ("netdev", "ingress", "wan0", None),
+    ] {
+        let text = format!(
+            "table {family} theirs {{ chain fw {{ type filter hook {hook} device {device} priority 0;\n \
+             ip daddr 203.0.113.200 drop\n }}\n}}\n"
+        );
+        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
+        assert!(output.status.success(), "{output:?}");
+        let said = agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2", "--proto", "udp"]);
+        let expected = place.map_or("masquerade as 203.0.113.1\n".to_owned(), |place| {
+            format!("drop ({place}: {family} theirs fw (priority 0): ip daddr 203.0.113.200 drop)\n")
+        });
+        assert!(said.starts_with(&format!("203.0.113.200: {expected}")), "{said}");
+        let asked = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
+        let next = Probe::new(Kind::Udp, parse("10.20.0.5")).from(parse("192.168.77.2"));
+        asked.send(&lab.lan);
+        next.send(&lab.lan);
+        let seen = lab.observer.wait(|seen| asked.is(seen) || next.is(seen)).unwrap();
+        assert_eq!(asked.is(&seen), place.is_none(), "{family} {hook} {device}");
+        lab.gateway.must("nft", &["delete", "table", family, "theirs"]);
+    }
+}
+
+/// Drops what goes to 203.0.113.200, with a rule of which something is not understood or not; what takes it out again.
+fn filter(lab: &Lab, backend: BackendName, table: &str, chain: &str, is_odd: bool) -> Box<dyn Fn(&Lab)> {
+    let words = |action: &str| format!("-w -t {table} {action} {chain}");
+    if backend == BackendName::Nftables {
+        let priority = match table {
+            "raw" => -300,
+            "mangle" => -150,
+            _ => 0,
+        };
+        let odd = if is_odd { "ip id 0-65535 " } else { "" };
+        let hook = chain.to_lowercase();
+        let text = format!(
+            "table inet theirs {{ chain fw {{ type filter hook {hook} priority {priority};\n \
+             {odd}ip daddr 203.0.113.200 drop\n }}\n}}\n"
+        );
+        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
+        assert!(output.status.success(), "{output:?}");
+        return Box::new(|lab| _ = lab.gateway.must("nft", &["delete", "table", "inet", "theirs"]));
+    }
+    let tool = if backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+    let odd = if is_odd { "-m length --length 0:65535 " } else { "" };
+    let rule = format!("{odd}-d 203.0.113.200 -j DROP");
+    let (add, delete) = (format!("{} {rule}", words("-A")), format!("{} {rule}", words("-D")));
+    let run = move |lab: &Lab, words: &str| {
+        lab.gateway.must(tool, &words.split_whitespace().collect::<Vec<_>>());
+    };
+    run(lab, &add);
+    Box::new(move |lab| run(lab, &delete))
+}
+
+#[test]
+fn a_policy_that_drops_what_this_host_sends_or_takes_is_told_and_the_packets_are_dropped() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("");
+        let (program, text) = match backend {
+            BackendName::Nftables => (
+                "nft",
+                "table inet theirs {\n \
+                 chain in { type filter hook input priority 0; policy drop; udp dport 7002 accept; }\n \
+                 chain out { type filter hook output priority 0; policy drop; ip daddr 10.20.0.5 accept; }\n}\n",
+            ),
+            BackendName::IptablesNft | BackendName::IptablesLegacy => (
+                if *backend == BackendName::IptablesNft { "iptables-nft-restore" } else { "iptables-legacy-restore" },
+                "*filter\n:INPUT DROP [0:0]\n:OUTPUT DROP [0:0]\n-A INPUT -p udp --dport 7002 -j ACCEPT\n\
+                 -A OUTPUT -d 10.20.0.5 -j ACCEPT\nCOMMIT\n",
+            ),
+        };
+        let arguments: &[&str] = if program == "nft" { &["-f", "-"] } else { &[] };
+        let output = lab.gateway.run_with_input(program, arguments, text);
+        assert!(output.status.success(), "{output:?}");
+        let explain = |arguments: &str| gateway.agent.must("explain", &arguments.split(' ').collect::<Vec<_>>());
+
+        let said = explain("203.0.113.200 --from 203.0.113.1");
+        assert!(
+            said.starts_with("203.0.113.200: drop (where this host sends it: ") && said.contains(": policy drop, "),
+            "{said}"
+        );
+        assert!(explain("10.20.0.5 --from 203.0.113.1").starts_with("10.20.0.5: keep source 203.0.113.1\n"));
+        assert!(explain("203.0.113.200 --from 192.168.77.2").starts_with("203.0.113.200: masquerade as 203.0.113.1\n"));
+
+        let to_host = |port: u16| explain(&format!("192.168.77.1 --from 192.168.77.2 --proto udp --port {port}"));
+        let said = to_host(7001);
+        assert!(said.starts_with("192.168.77.1: drop (where this host takes it: "), "{said}");
+        let said = to_host(7002);
+        assert!(said.starts_with("192.168.77.1: not affected\n") && !said.contains("unless"), "{said}");
+        let said = explain("192.168.77.1 --from 192.168.77.2 --proto udp");
+        assert!(said.starts_with("192.168.77.1: not affected\n") && said.contains("\n  unless   i"), "{said}");
+        let bind = |port| lab.gateway.enter(|| UdpSocket::bind(("192.168.77.1", port)).unwrap());
+        let (closed, open) = (bind(7001), bind(7002));
+        let send = |port| Probe::new(Kind::Udp, parse("192.168.77.1")).with_port(port).send(&lab.lan);
+        send(7001);
+        send(7002);
+        open.set_read_timeout(Some(DEADLINE)).unwrap();
+        open.recv(&mut [0; 64]).unwrap();
+        closed.set_nonblocking(true).unwrap();
+        assert!(closed.recv(&mut [0; 64]).is_err(), "{backend}");
+    }
+}
+
+/// The configuration, the rules of others, the destination, what the wire shows, and what it will show where that is
+/// something else.
+const WITHOUT_OURS: &[(&str, Foreign, &str, &str, &str)] = &[
+    ("", Foreign::None, "203.0.113.200", "keep source 192.168.77.2", "masquerade as 203.0.113.1"),
+    (
+        "egress: [{sourceCIDRs: [192.168.77.0/24], snat: 203.0.113.77}]\n",
+        Foreign::None,
+        "203.0.113.200",
+        "keep source 192.168.77.2",
+        "snat to 203.0.113.77",
+    ),
+    ("", Foreign::None, "10.20.0.5", "keep source 192.168.77.2", ""),
+    ("", Foreign::Early("oifname \"wan0\" masquerade"), "10.20.0.5", "masquerade as 203.0.113.1", ""),
+    (
+        "",
+        Foreign::Early("ip saddr 192.168.77.2 snat ip to 203.0.113.77"),
+        "203.0.113.200",
+        "snat ip to 203.0.113.77",
+        "",
+    ),
+    ("", Foreign::Appended(&["-o", "wan0", "-j", "MASQUERADE"]), "203.0.113.200", "masquerade as 203.0.113.1", ""),
+];
+
+#[test]
+fn while_the_kernel_has_none_of_our_rules_the_headline_says_what_the_wire_shows_and_what_it_will() {
+    let absent = "none of our rules are in the kernel; with them: ";
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        for (config, foreign, to, now, with) in WITHOUT_OURS {
+            gateway.agent.configure(&gateway.config(config));
+            let undo = put(&lab, tool, foreign);
+            let ask = |more: &[&str]| {
+                gateway.agent.must("explain", &[&[*to, "--from", "192.168.77.2", "--proto", "udp"], more].concat())
+            };
+            let note = match (foreign, *with) {
+                (Foreign::None, "") => String::new(),
+                (Foreign::None, with) => format!(" ({absent}{with})"),
+                _ => " (by a rule of another program: i".to_owned(),
+            };
+            let said = ask(&[]);
+            assert!(said.starts_with(&format!("{to}: {now}{note}")), "{backend}: {said}");
+            let answer = serde_json::from_str::<Value>(&ask(&["--json"])).unwrap()[0].clone();
+            let expected = (!with.is_empty()).then_some(*with);
+            assert_eq!(answer["wire"]["with_ours"].as_str(), expected, "{backend}: {answer}");
+            let seen =
+                Probe::new(Kind::Udp, parse(to)).from(parse("192.168.77.2")).source_seen(&lab.lan, &lab.observer);
+            assert!(
+                seen.is_some() && seen == answer["wire"]["source"].as_str().map(parse),
+                "{backend}: {seen:?} {said}"
+            );
+            undo(&lab);
+        }
+        let forward = "portForwards: [{hostPort: 8080, address: 192.168.77.2}]\n";
+        gateway.agent.configure(&gateway.config(forward));
+        let to_port = || gateway.agent.must("explain", &["203.0.113.1", "--port", "8080", "--from", "203.0.113.9"]);
+        let forwarded = "forward to 192.168.77.2:8080, keep source";
+        assert!(to_port().starts_with(&format!("203.0.113.1: stays here ({absent}{forwarded})\n")), "{}", to_port());
+        gateway.apply("");
+        let others = "(with these rules; the kernel holds others)";
+        gateway.agent.configure(&gateway.config(forward));
+        assert!(to_port().starts_with(&format!("203.0.113.1: {forwarded} {others}\n")), "{}", to_port());
+        gateway.apply(forward);
+        assert!(to_port().starts_with(&format!("203.0.113.1: {forwarded}\n")), "{}", to_port());
+        gateway.agent.configure(&gateway.config("sourceCIDRs: [192.168.77.0/24]\n"));
+        let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
+        assert!(said.starts_with(&format!("203.0.113.200: masquerade as 203.0.113.1 {others}\n")), "{said}");
+        let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2", "--json"]);
+        let wire = &serde_json::from_str::<Value>(&said).unwrap()[0]["wire"];
+        assert!(wire["action"] == "not known" && wire["source"].is_null(), "{wire}");
+        gateway.agent.configure(&gateway.config("nonMasqueradeCIDRs: [203.0.113.0/24]\n"));
+        let undo = put(&lab, tool, &Foreign::Appended(&["-o", "wan0", "-j", "SNAT", "--to-source", "203.0.113.77"]));
+        let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
+        let is_before = *backend == BackendName::Nftables;
+        assert!(said.lines().next().unwrap().ends_with(others) != is_before, "{said}");
+        undo(&lab);
     }
 }
 

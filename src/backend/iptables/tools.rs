@@ -171,12 +171,12 @@ pub fn list(exec: &mut impl Exec, tools: &Tools, family: Family, counters: bool)
     list_or_nothing(exec, tools, family, Table::Nat, counters)?.ok_or_else(|| Error::new(ErrorKind::Busy, nothing()))
 }
 
-/// The filter table of a family, in which nothing is ever ours.
+/// Any table of a family, to be read only.
 ///
 /// # Errors
 /// What the tool said, sorted.
-pub fn list_filter(exec: &mut impl Exec, tools: &Tools, family: Family) -> Result<String, Error> {
-    let output = run(exec, &Invocation::new(tools.program(family, "-save"), &["-t", "filter"]))?;
+pub fn list_any(exec: &mut impl Exec, tools: &Tools, family: Family, table: &str) -> Result<String, Error> {
+    let output = run(exec, &Invocation::new(tools.program(family, "-save"), &["-t", table]))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -8,7 +8,7 @@ mod walk;
 mod words;
 
 pub use packet::Packet;
-pub use walk::{Effect, Hit, Passage, Translations, pass, translations};
+pub use walk::{Effect, Hit, Passage, Translations, doubts, pass, translations};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,20 +16,27 @@ use std::net::IpAddr;
 /// Where in the way of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
+    /// Of an interface, before everything else.
+    Ingress,
     Prerouting,
+    Input,
     Forward,
     Output,
     Postrouting,
+    /// Of an interface, after everything else.
+    Egress,
 }
 
 /// A base chain, with all that its rules lead to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BaseChain {
-    /// `ip`, `ip6` or `inet`.
+    /// `ip`, `ip6`, `inet` or `netdev`.
     pub family: &'static str,
     pub table: String,
     pub name: String,
     pub hook: Option<Hook>,
+    /// The interfaces whose packets pass it, at a hook of interfaces.
+    pub devices: Vec<String>,
     pub priority: i32,
     pub is_nat: bool,
     /// Its policy is drop.

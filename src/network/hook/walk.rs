@@ -282,12 +282,40 @@ pub fn translations(chains: &[&BaseChain], packet: &Packet) -> Translations {
     found
 }
 
-/// Sends a packet through the filters of a hook.
-pub fn pass(chains: &[&BaseChain], packet: &Packet) -> Passage {
+/// The filters among the chains of a hook, in order.
+fn filters<'a>(chains: &[&'a BaseChain]) -> Vec<&'a BaseChain> {
     let mut sorted: Vec<&BaseChain> = chains.iter().copied().filter(|chain| !chain.is_nat && !chain.is_ours).collect();
     sorted.sort_by_key(|chain| chain.priority);
+    sorted
+}
+
+/// What of the filters of a hook, through which a packet [`pass`]es, may drop it all the same: rules that are not
+/// understood, and policies where it depends on what is not said.
+pub fn doubts(chains: &[&BaseChain], packet: &Packet) -> Vec<String> {
+    let mut found = Vec::new();
+    for chain in filters(chains) {
+        let (hits, left) = walk(chain, packet, Fit::Yes);
+        let may_drop = |hit: &&Hit| match hit.effect {
+            Effect::Drop => hit.fit == Fit::NotUnderstood,
+            Effect::NotUnderstood => true,
+            Effect::Accept | Effect::Ours | Effect::Translate(..) => false,
+        };
+        found.extend(hits.iter().filter(may_drop).map(|hit| hit.line.clone()));
+        let accepts = |fit| hits.iter().any(|hit| hit.effect == Effect::Accept && hit.fit == fit);
+        if chain.drops && !left.ended && !accepts(Fit::Yes) && accepts(Fit::Unsaid) {
+            let BaseChain { family, table, name, .. } = chain;
+            found.push(format!(
+                "{family} {table} {name}: policy drop, and what it accepts depends on what was not said"
+            ));
+        }
+    }
+    found
+}
+
+/// Sends a packet through the filters of a hook.
+pub fn pass(chains: &[&BaseChain], packet: &Packet) -> Passage {
     let mut doubtful = None;
-    for chain in sorted {
+    for chain in filters(chains) {
         let (hits, left) = walk(chain, packet, Fit::Yes);
         let lets = |fit: Fit| {
             hits.iter()
@@ -377,6 +405,26 @@ mod tests {
         assert_eq!(before(&same), Some(Effect::Accept));
         let other = [nat("early", 50, &["accept"]), nat("POSTROUTING", 100, &["OURS"])];
         assert_eq!(before(&other), None);
+    }
+
+    #[test]
+    fn what_may_drop_a_packet_that_passes_is_told() {
+        let told = |chain: BaseChain| {
+            assert_eq!(pass(&[&chain], &packet()), Passage::Open, "{chain:?}");
+            doubts(&[&chain], &packet())
+        };
+        let line = |rule: &str| vec![format!("ip nat FORWARD (priority 0): {rule}")];
+        assert!(
+            told(filter(false, &["iifname \"wan0\" ip saddr @blocked drop", "ct state invalid drop"], &[])).is_empty()
+        );
+        assert_eq!(told(filter(false, &["ip saddr @blocked drop"], &[])), line("ip saddr @blocked drop"));
+        assert_eq!(told(filter(false, &["queue"], &[])), line("queue"));
+        assert!(told(filter(true, &["accept", "ip saddr @blocked drop"], &[])).is_empty());
+        assert!(told(filter(true, &["ip saddr 192.168.10.0/24 accept"], &[])).is_empty());
+        assert_eq!(
+            told(filter(true, &["tcp dport 443 accept"], &[])),
+            ["ip nat FORWARD: policy drop, and what it accepts depends on what was not said"]
+        );
     }
 
     #[test]

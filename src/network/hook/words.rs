@@ -264,7 +264,7 @@ impl<'t> Reader<'t, '_> {
             ("ip" | "ip6", "daddr") => (Field::Destination, 1),
             ("ip", "protocol") | ("ip6", "nexthdr") => (Field::Protocol, 1),
             ("meta", "l4proto") => (Field::Protocol, 1),
-            ("meta", "nfproto") => (Field::Network, 1),
+            ("meta", "nfproto" | "protocol") => (Field::Network, 1),
             ("meta", "mark") => (Field::Mark, 1),
             ("ct", "state") => (Field::State, 1),
             ("ct", "status") => (Field::Status, 1),
@@ -460,7 +460,10 @@ impl<'t> Reader<'t, '_> {
             Field::In => is_interface(packet.in_interface.as_deref(), value),
             Field::Out => is_interface(packet.out_interface.as_deref(), value),
             Field::Protocol => self.is_protocol(value),
-            Field::Network => Fit::of(Some((value == "ipv6") == (packet.family == Family::V6))),
+            Field::Network => Fit::of(Some(match packet.family {
+                Family::V4 => matches!(value, "ipv4" | "ip"),
+                Family::V6 => matches!(value, "ipv6" | "ip6"),
+            })),
             Field::SourcePort => Fit::Unsaid,
             Field::DestinationPort => is_port(packet, value),
             Field::Mark => match value.split_once('-') {

@@ -1,10 +1,10 @@
 //! The rules of iptables-legacy, which nf_tables does not list: the kernel asks them at the same hooks.
 
-use super::is_in_our_chain;
+use super::{Filters, is_in_our_chain};
 use crate::backend::Error;
 use crate::backend::iptables::rules::parse::{ListedRule, ListedTable};
 use crate::backend::iptables::rules::render::BUILT_IN_COMMENT;
-use crate::backend::iptables::tools::{Tools, Variant, list, list_filter};
+use crate::backend::iptables::tools::{Tools, Variant, list, list_any};
 use crate::network::hook::{BaseChain, Hook, Rule};
 use crate::policy::Family;
 use crate::service::view;
@@ -16,7 +16,7 @@ type Place = (&'static str, Hook, i32);
 
 /// The tables that are read, and their chains: the hook and the priority at which x_tables registers them, NF_IP_PRI_* of
 /// linux/netfilter_ipv4.h.
-const TABLES: [(&str, &[Place]); 2] = [
+const TABLES: [(&str, &[Place]); 5] = [
     (
         "nat",
         &[
@@ -25,14 +25,36 @@ const TABLES: [(&str, &[Place]); 2] = [
             ("POSTROUTING", Hook::Postrouting, 100),
         ],
     ),
-    ("filter", &[("FORWARD", Hook::Forward, 0)]),
+    ("filter", &[("INPUT", Hook::Input, 0), ("FORWARD", Hook::Forward, 0), ("OUTPUT", Hook::Output, 0)]),
+    ("raw", &[("PREROUTING", Hook::Prerouting, -300), ("OUTPUT", Hook::Output, -300)]),
+    (
+        "mangle",
+        &[
+            ("PREROUTING", Hook::Prerouting, -150),
+            ("INPUT", Hook::Input, -150),
+            ("FORWARD", Hook::Forward, -150),
+            ("OUTPUT", Hook::Output, -150),
+            ("POSTROUTING", Hook::Postrouting, -150),
+        ],
+    ),
+    ("security", &[("INPUT", Hook::Input, 50), ("FORWARD", Hook::Forward, 50), ("OUTPUT", Hook::Output, 50)]),
 ];
 
+/// Those that are asked for, and of their chains.
+fn tables(filters: Filters) -> impl Iterator<Item = (&'static str, impl Iterator<Item = &'static Place>)> {
+    let is_wanted = move |table: &str, hook: Hook| match filters {
+        Filters::All => true,
+        Filters::Forward => table == "nat" || (table == "filter" && hook == Hook::Forward),
+    };
+    let tables = TABLES.into_iter().filter(move |(table, places)| places.iter().any(|place| is_wanted(table, place.1)));
+    tables.map(move |(table, places)| (table, places.iter().filter(move |place| is_wanted(table, place.1))))
+}
+
 /// What moves when somebody changes one of the tables; `None` for one that is not there, which asking would make.
-pub fn digests(family: Family) -> Vec<Option<u64>> {
+pub fn digests(family: Family, filters: Filters) -> Vec<Option<u64>> {
     let there = view::legacy_tables(family);
     let digest = |table: &str| NatTable::named(family, table).ok()?.digest().ok();
-    TABLES.iter().map(|(table, _)| there.iter().any(|name| name == table).then(|| digest(table))?).collect()
+    tables(filters).map(|(table, _)| there.iter().any(|name| name == table).then(|| digest(table))?).collect()
 }
 
 /// The chains in which rules of ours are, without any rule: for who runs no program.
@@ -58,21 +80,21 @@ pub fn ours(family: Family) -> Vec<BaseChain> {
 ///
 /// # Errors
 /// When iptables-legacy is not there or can't list one.
-pub fn chains(family: Family) -> Result<Vec<BaseChain>, Error> {
+pub fn chains(family: Family, filters: Filters) -> Result<Vec<BaseChain>, Error> {
     let there = view::legacy_tables(family);
     let mut found = Vec::new();
-    for (table, hooks) in TABLES {
+    for (table, places) in tables(filters) {
         let is_empty = || NatTable::named(family, table).and_then(|table| table.is_empty()).unwrap_or(false);
-        // An empty filter table may have a policy.
+        // An empty table of filters may have a policy.
         if !there.iter().any(|name| name == table) || (table == "nat" && is_empty()) {
             continue;
         }
         let tools = Tools::probe(&mut Children, Variant::Legacy)?;
         let listing = match table {
-            "filter" => list_filter(&mut Children, &tools, family)?,
-            _ => list(&mut Children, &tools, family, false)?,
+            "nat" => list(&mut Children, &tools, family, false)?,
+            table => list_any(&mut Children, &tools, family, table)?,
         };
-        found.extend(hooks.iter().filter_map(|place| base_chain(family, table, *place, &listing)));
+        found.extend(places.filter_map(|place| base_chain(family, table, *place, &listing)));
     }
     Ok(found)
 }
@@ -104,6 +126,7 @@ fn base_chain(
         table: table.to_owned(),
         name: format!("{name} of iptables-legacy"),
         hook: Some(hook),
+        devices: Vec::new(),
         priority,
         is_nat: table == "nat",
         drops: listing.lines().any(|line| line.starts_with(&format!(":{name} DROP"))),

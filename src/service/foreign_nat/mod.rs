@@ -10,7 +10,7 @@ use crate::backend::iptables::rules::rule::COMMENT_PREFIX;
 use crate::backend::nftables::{TABLE, fast_path};
 use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
-use crate::sys::listing::{self, Chain, INET, Rule};
+use crate::sys::listing::{self, Chain, INET, NETDEV, Rule};
 use crate::sys::nfnetlink::message::Message;
 use crate::sys::nfnetlink::{Nfnetlink, Request, kept, nfproto};
 use references::Asked;
@@ -24,9 +24,28 @@ const TRIES: u32 = 8;
 /// So many chains are followed from one base chain; what is behind more of them counts as not understood.
 const MOST_CHAINS: usize = 256;
 /// By number, `enum nf_inet_hooks`.
-const HOOKS: [(u32, Hook); 4] = [(0, Hook::Prerouting), (2, Hook::Forward), (3, Hook::Output), (4, Hook::Postrouting)];
+const HOOKS: [(u32, Hook); 6] = [
+    (0, Hook::Prerouting),
+    (1, Hook::Input),
+    (2, Hook::Forward),
+    (3, Hook::Output),
+    (4, Hook::Postrouting),
+    (5, Hook::Ingress),
+];
+/// By number, `enum nf_dev_hooks`.
+const HOOKS_OF_INTERFACES: [(u32, Hook); 2] = [(0, Hook::Ingress), (1, Hook::Egress)];
 
-/// The base chains that the flows of a family pass: nat at every hook, filters of what is forwarded.
+/// Which filters are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Filters {
+    /// Those of what is forwarded.
+    #[default]
+    Forward,
+    /// Those of every hook.
+    All,
+}
+
+/// The base chains that the flows of a family pass: nat at every hook, and filters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chains(pub BTreeMap<Family, Vec<BaseChain>>);
 
@@ -35,6 +54,7 @@ pub struct Chains(pub BTreeMap<Family, Vec<BaseChain>>);
 pub struct ChainReader {
     /// No program is run: of iptables-legacy it is only known whether rules of ours are there.
     without_programs: bool,
+    filters: Filters,
     known: Option<(Moves, Chains)>,
     netlink: Option<Nfnetlink>,
 }
@@ -52,21 +72,28 @@ impl ChainReader {
         ChainReader { without_programs: true, ..ChainReader::default() }
     }
 
+    /// One that reads the filters of every hook.
+    pub fn of_every_filter() -> Self {
+        ChainReader { filters: Filters::All, ..ChainReader::default() }
+    }
+
     /// Reads the chains of both families.
     ///
     /// # Errors
     /// When the kernel can't be asked, or others keep changing the rules.
     pub fn read(&mut self) -> io::Result<&Chains> {
         let netlink = kept(&mut self.netlink, Nfnetlink::open)?;
+        let (filters, without_programs) = (self.filters, self.without_programs);
         for _ in 0..TRIES {
-            let before = moves(netlink)?;
+            let before = moves(netlink, filters)?;
             if self.known.as_ref().is_none_or(|(moves, _)| *moves != before) {
                 let read = |family| {
-                    Ok((family, chains_of(netlink, family, before.generation.is_some(), self.without_programs)?))
+                    let has_nf_tables = before.generation.is_some();
+                    Ok((family, chains_of(netlink, family, has_nf_tables, without_programs, filters)?))
                 };
                 // What went away while it was asked for has moved something.
                 let chains = Family::ALL.into_iter().map(read).collect::<io::Result<_>>();
-                if moves(netlink)? != before {
+                if moves(netlink, filters)? != before {
                     continue;
                 }
                 self.known = Some((before, Chains(chains?)));
@@ -80,14 +107,17 @@ impl ChainReader {
     }
 }
 
-fn moves(netlink: &mut Nfnetlink) -> io::Result<Moves> {
+fn moves(netlink: &mut Nfnetlink, filters: Filters) -> io::Result<Moves> {
     let generation = match netlink.generation() {
         Ok(generation) => Some(generation),
         // The kernel has no nf_tables.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
         Err(error) => return Err(error),
     };
-    Ok(Moves { generation, legacy: Family::ALL.into_iter().flat_map(legacy::digests).collect() })
+    Ok(Moves {
+        generation,
+        legacy: Family::ALL.into_iter().flat_map(|family| legacy::digests(family, filters)).collect(),
+    })
 }
 
 fn chains_of(
@@ -95,13 +125,19 @@ fn chains_of(
     family: Family,
     has_nf_tables: bool,
     without_programs: bool,
+    filters: Filters,
 ) -> io::Result<Vec<BaseChain>> {
     let mut found = Vec::new();
-    for protocol in [INET, nfproto(family)].into_iter().filter(|_| has_nf_tables) {
+    let of_interfaces = (filters == Filters::All).then_some(NETDEV);
+    for protocol in [INET, nfproto(family)].into_iter().chain(of_interfaces).filter(|_| has_nf_tables) {
         let all = chains(netlink, protocol)?;
+        let hooks = if protocol == NETDEV { &HOOKS_OF_INTERFACES[..] } else { &HOOKS };
         for chain in &all {
-            let hook = HOOKS.iter().find(|(number, _)| chain.hook == Some(*number)).map(|(_, hook)| *hook);
-            let is_filter = hook == Some(Hook::Forward) && chain.kind == "filter";
+            let hook = hooks.iter().find(|(number, _)| chain.hook == Some(*number)).map(|(_, hook)| *hook);
+            let is_filter = match filters {
+                Filters::Forward => hook == Some(Hook::Forward) && chain.kind == "filter",
+                Filters::All => !chain.is_nat(),
+            };
             if hook.is_some() && (chain.is_nat() || is_filter) {
                 found.push(base_chain(netlink, chain, hook, &all)?);
             }
@@ -109,7 +145,7 @@ fn chains_of(
     }
     found.extend(match without_programs {
         true => legacy::ours(family),
-        false => legacy::chains(family).map_err(io::Error::other)?,
+        false => legacy::chains(family, filters).map_err(io::Error::other)?,
     });
     Ok(found)
 }
@@ -121,6 +157,7 @@ fn base_chain(netlink: &mut Nfnetlink, chain: &Chain, hook: Option<Hook>, all: &
         table: chain.table.clone(),
         name: chain.name.clone(),
         hook,
+        devices: chain.devices.clone(),
         priority: chain.priority,
         is_nat: chain.is_nat(),
         drops: chain.drops,

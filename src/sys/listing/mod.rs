@@ -19,14 +19,16 @@ use set::Set;
 /// The parts of a chain that say where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// `nfgen_family`: 1 inet, 2 ip, 10 ip6.
+    /// `nfgen_family`: 1 inet, 2 ip, 5 netdev, 10 ip6.
     pub family: u8,
     pub table: String,
     pub name: String,
     /// `nat`, `filter`, `route`; empty for a chain that is only jumped to.
     pub kind: String,
-    /// NF_INET_*, of a base chain.
+    /// NF_INET_*, of a base chain; NF_NETDEV_* of one of a netdev table.
     pub hook: Option<u32>,
+    /// The interfaces of a base chain that is of interfaces.
+    pub devices: Vec<String>,
     pub priority: i32,
     /// Its policy is drop.
     pub drops: bool,
@@ -83,6 +85,8 @@ const NF_INET_POST_ROUTING: u32 = 4;
 const NF_DROP: u32 = 0;
 /// The family of a table for IPv4 and IPv6.
 pub const INET: u8 = libc::NFPROTO_INET as u8;
+/// The family of a table for interfaces.
+pub const NETDEV: u8 = libc::NFPROTO_NETDEV as u8;
 
 /// Reads an NFT_MSG_NEWCHAIN.
 ///
@@ -96,6 +100,7 @@ pub fn chain(message: &Message<'_>) -> Result<Chain, Malformed> {
         name: String::new(),
         kind: String::new(),
         hook: None,
+        devices: Vec::new(),
         priority: 0,
         drops: false,
     };
@@ -107,6 +112,7 @@ pub fn chain(message: &Message<'_>) -> Result<Chain, Malformed> {
             4 => {
                 chain.hook = number(&attribute.nested(), 1)?;
                 chain.priority = number(&attribute.nested(), 2)?.unwrap_or_default().cast_signed();
+                chain.devices = devices(&attribute.nested())?;
             }
             5 => chain.drops = attribute.be32()? == NF_DROP,
             7 => chain.kind = attribute.text(),
@@ -114,6 +120,26 @@ pub fn chain(message: &Message<'_>) -> Result<Chain, Malformed> {
         }
     }
     Ok(chain)
+}
+
+/// NFTA_HOOK_DEV and NFTA_HOOK_DEVS.
+fn devices(hook: &Attributes<'_>) -> Result<Vec<String>, Malformed> {
+    let mut devices = Vec::new();
+    for attribute in hook.clone() {
+        let attribute = attribute?;
+        match attribute.kind {
+            3 => devices.push(attribute.text()),
+            4 => {
+                for device in attribute.nested() {
+                    devices.push(device?.text());
+                }
+            }
+            _ => {}
+        }
+    }
+    devices.sort();
+    devices.dedup();
+    Ok(devices)
 }
 
 /// Reads an NFT_MSG_NEWRULE.

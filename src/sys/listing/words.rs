@@ -3,7 +3,7 @@
 use super::field::{Field, Kind, Order, raw};
 use super::fields::{self, Place};
 use super::held::{Held, Mapped, slot, slots};
-use super::{INET, Malformed, References, data_value, extension, nat, number, text, until_nul, value, verdict};
+use super::{INET, Malformed, NETDEV, References, data_value, extension, nat, number, text, until_nul, value, verdict};
 use crate::sys::nfnetlink::message::Attributes;
 use std::collections::HashMap;
 
@@ -28,9 +28,18 @@ pub struct Words<'a> {
     lower: Option<(u32, Vec<u8>)>,
 }
 
+/// The family of an EtherType.
+fn network_of(ether_type: u64) -> Option<u64> {
+    match ether_type {
+        0x0800 => Some(libc::NFPROTO_IPV4 as u64),
+        0x86dd => Some(libc::NFPROTO_IPV6 as u64),
+        _ => None,
+    }
+}
+
 impl<'a> Words<'a> {
     pub fn new(family: u8, references: &'a mut dyn References) -> Self {
-        let network = Fixed { number: (family != INET).then_some(family.into()), said_at: None };
+        let network = Fixed { number: (![INET, NETDEV].contains(&family)).then_some(family.into()), said_at: None };
         Words {
             references,
             said: Vec::new(),
@@ -250,6 +259,7 @@ impl<'a> Words<'a> {
         let said_at = self.said.len().checked_sub(1);
         match field.name.as_str() {
             "meta nfproto" => self.network = Fixed { number, said_at },
+            "meta protocol" => self.network = Fixed { number: number.and_then(network_of), said_at },
             "meta l4proto" => self.transport = Fixed { number, said_at },
             // Said for its own sake.
             "ip protocol" | "ip6 nexthdr" => self.transport = Fixed { number, said_at: None },

@@ -198,7 +198,7 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
     let met = crossing::met(view, first, &arriving);
     let is_forwarded = answer.forward.is_some() && ours != Ours::Absent;
     if let Some((hit, is_before)) = crossing::redirected(&met, is_forwarded) {
-        let order = match (is_forwarded && met.has_ours, is_before) {
+        let order = match (is_forwarded, is_before) {
             // None of ours is asked for it.
             (false, _) => "of another program",
             (true, true) => "before ours",

@@ -247,15 +247,14 @@ pub fn translations(chains: &[&BaseChain], packet: &Packet) -> Translations {
     sorted.sort_by_key(|chain| chain.priority);
     let is_ours = |chain: &&&BaseChain| chain.is_ours || chain.rules.iter().any(|rule| rule.is_ours);
     let ours = sorted.iter().find(is_ours).map(|chain| chain.priority);
-    let mut found = Translations::default();
+    let mut found = Translations { has_ours: ours.is_some(), ..Translations::default() };
     let (mut reached, mut passed) = (Fit::Yes, ours.is_none());
     for chain in sorted {
         if chain.is_ours {
-            (found.has_ours, passed) = (true, true);
+            passed = true;
             continue;
         }
         let holds_ours = chain.rules.iter().any(|rule| rule.is_ours);
-        found.has_ours |= holds_ours;
         let is_unordered = ours == Some(chain.priority) && !holds_ours;
         let (hits, left) = walk(chain, packet, reached);
         // What follows a translation sees nothing of the packet.

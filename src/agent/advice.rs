@@ -1,9 +1,10 @@
 //! Settings of this host that defeat the policy or make it dangerous. Pure.
 
+use super::firewall::{self, Blocked};
 use super::foreign_rule::Foreign;
 pub use super::host_view::{Conntrack, Gateways, HostView, InterfaceAddress};
 use super::host_view::{is_public, placed, strangers};
-use super::neighbours::{self, Blocked};
+use super::neighbours;
 use super::reach::{Reach, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
@@ -288,7 +289,7 @@ fn judge(
     advice.extend(of_addresses);
     advice.extend(warnings(config, view, backend));
     advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));
-    advice.extend(neighbours::blocked(policy, view).into_iter().map(Advice::Blocked));
+    advice.extend(firewall::blocked(policy, view).into_iter().map(Advice::Blocked));
     let (foreign, missing) = neighbours::foreign(config, view);
     advice.extend(view.unread.iter().cloned().map(Advice::Unread));
     advice.extend(foreign.into_iter().map(Advice::Foreign));

@@ -12,10 +12,10 @@ use std::sync::Arc;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0));
 
 /// A packet of a forward, where the rules that it meets are to be told.
-struct Asked<'p> {
+pub(super) struct Asked<'p> {
     forward: &'p Forward,
     about: fn(String) -> About,
-    packet: Packet,
+    pub packet: Packet,
     /// Which rules change something for it.
     matters: Matters,
 }
@@ -175,7 +175,7 @@ fn from_host<'p>(forward: &'p Forward, family: Family, own: &OwnAddresses) -> Ve
 }
 
 /// What a forward sends on: from anybody, from those who share a network with the target, from local processes.
-fn behind<'p>(policy: &Policy, forward: &'p Forward, view: &HostView, family: Family) -> Vec<Asked<'p>> {
+pub(super) fn behind<'p>(policy: &Policy, forward: &'p Forward, view: &HostView, family: Family) -> Vec<Asked<'p>> {
     let Some(target) = forward.target(family).filter(|target| !view.is_local(*target)) else { return Vec::new() };
     let Some(reached) = view.network.as_deref().and_then(|network| network.reached(target)) else { return Vec::new() };
     let anybody = || strangers(family).iter().find(|stranger| !view.is_near(**stranger)).copied().map(Prefix::of);
@@ -233,7 +233,7 @@ fn sent_on<'p>(
 }
 
 /// The interfaces that the gate of a forward lets in; one of which nothing is said where it has none, or they are too many.
-fn gates(forward: &Forward, view: &HostView) -> Vec<Option<String>> {
+pub(super) fn gates(forward: &Forward, view: &HostView) -> Vec<Option<String>> {
     let Some(network) = view.network.as_deref().filter(|_| !forward.in_interfaces.is_empty()) else {
         return vec![None];
     };

@@ -21,6 +21,7 @@ mod drive;
 mod entry;
 mod event;
 mod fight;
+mod firewall;
 mod foreign_rule;
 pub mod forward_advice;
 mod forward_neighbours;

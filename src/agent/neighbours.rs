@@ -1,35 +1,11 @@
-//! What rules of other programs do to the flows of a policy: nat rules before and after ours, firewalls that drop what is
-//! forwarded. Pure.
+//! Nat rules of other programs that act on the flows of a policy, before ours and after. Pure.
 
 use super::foreign_rule::{About, EACH, Foreign, at_hook, ordered};
 use super::forward_neighbours::of_forwards;
-use super::host_view::{HostView, is_public};
+use super::host_view::HostView;
 use crate::config::{Config, ExpectedRule};
-use crate::network::hook::{Hook, Packet, Passage, Translations, pass, translations};
-use crate::policy::{AddressSet, Family, Policy, Prefix, Protocol, Section, Snat, WithOrigin};
-use std::collections::BTreeSet;
-use std::fmt;
-
-/// Flows from one interface to others that a firewall drops.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocked {
-    pub family: Family,
-    pub from: String,
-    pub to: Vec<String>,
-    /// The rule or the policy.
-    pub by: String,
-    /// False where a rule is not understood that may accept some.
-    pub is_certain: bool,
-}
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Blocked { family, from, to, by, is_certain } = self;
-        let are =
-            if *is_certain { "are dropped" } else { "may be dropped, where no rule accepts that is not understood" };
-        write!(f, "new {family} connections from {from} to {} {are}: {by}", to.join(", "))
-    }
-}
+use crate::network::hook::{Hook, Packet, Translations, translations};
+use crate::policy::{Family, Policy, Prefix, Section, WithOrigin};
 
 /// The nat rules of other programs that flows in the scope of the policy can meet, without those that are expected; and
 /// what is expected and not there.
@@ -108,89 +84,6 @@ fn sources(section: &Section<'_>, family: Family) -> Vec<Option<Prefix>> {
     }
     let of_family = entries.iter().map(|entry| entry.value).filter(|prefix| prefix.family() == family);
     of_family.map(Some).collect()
-}
-
-/// Interfaces from which nothing new gets through to any uplink in the scope of the policy.
-pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
-    let mut found = Vec::new();
-    let leading_away = view.uplinks();
-    let scopes: Vec<(Section<'_>, AddressSet)> = policy.sections().map(|section| (section, section.scope())).collect();
-    for family in Family::ALL.into_iter().filter(|family| policy.enables(*family) && forwards(view, *family)) {
-        let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
-        let chains = at_hook(chains, Hook::Forward);
-        let own = view.addresses.iter().filter(|own| {
-            own.network.family() == family
-                && own.interface != "lo"
-                && !view.default_route_interfaces.contains(&own.interface)
-                && !(leading_away.contains(&own.interface) && is_public(own.address))
-                && !matches!(own.address, std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
-        });
-        let mut done = BTreeSet::new();
-        for own in own {
-            if done.len() == EACH || done.contains(&own.interface) {
-                continue;
-            }
-            let leads = |out: &&&String| **out != &own.interface && translates(&scopes, out, own.network);
-            let uplinks: Vec<&&String> = leading_away.iter().filter(leads).take(EACH).collect();
-            if uplinks.is_empty() {
-                continue;
-            }
-            done.insert(&own.interface);
-            let passages = uplinks.into_iter().map(|out| {
-                let packet = Packet {
-                    source: Some(own.network),
-                    in_interface: Some(own.interface.clone()),
-                    out_interface: Some((*out).clone()),
-                    protocol: Some(Protocol::Tcp),
-                    source_is_local: Some(false),
-                    destination_is_local: Some(false),
-                    ..Packet::any(family)
-                };
-                ((*out).clone(), pass(&chains, &packet))
-            });
-            found.extend(all_closed(family, &own.interface, passages.collect()));
-        }
-    }
-    found
-}
-
-/// `None` where any of the ways is open.
-fn all_closed(family: Family, from: &str, passages: Vec<(String, Passage)>) -> Option<Blocked> {
-    let (mut reason, mut is_certain) = (None, true);
-    for (_, passage) in &passages {
-        let by = match passage {
-            Passage::Open => return None,
-            Passage::Closed(by) => by,
-            Passage::Doubtful(by) => {
-                is_certain = false;
-                by
-            }
-        };
-        reason.get_or_insert(by.clone());
-    }
-    let to = passages.into_iter().map(|(out, _)| out).collect();
-    Some(Blocked { family, from: from.to_owned(), to, by: reason?, is_certain })
-}
-
-fn forwards(view: &HostView, family: Family) -> bool {
-    let on = match family {
-        Family::V4 => view.forwarding_ipv4,
-        Family::V6 => view.forwarding_ipv6,
-    };
-    on != Some(false)
-}
-
-/// True when the first section that takes flows of a network through an interface translates them, or those of a part of
-/// the network.
-fn translates(scopes: &[(Section<'_>, AddressSet)], out: &str, network: Prefix) -> bool {
-    let mut left = AddressSet::of([network]);
-    for (section, scope) in scopes.iter().filter(|(section, _)| section.takes(out)) {
-        if section.snat.value != Snat::Nothing && left.touches(scope) {
-            return true;
-        }
-        left = left.without(scope);
-    }
-    false
 }
 
 #[cfg(test)]

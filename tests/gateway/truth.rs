@@ -161,6 +161,46 @@ fn explain_says_which_sysctl_keeps_a_flow_from_being_forwarded() {
 }
 
 #[test]
+fn a_firewall_that_drops_what_a_forward_leads_on_is_told_once_with_the_forward() {
+    let Some(lab) = Lab::build() else { return };
+    let config = "portForwards:\n- {hostPort: 8080, address: 192.168.77.2, port: 80}\n\
+                  - {hostPort: 8081, address: 192.168.77.2, protocol: [tcp, udp], inInterfaces: [wan1]}\n\
+                  - {hostPort: 8082, address: 192.168.77.2, port: 81}\n\
+                  - {hostPort: 8083, address: 192.168.77.2, sourceCIDRs: [192.168.77.0/24]}\n";
+    let agent = Agent::new(&lab.gateway, BINARY, &format!("backend: nftables\n{config}"));
+    agent.must("run", &["--once"]);
+    let firewall = |rules: &str| {
+        let text = format!(
+            "table inet fw\ndelete table inet fw\ntable inet fw {{\n chain forward {{\n \
+             type filter hook forward priority 0; policy drop;\n ct state established,related accept\n \
+             iifname \"lan0\" accept\n{rules}\n }}\n}}\n"
+        );
+        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
+        assert!(output.status.success(), "{output:?}");
+    };
+    let by = "are dropped: inet fw forward: policy drop, and no rule accepts it";
+    let told = |number: usize, from: &str, others: &str| {
+        format!(
+            "{}:{}:3: portForwards[{number}]: new IPv4 connections from {from} to 192.168.77.2{others} {by}\n",
+            agent.config_path(),
+            number + 2
+        )
+    };
+    let second = told(2, "wan1", "");
+    for (rules, expected) in [
+        ("", told(1, "wan0, wan1", " and those of one more forward") + &second),
+        ("ct status dnat accept", String::new()),
+        ("tcp dport 80 accept", second.clone() + &told(3, "wan0, wan1", "")),
+        ("ip daddr 192.168.77.2 tcp dport { 80, 81 } accept", second),
+        ("tcp dport { 80, 81, 8081 } accept", String::new()),
+        ("iifname \"wan0\" ip daddr 192.168.77.2 accept", told(2, "wan1", "")),
+    ] {
+        firewall(rules);
+        assert_eq!(check_host(&agent), (Some(i32::from(!expected.is_empty())), expected), "{rules}");
+    }
+}
+
+#[test]
 fn a_firewall_that_drops_what_is_forwarded_is_told_and_the_packets_are_dropped() {
     let established = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
     let by = |name: &str| {

@@ -160,7 +160,8 @@ const SECTIONS: [(&str, &str, Measure); 17] = [
     ("repair after 'nft flush ruleset' or 'iptables -t nat -F'", "", Measure::Plain(repair::measure)),
     (
         "repair while others commit",
-        "After 'nft flush chain' of our rules, while another program commits ten times a second.",
+        "After 'nft flush chain' of our rules ('iptables-nft -t nat -F'), while another program commits ten times a \
+         second, or all the time.",
         Measure::Plain(repair::beside_commits),
     ),
 ];

@@ -2,18 +2,19 @@
 
 use super::BINARY;
 use super::figure::Figure;
-use super::lab::{Agent, DEADLINE, Kind, Lab, Probe, parse};
+use super::lab::{Agent, DEADLINE, Kind, Lab, Probe, Service, parse};
 use super::lists::List;
+use super::service::Spent;
 use ip_masq_agent::sys::nfnetlink::message::Writer;
 use ip_masq_agent::sys::nfnetlink::{Batch, Nfnetlink, RuleEvents};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 7;
-/// Between two commits of the program beside.
-const BETWEEN: Duration = Duration::from_millis(100);
+/// Between two commits of the program beside: ten a second.
+const SELDOM: Duration = Duration::from_millis(100);
 /// NFTA_TABLE_NAME
 const TABLE_NAME: u16 = 1;
 
@@ -84,42 +85,97 @@ fn programs(events: &mut RuleEvents) -> impl Iterator<Item = (String, Instant)> 
 
 /// By event, where another program commits to a table of its own all the time.
 pub fn beside_commits() -> Vec<Figure> {
-    let figure = |count: Option<u32>| {
-        let name = count.map_or("default policy".to_owned(), |count| List::of(count).to_string());
-        Figure::new(format!("nftables, {name} (commit to commit)"), "ms", repairs_beside_commits(count)).at_most(50.0)
-    };
-    [None, Some(5_000), Some(100_000)].into_iter().map(figure).collect()
+    let chain: &[&str] = &["flush", "chain", "inet", "ip-masq-agent", "ipv4"];
+    let of_chain = Flush { backend: "nftables", command: ("nft", chain) };
+    let rows = [(of_chain, None), (of_chain, Some(5_000)), (of_chain, Some(100_000)), (FLUSHES[1], None)];
+    let mut figures: Vec<Figure> = rows
+        .into_iter()
+        .map(|(flush, count)| {
+            let name = count.map_or("default policy".to_owned(), |count| List::of(count).to_string());
+            let samples = Beside::of(flush, count, SELDOM).repairs();
+            Figure::new(format!("{}, {name} (commit to commit)", flush.backend), "ms", samples).at_most(50.0)
+        })
+        .collect();
+    let storm = Beside::of(of_chain, None, Duration::ZERO);
+    let (rates, shares) = storm.commits_and_shares();
+    figures.push(Figure::new("nftables, commits without pause, each second", "", rates));
+    figures.push(Figure::new("nftables, commits without pause, share of a core", "%", shares));
+    figures.push(Figure::new("nftables, commits without pause (commit to commit)", "ms", storm.repairs()));
+    figures
 }
 
-fn repairs_beside_commits(count: Option<u32>) -> Vec<f64> {
-    let lab = Lab::build().expect("a lab");
-    let list = count.map_or(String::new(), |count| List::of(count).config());
-    let agent = Agent::new(&lab.gateway, BINARY, &format!("backend: nftables\n{list}"));
-    let _service = agent.start();
-    let mut events = lab.gateway.enter(RuleEvents::open).expect("a listener");
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| lab.gateway.enter(|| commit_until(&done)));
-        let repair = |_| {
-            lab.gateway.must("nft", &["flush", "chain", "inet", "ip-masq-agent", "ipv4"]);
-            let mut flushed = None;
-            loop {
-                for (program, at) in programs(&mut events) {
-                    match (program.as_str(), flushed) {
-                        ("nft", _) => flushed = Some(at),
-                        ("ip-masq-agent", Some(flushed)) => return (at - flushed).as_secs_f64() * 1e3,
-                        _ => {}
-                    }
-                }
-            }
+/// A service, and a program that commits beside it.
+struct Beside {
+    lab: Lab,
+    flush: Flush,
+    config: String,
+    between: Duration,
+}
+
+impl Beside {
+    fn of(flush: Flush, count: Option<u32>, between: Duration) -> Self {
+        let list = count.map_or(String::new(), |count| List::of(count).config());
+        let config = format!("backend: {}\n{list}", flush.backend);
+        Beside { lab: Lab::build().expect("a lab"), flush, config, between }
+    }
+
+    /// Does something while the other program commits, of which it is told how often so far.
+    fn run<T>(&self, work: impl FnOnce(&Service, &AtomicU64) -> T) -> T {
+        let agent = Agent::new(&self.lab.gateway, BINARY, &self.config);
+        let service = agent.start();
+        let (done, commits) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| self.lab.gateway.enter(|| commit_until(&done, &commits, self.between)));
+            let result = work(&service, &commits);
+            done.store(true, Ordering::Relaxed);
+            result
+        })
+    }
+
+    fn repairs(&self) -> Vec<f64> {
+        let (flusher, arguments) = self.flush.command;
+        let repair = || {
+            // So that it is no fight, whose repairs are put off.
+            thread::sleep(Duration::from_secs(1));
+            let mut events = self.lab.gateway.enter(RuleEvents::open).expect("a listener");
+            self.lab.gateway.enter(|| {
+                thread::scope(|scope| {
+                    let seen = scope.spawn(|| flush_to_repair(&mut events, flusher));
+                    self.lab.gateway.must(flusher, arguments);
+                    seen.join().expect("a repair").as_secs_f64() * 1e3
+                })
+            })
         };
-        let samples = (0..ROUNDS).map(repair).collect();
-        done.store(true, Ordering::Relaxed);
-        samples
-    })
+        self.run(|_, _| (0..ROUNDS).map(|_| repair()).collect())
+    }
+
+    fn commits_and_shares(&self) -> (Vec<f64>, Vec<f64>) {
+        let sample = |service: &Service, commits: &AtomicU64| {
+            let (before, first, start) = (Spent::read(service).own_ms, commits.load(Ordering::Relaxed), Instant::now());
+            thread::sleep(Duration::from_secs(2));
+            let seconds = start.elapsed().as_secs_f64();
+            let (spent, made) = (Spent::read(service).own_ms - before, commits.load(Ordering::Relaxed) - first);
+            (made as f64 / seconds, spent / seconds / 10.0)
+        };
+        self.run(|service, commits| (0..5).map(|_| sample(service, commits)).unzip())
+    }
 }
 
-fn commit_until(done: &AtomicBool) {
+fn flush_to_repair(events: &mut RuleEvents, flusher: &str) -> Duration {
+    let mut flushed = None;
+    loop {
+        for (program, at) in programs(events) {
+            let is_ours = program.starts_with("ip-masq-agent") || program.starts_with("iptables-nft-re");
+            match flushed {
+                None if program == flusher => flushed = Some(at),
+                Some(flushed) if is_ours => return at - flushed,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn commit_until(done: &AtomicBool, commits: &AtomicU64, between: Duration) {
     let mut netlink = Nfnetlink::open().expect("netlink");
     let mut is_there = false;
     while !done.load(Ordering::Relaxed) {
@@ -129,8 +185,11 @@ fn commit_until(done: &AtomicBool) {
             writer.text(TABLE_NAME, "beside");
         });
         // Late where the service was faster.
-        is_there ^= netlink.commit(batch).is_ok();
-        thread::sleep(BETWEEN);
+        if netlink.commit(batch).is_ok() {
+            is_there = !is_there;
+            commits.fetch_add(1, Ordering::Relaxed);
+        }
+        thread::sleep(between);
     }
 }
 

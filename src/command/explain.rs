@@ -180,6 +180,17 @@ fn look_around(host: &mut Host, policy: &Policy, question: &ExplainArgs, view: &
     }
 }
 
+/// Where a packet begins its way through the hooks, and how the question is answered from there.
+struct Start<'a> {
+    policy: &'a Policy,
+    host: &'a Host,
+    question: &'a ExplainArgs,
+    view: &'a HostView,
+    ours: Ours,
+    arriving: Packet,
+    is_from_host: bool,
+}
+
 /// What the wire shows, with what other programs do.
 fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &ExplainArgs, view: &HostView) {
     let address = answer.address;
@@ -197,6 +208,7 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
     let first = if is_from_host { Hook::Output } else { Hook::Prerouting };
     let met = crossing::met(view, first, &arriving);
     let is_forwarded = answer.forward.is_some() && ours != Ours::Absent;
+    let start = Start { policy, host, question, view, ours, arriving, is_from_host };
     if let Some((hit, is_before)) = crossing::redirected(&met, is_forwarded) {
         let order = match (is_forwarded, is_before) {
             // None of ours is asked for it.
@@ -204,12 +216,29 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
             (true, true) => "before ours",
             (true, false) => "after ours",
         };
+        // It leaves as the routing says of another destination.
+        answer.crossing = None;
+        answer.wire = Some(start.redirected(first, hit, order, address));
+    } else if is_forwarded {
+        let may = crossing::doubts(&met.before).chain(crossing::beside(&met.after)).collect();
+        start.behind_forward(answer, may);
+    } else if host.is_local(address) {
+        answer.wire = Some(start.staying(answer)).filter(Wire::says_more);
+    } else if let Some(crossing) = crossing {
+        start.leaving(answer, crossing);
+    }
+}
+
+impl Start<'_> {
+    /// Of a packet that another program's rule gives another destination.
+    fn redirected(self, hook: Hook, hit: &Hit, order: &str, address: IpAddr) -> Wire {
         let (action, to) = match &hit.effect {
             Effect::Translate(statement, to) => (statement.clone(), *to),
             Effect::Accept => (STAYS_HERE.to_owned(), Some(address)),
             _ => ("drop".to_owned(), None),
         };
         let by = Some(format!("by a rule {order}: {}", hit.place));
+        let arriving = self.arriving;
         let after = Packet {
             destination: to.map(Prefix::of),
             destination_port: None,
@@ -217,34 +246,33 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
             is_dnated: true,
             ..arriving.clone()
         };
-        let filtered = crossing::filtered(view, question, &[stage(Hook::Ingress, &arriving), (first, arriving, after)]);
-        // It leaves as the routing says of another destination.
-        answer.crossing = None;
-        answer.wire = Some(Wire { by, ..Wire::plain(&action) }.after(filtered));
-        return;
+        let way = [stage(Hook::Ingress, &arriving), (hook, arriving, after)];
+        Wire { by, ..Wire::plain(&action) }.after(crossing::filtered(self.view, self.question, &way))
     }
-    if is_forwarded {
-        let may = crossing::doubts(&met.before).chain(crossing::beside(&met.after)).collect();
-        behind_forward(answer, policy, question, view, &arriving, Wire { may, ..Wire::plain("") });
-        return;
-    }
-    if host.is_local(address) {
-        let filtered = crossing::filtered(view, question, &to_host(&arriving, &arriving, is_from_host));
+
+    /// Of a packet for this host itself.
+    fn staying(&self, answer: &Answer) -> Wire {
+        let Start { question, view, ours, arriving, is_from_host, .. } = self;
+        let filtered = crossing::filtered(view, question, &to_host(arriving, arriving, *is_from_host));
         let with = answer.forward.as_ref().map(|forward| Wire::plain(&forwarded(forward, answer)));
         let now = || Wire::plain(if answer.forward.is_some() { STAYS_HERE } else { NOT_AFFECTED });
-        let wire = with.map_or_else(now, |with| with.where_rules_are(ours, false, now)).after(filtered);
-        answer.wire = Some(wire).filter(Wire::says_more);
-        return;
+        with.map_or_else(now, |with| with.where_rules_are(*ours, false, now)).after(filtered)
     }
-    let Some(crossing) = crossing else { return };
-    let (verdict, _) = policy.verdict(&flow(host, question, address));
-    let leaving = crossing::packet(question, is_local, Some(crossing), address);
-    let met = crossing::met(view, Hook::Postrouting, &leaving);
-    if let Some(kernel) = &mut answer.kernel {
-        let lines = |hits: &[Hit]| hits.iter().map(|hit| hit.line.clone()).collect();
-        (kernel.before, kernel.after) = (lines(&met.before), lines(&met.after));
-    }
-    if crossing.refused.is_none() {
+
+    /// Of a packet that leaves by an interface.
+    fn leaving(self, answer: &mut Answer, crossing: &Crossing) {
+        let Start { policy, host, question, view, ours, arriving, is_from_host } = self;
+        let address = answer.address;
+        let (verdict, _) = policy.verdict(&flow(host, question, address));
+        let leaving = crossing::packet(question, |address| host.is_local(address), Some(crossing), address);
+        let met = crossing::met(view, Hook::Postrouting, &leaving);
+        if let Some(kernel) = &mut answer.kernel {
+            let lines = |hits: &[Hit]| hits.iter().map(|hit| hit.line.clone()).collect();
+            (kernel.before, kernel.after) = (lines(&met.before), lines(&met.after));
+        }
+        if crossing.refused.is_some() {
+            return;
+        }
         let wire = match ours {
             // What comes before ours is not said of rules that are not there.
             Ours::Absent => crossing::wire(verdict, question, crossing, &Translations::default()),
@@ -266,6 +294,94 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
         };
         way.extend([(Hook::Postrouting, leaving, left.clone()), stage(Hook::Egress, &left)]);
         answer.wire = Some(wire.after(crossing::filtered(view, question, &way)));
+    }
+
+    /// Of a packet that our forward takes: what the target sees. `may` has rules of others that may take it before.
+    fn behind_forward(self, answer: &mut Answer, may: Vec<String>) {
+        let Some(mut forward) = answer.forward.take() else { return };
+        let Start { policy, view, ours, is_from_host, .. } = self;
+        let is_marked_by_others = forward.mark.as_ref().is_some_and(|mark| mark.chain.is_some());
+        let mut wire = Wire { may, ..Wire::plain(&forwarded(&forward, answer)) };
+        let target = forward.destination.ip();
+        let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());
+        let redirected = Packet {
+            destination: Some(Prefix::of(target)),
+            destination_port: Some(PortRange::one(forward.destination.port())),
+            mark: self.arriving.mark.map(|mark| bit.map_or(mark, |bit| mark | bit.value)),
+            destination_is_local: Some(forward.local),
+            is_dnated: true,
+            ..self.arriving.clone()
+        };
+        let mut leaving = Packet { out_interface: forward.interface.clone(), ..redirected.clone() };
+        let mut source = forward.source.map(Prefix::of);
+        // What came in and stays here passes no hook where sources are rewritten.
+        if (!forward.local || is_from_host) && !is_marked_by_others {
+            let crossing = self.to_target(answer.address, target, leaving.mark);
+            if crossing.refused.is_some() && !forward.local {
+                answer.crossing = Some(crossing);
+                answer.forward = Some(Forwarding { source: None, ..forward });
+                return;
+            }
+            // A rule of policy routing may lead this client another way than the host itself.
+            if let Some(interface) = crossing.interface.clone().filter(|_| !forward.local) {
+                forward.network.take_if(|_| forward.interface.as_ref() != Some(&interface));
+                leaving.out_interface = Some(interface.clone());
+                forward.interface = Some(interface);
+            }
+            let met = crossing::met(view, Hook::Postrouting, &leaving);
+            let verdict = if forward.hairpin { Verdict::Masquerade } else { Verdict::Return };
+            let seen = crossing::wire(verdict, self.question, &crossing, &met);
+            wire.may.extend(seen.may.iter().cloned());
+            if let Some(by) = &seen.by {
+                let action = Wire { by: None, ..seen.clone() }.headline();
+                wire = Wire { action: format!("forward to {}, {action}", forward.destination), ..wire };
+                wire.by = Some(by.clone());
+                wire.source.clone_from(&seen.source);
+                forward.source = seen.source.as_ref().and_then(|source| source.parse().ok());
+                forward.source_by = Some(by.clone());
+                source = rewritten(&seen);
+            }
+        }
+        let left = Packet { source, ..leaving.clone() };
+        let way = self.way_to_target(forward.local, redirected, leaving, left);
+        answer.forward = Some(forward);
+        let now = || Wire::plain(STAYS_HERE);
+        let wire = wire.where_rules_are(ours, false, now).after(crossing::filtered(view, self.question, &way));
+        answer.wire = Some(wire).filter(Wire::says_more);
+    }
+
+    /// How a packet with a mark, sent to an address of the host, gets to the target of a forward.
+    fn to_target(&self, address: IpAddr, target: IpAddr, mark: Option<u32>) -> Crossing {
+        let Start { question, view, arriving, is_from_host, .. } = self;
+        let question = ExplainArgs {
+            from: question.from.or(Some(address).filter(|address| *is_from_host && address.is_loopback())),
+            incoming: arriving.in_interface.clone().filter(|_| !is_from_host),
+            out: None,
+            mark,
+            ..(*question).clone()
+        };
+        let crossing = Crossing::of(&question, *is_from_host, target).unwrap_or_default();
+        if *is_from_host { crossing } else { crossing.where_forwarding_is(view, Family::of(target)) }
+    }
+
+    /// The hooks that a packet passes on its way to the target of a forward, which may be this host itself.
+    fn way_to_target(&self, stays: bool, redirected: Packet, leaving: Packet, left: Packet) -> Vec<Stage> {
+        let arriving = &self.arriving;
+        match (stays, self.is_from_host) {
+            (true, is_from_host) => to_host(arriving, &redirected, is_from_host),
+            (false, true) => vec![
+                (Hook::Output, arriving.clone(), leaving.clone()),
+                (Hook::Postrouting, leaving, left.clone()),
+                stage(Hook::Egress, &left),
+            ],
+            (false, false) => vec![
+                stage(Hook::Ingress, arriving),
+                (Hook::Prerouting, arriving.clone(), redirected),
+                stage(Hook::Forward, &leaving),
+                (Hook::Postrouting, leaving, left.clone()),
+                stage(Hook::Egress, &left),
+            ],
+        }
     }
 }
 
@@ -300,92 +416,6 @@ fn to_host(arriving: &Packet, rewritten: &Packet, is_from_host: bool) -> Vec<Sta
         stage(Hook::Prerouting, &received),
         stage(Hook::Input, &received),
     ]
-}
-
-/// What the target of our forward sees, with what other programs do; `wire` has their rules that may take the packet
-/// before.
-fn behind_forward(
-    answer: &mut Answer,
-    policy: &Policy,
-    question: &ExplainArgs,
-    view: &HostView,
-    arriving: &Packet,
-    wire: Wire,
-) {
-    let ours = Ours::of(answer.kernel.as_ref());
-    let Some(mut forward) = answer.forward.take() else { return };
-    let is_from_host = arriving.in_interface.as_deref() == Some("");
-    let is_marked_by_others = forward.mark.as_ref().is_some_and(|mark| mark.chain.is_some());
-    let mut wire = Wire { action: forwarded(&forward, answer), ..wire };
-    let target = forward.destination.ip();
-    let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());
-    let redirected = Packet {
-        destination: Some(Prefix::of(target)),
-        destination_port: Some(PortRange::one(forward.destination.port())),
-        mark: arriving.mark.map(|mark| bit.map_or(mark, |bit| mark | bit.value)),
-        destination_is_local: Some(forward.local),
-        is_dnated: true,
-        ..arriving.clone()
-    };
-    let mut leaving = Packet { out_interface: forward.interface.clone(), ..redirected.clone() };
-    let mut left = Packet { source: forward.source.map(Prefix::of), ..leaving.clone() };
-    // What came in and stays here passes no hook where sources are rewritten.
-    if (!forward.local || is_from_host) && !is_marked_by_others {
-        let to_target = ExplainArgs {
-            from: question.from.or(Some(answer.address).filter(|address| is_from_host && address.is_loopback())),
-            incoming: arriving.in_interface.clone().filter(|_| !is_from_host),
-            out: None,
-            mark: leaving.mark,
-            ..question.clone()
-        };
-        let crossing = Crossing::of(&to_target, is_from_host, target).unwrap_or_default();
-        let family = Family::of(target);
-        let crossing = if is_from_host { crossing } else { crossing.where_forwarding_is(view, family) };
-        if crossing.refused.is_some() && !forward.local {
-            answer.crossing = Some(crossing);
-            answer.forward = Some(Forwarding { source: None, ..forward });
-            return;
-        }
-        // A rule of policy routing may lead this client another way than the host itself.
-        if let Some(interface) = crossing.interface.clone().filter(|_| !forward.local) {
-            forward.network.take_if(|_| forward.interface.as_ref() != Some(&interface));
-            leaving.out_interface = Some(interface.clone());
-            left.out_interface = Some(interface.clone());
-            forward.interface = Some(interface);
-        }
-        let met = crossing::met(view, Hook::Postrouting, &leaving);
-        let verdict = if forward.hairpin { Verdict::Masquerade } else { Verdict::Return };
-        let seen = crossing::wire(verdict, question, &crossing, &met);
-        wire.may.extend(seen.may.iter().cloned());
-        if let Some(by) = &seen.by {
-            let action = Wire { by: None, ..seen.clone() }.headline();
-            wire = Wire { action: format!("forward to {}, {action}", forward.destination), ..wire };
-            wire.by = Some(by.clone());
-            wire.source.clone_from(&seen.source);
-            forward.source = seen.source.as_ref().and_then(|source| source.parse().ok());
-            forward.source_by = Some(by.clone());
-            left.source = rewritten(&seen);
-        }
-    }
-    let way: Vec<Stage> = match (forward.local, is_from_host) {
-        (true, _) => to_host(arriving, &redirected, is_from_host),
-        (false, true) => vec![
-            (Hook::Output, arriving.clone(), leaving.clone()),
-            (Hook::Postrouting, leaving, left.clone()),
-            stage(Hook::Egress, &left),
-        ],
-        (false, false) => vec![
-            stage(Hook::Ingress, arriving),
-            (Hook::Prerouting, arriving.clone(), redirected),
-            stage(Hook::Forward, &leaving),
-            (Hook::Postrouting, leaving, left.clone()),
-            stage(Hook::Egress, &left),
-        ],
-    };
-    answer.forward = Some(forward);
-    let now = || Wire::plain(STAYS_HERE);
-    let wire = wire.where_rules_are(ours, false, now).after(crossing::filtered(view, question, &way));
-    answer.wire = Some(wire).filter(Wire::says_more);
 }
 
 /// Asks the kernel once per family and gives each answer its family's report.

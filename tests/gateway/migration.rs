@@ -4,9 +4,9 @@
 //! is our configuration and `config.d/NAME` a file beside it, `both` are flows that both treat alike, `theirs` and `ours`
 //! those that they don't (the prose says why). Old rules are imported, too, and what that gives has to do what they did;
 //! `not imported` is what is said where some can't be, `imported` are flows in place of `theirs` where a comment in it says
-//! what is not the same. `import` is another file to import. `ipset` are sets of the old rules, `routes` more routes of
-//! the gateway, `kept` rules of a third program, behind the old ones, that stay. With `left in place` the old rules are
-//! there when ours come. Lines of `refused` are commands that are wrong usage.
+//! what is not the same. `import` is another file to import. `ipset` are sets of the old rules, `sysctl` switches that
+//! their program turns on, `routes` more routes of the gateway, `kept` rules of a third program, behind the old ones, that
+//! stay. With `left in place` the old rules are there when ours come. Lines of `refused` are commands that are wrong usage.
 
 use crate::lab::{BACKENDS, DEADLINE, Gateway, Kind, Lab, Namespace, Observer, Probe, SILENCE, parse, text};
 use clap::Parser;
@@ -64,6 +64,11 @@ impl Example {
     fn route(&self, node: &Namespace, command: &str) {
         let routes = self.section("routes").unwrap_or_default();
         node.ip(&routes.lines().map(|route| format!("route {command} {route}\n")).collect::<String>());
+    }
+
+    /// The switches of the old program.
+    fn switch(&self, node: &Namespace, value: &str) {
+        self.section("sysctl").into_iter().flat_map(str::lines).for_each(|name| node.sysctl(name, value));
     }
 
     /// Files beside the configuration.
@@ -143,6 +148,7 @@ fn check_forward(lab: &Lab, what: &str, line: &str) {
     let [_, sender, source, to, target, expected] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("'{line}'") };
     let node = match sender {
         "lan" => &lab.lan,
+        "gateway" => &lab.gateway,
         "outside" => &lab.outside,
         other => panic!("no such sender: '{other}'"),
     };
@@ -183,11 +189,13 @@ fn what_other_programs_rules_did_our_configuration_does() {
         let Some(ours) = example.section("yaml") else { continue };
         let name = &example.name;
         example.route(&lab.gateway, "add");
+        example.switch(&lab.gateway, "1");
         let listings = example.load(&lab.gateway).unwrap_or_default();
         example.put_kept(&lab.gateway);
         if !listings.is_empty() {
             check(&gateway, &format!("{name}, theirs"), &example.flows("theirs"));
         }
+        example.switch(&lab.gateway, "0");
         if example.section("left in place").is_none() {
             remove_theirs(&lab.gateway);
             example.put_kept(&lab.gateway);

@@ -1,6 +1,6 @@
 //! Rules that rewrite destinations → `portForwards`, and those that rewrite sources for them → their `hairpin`.
 
-use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, both, but, either, whole};
+use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Translation, both, but, either, whole};
 use crate::policy::{
     AddressSet, FORWARD_PROTOCOLS, Family, InterfaceClass, InterfacePattern, PortRange, Prefix, Protocol,
 };
@@ -244,10 +244,14 @@ pub fn take_hairpins(found: &mut Rules, forwards: &mut [Forward]) {
         for number in served {
             add(&mut forwards[number], sources);
         }
-        found.note(format!(
-            "line {} is the hairpin of a port forward: the entry of portForwards does it",
-            rule.lines.first().map_or(0, |line| line.number)
-        ));
+        let line = rule.lines.first().map_or(0, |line| line.number);
+        let to = match rule.action {
+            Action::Translate(Translation { to: Some(to), .. }) => {
+                format!(", with the address of this host towards the target, where the rule had {to}")
+            }
+            _ => String::new(),
+        };
+        found.note(format!("line {line} is the hairpin of a port forward: the entry of portForwards does it{to}"));
     }
     found.rules = left;
 }

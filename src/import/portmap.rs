@@ -60,6 +60,12 @@ impl Options<'_> {
             Ok(mark) => found.forward_mark = mark,
             Err((key, reason)) => found.refuse(line(usize::MAX, &json!({ key: self.plugin[key] })), reason),
         }
+        if let Some(backend) = Some(&self.plugin["backend"]).filter(|backend| !backend.is_null()) {
+            let backend = iptables::shortened(&backend.to_string());
+            found.note(format!(
+                "The backend of the plugin was {backend}; here 'backend' is of the whole service, and auto by default"
+            ));
+        }
         let mappings = (1..).zip(&self.mappings).filter(|_| !self.addresses.is_empty());
         for (number, mapping) in mappings {
             for family in Family::ALL {

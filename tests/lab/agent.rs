@@ -41,6 +41,13 @@ impl<'lab> Agent<'lab> {
             .unwrap_or_else(|error| panic!("{}: {CONFIG_D}/{name}: {error}", self.node.name));
     }
 
+    /// Removes it again.
+    pub fn remove_file(&self, name: &str) {
+        self.node
+            .enter(|| fs::remove_file(format!("{CONFIG_D}/{name}")))
+            .unwrap_or_else(|error| panic!("{}: {CONFIG_D}/{name}: {error}", self.node.name));
+    }
+
     /// The path of the configuration file, inside the node.
     pub fn config_path(&self) -> &'static str {
         CONFIG

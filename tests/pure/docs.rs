@@ -237,26 +237,104 @@ fn filled(word: &str) -> String {
     }
 }
 
+/// The rows of the migration guide: what the other program has, what is said of it here, and the examples.
+fn migrations(text: &str) -> Vec<(&str, &str, Vec<&str>)> {
+    let mut rows = Vec::new();
+    for row in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [theirs, ours, examples] = cells[..] else { panic!("three columns: {row}") };
+        if examples != "example" {
+            rows.push((theirs, ours, examples.split(", ").map(|name| name.trim_matches('`')).collect()));
+        }
+    }
+    rows
+}
+
+fn example(name: &str) -> String {
+    format!("tests/migration/{name}.txt")
+}
+
 #[test]
 fn every_row_of_the_migration_guide_has_an_example_and_every_example_a_row() {
     let text = read("docs/migration.md");
     let mut named = std::collections::BTreeSet::new();
-    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---")) {
-        let last = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
-        if last == "example" {
-            continue;
+    for (row, _, examples) in migrations(&text) {
+        for name in examples {
+            assert!(Path::new(&example(name)).is_file(), "no example '{name}': {row}");
+            named.insert(name);
         }
-        let examples: Vec<&str> = last.split(", ").map(|name| name.trim_matches('`')).collect();
-        for example in &examples {
-            assert!(Path::new(&format!("tests/migration/{example}.txt")).is_file(), "no example '{example}': {row}");
-        }
-        named.extend(examples.into_iter().map(str::to_owned));
     }
     for entry in fs::read_dir("tests/migration").unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(named.contains(&name), "docs/migration.md has no row for the example '{name}'");
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(named.contains(name), "docs/migration.md has no row for the example '{name}'");
     }
+}
+
+#[test]
+fn an_example_of_the_migration_guide_has_the_keys_that_its_row_names() {
+    let text = read("docs/migration.md");
+    let (mut missing, mut seen) = (Vec::new(), 0);
+    for (theirs, ours, examples) in migrations(&text) {
+        let texts: Vec<String> = examples.iter().map(|name| configuration_of(&read(&example(name)))).collect();
+        // Of 'the same' the names are in the other column.
+        let cells = if ours.starts_with("the same") { vec![theirs, ours] } else { vec![ours] };
+        for key in cells.into_iter().flat_map(keys_in) {
+            seen += 1;
+            if !texts.iter().any(|text| has_key(text, &key)) {
+                missing.push(format!("{}: {key}", examples.join(", ")));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(seen > 90, "{seen}");
+}
+
+/// What an example says in our words.
+fn configuration_of(example: &str) -> String {
+    let is_ours = |section: &&str| section.starts_with("yaml\n") || section.starts_with("config.d/");
+    example.split("\n== ").filter(is_ours).collect()
+}
+
+fn has_key(configuration: &str, key: &str) -> bool {
+    let key = if key.contains(':') { key.to_owned() } else { format!("{key}:") };
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    configuration.match_indices(&key).any(|(start, _)| {
+        let (before, after) = (&configuration[..start], &configuration[start + key.len()..]);
+        !before.ends_with(is_of_word) && !after.starts_with(is_of_word)
+    })
+}
+
+/// The keys that a cell names, with a value that is a word. 'nothing' names none, a link leads to what else there is, and
+/// what is called the default need not be written.
+fn keys_in(cell: &str) -> Vec<String> {
+    let names: Vec<(&str, &str)> = KEYS.iter().map(|info| (info.name, info.flag.as_str())).collect();
+    let mut keys = Vec::new();
+    let parts: Vec<&str> = cell.split('`').collect();
+    for (number, span) in parts.iter().enumerate().filter(|(number, _)| number % 2 == 1) {
+        if cell.starts_with("nothing") || parts[number - 1].ends_with('[') || parts[number + 1].contains("default") {
+            continue;
+        }
+        if let Some(flag) = span.strip_prefix("--") {
+            keys.extend(names.iter().filter(|(_, known)| *known == flag).map(|(name, _)| (*name).to_owned()));
+            continue;
+        }
+        let is_word = |value: &str| value.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        match span.split_once(": ").filter(|(_, value)| is_word(value)) {
+            Some(_) => keys.push((*span).to_owned()),
+            None => {
+                let words = span.split(|c: char| !c.is_ascii_alphanumeric());
+                keys.extend(words.filter(|word| is_key(word)).map(str::to_owned));
+            }
+        }
+    }
+    keys
+}
+
+/// True of a key of the file or of an entry of it.
+fn is_key(word: &str) -> bool {
+    let of_entries = ["hostPort", "hostIP", "protocol", "address", "port", "inInterfaces", "hairpin", "localhost"];
+    KEYS.iter().any(|info| info.name == word) || of_entries.contains(&word)
 }
 
 fn read(path: &str) -> String {

@@ -318,6 +318,36 @@ fn what_portmap_marks_is_a_key_or_refused_with_the_reason() {
     }
 }
 
+#[test]
+fn another_address_of_a_hairpin_is_told_as_a_comment() {
+    let told = |target: &str| {
+        let forward = "-A PREROUTING -i wan0 -p tcp --dport 80 -j DNAT --to-destination 192.168.50.2";
+        let hairpin = format!("-A POSTROUTING -s 192.168.50.0/24 -d 192.168.50.2 -j {target}");
+        imported(&format!("*nat\n{forward}\n{hairpin}\nCOMMIT\n")).text
+    };
+    let note = "# line 3 is the hairpin of a port forward: the entry of portForwards does it";
+    let other = ", with the address of this host towards the target, where the rule had 203.0.113.1";
+    let (masquerade, snat) = (told("MASQUERADE"), told("SNAT --to-source 203.0.113.1"));
+    assert!(masquerade.contains(&format!("{note}\n")), "{masquerade}");
+    assert!(snat.contains(&format!("{note}{other}\n")), "{snat}");
+}
+
+#[test]
+fn portmaps_backend_is_told_as_a_comment() {
+    let said = |backend: &str| {
+        imported(&format!(
+            r#"{{"type": "portmap", {backend} "prevResult": {{"ips": [{{"address": "10.88.0.5/16"}}]}},
+                "runtimeConfig": {{"portMappings": [{{"hostPort": 80, "containerPort": 80, "protocol": "tcp"}}]}}}}"#
+        ))
+    };
+    let (with, without) = (said(r#""backend": "nftables","#), said(""));
+    let note =
+        "# The backend of the plugin was \"nftables\"; here 'backend' is of the whole service, and auto by default\n";
+    assert_eq!(with.text.replace(note, ""), without.text);
+    assert_ne!(with.text, without.text);
+    assert_eq!((with.refused, without.refused), (0, 0));
+}
+
 /// Rules of POSTROUTING, most of which can be said.
 fn rule(family: Family) -> impl Strategy<Value = String> {
     let network = random::address(family).prop_flat_map(move |address| {

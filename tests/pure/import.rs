@@ -8,7 +8,7 @@ use ip_masq_agent::policy::{Family, Flow, Protocol, Verdict};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 fn parse(text: &str) -> Config {
@@ -159,6 +159,19 @@ fn a_long_list_of_exemptions_is_one_list() {
     let found = imported(&text);
     assert_eq!(found.refused, 0);
     assert_eq!(parse(&found.text).policy.exempt.len(Family::V4), 20_000);
+}
+
+#[test]
+fn a_million_lines_are_read_as_a_few() {
+    let mut lines = String::new();
+    for n in 0..1_000_000_u32 {
+        let address = Ipv4Addr::from_bits(0x0a00_0000 | n);
+        lines += &format!("-A POSTROUTING -d {address}/32 -j RETURN\n");
+    }
+    let found = imported(&format!("*nat\n{lines}-A POSTROUTING -o wan0 -j MASQUERADE\nCOMMIT\n"));
+    assert_eq!(found.refused, 0);
+    // 1,000,000 is the sum of seven powers of two.
+    assert_eq!(parse(&found.text).policy.exempt.len(Family::V4), 7);
 }
 
 #[test]

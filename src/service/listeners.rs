@@ -15,8 +15,11 @@ type Socket = (IpAddr, u16, u64);
 const LISTEN: u8 = 10;
 const CLOSE: u8 = 7;
 
-/// Each file, and the sockets of one of its lines. That of SCTP is there while the kernel has sockets for it.
-const FILES: [(&str, Protocol, fn(&str) -> Vec<Socket>); 5] = [
+/// A file, and the sockets of one of its lines.
+type Table = (&'static str, Protocol, fn(&str) -> Vec<Socket>);
+
+/// That of SCTP is there while the kernel has sockets for it.
+const FILES: [Table; 5] = [
     ("tcp", Protocol::Tcp, |line| socket(line, LISTEN).into_iter().collect()),
     ("tcp6", Protocol::Tcp, |line| socket(line, LISTEN).into_iter().collect()),
     ("udp", Protocol::Udp, |line| socket(line, CLOSE).into_iter().collect()),
@@ -48,9 +51,9 @@ pub fn listeners(is_wanted: impl Fn(Protocol, u16) -> bool) -> Vec<Listener> {
 /// Reads a text as each of the files, for `tests/fuzz`: addresses and ports.
 #[cfg(fuzzing)]
 pub fn read_any(text: &str) -> Vec<(Protocol, IpAddr, u16)> {
-    let of_file = |(_, protocol, read): (_, _, fn(&str) -> _)| {
+    let of_file = |(_, protocol, read): Table| {
         let sockets = text.lines().skip(1).flat_map(read);
-        sockets.map(move |(address, port, _): Socket| (protocol, address, port))
+        sockets.map(move |(address, port, _)| (protocol, address, port))
     };
     FILES.into_iter().flat_map(of_file).collect()
 }

@@ -27,6 +27,13 @@ const SABOTAGES: &[(&str, &str, &str)] = &[
          (portForwards)\" -j DNAT --to-destination 192.168.77.3:80",
     ),
     (
+        "rules are in another order",
+        "delete rule inet ip-masq-agent forwards-ipv4 handle HANDLE\ninsert rule inet ip-masq-agent forwards-ipv4 \
+         dnat ip to meta l4proto . th dport map @forwards-ports4 comment \"dnat: portForwards\"",
+        "-D IP-MASQ-AGENT-fp 1\n-A IP-MASQ-AGENT-fp -d 127.0.0.0/8 -m comment --comment \"ip-masq-agent: left to this \
+         host (portForwards)\" -j RETURN",
+    ),
+    (
         "another rule is in front",
         "insert rule inet ip-masq-agent prerouting ip daddr 192.0.2.77 tcp dport 9 accept",
         "-I PREROUTING 1 -d 192.0.2.77/32 -p tcp -m tcp --dport 9 -j ACCEPT",

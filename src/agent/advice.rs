@@ -9,7 +9,8 @@ use super::reach::{Reach, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
 use crate::policy::{
-    AddressRange, Egress, Family, Flow, Forward, Origin, Policy, Prefix, Section, Snat, Verdict, WithOrigin,
+    AddressRange, Egress, Family, Flow, Forward, HostAddress, Origin, Policy, Prefix, Section, Snat, Verdict,
+    WithOrigin,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -73,8 +74,8 @@ pub enum Advice {
     Conntrack(Conntrack),
     /// Flows that leave through the interface get an address of another uplink.
     WrongUplink { range: AddressRange, origin: Origin, owner: String, other: String },
-    /// A forward from an uplink that answers don't leave through.
-    NoPolicyRouting(String, Origin),
+    /// A forward from an uplink that answers don't leave through, and the key that names that uplink or its address.
+    NoPolicyRouting { interface: String, key: &'static str, origin: Origin },
     /// A forward leads to an address of the host.
     OwnTarget(Origin, IpAddr),
     /// An interface of `fastPath` through which nothing is routed.
@@ -187,11 +188,11 @@ impl fmt::Display for Advice {
                  back there; set outInterfaces, or an entry of egress for each uplink",
                 placed(origin, "snat")
             ),
-            Advice::NoPolicyRouting(interface, origin) => write!(
+            Advice::NoPolicyRouting { interface, key, origin } => write!(
                 f,
                 "{}answers to what comes in through {interface} leave through another uplink: it needs policy routing \
                  (ip rule, and a table with a default route through {interface})",
-                placed(origin, "inInterfaces")
+                placed(origin, key)
             ),
             Advice::BridgePort { port, bridge, origin } => write!(
                 f,
@@ -344,13 +345,32 @@ fn uplinks(policy: &Policy, view: &HostView) -> Vec<Advice> {
         view.default_route_interfaces.iter().any(|other| other == interface)
             || view.gateways.by_policy.contains(interface)
     };
-    for gate in policy.forwards.iter().flat_map(|forward| &forward.in_interfaces) {
-        let name = &gate.value.name;
-        if !gate.value.negated && !gate.value.prefix && view.gateways.any.contains(name) && !leaves_by_itself(name) {
-            found.push(Advice::NoPolicyRouting(name.clone(), gate.origin.clone()));
+    // One uplink needs it once, however many forwards begin there.
+    let mut told = BTreeSet::new();
+    for forward in &policy.forwards {
+        let gates = forward.in_interfaces.iter().filter(|gate| !gate.value.negated && !gate.value.prefix);
+        let named = gates.map(|gate| (gate.value.name.clone(), "inInterfaces", gate.origin.clone()));
+        let owned = owners(forward, view).into_iter().map(|name| (name, "portForwards", forward.origin.clone()));
+        for (interface, key, origin) in named.chain(owned) {
+            let needs_it = view.gateways.any.contains(&interface) && !leaves_by_itself(&interface);
+            if needs_it && told.insert(interface.clone()) {
+                found.push(Advice::NoPolicyRouting { interface, key, origin });
+            }
         }
     }
     found
+}
+
+/// The interfaces that have the `hostIP` of a forward, if packets may come in there. Behind one with a private address
+/// may be a router of the site: who knocks there is near, and answers find the way.
+fn owners(forward: &Forward, view: &HostView) -> BTreeSet<String> {
+    let HostAddress::One(host) = forward.host else { return BTreeSet::new() };
+    if !is_public(host) {
+        return BTreeSet::new();
+    }
+    let mut owners = view.interfaces_with(host);
+    owners.retain(|name| forward.lets_in(name));
+    owners
 }
 
 /// What `check --host` says of each forward, with all that it reads for that.
@@ -741,6 +761,49 @@ mod tests {
             ]
         );
         assert_eq!(said(&Policy { out_interfaces: vec![wan0], ..everywhere }), [""; 0]);
+    }
+
+    #[test]
+    fn a_forward_from_an_uplink_that_answers_do_not_leave_through_is_noticed() {
+        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let said = |forwards: &str, by_policy: &[&str], default_routes: &[&str]| {
+            let view = HostView {
+                gateways: Gateways { any: of(&["wan0", "wan1", "lan0"]), by_policy: of(by_policy) },
+                default_route_interfaces: of(default_routes),
+                ..view(&[("wan0", "198.51.100.2/24"), ("wan1", "203.0.113.2/24"), ("lan0", "192.168.1.1/24")])
+            };
+            let policy = parsed(&format!("portForwards: [{forwards}]\n")).policy;
+            uplinks(&policy, &view).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let expected = |place: &str| {
+            format!(
+                "c.yaml:1:{place}: answers to what comes in through wan1 leave through another uplink: it needs policy \
+                 routing (ip rule, and a table with a default route through wan1)"
+            )
+        };
+        let gate = "{hostPort: 80, address: 192.168.1.5, inInterfaces: [wan1]}";
+        let address = "{hostPort: 80, address: 192.168.1.5, hostIP: 203.0.113.2}";
+        assert_eq!(said(gate, &[], &["wan0"]), [expected("68: inInterfaces")]);
+        assert_eq!(said(address, &[], &["wan0"]), [expected("16: portForwards")]);
+        let open = address.replace('}', ", inInterfaces: ['wan+']}");
+        assert_eq!(said(&open, &[], &["wan0"]), [expected("16: portForwards")]);
+        let two = format!("{address}, {}", address.replace("80", "81"));
+        assert_eq!(said(&two, &[], &["wan0"]), [expected("16: portForwards")], "an uplink is told once");
+        for forward in [gate.to_owned(), address.to_owned()] {
+            assert_eq!(said(&forward, &["wan1"], &["wan0"]), [""; 0], "{forward}");
+            assert_eq!(said(&forward, &[], &["wan0", "wan1"]), [""; 0], "{forward}");
+        }
+        for forward in [
+            address.replace("203.0.113.2", "198.51.100.2"),
+            address.replace("203.0.113.2", "192.168.1.1"),
+            address.replace("203.0.113.2", "203.0.113.7"),
+            // Another uplink's packets for the address of this one.
+            address.replace('}', ", inInterfaces: [wan0]}"),
+            address.replace('}', ", inInterfaces: ['!wan1']}"),
+            gate.replace("wan1", "'!lan0'"),
+        ] {
+            assert_eq!(said(&forward, &[], &["wan0"]), [""; 0], "{forward}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `check`: is the configuration right, and does this host let it work?
 
 use super::comparison::Comparison;
-use super::{Context, GONE, eprint_line, exit, print_diagnostics, print_line};
+use super::{Context, GONE, eprint_line, exit, last_good, print_diagnostics, print_line};
 use crate::agent::advice::{Advice, HostView, advice, remarks};
 use crate::agent::forward_advice::{self, ForwardView, Place};
-use crate::backend::ErrorKind;
-use crate::config::{Config, Diagnostic, Diagnostics};
+use crate::backend::{BackendName, ErrorKind, Plan};
+use crate::config::{self, Config, Diagnostic, Diagnostics, SourceText};
 use crate::policy::{Family, Forward, ForwardMark, Policy, Protocol};
 use crate::service::host::HostReader;
 use crate::service::listeners::listeners;
@@ -17,18 +17,19 @@ use std::net::IpAddr;
 /// Validates the configuration: prints every error on stderr, and of a valid one what may not be meant. With `host` also
 /// prints problems on this host that would stop the policy from working.
 pub fn run(context: &Context, host: bool) -> u8 {
-    match (context.load(), context.vanished()) {
+    let loaded = context.read().and_then(|sources| Ok((config::parse(&sources, &context.flags)?, sources)));
+    match (loaded, context.vanished()) {
         (Err(diagnostics), _) => print_diagnostics(&diagnostics),
         (Ok(_), Some(gone)) => print_diagnostics(&Diagnostics(vec![Diagnostic::of_file(&gone, GONE)])),
-        (Ok(config), None) if host => check_host(&config),
-        (Ok(config), None) => {
+        (Ok((config, sources)), None) if host => check_host(context, &config, &sources),
+        (Ok((config, _)), None) => {
             remarks(&config).iter().for_each(eprint_line);
             exit::OK
         }
     }
 }
 
-fn check_host(config: &Config) -> u8 {
+fn check_host(context: &Context, config: &Config, sources: &[SourceText]) -> u8 {
     let mut comparison = Comparison::new(config);
     let view = HostReader::default().read();
     let mut advice = advice(config, &view, comparison.as_ref().ok().map(Comparison::backend));
@@ -44,6 +45,16 @@ fn check_host(config: &Config) -> u8 {
             // What somebody sets before would be what a stop puts back.
             notes.extend(wrong.iter().map(|wrong| format!("{wrong}; the service sets it when it starts")));
         }
+        match whose(context, sources, comparison) {
+            Whose::InForce => findings.extend(of_rules(config, &view, comparison, "")),
+            Whose::Left => {
+                findings.extend(of_rules(config, &view, comparison, ", and no service answers that repairs them"))
+            }
+            Whose::Earlier => {
+                notes.extend(of_rules(config, &view, comparison, ", and the service replaces them when it starts"))
+            }
+            Whose::Other => {}
+        }
     }
     findings.extend(comparison.iter_mut().flat_map(|comparison| of_mark_chain(&config.policy, comparison)));
     findings.extend(of_forwards(config, &view));
@@ -52,6 +63,48 @@ fn check_host(config: &Config) -> u8 {
     findings.iter().for_each(print_line);
     notes.iter().for_each(|note| eprint_line(format_args!("note: {note}")));
     if findings.is_empty() { exit::OK } else { exit::FAILED }
+}
+
+/// Of which configuration the rules in the kernel are to be.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    /// Of this one, which the service enforces.
+    InForce,
+    /// Of this one; no service answers.
+    Left,
+    /// Of an earlier one, of 'run --once' or of another version's; no service answers.
+    Earlier,
+    /// Of another one, which the service enforces.
+    Other,
+}
+
+/// What is in force is what the service has saved, of the same files.
+fn whose(context: &Context, sources: &[SourceText], comparison: &Comparison<'_>) -> Whose {
+    let place = |source: &SourceText| (std::path::absolute(&source.path).ok(), source.text.clone());
+    let saved = last_good::in_force().ok().flatten();
+    let is_saved = |saved: &[SourceText]| saved.iter().map(place).eq(sources.iter().map(place));
+    if comparison.is_running() {
+        let is_in_force = is_saved(saved.as_deref().unwrap_or_default()) && comparison.runs_with(&context.flags);
+        return if is_in_force { Whose::InForce } else { Whose::Other };
+    }
+    if saved.is_some_and(|saved| is_saved(&saved)) { Whose::Left } else { Whose::Earlier }
+}
+
+/// The families whose rules are not as the configuration says. Of what nobody keeps, only what is there.
+fn of_rules(config: &Config, view: &HostView, comparison: &mut Comparison<'_>, who: &str) -> Vec<String> {
+    let (backend, is_kept) = (comparison.backend(), comparison.is_running());
+    // To list the table of iptables-legacy is to make it.
+    let is_there = |family: &Family| backend != BackendName::IptablesLegacy || view.legacy_nat.contains(family);
+    let asked = Family::ALL.into_iter().filter(|family| config.policy.enables(*family));
+    let mut differs = |family: &Family| {
+        let differs = |plan: Plan| !plan.is_in_sync() && (is_kept || !plan.observed.is_empty());
+        comparison.plan(*family).is_ok_and(differs)
+    };
+    let wrong = asked.filter(|family| (is_kept || is_there(family)) && differs(family));
+    let said = |family| {
+        format!("{family} rules in {backend} are not what the configuration says; 'ip-masq-agent diff' shows how{who}")
+    };
+    wrong.map(said).collect()
 }
 
 /// What keeps connections between the interfaces of `fastPath` from the flowtable.

@@ -3,9 +3,9 @@
 use super::About;
 use super::ask::ask;
 use crate::agent::advice::{Advice, HostView};
-use crate::agent::{self, PolicyInForce};
+use crate::agent::{self, CommandLine, PolicyInForce};
 use crate::backend::{BackendName, Error, ErrorKind, Plan};
-use crate::config::{BackendChoice, Config, Settings};
+use crate::config::{BackendChoice, Config, Flags, Settings};
 use crate::network::hook::{self, Hook};
 use crate::policy::Family;
 use crate::ruleset::NetworkFacts;
@@ -26,8 +26,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Comparison<'a> {
     enforcer: Enforcer,
     backend: BackendName,
-    /// The families of the service that runs here; `None` where none does.
-    served: Option<Vec<Family>>,
+    /// The service that runs here; `None` where none does.
+    running: Option<Running>,
     config: &'a Config,
     network: Arc<NetworkFacts>,
 }
@@ -40,10 +40,10 @@ impl<'a> Comparison<'a> {
     pub fn new(config: &'a Config) -> Result<Self, Error> {
         let network = view::network_facts(&config.policy).map_err(|why| Error::new(ErrorKind::Other, why))?;
         let mut enforcer = Enforcer::default();
-        let (running, served) = running().unzip();
-        let backend = running.map_or(config.settings.backend, BackendChoice::from);
+        let running = running();
+        let backend = running.as_ref().map_or(config.settings.backend, |running| BackendChoice::from(running.backend));
         let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() })?;
-        Ok(Comparison { enforcer, backend: chosen.name, served, config, network })
+        Ok(Comparison { enforcer, backend: chosen.name, running, config, network })
     }
 
     /// The backend that was chosen.
@@ -53,7 +53,14 @@ impl<'a> Comparison<'a> {
 
     /// True when there is a service that keeps what is compared.
     pub fn is_running(&self) -> bool {
-        self.served.is_some()
+        self.running.is_some()
+    }
+
+    /// True when it was started with these flags and tries no candidate.
+    pub fn runs_with(&self, flags: &Flags) -> bool {
+        let is_trying = self.running.as_ref().is_none_or(|running| running.is_trying);
+        let has_flags = |service: CommandLine| service.flags() == *flags;
+        !is_trying && ask(&Request::CommandLine, STATUS_TIMEOUT).is_ok_and(has_flags)
     }
 
     /// Compares one family.
@@ -86,7 +93,7 @@ impl<'a> Comparison<'a> {
     pub fn strays(&mut self) -> Vec<Advice> {
         let strays = self.enforcer.strays(self.config).into_iter();
         let is_served =
-            |backend, family| backend == self.backend && self.served.iter().flatten().any(|served| *served == family);
+            |backend, family| backend == self.backend && self.running.iter().any(|one| one.families.contains(&family));
         let advice = |(backend, family)| match is_served(backend, family) {
             true => Advice::RulesOfTheService(backend, family),
             false => Advice::StrayRules(backend, family),
@@ -95,10 +102,19 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The backend of the running service and its families; `None` when none runs, or none that answers us.
-fn running() -> Option<(BackendName, Vec<Family>)> {
+/// What the running service says of itself.
+#[derive(Debug)]
+struct Running {
+    backend: BackendName,
+    families: Vec<Family>,
+    is_trying: bool,
+}
+
+/// `None` when none runs, or none that answers us.
+fn running() -> Option<Running> {
     let report: agent::Report = ask(&Request::Status, STATUS_TIMEOUT).ok()?;
-    Some((report.backend?.name, report.families.iter().map(|entry| entry.family).collect()))
+    let families = report.families.iter().map(|entry| entry.family).collect();
+    Some(Running { backend: report.backend?.name, families, is_trying: report.trial.is_some() })
 }
 
 /// What the kernel says about the rules of one family.

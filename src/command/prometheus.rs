@@ -1,7 +1,7 @@
 //! `status --prometheus`: the report as metrics, for the textfile collector of node_exporter.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
-use crate::agent::{EventRecord, FamilyReport, Moment, Origin, Report, State};
+use crate::agent::{EventRecord, FamilyReport, InUse, Moment, Origin, Report, State};
 use crate::backend::Counters;
 use crate::policy::Family;
 use std::fmt::{self, Write as _};
@@ -59,6 +59,29 @@ fn policy(page: &mut Page, report: &Report) {
     }
     page.metric("egress_entries", Type::Gauge, "Entries of egress in force.").sample(&[], report.egress.len());
     page.metric("port_forwards", Type::Gauge, "Entries of portForwards in force.").sample(&[], report.forwards.len());
+    addresses(page, report);
+}
+
+fn addresses(page: &mut Page, report: &Report) {
+    let entries = report.egress.iter().map(|entry| (&*entry.name, &entry.addresses));
+    let sections = entries.chain([("", &report.addresses)]);
+    let in_use: Vec<(&str, &InUse)> =
+        sections.flat_map(|(egress, addresses)| addresses.iter().map(move |one| (egress, one))).collect();
+    if in_use.is_empty() {
+        return;
+    }
+    let metric = page.metric(
+        "address_in_use",
+        Type::Gauge,
+        "1 for each address of the host that sources become, by entry of egress; without one where none decides.",
+    );
+    for (index, (egress, one)) in in_use.iter().enumerate() {
+        // In two networks of one interface it is one sample.
+        if !in_use[..index].contains(&(*egress, *one)) {
+            let address = one.address.to_string();
+            metric.sample(&[("egress", egress), ("address", &address), ("interface", &one.interface)], 1);
+        }
+    }
 }
 
 fn events(page: &mut Page, report: &Report) {
@@ -224,7 +247,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::ForwardReport;
+    use crate::agent::{EgressReport, ForwardReport};
 
     /// As a service answers; of an earlier version, which has none of the newer fields.
     fn report() -> Report {
@@ -277,6 +300,29 @@ mod tests {
             text.lines().filter(|line| line.starts_with("ip_masq_agent_forward_flows_total")).count()
         };
         assert_eq!((told(100), told(101)), (100, 0));
+    }
+
+    #[test]
+    fn addresses_in_use_are_told_once_with_the_entry_that_gives_them() {
+        let one = |address: &str| InUse { address: address.parse().unwrap(), interface: "wan0".to_owned() };
+        let office = EgressReport {
+            name: "office".to_owned(),
+            snat: "203.0.113.77".to_owned(),
+            addresses: vec![one("203.0.113.77"), one("203.0.113.77")],
+        };
+        let addresses = vec![one("203.0.113.1"), one("2001:db8::1")];
+        let text = text(Some(&Report { addresses, egress: vec![office], ..report() }));
+        let told: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("ip_masq_agent_address_in_use")).collect();
+        assert_eq!(
+            told,
+            [
+                "{egress=\"office\",address=\"203.0.113.77\",interface=\"wan0\"} 1",
+                "{egress=\"\",address=\"203.0.113.1\",interface=\"wan0\"} 1",
+                "{egress=\"\",address=\"2001:db8::1\",interface=\"wan0\"} 1",
+            ]
+        );
+        assert!(!super::text(Some(&report())).contains("address_in_use"));
     }
 
     #[test]

@@ -8,21 +8,32 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-/// A listening TCP socket, a UDP socket without a peer (net/tcp_states.h).
-const FILES: [(&str, Protocol, &str); 4] = [
-    ("tcp", Protocol::Tcp, "0A"),
-    ("tcp6", Protocol::Tcp, "0A"),
-    ("udp", Protocol::Udp, "07"),
-    ("udp6", Protocol::Udp, "07"),
+/// An address, a port, and the inode of the socket that waits there.
+type Socket = (IpAddr, u16, u64);
+
+/// A listening socket of TCP or SCTP, a UDP socket without a peer (net/tcp_states.h).
+const LISTEN: u8 = 10;
+const CLOSE: u8 = 7;
+
+/// A file, and the sockets of one of its lines.
+type Table = (&'static str, Protocol, fn(&str) -> Vec<Socket>);
+
+/// That of SCTP is there while the kernel has sockets for it.
+const FILES: [Table; 5] = [
+    ("tcp", Protocol::Tcp, |line| socket(line, LISTEN).into_iter().collect()),
+    ("tcp6", Protocol::Tcp, |line| socket(line, LISTEN).into_iter().collect()),
+    ("udp", Protocol::Udp, |line| socket(line, CLOSE).into_iter().collect()),
+    ("udp6", Protocol::Udp, |line| socket(line, CLOSE).into_iter().collect()),
+    ("sctp/eps", Protocol::Sctp, |line| endpoint(line).unwrap_or_default()),
 ];
 
 /// The listening sockets of this network namespace on ports that are wanted. Whose they are is known as far as we may
 /// look into other processes.
 pub fn listeners(is_wanted: impl Fn(Protocol, u16) -> bool) -> Vec<Listener> {
     let mut found = Vec::new();
-    for (file, protocol, state) in FILES {
+    for (file, protocol, read) in FILES {
         let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        let sockets = sockets(&text, state).filter(|(_, port, _)| is_wanted(protocol, *port));
+        let sockets = text.lines().skip(1).flat_map(read).filter(|(_, port, _)| is_wanted(protocol, *port));
         found.extend(sockets.map(|one| (protocol, one)));
     }
     let inodes: BTreeSet<u64> = found.iter().map(|(_, (_, _, inode))| *inode).collect();
@@ -39,24 +50,34 @@ pub fn listeners(is_wanted: impl Fn(Protocol, u16) -> bool) -> Vec<Listener> {
 
 /// Reads a text as each of the files, for `tests/fuzz`: addresses and ports.
 #[cfg(fuzzing)]
-pub fn read_any(text: &str) -> Vec<(IpAddr, u16)> {
-    let read = |state| sockets(text, state).map(|(address, port, _)| (address, port));
-    ["0A", "07"].into_iter().flat_map(read).collect()
-}
-
-/// The sockets of a file that are in a state.
-fn sockets<'t>(text: &'t str, state: &'t str) -> impl Iterator<Item = (IpAddr, u16, u64)> {
-    text.lines().skip(1).filter_map(move |line| socket(line, state))
+pub fn read_any(text: &str) -> Vec<(Protocol, IpAddr, u16)> {
+    let of_file = |(_, protocol, read): Table| {
+        let sockets = text.lines().skip(1).flat_map(read);
+        sockets.map(move |(address, port, _)| (protocol, address, port))
+    };
+    FILES.into_iter().flat_map(of_file).collect()
 }
 
 /// Address, port and inode of a line of proc_net_tcp(5) whose socket is in a state.
-fn socket(line: &str, state: &str) -> Option<(IpAddr, u16, u64)> {
+fn socket(line: &str, state: u8) -> Option<Socket> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (address, port) = fields.get(1)?.split_once(':')?;
-    if *fields.get(3)? != state {
+    if u8::from_str_radix(fields.get(3)?, 16).ok()? != state {
         return None;
     }
     Some((address_of(address)?, u16::from_str_radix(port, 16).ok()?, fields.get(9)?.parse().ok()?))
+}
+
+/// The addresses of a line of SCTP's endpoints whose socket listens (`ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS`,
+/// net/sctp/proc.c): numbers are decimal, and an endpoint may have several addresses.
+fn endpoint(line: &str) -> Option<Vec<Socket>> {
+    let mut fields = line.split_whitespace().skip(3);
+    if fields.next()?.parse() != Ok(LISTEN) {
+        return None;
+    }
+    let port = fields.nth(1)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
+    Some(fields.filter_map(|address| Some((address.parse().ok()?, port, inode))).collect())
 }
 
 /// Words of 32 bits in the byte order of the host.
@@ -100,12 +121,27 @@ mod tests {
     #[test]
     fn lines_of_sockets_in_other_states_are_passed_over() {
         let line = "   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 21 1 0";
-        assert_eq!(socket(line, "0A"), Some(("0.0.0.0".parse().unwrap(), 22, 21)));
-        assert_eq!(socket(line, "07"), None);
+        assert_eq!(socket(line, LISTEN), Some(("0.0.0.0".parse().unwrap(), 22, 21)));
+        assert_eq!(socket(line, CLOSE), None);
         for line in ["", "x", "0: 0:0 0 0A", "0: 00000000:FFFFF 0 0A 0 0 0 0 0 1", "0: é0000000:0016 0 0A 0 0 0 0 0 1"]
         {
-            assert_eq!(socket(line, "0A"), None, "{line}");
+            assert_eq!(socket(line, LISTEN), None, "{line}");
         }
+    }
+
+    #[test]
+    fn endpoints_of_sctp_are_read_with_each_of_their_addresses() {
+        let text = " ENDPT     SOCK   STY SST HBKT LPORT   UID INODE LADDRS\n\
+            0000000000000000 0000000000000000 2   10  29   36412     0 299689 192.0.2.1 198.51.100.1 \n\
+            \x20      0        0 0   10  17   2905   1000 30101 0000:0000:0000:0000:0000:0000:0000:0000 \n\
+            \x20      0        0 2   7   16   54321     0 232851 192.0.2.1 \n\
+            \x20      0        0 2   10  16   70000     0 232852 192.0.2.1 \n\
+            \x20      0        0 2   10\n";
+        let (_, protocol, read) = FILES[4];
+        let found: Vec<Socket> = text.lines().skip(1).flat_map(read).collect();
+        let expected = [("192.0.2.1", 36412, 299_689), ("198.51.100.1", 36412, 299_689), ("::", 2905, 30101)];
+        assert_eq!(found, expected.map(|(address, port, inode)| (address.parse().unwrap(), port, inode)));
+        assert_eq!(protocol, Protocol::Sctp);
     }
 
     #[test]

@@ -119,6 +119,46 @@ fn the_sysctl_follows_the_route_to_the_target_and_what_was_set_before_stays() {
 }
 
 #[test]
+fn a_target_whose_route_vanishes_gives_the_sysctl_back_until_there_is_one_again() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        let server = lab.lan.enter(|| TcpListener::bind("192.168.78.2:80")).unwrap();
+        let forward = FORWARD.replace("192.168.77.2", "192.168.78.2");
+        gateway.agent.configure(&gateway.config(&format!("{forward}extraNonMasqueradeCIDRs: ['fc00::/7']\n")));
+        let mut service = gateway.agent.start();
+        assert_eq!(set(&lab), ["lan0"], "{backend}");
+        works(&lab, &server, &backend.to_string());
+        for (gone, back) in [
+            ("route replace unreachable 192.168.78.0/24\n", "route replace 192.168.78.0/24 via 192.168.77.2\n"),
+            (
+                "route del 192.168.78.0/24\nroute del default via 203.0.113.9\n",
+                "route add 192.168.78.0/24 via 192.168.77.2\nroute add default via 203.0.113.9\n",
+            ),
+        ] {
+            lab.gateway.ip(gone);
+            wait_until_set(&lab, &[]);
+            // What is asked for is nowhere, which is no fault of the service.
+            gateway.agent.must("reload", &[]);
+            gateway.agent.must("status", &[]);
+            assert_eq!(gateway.agent.must("diff", &[]), "", "{backend}: {gone}");
+            lab.gateway.ip(back);
+            wait_until_set(&lab, &["lan0"]);
+            gateway.agent.must("reload", &[]);
+            works(&lab, &server, &format!("{backend}: {back}"));
+            assert_eq!(gateway.agent.must("diff", &[]), "", "{backend}: {back}");
+        }
+        service.stop();
+        assert_eq!(set(&lab), [""; 0], "{backend}: stopped");
+        assert!(
+            !service.log.iter().any(|line| line.starts_with("<3>") || line.starts_with("<4>")),
+            "{:#?}",
+            service.log
+        );
+    }
+}
+
+#[test]
 fn an_interface_that_comes_again_under_its_name_gets_the_sysctl_again_and_hairpin_its_network() {
     for backend in BACKENDS {
         let Some(lab) = Lab::build() else { return };

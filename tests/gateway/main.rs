@@ -15,6 +15,7 @@ mod moving;
 mod packets;
 mod recipes;
 mod route_source;
+mod sabotage;
 mod sctp;
 mod service;
 mod sessions;

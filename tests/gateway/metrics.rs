@@ -1,6 +1,6 @@
 //! `status --prometheus` and `status --nagios` of a service that works, is meddled with, is told nonsense, and is gone.
 
-use crate::lab::{self, BACKENDS, Gateway, Lab, text};
+use crate::lab::{self, BACKENDS, Gateway, Kind, Lab, Observer, Probe, Seen, parse, text};
 use ip_masq_agent::backend::BackendName;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -138,6 +138,64 @@ fn metrics_and_plugin_tell_repairs_refused_reloads_flows_and_that_nobody_is_ther
         assert_eq!(metrics.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(), ["ip_masq_agent_up 0"]);
         assert_eq!(nagios(&gateway), (Some(2), "IP-MASQ-AGENT CRITICAL - the service is not running\n".to_owned()));
         assert_eq!(gateway.agent.command("status", &[]).status.code(), Some(3));
+    }
+}
+
+const ENTRIES: &str = "
+outInterfaces: [wan0]
+egress: [{name: office, sourceCIDRs: [192.168.78.0/24], snat: 203.0.113.77}]
+portForwards:
+- {hostPort: 8080, protocol: udp, address: 192.168.77.2, port: 80}
+- {hostPort: 8081, protocol: udp, address: 192.168.77.2, port: 81}
+";
+
+#[test]
+fn metrics_tell_the_flows_of_entries_and_the_addresses_that_sources_become() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        // With IPv6 the kernel chooses between two addresses.
+        gateway.agent.configure(&gateway.config(ENTRIES).replace("enableIPv6: true\n", ""));
+        let _service = gateway.agent.start();
+        gateway.check(
+            "before the metrics",
+            "lan 192.168.78.2 udp 203.0.113.200 203.0.113.77
+             lan 192.168.78.2 tcp 203.0.113.200 203.0.113.77
+             lan 192.168.77.2 udp 203.0.113.200 203.0.113.1",
+        );
+        let arrived = Observer::new(&lab.lan);
+        for port in [8080, 8081, 8081, 8081] {
+            let probe = Probe::new(Kind::Udp, parse("203.0.113.1")).from(parse("203.0.113.9")).with_port(port);
+            probe.send(&lab.outside);
+            let at_target = |seen: &Seen| seen.destination == parse("192.168.77.2") && probe.is_in(seen);
+            assert!(arrived.wait(at_target).is_some(), "{backend}: {port}");
+        }
+        let in_use = |egress: &str, address: &str| {
+            format!("ip_masq_agent_address_in_use{{egress=\"{egress}\",address=\"{address}\",interface=\"wan0\"}}")
+        };
+        let addresses = [in_use("office", "203.0.113.77"), in_use("", "203.0.113.1")];
+        let end = Instant::now() + lab::DEADLINE;
+        let metrics = loop {
+            let metrics = gateway.agent.must("status", &["--prometheus"]);
+            if addresses.iter().all(|sample| metrics.contains(&format!("\n{sample} 1\n"))) {
+                break metrics;
+            }
+            assert!(Instant::now() < end, "{backend}: no {addresses:?} in\n{metrics}");
+        };
+        assert_eq!(metrics.matches("\nip_masq_agent_address_in_use{").count(), 2, "{backend}: {metrics}");
+        if let Some(promtool) = promtool() {
+            checked(&promtool, &metrics);
+        }
+        for (sample, expected) in [
+            ("egress_flows_total{family=\"IPv4\",egress=\"office\"}", 2.0),
+            ("forwarded_flows_total{family=\"IPv4\"}", 4.0),
+        ] {
+            assert_eq!(value(&metrics, &format!("ip_masq_agent_{sample}")), expected, "{backend}: {sample}\n{metrics}");
+        }
+        let start = "ip_masq_agent_forward_flows_total{family=\"IPv4\",";
+        let each = metrics.lines().filter_map(|line| line.strip_prefix(start)?.split_once("} "));
+        let each: Vec<_> = each.map(|(labels, flows)| (labels.split(',').next(), flows)).collect();
+        assert_eq!(each, [(Some("number=\"1\""), "1"), (Some("number=\"2\""), "3")], "{backend}: {metrics}");
     }
 }
 

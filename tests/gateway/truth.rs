@@ -6,7 +6,8 @@ use ip_masq_agent::backend::BackendName;
 use ip_masq_agent::config::SourceText;
 use ip_masq_agent::service::control::{self, Request};
 use serde_json::Value;
-use std::net::UdpSocket;
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Instant;
 
@@ -1086,6 +1087,87 @@ fn while_the_file_is_broken_the_answer_is_what_is_in_force() {
 }
 
 #[test]
+fn what_keeps_forwards_from_working_is_told_with_the_process_that_loses_its_port() {
+    let Some(lab) = Lab::build() else { return };
+    lab.gateway.ip("route add unreachable 192.0.2.128/25\n");
+    let config = "portForwards:\n- {hostPort: 8022, address: 192.168.77.1, port: 22}\n\
+                  - {hostPort: 21-23, address: 192.168.77.2}\n- {hostPort: 8080, address: 192.0.2.200}\n";
+    let agent = Agent::new(&lab.gateway, BINARY, config);
+    let sockets = lab.gateway.enter(|| {
+        let listen = |port| TcpListener::bind(("0.0.0.0", port)).unwrap();
+        // UDP is not forwarded.
+        (listen(8022), listen(22), UdpSocket::bind(("0.0.0.0", 21)).unwrap())
+    });
+    let us = format!("{}[{}]", fs::read_to_string("/proc/self/comm").unwrap().trim_end(), std::process::id());
+    let entry = |number| format!("portForwards[{number}] ({}:{}:3)", agent.config_path(), number + 1);
+    let of_targets = format!(
+        "{}: the target 192.168.77.1 is an address of this host itself\n{}: the target 192.0.2.200 has no route\n",
+        entry(1),
+        entry(3)
+    );
+    let of_sockets = format!(
+        "{us} listens on tcp port 22, which {} forwards: new ssh connections to this host go to the target, and you may \
+         lose access to it\n{us} listens on tcp port 8022, which {} forwards: new connections go to the target\n",
+        entry(2),
+        entry(1)
+    );
+    assert_eq!(check_host(&agent), (Some(1), format!("{of_sockets}{of_targets}")));
+    drop(sockets);
+    assert_eq!(check_host(&agent), (Some(1), of_targets));
+    lab.gateway.ip("route del unreachable 192.0.2.128/25\n");
+    agent.configure(&config.replace("192.168.77.1", "192.168.77.2"));
+    assert_eq!(check_host(&agent), (Some(0), String::new()));
+}
+
+#[test]
+fn an_uplink_that_a_forward_names_by_its_address_is_told_until_answers_leave_through_it() {
+    let Some(lab) = Lab::build() else { return };
+    let config = "portForwards: [{hostPort: 8080, address: 192.168.77.2, hostIP: 198.51.100.1}]\n";
+    let agent = Agent::new(&lab.gateway, BINARY, config);
+    let finding = format!(
+        "{}:1:16: portForwards: answers to what comes in through wan1 leave through another uplink: it needs policy \
+         routing (ip rule, and a table with a default route through wan1)\n",
+        agent.config_path()
+    );
+    assert_eq!(check_host(&agent), (Some(1), finding));
+    lab.gateway.ip("route add default via 198.51.100.9 table 100\nrule add from 198.51.100.1 lookup 100\n");
+    assert_eq!(check_host(&agent), (Some(0), String::new()));
+}
+
+#[test]
+fn a_mark_decides_as_explain_says_that_is_asked_with_it() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("exemptMarks: [0x100/0xff00, 0x7]\n");
+        let marks = [("0x141", 5001), ("0x241", 5002), ("7", 5003), ("0x17", 5004)];
+        let rule = |(mark, port): &(&str, u16)| format!("udp dport {port} meta mark set {mark}\n");
+        let rules: String = marks.iter().map(rule).collect();
+        let table =
+            format!("table inet marks {{ chain early {{ type filter hook prerouting priority -250\n{rules}}}\n}}\n");
+        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &table);
+        assert!(output.status.success(), "{output:?}");
+        for ((mark, port), by) in marks.into_iter().zip([Some("3:15"), None, Some("3:29"), None]) {
+            let words = ["203.0.113.200", "--from", "192.168.77.2", "--proto", "udp", "--mark", mark];
+            let said = gateway.agent.must("explain", &words);
+            let probe = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2")).with_port(port);
+            let seen = probe.source_seen(&lab.lan, &lab.observer).expect("it arrives");
+            let expected = match by {
+                Some(_) => format!("203.0.113.200: keep source {seen}\n"),
+                None => format!("203.0.113.200: masquerade as {seen}\n"),
+            };
+            assert!(said.starts_with(&expected), "{backend}: {mark}: {seen}, {said}");
+            let place = by.map(|by| format!("{}:{by}\n", gateway.agent.config_path()));
+            assert_eq!(said.contains("[exempt-mark]"), by.is_some(), "{backend}: {mark}: {said}");
+            assert!(place.is_none_or(|place| said.contains(&place)), "{backend}: {mark}: {said}");
+            assert!(!said.contains("a packet without a mark"), "{said}");
+        }
+        let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
+        assert!(said.contains("  assuming a packet without a mark; name it with --mark\n"), "{said}");
+    }
+}
+
+#[test]
 fn rules_that_an_administrator_expects_are_no_findings() {
     for backend in BACKENDS {
         let Some(lab) = Lab::build() else { return };
@@ -1142,6 +1224,12 @@ const MEDDLING: &[Meddling] = &[
         FROM_NEIGHBOUR,
         Some("runs before our IPv4 rules and rewrites the source of what is forwarded: ip nat POSTROUTING"),
     ),
+    // By contract no drift while the jump is where it was put: named as another program's rule.
+    (
+        &["-I", "PREROUTING", "-j", "ACCEPT"],
+        FROM_OUTSIDE,
+        Some("runs before our IPv4 forwards, which never see what it accepts: ip nat PREROUTING"),
+    ),
     // Other ports, protocols and addresses, and what another program does for networks of its own.
     (
         &["-I", "PREROUTING", "-p", "tcp", "--dport", "8011", "-j", "DNAT", "--to-destination", "10.20.0.5"],
@@ -1185,7 +1273,11 @@ fn rules_that_meet_what_a_forward_is_for_are_told_with_the_entry_as_explain_tell
         gateway.apply(config);
         assert_eq!(check_host(&gateway.agent), (Some(0), String::new()), "{backend}");
         for (rule, asked, expected) in MEDDLING {
+            // What a chain of another table accepts comes to ours all the same.
+            let is_final = *backend != BackendName::Nftables || rule.last() != Some(&"ACCEPT");
+            let expected = expected.filter(|_| is_final);
             lab.gateway.must(tool, &[&["-w", "-t", "nat"][..], rule].concat());
+            assert_eq!(gateway.agent.must("diff", &[]), "", "{backend}: {rule:?}");
             let (code, said) = check_host(&gateway.agent);
             let explained = gateway.agent.must("explain", asked);
             // Acknowledged by its own line.

@@ -2,7 +2,7 @@
 
 use crate::lab::{BACKENDS, Gateway, Kind, Lab, Probe, Uplink, address, parse};
 use ip_masq_agent::config::{self, Flags, SourceText};
-use ip_masq_agent::policy::{Flow, Policy, Protocol, RouteSources, Verdict};
+use ip_masq_agent::policy::{Flow, Policy, PortRanges, Protocol, RouteSources, Verdict};
 use ip_masq_agent::sys::rtnetlink;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -44,6 +44,9 @@ route replace default via 2001:db8:113::9 src 2001:db8:113::77
 route add fd20::/32 via 2001:db8:113::9
 ";
 
+/// What packets are marked with when they come to the gateway or begin there, by their DSCP.
+const MARKS: [u32; 5] = [0, 0x41, 0x100, 0x1ff, 0x4000];
+
 /// Senders: the node, and the addresses it may bind to.
 const LAN_SOURCES: [[&str; 2]; 2] = [address::LAN, address::LAN_SECOND];
 const GATEWAY_SOURCES: [[&str; 2]; 4] = [address::GATEWAY_LAN, address::WAN0, address::VIP, address::WAN1];
@@ -54,6 +57,7 @@ struct Sent {
     source: IpAddr,
     destination: IpAddr,
     kind: Kind,
+    dscp: usize,
 }
 
 impl Sent {
@@ -78,6 +82,7 @@ impl Sent {
                 Kind::Raw(number) => Protocol::Other(number),
             },
             opens_connection: true,
+            mark: MARKS[self.dscp],
             preferred_source: routes.find(out.name(), self.destination).and_then(|row| row.source),
             ..Flow::forwarded_to(self.destination)
         }
@@ -99,12 +104,12 @@ fn any_sent() -> impl Strategy<Value = Sent> {
         3 => select(LAN_SOURCES.to_vec()).prop_map(|sources| (false, sources)),
         2 => select(GATEWAY_SOURCES.to_vec()).prop_map(|sources| (true, sources)),
     ];
-    (sender, select(DESTINATIONS.to_vec()), select(vec![Kind::Tcp, Kind::Udp, Kind::Sctp, Kind::Ping])).prop_map(
-        |((by_gateway, sources), destination, kind)| {
-            let destination = parse(destination);
-            Sent { by_gateway, source: parse(sources[usize::from(destination.is_ipv6())]), destination, kind }
-        },
-    )
+    let kind = select(vec![Kind::Tcp, Kind::Udp, Kind::Sctp, Kind::Ping]);
+    let dscp = prop_oneof![1 => Just(0), 1 => 0..MARKS.len()];
+    (sender, select(DESTINATIONS.to_vec()), kind, dscp).prop_map(|((by_gateway, sources), destination, kind, dscp)| {
+        let destination = parse(destination);
+        Sent { by_gateway, source: parse(sources[usize::from(destination.is_ipv6())]), destination, kind, dscp }
+    })
 }
 
 /// A list of prefixes of any length around the addresses, as YAML.
@@ -176,10 +181,40 @@ fn any_keys() -> impl Strategy<Value = String> {
         any_snat().prop_map(|snat| format!("snat: {snat}")),
         any_egress(),
     );
-    keys.prop_flat_map(|keys| {
+    let marks = subsequence(vec!["0x100/0xff00", "0x1/0x1", "0x4000", "0x0/0xffff"], 1..3);
+    let more = (
+        select(vec!["longest-prefix", "longest-prefix", "ordered"]).prop_map(|word| format!("evaluation: {word}")),
+        marks.prop_map(|list| format!("exemptMarks: [{}]", list.join(", "))),
+        select(vec!["1024-2047,4000,60000-61000", "2000"]).prop_map(|ports| format!("toPorts: '{ports}'")),
+    );
+    let text = (keys, more).prop_flat_map(|(keys, more)| {
         let all = vec![keys.0, keys.1, keys.2, keys.3, keys.4, keys.5, keys.6, keys.7, keys.8, keys.9];
-        subsequence(all, 0..=10).prop_map(|some| some.join("\n"))
+        let all = [all, vec![more.0, more.1, more.2]].concat();
+        subsequence(all, 0..=13).prop_map(|some| some.join("\n"))
+    });
+    // Which of two lists decides can't be said of a range that is in both.
+    text.prop_filter("a range in both lists", |text| {
+        let source = SourceText { path: Path::new("random.yaml").into(), text: format!("enableIPv6: true\n{text}") };
+        let parsed = config::parse(&[source], &Flags::default());
+        !parsed
+            .is_err_and(|error| error.to_string().contains("with evaluation: longest-prefix it can be in one of them"))
     })
+}
+
+/// Marks packets by their DSCP before they are routed, and those of the gateway itself.
+fn mark(lab: &Lab) {
+    let rule = |(dscp, mark)| format!("ip dscp {dscp} meta mark set {mark}\nip6 dscp {dscp} meta mark set {mark}\n");
+    let rules: String = MARKS.iter().enumerate().map(rule).collect();
+    let chain = |hook| format!("chain {hook} {{\ntype filter hook {hook} priority -250\n{rules}}}\n");
+    let table = format!("table inet marks {{\n{}{}}}\n", chain("prerouting"), chain("output"));
+    let output = lab.gateway.run_with_input("nft", &["-f", "-"], &table);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// The ports that a policy without entries gives what it translates.
+fn ports(policy: &Policy, sent: &Sent) -> Option<PortRanges> {
+    let has_ports = matches!(sent.kind, Kind::Tcp | Kind::Udp | Kind::Sctp) && policy.egress.is_empty();
+    policy.to_ports.clone().filter(|_| has_ports)
 }
 
 #[test]
@@ -187,6 +222,7 @@ fn the_far_end_sees_what_the_policy_says() {
     for backend in BACKENDS {
         let Some(lab) = Lab::build() else { return };
         lab.gateway.ip(ROUTES);
+        mark(&lab);
         let routes = lab.gateway.enter(|| rtnetlink::network().expect("routes").route_sources());
         let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
         let mut runner = TestRunner::new(Config {
@@ -204,10 +240,15 @@ fn the_far_end_sees_what_the_policy_says() {
             let policy = config::parse(&[SourceText { path, text }], &Flags::default()).expect("a good file").policy;
             for sent in flows {
                 let node = if sent.by_gateway { &lab.gateway } else { &lab.lan };
-                let probe = Probe::new(sent.kind, sent.destination).from(sent.source);
-                let seen = probe.source_seen(node, &lab.observer);
+                let probe = Probe::new(sent.kind, sent.destination).from(sent.source).with_dscp(sent.dscp as u8);
+                let seen = probe.seen(node, &lab.observer);
                 let (verdict, by) = policy.verdict(&sent.flow(&routes));
-                prop_assert_eq!(seen, Some(sent.expected(&policy, &routes)), "{:?}: {:?} {:?}", sent, verdict, by);
+                let source = seen.as_ref().map(|seen| seen.source);
+                prop_assert_eq!(source, Some(sent.expected(&policy, &routes)), "{:?}: {:?} {:?}", sent, verdict, by);
+                let port = seen.map_or(0, |seen| seen.source_port());
+                let ports = ports(&policy, &sent).filter(|_| verdict != Verdict::Return);
+                let is_one_of = |ports: PortRanges| ports.ranges().iter().any(|range| range.contains(port));
+                prop_assert!(ports.is_none_or(is_one_of), "{:?}: {:?} {:?} from port {}", sent, verdict, by, port);
             }
             Ok(())
         });

@@ -37,6 +37,8 @@ pub struct Probe {
     number: u16,
     /// The destination port, where it is not the number.
     port: Option<u16>,
+    /// The differentiated services code point (RFC 2474).
+    dscp: u8,
 }
 
 impl Probe {
@@ -44,7 +46,7 @@ impl Probe {
     pub fn new(kind: Kind, destination: IpAddr) -> Self {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let number = 20_000 + COUNT.fetch_add(1, Ordering::Relaxed) % 32_768;
-        Probe { kind, source: None, destination, interface: None, flags: None, number, port: None }
+        Probe { kind, source: None, destination, interface: None, flags: None, number, port: None, dscp: 0 }
     }
 
     /// The same from a source.
@@ -68,6 +70,12 @@ impl Probe {
     /// The same, UDP or SCTP, with a port that it goes to.
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// The same with a differentiated services code point.
+    pub fn with_dscp(mut self, dscp: u8) -> Self {
+        self.dscp = dscp;
         self
     }
 
@@ -141,6 +149,12 @@ impl Probe {
             Kind::Sctp | Kind::Ping | Kind::Raw(_) => Type::RAW,
         };
         let socket = Socket::new(domain, kind, Some(Protocol::from(i32::from(self.protocol()))))?;
+        let class = u32::from(self.dscp) * 4;
+        if self.destination.is_ipv4() {
+            socket.set_tos_v4(class)?;
+        } else {
+            socket.set_tclass_v6(class)?;
+        }
         if let Some(interface) = self.interface {
             socket.bind_device(Some(interface.as_bytes()))?;
         }

@@ -484,8 +484,9 @@ mod tests {
             Change::AddChain(ChainName::POSTROUTING, hook),
             Change::AddRule(ChainName::first(Hook::Postrouting, Family::V4), rule),
             Change::AddElements(SET, Content::Intervals([Interval { first: 1, last: 2 }].into())),
+            Change::AddSet(SET),
         ];
-        let (transaction, owners) = (transaction(changes.into()), [0, 1, 2, 3]);
+        let (transaction, owners) = (transaction(changes.into()), [0, 1, 2, 3, 4]);
         let cases = [
             (libc::EPERM, None, ErrorKind::Permission, "CAP_NET_ADMIN"),
             (libc::EPERM, Some(1), ErrorKind::Refused, "another live process"),
@@ -493,6 +494,9 @@ mod tests {
             (libc::ENOENT, Some(2), ErrorKind::Unsupported, "nft_chain_nat"),
             (libc::ENOENT, Some(3), ErrorKind::Unsupported, "'counter return comment"),
             (libc::EEXIST, Some(4), ErrorKind::Refused, "1 new elements of set exempt6"),
+            (libc::EOPNOTSUPP, Some(5), ErrorKind::Unsupported, "those of portForwards need Linux 5.6"),
+            (libc::ENOENT, Some(5), ErrorKind::Unsupported, "refused set exempt6 in table"),
+            (libc::EEXIST, Some(5), ErrorKind::Refused, "refused set exempt6 in table"),
             (libc::EINVAL, None, ErrorKind::Unsupported, "no nf_tables"),
             (libc::ENOBUFS, None, ErrorKind::Busy, "whether it was made"),
             (libc::ENOBUFS, Some(4), ErrorKind::Busy, "1 new elements"),

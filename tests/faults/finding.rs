@@ -13,6 +13,13 @@ pub struct Finding {
     pub text: String,
 }
 
+impl Finding {
+    /// True of what may have come of a machine that was busy with other work. A wrong source does not.
+    pub fn may_be_chance(&self) -> bool {
+        self.check != WRONG_SOURCE
+    }
+}
+
 /// A finding.
 pub fn finding(check: &'static str, text: impl Into<String>) -> Finding {
     Finding { check, text: text.into() }

@@ -27,6 +27,8 @@ mod tests;
 mod wire;
 
 #[cfg(fuzzing)]
+pub use memory::read_any as read_memory;
+#[cfg(fuzzing)]
 pub use observe::read_any;
 
 use super::{

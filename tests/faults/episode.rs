@@ -78,7 +78,7 @@ pub fn replay(backend: BackendName, steps: &[Step], tally: &mut Tally) -> Option
 pub fn replay_again(backend: BackendName, steps: &[Step]) -> Option<String> {
     let found = run(backend, steps, None, &mut Tally::default())?;
     let text = format!("{backend}: {}", found.finding);
-    if !found.finding.may_be_chance() || is_seen_again(backend, steps, &found) {
+    if found.finding.is_no_chance(|| is_seen_again(backend, steps, &found)) {
         return Some(text);
     }
     say(&format!("{text}\n  not seen again in {REPEATS} runs of {}", words(steps)));
@@ -96,8 +96,8 @@ fn is_seen_again(backend: BackendName, steps: &[Step], found: &Found) -> bool {
 fn explain(backend: BackendName, seed: u64, steps: &[Step], found: &Found) -> Option<String> {
     say(&format!("{backend}: FOUND {}", found.finding));
     let failing = &steps[..(found.index + 1).min(steps.len())];
-    let must_be_seen_again = settings::read::<u32>("REPEATABLE").is_some() && found.finding.may_be_chance();
-    if must_be_seen_again && !is_seen_again(backend, failing, found) {
+    let is_again = || is_seen_again(backend, failing, found);
+    if settings::read::<u32>("REPEATABLE").is_some() && !found.finding.is_no_chance(is_again) {
         say(&format!("{backend}: SEED={seed}: not seen again in {REPEATS} runs of these steps: {}", words(failing)));
         return None;
     }

@@ -14,9 +14,10 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// True of what may have come of a machine that was busy with other work. A wrong source does not.
-    pub fn may_be_chance(&self) -> bool {
-        self.check != WRONG_SOURCE
+    /// Whether it counts where chance does not: what came of a machine that was busy with other work is not seen again. A
+    /// wrong source comes of no such thing, and nobody is asked.
+    pub fn is_no_chance(&self, is_seen_again: impl FnOnce() -> bool) -> bool {
+        self.check == WRONG_SOURCE || is_seen_again()
     }
 }
 
@@ -29,4 +30,11 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.check, self.text)
     }
+}
+
+#[test]
+fn a_wrong_source_counts_though_it_is_not_seen_again() {
+    assert!(finding(WRONG_SOURCE, "one flow").is_no_chance(|| false));
+    assert!(!finding("missing", "a hundred flows").is_no_chance(|| false));
+    assert!(finding("missing", "a hundred flows").is_no_chance(|| true));
 }

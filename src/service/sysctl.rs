@@ -315,6 +315,13 @@ fn read(line: &str) -> Option<(Setting, String)> {
     Some((setting, value.to_owned()))
 }
 
+/// Reads a text as such a file, for `tests/fuzz`: what would be written again.
+#[cfg(fuzzing)]
+pub fn read_any(text: &str) -> String {
+    let before: BTreeMap<Setting, String> = text.lines().filter_map(read).collect();
+    before.iter().map(|(setting, value)| written(*setting, value)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use crate::lab::{DEADLINE, Lab, Namespace, address, parse};
 use crate::random::Random;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -348,6 +349,11 @@ struct Sender {
 
 impl Sender {
     fn run(mut self) {
+        // On their way through the gateway packets of one processor don't overtake each other: where one of an epoch has
+        // arrived, those before it have met the rules.
+        let mut here = CpuSet::new();
+        here.set(sched_getcpu());
+        sched_setaffinity(None, &here).expect("a processor");
         let mut ticks = 0;
         while !self.shared.done.load(Ordering::SeqCst) {
             let epoch = self.shared.wanted.load(Ordering::SeqCst);

@@ -27,6 +27,8 @@ mod tests;
 mod wire;
 
 #[cfg(fuzzing)]
+pub use memory::read_any as read_memory;
+#[cfg(fuzzing)]
 pub use observe::read_any;
 
 use super::{
@@ -42,6 +44,7 @@ use elements::{Expected, Probe};
 use held::Held;
 use memory::Memory;
 use observe::Observation;
+pub use observe::has_stand_in;
 use rules::change::Transaction;
 use rules::compile::CompileCache;
 use rules::content::Content;
@@ -230,6 +233,9 @@ impl<K: Held> Nftables<K> {
             plan::transactions(&observed.tables, &target, self.may_guard && self.netlink.tracks_nothing());
         let unwanted = table.filter(|_| desired.is_none());
         let mut drift = unwanted.map_or(Vec::new(), |there| drift::surplus(there, target.table.as_ref()));
+        if desired.is_none() && observed.tables.stand_in.table().is_some() {
+            drift.push(format!("table inet {STAND_IN}").into());
+        }
         if drift.is_empty() {
             drift = drift::words(&transactions, &observed.tables, &target);
         }

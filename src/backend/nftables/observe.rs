@@ -103,6 +103,14 @@ pub fn generation(netlink: &mut Nfnetlink) -> Result<u32, Error> {
     netlink.generation().map_err(|error| failed("the generation of the rule set", error))
 }
 
+/// True when a table of ours is there that stood in for the other one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn has_stand_in(netlink: &mut Nfnetlink) -> Result<bool, Error> {
+    Ok(head(netlink, TableName::StandIn)?.is_some_and(|head| head.is_ours))
+}
+
 fn read_tables(netlink: &mut Nfnetlink, expected: Option<Expected<'_>>) -> Result<Tables, Failure> {
     let stand_in = match head(netlink, TableName::StandIn)?.filter(|head| head.is_ours) {
         None => Slot::Absent,

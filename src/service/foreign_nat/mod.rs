@@ -7,7 +7,7 @@ mod references;
 
 use crate::backend::iptables::rules::render::BUILT_IN_COMMENT;
 use crate::backend::iptables::rules::rule::COMMENT_PREFIX;
-use crate::backend::nftables::{TABLE, fast_path};
+use crate::backend::nftables::{STAND_IN, TABLE, fast_path, has_stand_in};
 use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
 use crate::sys::listing::{self, Chain, INET, NETDEV, Rule};
@@ -205,7 +205,7 @@ pub fn iptables_shows_ours(netlink: &mut Nfnetlink, family: Family, chain: &str)
     Ok(found)
 }
 
-/// True when our own table has chains of the family.
+/// True when our own table, or the one that stood in for it, has chains of the family.
 ///
 /// # Errors
 /// When the kernel can't be asked.
@@ -215,7 +215,8 @@ pub fn nftables_shows_ours(netlink: &mut Nfnetlink, family: Family) -> io::Resul
         Family::V6 => "ipv6",
     };
     let chains = chains(netlink, INET)?;
-    Ok(chains.iter().any(|chain| is_our_table(chain.family, &chain.table) && chain.name.starts_with(prefix)))
+    let has_family = |table| chains.iter().any(|chain| chain.table == table && chain.name.starts_with(prefix));
+    Ok(has_family(TABLE) || has_family(STAND_IN) && has_stand_in(netlink).map_err(io::Error::other)?)
 }
 
 fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
@@ -256,7 +257,7 @@ fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
 }
 
 fn is_our_table(family: u8, table: &str) -> bool {
-    family == INET && [TABLE, fast_path::TABLE].contains(&table)
+    family == INET && [TABLE, STAND_IN, fast_path::TABLE].contains(&table)
 }
 
 fn is_our_jump(rule: &Rule) -> bool {

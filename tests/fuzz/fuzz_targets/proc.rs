@@ -3,7 +3,7 @@
 
 use ip_masq_agent::agent::Job;
 use ip_masq_agent::policy::Protocol;
-use ip_masq_agent::service::{listeners, process, unit};
+use ip_masq_agent::service::{host, listeners, process, unit};
 use ip_masq_agent::sys::go_agent;
 use libfuzzer_sys::fuzz_target;
 use std::net::IpAddr;
@@ -27,6 +27,10 @@ fuzz_target!(|text: &str| {
     assert!(!agent.command.is_empty() && !agent.command.contains(char::is_control), "{agent:?}");
     assert!(agent.command.chars().count() <= 200, "{agent:?}");
     assert!(agent.chain == "IP-MASQ-AGENT" || text.contains(&agent.chain), "{agent:?}");
+    if let Some(refused) = host::read_any(text) {
+        let most = u64::from(u32::MAX) * text.lines().count() as u64;
+        assert!([refused.insert_failed, refused.drop, refused.early_drop].iter().all(|sum| *sum <= most), "{refused:?}");
+    }
     let (innermost, parent) = process::read_any(text);
     assert!(innermost.is_none_or(|unit| unit.chars().count() <= 64 && text.contains(&unit)));
     assert!(parent.is_none_or(|parent| text.contains(&parent.to_string())));

@@ -113,6 +113,43 @@ fn a_program_that_commits_to_its_own_table_delays_no_repair_and_is_not_blamed_fo
     }
 }
 
+/// What a storm may cost: a repair is not put off for it, and a processor is not kept busy by it.
+#[test]
+fn in_a_storm_among_thousands_of_chains_the_rules_are_repaired_and_a_processor_is_left_to_others() {
+    for backend in ["iptables-nft", "nftables", "iptables-legacy"] {
+        let host = host!(&format!("backend: {backend}\nresyncInterval: 1h\n"));
+        let chains = noise::foreign_chains(3000);
+        assert!(host.node.run_with_input("nft", &["-f", "-"], &chains).status.success());
+        let service = host.ready();
+        assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
+        let (program, list, flush): (_, &[_], &[_]) = match backend {
+            "nftables" => ("nft", &["list table inet ip-masq-agent"], &["delete table inet ip-masq-agent"]),
+            _ => (backend, &["-t", "nat", "-S"], &["-t", "nat", "-F"]),
+        };
+        let rules = || lab::text(&host.node.run(program, list).stdout);
+        let before = rules();
+        let mut noise = Noise::start(&host, Duration::ZERO);
+        (0..20).for_each(|_| noise.wait_for_commit());
+        let (begun, used) = (Instant::now(), processor_time(service.pid()));
+        while begun.elapsed() < Duration::from_secs(6) {
+            host.node.must(program, flush);
+            host.wait_for(&format!("{backend}: the rules are back"), || rules() == before);
+            (0..100).for_each(|_| noise.wait_for_commit());
+        }
+        let share = (processor_time(service.pid()) - used).as_secs_f64() / begun.elapsed().as_secs_f64();
+        assert!(share <= 0.15, "{backend}: {share:.3} of a processor");
+    }
+}
+
+/// The processor time of a process and the children that it waited for: `utime`, `stime`, `cutime` and `cstime` of
+/// proc_pid_stat(5).
+fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_name = stat.rsplit(") ").next().unwrap();
+    let ticks: u64 = behind_name.split(' ').skip(11).take(4).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
 /// Finding B1 and B2, as an administrator sees it.
 #[test]
 fn an_edit_is_read_while_another_program_commits_and_other_files_change() {

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What a test waits for that has the kernel take a very long list.
+const LOADING: Duration = Duration::from_secs(120);
+
 #[test]
 fn ready_comes_after_the_rules_and_the_status_is_true() {
     let host = host!(GOOD);
@@ -42,6 +45,58 @@ fn a_stop_leaves_no_trace_in_either_family() {
     assert!(service.unread().contains(&"STOPPING=1".to_owned()));
     assert!(!host.node.enter(|| fs::exists(format!("{RUNTIME}/control.sock"))).unwrap());
     assert_eq!(host.command(&["status"]).code, Some(3));
+}
+
+/// 300,000 single addresses, of which no two are one range: the kernel takes them in pieces, and takes a while.
+fn very_long_list() -> String {
+    let address = |number: u32| std::net::Ipv4Addr::from_bits(0x0a00_0000 + 2 * number);
+    let list: String = (0..300_000).map(|number| format!("- {}/32\n", address(number))).collect();
+    format!("nonMasqueradeCIDRs:\n{list}")
+}
+
+/// While a list goes into the kernel the status is answered and the watchdog is fed; then the service is told to stop.
+fn is_alive_and_stops_while_it_loads(host: &Host, service: &mut Service, state: &str) {
+    service.notify.set_read_timeout(Some(LOADING)).unwrap();
+    // More time is asked for once a piece of the list is in the kernel and another one is not.
+    service.wait_for("EXTEND_TIMEOUT_USEC=");
+    let status = host.command(&["status"]);
+    assert!(status.stdout.contains(state), "{status:?}");
+    let mut told = service.unread();
+    service.notify.set_nonblocking(false).unwrap();
+    told.extend(service.wait_for("WATCHDOG=1"));
+    service.signal(Signal::TERM);
+    told.extend(service.wait_for("STOPPING=1"));
+    assert!(!told.contains(&"READY=1".to_owned()), "it has ended before: {told:?}");
+    assert_eq!(service.child.wait().unwrap().code(), Some(0), "{:#?}", service.whole_log());
+}
+
+#[test]
+fn a_stop_while_a_very_long_list_is_loaded_comes_at_once_and_leaves_nothing_half_made() {
+    for on_stop in ["cleanup", "keep"] {
+        let host = host!(&format!("backend: nftables\nonStop: {on_stop}\n{}", very_long_list()));
+        let mut command = host.prepare(&["run"]);
+        command.env("WATCHDOG_USEC", "200000");
+        let mut service = host.start_as(command);
+        is_alive_and_stops_while_it_loads(&host, &mut service, "starting");
+        assert_eq!(host.node.must("nft", &["--terse", "list", "ruleset"]), "", "{on_stop}");
+    }
+    let short = format!("backend: nftables\nonStop: keep\n{GOOD}");
+    let host = host!(&short);
+    let mut command = host.prepare(&["run"]);
+    command.env("WATCHDOG_USEC", "200000");
+    let mut service = host.start_as(command);
+    service.wait_for("READY=1");
+    let rules = host.node.must("nft", &["list", "ruleset"]);
+    host.configure(&short.replace(GOOD, &very_long_list()));
+    service.signal(Signal::HUP);
+    service.wait_for("RELOADING=1");
+    is_alive_and_stops_while_it_loads(&host, &mut service, "state: ready");
+    let left = host.node.must("nft", &["list", "ruleset"]);
+    assert!(
+        left == rules,
+        "not those from before the reload: {}",
+        host.node.must("nft", &["--terse", "list", "ruleset"])
+    );
 }
 
 #[test]

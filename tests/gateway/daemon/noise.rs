@@ -37,6 +37,12 @@ impl Noise {
     }
 }
 
+/// So many chains that nothing leads to, in a table of another program.
+pub fn foreign_chains(count: usize) -> String {
+    let chains: String = (0..count).map(|number| format!(" chain c{number} {{\n  counter accept\n }}\n")).collect();
+    format!("table inet foreign {{\n{chains}}}\n")
+}
+
 impl Drop for Noise {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -129,6 +129,77 @@ fn rules_of_another_backend_that_come_back_are_removed() {
     }
 }
 
+/// While `fastPath` is off nobody asked whether its table is there: flows of open connections went past the rules for
+/// what is forwarded.
+#[test]
+fn a_table_of_the_fast_path_that_comes_back_while_none_is_wanted_is_removed() {
+    for backend in ["nftables", "iptables-nft", "iptables-legacy"] {
+        let host = host!(&format!("backend: {backend}\nresyncInterval: 1h\n"));
+        let mut service = host.ready();
+        assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
+        let rules = without_empty_tables(&ours(&host));
+        for _ in 0..2 {
+            let restored = "table inet ip-masq-agent-fastpath {\n comment \"managed by ip-masq-agent\"\n \
+                            chain forward {\n type filter hook forward priority filter\n }\n}\n";
+            load(&host, restored);
+            let line = service.wait_for_log("repaired in");
+            assert!(line.ends_with(": table inet ip-masq-agent-fastpath is not wanted"), "{backend}: {line}");
+            host.wait_for(&format!("{backend}: no fast path"), || without_empty_tables(&ours(&host)) == rules);
+            assert_eq!(host.command(&["diff"]).code, Some(0), "{backend}");
+        }
+        service.stop();
+    }
+}
+
+fn load(host: &Host, ruleset: &str) {
+    let output = host.node.run_with_input("nft", &["-f", "-"], ruleset);
+    assert!(output.status.success(), "{}", lab::text(&output.stderr));
+}
+
+/// What stood in for our table of nftables, with the rules of both families, was nobody's while an iptables backend ran.
+#[test]
+fn a_table_that_stood_in_for_ours_is_removed_by_a_service_on_iptables() {
+    for backend in ["iptables-nft", "iptables-legacy"] {
+        let host = host!("backend: nftables\nenableIPv6: true\n");
+        let mut service = host.ready();
+        let table = host.node.must("nft", &["list", "table", "inet", "ip-masq-agent"]);
+        let stand_in = table.replacen("table inet ip-masq-agent {", "table inet ip-masq-agent-standin {", 1);
+        service.stop();
+        load(&host, &stand_in);
+        assert_eq!(ours(&host), stand_in);
+        let is_there = || ours(&host).contains("ip-masq-agent-standin");
+
+        // Left by an earlier run.
+        host.configure(&format!("backend: {backend}\nresyncInterval: 1s\n"));
+        let mut service = host.ready();
+        service.wait_for_log("IPv6 rules of an earlier run were removed from nftables: ");
+        host.wait_for(&format!("{backend}: none from before"), || !is_there());
+        // Restored while it runs.
+        let rules = without_empty_tables(&ours(&host));
+        load(&host, &stand_in);
+        let line = service.wait_for_log("were removed from nftables: ");
+        assert!(line.ends_with(": table inet ip-masq-agent-standin"), "{backend}: {line}");
+        host.wait_for(&format!("{backend}: none that was restored"), || !is_there());
+        assert_eq!(without_empty_tables(&ours(&host)), rules, "{backend}");
+        assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
+        // Restored right before it stops.
+        service.signal(Signal::STOP);
+        load(&host, &stand_in);
+        service.signal(Signal::TERM);
+        service.signal(Signal::CONT);
+        service.wait();
+        assert_eq!(without_empty_tables(&ours(&host)), Vec::<String>::new(), "{backend}");
+
+        // Of another program, by its comment.
+        let theirs = stand_in.replacen("managed by ip-masq-agent", "theirs", 1);
+        load(&host, &theirs);
+        let mut service = host.ready();
+        assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
+        assert_eq!(service.stop().code(), Some(0), "{backend}");
+        assert!(is_there(), "{backend}");
+    }
+}
+
 /// Those of an earlier run act, whoever took the program away that would remove them.
 #[test]
 fn ipv6_rules_of_an_earlier_run_that_cannot_be_removed_are_told_until_they_are() {

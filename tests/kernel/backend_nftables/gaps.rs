@@ -80,14 +80,16 @@ fn a_repair_after_our_table_was_deleted_masquerades_no_exempt_flow() {
 
 #[test]
 fn sources_in_scope_for_the_first_time_stay_masqueraded() {
-    let before = policy(1000);
-    let sources = with(&list(30_000, 0x2000_0000), &["10.7.0.0/24"]);
-    let after = Policy { sources, ..before.clone() };
-    right_all_the_while(&before, |backend| {
-        for policy in [&after, &before, &after] {
-            apply_policy(backend, policy);
-        }
-    });
+    for count in [5000, 100_000] {
+        let before = policy(1000);
+        let sources = with(&list(count, 0x2000_0000), &["10.7.0.0/24"]);
+        let after = Policy { sources, ..before.clone() };
+        right_all_the_while(&before, |backend| {
+            for policy in [&after, &before, &after] {
+                apply_policy(backend, policy);
+            }
+        });
+    }
 }
 
 #[test]

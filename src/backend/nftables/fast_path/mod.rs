@@ -79,7 +79,7 @@ pub struct FastPath {
 /// What is known of it.
 #[derive(Debug, Default)]
 enum State {
-    /// Nothing: an earlier process may have left one.
+    /// Nothing: an earlier process may have left one, or it could not be removed.
     #[default]
     Unknown,
     /// It is as it was wanted when the rule set was of this generation; `None` is not there.
@@ -103,10 +103,10 @@ impl FastPath {
     /// When the kernel can't be read, or the table is not ours.
     pub fn differences(&mut self, wanted: Option<&Wanted>) -> Result<Vec<String>, Error> {
         match &self.state {
-            State::Right(None, _) if wanted.is_none() => return Ok(Vec::new()),
             State::Right(known, generation) if known.as_ref() == wanted => {
                 let generation = *generation;
-                if self.generation()? == generation {
+                // A kernel without nf_tables has no generation, and nothing to read.
+                if self.generation().is_ok_and(|now| now == generation) {
                     return Ok(Vec::new());
                 }
             }
@@ -130,15 +130,18 @@ impl FastPath {
         result
     }
 
-    /// False where it may not be as it was last made. With `again` also where making it failed and may not fail now.
+    /// False where it may not be as it was last made. With `again` also where making or removing it failed and may not
+    /// fail now.
     pub fn stands(&mut self, again: bool) -> bool {
         match &self.state {
-            State::Unknown | State::Right(None, _) => true,
+            State::Unknown if !again => true,
             State::Failed { may_pass } => !(again && *may_pass),
             State::Right(Some(wanted), _) => {
                 let wanted = wanted.clone();
                 self.differences(Some(&wanted)).is_ok_and(|words| words.is_empty())
             }
+            // Where none is wanted, one that can't be looked for is no reason to write anything.
+            State::Unknown | State::Right(None, _) => self.differences(None).map_or(true, |words| words.is_empty()),
         }
     }
 
@@ -223,7 +226,7 @@ impl FastPath {
                 );
                 return Err(Error::new(ErrorKind::Foreign, message));
             }
-            (There::Ours(_), None) => vec![format!("table inet {TABLE}")],
+            (There::Ours(_), None) => vec![format!("table inet {TABLE} is not wanted")],
             (There::Ours(contents), Some(wanted)) => contents.differences(&wanted.contents(), &wanted.names),
         };
         if words.is_empty() {

@@ -242,3 +242,21 @@ fn the_alert_rules_do_what_they_say() {
         assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     }
 }
+
+#[test]
+fn a_scrape_leaves_nothing_in_memory() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BackendName::Nftables);
+    gateway.agent.configure(&gateway.config(KEYS));
+    let service = gateway.agent.start();
+    // In KiB, proc_pid_status(5): what is no file's, which other processes share.
+    let of_its_own = || -> i64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).expect("a process that runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel says it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    };
+    let before = of_its_own();
+    (0..100).for_each(|_| drop(gateway.agent.must("status", &["--prometheus"])));
+    let grown = of_its_own() - before;
+    assert!(grown <= 256, "{grown} KiB more after 100 scrapes");
+}

@@ -2,9 +2,9 @@
 
 use super::firewall::{self, Blocked};
 use super::foreign_rule::Foreign;
+use super::foreign_sources;
 pub use super::host_view::{Conntrack, Gateways, HostView, InterfaceAddress};
 use super::host_view::{is_public, placed, strangers};
-use super::neighbours;
 use super::reach::{Reach, Unmatched};
 use crate::backend::BackendName;
 use crate::config::{Config, ExpectedRule};
@@ -234,7 +234,7 @@ impl Advice {
 /// The part of [`advice`] that `status` shows; of the rules of other programs no more than a few.
 pub fn service_advice(config: &Config, view: &HostView, reach: &Reach, backend: Option<BackendName>) -> Vec<Advice> {
     // Addresses may come and go (VRRP): of them the service does not speak.
-    let mut advice = judge(config, view, reach, backend, Vec::new());
+    let mut advice = advise(config, view, reach, backend, Vec::new());
     advice.retain(|advice| !advice.is_note());
     advice.extend(own_targets(&config.policy, view));
     for family in Family::ALL {
@@ -270,10 +270,10 @@ pub fn advice(config: &Config, view: &HostView, backend: Option<BackendName>) ->
         let broadcast = broadcasts.iter().find(|one| one.address == target)?;
         Some(Advice::Broadcast("portForwards", forward.origin.clone(), broadcast.clone()))
     }));
-    judge(config, view, &Reach::of(&config.policy, view), backend, of_addresses)
+    advise(config, view, &Reach::of(&config.policy, view), backend, of_addresses)
 }
 
-fn judge(
+fn advise(
     config: &Config,
     view: &HostView,
     reach: &Reach,
@@ -291,7 +291,7 @@ fn judge(
     advice.extend(warnings(config, view, backend));
     advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));
     advice.extend(firewall::blocked(policy, view).into_iter().map(Advice::Blocked));
-    let (foreign, missing) = neighbours::foreign(config, view);
+    let (foreign, missing) = foreign_sources::foreign(config, view);
     advice.extend(view.unread.iter().cloned().map(Advice::Unread));
     advice.extend(foreign.into_iter().map(Advice::Foreign));
     advice.extend(missing.into_iter().map(Advice::NotThere));

@@ -78,7 +78,7 @@ pub enum Event {
     /// Something changed in a directory of the configuration.
     FilesChanged,
     /// A file beside the configuration, or of it, is being written.
-    FilesStirred,
+    FilesBeingWritten,
     /// Somebody asks for a reload over the control socket.
     ReloadRequested(Client),
     /// Somebody wants a candidate to be tried.

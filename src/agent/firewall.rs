@@ -1,7 +1,7 @@
 //! Firewalls that drop what the policy is for: flows from a network to the uplinks, and what port forwards lead on. Pure.
 
+use super::foreign_forwards::{behind, gates};
 use super::foreign_rule::{EACH, at_hook};
-use super::forward_neighbours::{behind, gates};
 use super::host_view::{HostView, is_public, placed};
 use crate::network::hook::{BaseChain, Hook, Packet, Passage, pass};
 use crate::policy::{AddressSet, Family, Forward, Policy, Prefix, Protocol, Section, Snat};

@@ -22,12 +22,12 @@ mod entry;
 mod event;
 mod fight;
 mod firewall;
+mod foreign_forwards;
 mod foreign_rule;
+mod foreign_sources;
 pub mod forward_advice;
-mod forward_neighbours;
 mod host_view;
 mod in_force;
-mod neighbours;
 mod question;
 mod reach;
 mod reconcile;
@@ -191,7 +191,7 @@ impl Agent {
                 self.reconciled(family, reconciliation, result, cost, now);
             }
             Event::FilesChanged => self.timers.edit.changed(now),
-            Event::FilesStirred => self.timers.edit.stirred(now),
+            Event::FilesBeingWritten => self.timers.edit.being_written(now),
             Event::RulesMoved(commits) => self.rules_moved(commits, now),
             Event::HostChanged => self.rules_moved(Vec::new(), now),
             Event::SysctlsSeen(off) => self.watch.sysctls_off = off,

@@ -133,7 +133,7 @@ impl Debounce {
     }
 
     /// A file is being written. What changed before may be that one.
-    pub fn stirred(&mut self, now: Instant) {
+    pub fn being_written(&mut self, now: Instant) {
         self.changes = self.changes.map(|(first, _)| (first, now));
     }
 
@@ -259,15 +259,15 @@ mod tests {
         let begun = Instant::now();
         let tenth = |tenths| begun + Duration::from_millis(100) * tenths;
         let mut edit = Debounce::default();
-        edit.stirred(begun);
+        edit.being_written(begun);
         assert_eq!(edit.due_at(), None);
         edit.changed(begun);
-        edit.stirred(tenth(1));
+        edit.being_written(tenth(1));
         assert!(!edit.take(tenth(2)), "it may be empty");
         edit.changed(tenth(2));
         assert_eq!(edit.due_at(), Some(tenth(4)));
         for tenths in 3..=19 {
-            edit.stirred(tenth(tenths));
+            edit.being_written(tenth(tenths));
         }
         assert!(edit.take(tenth(20)), "not for ever");
     }

@@ -1,8 +1,8 @@
-//! Follows a path as the kernel would, and judges every directory on the way.
+//! Follows a path as the kernel would, and checks every directory on the way.
 //!
 //! That root alone can write a file helps nothing when somebody else decides which file it is: through a directory of
 //! theirs the name may come to stand for any file that root may read. Each step is taken from a descriptor of the one
-//! before, so that what was judged is what is used.
+//! before, so that what was checked is what is used.
 
 use super::trust::{self, Doubt};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
@@ -169,14 +169,14 @@ impl Chase<'_> {
         Ok(())
     }
 
-    /// Opens what was judged. Where the name stands for something else by now, as while an editor saves, that is judged.
-    fn open(&mut self, name: &OsStr, judged: &Metadata) -> io::Result<Option<Target>> {
+    /// Opens what was checked. Where the name stands for something else by now, as while an editor saves, that is checked.
+    fn open(&mut self, name: &OsStr, checked: &Metadata) -> io::Result<Option<Target>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match openat(&self.here.file, name, flags, Mode::empty()) {
             Ok(fd) => {
                 let file = File::from(fd);
                 let metadata = file.metadata()?;
-                if (metadata.dev(), metadata.ino()) == (judged.dev(), judged.ino()) {
+                if (metadata.dev(), metadata.ino()) == (checked.dev(), checked.ino()) {
                     return Ok(Some(Target::File(file, metadata)));
                 }
             }

@@ -122,10 +122,10 @@ impl Draft {
     }
 
     /// Judges what only all files and flags together can tell.
-    pub fn judge_whole(&self, sources: &[Lines<'_>], problems: &mut Problems) {
+    pub fn validate_whole(&self, sources: &[Lines<'_>], problems: &mut Problems) {
         let known = |keys: &[&str]| !keys.iter().any(|key| self.unsure.contains(key));
         if known(&[LIMIT]) {
-            self.judge_limit(problems);
+            self.validate_limit(problems);
         }
         // Where the switch itself was refused or is not known, what needs it is not to blame.
         let refused = Key::named(ENABLE_IPV6).is_some_and(|key| self.refused.contains(&key));
@@ -133,14 +133,14 @@ impl Draft {
         if !enables_ipv6 {
             self.report_ipv6(sources, problems);
         }
-        egress::judge(self.entries(), enables_ipv6, sources, problems);
+        egress::validate(self.entries(), enables_ipv6, sources, problems);
         let forwards = self.policy.port_forwards.as_deref().unwrap_or_default();
-        forward::judge(forwards, enables_ipv6, sources, problems);
+        forward::validate(forwards, enables_ipv6, sources, problems);
         if known(&[CHAIN]) {
-            self.judge_chain(problems);
+            self.validate_chain(problems);
         }
         if known(&[FAST_PATH]) {
-            self.judge_fast_path(problems);
+            self.validate_fast_path(problems);
         }
         let default = Settings::default();
         let beside = Beside {
@@ -150,14 +150,14 @@ impl Draft {
         };
         let (bit, chain) = (self.policy.mark_masq_bit.flatten(), self.policy.external_set_mark_chain.as_ref());
         if known(&[BIT, MARK_CHAIN, BACKEND, CHAIN]) {
-            MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.judge(beside, sources, problems);
+            MarkKeys { bit, chain: chain.and_then(Option::as_ref) }.validate(beside, sources, problems);
         }
         if known(&[EVALUATION]) && self.policy.evaluation == Some(Evaluation::LongestPrefix) {
-            self.judge_both(sources, problems);
+            self.validate_both(sources, problems);
         }
     }
 
-    fn judge_limit(&self, problems: &mut Problems) {
+    fn validate_limit(&self, problems: &mut Problems) {
         let Some(Some(limit)) = self.policy.cidr_limit else { return };
         let of_entries = self.entries().iter().filter_map(|entry| entry.value.non_masquerade_cidrs.as_ref());
         let of_entries: usize = of_entries.map(Vec::len).sum();
@@ -171,7 +171,7 @@ impl Draft {
     }
 
     /// Each entry has chains of its own, whose names begin with that of the chain.
-    fn judge_chain(&self, problems: &mut Problems) {
+    fn validate_chain(&self, problems: &mut Problems) {
         if let (Some(chain), Some(entry)) = (&self.settings.masq_chain, self.entries().first())
             && !chain.leaves_room_for_egress()
         {
@@ -183,7 +183,7 @@ impl Draft {
     }
 
     /// A flowtable has interfaces and no patterns, and a connection has two of them.
-    fn judge_fast_path(&self, problems: &mut Problems) {
+    fn validate_fast_path(&self, problems: &mut Problems) {
         let entries = self.policy.fast_path.as_deref().unwrap_or_default();
         for Located { value, place } in entries.iter().filter(|entry| entry.value.negated || entry.value.prefix) {
             problems.report(*place, FAST_PATH, format!("'{value}' is a pattern; name each interface"));
@@ -206,16 +206,16 @@ impl Draft {
     }
 
     /// Reports what is in both lists, of the top level and of entries that have one of their own.
-    fn judge_both(&self, sources: &[Lines<'_>], problems: &mut Problems) {
+    fn validate_both(&self, sources: &[Lines<'_>], problems: &mut Problems) {
         let exempt = self.exempt();
         let exceptions = self.policy.masquerade_exception_cidrs.as_deref().unwrap_or_default();
-        egress::judge_both(Lists { exceptions, exempt: &exempt }, "", sources, problems);
+        egress::validate_both(Lists { exceptions, exempt: &exempt }, "", sources, problems);
         for (number, entry) in self.entries().iter().enumerate() {
             let keys = &entry.value;
             let own = (keys.masquerade_exception_cidrs.as_deref(), keys.non_masquerade_cidrs.as_deref());
             if own != (None, None) {
                 let lists = Lists { exceptions: own.0.unwrap_or(exceptions), exempt: own.1.unwrap_or(&exempt) };
-                egress::judge_both(lists, &format!("{}.", egress::label(number)), sources, problems);
+                egress::validate_both(lists, &format!("{}.", egress::label(number)), sources, problems);
             }
         }
     }

@@ -47,7 +47,7 @@ pub fn not_enabled(what: &str, place: Place, sources: &[Lines<'_>]) -> String {
 }
 
 /// Reports entries that can't be, beside others or at all.
-pub fn judge(entries: &[Located<EgressKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
+pub fn validate(entries: &[Located<EgressKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
     if let Some(first) = entries.get(MAX_ENTRIES) {
         let message = format!("{} entries, more than {MAX_ENTRIES}; this is the first one too many", entries.len());
         return problems.report(first.place, "egress", message);
@@ -55,7 +55,7 @@ pub fn judge(entries: &[Located<EgressKeys>], enables_ipv6: bool, sources: &[Lin
     let any_wrong = problems.concern_entries_of("egress");
     same_names(entries, sources, problems);
     if any_wrong {
-        // A scope that could not be read is not to be judged.
+        // A scope that could not be read is not to be checked.
         return;
     }
     let patterns = entries.iter().flat_map(|entry| &entry.value.out_interfaces);
@@ -156,7 +156,7 @@ impl<'k> Scope<'k> {
 }
 
 /// Reports ranges that are in both lists of one part of the policy.
-pub fn judge_both(lists: Lists<'_>, path: &str, sources: &[Lines<'_>], problems: &mut Problems) {
+pub fn validate_both(lists: Lists<'_>, path: &str, sources: &[Lines<'_>], problems: &mut Problems) {
     let exempt: BTreeMap<Prefix, Place> = lists.exempt.iter().rev().map(|item| (item.value, item.place)).collect();
     for item in lists.exceptions {
         if let Some(place) = exempt.get(&item.value) {

@@ -22,7 +22,7 @@ fn label(number: usize) -> String {
 }
 
 /// Reports entries that can't be, beside others or at all.
-pub fn judge(entries: &[Located<ForwardKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
+pub fn validate(entries: &[Located<ForwardKeys>], enables_ipv6: bool, sources: &[Lines<'_>], problems: &mut Problems) {
     // Where a value could not be read, it is not missing.
     let any_wrong = problems.concern_entries_of(KEY);
     let mut needs_ipv6 = BTreeSet::new();

@@ -27,7 +27,7 @@ pub struct Beside<'k> {
 
 impl MarkKeys<'_> {
     /// Reports what can't be.
-    pub fn judge(self, beside: Beside<'_>, sources: &[Lines<'_>], problems: &mut Problems) {
+    pub fn validate(self, beside: Beside<'_>, sources: &[Lines<'_>], problems: &mut Problems) {
         if let (Some(bit), Some(chain)) = (self.bit, self.chain) {
             let place = bit.place.origin(sources);
             let message = format!("{BIT} is set, too ({place}); marks are set by one of them, leave the other out");

@@ -1,6 +1,6 @@
 //! Files and flags → [`Policy`] and [`Settings`].
 //!
-//! Two steps: [`read`] does the IO and judges the files as files; [`parse`] is pure and judges what they say. Where the
+//! Two steps: [`read`] does the IO and checks the files as files; [`parse`] is pure and checks what they say. Where the
 //! first refuses a file, it asks the second what is wrong in the others.
 
 #![forbid(unsafe_code)]
@@ -64,7 +64,7 @@ pub struct SourceText {
     pub text: String,
 }
 
-/// The keys as flags: raw text, judged by [`parse`] with the same words as the files.
+/// The keys as flags: raw text, checked by [`parse`] with the same words as the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags(BTreeMap<Key, Vec<String>>);
 
@@ -101,7 +101,7 @@ impl Flags {
 pub fn parse(sources: &[SourceText], flags: &Flags) -> Result<Config, Diagnostics> {
     let lines = lines_of(sources);
     let mut draft = Draft::default();
-    match judge(&mut draft, &lines, flags) {
+    match validate(&mut draft, &lines, flags) {
         Some(diagnostics) => Err(diagnostics),
         None => Ok(draft.into_config(&lines)),
     }
@@ -109,19 +109,19 @@ pub fn parse(sources: &[SourceText], flags: &Flags) -> Result<Config, Diagnostic
 
 /// What is wrong with texts and flags, whatever is said in other files that belong to them and can't be read.
 fn wrong_in_part(sources: &[SourceText], flags: &Flags) -> Option<Diagnostics> {
-    judge(&mut Draft::of_part(), &lines_of(sources), flags)
+    validate(&mut Draft::of_part(), &lines_of(sources), flags)
 }
 
 fn lines_of(sources: &[SourceText]) -> Vec<Lines<'_>> {
     sources.iter().map(|source| Lines::new(Arc::clone(&source.path), &source.text)).collect()
 }
 
-fn judge(draft: &mut Draft, lines: &[Lines<'_>], flags: &Flags) -> Option<Diagnostics> {
+fn validate(draft: &mut Draft, lines: &[Lines<'_>], flags: &Flags) -> Option<Diagnostics> {
     let mut problems = Problems::default();
     for (source, lines) in lines.iter().enumerate() {
         draft.add_file(source as u32, lines, &mut problems);
     }
     draft.add_flags(flags, &mut problems);
-    draft.judge_whole(lines, &mut problems);
+    draft.validate_whole(lines, &mut problems);
     problems.finish(lines)
 }

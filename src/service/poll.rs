@@ -13,7 +13,7 @@ use crate::agent::{Notification, Performer, Report, Setup};
 use crate::config::{self, Flags, Locations, RuleWatch};
 use crate::sys::child;
 use crate::sys::clock::second_of_day;
-use crate::sys::inotify::{Stir, Watcher};
+use crate::sys::inotify::{FileChange, Watcher};
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
@@ -164,13 +164,13 @@ impl Service {
         if !self.agent.defers_network(Instant::now()) && self.network.has_changed() {
             self.dispatch(Event::NetworkMoved);
         }
-        if self.sysctls.as_mut().and_then(Watcher::take) == Some(Stir::Changed) {
+        if self.sysctls.as_mut().and_then(Watcher::take) == Some(FileChange::Done) {
             self.dispatch(Event::HostChanged);
         }
-        if let Some(stir) = self.watcher.as_mut().and_then(Watcher::take) {
-            self.dispatch(match stir {
-                Stir::Changed => Event::FilesChanged,
-                Stir::Writing => Event::FilesStirred,
+        if let Some(change) = self.watcher.as_mut().and_then(Watcher::take) {
+            self.dispatch(match change {
+                FileChange::Done => Event::FilesChanged,
+                FileChange::Writing => Event::FilesBeingWritten,
             });
         }
         if let Some(entry) = self.control.note() {

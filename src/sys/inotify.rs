@@ -20,11 +20,11 @@ pub struct Watcher {
 
 /// What happened in the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stir {
+pub enum FileChange {
     /// A file is being written: it may be empty, or half of what it will be.
     Writing,
     /// There is something new to be read.
-    Changed,
+    Done,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +46,10 @@ impl Watcher {
     }
 
     /// What happened since the last time.
-    pub fn take(&mut self) -> Option<Stir> {
+    pub fn take(&mut self) -> Option<FileChange> {
         let mut buffer = [const { MaybeUninit::uninit() }; 4096];
         let mut reader = Reader::new(&self.queue, &mut buffer);
-        let (mut stir, mut replaced) = (None, false);
+        let (mut change, mut replaced) = (None, false);
         while let Ok(event) = reader.next() {
             let flags = event.events();
             if flags.contains(ReadFlags::IGNORED) {
@@ -57,7 +57,7 @@ impl Watcher {
                 continue;
             }
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-                (stir, replaced) = (Some(Stir::Changed), true);
+                (change, replaced) = (Some(FileChange::Done), true);
                 continue;
             }
             let name = event.file_name().map(|name| OsString::from_vec(name.to_bytes().to_vec()));
@@ -67,16 +67,16 @@ impl Watcher {
             match (self.watches.get(&event.wd()), name) {
                 (Some(Names::Only(names)), Some(name)) if !names.contains(&name) => {}
                 (None, _) => {}
-                (Some(Names::Every), _) if flags == ReadFlags::MODIFY => stir = stir.max(Some(Stir::Writing)),
-                (Some(Names::Every), _) => stir = Some(Stir::Changed),
-                (Some(Names::Only(_)), _) => (stir, replaced) = (Some(Stir::Changed), true),
+                (Some(Names::Every), _) if flags == ReadFlags::MODIFY => change = change.max(Some(FileChange::Writing)),
+                (Some(Names::Every), _) => change = Some(FileChange::Done),
+                (Some(Names::Only(_)), _) => (change, replaced) = (Some(FileChange::Done), true),
             }
             replaced |= flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::ISDIR);
         }
         if replaced {
             self.watch_again();
         }
-        stir
+        change
     }
 
     /// Adds what is there by now; a directory that is watched already keeps its watch (inotify_add_watch(2)).
@@ -132,7 +132,7 @@ mod tests {
     use std::io::Write;
 
     fn changed(watcher: &mut Watcher) -> bool {
-        watcher.take() == Some(Stir::Changed)
+        watcher.take() == Some(FileChange::Done)
     }
 
     #[test]
@@ -142,11 +142,11 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let mut watcher = Watcher::new(vec![directory.path().to_owned()]).unwrap();
         let mut file = fs::File::create(&path).unwrap();
-        assert_eq!(watcher.take(), Some(Stir::Writing), "it was emptied");
+        assert_eq!(watcher.take(), Some(FileChange::Writing), "it was emptied");
         file.write_all(b"new").unwrap();
-        assert_eq!(watcher.take(), Some(Stir::Writing));
+        assert_eq!(watcher.take(), Some(FileChange::Writing));
         drop(file);
-        assert_eq!(watcher.take(), Some(Stir::Changed));
+        assert_eq!(watcher.take(), Some(FileChange::Done));
         assert_eq!(watcher.take(), None);
     }
 

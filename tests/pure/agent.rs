@@ -455,7 +455,7 @@ fn an_edit_that_begins_while_another_one_is_about_to_be_read_is_read_when_it_is_
     world.pass(Duration::from_millis(150));
     // It was emptied to be written anew.
     world.file = Some("");
-    world.happen(Event::FilesStirred);
+    world.happen(Event::FilesBeingWritten);
     world.pass(Duration::from_millis(100));
     world.file = Some(OTHER);
     world.happen(Event::FilesChanged);

@@ -4,7 +4,7 @@ use super::node::{Node, SyntaxError, TooMuch};
 use super::yaml;
 use serde::de::IgnoredAny;
 
-/// serde_json judges the text, and the YAML reader, which reads all JSON, finds the places that serde_json does
+/// serde_json checks the text, and the YAML reader, which reads all JSON, finds the places that serde_json does
 /// not tell.
 pub fn parse(text: &str) -> (Option<Node<'_>>, Vec<SyntaxError>) {
     if text.trim_ascii().is_empty() {

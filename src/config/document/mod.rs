@@ -1,6 +1,6 @@
 //! The text of a file as a small tree in which every node knows its place, whatever the language of the file.
 //!
-//! Deserializing straight into a struct would stop at the first error, so the tree comes first and is judged as a
+//! Deserializing straight into a struct would stop at the first error, so the tree comes first and is checked as a
 //! whole (`draft`).
 
 mod json;

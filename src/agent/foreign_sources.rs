@@ -1,7 +1,7 @@
 //! Nat rules of other programs that act on the flows of a policy, before ours and after. Pure.
 
+use super::foreign_forwards::of_forwards;
 use super::foreign_rule::{About, EACH, Foreign, at_hook, ordered};
-use super::forward_neighbours::of_forwards;
 use super::host_view::HostView;
 use crate::config::{Config, ExpectedRule};
 use crate::network::hook::{Hook, Packet, Translations, translations};

@@ -54,6 +54,11 @@ pub struct ForwardRule {
 }
 
 impl ForwardRule {
+    /// Its place among the others.
+    fn place(&self) -> (bool, Option<IpAddr>, Protocol, u16) {
+        (self.host.is_none(), self.host, self.protocol, self.ports.first)
+    }
+
     /// The ports that the target sees.
     pub fn target_ports(&self) -> PortRange {
         PortRange { first: self.port, last: self.port + (self.ports.last - self.ports.first) }
@@ -72,6 +77,11 @@ impl ForwardRule {
         hidden.without(&hidden.without(&within)).prefixes()
     }
 
+    /// True when it has no gate.
+    pub fn is_open(&self) -> bool {
+        self.gates.iter().any(Vec::is_empty)
+    }
+
     /// True when a port stays what it is.
     pub fn keeps_ports(&self) -> bool {
         self.port == self.ports.first
@@ -84,13 +94,21 @@ impl ForwardRules {
         self.mark.as_ref().map(|mark| &mark.value)
     }
 
+    /// The one without gates that takes a port of an address of the host, or of any; what has gates overlaps none of these.
+    pub fn open(&self, host: Option<IpAddr>, protocol: Protocol, port: u16) -> Option<&ForwardRule> {
+        let behind = self.rules.partition_point(|rule| rule.place() <= (host.is_none(), host, protocol, port));
+        let found = self.rules[..behind].last()?;
+        let is_it = found.is_open() && (found.host, found.protocol) == (host, protocol) && port <= found.ports.last;
+        is_it.then_some(found)
+    }
+
     /// What the forwards of a policy ask of one family.
     pub fn of(policy: &Policy, family: Family, host: &HostFacts) -> Self {
         let serving = policy.forwards.iter().filter(|forward| forward.serves(family));
         let mut lists = Lists::default();
         let mut rules: Vec<ForwardRule> =
             serving.flat_map(|forward| rules_of(forward, family, host, &mut lists)).collect();
-        rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
+        rules.sort_by_key(ForwardRule::place);
         let mark = policy.forward_mark.clone().filter(|_| !rules.is_empty());
         ForwardRules { rules: rules.into(), lists: lists.all.into(), mark }
     }

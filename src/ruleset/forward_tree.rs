@@ -8,7 +8,7 @@
 use super::build::{Hook, Ruleset};
 use super::forward::{ForwardRule, ForwardRules};
 use super::forward_chain::{Digits, ForwardChain, Host, Node, Tree};
-use super::id::{ChainId, Place, RuleId, RuleStep, Section};
+use super::id::{ChainId, NotForwarded, Place, RuleId, RuleStep, Section};
 use super::lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, within};
 use super::matches::{Address, Effect, Match, ShiftedPort, Side, Test};
 use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
@@ -151,8 +151,9 @@ fn translations(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Vec<Item> 
         let dnat = item(false, RuleStep::Forward(number), when, Effect::Dnat { to: forward.to, port });
         marks.chain([dnat]).collect()
     };
-    let refused = host.is_some() && !forward.gates.iter().any(Vec::is_empty);
-    let refused = refused.then(|| item(true, RuleStep::LeftToHost, Vec::new(), Effect::Return));
+    let refused = host.is_some() && !forward.is_open();
+    let step = RuleStep::LeftToHost(NotForwarded::Refused);
+    let refused = refused.then(|| item(true, step, Vec::new(), Effect::Return));
     forward.gates.iter().flat_map(to).chain(refused).collect()
 }
 
@@ -179,7 +180,8 @@ fn is_other_interface(one: &Match) -> bool {
 fn gate_chain(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Option<LoweredChain> {
     let gate = forward.gates.iter().find(|gate| asks_interfaces(gate))?;
     let left_out = gate.iter().filter(|one| is_other_interface(one)).map(|one| Match::is(one.test.clone()));
-    let mut rules: Vec<_> = left_out.map(|one| rule(RuleStep::LeftToHost, vec![one], Effect::Return)).collect();
+    let refused = RuleStep::LeftToHost(NotForwarded::Refused);
+    let mut rules: Vec<_> = left_out.map(|one| rule(refused, vec![one], Effect::Return)).collect();
     let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: forward.ports, to: forward.port });
     let when = [Test::Protocol(forward.protocol), Test::DestinationPort(forward.ports)].map(Match::is).to_vec();
     let whole = |(from, then)| rule(RuleStep::Mark, [within(Side::Saddr, from), when.clone()].concat(), then);
@@ -520,8 +522,10 @@ fn root(tree: Tree) -> ChainId {
     id(ForwardChain::In(tree, Node::Root))
 }
 
+/// What decides of a source is a step of the policy like others.
 fn rule(step: RuleStep, when: Vec<Match>, then: Effect) -> LoweredRule {
-    LoweredRule { id: RuleId { section: Section::Forwards, step }, when, then }
+    let section = if matches!(step, RuleStep::Decide(_)) { Section::Top } else { Section::Forwards };
+    LoweredRule { id: RuleId { section, step }, when, then }
 }
 
 fn enter(when: Vec<Match>, chain: ChainId) -> LoweredRule {
@@ -538,7 +542,13 @@ fn jump(then: &Effect) -> Effect {
 /// What no forward is for.
 fn leave(family: Family, to: &[Prefix]) -> Vec<LoweredRule> {
     let of_family = to.iter().filter(|prefix| prefix.family() == family);
-    of_family.map(|prefix| rule(RuleStep::LeftToHost, within(Side::Daddr, *prefix), Effect::Return)).collect()
+    let why = |prefix| match prefix {
+        LINK_LOCAL_V6 => NotForwarded::LinkLocal,
+        _ => NotForwarded::Loopback(family),
+    };
+    let leave =
+        |prefix: &Prefix| rule(RuleStep::LeftToHost(why(*prefix)), within(Side::Daddr, *prefix), Effect::Return);
+    of_family.map(leave).collect()
 }
 
 fn to(address: IpAddr) -> Match {

@@ -18,7 +18,7 @@ pub enum Side {
 }
 
 /// Which address is looked for among those of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// The destination, among all of them.
     Daddr,
@@ -29,7 +29,7 @@ pub enum Address {
 }
 
 /// A test that must hold, or must not.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Match<List = ListId> {
     /// What is asked.
     pub test: Test<List>,
@@ -38,7 +38,7 @@ pub struct Match<List = ListId> {
 }
 
 /// What can be asked of the first packet of a flow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Test<List = ListId> {
     /// It is of the family.
     Family(Family),
@@ -86,7 +86,7 @@ pub enum Test<List = ListId> {
 }
 
 /// What happens to a packet that a rule matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect<Chain = ChainId> {
     /// Our rules leave its source alone.
     Return,
@@ -132,7 +132,7 @@ pub enum Effect<Chain = ChainId> {
 }
 
 /// What a destination port becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShiftedPort {
     /// The ports of the host.
     pub from: PortRange,

@@ -50,10 +50,8 @@ pub struct Jump {
 pub struct RenderedChain {
     /// Its name.
     pub name: String,
-    /// Its rules, never none.
-    pub rules: Vec<RuleSpec>,
-    /// What each of them is known by.
-    pub ids: Vec<RuleId>,
+    /// Its rules, never none, and what each of them is known by.
+    pub rules: Vec<(RuleId, RuleSpec)>,
 }
 
 /// The comment of a jump to a chain, in front of the chain's name; the Go agents write the same.
@@ -102,12 +100,11 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
             Effect::Mark(ForwardMark::Chain(chain)) => Effect::Jump(chain),
             other => other,
         };
-        RuleSpec::new(when, Some(comment_of(*id)), then)
+        (*id, RuleSpec::new(when, Some(comment_of(*id)), then))
     };
     let chain = |chain: &LoweredChain| RenderedChain {
         name: chain_name(chain.id),
         rules: chain.rules.iter().map(spec).collect(),
-        ids: chain.rules.iter().map(|rule| rule.id).collect(),
     };
     let guard = ruleset.forwards.rules.iter().any(|rule| rule.localhost).then(guard);
     let jumps = lowered.entries.iter().map(|entry| jump(entry, chain_name(entry.to)));
@@ -142,7 +139,7 @@ fn jump(&Entry { hook, position, .. }: &Entry, chain: String) -> Jump {
 }
 
 /// The comment of a rule. Its section is that of its chain.
-pub fn comment_of(id: RuleId) -> String {
+fn comment_of(id: RuleId) -> String {
     format!("{COMMENT_PREFIX}{}", comment(id.step))
 }
 
@@ -164,7 +161,7 @@ fn comment(step: RuleStep) -> &'static str {
         RuleStep::Ports | RuleStep::Portless => return MASQUERADE_COMMENT,
         RuleStep::Forward(_) => return "forwarded (portForwards)",
         RuleStep::Mark => return MARK_COMMENT,
-        RuleStep::LeftToHost => return "left to this host (portForwards)",
+        RuleStep::LeftToHost(_) => return "left to this host (portForwards)",
         RuleStep::RouteSource => return "outbound traffic is subject to SNAT to what its route prefers (route-source)",
         RuleStep::NoRouteSource => return "outbound traffic whose route prefers no source is subject to MASQUERADE",
         RuleStep::Guard => return "loopback addresses are for this host alone (localhost of portForwards)",
@@ -224,7 +221,7 @@ impl RenderedChain {
     /// The lines that fill it.
     pub fn rule_lines(&self) -> String {
         let mut lines = String::new();
-        for rule in &self.rules {
+        for (_, rule) in &self.rules {
             let _ = writeln!(lines, "-A {} {rule}", self.name);
         }
         lines

@@ -18,7 +18,7 @@ pub const CERTAIN: u32 = 1 << 31;
 pub const SYN_ONLY: (&str, &str) = ("FIN,SYN,RST,ACK", "SYN");
 
 /// What is behind the name of a chain in `-A CHAIN`: iptables(8) calls it a rule-specification.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RuleSpec {
     /// What it looks at, in the order of a listing.
     pub when: Vec<Match<String>>,

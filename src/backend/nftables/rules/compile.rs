@@ -6,14 +6,15 @@ use super::forwards::{self, ForwardTable};
 use super::interval::{self, Interval};
 use super::name::{ChainName, SetName};
 use super::part::{self, Part};
+use super::planned::{Planned, PlannedChain, planned, snat_by_route};
 use super::ports::{PortElement, Then, interface_number};
-use super::rule::{LookUp, Rule};
+use super::rule::LookUp;
 use super::shared::Shared;
-use super::table::{Chain, Set};
-use crate::policy::{Family, Prefix, Step};
+use super::table::Set;
+use crate::policy::{Family, Prefix};
 use crate::ruleset::{
     Chains, CidrList, Dialect, Effect, ForwardRules, JumpPosition, ListId, LoweredChain, LoweredRule, Match, NewSource,
-    RuleId, RuleStep, Ruleset, Section, SectionRules, Test, lower,
+    Ruleset, SectionRules, Test, lower,
 };
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -134,12 +135,9 @@ pub fn compile(ruleset: &Ruleset, cache: &mut CompileCache) -> FamilyTable {
     let Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
     let mut lists = Lists::of(&lists, &chains, family, cache);
     let mut sets = std::mem::take(&mut lists.sets);
-    let mut ids = Vec::new();
     let chain = |chain: LoweredChain| {
-        let name = ChainName::Of(family, chain.id);
-        let rules: Vec<_> = chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).collect();
-        ids.push((name, rules.iter().map(|(rule, _)| rule.id).collect()));
-        Chain { name, hook: None, rules: rules.into_iter().map(|rule| translate(rule, family)).collect() }
+        let rules = chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).map(|rule| translate(rule, family));
+        PlannedChain::new(ChainName::Of(family, chain.id), rules.collect())
     };
     let clients = |list: &CidrList| {
         let name = SetName::new(list.id, family);
@@ -152,12 +150,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut CompileCache) -> FamilyTable {
         hooks: entries.iter().map(|entry| (entry.hook, priority(entry.position))).collect(),
         chains: chains.into_iter().map(chain).collect(),
         sets,
-        ids,
     };
-    if let Some((_, first)) = table.ids.first_mut().filter(|_| !ruleset.forwards.rules.is_empty()) {
-        let of = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
-        first.splice(0..0, [Step::ForwardMark, Step::ForwardHairpin, Step::Forwarded].map(of));
-    }
     let section = ruleset.hooks.iter().find_map(|hook| Some((hook.position, hook.sections.first()?)));
     if let Some((position, top)) = section
         && let Some(forwards) = cache.forwards(&ruleset.forwards, family, top.translation.random_fully)
@@ -194,36 +187,12 @@ fn sources(section: &SectionRules, family: Family) -> Option<Set> {
 }
 
 /// The set that a rule asks is that of a block, where there is one.
-fn translate((rule, block): (LoweredRule, Option<Prefix>), family: Family) -> Rule {
+fn translate((rule, block): (LoweredRule, Option<Prefix>), family: Family) -> Planned {
     let set = |list| block.map_or(SetName::new(list, family), |block| SetName::of_part(list, block));
     let when = rule.when.into_iter().map(|one| one.rename(set));
     if let Effect::SnatByRoute { random_fully, ports } = rule.then {
         let map = SetName::of_route_sources(rule.id.section, family);
-        return Rule::snat_by_route(LookUp { when: when.collect(), map, random_fully, ports }, reason(rule.id));
+        return snat_by_route(rule.id, LookUp { when: when.collect(), map, random_fully, ports });
     }
-    Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id))
-}
-
-/// True when the comment of a rule is that of an id; its section is that of the chain.
-pub fn says(rule: &Rule, id: RuleId) -> bool {
-    rule.is_ours() && rule.comment.as_deref().is_some_and(|comment| comment.ends_with(reason(id)))
-}
-
-/// What is said of a rule behind its effect.
-fn reason(id: RuleId) -> &'static str {
-    match id.step {
-        RuleStep::Decide(step) => step.reason(),
-        RuleStep::Far => "no exemption is near",
-        RuleStep::Pass(_) => "in scope",
-        RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
-        RuleStep::Enter => "in the scope of an entry of egress",
-        RuleStep::Forward(_) => "a forward of portForwards",
-        RuleStep::Mark => forwards::MARKED,
-        RuleStep::LeftToHost => "what no forward of an address takes",
-        RuleStep::Guard => "loopback addresses are for this host alone",
-        RuleStep::RouteSource => "the source that the route prefers",
-        RuleStep::NoRouteSource => "the route prefers no source",
-        RuleStep::Ports => "a source port of toPorts",
-        RuleStep::Portless => "a protocol without ports",
-    }
+    planned(rule.id, when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)))
 }

@@ -114,10 +114,18 @@ impl Rule {
 
     /// Makes it look into another set than one.
     pub fn rename(&mut self, from: SetName, to: SetName) {
-        if !self.looks_into(from) {
-            return;
+        if self.looks_into(from) {
+            self.rename_all(|set| if set == from { to } else { set });
         }
-        let other = |set: SetName| if set == from { to } else { set };
+    }
+
+    /// The same with the usual names of all sets.
+    pub fn with_usual_names(mut self) -> Self {
+        self.rename_all(SetName::usual);
+        self
+    }
+
+    fn rename_all(&mut self, other: impl Fn(SetName) -> SetName) {
         let when = match &mut self.body {
             Body::Known(when, _) => when,
             Body::LookUp(LookUp { when, map, .. }) => {
@@ -126,7 +134,7 @@ impl Rule {
             }
             Body::Unknown(_) => return,
         };
-        *when = when.iter().map(|one| one.clone().rename(other)).collect();
+        *when = std::mem::take(when).into_iter().map(|one| one.rename(&other)).collect();
     }
 
     /// True when it rewrites addresses, or looks whether they were: it needs connection tracking.

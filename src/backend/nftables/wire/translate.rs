@@ -9,7 +9,7 @@ use crate::backend::nftables::rules::name::{ChainName, SetName};
 use crate::backend::nftables::rules::port_set::{self, Data, Field, PortSet};
 use crate::backend::nftables::rules::rule::{Body, LookUp, Rule};
 use crate::policy::address::{octets, of_octets};
-use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, ForwardMark, MaskedMark, PortRange, Prefix, Protocol};
+use crate::policy::{AddressRange, Family, ForwardMark, MaskedMark, PortRange, Prefix};
 use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test, block_length};
 use crate::sys::nfnetlink::nfproto;
 
@@ -412,7 +412,7 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
         let prefix = value.len() < NAME_LENGTH;
         tests.extend(name.clone().map(|name| Test::InInterface { name, prefix }));
         tests.extend(name.map(|name| Test::OutInterface { name, prefix }));
-        tests.extend(value.first().map(|number| Test::Protocol(read_protocol(*number))));
+        tests.extend(value.first().map(|number| Test::Protocol(port_set::protocol(*number))));
         tests.extend(read_mark(value, &[u8::MAX; 4]));
     }
     let set = expressions.iter().find_map(|one| match one {
@@ -522,14 +522,10 @@ fn padded(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn read_protocol(number: u8) -> Protocol {
-    let known = FORWARD_PROTOCOLS.into_iter().find(|known| port_set::number(*known) == number);
-    known.unwrap_or(Protocol::Other(number))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Protocol;
     use crate::ruleset::{ChainId, ListId, ListKey, Place, Section, each};
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};

@@ -71,10 +71,18 @@ impl ForwardRule {
 
     /// Those of them that pass a gate.
     pub fn hidden_behind(&self, gate: &[Match]) -> Vec<Prefix> {
-        let source = |one: &Match| if let Test::In(Side::Saddr, prefix) = one.test { Some(prefix) } else { None };
-        let hidden = AddressSet::of(self.hidden());
-        let within = AddressSet::of(gate.iter().find_map(source).or(Some(Family::of(self.to).whole())));
-        hidden.without(&hidden.without(&within)).prefixes()
+        let mut hidden = AddressSet::of(self.hidden());
+        let whole = Match::Is(Test::In(Side::Saddr, Family::of(self.to).whole()));
+        for one in [&whole].into_iter().chain(gate) {
+            match one {
+                Match::Is(Test::In(Side::Saddr, prefix)) => {
+                    hidden = hidden.without(&hidden.without(&AddressSet::of([*prefix])));
+                }
+                Match::IsNot(Test::In(Side::Saddr, prefix)) => hidden = hidden.without(&AddressSet::of([*prefix])),
+                Match::Is(_) | Match::IsNot(_) | Match::Holds(_) => {}
+            }
+        }
+        hidden.prefixes()
     }
 
     /// True when it has no gate.
@@ -136,7 +144,7 @@ impl ForwardRules {
             let list = self.lists.iter().find(|list| one.list() == Some(&list.id));
             let listed = AddressSet::of(list.iter().flat_map(|list| list.prefixes.iter().copied()));
             // What may not is asked behind what may.
-            clients = if one.negated { clients.without(&listed) } else { listed };
+            clients = if matches!(one, Match::IsNot(_)) { clients.without(&listed) } else { listed };
         }
         clients.prefixes().into_iter().map(|prefix| [&other[..], &[from(prefix)]].concat()).collect()
     }
@@ -151,13 +159,13 @@ struct Lists {
 
 impl Lists {
     /// What a list is known by: the number of the first forward that has it.
-    fn of(&mut self, number: u32, key: ListKey, prefixes: Vec<Prefix>) -> Match {
+    fn of(&mut self, number: u32, key: ListKey, prefixes: Vec<Prefix>) -> Test {
         let new = ListId { section: Section::Forward(number), key };
         let id = *self.known.entry((key, prefixes.clone())).or_insert(new);
         if id == new {
             self.all.push(CidrList { id, prefixes: prefixes.into() });
         }
-        Match::is(Test::InList(Side::Saddr, id))
+        Test::InList(Side::Saddr, id)
     }
 
     /// The clients of a forward, in lists.
@@ -166,18 +174,18 @@ impl Lists {
         let whole = [family.whole()];
         let sources = forward.sources.sorted(family);
         if !sources.is_empty() && sources != whole {
-            row.push(self.of(forward.number, ListKey::Sources, sources));
+            row.push(Match::Is(self.of(forward.number, ListKey::Sources, sources)));
         }
         let excluded = forward.excluded_sources.sorted(family);
         if !excluded.is_empty() {
-            row.push(Match { negated: true, ..self.of(forward.number, ListKey::ExcludedSources, excluded) });
+            row.push(Match::IsNot(self.of(forward.number, ListKey::ExcludedSources, excluded)));
         }
         row
     }
 }
 
 fn from(prefix: Prefix) -> Match {
-    Match::is(Test::In(Side::Saddr, prefix))
+    Match::Is(Test::In(Side::Saddr, prefix))
 }
 
 fn rules_of(forward: &Forward, family: Family, host: &HostFacts, lists: &mut Lists) -> Vec<ForwardRule> {
@@ -206,9 +214,9 @@ fn gates(forward: &Forward, family: Family, lists: &mut Lists) -> Vec<Vec<Match>
     let (negated, positive): (Vec<_>, Vec<_>) =
         forward.in_interfaces.iter().map(|one| &one.value).partition(|one| one.negated);
     let interface = |one: &InterfacePattern| Test::InInterface { name: one.name.clone(), prefix: one.prefix };
-    let never: Vec<Match> = negated.into_iter().map(|one| Match::is_not(interface(one))).collect();
+    let never: Vec<Match> = negated.into_iter().map(|one| Match::IsNot(interface(one))).collect();
     let mut interfaces: Vec<Vec<Match>> =
-        positive.into_iter().map(|one| [&[Match::is(interface(one))][..], &never].concat()).collect();
+        positive.into_iter().map(|one| [&[Match::Is(interface(one))][..], &never].concat()).collect();
     if interfaces.is_empty() {
         interfaces.push(never);
     }
@@ -301,8 +309,8 @@ mod tests {
             prop_assert!(spelled_out.lists.is_empty());
             prop_assert!(rules.lists.is_empty() || spelled_out.rules[0].gates.len() > MOST_ROWS);
             for address in asked.into_iter().map(address) {
-                let is_in = |row: &Vec<Match>| row.iter().all(|gate| match &gate.test {
-                    Test::In(Side::Saddr, prefix) => prefix.contains(address),
+                let is_in = |row: &Vec<Match>| row.iter().all(|gate| match gate {
+                    Match::Is(Test::In(Side::Saddr, prefix)) => prefix.contains(address),
                     other => panic!("{other:?}"),
                 });
                 let passes = spelled_out.rules[0].gates.iter().any(is_in);

@@ -10,7 +10,7 @@ use super::forward::{ForwardRule, ForwardRules};
 use super::forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 use super::id::{ChainId, NotForwarded, Place, RuleId, RuleStep, Section};
 use super::lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, within};
-use super::matches::{Address, Effect, Match, ShiftedPort, Side, Test};
+use super::matches::{Address, Effect, Fact, Match, ShiftedPort, Side, Test};
 use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -75,7 +75,7 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
 fn marked(forwards: &ForwardRules, masquerade: &Effect) -> Option<LoweredRule> {
     let mark = forwards.mark()?.bit()?;
     let step = RuleStep::Decide(Step::ForwardMark);
-    Some(rule(step, vec![Match::is(Test::Mark(mark))], masquerade.clone()))
+    Some(rule(step, vec![Match::Is(Test::Mark(mark))], masquerade.clone()))
 }
 
 /// Makes room for a first chain in postrouting, and returns what was the first one.
@@ -91,7 +91,7 @@ fn lead_targets_away(marked: Option<LoweredRule>, chains: &mut Chains) -> ChainI
         }
     }
     let first = ChainId { section: Section::Top, place: Place::Part(1) };
-    let lead = [enter(vec![Match::is(Test::Dnated)], root(Tree::Targets)), enter(Vec::new(), behind(first))];
+    let lead = [enter(vec![Match::Holds(Fact::Dnated)], root(Tree::Targets)), enter(Vec::new(), behind(first))];
     let rules = marked.into_iter().chain(lead).collect();
     chains.chains.insert(0, LoweredChain { id: first, rules });
     behind(first)
@@ -139,7 +139,7 @@ fn translations(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Vec<Item> 
             return vec![item(false, RuleStep::Enter, when, then)];
         }
         let marks = marks(forward, gate, mark).map(|(from, then)| {
-            let gate = gate.iter().filter(|one| !matches!(one.test, Test::In(Side::Saddr, _))).cloned();
+            let gate = gate.iter().filter(|one| !matches!(one.test(), Some(Test::In(Side::Saddr, _)))).cloned();
             item(
                 false,
                 RuleStep::Mark,
@@ -168,22 +168,22 @@ fn marks(forward: &ForwardRule, gate: &[Match], mark: Option<&ForwardMark>) -> i
 
 /// A rule of iptables asks for one incoming interface.
 fn asks_interfaces(gate: &[Match]) -> bool {
-    gate.iter().filter(|one| matches!(one.test, Test::InInterface { .. })).count() > 1
+    gate.iter().filter(|one| matches!(one.test(), Some(Test::InInterface { .. }))).count() > 1
 }
 
 fn is_other_interface(one: &Match) -> bool {
-    one.negated && matches!(one.test, Test::InInterface { .. })
+    matches!(one, Match::IsNot(Test::InInterface { .. }))
 }
 
 /// Where a forward leads that leaves out interfaces besides another one: the same in each way through its gates. What
 /// comes in through one of them goes back, to the forwards that follow.
 fn gate_chain(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Option<LoweredChain> {
     let gate = forward.gates.iter().find(|gate| asks_interfaces(gate))?;
-    let left_out = gate.iter().filter(|one| is_other_interface(one)).map(|one| Match::is(one.test.clone()));
+    let left_out = gate.iter().filter(|one| is_other_interface(one)).filter_map(Match::inverse);
     let refused = RuleStep::LeftToHost(NotForwarded::Refused);
     let mut rules: Vec<_> = left_out.map(|one| rule(refused, vec![one], Effect::Return)).collect();
     let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: forward.ports, to: forward.port });
-    let when = [Test::Protocol(forward.protocol), Test::DestinationPort(forward.ports)].map(Match::is).to_vec();
+    let when = [Test::Protocol(forward.protocol), Test::DestinationPort(forward.ports)].map(Match::Is).to_vec();
     let whole = |(from, then)| rule(RuleStep::Mark, [within(Side::Saddr, from), when.clone()].concat(), then);
     rules.extend(marks(forward, &[], mark).map(whole));
     rules.push(rule(RuleStep::Forward(forward.number), when, Effect::Dnat { to: forward.to, port }));
@@ -192,9 +192,9 @@ fn gate_chain(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Option<Lower
 
 /// Packets of the host have no incoming interface: none is that of a gate, but every one is another than that.
 fn not_of_the_host(forward: &ForwardRule, gate: &[Match]) -> Option<Match> {
-    let names_one = |one: &Match| matches!(one.test, Test::InInterface { .. }) && !one.negated;
+    let names_one = |one: &Match| matches!(one, Match::Is(Test::InInterface { .. }));
     let is_open = !forward.from_host && !gate.iter().any(names_one);
-    is_open.then(|| Match::is_not(Test::Local(Address::Saddr)))
+    is_open.then_some(Match::IsNot(Test::Local(Address::Saddr)))
 }
 
 /// What becomes of sources, by target: several forwards may share one. Where a mark says which are translated, the others
@@ -359,7 +359,7 @@ impl<'a> Growth<'a> {
             by_protocol.entry(item.protocol).or_default().push(item);
         }
         let ports = |protocol| Node::Ports(host, protocol, Digits::NONE);
-        let lead = |protocol: &Protocol| enter(vec![Match::is(Test::Protocol(*protocol))], self.id(ports(*protocol)));
+        let lead = |protocol: &Protocol| enter(vec![Match::Is(Test::Protocol(*protocol))], self.id(ports(*protocol)));
         let rules = by_protocol.keys().map(lead).collect();
         let place = self.open(node);
         self.fill(place, rules, miss);
@@ -390,7 +390,7 @@ impl<'a> Growth<'a> {
                 [only] if digits.range().covers(only.ports) => rules.push(only.rule(true)),
                 _ => {
                     let when = vec![Test::Protocol(protocol), Test::DestinationPort(digits.range())];
-                    rules.push(enter(when.into_iter().map(Match::is).collect(), self.id(node(digits))));
+                    rules.push(enter(when.into_iter().map(Match::Is).collect(), self.id(node(digits))));
                     self.ports((host, protocol), digits, items, miss);
                 }
             }
@@ -509,7 +509,7 @@ impl Digits {
 impl Item {
     fn rule(&self, is_host_known: bool) -> LoweredRule {
         let host = self.host.filter(|_| !is_host_known).map(to);
-        let ports = [Test::Protocol(self.protocol), Test::DestinationPort(self.ports)].map(Match::is);
+        let ports = [Test::Protocol(self.protocol), Test::DestinationPort(self.ports)].map(Match::Is);
         rule(self.step, host.into_iter().chain(ports).chain(self.when.iter().cloned()).collect(), self.then.clone())
     }
 }
@@ -552,7 +552,7 @@ fn leave(family: Family, to: &[Prefix]) -> Vec<LoweredRule> {
 }
 
 fn to(address: IpAddr) -> Match {
-    Match::is(Test::In(Side::Daddr, Prefix::of(address)))
+    Match::Is(Test::In(Side::Daddr, Prefix::of(address)))
 }
 
 #[cfg(test)]
@@ -597,14 +597,14 @@ mod tests {
     }
 
     fn holds(one: &Match, packet: Packet) -> bool {
-        let holds = match &one.test {
-            Test::In(Side::Saddr, prefix) => prefix.contains(packet.from),
-            Test::In(Side::Daddr, prefix) => prefix.contains(packet.to),
-            Test::Protocol(protocol) => *protocol == packet.protocol,
-            Test::DestinationPort(ports) => (ports.first..=ports.last).contains(&packet.port),
-            other => panic!("{other:?}"),
+        let holds = match one.test() {
+            Some(Test::In(Side::Saddr, prefix)) => prefix.contains(packet.from),
+            Some(Test::In(Side::Daddr, prefix)) => prefix.contains(packet.to),
+            Some(Test::Protocol(protocol)) => *protocol == packet.protocol,
+            Some(Test::DestinationPort(ports)) => (ports.first..=ports.last).contains(&packet.port),
+            Some(_) | None => panic!("{one:?}"),
         };
-        holds != one.negated
+        holds == matches!(one, Match::Is(_))
     }
 
     /// What becomes of a packet from a chain on, how many rules were asked, and how many chains led on from one to the
@@ -716,7 +716,7 @@ mod tests {
         let rules = (0..10_000).map(|n| forward(n + 1, None, (10_000 + n as u16, 10_000 + n as u16))).collect();
         let chains = chains(rules);
         let rules = &chains[&root(Tree::Targets)];
-        let ports = Match::is(Test::DestinationPort(PortRange { first: 10_000, last: 19_999 }));
+        let ports = Match::Is(Test::DestinationPort(PortRange { first: 10_000, last: 19_999 }));
         assert!(rules.len() == 2 && rules[0].when.contains(&ports), "{rules:?}");
     }
 
@@ -730,7 +730,7 @@ mod tests {
 
     #[test]
     fn wide_ranges_are_not_copied_into_every_chain() {
-        let gate = |n: u32| vec![vec![Match::is(Test::In(Side::Saddr, format!("10.{n}.0.0/16").parse().unwrap()))]];
+        let gate = |n: u32| vec![vec![Match::Is(Test::In(Side::Saddr, format!("10.{n}.0.0/16").parse().unwrap()))]];
         let rules = (0..40).map(|n| ForwardRule { gates: gate(n), ..forward(n + 1, None, (1, 65_535)) }).collect();
         let count: usize = chains(rules).values().map(Vec::len).sum();
         assert!(count < 200, "{count}");
@@ -751,7 +751,7 @@ mod tests {
     fn any_rule() -> impl Strategy<Value = ForwardRule> {
         let host = prop_oneof![Just(None), (0_u8..30).prop_map(|last| Some(format!("198.51.100.{last}")))];
         (host, 1_u16..400, 0_u16..3, any::<bool>(), any::<bool>()).prop_map(|(host, at, width, gated, udp)| {
-            let gate = Match::is(Test::In(Side::Saddr, "203.0.113.0/25".parse().unwrap()));
+            let gate = Match::Is(Test::In(Side::Saddr, "203.0.113.0/25".parse().unwrap()));
             let first = at * 160;
             ForwardRule {
                 gates: vec![if gated { vec![gate] } else { Vec::new() }],

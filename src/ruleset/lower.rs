@@ -3,7 +3,7 @@
 use super::build::{Condition, Hook, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement, Way};
 use super::cidr_list::CidrList;
 use super::id::{ChainId, Place, RuleId, RuleStep, Section};
-use super::matches::{Effect, Match, Side, Test};
+use super::matches::{Effect, Fact, Match, Side, Test};
 use super::near::Near;
 use super::way::by_prefix;
 use crate::policy::{AddressRange, Family, PortRange, PreferredSource, Prefix, Protocol, Step};
@@ -160,7 +160,7 @@ impl Lowering<'_> {
         for way in ways {
             let mut rows = way.sources.as_ref().map_or(vec![Vec::new()], |list| self.list_rows(Side::Saddr, list));
             if let Some(excluded) = &way.excluded {
-                let is_not = Match::is_not(self.in_set(Side::Saddr, excluded));
+                let is_not = Match::IsNot(self.in_set(Side::Saddr, excluded));
                 rows.iter_mut().for_each(|row| row.push(is_not.clone()));
             }
             let is_open = rows.iter().any(Vec::is_empty);
@@ -205,7 +205,7 @@ impl Lowering<'_> {
         if self.dialect.maps && matches!(statement.step, Step::LocalSourceOnOutInterface | Step::MidStream) {
             // What came in through an interface has no source of the host's: that is found faster than the source.
             let any = Test::InInterface { name: String::new(), prefix: true };
-            rows.iter_mut().for_each(|row| row.insert(0, Match::is_not(any.clone())));
+            rows.iter_mut().for_each(|row| row.insert(0, Match::IsNot(any.clone())));
         }
         let decide = if is_far { RuleStep::Far } else { RuleStep::Decide(statement.step) };
         let then = match statement.outcome {
@@ -258,8 +258,8 @@ impl Lowering<'_> {
             Condition::AnyOf(rows) => rows.clone(),
             Condition::List(side, list) => self.list_rows(*side, list),
             Condition::Far(Near { blocks, wide }) => {
-                let outside = |prefix: &Prefix| Match::is_not(Test::In(Side::Daddr, *prefix));
-                let far = Match::is_not(self.in_set(Side::Daddr, blocks));
+                let outside = |prefix: &Prefix| Match::IsNot(Test::In(Side::Daddr, *prefix));
+                let far = Match::IsNot(self.in_set(Side::Daddr, blocks));
                 vec![wide.iter().map(outside).chain([far]).collect()]
             }
         }
@@ -269,7 +269,7 @@ impl Lowering<'_> {
         if self.dialect.inline.is_some_and(|most| list.prefixes.len() <= most) {
             return list.prefixes.iter().map(|prefix| within(side, *prefix)).collect();
         }
-        vec![vec![Match::is(self.in_set(side, list))]]
+        vec![vec![Match::Is(self.in_set(side, list))]]
     }
 
     fn in_set(&mut self, side: Side, list: &CidrList) -> Test {
@@ -315,7 +315,7 @@ impl Lowering<'_> {
             Some(source) => self.spread(snat(source.into())),
             None => self.spread(masquerade),
         };
-        let out = Match::is(Test::OutInterface { name: row.interface.clone(), prefix: false });
+        let out = Match::Is(Test::OutInterface { name: row.interface.clone(), prefix: false });
         let when = [vec![out], within(Side::Daddr, row.destination)].concat();
         rules.iter_mut().for_each(|rule| rule.when.splice(0..0, when.iter().cloned()).for_each(drop));
         rules
@@ -328,9 +328,9 @@ impl Lowering<'_> {
         let mut rules = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
             for (range, left) in &ranges {
-                let mut when = vec![Match::is(Test::Protocol(protocol))];
+                let mut when = vec![Match::Is(Test::Protocol(protocol))];
                 if range.size() < *left {
-                    when.push(Match::is(Test::Share { part: range.size(), of: *left }));
+                    when.push(Match::Holds(Fact::Share { part: range.size(), of: *left }));
                 }
                 rules.push(self.rule(RuleStep::Ports, when, effect(Some(*range))));
             }
@@ -343,7 +343,7 @@ impl Lowering<'_> {
 /// A prefix of length 0 holds every address.
 pub(super) fn within(side: Side, prefix: Prefix) -> Vec<Match> {
     let test = (prefix.length() > 0).then_some(Test::In(side, prefix));
-    test.into_iter().map(Match::is).collect()
+    test.into_iter().map(Match::Is).collect()
 }
 
 #[cfg(test)]
@@ -401,7 +401,8 @@ mod tests {
             Place::Forward(chain) => format!("f{chain}"),
         };
         let line = |chain: ChainId, rule: &LoweredRule| {
-            let matches: String = rule.when.iter().map(|one| if one.negated { '!' } else { '+' }).collect();
+            let matches: String =
+                rule.when.iter().map(|one| if matches!(one, Match::IsNot(_)) { '!' } else { '+' }).collect();
             let effect = match &rule.then {
                 Effect::Return => "return".to_owned(),
                 Effect::Goto(chain) | Effect::Jump(chain) => place(*chain),
@@ -455,7 +456,7 @@ mod tests {
         let expected = ["1 egress2-source [!] return", "1 egress2-otherwise [] masquerade"];
         assert_eq!(lines(vec![source(), always()], None, IPTABLES), expected);
         assert_eq!(lines(vec![source(), always()], None, NFTABLES), expected);
-        let bridged = gate(Step::Bridged, Condition::AnyOf(vec![vec![Match::is(Test::Bridged)]]));
+        let bridged = gate(Step::Bridged, Condition::AnyOf(vec![vec![Match::Holds(Fact::Bridged)]]));
         let expected =
             ["1 egress2-bridged/in-scope [+] 2", "1 egress2-bridged [] return", "2 egress2-otherwise [] masquerade"];
         assert_eq!(lines(vec![bridged, always()], None, NFTABLES), expected);
@@ -463,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_gate_with_several_ways_through_leads_to_a_chain_of_its_own() {
-        let wan = |name: &str| vec![Match::is(Test::OutInterface { name: name.into(), prefix: false })];
+        let wan = |name: &str| vec![Match::Is(Test::OutInterface { name: name.into(), prefix: false })];
         let statements = || {
             vec![
                 gate(Step::OutInterface, Condition::AnyOf(vec![wan("a0"), wan("b0")])),
@@ -530,7 +531,7 @@ mod tests {
             let list = |text: &str| CidrList { id, prefixes: vec![text.parse().unwrap()].into() };
             Way { sources: sources.map(list), excluded: None, to: Section::Egress(number) }
         };
-        let out = |name: &str| Some(Match::is(Test::OutInterface { name: name.to_owned(), prefix: false }));
+        let out = |name: &str| Some(Match::Is(Test::OutInterface { name: name.to_owned(), prefix: false }));
         let branches = vec![
             Branch { out: out("a0"), ways: vec![way(Some("10.0.0.0/8"), 1), way(None, 2), way(None, 3)] },
             Branch { out: out("b0"), ways: vec![way(None, 3)] },
@@ -587,11 +588,10 @@ mod tests {
         let ruleset = Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() };
         let rules = |dialect| {
             let lowered = lower(&ruleset, dialect);
-            let one = |one: &Match| match &one.test {
-                Test::In(_, prefix) => prefix.to_string(),
-                Test::InList(_, list) => {
-                    format!("{}@{}{}", if one.negated { "!" } else { "" }, list.section.prefix(), list.key.name())
-                }
+            let one = |one: &Match| match one {
+                Match::Is(Test::In(_, prefix)) => prefix.to_string(),
+                Match::Is(Test::InList(_, list)) => format!("@{}{}", list.section.prefix(), list.key.name()),
+                Match::IsNot(Test::InList(_, list)) => format!("!@{}{}", list.section.prefix(), list.key.name()),
                 other => panic!("{other:?}"),
             };
             let line = |rule: &LoweredRule| {

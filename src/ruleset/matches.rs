@@ -1,8 +1,8 @@
 //! What a rule looks at and what it does: one vocabulary, which each backend puts into its words.
 //!
 //! A list and a chain are whatever names them: a [`ListId`] and a [`ChainId`] in what is desired, the names of a backend
-//! in what it writes and reads. Every `match` on a [`Test`] names them all: a new one does not compile until each backend
-//! can say it.
+//! in what it writes and reads. Every `match` on a [`Test`] or a [`Fact`] names them all: a new one does not
+//! compile until each backend can say it.
 
 use super::id::{ChainId, ListId};
 use crate::policy::{AddressRange, Family, ForwardMark, MaskedMark, PortRange, Prefix, Protocol};
@@ -28,13 +28,15 @@ pub enum Address {
     SaddrOnOutInterface,
 }
 
-/// A test that must hold, or must not.
+/// What a rule looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Match<List = ListId> {
-    /// What is asked.
-    pub test: Test<List>,
+pub enum Match<List = ListId> {
+    /// A test must hold.
+    Is(Test<List>),
     /// It must not hold.
-    pub negated: bool,
+    IsNot(Test<List>),
+    /// A fact, of which no match can ask the opposite.
+    Holds(Fact),
 }
 
 /// What can be asked of the first packet of a flow.
@@ -64,16 +66,21 @@ pub enum Test<List = ListId> {
     Protocol(Protocol),
     /// The destination port, behind [`Test::Protocol`] of one that has ports.
     DestinationPort(PortRange),
-    /// Connection tracking has given the flow another destination.
-    Dnated,
     /// Of SYN, RST, ACK and FIN only SYN is set; asked behind [`Test::Protocol`] of TCP alone.
     OnlySyn,
     /// The address is one of the host's own.
     Local(Address),
-    /// The frame was bridged.
-    Bridged,
     /// The packet mark.
     Mark(MaskedMark),
+}
+
+/// What can be asked of it in one way only: not every backend has a match for the opposite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// Connection tracking has given the flow another destination.
+    Dnated,
+    /// The frame was bridged.
+    Bridged,
     /// The route carries an IPsec policy.
     Ipsec,
     /// By chance, in `part` of `of` cases.
@@ -141,19 +148,17 @@ pub struct ShiftedPort {
 }
 
 impl<List> Match<List> {
-    /// Must hold.
-    pub fn is(test: Test<List>) -> Self {
-        Match { test, negated: false }
-    }
-
-    /// Must not hold.
-    pub fn is_not(test: Test<List>) -> Self {
-        Match { test, negated: true }
+    /// The test that must hold, or must not.
+    pub fn test(&self) -> Option<&Test<List>> {
+        match self {
+            Match::Is(test) | Match::IsNot(test) => Some(test),
+            Match::Holds(_) => None,
+        }
     }
 
     /// The list that is looked into.
     pub fn list(&self) -> Option<&List> {
-        match &self.test {
+        match self.test()? {
             Test::InList(_, list) => Some(list),
             _ => None,
         }
@@ -161,7 +166,18 @@ impl<List> Match<List> {
 
     /// The same with the list under another name.
     pub fn rename<Name>(self, name: impl FnOnce(List) -> Name) -> Match<Name> {
-        let test = match self.test {
+        match self {
+            Match::Is(test) => Match::Is(test.rename(name)),
+            Match::IsNot(test) => Match::IsNot(test.rename(name)),
+            Match::Holds(fact) => Match::Holds(fact),
+        }
+    }
+}
+
+impl<List> Test<List> {
+    /// The same with the list under another name.
+    fn rename<Name>(self, name: impl FnOnce(List) -> Name) -> Test<Name> {
+        match self {
             Test::InList(side, list) => Test::InList(side, name(list)),
             Test::Family(family) => Test::Family(family),
             Test::In(side, prefix) => Test::In(side, prefix),
@@ -169,34 +185,20 @@ impl<List> Match<List> {
             Test::InInterface { name, prefix } => Test::InInterface { name, prefix },
             Test::Protocol(protocol) => Test::Protocol(protocol),
             Test::DestinationPort(ports) => Test::DestinationPort(ports),
-            Test::Dnated => Test::Dnated,
             Test::OnlySyn => Test::OnlySyn,
             Test::Local(address) => Test::Local(address),
-            Test::Bridged => Test::Bridged,
             Test::Mark(mark) => Test::Mark(mark),
-            Test::Ipsec => Test::Ipsec,
-            Test::Share { part, of } => Test::Share { part, of },
-        };
-        Match { test, negated: self.negated }
+        }
     }
 }
 
 impl Match {
     /// The one match that holds where this one does not; `None` where not every backend has one.
     pub fn inverse(&self) -> Option<Self> {
-        let negated = !self.negated;
-        match &self.test {
-            Test::Bridged | Test::Ipsec | Test::Dnated | Test::Share { .. } => None,
-            Test::Family(_)
-            | Test::In(..)
-            | Test::InList(..)
-            | Test::OutInterface { .. }
-            | Test::InInterface { .. }
-            | Test::Protocol(_)
-            | Test::DestinationPort(_)
-            | Test::OnlySyn
-            | Test::Mark(_)
-            | Test::Local(_) => Some(Match { test: self.test.clone(), negated }),
+        match self.clone() {
+            Match::Is(test) => Some(Match::IsNot(test)),
+            Match::IsNot(test) => Some(Match::Is(test)),
+            Match::Holds(_) => None,
         }
     }
 }
@@ -236,7 +238,13 @@ impl<Chain> Effect<Chain> {
 pub mod each {
     use super::*;
 
-    pub fn test<List: Clone>(list: &List) -> impl Iterator<Item = Test<List>> {
+    /// Each test as it holds and as it does not, and each fact.
+    pub fn one<List: Clone>(list: &List) -> impl Iterator<Item = Match<List>> {
+        let tests = test(list).flat_map(|test| [Match::Is(test.clone()), Match::IsNot(test)]);
+        tests.chain(fact().map(Match::Holds))
+    }
+
+    fn test<List: Clone>(list: &List) -> impl Iterator<Item = Test<List>> {
         let (name, port) = ("eth0".to_owned(), PortRange { first: 80, last: 81 });
         let after = move |test: Option<&Test<List>>| {
             Some(match test {
@@ -247,17 +255,26 @@ pub mod each {
                 Some(Test::OutInterface { .. }) => Test::InInterface { name: name.clone(), prefix: true },
                 Some(Test::InInterface { .. }) => Test::Protocol(Protocol::Udp),
                 Some(Test::Protocol(_)) => Test::DestinationPort(port),
-                Some(Test::DestinationPort(_)) => Test::Dnated,
-                Some(Test::Dnated) => Test::OnlySyn,
+                Some(Test::DestinationPort(_)) => Test::OnlySyn,
                 Some(Test::OnlySyn) => Test::Local(Address::Saddr),
-                Some(Test::Local(_)) => Test::Bridged,
-                Some(Test::Bridged) => Test::Mark(MaskedMark { value: 1, mask: 3 }),
-                Some(Test::Mark(_)) => Test::Ipsec,
-                Some(Test::Ipsec) => Test::Share { part: 3079, of: 6561 },
-                Some(Test::Share { .. }) => return None,
+                Some(Test::Local(_)) => Test::Mark(MaskedMark { value: 1, mask: 3 }),
+                Some(Test::Mark(_)) => return None,
             })
         };
         std::iter::successors(after(None), move |test| after(Some(test)))
+    }
+
+    fn fact() -> impl Iterator<Item = Fact> {
+        let after = |fact: Option<&Fact>| {
+            Some(match fact {
+                None => Fact::Dnated,
+                Some(Fact::Dnated) => Fact::Bridged,
+                Some(Fact::Bridged) => Fact::Ipsec,
+                Some(Fact::Ipsec) => Fact::Share { part: 3079, of: 6561 },
+                Some(Fact::Share { .. }) => return None,
+            })
+        };
+        std::iter::successors(after(None), move |fact| after(Some(fact)))
     }
 
     /// Without [`Effect::SnatByRoute`], which no backend reads: it becomes a look-up, or rules.

@@ -147,7 +147,7 @@ fn comment_of(id: RuleId) -> String {
 /// rule that lets it through would open every service of this host that trusts in being reached by the host alone.
 fn guard() -> Jump {
     let lo = Test::InInterface { name: "lo".to_owned(), prefix: false };
-    let when = vec![Match::is_not(lo), Match::is(Test::In(Side::Daddr, LOOPBACK_V4))];
+    let when = vec![Match::IsNot(lo), Match::Is(Test::In(Side::Daddr, LOOPBACK_V4))];
     let rule = RuleSpec::new(when, Some(GUARD_COMMENT.to_owned()), Effect::Drop);
     Jump { hook: Hook::RawPrerouting, position: JumpPosition::First, to: "DROP".to_owned(), rule }
 }

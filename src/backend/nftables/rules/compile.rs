@@ -102,14 +102,15 @@ impl Lists {
 
     /// A rule that asks for a list in parts is one for each: only that of the destination's block looks into a set.
     fn apart(&self, rule: LoweredRule) -> Vec<(LoweredRule, Option<Prefix>)> {
-        let asked = rule.when.iter().enumerate().find_map(|(place, one)| match one.test {
-            Test::InList(side, list) => Some((place, side, self.apart.get(&list)?)),
-            _ => None,
+        let asked = rule.when.iter().enumerate().find_map(|(place, one)| match one {
+            Match::Is(Test::InList(side, list)) => Some((place, *side, self.apart.get(list)?)),
+            // Of such a list there are no parts ([`is_denied`]).
+            Match::IsNot(_) | Match::Is(_) | Match::Holds(_) => None,
         });
         let Some((place, side, parts)) = asked else { return vec![(rule, None)] };
         let one = |part: &Part| {
             let mut rule = rule.clone();
-            rule.when.insert(place, Match::is(Test::In(side, part.block)));
+            rule.when.insert(place, Match::Is(Test::In(side, part.block)));
             (rule, Some(part.block))
         };
         parts.iter().map(one).collect()
@@ -119,7 +120,7 @@ impl Lists {
 /// True when a rule asks whether an address is in none of the list.
 fn is_denied(list: ListId, chains: &[LoweredChain]) -> bool {
     let asked = chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.when);
-    asked.into_iter().any(|one| one.negated && matches!(one.test, Test::InList(_, asked) if asked == list))
+    asked.into_iter().any(|one| matches!(one, Match::IsNot(Test::InList(_, asked)) if *asked == list))
 }
 
 /// The priority of the base chain: srcnat is 100 (nft(8)); most other nat chains of a host are there.

@@ -41,7 +41,7 @@ impl FamilyTable {
 
 /// The rule of a base chain that sends a family to its own chain.
 pub fn dispatch(hook: Hook, family: Family) -> Rule {
-    let matches = std::iter::once(Match::is(Test::Family(family))).chain(hook.when());
+    let matches = std::iter::once(Match::Is(Test::Family(family))).chain(hook.when());
     let reason = match hook {
         Hook::RawPrerouting => "that arrives",
         Hook::Prerouting => "that arrives for this host",

@@ -15,8 +15,8 @@ use super::rule::Rule;
 use super::table::Set;
 use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Step};
 use crate::ruleset::{
-    Effect, ForwardRule, ForwardRules, Hook, JumpPosition, Match, NotForwarded, RuleId, RuleStep, Section, ShiftedPort,
-    Side, Test,
+    Effect, Fact, ForwardRule, ForwardRules, Hook, JumpPosition, Match, NotForwarded, RuleId, RuleStep, Section,
+    ShiftedPort, Side, Test,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -224,14 +224,14 @@ impl<'a> Build<'a> {
         let maps = |sets: [PortSet; 3]| sets.into_iter().filter(has).map(look_up_in);
         let mark = |set| {
             let then = Effect::Mark(self.mark.filter(|_| has(&set))?.clone());
-            Some(planned(of_forwards(RuleStep::Mark), vec![Match::is(Test::InList(Side::Daddr, name(set)))], then))
+            Some(planned(of_forwards(RuleStep::Mark), vec![Match::Is(Test::InList(Side::Daddr, name(set)))], then))
         };
         let mut look_up = not_forwarded(family, localhost);
         look_up.extend(mark(PortSet::HostMarks));
         look_up.extend(maps([PortSet::HostPorts, PortSet::HostRanges, PortSet::HostGates]));
         if localhost {
             let listed =
-                has(&PortSet::Localhost).then(|| Match::is_not(Test::InList(Side::Daddr, name(PortSet::Localhost))));
+                has(&PortSet::Localhost).then_some(Match::IsNot(Test::InList(Side::Daddr, name(PortSet::Localhost))));
             let when = std::iter::once(to(LOOPBACK_V4)).chain(listed).collect();
             look_up.push(left_to_host(NotForwarded::NoLocalhost, when));
         }
@@ -239,15 +239,15 @@ impl<'a> Build<'a> {
         look_up.extend(maps([PortSet::Ports, PortSet::Ranges, PortSet::Gates]));
         let mut chains = vec![chain(ForwardChain::LookUp, look_up)];
         if localhost {
-            let lo = Match::is_not(Test::InInterface { name: "lo".to_owned(), prefix: false });
+            let lo = Match::IsNot(Test::InInterface { name: "lo".to_owned(), prefix: false });
             let guard = planned(of_forwards(RuleStep::Guard), vec![lo, to(LOOPBACK_V4)], Effect::Drop);
             chains.push(chain(ForwardChain::Guard, vec![guard]));
         }
         chains.extend(self.gates);
         let decide = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
         let known = |sets: &[PortSet], then, step| {
-            let in_set = |set: &PortSet| Match::is(Test::InList(Side::Daddr, name(*set)));
-            let when = std::iter::once(Match::is(Test::Dnated)).chain(sets.iter().map(in_set));
+            let in_set = |set: &PortSet| Match::Is(Test::InList(Side::Daddr, name(*set)));
+            let when = std::iter::once(Match::Holds(Fact::Dnated)).chain(sets.iter().map(in_set));
             sets.iter().all(has).then(|| planned(decide(step), when.collect(), then))
         };
         let masquerade = Effect::Masquerade { random_fully, ports: None };
@@ -255,7 +255,7 @@ impl<'a> Build<'a> {
         let hairpin = hairpin.map(|sets| known(sets, masquerade.clone(), Step::ForwardHairpin));
         let forwarded = [PortSet::Targets, PortSet::TargetRanges];
         let forwarded = forwarded.map(|set| known(&[set], Effect::Return, Step::Forwarded));
-        let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::is(Test::Mark(bit)));
+        let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::Is(Test::Mark(bit)));
         let marked = bit.map(|bit| planned(decide(Step::ForwardMark), vec![bit], masquerade));
         let first = marked.into_iter().chain(hairpin.into_iter().chain(forwarded).flatten()).collect();
         let shifted = self.shifted.into_iter().map(|(number, ports)| (SetName::of_shifted(number, family), ports));
@@ -276,7 +276,7 @@ fn not_forwarded(family: Family, localhost: bool) -> Vec<Planned> {
         Family::V6 => &[(LOOPBACK_V6, loopback), (LINK_LOCAL_V6, NotForwarded::LinkLocal)],
     };
     // Local processes have no incoming interface, and may be let through.
-    let arrived = (localhost && family == Family::V4).then(|| Match::is(arrived()));
+    let arrived = (localhost && family == Family::V4).then_some(Match::Is(arrived()));
     let rule = |(range, why): &(Prefix, NotForwarded)| {
         left_to_host(*why, arrived.iter().cloned().chain([to(*range)]).collect())
     };
@@ -292,7 +292,7 @@ fn left_to_host(why: NotForwarded, when: Vec<Match<SetName>>) -> Planned {
 }
 
 fn to(range: Prefix) -> Match<SetName> {
-    Match::is(Test::In(Side::Daddr, range))
+    Match::Is(Test::In(Side::Daddr, range))
 }
 
 /// An incoming interface, whatever its name is.
@@ -314,14 +314,14 @@ fn gate_rules(
     let port = (!keeps).then(|| one(rule.port + (ports.first - rule.ports.first)));
     let then = Effect::Dnat { to: rule.to, port };
     let row = |row: &Vec<Match>, then: Effect<ChainName>, step| {
-        let names_one = |one: &Match| matches!(one.test, Test::InInterface { .. }) && !one.negated;
+        let names_one = |one: &Match| matches!(one, Match::Is(Test::InInterface { .. }));
         // Where interfaces are only left out, a packet without one is not meant.
-        let arrives = (!rule.from_host && !row.iter().any(names_one)).then(|| Match::is(arrived()));
-        let far = not_for_loopback.then(|| Match::is_not(Test::In(Side::Daddr, LOOPBACK_V4)));
+        let arrives = (!rule.from_host && !row.iter().any(names_one)).then_some(Match::Is(arrived()));
+        let far = not_for_loopback.then_some(Match::IsNot(Test::In(Side::Daddr, LOOPBACK_V4)));
         // nft wants to know of which protocol a port is.
         let leads = matches!(then, Effect::Dnat { .. });
         let map = map.filter(|_| leads);
-        let protocol = (leads && !keeps && map.is_none()).then(|| Match::is(Test::Protocol(rule.protocol)));
+        let protocol = (leads && !keeps && map.is_none()).then_some(Match::Is(Test::Protocol(rule.protocol)));
         let own = row.iter().cloned().map(|one| one.rename(|list| SetName::new(list, Family::of(rule.to))));
         let when = arrives.into_iter().chain(own).chain(far).chain(protocol).collect();
         match map {
@@ -329,10 +329,10 @@ fn gate_rules(
             None => planned(of_forwards(step), when, then),
         }
     };
-    let is_source = |one: &Match| matches!(one.test, Test::In(Side::Saddr, _));
+    let is_source = |one: &Match| matches!(one.test(), Some(Test::In(Side::Saddr, _)));
     let marked = |gate: &Vec<Match>, from: Prefix, mark: &ForwardMark| {
         let others = gate.iter().filter(|one| !is_source(one)).cloned();
-        let from = (from.length() > 0).then(|| Match::is(Test::In(Side::Saddr, from)));
+        let from = (from.length() > 0).then_some(Match::Is(Test::In(Side::Saddr, from)));
         row(&others.chain(from).collect(), Effect::Mark(mark.clone()), RuleStep::Mark)
     };
     let rules = |gate: &Vec<Match>| {

@@ -2,11 +2,11 @@
 
 use super::cidr_list::CidrList;
 use super::facts::HostFacts;
-use super::id::{ListId, ListKey, Section};
-use super::matches::{Match, Side, Test};
+use super::id::{ListId, ListKey, NotForwarded, RuleStep, Section};
+use super::matches::{Match, Side, Test, within};
 use crate::policy::{
-    AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LOOPBACK_V4, Policy, PortRange,
-    Prefix, Protocol, WithOrigin,
+    AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LINK_LOCAL_V6, LOOPBACK_V4,
+    LOOPBACK_V6, Policy, PortRange, Prefix, Protocol, Step, WithOrigin,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -64,14 +64,41 @@ impl ForwardRule {
         PortRange { first: self.port, last: self.port + (self.ports.last - self.ports.first) }
     }
 
-    /// The clients that its target must see as the host.
-    pub fn hidden(&self) -> impl Iterator<Item = Prefix> {
-        self.localhost.then_some(LOOPBACK_V4).into_iter().chain(self.hairpin.iter().copied())
+    /// The clients that its target must see as the host, and why.
+    pub fn hidden(&self) -> impl Iterator<Item = (Step, Prefix)> {
+        let localhost = self.localhost.then_some((Step::ForwardLocalhost, LOOPBACK_V4));
+        localhost.into_iter().chain(self.hairpin.iter().map(|from| (Step::ForwardHairpin, *from)))
     }
 
-    /// Those of them that pass a gate.
+    /// True where packets of the host itself would pass a row of its gates and are not meant: they have no incoming
+    /// interface, and where interfaces are only left out it is none of these.
+    pub fn only_arriving(&self, gate: &[Match]) -> bool {
+        let names_one = |one: &Match| matches!(one, Match::Is(Test::InInterface { .. }));
+        !self.from_host && !gate.iter().any(names_one)
+    }
+
+    /// What its gates become: see [`Self::through`].
+    pub fn gate_rules<'a>(&self, mark: Option<&'a ForwardMark>) -> impl Iterator<Item = GateRule<'a>> {
+        self.gates.iter().flat_map(move |gate| self.through(gate, mark))
+    }
+
+    /// What a row of its gates becomes: a rule that sends flows to the target, behind one for each client that is marked.
+    pub fn through<'a>(&self, gate: &[Match], mark: Option<&'a ForwardMark>) -> Vec<GateRule<'a>> {
+        let only_arriving = self.only_arriving(gate);
+        let rule = |when, mark| GateRule { number: self.number, when, only_arriving, mark };
+        let asks_source = |one: &&Match| matches!(one.test(), Some(Test::In(Side::Saddr, _)));
+        let hidden = mark.map(|mark| (self.hidden_behind(gate), mark));
+        let marked = hidden
+            .into_iter()
+            .flat_map(|(hidden, mark)| hidden.into_iter().map(move |client| (within(Side::Saddr, client), mark)));
+        let others = || gate.iter().filter(|one| !asks_source(one)).cloned();
+        let marks = marked.map(|(client, mark)| rule(others().chain(client).collect(), Some(mark)));
+        marks.chain([rule(gate.to_vec(), None)]).collect()
+    }
+
+    /// Those of the clients that its target must see as the host that pass a row of its gates.
     pub fn hidden_behind(&self, gate: &[Match]) -> Vec<Prefix> {
-        let mut hidden = AddressSet::of(self.hidden());
+        let mut hidden = AddressSet::of(self.hidden().map(|(_, from)| from));
         let whole = Match::Is(Test::In(Side::Saddr, Family::of(self.to).whole()));
         for one in [&whole].into_iter().chain(gate) {
             match one {
@@ -96,7 +123,52 @@ impl ForwardRule {
     }
 }
 
+/// A rule that a gate becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateRule<'a> {
+    /// The number of the forward.
+    pub number: u32,
+    /// What must hold.
+    pub when: Vec<Match>,
+    /// Packets of the host itself are not meant.
+    pub only_arriving: bool,
+    /// It marks and leads no further; without, it sends flows to the target.
+    pub mark: Option<&'a ForwardMark>,
+}
+
+impl GateRule<'_> {
+    /// What the rule is there for.
+    pub fn step(&self) -> RuleStep {
+        if self.mark.is_some() { RuleStep::Mark } else { RuleStep::Forward(self.number) }
+    }
+}
+
+/// The destinations that no forward is for. Loopback addresses can be let through ([`ForwardRule::localhost`]).
+pub fn not_forwarded(family: Family) -> Vec<(Prefix, NotForwarded)> {
+    let loopback = NotForwarded::Loopback(family);
+    match family {
+        Family::V4 => vec![(LOOPBACK_V4, loopback)],
+        Family::V6 => vec![(LOOPBACK_V6, loopback), (LINK_LOCAL_V6, NotForwarded::LinkLocal)],
+    }
+}
+
+/// What is dropped where loopback addresses are let through: what comes to them from elsewhere.
+pub fn guarded<List>() -> Vec<Match<List>> {
+    let lo = Test::InInterface { name: "lo".to_owned(), prefix: false };
+    vec![Match::IsNot(lo), Match::Is(Test::In(Side::Daddr, LOOPBACK_V4))]
+}
+
 impl ForwardRules {
+    /// True where loopback addresses are let through, and have to be guarded.
+    pub fn has_localhost(&self) -> bool {
+        self.rules.iter().any(|rule| rule.localhost)
+    }
+
+    /// What bears the mark is masqueraded, whoever marked it. Of another program's mark nothing is known.
+    pub fn is_marked<List>(&self) -> Option<Match<List>> {
+        self.mark()?.bit().map(|bit| Match::Is(Test::Mark(bit)))
+    }
+
     /// How those are marked whose source is to be translated.
     pub fn mark(&self) -> Option<&ForwardMark> {
         self.mark.as_ref().map(|mark| &mark.value)
@@ -292,6 +364,26 @@ mod tests {
         let lists: Vec<_> = many.lists.iter().map(|list| (list.id, list.prefixes.len())).collect();
         let id = |number, key| ListId { section: Section::Forward(number), key };
         assert_eq!(lists, [(id(1, ListKey::Sources), 5_000), (id(5, ListKey::ExcludedSources), 1)]);
+    }
+
+    #[test]
+    fn who_is_marked_behind_a_gate_is_who_passes_it_whether_it_names_sources_or_leaves_them_out() {
+        let from_10 = Hairpin::From(list(vec!["10.0.0.0/8".parse().unwrap()]));
+        let rules = rules(vec![Forward { hairpin: from_10, ..forward(1, Vec::new(), Vec::new()) }]);
+        let source = |text: &str| Test::In(Side::Saddr, text.parse().unwrap());
+        let wan = Match::IsNot(Test::InInterface { name: "wan0".to_owned(), prefix: false });
+        let mark = ForwardMark::Bit(14);
+        for (gate, marked) in [
+            (Match::Is(source("10.128.0.0/9")), "10.128.0.0/9"),
+            (Match::IsNot(source("10.0.0.0/9")), "10.128.0.0/9"),
+            (Match::IsNot(source("192.168.0.0/16")), "10.0.0.0/8"),
+        ] {
+            let row = [wan.clone(), gate];
+            let found = rules.rules[0].through(&row, Some(&mark));
+            let found: Vec<_> = found.iter().map(|rule| (rule.step(), rule.when.as_slice())).collect();
+            let marked = [wan.clone(), Match::Is(source(marked))];
+            assert_eq!(found, [(RuleStep::Mark, &marked[..]), (RuleStep::Forward(1), &row[..])]);
+        }
     }
 
     proptest! {

@@ -6,12 +6,12 @@
 //! kernel refuses more than 16 chains that lead on from one to the next.
 
 use super::build::{Hook, Ruleset};
-use super::forward::{ForwardRule, ForwardRules};
+use super::forward::{ForwardRule, ForwardRules, GateRule, not_forwarded};
 use super::forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 use super::id::{ChainId, NotForwarded, Place, RuleId, RuleStep, Section};
-use super::lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, within};
-use super::matches::{Address, Effect, Fact, Match, ShiftedPort, Side, Test};
-use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
+use super::lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule};
+use super::matches::{Address, Effect, Fact, Match, ShiftedPort, Side, Test, within};
+use crate::policy::{Family, ForwardMark, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,7 +36,9 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
     }
     let random_fully = postrouting.sections.first().is_some_and(|top| top.translation.random_fully);
     let masquerade = Effect::Masquerade { random_fully: random_fully && dialect.random_fully, ports: None };
-    let rest = lead_targets_away(marked(forwards, &masquerade), chains);
+    let decided = RuleStep::Decide(Step::ForwardMark);
+    let marked = forwards.is_marked().map(|mark| rule(decided, vec![mark], masquerade.clone()));
+    let rest = lead_targets_away(marked, chains);
     let mut targets = targets(forwards, &masquerade);
     if targets.len() > FLAT {
         targets = joined(targets);
@@ -51,7 +53,7 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
     };
     let go_on = || enter(Vec::new(), root(Tree::Common));
     if !common.is_empty() {
-        let mut rules = leave(ruleset.family, &[LOOPBACK_V4, LINK_LOCAL_V6]);
+        let mut rules = leave(ruleset.family, Hook::Prerouting);
         rules.push(go_on());
         begin(chains, Hook::Prerouting, ForwardChain::Prerouting, rules);
     }
@@ -60,7 +62,7 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
     let is_common_from_host = !common.is_empty() && forwards.rules.iter().any(is_from_host);
     if is_common_from_host || !loopback.is_empty() {
         let mut rules = match loopback.is_empty() {
-            true => leave(ruleset.family, &[LOOPBACK_V4, LOOPBACK_V6, LINK_LOCAL_V6]),
+            true => leave(ruleset.family, Hook::Output),
             false => vec![enter(within(Side::Daddr, LOOPBACK_V4), root(Tree::Loopback))],
         };
         rules.extend(is_common_from_host.then(go_on));
@@ -69,13 +71,6 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
     Growth::new(Tree::Common, chains).root(common, None);
     Growth::new(Tree::Loopback, chains).root(loopback, None);
     chains.chains.extend(forwards.rules.iter().filter_map(|forward| gate_chain(forward, forwards.mark())));
-}
-
-/// What bears the mark is masqueraded, whoever marked it.
-fn marked(forwards: &ForwardRules, masquerade: &Effect) -> Option<LoweredRule> {
-    let mark = forwards.mark()?.bit()?;
-    let step = RuleStep::Decide(Step::ForwardMark);
-    Some(rule(step, vec![Match::Is(Test::Mark(mark))], masquerade.clone()))
 }
 
 /// Makes room for a first chain in postrouting, and returns what was the first one.
@@ -125,45 +120,27 @@ fn is_loopback(rule: &ForwardRule) -> bool {
     rule.host.is_some_and(|host| host.is_loopback())
 }
 
-/// A rule for each way through the gates; what none of them lets through is left to the host where others are for any
-/// address. In front of each a rule for each client that is to be marked.
+/// What the gates become; what none of them lets through is left to the host where others are for any address.
 fn translations(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Vec<Item> {
     let ForwardRule { number, protocol, host, ports, .. } = *forward;
-    let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: ports, to: forward.port });
     let item = |is_last, step, when, then| Item { host, protocol, ports, is_last, step, when, then };
-    let to = |gate: &Vec<Match>| {
-        let own = not_of_the_host(forward, gate);
+    let to = |gate: &Vec<Match>| -> Vec<Item> {
         if asks_interfaces(gate) {
-            let when = gate.iter().filter(|one| !is_other_interface(one)).cloned().chain(own).collect();
+            let asked = gate.iter().filter(|one| !is_other_interface(one)).cloned();
+            let when = asked.chain(not_of_the_host(forward.only_arriving(gate))).collect();
             let then = Effect::Jump(id(ForwardChain::Gate(number, protocol)));
             return vec![item(false, RuleStep::Enter, when, then)];
         }
-        let marks = marks(forward, gate, mark).map(|(from, then)| {
-            let gate = gate.iter().filter(|one| !matches!(one.test(), Some(Test::In(Side::Saddr, _)))).cloned();
-            item(
-                false,
-                RuleStep::Mark,
-                within(Side::Saddr, from).into_iter().chain(gate).chain(own.clone()).collect(),
-                then,
-            )
-        });
-        let when = gate.iter().cloned().chain(own.clone()).collect();
-        let dnat = item(false, RuleStep::Forward(number), when, Effect::Dnat { to: forward.to, port });
-        marks.chain([dnat]).collect()
+        let own = |rule: GateRule<'_>| {
+            let (step, then) = (rule.step(), effect(forward, &rule));
+            item(false, step, rule.when.into_iter().chain(not_of_the_host(rule.only_arriving)).collect(), then)
+        };
+        forward.through(gate, mark).into_iter().map(own).collect()
     };
     let refused = host.is_some() && !forward.is_open();
     let step = RuleStep::LeftToHost(NotForwarded::Refused);
     let refused = refused.then(|| item(true, step, Vec::new(), Effect::Return));
     forward.gates.iter().flat_map(to).chain(refused).collect()
-}
-
-/// The clients that are marked of those who pass a gate.
-fn marks(forward: &ForwardRule, gate: &[Match], mark: Option<&ForwardMark>) -> impl Iterator<Item = (Prefix, Effect)> {
-    let of = |mark: &ForwardMark| {
-        let then = Effect::Mark(mark.clone());
-        forward.hidden_behind(gate).into_iter().map(move |from| (from, then.clone())).collect::<Vec<_>>()
-    };
-    mark.map(of).into_iter().flatten()
 }
 
 /// A rule of iptables asks for one incoming interface.
@@ -182,19 +159,20 @@ fn gate_chain(forward: &ForwardRule, mark: Option<&ForwardMark>) -> Option<Lower
     let left_out = gate.iter().filter(|one| is_other_interface(one)).filter_map(Match::inverse);
     let refused = RuleStep::LeftToHost(NotForwarded::Refused);
     let mut rules: Vec<_> = left_out.map(|one| rule(refused, vec![one], Effect::Return)).collect();
-    let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: forward.ports, to: forward.port });
-    let when = [Test::Protocol(forward.protocol), Test::DestinationPort(forward.ports)].map(Match::Is).to_vec();
-    let whole = |(from, then)| rule(RuleStep::Mark, [within(Side::Saddr, from), when.clone()].concat(), then);
-    rules.extend(marks(forward, &[], mark).map(whole));
-    rules.push(rule(RuleStep::Forward(forward.number), when, Effect::Dnat { to: forward.to, port }));
+    let ports = [Test::Protocol(forward.protocol), Test::DestinationPort(forward.ports)].map(Match::Is);
+    let whole = |one: GateRule<'_>| rule(one.step(), [&one.when[..], &ports].concat(), effect(forward, &one));
+    rules.extend(forward.through(&[], mark).into_iter().map(whole));
     Some(LoweredChain { id: id(ForwardChain::Gate(forward.number, forward.protocol)), rules })
 }
 
 /// Packets of the host have no incoming interface: none is that of a gate, but every one is another than that.
-fn not_of_the_host(forward: &ForwardRule, gate: &[Match]) -> Option<Match> {
-    let names_one = |one: &Match| matches!(one, Match::Is(Test::InInterface { .. }));
-    let is_open = !forward.from_host && !gate.iter().any(names_one);
-    is_open.then_some(Match::IsNot(Test::Local(Address::Saddr)))
+fn not_of_the_host(only_arriving: bool) -> Option<Match> {
+    only_arriving.then_some(Match::IsNot(Test::Local(Address::Saddr)))
+}
+
+fn effect(forward: &ForwardRule, rule: &GateRule<'_>) -> Effect {
+    let port = (!forward.keeps_ports()).then_some(ShiftedPort { from: forward.ports, to: forward.port });
+    rule.mark.map_or(Effect::Dnat { to: forward.to, port }, |mark| Effect::Mark(mark.clone()))
 }
 
 /// What becomes of sources, by target: several forwards may share one. Where a mark says which are translated, the others
@@ -207,12 +185,9 @@ fn targets(forwards: &ForwardRules, masquerade: &Effect) -> Vec<Item> {
             let step = RuleStep::Decide(step);
             Item { host, protocol, ports, is_last, step, when, then }
         };
-        let masquerade = |step, from| item(false, step, within(Side::Saddr, from), masquerade.clone());
-        let localhost = (by_target && forward.localhost).then(|| masquerade(Step::ForwardLocalhost, LOOPBACK_V4));
-        let hairpin = forward.hairpin.iter().filter(|_| by_target);
-        let hairpin = hairpin.map(|from| masquerade(Step::ForwardHairpin, *from));
-        let kept = item(true, Step::Forwarded, Vec::new(), Effect::Return);
-        localhost.into_iter().chain(hairpin).chain([kept]).collect()
+        let hidden = forward.hidden().filter(|_| by_target);
+        let hidden = hidden.map(|(step, from)| item(false, step, within(Side::Saddr, from), masquerade.clone()));
+        hidden.chain([item(true, Step::Forwarded, Vec::new(), Effect::Return)]).collect()
     };
     let key = |item: &Item| (item.host, item.protocol, item.ports.first, item.ports.last);
     let mut items: Vec<Item> = forwards.rules.iter().flat_map(of).collect();
@@ -539,16 +514,11 @@ fn jump(then: &Effect) -> Effect {
     }
 }
 
-/// What no forward is for.
-fn leave(family: Family, to: &[Prefix]) -> Vec<LoweredRule> {
-    let of_family = to.iter().filter(|prefix| prefix.family() == family);
-    let why = |prefix| match prefix {
-        LINK_LOCAL_V6 => NotForwarded::LinkLocal,
-        _ => NotForwarded::Loopback(family),
-    };
-    let leave =
-        |prefix: &Prefix| rule(RuleStep::LeftToHost(why(*prefix)), within(Side::Daddr, *prefix), Effect::Return);
-    of_family.map(leave).collect()
+/// What no forward is for. Nothing arrives for the loopback address of IPv6.
+fn leave(family: Family, hook: Hook) -> Vec<LoweredRule> {
+    let comes = |(range, _): &(Prefix, NotForwarded)| hook != Hook::Prerouting || *range != LOOPBACK_V6;
+    let leave = |(range, why)| rule(RuleStep::LeftToHost(why), within(Side::Daddr, range), Effect::Return);
+    not_forwarded(family).into_iter().filter(comes).map(leave).collect()
 }
 
 fn to(address: IpAddr) -> Match {

@@ -3,7 +3,7 @@
 use super::build::{Condition, Hook, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement, Way};
 use super::cidr_list::CidrList;
 use super::id::{ChainId, Place, RuleId, RuleStep, Section};
-use super::matches::{Effect, Fact, Match, Side, Test};
+use super::matches::{Effect, Fact, Match, Side, Test, within};
 use super::near::Near;
 use super::way::by_prefix;
 use crate::policy::{AddressRange, Family, PortRange, PreferredSource, Prefix, Protocol, Step};
@@ -338,12 +338,6 @@ impl Lowering<'_> {
         rules.push(self.rule(RuleStep::Portless, Vec::new(), effect(None)));
         rules
     }
-}
-
-/// A prefix of length 0 holds every address.
-pub(super) fn within(side: Side, prefix: Prefix) -> Vec<Match> {
-    let test = (prefix.length() > 0).then_some(Test::In(side, prefix));
-    test.into_iter().map(Match::Is).collect()
 }
 
 #[cfg(test)]

@@ -147,6 +147,12 @@ pub struct ShiftedPort {
     pub to: u16,
 }
 
+/// Asks whether an address is in a prefix. One of length 0 holds every address.
+pub(super) fn within(side: Side, prefix: Prefix) -> Vec<Match> {
+    let test = (prefix.length() > 0).then_some(Test::In(side, prefix));
+    test.into_iter().map(Match::Is).collect()
+}
+
 impl<List> Match<List> {
     /// The test that must hold, or must not.
     pub fn test(&self) -> Option<&Test<List>> {

@@ -24,7 +24,7 @@ pub use build::{
 };
 pub use cidr_list::CidrList;
 pub use facts::{HostFacts, NetworkFacts};
-pub use forward::{ForwardRule, ForwardRules};
+pub use forward::{ForwardRule, ForwardRules, GateRule, guarded, not_forwarded};
 pub use forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 pub use forward_tree::add_forwards;
 pub use id::{ChainId, ListId, ListKey, NotForwarded, Place, RuleId, RuleStep, Section};

@@ -2,10 +2,10 @@
 
 use super::rule::{COMMENT_PREFIX, RuleSpec};
 use super::sets::{DesiredSet, THRESHOLD};
-use crate::policy::{ForwardMark, LOOPBACK_V4, Step};
+use crate::policy::{ForwardMark, Step};
 use crate::ruleset::{
-    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Match, Place,
-    RuleId, RuleStep, Ruleset, Side, Test, add_forwards, lower,
+    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Place, RuleId,
+    RuleStep, Ruleset, add_forwards, guarded, lower,
 };
 use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::{self, Write};
@@ -106,7 +106,7 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
         name: chain_name(chain.id),
         rules: chain.rules.iter().map(spec).collect(),
     };
-    let guard = ruleset.forwards.rules.iter().any(|rule| rule.localhost).then(guard);
+    let guard = ruleset.forwards.has_localhost().then(guard);
     let jumps = lowered.entries.iter().map(|entry| jump(entry, chain_name(entry.to)));
     let mut jumps: Vec<Jump> = guard.into_iter().chain(jumps).collect();
     jumps.sort_by_key(|jump| jump.hook);
@@ -146,9 +146,7 @@ fn comment_of(id: RuleId) -> String {
 /// What comes to loopback addresses from elsewhere goes no further. In front of all else, whatever `jumpPosition` says: a
 /// rule that lets it through would open every service of this host that trusts in being reached by the host alone.
 fn guard() -> Jump {
-    let lo = Test::InInterface { name: "lo".to_owned(), prefix: false };
-    let when = vec![Match::IsNot(lo), Match::Is(Test::In(Side::Daddr, LOOPBACK_V4))];
-    let rule = RuleSpec::new(when, Some(GUARD_COMMENT.to_owned()), Effect::Drop);
+    let rule = RuleSpec::new(guarded(), Some(GUARD_COMMENT.to_owned()), Effect::Drop);
     Jump { hook: Hook::RawPrerouting, position: JumpPosition::First, to: "DROP".to_owned(), rule }
 }
 

@@ -13,10 +13,10 @@ use super::port_set::{Gate, PortSet, number, protocol};
 use super::ports::{ANY_SOURCE, PortElement, Then};
 use super::rule::Rule;
 use super::table::Set;
-use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Step};
+use crate::policy::{Family, ForwardMark, LOOPBACK_V4, PortRange, Prefix, Step};
 use crate::ruleset::{
-    Effect, Fact, ForwardRule, ForwardRules, Hook, JumpPosition, Match, NotForwarded, RuleId, RuleStep, Section,
-    ShiftedPort, Side, Test,
+    Effect, Fact, ForwardRule, ForwardRules, GateRule, Hook, JumpPosition, Match, NotForwarded, RuleId, RuleStep,
+    Section, ShiftedPort, Side, Test, guarded, not_forwarded,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub fn compile(forwards: &ForwardRules, family: Family, random_fully: bool) -> O
     let mut build = Build::new(forwards, family);
     build.look_up(&forwards.rules);
     build.targets(&forwards.rules);
-    Some(build.finish(&forwards.rules, random_fully))
+    Some(build.finish(forwards, random_fully))
 }
 
 /// The forward of an element of a map that sends flows to its target.
@@ -154,7 +154,7 @@ impl<'a> Build<'a> {
         self.ports_of(|ports| if ports.first < ports.last { PortSet::TargetRanges } else { PortSet::Targets }, led_to);
         let mut hairpins: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for rule in rules.iter().filter(|_| self.mark.is_none()) {
-            let sources: Vec<_> = rule.hidden().map(Interval::of).collect();
+            let sources: Vec<_> = rule.hidden().map(|(_, from)| Interval::of(from)).collect();
             if !sources.is_empty() {
                 hairpins.entry(target(rule)).or_default().push((rule.target_ports(), sources));
             }
@@ -214,19 +214,19 @@ impl<'a> Build<'a> {
         self.sets.entry(set).or_default().push(element);
     }
 
-    fn finish(self, rules: &[ForwardRule], random_fully: bool) -> ForwardTable {
+    fn finish(self, forwards: &ForwardRules, random_fully: bool) -> ForwardTable {
         let family = self.family;
         let has = |set: &PortSet| self.sets.contains_key(set);
         let name = |set| SetName::of_ports(set, family);
         let chain = |chain, rules| PlannedChain::new(ChainName::Forwards(family, chain), rules);
-        let localhost = rules.iter().any(|rule| rule.localhost);
+        let localhost = forwards.has_localhost();
         let look_up_in = |set| (of_forwards(RuleStep::Enter), Rule::look_up(name(set)));
         let maps = |sets: [PortSet; 3]| sets.into_iter().filter(has).map(look_up_in);
         let mark = |set| {
             let then = Effect::Mark(self.mark.filter(|_| has(&set))?.clone());
             Some(planned(of_forwards(RuleStep::Mark), vec![Match::Is(Test::InList(Side::Daddr, name(set)))], then))
         };
-        let mut look_up = not_forwarded(family, localhost);
+        let mut look_up: Vec<_> = left(family, localhost).collect();
         look_up.extend(mark(PortSet::HostMarks));
         look_up.extend(maps([PortSet::HostPorts, PortSet::HostRanges, PortSet::HostGates]));
         if localhost {
@@ -239,8 +239,7 @@ impl<'a> Build<'a> {
         look_up.extend(maps([PortSet::Ports, PortSet::Ranges, PortSet::Gates]));
         let mut chains = vec![chain(ForwardChain::LookUp, look_up)];
         if localhost {
-            let lo = Match::IsNot(Test::InInterface { name: "lo".to_owned(), prefix: false });
-            let guard = planned(of_forwards(RuleStep::Guard), vec![lo, to(LOOPBACK_V4)], Effect::Drop);
+            let guard = planned(of_forwards(RuleStep::Guard), guarded(), Effect::Drop);
             chains.push(chain(ForwardChain::Guard, vec![guard]));
         }
         chains.extend(self.gates);
@@ -255,8 +254,7 @@ impl<'a> Build<'a> {
         let hairpin = hairpin.map(|sets| known(sets, masquerade.clone(), Step::ForwardHairpin));
         let forwarded = [PortSet::Targets, PortSet::TargetRanges];
         let forwarded = forwarded.map(|set| known(&[set], Effect::Return, Step::Forwarded));
-        let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::Is(Test::Mark(bit)));
-        let marked = bit.map(|bit| planned(decide(Step::ForwardMark), vec![bit], masquerade));
+        let marked = forwards.is_marked().map(|mark| planned(decide(Step::ForwardMark), vec![mark], masquerade));
         let first = marked.into_iter().chain(hairpin.into_iter().chain(forwarded).flatten()).collect();
         let shifted = self.shifted.into_iter().map(|(number, ports)| (SetName::of_shifted(number, family), ports));
         let set = |(name, mut elements): (SetName, Vec<PortElement>)| {
@@ -268,19 +266,11 @@ impl<'a> Build<'a> {
     }
 }
 
-/// The destinations that are asked no forward.
-fn not_forwarded(family: Family, localhost: bool) -> Vec<Planned> {
-    let loopback = NotForwarded::Loopback(family);
-    let ranges: &[(Prefix, NotForwarded)] = match family {
-        Family::V4 => &[(LOOPBACK_V4, loopback)],
-        Family::V6 => &[(LOOPBACK_V6, loopback), (LINK_LOCAL_V6, NotForwarded::LinkLocal)],
-    };
-    // Local processes have no incoming interface, and may be let through.
+/// The destinations that are asked no forward. Local processes have no incoming interface, and may be let through.
+fn left(family: Family, localhost: bool) -> impl Iterator<Item = Planned> {
     let arrived = (localhost && family == Family::V4).then_some(Match::Is(arrived()));
-    let rule = |(range, why): &(Prefix, NotForwarded)| {
-        left_to_host(*why, arrived.iter().cloned().chain([to(*range)]).collect())
-    };
-    ranges.iter().map(rule).collect()
+    let leave = move |(range, why)| left_to_host(why, arrived.iter().cloned().chain([to(range)]).collect());
+    not_forwarded(family).into_iter().map(leave)
 }
 
 fn of_forwards(step: RuleStep) -> RuleId {
@@ -300,7 +290,7 @@ fn arrived() -> Test<SetName> {
     Test::InInterface { name: String::new(), prefix: true }
 }
 
-/// A rule for each row of a forward's gates, behind one for each client there that is marked.
+/// The rules of a forward's gates, for some of its ports.
 fn gate_rules(
     rule: &ForwardRule,
     ports: PortRange,
@@ -308,41 +298,27 @@ fn gate_rules(
     mark: Option<&ForwardMark>,
 ) -> Vec<Planned> {
     let keeps = rule.keeps_ports();
-    let map = is_shifted(rule, ports).then(|| SetName::of_shifted(rule.number, Family::of(rule.to)));
     // Of one port that becomes another one the kernel is told the other one.
     let one = |port| ShiftedPort { from: PortRange { first: port, last: port }, to: port };
     let port = (!keeps).then(|| one(rule.port + (ports.first - rule.ports.first)));
-    let then = Effect::Dnat { to: rule.to, port };
-    let row = |row: &Vec<Match>, then: Effect<ChainName>, step| {
-        let names_one = |one: &Match| matches!(one, Match::Is(Test::InInterface { .. }));
-        // Where interfaces are only left out, a packet without one is not meant.
-        let arrives = (!rule.from_host && !row.iter().any(names_one)).then_some(Match::Is(arrived()));
+    let family = Family::of(rule.to);
+    let translate = |gate: GateRule<'_>| {
+        let id = of_forwards(gate.step());
+        let arrives = gate.only_arriving.then_some(Match::Is(arrived()));
+        let own = gate.when.into_iter().map(|one| one.rename(|list| SetName::new(list, family)));
         let far = not_for_loopback.then_some(Match::IsNot(Test::In(Side::Daddr, LOOPBACK_V4)));
-        // nft wants to know of which protocol a port is.
-        let leads = matches!(then, Effect::Dnat { .. });
-        let map = map.filter(|_| leads);
-        let protocol = (leads && !keeps && map.is_none()).then_some(Match::Is(Test::Protocol(rule.protocol)));
-        let own = row.iter().cloned().map(|one| one.rename(|list| SetName::new(list, Family::of(rule.to))));
-        let when = arrives.into_iter().chain(own).chain(far).chain(protocol).collect();
-        match map {
-            Some(map) => planned::shifted(of_forwards(step), when, map),
-            None => planned(of_forwards(step), when, then),
+        let mut when: Vec<_> = arrives.into_iter().chain(own).chain(far).collect();
+        match gate.mark {
+            Some(mark) => planned(id, when, Effect::Mark(mark.clone())),
+            None if is_shifted(rule, ports) => planned::shifted(id, when, SetName::of_shifted(rule.number, family)),
+            None => {
+                // nft wants to know of which protocol a port is.
+                when.extend((!keeps).then_some(Match::Is(Test::Protocol(rule.protocol))));
+                planned(id, when, Effect::Dnat { to: rule.to, port })
+            }
         }
     };
-    let is_source = |one: &Match| matches!(one.test(), Some(Test::In(Side::Saddr, _)));
-    let marked = |gate: &Vec<Match>, from: Prefix, mark: &ForwardMark| {
-        let others = gate.iter().filter(|one| !is_source(one)).cloned();
-        let from = (from.length() > 0).then_some(Match::Is(Test::In(Side::Saddr, from)));
-        row(&others.chain(from).collect(), Effect::Mark(mark.clone()), RuleStep::Mark)
-    };
-    let rules = |gate: &Vec<Match>| {
-        let hidden = if mark.is_some() { rule.hidden_behind(gate) } else { Vec::new() };
-        let marks = mark.into_iter().flat_map(|mark| hidden.iter().map(move |from| (*from, mark)));
-        let mut rules: Vec<Planned> = marks.map(|(from, mark)| marked(gate, from, mark)).collect();
-        rules.push(row(gate, then.clone(), RuleStep::Forward(rule.number)));
-        rules
-    };
-    rule.gates.iter().flat_map(rules).collect()
+    rule.gate_rules(mark).map(translate).collect()
 }
 
 /// Nothing shifts a range: what each of several ports becomes, a map says.

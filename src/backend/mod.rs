@@ -127,7 +127,7 @@ impl Counters {
         match then {
             Effect::Return if matches!(id.step, RuleStep::LeftToHost(_)) => return,
             Effect::Return => self.kept += packets,
-            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => self.masqueraded += packets,
+            Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
             Effect::Dnat { .. } => {
                 if let RuleStep::Forward(number) = id.step {
                     self.add_forwarded(number, packets);
@@ -135,7 +135,12 @@ impl Counters {
                 return;
             }
             Effect::Goto(_) | Effect::Jump(_) | Effect::Mark(_) | Effect::Drop => return,
+            Effect::SnatByRoute(none) => match *none {},
         }
+        self.add_decided(id, packets);
+    }
+
+    fn add_decided(&mut self, id: RuleId, packets: u64) {
         if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;
         }
@@ -149,8 +154,8 @@ impl Counters {
 
     /// Adds flows of a section that got the source that their route prefers.
     fn add_by_route(&mut self, section: Section, packets: u64) {
-        let then = Effect::<()>::SnatByRoute { random_fully: false, ports: None };
-        self.add(RuleId { section, step: RuleStep::RouteSource }, &then, packets);
+        self.masqueraded += packets;
+        self.add_decided(RuleId { section, step: RuleStep::RouteSource }, packets);
     }
 }
 

@@ -367,6 +367,32 @@ mod tests {
     }
 
     #[test]
+    fn an_open_port_is_of_the_forward_that_takes_it_at_that_address() {
+        let at = |number, host: Option<&str>, first, last| Forward {
+            host: host.map_or(HostAddress::Any, |host| HostAddress::One(host.parse().unwrap())),
+            host_ports: PortRange { first, last },
+            ..forward(number, Vec::new(), Vec::new())
+        };
+        let gated = Forward { sources: list(clients(1)), ..at(4, None, 7011, 7020) };
+        let own = Some("198.51.100.7");
+        let rules = rules(vec![at(1, None, 8080, 8080), at(2, own, 8080, 8081), at(3, None, 7000, 7010), gated]);
+        for (host, port, number) in [
+            (None, 8080, Some(1)),
+            (own, 8080, Some(2)),
+            (own, 8081, Some(2)),
+            (None, 8081, None),
+            (None, 7005, Some(3)),
+            (None, 7015, None),
+            (own, 7005, None),
+        ] {
+            let host = host.map(|host| host.parse().unwrap());
+            let found = rules.open(host, Protocol::Tcp, port).map(|rule| rule.number);
+            assert_eq!(found, number, "{host:?} {port}");
+        }
+        assert_eq!(rules.open(None, Protocol::Udp, 8080), None);
+    }
+
+    #[test]
     fn who_is_marked_behind_a_gate_is_who_passes_it_whether_it_names_sources_or_leaves_them_out() {
         let from_10 = Hairpin::From(list(vec!["10.0.0.0/8".parse().unwrap()]));
         let rules = rules(vec![Forward { hairpin: from_10, ..forward(1, Vec::new(), Vec::new()) }]);

@@ -535,7 +535,7 @@ mod tests {
     use proptest::sample::select;
     use std::sync::Arc;
 
-    const DIALECT: Dialect = Dialect { inline: Some(64), random_fully: true, maps: false };
+    const DIALECT: Dialect = Dialect { inline: Some(64), random_fully: true, maps: None };
 
     fn chains(rules: Vec<ForwardRule>) -> BTreeMap<ChainId, Vec<LoweredRule>> {
         let mut ruleset =

@@ -92,9 +92,9 @@ pub enum Fact {
     },
 }
 
-/// What happens to a packet that a rule matches.
+/// What happens to a packet that a rule matches. Where rules are lowered for a kernel with maps one may ask a map.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Effect<Chain = ChainId> {
+pub enum Effect<Chain = ChainId, Map = NoMap> {
     /// Our rules leave its source alone.
     Return,
     /// Another chain goes on, and nothing comes back.
@@ -117,14 +117,8 @@ pub enum Effect<Chain = ChainId> {
         /// The ports to choose from.
         ports: Option<PortRange>,
     },
-    /// Its source becomes the one that its route prefers, for a backend with maps; other rules follow for packets whose
-    /// route prefers none.
-    SnatByRoute {
-        /// The kernel chooses ports at random.
-        random_fully: bool,
-        /// The ports to choose from.
-        ports: Option<PortRange>,
-    },
+    /// Its source becomes the one that its route prefers; other rules follow for packets whose route prefers none.
+    SnatByRoute(Map),
     /// Its destination becomes another one.
     Dnat {
         /// The address.
@@ -137,6 +131,19 @@ pub enum Effect<Chain = ChainId> {
     /// It goes no further.
     Drop,
 }
+
+/// How a map of the sources that routes prefer translates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ByRoute {
+    /// The kernel chooses ports at random.
+    pub random_fully: bool,
+    /// The ports to choose from.
+    pub ports: Option<PortRange>,
+}
+
+/// No rule asks a map: a backend has none, or has its own words for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoMap {}
 
 /// What a destination port becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -209,11 +216,11 @@ impl Match {
     }
 }
 
-impl<Chain> Effect<Chain> {
+impl<Chain, Map> Effect<Chain, Map> {
     /// True when the source becomes another one.
     pub fn translates(&self) -> bool {
         match self {
-            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => true,
+            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute(_) => true,
             Effect::Return
             | Effect::Goto(_)
             | Effect::Jump(_)
@@ -224,18 +231,36 @@ impl<Chain> Effect<Chain> {
     }
 
     /// The same with the chain under another name.
-    pub fn rename<Name>(self, name: impl FnOnce(Chain) -> Name) -> Effect<Name> {
+    pub fn rename<Name>(self, name: impl FnOnce(Chain) -> Name) -> Effect<Name, Map> {
         match self {
             Effect::Return => Effect::Return,
             Effect::Goto(chain) => Effect::Goto(name(chain)),
             Effect::Jump(chain) => Effect::Jump(name(chain)),
             Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
             Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
-            Effect::SnatByRoute { random_fully, ports } => Effect::SnatByRoute { random_fully, ports },
+            Effect::SnatByRoute(map) => Effect::SnatByRoute(map),
             Effect::Dnat { to, port } => Effect::Dnat { to, port },
             Effect::Mark(mark) => Effect::Mark(mark),
             Effect::Drop => Effect::Drop,
         }
+    }
+
+    /// The same where it asks no map.
+    ///
+    /// # Errors
+    /// The map.
+    pub fn without_map(self) -> Result<Effect<Chain>, Map> {
+        Ok(match self {
+            Effect::SnatByRoute(map) => return Err(map),
+            Effect::Return => Effect::Return,
+            Effect::Goto(chain) => Effect::Goto(chain),
+            Effect::Jump(chain) => Effect::Jump(chain),
+            Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
+            Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
+            Effect::Dnat { to, port } => Effect::Dnat { to, port },
+            Effect::Mark(mark) => Effect::Mark(mark),
+            Effect::Drop => Effect::Drop,
+        })
     }
 }
 
@@ -283,7 +308,6 @@ pub mod each {
         std::iter::successors(after(None), move |fact| after(Some(fact)))
     }
 
-    /// Without [`Effect::SnatByRoute`], which no backend reads: it becomes a look-up, or rules.
     pub fn effect<Chain: Clone>(chain: &Chain) -> impl Iterator<Item = Effect<Chain>> {
         let (random_fully, ports) = (true, Some(PortRange { first: 1024, last: 2047 }));
         let after = move |effect: Option<&Effect<Chain>>| {
@@ -295,9 +319,8 @@ pub mod each {
                 Some(Effect::Masquerade { .. }) => {
                     Effect::Snat { to: "192.0.2.1-192.0.2.9".parse().unwrap(), random_fully, ports }
                 }
-                Some(Effect::Snat { .. } | Effect::SnatByRoute { .. }) => {
-                    Effect::Dnat { to: Family::V4.whole().last(), port: None }
-                }
+                Some(Effect::SnatByRoute(none)) => match *none {},
+                Some(Effect::Snat { .. }) => Effect::Dnat { to: Family::V4.whole().last(), port: None },
                 Some(Effect::Dnat { .. }) => Effect::Mark(ForwardMark::Bit(7)),
                 Some(Effect::Mark(_)) => Effect::Drop,
                 Some(Effect::Drop) => return None,

@@ -31,6 +31,6 @@ pub use id::{ChainId, ListId, ListKey, NotForwarded, Place, RuleId, RuleStep, Se
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
 #[cfg(test)]
 pub use matches::each;
-pub use matches::{Address, Effect, Fact, Match, ShiftedPort, Side, Test};
+pub use matches::{Address, ByRoute, Effect, Fact, Match, NoMap, ShiftedPort, Side, Test};
 pub use name::{ChainName, ChainNameError};
 pub use near::{Near, block_length};

@@ -164,7 +164,7 @@ fn is_go_shaped(chain: &ListedChain<'_>) -> bool {
                 Effect::Return => says(rule, KEEP_COMMENT),
                 Effect::Masquerade { .. } => says(rule, MASQUERADE_COMMENT),
                 Effect::Snat { .. }
-                | Effect::SnatByRoute { .. }
+                | Effect::SnatByRoute(_)
                 | Effect::Dnat { .. }
                 | Effect::Mark(_)
                 | Effect::Drop

@@ -74,7 +74,7 @@ pub const MARK_COMMENT: &str =
 /// Says a ruleset in rules, chains and sets.
 pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     let inline = context.sets.map_or(usize::MAX, |_| THRESHOLD);
-    let dialect = Dialect { inline: Some(inline), random_fully: context.random_fully, maps: false };
+    let dialect = Dialect { inline: Some(inline), random_fully: context.random_fully, maps: None };
     let mut lowered = lower(ruleset, dialect);
     add_forwards(ruleset, dialect, &mut lowered);
     let existing = context.sets.unwrap_or_default();

@@ -128,8 +128,7 @@ fn write_fact(fact: Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match then {
         Effect::Return => f.write_str("-j RETURN"),
-        // Asked for of backends with maps alone ([`crate::ruleset::Dialect::maps`]).
-        Effect::SnatByRoute { .. } => f.write_str("-j SNAT"),
+        Effect::SnatByRoute(none) => match *none {},
         Effect::Goto(chain) => write!(f, "-g {chain}"),
         Effect::Jump(chain) => write!(f, "-j {chain}"),
         Effect::Mark(ForwardMark::Bit(bit)) => write!(f, "-j MARK --set-xmark {}", MaskedMark::of_bit(*bit)),

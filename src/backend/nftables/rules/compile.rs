@@ -13,15 +13,15 @@ use super::shared::Shared;
 use super::table::Set;
 use crate::policy::{Family, Prefix};
 use crate::ruleset::{
-    Chains, CidrList, Dialect, Effect, ForwardRules, JumpPosition, ListId, LoweredChain, LoweredRule, Match, NewSource,
-    Ruleset, SectionRules, Test, lower,
+    ByRoute, Chains, CidrList, Dialect, ForwardRules, JumpPosition, ListId, LoweredChain, LoweredRule, Match,
+    NewSource, Ruleset, SectionRules, Test, lower,
 };
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A list of any length is a set, which changes without its rules.
-const DIALECT: Dialect = Dialect { inline: None, random_fully: true, maps: true };
+const DIALECT: Dialect<ByRoute> = Dialect { inline: None, random_fully: true, maps: Some(|map| map) };
 
 /// What was compiled before, and is not compiled again for as long as it is the same value.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ struct Lists {
 }
 
 impl Lists {
-    fn of(lists: &[CidrList], chains: &[LoweredChain], family: Family, cache: &mut CompileCache) -> Self {
+    fn of(lists: &[CidrList], chains: &[LoweredChain<ByRoute>], family: Family, cache: &mut CompileCache) -> Self {
         let mut all = Lists { sets: Vec::new(), apart: HashMap::new() };
         for list in lists {
             let name = SetName::new(list.id, family);
@@ -101,7 +101,7 @@ impl Lists {
     }
 
     /// A rule that asks for a list in parts is one for each: only that of the destination's block looks into a set.
-    fn apart(&self, rule: LoweredRule) -> Vec<(LoweredRule, Option<Prefix>)> {
+    fn apart(&self, rule: LoweredRule<ByRoute>) -> Vec<(LoweredRule<ByRoute>, Option<Prefix>)> {
         let asked = rule.when.iter().enumerate().find_map(|(place, one)| match one {
             Match::Is(Test::InList(side, list)) => Some((place, *side, self.apart.get(list)?)),
             // Of such a list there are no parts ([`is_denied`]).
@@ -118,7 +118,7 @@ impl Lists {
 }
 
 /// True when a rule asks whether an address is in none of the list.
-fn is_denied(list: ListId, chains: &[LoweredChain]) -> bool {
+fn is_denied(list: ListId, chains: &[LoweredChain<ByRoute>]) -> bool {
     let asked = chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.when);
     asked.into_iter().any(|one| matches!(one, Match::IsNot(Test::InList(_, asked)) if *asked == list))
 }
@@ -136,7 +136,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut CompileCache) -> FamilyTable {
     let Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
     let mut lists = Lists::of(&lists, &chains, family, cache);
     let mut sets = std::mem::take(&mut lists.sets);
-    let chain = |chain: LoweredChain| {
+    let chain = |chain: LoweredChain<ByRoute>| {
         let rules = chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).map(|rule| translate(rule, family));
         PlannedChain::new(ChainName::Of(family, chain.id), rules.collect())
     };
@@ -188,12 +188,14 @@ fn sources(section: &SectionRules, family: Family) -> Option<Set> {
 }
 
 /// The set that a rule asks is that of a block, where there is one.
-fn translate((rule, block): (LoweredRule, Option<Prefix>), family: Family) -> Planned {
+fn translate((rule, block): (LoweredRule<ByRoute>, Option<Prefix>), family: Family) -> Planned {
     let set = |list| block.map_or(SetName::new(list, family), |block| SetName::of_part(list, block));
-    let when = rule.when.into_iter().map(|one| one.rename(set));
-    if let Effect::SnatByRoute { random_fully, ports } = rule.then {
-        let map = SetName::of_route_sources(rule.id.section, family);
-        return snat_by_route(rule.id, LookUp { when: when.collect(), map, random_fully, ports });
+    let when = rule.when.into_iter().map(|one| one.rename(set)).collect();
+    match rule.then.without_map() {
+        Ok(then) => planned(rule.id, when, then.rename(|chain| ChainName::Of(family, chain))),
+        Err(ByRoute { random_fully, ports }) => {
+            let map = SetName::of_route_sources(rule.id.section, family);
+            snat_by_route(rule.id, LookUp { when, map, random_fully, ports })
+        }
     }
-    planned(rule.id, when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)))
 }

@@ -57,7 +57,7 @@ impl Rule {
             Effect::Return => COMMENTS[0],
             Effect::Masquerade { .. } => COMMENTS[1],
             Effect::Goto(_) | Effect::Jump(_) => COMMENTS[2],
-            Effect::Snat { .. } | Effect::SnatByRoute { .. } => COMMENTS[3],
+            Effect::Snat { .. } | Effect::SnatByRoute(_) => COMMENTS[3],
             Effect::Dnat { .. } => COMMENTS[4],
             Effect::Drop => COMMENTS[5],
             Effect::Mark(_) => COMMENTS[7],
@@ -297,8 +297,7 @@ fn address_word(side: Side, family: Family) -> &'static str {
 fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match then {
         Effect::Return => f.write_str("return"),
-        // Written as a look-up into a map ([`Rule::snat_by_route`]).
-        Effect::SnatByRoute { .. } => f.write_str("snat"),
+        Effect::SnatByRoute(none) => match *none {},
         Effect::Goto(chain) => write!(f, "goto {chain}"),
         Effect::Jump(chain) => write!(f, "jump {chain}"),
         // Of another program's chain only iptables knows.

@@ -258,8 +258,7 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
         Effect::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
         Effect::Jump(chain) => out.push(Expression::Verdict(libc::NFT_JUMP, Some(chain.to_string()))),
         Effect::Drop => out.push(Expression::Verdict(libc::NF_DROP, None)),
-        // Written as a look-up into a map.
-        Effect::SnatByRoute { .. } => {}
+        Effect::SnatByRoute(none) => match *none {},
         Effect::Mark(mark) => {
             let bits = mark.bit().map(|bit| Expression::SetBits(bit.value.to_ne_bytes().to_vec()));
             let set = |bits| [Expression::Meta(MARK), bits, Expression::SetMeta(MARK)];

@@ -9,13 +9,21 @@
 //!         Agent: is the kernel what we want?  ◀─────────────────────────  observed state
 //! ```
 //!
-//! Two walks, file by file. A key of the policy to the kernel:
+//! Three walks, file by file. A key of the policy to the kernel:
 //!
 //! ```text
 //! config/keys.rs, its row ─▶ config/draft.rs, `policy()` ─▶ policy/mod.rs ─▶ ruleset/build.rs, a statement
 //!   ─▶ ruleset/lower.rs, rules in chains ─▶ backend/*/mod.rs, a plan
 //!     iptables: rules/render.rs ─▶ rules/rule.rs, as text (read by parse.rs) ─▶ rules/plan.rs ─▶ mod.rs, `send`
 //!     nftables: rules/compile.rs ─▶ rules/plan.rs ─▶ wire/batch.rs, wire/translate.rs (which also reads) ─▶ commit.rs
+//! ```
+//!
+//! A port forward to the kernel; what there is of it beyond that:
+//!
+//! ```text
+//! config/forward.rs, an entry ─▶ policy/forward.rs ─▶ ruleset/forward.rs: its gates, who is marked or masqueraded, what stays
+//!     iptables: ruleset/forward_tree.rs, chains of rules ─▶ rules/render.rs
+//!     nftables: rules/forwards.rs, maps, sets and the chains of gates ─▶ rules/compile.rs
 //! ```
 //!
 //! Another program's commit to the journal:

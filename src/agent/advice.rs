@@ -212,17 +212,35 @@ impl fmt::Display for Advice {
 impl Advice {
     /// False for what may come by itself while a host starts: an interface, a firewall, a switch of the kernel.
     pub fn is_settled(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Advice::PublicNetwork { .. }
-                | Advice::LegacyNat(_)
-                | Advice::NoEffect(..)
-                | Advice::NoEffectAtTop(_)
-                | Advice::NoClients(..)
-                | Advice::Replaced(_)
-                | Advice::StrayRules(..)
-                | Advice::RulesOfTheService(..)
-        )
+            | Advice::LegacyNat(_)
+            | Advice::NoEffect(..)
+            | Advice::NoEffectAtTop(_)
+            | Advice::NoClients(..)
+            | Advice::Replaced(_)
+            | Advice::StrayRules(..)
+            | Advice::RulesOfTheService(..) => true,
+            Advice::ForwardingOff(_)
+            | Advice::UnownedAddress(..)
+            | Advice::PartlyOwned(..)
+            | Advice::NoAddressOf(..)
+            | Advice::Broadcast(..)
+            | Advice::UniqueLocal(_)
+            | Advice::NotForwarding(_)
+            | Advice::Blocked(_)
+            | Advice::Unmatched(_)
+            | Advice::Foreign(_)
+            | Advice::MoreForeign(..)
+            | Advice::NotThere(_)
+            | Advice::Unread(_)
+            | Advice::Conntrack(_)
+            | Advice::WrongUplink { .. }
+            | Advice::NoPolicyRouting(..)
+            | Advice::OwnTarget(..)
+            | Advice::BridgePort { .. }
+            | Advice::NoFastPath(..) => false,
+        }
     }
 
     /// True for what is only told, and makes nothing wrong.

@@ -1,6 +1,6 @@
 //! What somebody wants to be tried.
 
-use super::Client;
+use super::client::Client;
 use super::report::one_line;
 use crate::config::SourceText;
 use std::sync::Arc;

@@ -4,9 +4,9 @@ use super::advice::HostView;
 use super::after_stop::AfterStop;
 use super::attempt::{Attempt, Tried};
 use super::cause::Cause;
+use super::client::Client;
 use super::entry::Entry;
-use super::in_force::{InForce, PolicyQuestion};
-use super::question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
+use super::question::{ChangedBy, Doubt, InForce, Loaded, Outcome, PolicyQuestion, Reconciliation, Why};
 use super::report::{ReloadAnswer, Report, TrialDetails};
 use crate::backend::{BackendName, Error, ErrorKind, Removal};
 use crate::config::{BackendChoice, Config, Diagnostics, Reading, RuleWatch, SourceText};
@@ -197,10 +197,6 @@ impl Action {
         )
     }
 }
-
-/// A client of the control socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Client(pub u64);
 
 /// The backend that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,8 +24,8 @@ impl Agent {
         self.log(entry.of(family).with("CHANGED_BY", who));
     }
 
-    /// Logs that sysctls are on again which somebody had switched off, as [`Agent::log_undone`] does of rules. Who it was
-    /// the kernel does not say.
+    /// Logs that sysctls are on again which another program had switched off, as [`Agent::log_undone`] does of rules.
+    /// Which one it was the kernel does not say.
     pub(super) fn log_sysctls(&mut self, results: &Results, now: Instant) {
         let outcomes = results.iter().filter_map(|(_, result)| result.as_ref().ok());
         let names: Vec<&str> = outcomes.flat_map(|outcome| outcome.sysctls.iter().map(String::as_str)).collect();
@@ -36,11 +36,11 @@ impl Agent {
         let fight = &mut self.watch.sysctl_fight;
         let message = match (fight.repaired(now), fight.is_on()) {
             (true, _) => format!(
-                "somebody keeps switching {names} off; set to 1 each time, which is not logged again until it was \
-                 left alone for a minute"
+                "another program keeps switching {names} off; set to 1 each time, which is not logged again until it \
+                 was left alone for a minute"
             ),
             (false, true) => return,
-            (false, false) => format!("somebody switched {names} off; set to 1 again"),
+            (false, false) => format!("another program switched {names} off; set to 1 again"),
         };
         self.log(Entry::new(Kind::SysctlRepaired, message));
     }

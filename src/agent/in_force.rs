@@ -1,45 +1,15 @@
 //! What is in force, for those who have read the same files: the service has parsed them, and knows that the kernel agrees.
 
 use super::report::State;
-use super::{Action, Agent, Client};
-use crate::backend::BackendName;
-use crate::config::{Config, SourceText};
+use super::{Action, Agent, Client, InForce, PolicyInForce, PolicyQuestion};
+use crate::config::SourceText;
 use crate::policy::{Hairpin, Policy};
 use crate::ruleset::NetworkFacts;
-use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
-use std::sync::Arc;
 
 /// For more destinations, and with more ranges and forwards beside the lists of destinations, it is no sooner told than parsed.
 pub const MOST_DESTINATIONS: usize = 64;
 const MOST_ELSE: usize = 4096;
-
-/// Which policy is wanted, and what for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyQuestion {
-    /// The [`digest`] of the texts that it is made of, without any flags.
-    pub digest: u64,
-    /// Where the flows go.
-    pub destinations: Vec<IpAddr>,
-}
-
-/// The policy that is in force, as far as the question goes. The kernel has it, in all families, and nothing else of ours.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PolicyInForce {
-    pub policy: Policy,
-    /// The backend that holds it.
-    pub backend: BackendName,
-}
-
-/// The same, to be told if the kernel still has the rules of the configuration that it is a part of.
-#[derive(Debug)]
-pub struct InForce {
-    pub told: Box<PolicyInForce>,
-    pub config: Arc<Config>,
-    /// Where the flows go that it is asked for.
-    pub destinations: Vec<IpAddr>,
-}
 
 /// Equal for the same texts, in the same version of the program.
 pub fn digest(sources: &[SourceText]) -> u64 {

@@ -14,6 +14,7 @@ pub mod advice;
 mod after_stop;
 mod attempt;
 mod cause;
+mod client;
 mod command_line;
 mod configuration;
 mod connections;
@@ -45,12 +46,13 @@ pub use addresses::InUse;
 pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
 pub use attempt::{Attempt, Clock, Tried};
 pub use cause::Cause;
+pub use client::Client;
 pub use command_line::{CommandLine, option};
 pub use drive::{Performer, drive};
 pub use entry::{Entry, Kind, Priority};
-pub use event::{Action, Checked, Chosen, Client, Depth, Event, Forgotten, Job, Notification, Search};
-pub use in_force::{MOST_DESTINATIONS, PolicyInForce, PolicyQuestion, digest};
-pub use question::{ChangedBy, Doubt, Loaded, Outcome, Reconciliation, Why};
+pub use event::{Action, Checked, Chosen, Depth, Event, Forgotten, Job, Notification, Search};
+pub use in_force::{MOST_DESTINATIONS, digest};
+pub use question::{ChangedBy, Doubt, InForce, Loaded, Outcome, PolicyInForce, PolicyQuestion, Reconciliation, Why};
 pub use report::{
     Backend, Configuration, ConnectionsReport, ConntrackReport, EgressReport, EventRecord, FamilyReport,
     FastPathReport, Forgot, ForwardReport, Install, Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report,

@@ -2,9 +2,9 @@
 
 use super::attempt::{Attempt, Tried};
 use super::report::Origin;
-use crate::backend::{Drift, Error};
+use crate::backend::{BackendName, Drift, Error};
 use crate::config::{Config, SourceText};
-use crate::policy::{Family, Forward};
+use crate::policy::{Family, Forward, Policy};
 use crate::ruleset::NetworkFacts;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -35,6 +35,32 @@ pub enum Why {
     Network,
     /// The rules moved; who may have done it.
     Drift(Vec<ChangedBy>),
+}
+
+/// Which policy is wanted, and what for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PolicyQuestion {
+    /// The [`digest`](super::digest) of the texts that it is made of, without any flags.
+    pub digest: u64,
+    /// Where the flows go.
+    pub destinations: Vec<IpAddr>,
+}
+
+/// The policy that is in force, as far as the question goes. The kernel has it, in all families, and nothing else of ours.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PolicyInForce {
+    pub policy: Policy,
+    /// The backend that holds it.
+    pub backend: BackendName,
+}
+
+/// The same, to be told if the kernel still has the rules of the configuration that it is a part of.
+#[derive(Debug)]
+pub struct InForce {
+    pub told: Box<PolicyInForce>,
+    pub config: Arc<Config>,
+    /// Where the flows go that it is asked for.
+    pub destinations: Vec<IpAddr>,
 }
 
 /// Which open connections are in doubt.

@@ -339,21 +339,23 @@ pub struct Timers {
 }
 
 impl Timers {
+    /// All of them: one that is not named here does not compile.
     pub fn all(&self) -> [Option<Instant>; 12] {
-        let (reread, retry, strays) = (self.reread.due_at(), self.retry.due_at(), self.strays.due_at());
+        let Timers { watchdog, resync, edit, reread, check, doubt, retry, strays, new_strays, network, sweep, walk } =
+            self;
         [
-            self.watchdog,
-            self.resync,
-            self.edit.due_at(),
-            reread,
-            self.check,
-            self.doubt,
-            retry,
-            strays,
-            self.new_strays,
-            self.network,
-            self.sweep,
-            self.walk,
+            *watchdog,
+            *resync,
+            edit.due_at(),
+            reread.due_at(),
+            *check,
+            *doubt,
+            retry.due_at(),
+            strays.due_at(),
+            *new_strays,
+            *network,
+            *sweep,
+            *walk,
         ]
     }
 }

@@ -125,21 +125,37 @@ impl Counters {
     /// Adds what a rule counted: a flow where its verdict was given, nothing where a rule only leads on.
     fn add<Chain>(&mut self, id: RuleId, then: &Effect<Chain>, packets: u64) {
         match then {
-            Effect::Return if id.step == RuleStep::LeftToHost => return,
+            Effect::Return if matches!(id.step, RuleStep::LeftToHost(_)) => return,
             Effect::Return => self.kept += packets,
-            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => self.masqueraded += packets,
+            Effect::Masquerade { .. } | Effect::Snat { .. } => self.masqueraded += packets,
             Effect::Dnat { .. } => {
                 if let RuleStep::Forward(number) = id.step {
-                    *self.forwards.entry(number).or_default() += packets;
+                    self.add_forwarded(number, packets);
                 }
                 return;
             }
             Effect::Goto(_) | Effect::Jump(_) | Effect::Mark(_) | Effect::Drop => return,
+            Effect::SnatByRoute(none) => match *none {},
         }
+        self.add_decided(id, packets);
+    }
+
+    fn add_decided(&mut self, id: RuleId, packets: u64) {
         if let Section::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;
         }
         *self.rules.entry(id.to_string()).or_default() += packets;
+    }
+
+    /// Adds flows that a forward sent to its target.
+    fn add_forwarded(&mut self, number: u32, packets: u64) {
+        *self.forwards.entry(number).or_default() += packets;
+    }
+
+    /// Adds flows of a section that got the source that their route prefers.
+    fn add_by_route(&mut self, section: Section, packets: u64) {
+        self.masqueraded += packets;
+        self.add_decided(RuleId { section, step: RuleStep::RouteSource }, packets);
     }
 }
 
@@ -155,19 +171,20 @@ fn limit_route_sources(family: Family, count: usize, most: usize, hint: &str) ->
     Err(Error::new(ErrorKind::Refused, message))
 }
 
-/// The rules of a chain with what they are known by: those that were last planned, in their order, as far as each is
-/// there under its comment. What another program put between them has no name.
-fn identified<Rule>(
-    planned: &[RuleId],
-    there: impl Iterator<Item = Rule>,
-    says: impl Fn(&Rule, RuleId) -> bool,
-) -> impl Iterator<Item = (RuleId, Rule)> {
-    let mut rest = planned.iter();
-    there.filter_map(move |rule| {
-        let mut ahead = rest.clone();
-        let id = *ahead.find(|id| says(&rule, **id))?;
-        rest = ahead;
-        Some((id, rule))
+/// The rules of a chain with what they are known by: each as the planned one that it is the same as, wherever it stands.
+/// What is the same as none is another program's, or of another plan.
+fn identified<Rule: PartialEq, Count>(
+    planned: &[(RuleId, Rule)],
+    there: impl Iterator<Item = (Rule, Count)>,
+) -> impl Iterator<Item = (RuleId, &Rule, Count)> {
+    // Most are in the order of the plan, of tens of thousands.
+    let mut next = 0;
+    there.filter_map(move |(rule, count)| {
+        let (before, rest) = planned.split_at(next);
+        let same = rest.iter().chain(before).position(|(_, one)| *one == rule)?;
+        let place = (next + same) % planned.len();
+        next = place + 1;
+        planned.get(place).map(|(id, rule)| (*id, rule, count))
     })
 }
 
@@ -286,4 +303,24 @@ pub trait Backend {
     /// # Errors
     /// When the kernel can't be read.
     fn counters(&mut self, family: Family) -> Result<Counters, Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_known_by_what_it_is_wherever_it_stands() {
+        let id = |number| RuleId { section: Section::Forwards, step: RuleStep::Forward(number) };
+        let planned = [(id(1), "one"), (id(2), "two"), (id(3), "three")];
+        let found = |there: &[&'static str]| -> Vec<_> {
+            let counted = there.iter().copied().zip(10..);
+            identified(&planned, counted).map(|(id, _, count)| (id.to_string(), count)).collect()
+        };
+        let known = |number: u32, count| (format!("forwards-{number}"), count);
+        assert_eq!(found(&["one", "two", "three"]), [known(1, 10), known(2, 11), known(3, 12)]);
+        assert_eq!(found(&["other", "two", "other"]), [known(2, 11)]);
+        assert_eq!(found(&["three", "one"]), [known(3, 10), known(1, 11)]);
+        assert_eq!(identified(&[], ["one"].into_iter().zip(10..)).count(), 0);
+    }
 }

@@ -4,6 +4,7 @@
 //! configuration and the manual pages are checked against them. From here a key of the policy goes to `policy()` in
 //! `draft.rs`, one of an entry to `egress.rs` beside it.
 
+use super::Concern;
 use super::expected::ExpectedRule;
 use super::forward_value::{HairpinKey, OneOrMore};
 use super::record::{Field, Record, record};
@@ -157,19 +158,6 @@ impl Default for Settings {
     fn default() -> Self {
         SettingsDraft::default().finish()
     }
-}
-
-/// What a key has an effect on. Commands that need none of it refuse the key as a flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Concern {
-    /// What the rules are.
-    Rules,
-    /// What the rules are called, by which they are found to be removed, too.
-    Names,
-    /// Sysctls that are set beside the rules.
-    Sysctls,
-    /// What the service does and warns of, and nothing in the kernel.
-    Service,
 }
 
 /// All that is said about a key.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod chase;
+mod concern;
 mod diagnostic;
 pub mod document;
 mod draft;
@@ -25,11 +26,12 @@ mod settings;
 pub mod trust;
 mod value;
 
+pub use concern::Concern;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use duration::{DurationError, SECOND_TO_DAY, parse_go_duration};
 pub use expected::ExpectedRule;
 pub use files::{Locations, MAX_FILE_BYTES, MAX_TOTAL_BYTES, Reading, STANDARD_INPUT, read};
-pub use keys::{Concern, KEYS, Key, KeyInfo, Settings};
+pub use keys::{KEYS, Key, KeyInfo, Settings};
 pub use nearest::nearest;
 pub use settings::{BackendChoice, Choice, ConfigWatch, FlushConntrack, OnRepair, OnStop, RuleWatch, TableOwner};
 pub use trust::Trust;

@@ -4,7 +4,7 @@ use super::{Family, Flow, Forward, MaskedMark, Policy, Prefix, Provenance, Step}
 use std::net::IpAddr;
 
 /// What marks them, before they are routed.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ForwardMark {
     /// Our own rules set this bit, from 0 to 31, and leave the others; what bears it is masqueraded.
     Bit(u8),

@@ -19,6 +19,7 @@ mod longest_prefix;
 mod mark;
 mod ports;
 mod prefix;
+mod provenance;
 mod route_source;
 mod snat;
 mod summary;
@@ -39,10 +40,10 @@ pub use ports::{PortRange, PortRanges, PortRangesError};
 pub use prefix::{
     LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PRIVATE_RANGES, Prefix, PrefixError, PrefixSet, RESERVED_RANGES,
 };
+pub use provenance::{Provenance, Step};
 pub use route_source::{PreferredSource, RouteSources};
-pub use snat::{Snat, SnatAddresses};
+pub use snat::{Snat, SnatAddresses, Verdict};
 pub use summary::RangeCounts;
-pub use verdict::{Provenance, Step, Verdict};
 
 use std::fmt;
 use std::net::IpAddr;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Ports from `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PortRange {
     /// The first port, at least 1.
     pub first: u16,

@@ -1,8 +1,29 @@
 //! What the sources of flows become (`snat`).
 
-use super::{AddressRange, Family, Verdict};
+use super::{AddressRange, Family};
 use std::fmt;
 use std::net::IpAddr;
+
+/// What happens to the source address of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Our rules leave it alone; later rules of the host may still act.
+    Return,
+    /// It becomes the address of the outgoing interface.
+    Masquerade,
+    /// It becomes an address of these; of several, always the same one for one source.
+    Snat(AddressRange),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Return => f.write_str("keep source"),
+            Verdict::Masquerade => f.write_str("masquerade"),
+            Verdict::Snat(range) => write!(f, "snat to {range}"),
+        }
+    }
+}
 
 /// What the sources become of flows that nothing exempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]

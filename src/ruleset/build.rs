@@ -4,7 +4,7 @@ use super::cidr_list::CidrList;
 use super::facts::HostFacts;
 use super::forward::ForwardRules;
 use super::id::{ListId, ListKey, Section};
-use super::matches::{Address, Match, Side, Test};
+use super::matches::{Address, Fact, Match, Side, Test};
 use super::near::Near;
 use crate::policy::{
     self, AddressRange, Egress, Evaluation, Family, InterfaceClass, InterfacePattern, LongestPrefix, Policy,
@@ -42,8 +42,8 @@ impl Hook {
     pub fn when<List>(self) -> Vec<Match<List>> {
         match self {
             Hook::RawPrerouting => Vec::new(),
-            Hook::Prerouting | Hook::Output => vec![Match::is(Test::Local(Address::Daddr))],
-            Hook::Postrouting => vec![Match::is_not(Test::Local(Address::Daddr))],
+            Hook::Prerouting | Hook::Output => vec![Match::Is(Test::Local(Address::Daddr))],
+            Hook::Postrouting => vec![Match::IsNot(Test::Local(Address::Daddr))],
         }
     }
 }
@@ -242,10 +242,10 @@ impl<'p> Build<'p> {
     }
 
     fn exempt_from_all(&self) -> Vec<Statement> {
-        let marks = self.policy.exempt_marks.iter().map(|mark| vec![Match::is(Test::Mark(mark.value))]);
+        let marks = self.policy.exempt_marks.iter().map(|mark| vec![Match::Is(Test::Mark(mark.value))]);
         let marks: Vec<_> = marks.collect();
         let marks = (!marks.is_empty()).then(|| return_when(Step::ExemptMark, Condition::AnyOf(marks)));
-        let ipsec = Match::is(Test::Ipsec);
+        let ipsec = Match::Holds(Fact::Ipsec);
         let ipsec = self.policy.exempt_ipsec.value.then(|| return_when(Step::ExemptIpsec, all(vec![ipsec])));
         marks.into_iter().chain(ipsec).collect()
     }
@@ -331,15 +331,15 @@ impl<'p> Build<'p> {
         if self.policy.masq_local_source {
             return Vec::new();
         }
-        let on_out_interface = Match::is(Test::Local(Address::SaddrOnOutInterface));
-        let tcp = Match::is(Test::Protocol(Protocol::Tcp));
-        let local = Match::is(Test::Local(Address::Saddr));
+        let on_out_interface = Match::Is(Test::Local(Address::SaddrOnOutInterface));
+        let tcp = Match::Is(Test::Protocol(Protocol::Tcp));
+        let local = Match::Is(Test::Local(Address::Saddr));
         let mut statements = vec![
             return_when(Step::LocalSourceOnOutInterface, all(vec![on_out_interface])),
-            return_when(Step::MidStream, all(vec![tcp, Match::is_not(Test::OnlySyn), local])),
+            return_when(Step::MidStream, all(vec![tcp, Match::IsNot(Test::OnlySyn), local])),
         ];
         if self.host.bridged(self.family) {
-            statements.push(return_when(Step::Bridged, all(vec![Match::is(Test::Bridged)])));
+            statements.push(return_when(Step::Bridged, all(vec![Match::Holds(Fact::Bridged)])));
         }
         statements
     }
@@ -350,7 +350,7 @@ impl<'p> Build<'p> {
         if let Some(list) = exceptions {
             statements.push(translate_when(Step::Exception, Condition::List(Side::Daddr, list)));
         }
-        let range = |(step, range)| return_when(step, all(vec![Match::is(Test::In(Side::Daddr, range))]));
+        let range = |(step, range)| return_when(step, all(vec![Match::Is(Test::In(Side::Daddr, range))]));
         statements.extend(self.fixed_ranges().map(range));
         if let Some(list) = exempt {
             statements.push(return_when(Step::Exempt, Condition::List(Side::Daddr, list)));
@@ -422,14 +422,14 @@ fn out_interface(class: InterfaceClass<'_>) -> Option<Match> {
         InterfaceClass::Beginning(name) => (name, true),
         InterfaceClass::Other => return None,
     };
-    Some(Match::is(Test::OutInterface { name: name.to_owned(), prefix }))
+    Some(Match::Is(Test::OutInterface { name: name.to_owned(), prefix }))
 }
 
 /// The patterns are positive, whatever their `negated` says.
 fn out_interfaces(patterns: &[&WithOrigin<InterfacePattern>]) -> Condition {
     let row = |entry: &&WithOrigin<InterfacePattern>| {
         let InterfacePattern { name, prefix, negated: _ } = entry.value.clone();
-        vec![Match::is(Test::OutInterface { name, prefix })]
+        vec![Match::Is(Test::OutInterface { name, prefix })]
     };
     Condition::AnyOf(patterns.iter().map(row).collect())
 }

@@ -2,11 +2,11 @@
 
 use super::cidr_list::CidrList;
 use super::facts::HostFacts;
-use super::id::{ListId, ListKey, Section};
-use super::matches::{Match, Side, Test};
+use super::id::{ListId, ListKey, NotForwarded, RuleStep, Section};
+use super::matches::{Match, Side, Test, within};
 use crate::policy::{
-    AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LOOPBACK_V4, Policy, PortRange,
-    Prefix, Protocol, WithOrigin,
+    AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LINK_LOCAL_V6, LOOPBACK_V4,
+    LOOPBACK_V6, Policy, PortRange, Prefix, Protocol, Step, WithOrigin,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -54,22 +54,67 @@ pub struct ForwardRule {
 }
 
 impl ForwardRule {
+    /// Its place among the others.
+    fn place(&self) -> (bool, Option<IpAddr>, Protocol, u16) {
+        (self.host.is_none(), self.host, self.protocol, self.ports.first)
+    }
+
     /// The ports that the target sees.
     pub fn target_ports(&self) -> PortRange {
         PortRange { first: self.port, last: self.port + (self.ports.last - self.ports.first) }
     }
 
-    /// The clients that its target must see as the host.
-    pub fn hidden(&self) -> impl Iterator<Item = Prefix> {
-        self.localhost.then_some(LOOPBACK_V4).into_iter().chain(self.hairpin.iter().copied())
+    /// The clients that its target must see as the host, and why.
+    pub fn hidden(&self) -> impl Iterator<Item = (Step, Prefix)> {
+        let localhost = self.localhost.then_some((Step::ForwardLocalhost, LOOPBACK_V4));
+        localhost.into_iter().chain(self.hairpin.iter().map(|from| (Step::ForwardHairpin, *from)))
     }
 
-    /// Those of them that pass a gate.
+    /// True where packets of the host itself would pass a row of its gates and are not meant: they have no incoming
+    /// interface, and where interfaces are only left out it is none of these.
+    pub fn only_arriving(&self, gate: &[Match]) -> bool {
+        let names_one = |one: &Match| matches!(one, Match::Is(Test::InInterface { .. }));
+        !self.from_host && !gate.iter().any(names_one)
+    }
+
+    /// What its gates become: see [`Self::through`].
+    pub fn gate_rules<'a>(&self, mark: Option<&'a ForwardMark>) -> impl Iterator<Item = GateRule<'a>> {
+        self.gates.iter().flat_map(move |gate| self.through(gate, mark))
+    }
+
+    /// What a row of its gates becomes: a rule that sends flows to the target, behind one for each client that is marked.
+    pub fn through<'a>(&self, gate: &[Match], mark: Option<&'a ForwardMark>) -> Vec<GateRule<'a>> {
+        let only_arriving = self.only_arriving(gate);
+        let rule = |when, mark| GateRule { number: self.number, when, only_arriving, mark };
+        let asks_source = |one: &&Match| matches!(one.test(), Some(Test::In(Side::Saddr, _)));
+        let hidden = mark.map(|mark| (self.hidden_behind(gate), mark));
+        let marked = hidden
+            .into_iter()
+            .flat_map(|(hidden, mark)| hidden.into_iter().map(move |client| (within(Side::Saddr, client), mark)));
+        let others = || gate.iter().filter(|one| !asks_source(one)).cloned();
+        let marks = marked.map(|(client, mark)| rule(others().chain(client).collect(), Some(mark)));
+        marks.chain([rule(gate.to_vec(), None)]).collect()
+    }
+
+    /// Those of the clients that its target must see as the host that pass a row of its gates.
     pub fn hidden_behind(&self, gate: &[Match]) -> Vec<Prefix> {
-        let source = |one: &Match| if let Test::In(Side::Saddr, prefix) = one.test { Some(prefix) } else { None };
-        let hidden = AddressSet::of(self.hidden());
-        let within = AddressSet::of(gate.iter().find_map(source).or(Some(Family::of(self.to).whole())));
-        hidden.without(&hidden.without(&within)).prefixes()
+        let mut hidden = AddressSet::of(self.hidden().map(|(_, from)| from));
+        let whole = Match::Is(Test::In(Side::Saddr, Family::of(self.to).whole()));
+        for one in [&whole].into_iter().chain(gate) {
+            match one {
+                Match::Is(Test::In(Side::Saddr, prefix)) => {
+                    hidden = hidden.without(&hidden.without(&AddressSet::of([*prefix])));
+                }
+                Match::IsNot(Test::In(Side::Saddr, prefix)) => hidden = hidden.without(&AddressSet::of([*prefix])),
+                Match::Is(_) | Match::IsNot(_) | Match::Holds(_) => {}
+            }
+        }
+        hidden.prefixes()
+    }
+
+    /// True when it has no gate.
+    pub fn is_open(&self) -> bool {
+        self.gates.iter().any(Vec::is_empty)
     }
 
     /// True when a port stays what it is.
@@ -78,10 +123,63 @@ impl ForwardRule {
     }
 }
 
+/// A rule that a gate becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateRule<'a> {
+    /// The number of the forward.
+    pub number: u32,
+    /// What must hold.
+    pub when: Vec<Match>,
+    /// Packets of the host itself are not meant.
+    pub only_arriving: bool,
+    /// It marks and leads no further; without, it sends flows to the target.
+    pub mark: Option<&'a ForwardMark>,
+}
+
+impl GateRule<'_> {
+    /// What the rule is there for.
+    pub fn step(&self) -> RuleStep {
+        if self.mark.is_some() { RuleStep::Mark } else { RuleStep::Forward(self.number) }
+    }
+}
+
+/// The destinations that no forward is for. Loopback addresses can be let through ([`ForwardRule::localhost`]).
+pub fn not_forwarded(family: Family) -> Vec<(Prefix, NotForwarded)> {
+    let loopback = NotForwarded::Loopback(family);
+    match family {
+        Family::V4 => vec![(LOOPBACK_V4, loopback)],
+        Family::V6 => vec![(LOOPBACK_V6, loopback), (LINK_LOCAL_V6, NotForwarded::LinkLocal)],
+    }
+}
+
+/// What is dropped where loopback addresses are let through: what comes to them from elsewhere.
+pub fn guarded<List>() -> Vec<Match<List>> {
+    let lo = Test::InInterface { name: "lo".to_owned(), prefix: false };
+    vec![Match::IsNot(lo), Match::Is(Test::In(Side::Daddr, LOOPBACK_V4))]
+}
+
 impl ForwardRules {
+    /// True where loopback addresses are let through, and have to be guarded.
+    pub fn has_localhost(&self) -> bool {
+        self.rules.iter().any(|rule| rule.localhost)
+    }
+
+    /// What bears the mark is masqueraded, whoever marked it. Of another program's mark nothing is known.
+    pub fn is_marked<List>(&self) -> Option<Match<List>> {
+        self.mark()?.bit().map(|bit| Match::Is(Test::Mark(bit)))
+    }
+
     /// How those are marked whose source is to be translated.
     pub fn mark(&self) -> Option<&ForwardMark> {
         self.mark.as_ref().map(|mark| &mark.value)
+    }
+
+    /// The one without gates that takes a port of an address of the host, or of any; what has gates overlaps none of these.
+    pub fn open(&self, host: Option<IpAddr>, protocol: Protocol, port: u16) -> Option<&ForwardRule> {
+        let behind = self.rules.partition_point(|rule| rule.place() <= (host.is_none(), host, protocol, port));
+        let found = self.rules[..behind].last()?;
+        let is_it = found.is_open() && (found.host, found.protocol) == (host, protocol) && port <= found.ports.last;
+        is_it.then_some(found)
     }
 
     /// What the forwards of a policy ask of one family.
@@ -90,7 +188,7 @@ impl ForwardRules {
         let mut lists = Lists::default();
         let mut rules: Vec<ForwardRule> =
             serving.flat_map(|forward| rules_of(forward, family, host, &mut lists)).collect();
-        rules.sort_by_key(|rule| (rule.host.is_none(), rule.host, rule.protocol, rule.ports.first));
+        rules.sort_by_key(ForwardRule::place);
         let mark = policy.forward_mark.clone().filter(|_| !rules.is_empty());
         ForwardRules { rules: rules.into(), lists: lists.all.into(), mark }
     }
@@ -118,7 +216,7 @@ impl ForwardRules {
             let list = self.lists.iter().find(|list| one.list() == Some(&list.id));
             let listed = AddressSet::of(list.iter().flat_map(|list| list.prefixes.iter().copied()));
             // What may not is asked behind what may.
-            clients = if one.negated { clients.without(&listed) } else { listed };
+            clients = if matches!(one, Match::IsNot(_)) { clients.without(&listed) } else { listed };
         }
         clients.prefixes().into_iter().map(|prefix| [&other[..], &[from(prefix)]].concat()).collect()
     }
@@ -133,13 +231,13 @@ struct Lists {
 
 impl Lists {
     /// What a list is known by: the number of the first forward that has it.
-    fn of(&mut self, number: u32, key: ListKey, prefixes: Vec<Prefix>) -> Match {
+    fn of(&mut self, number: u32, key: ListKey, prefixes: Vec<Prefix>) -> Test {
         let new = ListId { section: Section::Forward(number), key };
         let id = *self.known.entry((key, prefixes.clone())).or_insert(new);
         if id == new {
             self.all.push(CidrList { id, prefixes: prefixes.into() });
         }
-        Match::is(Test::InList(Side::Saddr, id))
+        Test::InList(Side::Saddr, id)
     }
 
     /// The clients of a forward, in lists.
@@ -148,18 +246,18 @@ impl Lists {
         let whole = [family.whole()];
         let sources = forward.sources.sorted(family);
         if !sources.is_empty() && sources != whole {
-            row.push(self.of(forward.number, ListKey::Sources, sources));
+            row.push(Match::Is(self.of(forward.number, ListKey::Sources, sources)));
         }
         let excluded = forward.excluded_sources.sorted(family);
         if !excluded.is_empty() {
-            row.push(Match { negated: true, ..self.of(forward.number, ListKey::ExcludedSources, excluded) });
+            row.push(Match::IsNot(self.of(forward.number, ListKey::ExcludedSources, excluded)));
         }
         row
     }
 }
 
 fn from(prefix: Prefix) -> Match {
-    Match::is(Test::In(Side::Saddr, prefix))
+    Match::Is(Test::In(Side::Saddr, prefix))
 }
 
 fn rules_of(forward: &Forward, family: Family, host: &HostFacts, lists: &mut Lists) -> Vec<ForwardRule> {
@@ -188,9 +286,9 @@ fn gates(forward: &Forward, family: Family, lists: &mut Lists) -> Vec<Vec<Match>
     let (negated, positive): (Vec<_>, Vec<_>) =
         forward.in_interfaces.iter().map(|one| &one.value).partition(|one| one.negated);
     let interface = |one: &InterfacePattern| Test::InInterface { name: one.name.clone(), prefix: one.prefix };
-    let never: Vec<Match> = negated.into_iter().map(|one| Match::is_not(interface(one))).collect();
+    let never: Vec<Match> = negated.into_iter().map(|one| Match::IsNot(interface(one))).collect();
     let mut interfaces: Vec<Vec<Match>> =
-        positive.into_iter().map(|one| [&[Match::is(interface(one))][..], &never].concat()).collect();
+        positive.into_iter().map(|one| [&[Match::Is(interface(one))][..], &never].concat()).collect();
     if interfaces.is_empty() {
         interfaces.push(never);
     }
@@ -268,6 +366,52 @@ mod tests {
         assert_eq!(lists, [(id(1, ListKey::Sources), 5_000), (id(5, ListKey::ExcludedSources), 1)]);
     }
 
+    #[test]
+    fn an_open_port_is_of_the_forward_that_takes_it_at_that_address() {
+        let at = |number, host: Option<&str>, first, last| Forward {
+            host: host.map_or(HostAddress::Any, |host| HostAddress::One(host.parse().unwrap())),
+            host_ports: PortRange { first, last },
+            ..forward(number, Vec::new(), Vec::new())
+        };
+        let gated = Forward { sources: list(clients(1)), ..at(4, None, 7011, 7020) };
+        let own = Some("198.51.100.7");
+        let rules = rules(vec![at(1, None, 8080, 8080), at(2, own, 8080, 8081), at(3, None, 7000, 7010), gated]);
+        for (host, port, number) in [
+            (None, 8080, Some(1)),
+            (own, 8080, Some(2)),
+            (own, 8081, Some(2)),
+            (None, 8081, None),
+            (None, 7005, Some(3)),
+            (None, 7015, None),
+            (own, 7005, None),
+        ] {
+            let host = host.map(|host| host.parse().unwrap());
+            let found = rules.open(host, Protocol::Tcp, port).map(|rule| rule.number);
+            assert_eq!(found, number, "{host:?} {port}");
+        }
+        assert_eq!(rules.open(None, Protocol::Udp, 8080), None);
+    }
+
+    #[test]
+    fn who_is_marked_behind_a_gate_is_who_passes_it_whether_it_names_sources_or_leaves_them_out() {
+        let from_10 = Hairpin::From(list(vec!["10.0.0.0/8".parse().unwrap()]));
+        let rules = rules(vec![Forward { hairpin: from_10, ..forward(1, Vec::new(), Vec::new()) }]);
+        let source = |text: &str| Test::In(Side::Saddr, text.parse().unwrap());
+        let wan = Match::IsNot(Test::InInterface { name: "wan0".to_owned(), prefix: false });
+        let mark = ForwardMark::Bit(14);
+        for (gate, marked) in [
+            (Match::Is(source("10.128.0.0/9")), "10.128.0.0/9"),
+            (Match::IsNot(source("10.0.0.0/9")), "10.128.0.0/9"),
+            (Match::IsNot(source("192.168.0.0/16")), "10.0.0.0/8"),
+        ] {
+            let row = [wan.clone(), gate];
+            let found = rules.rules[0].through(&row, Some(&mark));
+            let found: Vec<_> = found.iter().map(|rule| (rule.step(), rule.when.as_slice())).collect();
+            let marked = [wan.clone(), Match::Is(source(marked))];
+            assert_eq!(found, [(RuleStep::Mark, &marked[..]), (RuleStep::Forward(1), &row[..])]);
+        }
+    }
+
     proptest! {
         #[test]
         fn lists_that_are_spelled_out_are_the_clients_that_may(
@@ -283,8 +427,8 @@ mod tests {
             prop_assert!(spelled_out.lists.is_empty());
             prop_assert!(rules.lists.is_empty() || spelled_out.rules[0].gates.len() > MOST_ROWS);
             for address in asked.into_iter().map(address) {
-                let is_in = |row: &Vec<Match>| row.iter().all(|gate| match &gate.test {
-                    Test::In(Side::Saddr, prefix) => prefix.contains(address),
+                let is_in = |row: &Vec<Match>| row.iter().all(|gate| match gate {
+                    Match::Is(Test::In(Side::Saddr, prefix)) => prefix.contains(address),
                     other => panic!("{other:?}"),
                 });
                 let passes = spelled_out.rules[0].gates.iter().any(is_in);

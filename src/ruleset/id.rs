@@ -1,7 +1,7 @@
 //! What rules, chains and lists are known by, whichever backend they are in.
 
 use super::forward_chain::ForwardChain;
-use crate::policy::{Egress, Step};
+use crate::policy::{Egress, Family, Step};
 use std::fmt;
 
 /// A part of the policy with lists and a source rewrite of its own.
@@ -17,7 +17,8 @@ pub enum Section {
     Forward(u32),
 }
 
-/// What a rule is known by: its comment, the group that its counter belongs to, and who decided.
+/// What a rule is known by: who decided, and the group that its counter belongs to. Its comment is made of it. A rule that
+/// is planned carries it; one in the kernel has that of the planned rule that it equals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId {
     /// The part of the policy.
@@ -37,13 +38,13 @@ pub enum RuleStep {
     Forward(u32),
     /// What such a forward takes and its target must see as the host is marked.
     Mark,
-    /// What the forwards of an address do not take is the host's own.
-    LeftToHost,
+    /// What forwards do not take is the host's own.
+    LeftToHost(NotForwarded),
     /// What comes to loopback addresses through another interface is dropped.
     Guard,
     /// What a gate lets through goes on.
     Pass(Step),
-    /// What is in the scope of the section goes there.
+    /// What is in the scope of the section goes there, or where its maps say.
     Enter,
     /// What a route says of the source (`snat: route-source`).
     RouteSource,
@@ -53,6 +54,19 @@ pub enum RuleStep {
     Ports,
     /// A protocol without ports, beside those.
     Portless,
+}
+
+/// Why a flow to this host stays here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NotForwarded {
+    /// It is to a loopback address.
+    Loopback(Family),
+    /// It is to a link-local address.
+    LinkLocal,
+    /// No forward of loopback addresses is for it.
+    NoLocalhost,
+    /// The gates of the forwards refuse it.
+    Refused,
 }
 
 /// A chain of ours.
@@ -161,6 +175,17 @@ impl Section {
     }
 }
 
+impl NotForwarded {
+    fn name(self) -> &'static str {
+        match self {
+            NotForwarded::Loopback(_) => "loopback",
+            NotForwarded::LinkLocal => "link-local",
+            NotForwarded::NoLocalhost => "no-localhost",
+            NotForwarded::Refused => "refused",
+        }
+    }
+}
+
 impl fmt::Display for RuleId {
     /// A stable text: `exempt`, `egress2-out-interface/in-scope`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +196,7 @@ impl fmt::Display for RuleId {
             RuleStep::Pass(step) => write!(f, "{}/in-scope", step.name()),
             RuleStep::Forward(number) => write!(f, "{number}"),
             RuleStep::Mark => f.write_str("mark"),
-            RuleStep::LeftToHost => f.write_str("left-to-host"),
+            RuleStep::LeftToHost(why) => write!(f, "left-to-host/{}", why.name()),
             RuleStep::Guard => f.write_str("guard"),
             RuleStep::Enter => f.write_str("enter"),
             RuleStep::RouteSource => f.write_str("route-source"),

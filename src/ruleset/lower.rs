@@ -3,42 +3,42 @@
 use super::build::{Condition, Hook, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement, Way};
 use super::cidr_list::CidrList;
 use super::id::{ChainId, Place, RuleId, RuleStep, Section};
-use super::matches::{Effect, Match, Side, Test};
+use super::matches::{ByRoute, Effect, Fact, Match, NoMap, Side, Test, within};
 use super::near::Near;
 use super::way::by_prefix;
 use crate::policy::{AddressRange, Family, PortRange, PreferredSource, Prefix, Protocol, Step};
 use std::ops::ControlFlow;
 
 /// What differs between the backends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dialect {
+#[derive(Debug, Clone, Copy)]
+pub struct Dialect<Map = NoMap> {
     /// Lists of at most so many prefixes are a rule for each, `usize::MAX` where there are no sets; without a number every list
     /// stays one.
     pub inline: Option<usize>,
     /// Ports can be chosen at random.
     pub random_fully: bool,
-    /// The kernel has maps. The sources that routes prefer are one then, and not a rule for each; what translates in several
-    /// rules is always a chain, and not only where more than one statement leads to it; a block of addresses can be looked
-    /// for, and behind routing whether a packet came in through an interface.
-    pub maps: bool,
+    /// The kernel has maps, and so rules ask one. The sources that routes prefer are one then, and not a rule for each; what
+    /// translates in several rules is always a chain, and not only where more than one statement leads to it; a block of
+    /// addresses can be looked for, and behind routing whether a packet came in through an interface.
+    pub maps: Option<fn(ByRoute) -> Map>,
 }
 
-impl Dialect {
+impl<Map> Dialect<Map> {
     /// True where a list can be a set.
-    pub fn has_sets(self) -> bool {
+    pub fn has_sets(&self) -> bool {
         self.inline != Some(usize::MAX)
     }
 }
 
 /// All that one family should hold of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chains {
+pub struct Chains<Map = NoMap> {
     /// The family.
     pub family: Family,
     /// What leads to the chains.
     pub entries: Vec<Entry>,
     /// The chains, those of an entry behind each other.
-    pub chains: Vec<LoweredChain>,
+    pub chains: Vec<LoweredChain<Map>>,
     /// The lists that rules look into, in the order of their names.
     pub lists: Vec<CidrList>,
 }
@@ -56,26 +56,26 @@ pub struct Entry {
 
 /// A chain and its rules, never none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoweredChain {
+pub struct LoweredChain<Map = NoMap> {
     /// What it is known by.
     pub id: ChainId,
     /// Its rules, in order.
-    pub rules: Vec<LoweredRule>,
+    pub rules: Vec<LoweredRule<Map>>,
 }
 
 /// A rule: where all of the matches hold, the effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoweredRule {
+pub struct LoweredRule<Map = NoMap> {
     /// What it is known by.
     pub id: RuleId,
     /// What it looks at.
     pub when: Vec<Match>,
     /// What it does.
-    pub then: Effect,
+    pub then: Effect<ChainId, Map>,
 }
 
 /// Says a ruleset in chains of rules.
-pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
+pub fn lower<Map: Copy + PartialEq>(ruleset: &Ruleset, dialect: Dialect<Map>) -> Chains<Map> {
     let mut all = Chains { family: ruleset.family, entries: Vec::new(), chains: Vec::new(), lists: Vec::new() };
     for hook in &ruleset.hooks {
         if let Some(first) = hook.sections.first() {
@@ -93,19 +93,19 @@ pub fn lower(ruleset: &Ruleset, dialect: Dialect) -> Chains {
 }
 
 /// The chains of one section in the making.
-struct Lowering<'a> {
+struct Lowering<'a, Map> {
     section: &'a SectionRules,
     family: Family,
-    dialect: Dialect,
+    dialect: Dialect<Map>,
     /// Those of its statements; the last one is being filled.
-    chains: Vec<LoweredChain>,
+    chains: Vec<LoweredChain<Map>>,
     /// Those that lead flows on by their source.
-    branches: Vec<LoweredChain>,
+    branches: Vec<LoweredChain<Map>>,
     lists: &'a mut Vec<CidrList>,
 }
 
-impl Lowering<'_> {
-    fn add_to(mut self, chains: &mut Vec<LoweredChain>) {
+impl<Map: Copy + PartialEq> Lowering<'_, Map> {
+    fn add_to(mut self, chains: &mut Vec<LoweredChain<Map>>) {
         self.open(self.next());
         let section = self.section;
         let _ = section.first.iter().try_for_each(|statement| self.add(statement));
@@ -114,7 +114,7 @@ impl Lowering<'_> {
         }
         let _ = section.statements.iter().try_for_each(|statement| self.add(statement));
         let masquerade = self.id(Place::Masquerade);
-        let leads_there = |rule: &LoweredRule| rule.then == Effect::Goto(masquerade);
+        let leads_there = |rule: &LoweredRule<Map>| rule.then == Effect::Goto(masquerade);
         if self.chains.iter().flat_map(|chain| &chain.rules).any(leads_there) {
             let rules = self.translations();
             self.chains.push(LoweredChain { id: masquerade, rules });
@@ -143,7 +143,7 @@ impl Lowering<'_> {
 
     /// A rule for each way, up to one that is open to all sources. One rule can ask for two lists where the second one is
     /// a set; where all are to be rules it is one for each prefix.
-    fn ways(&mut self, ways: &[Way], own: ChainId) -> Vec<LoweredRule> {
+    fn ways(&mut self, ways: &[Way], own: ChainId) -> Vec<LoweredRule<Map>> {
         let top = self.section.section;
         let enter = |to: Option<Section>, when| {
             let (section, to) = to.map_or((top, own), |to| (to, ChainId { section: to, place: Place::Part(1) }));
@@ -160,7 +160,7 @@ impl Lowering<'_> {
         for way in ways {
             let mut rows = way.sources.as_ref().map_or(vec![Vec::new()], |list| self.list_rows(Side::Saddr, list));
             if let Some(excluded) = &way.excluded {
-                let is_not = Match::is_not(self.in_set(Side::Saddr, excluded));
+                let is_not = Match::IsNot(self.in_set(Side::Saddr, excluded));
                 rows.iter_mut().for_each(|row| row.push(is_not.clone()));
             }
             let is_open = rows.iter().any(Vec::is_empty);
@@ -185,11 +185,11 @@ impl Lowering<'_> {
         self.chains.push(LoweredChain { id, rules: Vec::new() });
     }
 
-    fn rule(&self, step: RuleStep, when: Vec<Match>, then: Effect) -> LoweredRule {
+    fn rule(&self, step: RuleStep, when: Vec<Match>, then: Effect<ChainId, Map>) -> LoweredRule<Map> {
         LoweredRule { id: RuleId { section: self.section.section, step }, when, then }
     }
 
-    fn push(&mut self, rule: LoweredRule) {
+    fn push(&mut self, rule: LoweredRule<Map>) {
         if let Some(chain) = self.chains.last_mut() {
             chain.rules.push(rule);
         }
@@ -198,14 +198,14 @@ impl Lowering<'_> {
     /// Breaks where nothing behind the statement is ever asked.
     fn add(&mut self, statement: &Statement) -> ControlFlow<()> {
         let is_far = matches!(statement.condition, Condition::Far(_));
-        if is_far && !self.dialect.maps {
+        if is_far && self.dialect.maps.is_none() {
             return ControlFlow::Continue(());
         }
         let mut rows = self.rows(&statement.condition);
-        if self.dialect.maps && matches!(statement.step, Step::LocalSourceOnOutInterface | Step::MidStream) {
+        if self.dialect.maps.is_some() && matches!(statement.step, Step::LocalSourceOnOutInterface | Step::MidStream) {
             // What came in through an interface has no source of the host's: that is found faster than the source.
             let any = Test::InInterface { name: String::new(), prefix: true };
-            rows.iter_mut().for_each(|row| row.insert(0, Match::is_not(any.clone())));
+            rows.iter_mut().for_each(|row| row.insert(0, Match::IsNot(any.clone())));
         }
         let decide = if is_far { RuleStep::Far } else { RuleStep::Decide(statement.step) };
         let then = match statement.outcome {
@@ -213,7 +213,7 @@ impl Lowering<'_> {
             Outcome::Return => Effect::Return,
             Outcome::Translate => match self.translations().as_slice() {
                 [only] => only.then.clone(),
-                several if statement.step == Step::Otherwise && !self.dialect.maps => {
+                several if statement.step == Step::Otherwise && self.dialect.maps.is_none() => {
                     several.iter().cloned().for_each(|rule| self.push(self.rule(decide, rule.when, rule.then)));
                     return ControlFlow::Break(());
                 }
@@ -258,8 +258,8 @@ impl Lowering<'_> {
             Condition::AnyOf(rows) => rows.clone(),
             Condition::List(side, list) => self.list_rows(*side, list),
             Condition::Far(Near { blocks, wide }) => {
-                let outside = |prefix: &Prefix| Match::is_not(Test::In(Side::Daddr, *prefix));
-                let far = Match::is_not(self.in_set(Side::Daddr, blocks));
+                let outside = |prefix: &Prefix| Match::IsNot(Test::In(Side::Daddr, *prefix));
+                let far = Match::IsNot(self.in_set(Side::Daddr, blocks));
                 vec![wide.iter().map(outside).chain([far]).collect()]
             }
         }
@@ -269,7 +269,7 @@ impl Lowering<'_> {
         if self.dialect.inline.is_some_and(|most| list.prefixes.len() <= most) {
             return list.prefixes.iter().map(|prefix| within(side, *prefix)).collect();
         }
-        vec![vec![Match::is(self.in_set(side, list))]]
+        vec![vec![Match::Is(self.in_set(side, list))]]
     }
 
     fn in_set(&mut self, side: Side, list: &CidrList) -> Test {
@@ -281,7 +281,7 @@ impl Lowering<'_> {
 
     /// What translates whatever reaches it: one rule, or with `toPorts` one per protocol with ports and range, chosen
     /// so that every port is equally likely.
-    fn translations(&self) -> Vec<LoweredRule> {
+    fn translations(&self) -> Vec<LoweredRule<Map>> {
         let random_fully = self.section.translation.random_fully && self.dialect.random_fully;
         let masquerade = |ports| Effect::Masquerade { random_fully, ports };
         let snat = |to| move |ports| Effect::Snat { to, random_fully, ports };
@@ -290,11 +290,11 @@ impl Lowering<'_> {
             NewSource::Range(to) => self.spread(snat(*to)),
             NewSource::Route(sources) => {
                 let by_route = match self.dialect.maps {
-                    true if sources.rows(self.family).next().is_none() => Vec::new(),
-                    true => self.spread(|ports| Effect::SnatByRoute { random_fully, ports }),
-                    false => sources.rows(self.family).flat_map(|row| self.of_row(row, snat, masquerade)).collect(),
+                    Some(_) if sources.rows(self.family).next().is_none() => Vec::new(),
+                    Some(map) => self.spread(|ports| Effect::SnatByRoute(map(ByRoute { random_fully, ports }))),
+                    None => sources.rows(self.family).flat_map(|row| self.of_row(row, snat, masquerade)).collect(),
                 };
-                let named = |rules: Vec<LoweredRule>, step| {
+                let named = |rules: Vec<LoweredRule<Map>>, step| {
                     let id = RuleId { section: self.section.section, step };
                     rules.into_iter().map(move |rule| LoweredRule { id, ..rule })
                 };
@@ -305,32 +305,32 @@ impl Lowering<'_> {
     }
 
     /// What a route says, in rules; it may say that it prefers no source.
-    fn of_row<S: Fn(Option<PortRange>) -> Effect>(
+    fn of_row<S: Fn(Option<PortRange>) -> Effect<ChainId, Map>>(
         &self,
         row: &PreferredSource,
         snat: impl Fn(AddressRange) -> S,
-        masquerade: impl Fn(Option<PortRange>) -> Effect,
-    ) -> Vec<LoweredRule> {
+        masquerade: impl Fn(Option<PortRange>) -> Effect<ChainId, Map>,
+    ) -> Vec<LoweredRule<Map>> {
         let mut rules = match row.source {
             Some(source) => self.spread(snat(source.into())),
             None => self.spread(masquerade),
         };
-        let out = Match::is(Test::OutInterface { name: row.interface.clone(), prefix: false });
+        let out = Match::Is(Test::OutInterface { name: row.interface.clone(), prefix: false });
         let when = [vec![out], within(Side::Daddr, row.destination)].concat();
         rules.iter_mut().for_each(|rule| rule.when.splice(0..0, when.iter().cloned()).for_each(drop));
         rules
     }
 
     /// One rule, or with `toPorts` one per protocol with ports and range.
-    fn spread(&self, effect: impl Fn(Option<PortRange>) -> Effect) -> Vec<LoweredRule> {
+    fn spread(&self, effect: impl Fn(Option<PortRange>) -> Effect<ChainId, Map>) -> Vec<LoweredRule<Map>> {
         let to_ports = self.section.translation.to_ports.as_ref();
         let ranges = to_ports.map(|ports| ports.with_remaining()).unwrap_or_default();
         let mut rules = Vec::new();
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
             for (range, left) in &ranges {
-                let mut when = vec![Match::is(Test::Protocol(protocol))];
+                let mut when = vec![Match::Is(Test::Protocol(protocol))];
                 if range.size() < *left {
-                    when.push(Match::is(Test::Share { part: range.size(), of: *left }));
+                    when.push(Match::Holds(Fact::Share { part: range.size(), of: *left }));
                 }
                 rules.push(self.rule(RuleStep::Ports, when, effect(Some(*range))));
             }
@@ -340,12 +340,6 @@ impl Lowering<'_> {
     }
 }
 
-/// A prefix of length 0 holds every address.
-pub(super) fn within(side: Side, prefix: Prefix) -> Vec<Match> {
-    let test = (prefix.length() > 0).then_some(Test::In(side, prefix));
-    test.into_iter().map(Match::is).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,8 +347,8 @@ mod tests {
     use crate::ruleset::Translation;
     use crate::ruleset::{Branch, ForwardRules, HookRules, ListId, ListKey};
 
-    const IPTABLES: Dialect = Dialect { inline: Some(2), random_fully: true, maps: false };
-    const NFTABLES: Dialect = Dialect { inline: None, random_fully: true, maps: true };
+    const IPTABLES: Dialect<ByRoute> = Dialect { inline: Some(2), random_fully: true, maps: None };
+    const NFTABLES: Dialect<ByRoute> = Dialect { inline: None, random_fully: true, maps: Some(|map| map) };
 
     fn list(key: ListKey, prefixes: &[&str]) -> Condition {
         let side = if matches!(key, ListKey::Sources | ListKey::ExcludedSources) { Side::Saddr } else { Side::Daddr };
@@ -374,12 +368,12 @@ mod tests {
         masquerade(Step::Otherwise, Condition::AnyOf(vec![Vec::new()]))
     }
 
-    fn chains(statements: Vec<Statement>, ports: Option<&str>, dialect: Dialect) -> Chains {
+    fn chains(statements: Vec<Statement>, ports: Option<&str>, dialect: Dialect<ByRoute>) -> Chains<ByRoute> {
         let to_ports = ports.map(|text| text.parse().unwrap());
         chains_of(statements, Translation { to: NewSource::Interface, random_fully: true, to_ports }, dialect)
     }
 
-    fn chains_of(statements: Vec<Statement>, translation: Translation, dialect: Dialect) -> Chains {
+    fn chains_of(statements: Vec<Statement>, translation: Translation, dialect: Dialect<ByRoute>) -> Chains<ByRoute> {
         let (section, first, branches) = (Section::Egress(2), Vec::new(), Vec::new());
         let sections = vec![SectionRules { section, first, branches, statements, translation }];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
@@ -387,12 +381,12 @@ mod tests {
     }
 
     /// Each rule as its chain, its name, how many matches it has, and where it leads.
-    fn lines(statements: Vec<Statement>, ports: Option<&str>, dialect: Dialect) -> Vec<String> {
+    fn lines(statements: Vec<Statement>, ports: Option<&str>, dialect: Dialect<ByRoute>) -> Vec<String> {
         let to_ports = ports.map(|text| text.parse().unwrap());
         lines_of(statements, Translation { to: NewSource::Interface, random_fully: true, to_ports }, dialect)
     }
 
-    fn lines_of(statements: Vec<Statement>, translation: Translation, dialect: Dialect) -> Vec<String> {
+    fn lines_of(statements: Vec<Statement>, translation: Translation, dialect: Dialect<ByRoute>) -> Vec<String> {
         let lowered = chains_of(statements, translation, dialect);
         let place = |id: ChainId| match id.place {
             Place::Part(part) => part.to_string(),
@@ -400,13 +394,14 @@ mod tests {
             Place::Branch(number) => format!("o{number}"),
             Place::Forward(chain) => format!("f{chain}"),
         };
-        let line = |chain: ChainId, rule: &LoweredRule| {
-            let matches: String = rule.when.iter().map(|one| if one.negated { '!' } else { '+' }).collect();
+        let line = |chain: ChainId, rule: &LoweredRule<ByRoute>| {
+            let matches: String =
+                rule.when.iter().map(|one| if matches!(one, Match::IsNot(_)) { '!' } else { '+' }).collect();
             let effect = match &rule.then {
                 Effect::Return => "return".to_owned(),
                 Effect::Goto(chain) | Effect::Jump(chain) => place(*chain),
                 Effect::Masquerade { .. } => "masquerade".to_owned(),
-                Effect::SnatByRoute { .. } => "by route".to_owned(),
+                Effect::SnatByRoute(_) => "by route".to_owned(),
                 Effect::Snat { to, .. } => to.to_string(),
                 Effect::Dnat { to, .. } => to.to_string(),
                 Effect::Mark(_) => "mark".to_owned(),
@@ -455,7 +450,7 @@ mod tests {
         let expected = ["1 egress2-source [!] return", "1 egress2-otherwise [] masquerade"];
         assert_eq!(lines(vec![source(), always()], None, IPTABLES), expected);
         assert_eq!(lines(vec![source(), always()], None, NFTABLES), expected);
-        let bridged = gate(Step::Bridged, Condition::AnyOf(vec![vec![Match::is(Test::Bridged)]]));
+        let bridged = gate(Step::Bridged, Condition::AnyOf(vec![vec![Match::Holds(Fact::Bridged)]]));
         let expected =
             ["1 egress2-bridged/in-scope [+] 2", "1 egress2-bridged [] return", "2 egress2-otherwise [] masquerade"];
         assert_eq!(lines(vec![bridged, always()], None, NFTABLES), expected);
@@ -463,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_gate_with_several_ways_through_leads_to_a_chain_of_its_own() {
-        let wan = |name: &str| vec![Match::is(Test::OutInterface { name: name.into(), prefix: false })];
+        let wan = |name: &str| vec![Match::Is(Test::OutInterface { name: name.into(), prefix: false })];
         let statements = || {
             vec![
                 gate(Step::OutInterface, Condition::AnyOf(vec![wan("a0"), wan("b0")])),
@@ -530,7 +525,7 @@ mod tests {
             let list = |text: &str| CidrList { id, prefixes: vec![text.parse().unwrap()].into() };
             Way { sources: sources.map(list), excluded: None, to: Section::Egress(number) }
         };
-        let out = |name: &str| Some(Match::is(Test::OutInterface { name: name.to_owned(), prefix: false }));
+        let out = |name: &str| Some(Match::Is(Test::OutInterface { name: name.to_owned(), prefix: false }));
         let branches = vec![
             Branch { out: out("a0"), ways: vec![way(Some("10.0.0.0/8"), 1), way(None, 2), way(None, 3)] },
             Branch { out: out("b0"), ways: vec![way(None, 3)] },
@@ -541,7 +536,7 @@ mod tests {
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
         let lowered = lower(&Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() }, NFTABLES);
         let chain = |place: usize| {
-            let to = |rule: &LoweredRule| match rule.then {
+            let to = |rule: &LoweredRule<ByRoute>| match rule.then {
                 Effect::Goto(ChainId { section: Section::Egress(number), .. }) => format!("e{number}"),
                 Effect::Goto(ChainId { place: Place::Branch(number), .. }) => format!("o{number}"),
                 Effect::Goto(ChainId { place: Place::Part(part), .. }) => part.to_string(),
@@ -587,14 +582,13 @@ mod tests {
         let ruleset = Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() };
         let rules = |dialect| {
             let lowered = lower(&ruleset, dialect);
-            let one = |one: &Match| match &one.test {
-                Test::In(_, prefix) => prefix.to_string(),
-                Test::InList(_, list) => {
-                    format!("{}@{}{}", if one.negated { "!" } else { "" }, list.section.prefix(), list.key.name())
-                }
+            let one = |one: &Match| match one {
+                Match::Is(Test::In(_, prefix)) => prefix.to_string(),
+                Match::Is(Test::InList(_, list)) => format!("@{}{}", list.section.prefix(), list.key.name()),
+                Match::IsNot(Test::InList(_, list)) => format!("!@{}{}", list.section.prefix(), list.key.name()),
                 other => panic!("{other:?}"),
             };
-            let line = |rule: &LoweredRule| {
+            let line = |rule: &LoweredRule<ByRoute>| {
                 let when: Vec<_> = rule.when.iter().map(one).collect();
                 format!("{}{}", rule.id.section.prefix(), when.join(" "))
             };

@@ -1,8 +1,8 @@
 //! What a rule looks at and what it does: one vocabulary, which each backend puts into its words.
 //!
 //! A list and a chain are whatever names them: a [`ListId`] and a [`ChainId`] in what is desired, the names of a backend
-//! in what it writes and reads. Every `match` on a [`Test`] names them all: a new one does not compile until each backend
-//! can say it.
+//! in what it writes and reads. Every `match` on a [`Test`] or a [`Fact`] names them all: a new one does not
+//! compile until each backend can say it.
 
 use super::id::{ChainId, ListId};
 use crate::policy::{AddressRange, Family, ForwardMark, MaskedMark, PortRange, Prefix, Protocol};
@@ -18,7 +18,7 @@ pub enum Side {
 }
 
 /// Which address is looked for among those of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// The destination, among all of them.
     Daddr,
@@ -28,17 +28,19 @@ pub enum Address {
     SaddrOnOutInterface,
 }
 
-/// A test that must hold, or must not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Match<List = ListId> {
-    /// What is asked.
-    pub test: Test<List>,
+/// What a rule looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Match<List = ListId> {
+    /// A test must hold.
+    Is(Test<List>),
     /// It must not hold.
-    pub negated: bool,
+    IsNot(Test<List>),
+    /// A fact, of which no match can ask the opposite.
+    Holds(Fact),
 }
 
 /// What can be asked of the first packet of a flow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Test<List = ListId> {
     /// It is of the family.
     Family(Family),
@@ -64,16 +66,21 @@ pub enum Test<List = ListId> {
     Protocol(Protocol),
     /// The destination port, behind [`Test::Protocol`] of one that has ports.
     DestinationPort(PortRange),
-    /// Connection tracking has given the flow another destination.
-    Dnated,
     /// Of SYN, RST, ACK and FIN only SYN is set; asked behind [`Test::Protocol`] of TCP alone.
     OnlySyn,
     /// The address is one of the host's own.
     Local(Address),
-    /// The frame was bridged.
-    Bridged,
     /// The packet mark.
     Mark(MaskedMark),
+}
+
+/// What can be asked of it in one way only: not every backend has a match for the opposite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// Connection tracking has given the flow another destination.
+    Dnated,
+    /// The frame was bridged.
+    Bridged,
     /// The route carries an IPsec policy.
     Ipsec,
     /// By chance, in `part` of `of` cases.
@@ -85,9 +92,9 @@ pub enum Test<List = ListId> {
     },
 }
 
-/// What happens to a packet that a rule matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect<Chain = ChainId> {
+/// What happens to a packet that a rule matches. Where rules are lowered for a kernel with maps one may ask a map.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Effect<Chain = ChainId, Map = NoMap> {
     /// Our rules leave its source alone.
     Return,
     /// Another chain goes on, and nothing comes back.
@@ -110,14 +117,8 @@ pub enum Effect<Chain = ChainId> {
         /// The ports to choose from.
         ports: Option<PortRange>,
     },
-    /// Its source becomes the one that its route prefers, for a backend with maps; other rules follow for packets whose
-    /// route prefers none.
-    SnatByRoute {
-        /// The kernel chooses ports at random.
-        random_fully: bool,
-        /// The ports to choose from.
-        ports: Option<PortRange>,
-    },
+    /// Its source becomes the one that its route prefers; other rules follow for packets whose route prefers none.
+    SnatByRoute(Map),
     /// Its destination becomes another one.
     Dnat {
         /// The address.
@@ -131,8 +132,21 @@ pub enum Effect<Chain = ChainId> {
     Drop,
 }
 
+/// How a map of the sources that routes prefer translates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ByRoute {
+    /// The kernel chooses ports at random.
+    pub random_fully: bool,
+    /// The ports to choose from.
+    pub ports: Option<PortRange>,
+}
+
+/// No rule asks a map: a backend has none, or has its own words for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoMap {}
+
 /// What a destination port becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShiftedPort {
     /// The ports of the host.
     pub from: PortRange,
@@ -140,20 +154,24 @@ pub struct ShiftedPort {
     pub to: u16,
 }
 
-impl<List> Match<List> {
-    /// Must hold.
-    pub fn is(test: Test<List>) -> Self {
-        Match { test, negated: false }
-    }
+/// Asks whether an address is in a prefix. One of length 0 holds every address.
+pub(super) fn within(side: Side, prefix: Prefix) -> Vec<Match> {
+    let test = (prefix.length() > 0).then_some(Test::In(side, prefix));
+    test.into_iter().map(Match::Is).collect()
+}
 
-    /// Must not hold.
-    pub fn is_not(test: Test<List>) -> Self {
-        Match { test, negated: true }
+impl<List> Match<List> {
+    /// The test that must hold, or must not.
+    pub fn test(&self) -> Option<&Test<List>> {
+        match self {
+            Match::Is(test) | Match::IsNot(test) => Some(test),
+            Match::Holds(_) => None,
+        }
     }
 
     /// The list that is looked into.
     pub fn list(&self) -> Option<&List> {
-        match &self.test {
+        match self.test()? {
             Test::InList(_, list) => Some(list),
             _ => None,
         }
@@ -161,7 +179,18 @@ impl<List> Match<List> {
 
     /// The same with the list under another name.
     pub fn rename<Name>(self, name: impl FnOnce(List) -> Name) -> Match<Name> {
-        let test = match self.test {
+        match self {
+            Match::Is(test) => Match::Is(test.rename(name)),
+            Match::IsNot(test) => Match::IsNot(test.rename(name)),
+            Match::Holds(fact) => Match::Holds(fact),
+        }
+    }
+}
+
+impl<List> Test<List> {
+    /// The same with the list under another name.
+    fn rename<Name>(self, name: impl FnOnce(List) -> Name) -> Test<Name> {
+        match self {
             Test::InList(side, list) => Test::InList(side, name(list)),
             Test::Family(family) => Test::Family(family),
             Test::In(side, prefix) => Test::In(side, prefix),
@@ -169,43 +198,29 @@ impl<List> Match<List> {
             Test::InInterface { name, prefix } => Test::InInterface { name, prefix },
             Test::Protocol(protocol) => Test::Protocol(protocol),
             Test::DestinationPort(ports) => Test::DestinationPort(ports),
-            Test::Dnated => Test::Dnated,
             Test::OnlySyn => Test::OnlySyn,
             Test::Local(address) => Test::Local(address),
-            Test::Bridged => Test::Bridged,
             Test::Mark(mark) => Test::Mark(mark),
-            Test::Ipsec => Test::Ipsec,
-            Test::Share { part, of } => Test::Share { part, of },
-        };
-        Match { test, negated: self.negated }
+        }
     }
 }
 
 impl Match {
     /// The one match that holds where this one does not; `None` where not every backend has one.
     pub fn inverse(&self) -> Option<Self> {
-        let negated = !self.negated;
-        match &self.test {
-            Test::Bridged | Test::Ipsec | Test::Dnated | Test::Share { .. } => None,
-            Test::Family(_)
-            | Test::In(..)
-            | Test::InList(..)
-            | Test::OutInterface { .. }
-            | Test::InInterface { .. }
-            | Test::Protocol(_)
-            | Test::DestinationPort(_)
-            | Test::OnlySyn
-            | Test::Mark(_)
-            | Test::Local(_) => Some(Match { test: self.test.clone(), negated }),
+        match self.clone() {
+            Match::Is(test) => Some(Match::IsNot(test)),
+            Match::IsNot(test) => Some(Match::Is(test)),
+            Match::Holds(_) => None,
         }
     }
 }
 
-impl<Chain> Effect<Chain> {
+impl<Chain, Map> Effect<Chain, Map> {
     /// True when the source becomes another one.
     pub fn translates(&self) -> bool {
         match self {
-            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute { .. } => true,
+            Effect::Masquerade { .. } | Effect::Snat { .. } | Effect::SnatByRoute(_) => true,
             Effect::Return
             | Effect::Goto(_)
             | Effect::Jump(_)
@@ -216,18 +231,36 @@ impl<Chain> Effect<Chain> {
     }
 
     /// The same with the chain under another name.
-    pub fn rename<Name>(self, name: impl FnOnce(Chain) -> Name) -> Effect<Name> {
+    pub fn rename<Name>(self, name: impl FnOnce(Chain) -> Name) -> Effect<Name, Map> {
         match self {
             Effect::Return => Effect::Return,
             Effect::Goto(chain) => Effect::Goto(name(chain)),
             Effect::Jump(chain) => Effect::Jump(name(chain)),
             Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
             Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
-            Effect::SnatByRoute { random_fully, ports } => Effect::SnatByRoute { random_fully, ports },
+            Effect::SnatByRoute(map) => Effect::SnatByRoute(map),
             Effect::Dnat { to, port } => Effect::Dnat { to, port },
             Effect::Mark(mark) => Effect::Mark(mark),
             Effect::Drop => Effect::Drop,
         }
+    }
+
+    /// The same where it asks no map.
+    ///
+    /// # Errors
+    /// The map.
+    pub fn without_map(self) -> Result<Effect<Chain>, Map> {
+        Ok(match self {
+            Effect::SnatByRoute(map) => return Err(map),
+            Effect::Return => Effect::Return,
+            Effect::Goto(chain) => Effect::Goto(chain),
+            Effect::Jump(chain) => Effect::Jump(chain),
+            Effect::Masquerade { random_fully, ports } => Effect::Masquerade { random_fully, ports },
+            Effect::Snat { to, random_fully, ports } => Effect::Snat { to, random_fully, ports },
+            Effect::Dnat { to, port } => Effect::Dnat { to, port },
+            Effect::Mark(mark) => Effect::Mark(mark),
+            Effect::Drop => Effect::Drop,
+        })
     }
 }
 
@@ -236,7 +269,13 @@ impl<Chain> Effect<Chain> {
 pub mod each {
     use super::*;
 
-    pub fn test<List: Clone>(list: &List) -> impl Iterator<Item = Test<List>> {
+    /// Each test as it holds and as it does not, and each fact.
+    pub fn one<List: Clone>(list: &List) -> impl Iterator<Item = Match<List>> {
+        let tests = test(list).flat_map(|test| [Match::Is(test.clone()), Match::IsNot(test)]);
+        tests.chain(fact().map(Match::Holds))
+    }
+
+    fn test<List: Clone>(list: &List) -> impl Iterator<Item = Test<List>> {
         let (name, port) = ("eth0".to_owned(), PortRange { first: 80, last: 81 });
         let after = move |test: Option<&Test<List>>| {
             Some(match test {
@@ -247,20 +286,28 @@ pub mod each {
                 Some(Test::OutInterface { .. }) => Test::InInterface { name: name.clone(), prefix: true },
                 Some(Test::InInterface { .. }) => Test::Protocol(Protocol::Udp),
                 Some(Test::Protocol(_)) => Test::DestinationPort(port),
-                Some(Test::DestinationPort(_)) => Test::Dnated,
-                Some(Test::Dnated) => Test::OnlySyn,
+                Some(Test::DestinationPort(_)) => Test::OnlySyn,
                 Some(Test::OnlySyn) => Test::Local(Address::Saddr),
-                Some(Test::Local(_)) => Test::Bridged,
-                Some(Test::Bridged) => Test::Mark(MaskedMark { value: 1, mask: 3 }),
-                Some(Test::Mark(_)) => Test::Ipsec,
-                Some(Test::Ipsec) => Test::Share { part: 3079, of: 6561 },
-                Some(Test::Share { .. }) => return None,
+                Some(Test::Local(_)) => Test::Mark(MaskedMark { value: 1, mask: 3 }),
+                Some(Test::Mark(_)) => return None,
             })
         };
         std::iter::successors(after(None), move |test| after(Some(test)))
     }
 
-    /// Without [`Effect::SnatByRoute`], which no backend reads: it becomes a look-up, or rules.
+    fn fact() -> impl Iterator<Item = Fact> {
+        let after = |fact: Option<&Fact>| {
+            Some(match fact {
+                None => Fact::Dnated,
+                Some(Fact::Dnated) => Fact::Bridged,
+                Some(Fact::Bridged) => Fact::Ipsec,
+                Some(Fact::Ipsec) => Fact::Share { part: 3079, of: 6561 },
+                Some(Fact::Share { .. }) => return None,
+            })
+        };
+        std::iter::successors(after(None), move |fact| after(Some(fact)))
+    }
+
     pub fn effect<Chain: Clone>(chain: &Chain) -> impl Iterator<Item = Effect<Chain>> {
         let (random_fully, ports) = (true, Some(PortRange { first: 1024, last: 2047 }));
         let after = move |effect: Option<&Effect<Chain>>| {
@@ -272,9 +319,8 @@ pub mod each {
                 Some(Effect::Masquerade { .. }) => {
                     Effect::Snat { to: "192.0.2.1-192.0.2.9".parse().unwrap(), random_fully, ports }
                 }
-                Some(Effect::Snat { .. } | Effect::SnatByRoute { .. }) => {
-                    Effect::Dnat { to: Family::V4.whole().last(), port: None }
-                }
+                Some(Effect::SnatByRoute(none)) => match *none {},
+                Some(Effect::Snat { .. }) => Effect::Dnat { to: Family::V4.whole().last(), port: None },
                 Some(Effect::Dnat { .. }) => Effect::Mark(ForwardMark::Bit(7)),
                 Some(Effect::Mark(_)) => Effect::Drop,
                 Some(Effect::Drop) => return None,

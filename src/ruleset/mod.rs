@@ -24,13 +24,13 @@ pub use build::{
 };
 pub use cidr_list::CidrList;
 pub use facts::{HostFacts, NetworkFacts};
-pub use forward::{ForwardRule, ForwardRules};
+pub use forward::{ForwardRule, ForwardRules, GateRule, guarded, not_forwarded};
 pub use forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 pub use forward_tree::add_forwards;
-pub use id::{ChainId, ListId, ListKey, Place, RuleId, RuleStep, Section};
+pub use id::{ChainId, ListId, ListKey, NotForwarded, Place, RuleId, RuleStep, Section};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
 #[cfg(test)]
 pub use matches::each;
-pub use matches::{Address, Effect, Match, ShiftedPort, Side, Test};
+pub use matches::{Address, ByRoute, Effect, Fact, Match, NoMap, ShiftedPort, Side, Test};
 pub use name::{ChainName, ChainNameError};
 pub use near::{Near, block_length};

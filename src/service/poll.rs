@@ -336,9 +336,9 @@ impl Performer for Service {
                 return (watch == RuleWatch::Events).then(|| Event::Watching(told(result)));
             }
             Action::Reconcile(family, reconciliation) => {
-                let begun = cpu_time();
-                let result = self.enforcer.reconcile(family, &reconciliation.config, &reconciliation.network);
-                self.spent += cpu_time().saturating_sub(begun);
+                let (config, network) = (&reconciliation.config, &reconciliation.network);
+                let (result, spent) = timed(|| self.enforcer.reconcile(family, config, network));
+                self.spent += spent;
                 return Some(match result.transpose() {
                     None => Event::Reconciling(family, reconciliation),
                     Some(result) => Event::Reconciled(family, reconciliation, result, std::mem::take(&mut self.spent)),
@@ -351,20 +351,17 @@ impl Performer for Service {
             }
             Action::ReadJob => return Some(Event::JobRead(unit::job(&mut child::Children))),
             Action::RemoveStrays(config, search, by) => {
-                let begun = cpu_time();
-                let removals = self.enforcer.remove_strays(&config, search);
-                return Some(Event::StraysRemoved(by, removals, cpu_time().saturating_sub(begun)));
+                let (removals, spent) = timed(|| self.enforcer.remove_strays(&config, search));
+                return Some(Event::StraysRemoved(by, removals, spent));
             }
             Action::ReadNetwork(addresses, waiting) => {
-                let begun = cpu_time();
-                let result = self.network.read(&addresses);
-                return Some(Event::NetworkRead(waiting, result, cpu_time().saturating_sub(begun)));
+                let (result, spent) = timed(|| self.network.read(&addresses));
+                return Some(Event::NetworkRead(waiting, result, spent));
             }
             Action::IgnoreNetwork => self.network.ignore(),
             Action::Forget(doubt, so_far) => {
-                let begun = cpu_time();
-                let result = connections::forget(&doubt, &so_far);
-                return Some(Event::Forgotten(doubt, so_far, result, cpu_time().saturating_sub(begun)));
+                let (result, spent) = timed(|| connections::forget(&doubt, &so_far));
+                return Some(Event::Forgotten(doubt, so_far, result, spent));
             }
             Action::ReadAfterStop(families) => {
                 return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));
@@ -389,6 +386,13 @@ impl Performer for Service {
         }
         None
     }
+}
+
+/// What a task returns, and the processor time that it took.
+fn timed<T>(task: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = cpu_time();
+    let result = task();
+    (result, cpu_time().saturating_sub(begun))
 }
 
 /// An error of this room as the agent takes it.

@@ -376,7 +376,7 @@ fn a_sysctl_that_somebody_switches_off_is_told_while_it_is_off_and_when_it_is_on
                 gateway.agent.must("reload", &[]);
             }
             let line = service.wait_for_log("switched ");
-            assert_eq!(line, format!("<5>somebody switched {name} off; set to 1 again"), "{backend}");
+            assert_eq!(line, format!("<5>another program switched {name} off; set to 1 again"), "{backend}");
             assert!(gateway.agent.command("status", &[]).status.success(), "{backend}");
         }
         for _ in 0..5 {
@@ -387,7 +387,12 @@ fn a_sysctl_that_somebody_switches_off_is_told_while_it_is_off_and_when_it_is_on
         assert!(gateway.agent.command("status", &[]).status.code() == Some(1), "{backend}: somebody keeps at it");
         service.stop();
         let said = |part: &str| service.log.iter().filter(|line| line.contains(part)).count();
-        assert_eq!((said("set to 1 again"), said("somebody keeps switching")), (4, 1), "{backend}: {:#?}", service.log);
+        assert_eq!(
+            (said("set to 1 again"), said("another program keeps switching")),
+            (4, 1),
+            "{backend}: {:#?}",
+            service.log
+        );
     }
 }
 

@@ -729,3 +729,36 @@ fn another_programs_chain_marks_and_is_never_touched() {
         assert_eq!(net.foreign(), theirs);
     });
 }
+
+#[test]
+fn each_rule_counts_also_the_second_of_its_kind_and_whatever_rules_others_put_between() {
+    on_every_backend(|mut net| {
+        let from_wan = |number, text: &str| Forward { sources: sources(&["198.51.100.0/24"]), ..forward(number, text) };
+        let from_lan = |number, text: &str| Forward { sources: sources(&["192.168.50.0/24"]), ..forward(number, text) };
+        net.apply(vec![
+            forward(1, "tcp 8080 10.88.0.5 80"),
+            forward(2, "tcp 7000-7010 10.88.0.5 7000"),
+            from_wan(3, "tcp 8443 10.88.0.5 81"),
+            from_lan(4, "tcp 8443 10.88.0.6 80"),
+        ]);
+        let gate = "insert rule inet ip-masq-agent forwards-ipv4-tcp-8443 meta mark 0x1234 counter";
+        net.host.load(net.host.either("-I IP-MASQ-AGENT-fc 1 -m mark --mark 0x1234", gate));
+        let flows = ["wan 198.51.100.1", "c2 10.88.0.1"].map(|flow| flow.split_once(' ').unwrap());
+        for (from, to) in flows {
+            for port in [8080, 7001, 7001] {
+                let answer = net.ask(&format!("{from} tcp -> {to}:{port}"));
+                assert!(answer.starts_with("c1 "), "{from} {port}: {answer}");
+            }
+        }
+        for (from, by) in [("wan", "c1 "), ("lan", "c2 "), ("lan", "c2 ")] {
+            let answer = net.ask(&format!("{from} tcp -> 198.51.100.1:8443"));
+            assert!(answer.starts_with(by), "{from}: {answer}");
+        }
+        let counters = net.host.ask(|backend| backend.counters(Family::V4)).unwrap();
+        let hits: Vec<_> = (1..=4).map(|number| counters.forwards.get(&number).copied()).collect();
+        assert_eq!(hits, [Some(2), Some(4), Some(1), Some(2)], "{counters:?}\n{}", net.host.listing());
+        let rules = ["forward-hairpin", "forwarded"].map(|id| counters.rules.get(id).copied());
+        assert_eq!(rules, [Some(3), Some(6)], "{counters:?}\n{}", net.host.listing());
+        assert_eq!((counters.masqueraded, counters.kept), (3, 6), "{counters:?}");
+    });
+}

@@ -19,3 +19,4 @@ mod forwards;
 mod network;
 mod nfnetlink;
 mod random_forwards;
+mod view;

@@ -244,6 +244,8 @@ struct Source {
     named: Vec<Named>,
     /// The modules that it declares with `#[cfg(test)]`.
     for_tests: Vec<Vec<String>>,
+    /// What others may name as if it were here, and where it is.
+    reexported: Vec<(Vec<String>, Vec<String>)>,
 }
 
 static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
@@ -257,10 +259,38 @@ static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| {
             found.push(source(&root, &path));
         }
     }
+    let mut reexported: BTreeMap<_, _> = found.iter().flat_map(|source| source.reexported.clone()).collect();
+    // A function may be called as its module.
+    found.iter().for_each(|source| _ = reexported.remove(&[&["crate".to_owned()][..], &source.module].concat()));
+    for named in found.iter_mut().flat_map(|source| &mut source.named) {
+        named.path = where_it_is(std::mem::take(&mut named.path), &reexported);
+    }
     let for_tests: Vec<Vec<String>> = found.iter().flat_map(|source| source.for_tests.clone()).collect();
     found.retain(|source| !for_tests.contains(&source.module));
     found
 });
+
+/// A path with the module that has what it names in the place of those that only pass it on.
+fn where_it_is(mut path: Vec<String>, reexported: &BTreeMap<Vec<String>, Vec<String>>) -> Vec<String> {
+    while let Some((length, there)) =
+        (1..=path.len()).rev().find_map(|length| Some((length, reexported.get(&path[..length])?)))
+    {
+        path.splice(..length, there.iter().cloned());
+    }
+    path
+}
+
+/// The names that a tree of imports makes, and the paths behind them.
+fn names(before: &[String], tree: &syn::UseTree) -> Vec<(String, Vec<String>)> {
+    let with = |ident: &syn::Ident| before.iter().cloned().chain([ident.to_string()]).collect::<Vec<_>>();
+    match tree {
+        syn::UseTree::Path(path) => names(&with(&path.ident), &path.tree),
+        syn::UseTree::Name(name) => vec![(name.ident.to_string(), with(&name.ident))],
+        syn::UseTree::Rename(rename) => vec![(rename.rename.to_string(), with(&rename.ident))],
+        syn::UseTree::Glob(_) => panic!("what {before:?} passes on is not named"),
+        syn::UseTree::Group(group) => group.items.iter().flat_map(|tree| names(before, tree)).collect(),
+    }
+}
 
 fn source(root: &Path, path: &Path) -> Source {
     let relative = path.strip_prefix(root).unwrap().with_extension("");
@@ -281,13 +311,25 @@ fn source(root: &Path, path: &Path) -> Source {
     let for_tests = for_tests.map(|item| module.iter().cloned().chain([item.ident.to_string()]).collect()).collect();
     // `use child::x` of a module that is declared here.
     let children: Vec<String> = declared.map(|item| item.ident.to_string()).collect();
-    for named in &mut reader.named {
-        if named.path.first().is_some_and(|first| children.contains(first)) {
-            let before = ["crate".to_owned()].into_iter().chain(reader.here.iter().cloned());
-            named.path = before.chain(named.path.drain(..)).collect();
-        }
+    let own = |path: Vec<String>| -> Vec<String> {
+        let before = ["crate".to_owned()].into_iter().chain(reader.here.iter().cloned());
+        before.chain(path).collect()
+    };
+    let of_child = |path: &[String]| path.first().is_some_and(|first| children.contains(first));
+    let mut named = std::mem::take(&mut reader.named);
+    for named in named.iter_mut().filter(|named| of_child(&named.path)) {
+        named.path = own(std::mem::take(&mut named.path));
     }
-    Source { path: path.to_owned(), module, named: reader.named, for_tests }
+    let passed_on = file.items.iter().filter_map(|item| match item {
+        syn::Item::Use(item) if !matches!(item.vis, syn::Visibility::Inherited) => Some(&item.tree),
+        _ => None,
+    });
+    let passed_on = passed_on.flat_map(|tree| names(&[], tree)).map(|(name, path)| {
+        let path = if of_child(&path) { own(path) } else { reader.absolute(path) };
+        (own(vec![name]), path)
+    });
+    let reexported = passed_on.filter(|(name, path)| path[0] == "crate" && name != path).collect();
+    Source { path: path.to_owned(), module, named, for_tests, reexported }
 }
 
 /// The room that a module is in: the row with the longest name that it begins with.
@@ -377,7 +419,8 @@ fn nobody_panics_on_purpose() {
     assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
 }
 
-/// A folder's `mod.rs` and the files in it are one: what they share stands in it. Between all others there is no way back.
+/// A folder's `mod.rs` and the files in it are one: what they share stands in it, or is passed on there. Between all others
+/// there is no way back.
 #[test]
 fn no_two_files_import_each_other_however_many_are_in_between() {
     let sources = &*SOURCES;

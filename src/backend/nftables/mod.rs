@@ -37,7 +37,7 @@ use super::{
 };
 use crate::config::TableOwner;
 use crate::policy::{Family, ForwardMark, WithOrigin};
-use crate::ruleset::{Effect, ForwardRules, RuleId, RuleStep, Ruleset};
+use crate::ruleset::{ForwardRules, Ruleset};
 use crate::sys::nfnetlink::{Nfnetlink, digest};
 use commit::Progress;
 use elements::{Expected, Probe};
@@ -48,9 +48,11 @@ pub use observe::has_stand_in;
 use rules::change::Transaction;
 use rules::compile::CompileCache;
 use rules::content::Content;
-use rules::forwards::Owners;
+use rules::forwards;
 use rules::name::{ChainName, SetName, SetOf};
 pub use rules::name::{STAND_IN, TABLE};
+use rules::planned::PlannedChain;
+use rules::rule::Rule;
 use rules::table::{Set, Slot, Table, TableFlags, Tables};
 use rules::{change, compile, drift, plan, target, text};
 use std::collections::{BTreeMap, HashMap};
@@ -72,8 +74,8 @@ pub struct Nftables<K = Nfnetlink> {
     /// Those that the last plans of each family were made for.
     forwards: HashMap<Family, ForwardRules>,
     known: Known,
-    /// What the rules of the last plan are known by, per family and chain.
-    planned: BTreeMap<Family, Vec<(ChainName, Vec<RuleId>)>>,
+    /// The chains that the last plan of each family wanted.
+    planned: BTreeMap<Family, Vec<PlannedChain>>,
     /// The kernel has not refused a guard.
     may_guard: bool,
     /// What an earlier process wrote, until something was read.
@@ -226,7 +228,7 @@ impl<K: Held> Nftables<K> {
         let flags = self.flags;
         self.recall(part.as_ref().map_or(&[], |part| &part.sets))?;
         let observed = self.observe(desired.is_some())?.clone();
-        self.planned.insert(family, part.as_ref().map(|part| part.ids.clone()).unwrap_or_default());
+        self.planned.insert(family, part.as_ref().map(|part| part.chains.clone()).unwrap_or_default());
         let table = observed.tables.table();
         let target = target::target(&observed.tables, family, part, flags);
         let transactions =
@@ -379,43 +381,33 @@ impl Backend for Nftables {
 
     fn counters(&mut self, family: Family) -> Result<Counters, Error> {
         let mut counters = Counters::default();
-        let there = observe::counted_rules(&mut self.netlink)?;
-        let owners = Owners::of(self.forwards.get(&family).unwrap_or(&ForwardRules::default()), family);
-        let mut forwarded = |owner: Option<u32>, packets| {
-            owner.into_iter().for_each(|number| *counters.forwards.entry(number).or_default() += packets);
-        };
-        let mut translated = Vec::new();
-        let mut places = HashMap::new();
-        for (gate, _, packets) in there.iter().filter(|(chain, ..)| chain.family() == Some(family)) {
-            let place = places.entry(*gate).or_insert(0);
-            forwarded(owners.rule(*gate, *place), *packets);
-            *place += 1;
+        let mut there: HashMap<ChainName, Vec<(Rule, u64)>> = HashMap::new();
+        for (chain, rule, packets) in observe::counted_rules(&mut self.netlink)? {
+            there.entry(chain).or_default().push((rule.with_usual_names(), packets));
         }
-        if let Known::Read { observation, .. } | Known::Committed { observation, .. } = &self.known {
-            let sets = observation.tables.table().into_iter().flat_map(|table| &table.sets).map(|set| set.name);
-            let counting = sets.filter(|name| name.family == family);
-            let maps = counting.filter_map(|name| Some((name, name.ports().filter(|ports| ports.counts())?)));
-            for (name, map) in maps {
-                for (element, packets) in observe::counted_elements(&mut self.netlink, name)? {
-                    match name.of {
-                        SetOf::RouteSources(section) => translated.push((section, packets)),
-                        SetOf::Shifted(number) => forwarded(Some(number), packets),
-                        SetOf::Ports(_) | SetOf::List(_) | SetOf::Part(..) => {
-                            forwarded(owners.element(map, &element), packets)
-                        }
-                    }
-                }
+        for chain in self.planned.get(&family).into_iter().flatten() {
+            let rules = there.remove(&chain.name).unwrap_or_default();
+            for (id, rule, packets) in identified(&chain.rules, rules.into_iter()) {
+                rule.effect().into_iter().for_each(|then| counters.add(id, then, packets));
             }
         }
-        for (section, packets) in translated {
-            let then = Effect::<ChainName>::SnatByRoute { random_fully: false, ports: None };
-            counters.add(RuleId { section, step: RuleStep::RouteSource }, &then, packets);
-        }
-        for (chain, ids) in self.planned.get(&family).into_iter().flatten() {
-            let rules = there.iter().filter(|(of, ..)| of == chain);
-            for (id, (_, rule, packets)) in identified(ids, rules, |(_, rule, _), id| compile::says(rule, id)) {
-                if let Some(then) = rule.effect() {
-                    counters.add(id, then, *packets);
+        let (Known::Read { observation, .. } | Known::Committed { observation, .. }) = &self.known else {
+            return Ok(counters);
+        };
+        let nothing = ForwardRules::default();
+        let asked = self.forwards.get(&family).unwrap_or(&nothing);
+        let sets = observation.tables.table().into_iter().flat_map(|table| &table.sets).map(|set| set.name);
+        let counting = sets.filter(|name| name.family == family);
+        let maps = counting.filter_map(|name| Some((name, name.ports().filter(|ports| ports.counts())?)));
+        for (name, map) in maps {
+            for (element, packets) in observe::counted_elements(&mut self.netlink, name)? {
+                match name.of {
+                    SetOf::RouteSources(section) => counters.add_by_route(section, packets),
+                    SetOf::Shifted(number) => counters.add_forwarded(number, packets),
+                    SetOf::Ports(_) | SetOf::List(_) | SetOf::Part(..) => {
+                        let owner = forwards::owner(asked, map, &element, family);
+                        owner.into_iter().for_each(|number| counters.add_forwarded(number, packets));
+                    }
                 }
             }
         }

@@ -4,6 +4,8 @@
 //! only carries, in those of `iptables-save`. `…` stands for what is not understood. Layouts:
 //! `linux/netfilter/nf_tables.h`. Nothing here is ever written back.
 
+#![forbid(unsafe_code)]
+
 mod extension;
 mod field;
 mod fields;

@@ -7,5 +7,4 @@ pub(crate) mod host;
 mod ownership;
 mod plan;
 mod refusal;
-mod view;
 mod walk;

@@ -6,7 +6,7 @@
 use super::parse::{ListedChain, ListedRule, ListedTable};
 use super::render::{BUILT_IN_COMMENT, KEEP_COMMENT, MARK_COMMENT, MASQUERADE_COMMENT, RenderedChain};
 use super::rule::COMMENT_PREFIX;
-use crate::ruleset::{ChainName, Effect, Side, Test};
+use crate::ruleset::{ChainName, Effect, Fact, Match, Side, Test};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why nothing may be written.
@@ -155,14 +155,16 @@ fn is_go_shaped(chain: &ListedChain<'_>) -> bool {
     };
     let is_the_agents = |rule: &ListedRule<'_>| {
         let Some(value) = &rule.rule else { return false };
-        let is_the_agents =
-            |test: &Test<String>| matches!(test, Test::In(Side::Daddr, _) | Test::Protocol(_) | Test::Share { .. });
-        value.when.iter().all(|one| is_the_agents(&one.test))
+        let is_the_agents = |one: &Match<String>| match one {
+            Match::Is(test) | Match::IsNot(test) => matches!(test, Test::In(Side::Daddr, _) | Test::Protocol(_)),
+            Match::Holds(fact) => matches!(fact, Fact::Share { .. }),
+        };
+        value.when.iter().all(is_the_agents)
             && match &value.then {
                 Effect::Return => says(rule, KEEP_COMMENT),
                 Effect::Masquerade { .. } => says(rule, MASQUERADE_COMMENT),
                 Effect::Snat { .. }
-                | Effect::SnatByRoute { .. }
+                | Effect::SnatByRoute(_)
                 | Effect::Dnat { .. }
                 | Effect::Mark(_)
                 | Effect::Drop

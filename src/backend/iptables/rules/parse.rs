@@ -5,7 +5,7 @@
 
 use super::rule::{CERTAIN, COMMENT_PREFIX, FIRST_COMMENT_PREFIX, RuleSpec, SYN_ONLY, fraction};
 use crate::policy::{AddressRange, Family, ForwardMark, InterfacePattern, MaskedMark, PortRange};
-use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test};
+use crate::ruleset::{Address, Effect, Fact, Match, ShiftedPort, Side, Test};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -213,7 +213,8 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
                 continue;
             }
             "--limit-iface-out" if !not => {
-                let Match { test: Test::Local(address @ Address::Saddr), .. } = when.last_mut()? else { return None };
+                let (Match::Is(test) | Match::IsNot(test)) = when.last_mut()? else { return None };
+                let Test::Local(address @ Address::Saddr) = test else { return None };
                 *address = Address::SaddrOnOutInterface;
                 continue;
             }
@@ -230,7 +231,10 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
                 if option == "-o" { Test::OutInterface { name, prefix } } else { Test::InInterface { name, prefix } }
             }
             "--dport" => Test::DestinationPort(ports(argument()?, ':')?),
-            "--ctstate" if !not && argument()? == "DNAT" => Test::Dnated,
+            "--ctstate" | "--physdev-is-bridged" | "--pol" | "--probability" if !not => {
+                when.push(Match::Holds(fact(option, argument)?));
+                continue;
+            }
             "-p" => Test::Protocol(argument()?.parse().ok()?),
             "--src-type" if argument()? == "LOCAL" => Test::Local(Address::Saddr),
             "--dst-type" if argument()? == "LOCAL" => Test::Local(Address::Daddr),
@@ -240,13 +244,10 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
                 let set = argument()?.to_owned();
                 Test::InList(side(argument()?)?, set)
             }
-            "--physdev-is-bridged" => Test::Bridged,
             "--mark" => Test::Mark(argument()?.parse().ok()?),
-            "--pol" if !not && argument()? == "ipsec" => Test::Ipsec,
-            "--probability" => Test::Share { part: probability(argument()?)?, of: CERTAIN },
             _ => return None,
         };
-        when.push(Match { test, negated: not });
+        when.push(if not { Match::IsNot(test) } else { Match::Is(test) });
     }
     let when_ports: Vec<PortRange> = when.iter().filter_map(destination_ports).collect();
     let is_range = matches!(then, Some(Effect::Snat { to, .. }) if !to.is_one());
@@ -254,6 +255,15 @@ fn parse_rule(words: &[Word<'_>]) -> Option<RuleSpec> {
         return None;
     }
     Some(RuleSpec::new(when, comment, with_ports_of(then?, &when_ports)?))
+}
+
+fn fact<'a>(option: &str, mut argument: impl FnMut() -> Option<&'a str>) -> Option<Fact> {
+    match option {
+        "--ctstate" => (argument()? == "DNAT").then_some(Fact::Dnated),
+        "--physdev-is-bridged" => Some(Fact::Bridged),
+        "--pol" => (argument()? == "ipsec").then_some(Fact::Ipsec),
+        _ => Some(Fact::Share { part: probability(argument()?)?, of: CERTAIN }),
+    }
 }
 
 /// What `-j` and what is behind it say; the target comes first, and once.
@@ -363,8 +373,8 @@ fn to_destination(text: &str) -> Option<Effect<String>> {
 const UNKNOWN: u16 = 0;
 
 fn destination_ports(one: &Match<String>) -> Option<PortRange> {
-    match one.test {
-        Test::DestinationPort(ports) if !one.negated => Some(ports),
+    match one {
+        Match::Is(Test::DestinationPort(ports)) => Some(*ports),
         _ => None,
     }
 }
@@ -484,7 +494,7 @@ mod tests {
     #[test]
     fn each_match_and_each_effect_is_read_as_it_is_written() {
         let (set, chain) = ("ima4-sources-00000000".to_owned(), "A".to_owned());
-        let rules = each::test(&set).map(|test| (vec![Match::is(test)], Effect::Return));
+        let rules = each::one(&set).map(|one| (vec![one], Effect::Return));
         for (when, then) in rules.chain(each::effect(&chain).map(|then| (vec![], then))) {
             let rule = RuleSpec::new(when, Some(format!("{COMMENT_PREFIX}x")), then);
             assert_eq!(only_rule(&format!("-A A {rule}")), Some(rule));
@@ -505,11 +515,10 @@ mod tests {
             Test::In(Side::Daddr, "192.0.2.0/24".parse().unwrap()),
             Test::Protocol(Protocol::Tcp),
             Test::Local(Address::SaddrOnOutInterface),
-            Test::Bridged,
-            Test::Ipsec,
-            Test::Share { part: 3079, of: 6561 },
         ];
-        let when: Vec<Match<String>> = negated.map(Match::is_not).into_iter().chain(positive.map(Match::is)).collect();
+        let facts = [Fact::Bridged, Fact::Ipsec, Fact::Share { part: 3079, of: 6561 }];
+        let facts = facts.map(Match::Holds).into_iter();
+        let when: Vec<Match<String>> = facts.chain(negated.map(Match::IsNot)).chain(positive.map(Match::Is)).collect();
         let (random_fully, range) = (true, PortRange { first: 1, last: 9 });
         let mut effects = vec![Effect::Masquerade { ports: Some(range), random_fully }];
         for to in ["192.0.2.1", "192.0.2.1-192.0.2.9", "2001:db8::1", "2001:db8::1-2001:db8::9"] {

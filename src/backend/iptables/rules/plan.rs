@@ -306,7 +306,7 @@ fn difference(desired: &RenderedChain, observed: Option<&ListedChain<'_>>) -> Op
     }
     let found: Vec<_> = observed.rules.iter().filter(|rule| rule.has_our_comment()).collect();
     let pairs = desired.rules.iter().zip(&found);
-    match pairs.enumerate().find(|(_, (wanted, found))| found.rule.as_ref() != Some(wanted)) {
+    match pairs.enumerate().find(|(_, ((_, wanted), found))| found.rule.as_ref() != Some(wanted)) {
         Some((place, (_, found))) => {
             Some(format!("rule {} of chain '{name}' is not what it should be: '{}'", place + 1, found.spec))
         }

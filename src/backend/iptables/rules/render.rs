@@ -2,10 +2,10 @@
 
 use super::rule::{COMMENT_PREFIX, RuleSpec};
 use super::sets::{DesiredSet, THRESHOLD};
-use crate::policy::{ForwardMark, LOOPBACK_V4, Step};
+use crate::policy::{ForwardMark, Step};
 use crate::ruleset::{
-    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Match, Place,
-    RuleId, RuleStep, Ruleset, Side, Test, add_forwards, lower,
+    ChainId, ChainName, Dialect, Effect, Entry, Hook, JumpPosition, ListId, LoweredChain, LoweredRule, Place, RuleId,
+    RuleStep, Ruleset, add_forwards, guarded, lower,
 };
 use crate::sys::nfnetlink::ipset::SetHeader;
 use std::fmt::{self, Write};
@@ -50,10 +50,8 @@ pub struct Jump {
 pub struct RenderedChain {
     /// Its name.
     pub name: String,
-    /// Its rules, never none.
-    pub rules: Vec<RuleSpec>,
-    /// What each of them is known by.
-    pub ids: Vec<RuleId>,
+    /// Its rules, never none, and what each of them is known by.
+    pub rules: Vec<(RuleId, RuleSpec)>,
 }
 
 /// The comment of a jump to a chain, in front of the chain's name; the Go agents write the same.
@@ -76,7 +74,7 @@ pub const MARK_COMMENT: &str =
 /// Says a ruleset in rules, chains and sets.
 pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
     let inline = context.sets.map_or(usize::MAX, |_| THRESHOLD);
-    let dialect = Dialect { inline: Some(inline), random_fully: context.random_fully, maps: false };
+    let dialect = Dialect { inline: Some(inline), random_fully: context.random_fully, maps: None };
     let mut lowered = lower(ruleset, dialect);
     add_forwards(ruleset, dialect, &mut lowered);
     let existing = context.sets.unwrap_or_default();
@@ -102,14 +100,13 @@ pub fn render(ruleset: &Ruleset, context: Context<'_>) -> Rendered {
             Effect::Mark(ForwardMark::Chain(chain)) => Effect::Jump(chain),
             other => other,
         };
-        RuleSpec::new(when, Some(comment_of(*id)), then)
+        (*id, RuleSpec::new(when, Some(comment_of(*id)), then))
     };
     let chain = |chain: &LoweredChain| RenderedChain {
         name: chain_name(chain.id),
         rules: chain.rules.iter().map(spec).collect(),
-        ids: chain.rules.iter().map(|rule| rule.id).collect(),
     };
-    let guard = ruleset.forwards.rules.iter().any(|rule| rule.localhost).then(guard);
+    let guard = ruleset.forwards.has_localhost().then(guard);
     let jumps = lowered.entries.iter().map(|entry| jump(entry, chain_name(entry.to)));
     let mut jumps: Vec<Jump> = guard.into_iter().chain(jumps).collect();
     jumps.sort_by_key(|jump| jump.hook);
@@ -142,16 +139,14 @@ fn jump(&Entry { hook, position, .. }: &Entry, chain: String) -> Jump {
 }
 
 /// The comment of a rule. Its section is that of its chain.
-pub fn comment_of(id: RuleId) -> String {
+fn comment_of(id: RuleId) -> String {
     format!("{COMMENT_PREFIX}{}", comment(id.step))
 }
 
 /// What comes to loopback addresses from elsewhere goes no further. In front of all else, whatever `jumpPosition` says: a
 /// rule that lets it through would open every service of this host that trusts in being reached by the host alone.
 fn guard() -> Jump {
-    let lo = Test::InInterface { name: "lo".to_owned(), prefix: false };
-    let when = vec![Match::is_not(lo), Match::is(Test::In(Side::Daddr, LOOPBACK_V4))];
-    let rule = RuleSpec::new(when, Some(GUARD_COMMENT.to_owned()), Effect::Drop);
+    let rule = RuleSpec::new(guarded(), Some(GUARD_COMMENT.to_owned()), Effect::Drop);
     Jump { hook: Hook::RawPrerouting, position: JumpPosition::First, to: "DROP".to_owned(), rule }
 }
 
@@ -164,7 +159,7 @@ fn comment(step: RuleStep) -> &'static str {
         RuleStep::Ports | RuleStep::Portless => return MASQUERADE_COMMENT,
         RuleStep::Forward(_) => return "forwarded (portForwards)",
         RuleStep::Mark => return MARK_COMMENT,
-        RuleStep::LeftToHost => return "left to this host (portForwards)",
+        RuleStep::LeftToHost(_) => return "left to this host (portForwards)",
         RuleStep::RouteSource => return "outbound traffic is subject to SNAT to what its route prefers (route-source)",
         RuleStep::NoRouteSource => return "outbound traffic whose route prefers no source is subject to MASQUERADE",
         RuleStep::Guard => return "loopback addresses are for this host alone (localhost of portForwards)",
@@ -224,7 +219,7 @@ impl RenderedChain {
     /// The lines that fill it.
     pub fn rule_lines(&self) -> String {
         let mut lines = String::new();
-        for rule in &self.rules {
+        for (_, rule) in &self.rules {
             let _ = writeln!(lines, "-A {} {rule}", self.name);
         }
         lines

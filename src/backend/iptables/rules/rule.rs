@@ -3,8 +3,8 @@
 //! Two listings of one rule may differ in the order of matches, in how a number is written, and between iptables
 //! versions and variants. As values they are equal.
 
-use crate::policy::{Family, ForwardMark, PortRange};
-use crate::ruleset::{Address, Effect, Match, Side, Test};
+use crate::policy::{Family, ForwardMark, MaskedMark, PortRange};
+use crate::ruleset::{Address, Effect, Fact, Match, Side, Test};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ pub const CERTAIN: u32 = 1 << 31;
 pub const SYN_ONLY: (&str, &str) = ("FIN,SYN,RST,ACK", "SYN");
 
 /// What is behind the name of a chain in `-A CHAIN`: iptables(8) calls it a rule-specification.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RuleSpec {
     /// What it looks at, in the order of a listing.
     pub when: Vec<Match<String>>,
@@ -33,7 +33,7 @@ impl RuleSpec {
     /// that we don't know.
     pub fn new(mut when: Vec<Match<String>>, comment: Option<String>, then: Effect<String>) -> Self {
         for one in &mut when {
-            if let Test::Share { part, of } = &mut one.test {
+            if let Match::Holds(Fact::Share { part, of }) = one {
                 (*part, *of) = (fraction(f64::from(*part) / f64::from(*of)), CERTAIN);
             }
         }
@@ -49,7 +49,14 @@ pub fn fraction(probability: f64) -> u32 {
 
 /// The order in which iptables-save lists matches; the comment is behind those of which it says so.
 fn place(one: &Match<String>) -> u8 {
-    match &one.test {
+    let test = match one {
+        Match::Is(test) | Match::IsNot(test) => test,
+        Match::Holds(Fact::Bridged) => return 8,
+        Match::Holds(Fact::Ipsec) => return 10,
+        Match::Holds(Fact::Share { .. }) => return 11,
+        Match::Holds(Fact::Dnated) => return 12,
+    };
+    match test {
         Test::Family(_) => 0,
         Test::In(Side::Saddr, _) => 1,
         Test::In(Side::Daddr, _) => 2,
@@ -58,11 +65,7 @@ fn place(one: &Match<String>) -> u8 {
         Test::OnlySyn | Test::DestinationPort(_) => 5,
         Test::InList(..) => BEFORE_COMMENT,
         Test::Local(_) => 7,
-        Test::Bridged => 8,
         Test::Mark(_) => 9,
-        Test::Ipsec => 10,
-        Test::Share { .. } => 11,
-        Test::Dnated => 12,
     }
 }
 
@@ -82,8 +85,12 @@ impl fmt::Display for RuleSpec {
 }
 
 fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let not = if one.negated { "! " } else { "" };
-    match &one.test {
+    let (test, not) = match one {
+        Match::Is(test) => (test, ""),
+        Match::IsNot(test) => (test, "! "),
+        Match::Holds(fact) => return write_fact(*fact, f),
+    };
+    match test {
         Test::Family(Family::V4) => write!(f, "{not}-4 "),
         Test::Family(Family::V6) => write!(f, "{not}-6 "),
         Test::In(Side::Saddr, prefix) => write!(f, "{not}-s {prefix} "),
@@ -94,8 +101,6 @@ fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Behind the protocol, which sorts before it; iptables-save has it with the name of the protocol's match.
         Test::DestinationPort(PortRange { first, last }) if first == last => write!(f, "{not}--dport {first} "),
         Test::DestinationPort(PortRange { first, last }) => write!(f, "{not}--dport {first}:{last} "),
-        // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
-        Test::Dnated => f.write_str("-m conntrack --ctstate DNAT "),
         Test::OnlySyn => write!(f, "-m tcp {not}--tcp-flags {} {} ", SYN_ONLY.0, SYN_ONLY.1),
         Test::InList(Side::Saddr, set) => write!(f, "-m set {not}--match-set {set} src "),
         Test::InList(Side::Daddr, set) => write!(f, "-m set {not}--match-set {set} dst "),
@@ -104,13 +109,18 @@ fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "-m addrtype {not}--src-type LOCAL --limit-iface-out ")
         }
         Test::Local(Address::Daddr) => write!(f, "-m addrtype {not}--dst-type LOCAL "),
-        Test::Bridged => write!(f, "-m physdev {not}--physdev-is-bridged "),
         Test::Mark(mark) => write!(f, "-m mark {not}--mark {mark} "),
-        // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
-        Test::Ipsec => f.write_str("-m policy --dir out --pol ipsec "),
-        Test::Share { part, of } => {
-            let probability = f64::from(*part) / f64::from(*of);
-            write!(f, "-m statistic --mode random {not}--probability {probability:.11} ")
+    }
+}
+
+fn write_fact(fact: Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match fact {
+        Fact::Dnated => f.write_str("-m conntrack --ctstate DNAT "),
+        Fact::Bridged => f.write_str("-m physdev --physdev-is-bridged "),
+        Fact::Ipsec => f.write_str("-m policy --dir out --pol ipsec "),
+        Fact::Share { part, of } => {
+            let probability = f64::from(part) / f64::from(of);
+            write!(f, "-m statistic --mode random --probability {probability:.11} ")
         }
     }
 }
@@ -118,15 +128,11 @@ fn write_match(one: &Match<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn write_effect(then: &Effect<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match then {
         Effect::Return => f.write_str("-j RETURN"),
-        // Asked for of backends with maps alone ([`crate::ruleset::Dialect::maps`]).
-        Effect::SnatByRoute { .. } => f.write_str("-j SNAT"),
+        Effect::SnatByRoute(none) => match *none {},
         Effect::Goto(chain) => write!(f, "-g {chain}"),
         Effect::Jump(chain) => write!(f, "-j {chain}"),
-        Effect::Mark(mark) => match (mark, mark.bit()) {
-            (_, Some(bit)) => write!(f, "-j MARK --set-xmark {bit}"),
-            (ForwardMark::Chain(chain), _) => write!(f, "-j {chain}"),
-            (ForwardMark::Bit(_), None) => f.write_str("-j MARK"),
-        },
+        Effect::Mark(ForwardMark::Bit(bit)) => write!(f, "-j MARK --set-xmark {}", MaskedMark::of_bit(*bit)),
+        Effect::Mark(ForwardMark::Chain(chain)) => write!(f, "-j {chain}"),
         Effect::Drop => f.write_str("-j DROP"),
         Effect::Dnat { to, port: None } => write!(f, "-j DNAT --to-destination {to}"),
         Effect::Dnat { to, port: Some(port) } => {
@@ -176,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_rule_is_written_as_iptables_lists_the_go_agents() {
-        let when = vec![Match::is(Test::In(Side::Daddr, "10.0.0.0/8".parse().unwrap()))];
+        let when = vec![Match::Is(Test::In(Side::Daddr, "10.0.0.0/8".parse().unwrap()))];
         let comment = format!("{COMMENT_PREFIX}local traffic is not subject to MASQUERADE");
         assert_eq!(
             RuleSpec::new(when, Some(comment), Effect::Return).to_string(),

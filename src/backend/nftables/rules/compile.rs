@@ -6,21 +6,22 @@ use super::forwards::{self, ForwardTable};
 use super::interval::{self, Interval};
 use super::name::{ChainName, SetName};
 use super::part::{self, Part};
+use super::planned::{Planned, PlannedChain, planned, snat_by_route};
 use super::ports::{PortElement, Then, interface_number};
-use super::rule::{LookUp, Rule};
+use super::rule::LookUp;
 use super::shared::Shared;
-use super::table::{Chain, Set};
-use crate::policy::{Family, Prefix, Step};
+use super::table::Set;
+use crate::policy::{Family, Prefix};
 use crate::ruleset::{
-    Chains, CidrList, Dialect, Effect, ForwardRules, JumpPosition, ListId, LoweredChain, LoweredRule, Match, NewSource,
-    RuleId, RuleStep, Ruleset, Section, SectionRules, Test, lower,
+    ByRoute, Chains, CidrList, Dialect, ForwardRules, JumpPosition, ListId, LoweredChain, LoweredRule, Match,
+    NewSource, Ruleset, SectionRules, Test, lower,
 };
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A list of any length is a set, which changes without its rules.
-const DIALECT: Dialect = Dialect { inline: None, random_fully: true, maps: true };
+const DIALECT: Dialect<ByRoute> = Dialect { inline: None, random_fully: true, maps: Some(|map| map) };
 
 /// What was compiled before, and is not compiled again for as long as it is the same value.
 #[derive(Debug, Default)]
@@ -80,7 +81,7 @@ struct Lists {
 }
 
 impl Lists {
-    fn of(lists: &[CidrList], chains: &[LoweredChain], family: Family, cache: &mut CompileCache) -> Self {
+    fn of(lists: &[CidrList], chains: &[LoweredChain<ByRoute>], family: Family, cache: &mut CompileCache) -> Self {
         let mut all = Lists { sets: Vec::new(), apart: HashMap::new() };
         for list in lists {
             let name = SetName::new(list.id, family);
@@ -100,15 +101,16 @@ impl Lists {
     }
 
     /// A rule that asks for a list in parts is one for each: only that of the destination's block looks into a set.
-    fn apart(&self, rule: LoweredRule) -> Vec<(LoweredRule, Option<Prefix>)> {
-        let asked = rule.when.iter().enumerate().find_map(|(place, one)| match one.test {
-            Test::InList(side, list) => Some((place, side, self.apart.get(&list)?)),
-            _ => None,
+    fn apart(&self, rule: LoweredRule<ByRoute>) -> Vec<(LoweredRule<ByRoute>, Option<Prefix>)> {
+        let asked = rule.when.iter().enumerate().find_map(|(place, one)| match one {
+            Match::Is(Test::InList(side, list)) => Some((place, *side, self.apart.get(list)?)),
+            // Of such a list there are no parts ([`is_denied`]).
+            Match::IsNot(_) | Match::Is(_) | Match::Holds(_) => None,
         });
         let Some((place, side, parts)) = asked else { return vec![(rule, None)] };
         let one = |part: &Part| {
             let mut rule = rule.clone();
-            rule.when.insert(place, Match::is(Test::In(side, part.block)));
+            rule.when.insert(place, Match::Is(Test::In(side, part.block)));
             (rule, Some(part.block))
         };
         parts.iter().map(one).collect()
@@ -116,9 +118,9 @@ impl Lists {
 }
 
 /// True when a rule asks whether an address is in none of the list.
-fn is_denied(list: ListId, chains: &[LoweredChain]) -> bool {
+fn is_denied(list: ListId, chains: &[LoweredChain<ByRoute>]) -> bool {
     let asked = chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.when);
-    asked.into_iter().any(|one| one.negated && matches!(one.test, Test::InList(_, asked) if asked == list))
+    asked.into_iter().any(|one| matches!(one, Match::IsNot(Test::InList(_, asked)) if *asked == list))
 }
 
 /// The priority of the base chain: srcnat is 100 (nft(8)); most other nat chains of a host are there.
@@ -134,12 +136,9 @@ pub fn compile(ruleset: &Ruleset, cache: &mut CompileCache) -> FamilyTable {
     let Chains { family, entries, chains, lists } = lower(ruleset, DIALECT);
     let mut lists = Lists::of(&lists, &chains, family, cache);
     let mut sets = std::mem::take(&mut lists.sets);
-    let mut ids = Vec::new();
-    let chain = |chain: LoweredChain| {
-        let name = ChainName::Of(family, chain.id);
-        let rules: Vec<_> = chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).collect();
-        ids.push((name, rules.iter().map(|(rule, _)| rule.id).collect()));
-        Chain { name, hook: None, rules: rules.into_iter().map(|rule| translate(rule, family)).collect() }
+    let chain = |chain: LoweredChain<ByRoute>| {
+        let rules = chain.rules.into_iter().flat_map(|rule| lists.apart(rule)).map(|rule| translate(rule, family));
+        PlannedChain::new(ChainName::Of(family, chain.id), rules.collect())
     };
     let clients = |list: &CidrList| {
         let name = SetName::new(list.id, family);
@@ -152,12 +151,7 @@ pub fn compile(ruleset: &Ruleset, cache: &mut CompileCache) -> FamilyTable {
         hooks: entries.iter().map(|entry| (entry.hook, priority(entry.position))).collect(),
         chains: chains.into_iter().map(chain).collect(),
         sets,
-        ids,
     };
-    if let Some((_, first)) = table.ids.first_mut().filter(|_| !ruleset.forwards.rules.is_empty()) {
-        let of = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
-        first.splice(0..0, [Step::ForwardMark, Step::ForwardHairpin, Step::Forwarded].map(of));
-    }
     let section = ruleset.hooks.iter().find_map(|hook| Some((hook.position, hook.sections.first()?)));
     if let Some((position, top)) = section
         && let Some(forwards) = cache.forwards(&ruleset.forwards, family, top.translation.random_fully)
@@ -194,36 +188,14 @@ fn sources(section: &SectionRules, family: Family) -> Option<Set> {
 }
 
 /// The set that a rule asks is that of a block, where there is one.
-fn translate((rule, block): (LoweredRule, Option<Prefix>), family: Family) -> Rule {
+fn translate((rule, block): (LoweredRule<ByRoute>, Option<Prefix>), family: Family) -> Planned {
     let set = |list| block.map_or(SetName::new(list, family), |block| SetName::of_part(list, block));
-    let when = rule.when.into_iter().map(|one| one.rename(set));
-    if let Effect::SnatByRoute { random_fully, ports } = rule.then {
-        let map = SetName::of_route_sources(rule.id.section, family);
-        return Rule::snat_by_route(LookUp { when: when.collect(), map, random_fully, ports }, reason(rule.id));
-    }
-    Rule::new(when.collect(), rule.then.rename(|chain| ChainName::Of(family, chain)), reason(rule.id))
-}
-
-/// True when the comment of a rule is that of an id; its section is that of the chain.
-pub fn says(rule: &Rule, id: RuleId) -> bool {
-    rule.is_ours() && rule.comment.as_deref().is_some_and(|comment| comment.ends_with(reason(id)))
-}
-
-/// What is said of a rule behind its effect.
-fn reason(id: RuleId) -> &'static str {
-    match id.step {
-        RuleStep::Decide(step) => step.reason(),
-        RuleStep::Far => "no exemption is near",
-        RuleStep::Pass(_) => "in scope",
-        RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
-        RuleStep::Enter => "in the scope of an entry of egress",
-        RuleStep::Forward(_) => "a forward of portForwards",
-        RuleStep::Mark => forwards::MARKED,
-        RuleStep::LeftToHost => "what no forward of an address takes",
-        RuleStep::Guard => "loopback addresses are for this host alone",
-        RuleStep::RouteSource => "the source that the route prefers",
-        RuleStep::NoRouteSource => "the route prefers no source",
-        RuleStep::Ports => "a source port of toPorts",
-        RuleStep::Portless => "a protocol without ports",
+    let when = rule.when.into_iter().map(|one| one.rename(set)).collect();
+    match rule.then.without_map() {
+        Ok(then) => planned(rule.id, when, then.rename(|chain| ChainName::Of(family, chain))),
+        Err(ByRoute { random_fully, ports }) => {
+            let map = SetName::of_route_sources(rule.id.section, family);
+            snat_by_route(rule.id, LookUp { when, map, random_fully, ports })
+        }
     }
 }

@@ -8,24 +8,26 @@ use super::content::Content;
 use super::family_table::FamilyTable;
 use super::interval::{self, Interval};
 use super::name::{ChainName, ForwardChain, SetName};
-use super::port_set::{Gate, PortSet, number};
+use super::planned::{self, Planned, PlannedChain, planned};
+use super::port_set::{Gate, PortSet, number, protocol};
 use super::ports::{ANY_SOURCE, PortElement, Then};
 use super::rule::Rule;
-use super::table::{Chain, Set};
-use crate::policy::{Family, ForwardMark, LINK_LOCAL_V6, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Step};
-use crate::ruleset::{Effect, ForwardRule, ForwardRules, Hook, JumpPosition, Match, ShiftedPort, Side, Test};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// What is said of a rule that marks.
-pub const MARKED: &str = "a forward whose source is to be translated (markMasqBit)";
+use super::table::Set;
+use crate::policy::{Family, ForwardMark, LOOPBACK_V4, PortRange, Prefix, Step};
+use crate::ruleset::{
+    Effect, Fact, ForwardRule, ForwardRules, GateRule, Hook, JumpPosition, Match, NotForwarded, RuleId, RuleStep,
+    Section, ShiftedPort, Side, Test, guarded, not_forwarded,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What port forwards add to the table of a family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardTable {
     /// What is asked before all else of flows that leave the host.
-    pub first: Vec<Rule>,
+    pub first: Vec<Planned>,
     /// Their own chains.
-    pub chains: Vec<Chain>,
+    pub chains: Vec<PlannedChain>,
     /// Their sets and maps.
     pub sets: Vec<Set>,
 }
@@ -37,7 +39,7 @@ impl ForwardTable {
         let has = |hook: &Hook| self.chains.iter().any(|chain| chain.name == ChainName::first(*hook, table.family));
         table.hooks.extend(hooks.into_iter().filter(has).map(|hook| (hook, priority(hook, position))));
         if let Some(chain) = table.chains.first_mut() {
-            chain.rules.splice(0..0, self.first);
+            Arc::make_mut(&mut chain.rules).splice(0..0, self.first);
         }
         table.chains.extend(self.chains);
         table.sets.extend(self.sets);
@@ -61,34 +63,14 @@ pub fn compile(forwards: &ForwardRules, family: Family, random_fully: bool) -> O
     let mut build = Build::new(forwards, family);
     build.look_up(&forwards.rules);
     build.targets(&forwards.rules);
-    Some(build.finish(&forwards.rules, random_fully))
+    Some(build.finish(forwards, random_fully))
 }
 
-/// Which forward an element or a rule of a gate is of, by its number.
-#[derive(Debug, Default)]
-pub struct Owners {
-    elements: HashMap<(PortSet, u128, u8, u16), u32>,
-    /// `None` of a rule that only marks.
-    gates: HashMap<ChainName, Vec<Option<u32>>>,
-}
-
-impl Owners {
-    /// Those of the forwards of a family.
-    pub fn of(forwards: &ForwardRules, family: Family) -> Self {
-        let mut build = Build::new(forwards, family);
-        build.look_up(&forwards.rules);
-        build.owners
-    }
-
-    /// The forward of an element that sends flows to its target.
-    pub fn element(&self, map: PortSet, element: &PortElement) -> Option<u32> {
-        self.elements.get(&(map, element.host, element.protocol, element.first)).copied()
-    }
-
-    /// The forward of a rule of a gate, by its place there.
-    pub fn rule(&self, gate: ChainName, place: usize) -> Option<u32> {
-        self.gates.get(&gate)?.get(place).copied().flatten()
-    }
+/// The forward of an element of a map that sends flows to its target.
+pub fn owner(forwards: &ForwardRules, map: PortSet, element: &PortElement, family: Family) -> Option<u32> {
+    let host = map.is_by_host().then(|| interval::address(element.host, family));
+    let forward = forwards.open(host, protocol(element.protocol), element.first)?;
+    Some(forward.number)
 }
 
 struct Build<'a> {
@@ -98,8 +80,7 @@ struct Build<'a> {
     sets: BTreeMap<PortSet, Vec<PortElement>>,
     /// What the ports of forwards with gates become, by their numbers.
     shifted: BTreeMap<u32, Vec<PortElement>>,
-    gates: Vec<Chain>,
-    owners: Owners,
+    gates: Vec<PlannedChain>,
 }
 
 impl<'a> Build<'a> {
@@ -107,14 +88,14 @@ impl<'a> Build<'a> {
         // Of another program's chain only iptables knows.
         let mark = forwards.mark().filter(|mark| mark.bit().is_some());
         let (sets, shifted) = Default::default();
-        Build { family, mark, sets, shifted, gates: Vec::new(), owners: Owners::default() }
+        Build { family, mark, sets, shifted, gates: Vec::new() }
     }
 
     /// Those of one address and protocol are together, and what has gates there overlaps nothing that has none.
     fn look_up(&mut self, rules: &[ForwardRule]) {
         let same = |one: &ForwardRule, other: &ForwardRule| (one.host, one.protocol) == (other.host, other.protocol);
         for group in rules.chunk_by(same) {
-            let (open, gated): (Vec<_>, Vec<_>) = group.iter().partition(|rule| rule.gates.iter().any(Vec::is_empty));
+            let (open, gated): (Vec<_>, Vec<_>) = group.iter().partition(|rule| rule.is_open());
             open.into_iter().for_each(|rule| self.open(rule));
             for (ports, rules) in pieces(gated.iter().map(|rule| (rule.ports, *rule)).collect()) {
                 self.gate(ports, &rules);
@@ -137,10 +118,10 @@ impl<'a> Build<'a> {
         if rule.keeps_ports() && rule.ports.first < rule.ports.last {
             let set = by_host(PortSet::HostRanges, PortSet::Ranges);
             let then = Then::To(interval::number(rule.to), None);
-            return self.put_open(set, rule, element(rule, rule.ports, then));
+            return self.put(set, element(rule, rule.ports, then));
         }
         for port in single(rule.ports) {
-            self.put_open(by_host(PortSet::HostPorts, PortSet::Ports), rule, shifted(rule, port));
+            self.put(by_host(PortSet::HostPorts, PortSet::Ports), shifted(rule, port));
         }
     }
 
@@ -152,8 +133,7 @@ impl<'a> Build<'a> {
         let set = if first.host.is_some() { PortSet::HostGates } else { PortSet::Gates };
         self.put(set, element(first, ports, Then::Goto(name)));
         let for_loopback = rules.iter().any(|rule| rule.localhost && rule.host.is_none());
-        let mut chain = Chain { name, hook: None, rules: Vec::new() };
-        let mut owners = Vec::new();
+        let mut chain = Vec::new();
         for rule in rules {
             if is_shifted(rule, ports) {
                 self.shifted
@@ -161,13 +141,10 @@ impl<'a> Build<'a> {
                     .or_default()
                     .extend(single(ports).map(|port| PortElement { host: 0, ..shifted(rule, port) }));
             }
-            chain.rules.extend(gate_rules(rule, ports, for_loopback && !rule.localhost, self.mark));
-            let owner = |of: &Rule| (!matches!(of.effect(), Some(Effect::Mark(_)))).then_some(rule.number);
-            owners.extend(chain.rules.iter().skip(owners.len()).map(owner));
+            chain.extend(gate_rules(rule, ports, for_loopback && !rule.localhost, self.mark));
         }
-        self.owners.gates.insert(name, owners);
-        chain.rules.push(Rule::leave(Vec::new(), "its gates refuse it"));
-        self.gates.push(chain);
+        chain.push(left_to_host(NotForwarded::Refused, Vec::new()));
+        self.gates.push(PlannedChain::new(name, chain));
     }
 
     /// Where forwards lead, and from where they are masqueraded.
@@ -177,7 +154,7 @@ impl<'a> Build<'a> {
         self.ports_of(|ports| if ports.first < ports.last { PortSet::TargetRanges } else { PortSet::Targets }, led_to);
         let mut hairpins: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for rule in rules.iter().filter(|_| self.mark.is_none()) {
-            let sources: Vec<_> = rule.hidden().map(Interval::of).collect();
+            let sources: Vec<_> = rule.hidden().map(|(_, from)| Interval::of(from)).collect();
             if !sources.is_empty() {
                 hairpins.entry(target(rule)).or_default().push((rule.target_ports(), sources));
             }
@@ -233,57 +210,51 @@ impl<'a> Build<'a> {
         }
     }
 
-    fn put_open(&mut self, set: PortSet, rule: &ForwardRule, element: PortElement) {
-        let key = (set, element.host, element.protocol, element.first);
-        self.owners.elements.insert(key, rule.number);
-        self.put(set, element);
-    }
-
     fn put(&mut self, set: PortSet, element: PortElement) {
         self.sets.entry(set).or_default().push(element);
     }
 
-    fn finish(self, rules: &[ForwardRule], random_fully: bool) -> ForwardTable {
+    fn finish(self, forwards: &ForwardRules, random_fully: bool) -> ForwardTable {
         let family = self.family;
         let has = |set: &PortSet| self.sets.contains_key(set);
         let name = |set| SetName::of_ports(set, family);
-        let chain = |chain, rules| Chain { name: ChainName::Forwards(family, chain), hook: None, rules };
-        let localhost = rules.iter().any(|rule| rule.localhost);
-        let maps = |sets: [PortSet; 3]| sets.into_iter().filter(has).map(|set| Rule::look_up(name(set)));
+        let chain = |chain, rules| PlannedChain::new(ChainName::Forwards(family, chain), rules);
+        let localhost = forwards.has_localhost();
+        let look_up_in = |set| (of_forwards(RuleStep::Enter), Rule::look_up(name(set)));
+        let maps = |sets: [PortSet; 3]| sets.into_iter().filter(has).map(look_up_in);
         let mark = |set| {
             let then = Effect::Mark(self.mark.filter(|_| has(&set))?.clone());
-            Some(Rule::new(vec![Match::is(Test::InList(Side::Daddr, name(set)))], then, MARKED))
+            Some(planned(of_forwards(RuleStep::Mark), vec![Match::Is(Test::InList(Side::Daddr, name(set)))], then))
         };
-        let mut look_up = not_forwarded(family, localhost);
+        let mut look_up: Vec<_> = left(family, localhost).collect();
         look_up.extend(mark(PortSet::HostMarks));
         look_up.extend(maps([PortSet::HostPorts, PortSet::HostRanges, PortSet::HostGates]));
         if localhost {
             let listed =
-                has(&PortSet::Localhost).then(|| Match::is_not(Test::InList(Side::Daddr, name(PortSet::Localhost))));
+                has(&PortSet::Localhost).then_some(Match::IsNot(Test::InList(Side::Daddr, name(PortSet::Localhost))));
             let when = std::iter::once(to(LOOPBACK_V4)).chain(listed).collect();
-            look_up.push(Rule::leave(when, "no forward with localhost"));
+            look_up.push(left_to_host(NotForwarded::NoLocalhost, when));
         }
         look_up.extend(mark(PortSet::Marks));
         look_up.extend(maps([PortSet::Ports, PortSet::Ranges, PortSet::Gates]));
         let mut chains = vec![chain(ForwardChain::LookUp, look_up)];
         if localhost {
-            let lo = Match::is_not(Test::InInterface { name: "lo".to_owned(), prefix: false });
-            let reason = "loopback addresses are for this host alone";
-            chains.push(chain(ForwardChain::Guard, vec![Rule::new(vec![lo, to(LOOPBACK_V4)], Effect::Drop, reason)]));
+            let guard = planned(of_forwards(RuleStep::Guard), guarded(), Effect::Drop);
+            chains.push(chain(ForwardChain::Guard, vec![guard]));
         }
         chains.extend(self.gates);
-        let known = |sets: &[PortSet], then, reason| {
-            let in_set = |set: &PortSet| Match::is(Test::InList(Side::Daddr, name(*set)));
-            let when = std::iter::once(Match::is(Test::Dnated)).chain(sets.iter().map(in_set));
-            sets.iter().all(has).then(|| Rule::new(when.collect(), then, reason))
+        let decide = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
+        let known = |sets: &[PortSet], then, step| {
+            let in_set = |set: &PortSet| Match::Is(Test::InList(Side::Daddr, name(*set)));
+            let when = std::iter::once(Match::Holds(Fact::Dnated)).chain(sets.iter().map(in_set));
+            sets.iter().all(has).then(|| planned(decide(step), when.collect(), then))
         };
         let masquerade = Effect::Masquerade { random_fully, ports: None };
         let hairpin = [&[PortSet::HairpinClients, PortSet::HairpinPorts][..], &[PortSet::Hairpin]];
-        let hairpin = hairpin.map(|sets| known(sets, masquerade.clone(), Step::ForwardHairpin.reason()));
+        let hairpin = hairpin.map(|sets| known(sets, masquerade.clone(), Step::ForwardHairpin));
         let forwarded = [PortSet::Targets, PortSet::TargetRanges];
-        let forwarded = forwarded.map(|set| known(&[set], Effect::Return, Step::Forwarded.reason()));
-        let bit = self.mark.and_then(ForwardMark::bit).map(|bit| Match::is(Test::Mark(bit)));
-        let marked = bit.map(|bit| Rule::new(vec![bit], masquerade, Step::ForwardMark.reason()));
+        let forwarded = forwarded.map(|set| known(&[set], Effect::Return, Step::Forwarded));
+        let marked = forwards.is_marked().map(|mark| planned(decide(Step::ForwardMark), vec![mark], masquerade));
         let first = marked.into_iter().chain(hairpin.into_iter().chain(forwarded).flatten()).collect();
         let shifted = self.shifted.into_iter().map(|(number, ports)| (SetName::of_shifted(number, family), ports));
         let set = |(name, mut elements): (SetName, Vec<PortElement>)| {
@@ -295,24 +266,23 @@ impl<'a> Build<'a> {
     }
 }
 
-/// The destinations that are asked no forward.
-fn not_forwarded(family: Family, localhost: bool) -> Vec<Rule> {
-    let ranges: &[(Prefix, &str)] = match family {
-        Family::V4 => &[(LOOPBACK_V4, "loopback addresses are for this host alone")],
-        Family::V6 => &[
-            (LOOPBACK_V6, "a loopback address has no way to another host"),
-            (LINK_LOCAL_V6, "a link-local address has no way to another network"),
-        ],
-    };
-    // Local processes have no incoming interface, and may be let through.
-    let arrived = (localhost && family == Family::V4).then(|| Match::is(arrived()));
-    let rule =
-        |(range, reason): &(Prefix, &str)| Rule::leave(arrived.iter().cloned().chain([to(*range)]).collect(), reason);
-    ranges.iter().map(rule).collect()
+/// The destinations that are asked no forward. Local processes have no incoming interface, and may be let through.
+fn left(family: Family, localhost: bool) -> impl Iterator<Item = Planned> {
+    let arrived = (localhost && family == Family::V4).then_some(Match::Is(arrived()));
+    let leave = move |(range, why)| left_to_host(why, arrived.iter().cloned().chain([to(range)]).collect());
+    not_forwarded(family).into_iter().map(leave)
+}
+
+fn of_forwards(step: RuleStep) -> RuleId {
+    RuleId { section: Section::Forwards, step }
+}
+
+fn left_to_host(why: NotForwarded, when: Vec<Match<SetName>>) -> Planned {
+    planned(of_forwards(RuleStep::LeftToHost(why)), when, Effect::Return)
 }
 
 fn to(range: Prefix) -> Match<SetName> {
-    Match::is(Test::In(Side::Daddr, range))
+    Match::Is(Test::In(Side::Daddr, range))
 }
 
 /// An incoming interface, whatever its name is.
@@ -320,47 +290,35 @@ fn arrived() -> Test<SetName> {
     Test::InInterface { name: String::new(), prefix: true }
 }
 
-/// What is said of a rule that sends a flow to its target.
-const REASON: &str = "a forward of portForwards";
-
-/// A rule for each row of a forward's gates, behind one for each client there that is marked.
-fn gate_rules(rule: &ForwardRule, ports: PortRange, not_for_loopback: bool, mark: Option<&ForwardMark>) -> Vec<Rule> {
+/// The rules of a forward's gates, for some of its ports.
+fn gate_rules(
+    rule: &ForwardRule,
+    ports: PortRange,
+    not_for_loopback: bool,
+    mark: Option<&ForwardMark>,
+) -> Vec<Planned> {
     let keeps = rule.keeps_ports();
-    let map = is_shifted(rule, ports).then(|| SetName::of_shifted(rule.number, Family::of(rule.to)));
     // Of one port that becomes another one the kernel is told the other one.
     let one = |port| ShiftedPort { from: PortRange { first: port, last: port }, to: port };
     let port = (!keeps).then(|| one(rule.port + (ports.first - rule.ports.first)));
-    let then = Effect::Dnat { to: rule.to, port };
-    let row = |row: &Vec<Match>, then: Effect<ChainName>, reason| {
-        let names_one = |one: &Match| matches!(one.test, Test::InInterface { .. }) && !one.negated;
-        // Where interfaces are only left out, a packet without one is not meant.
-        let arrives = (!rule.from_host && !row.iter().any(names_one)).then(|| Match::is(arrived()));
-        let far = not_for_loopback.then(|| Match::is_not(Test::In(Side::Daddr, LOOPBACK_V4)));
-        // nft wants to know of which protocol a port is.
-        let leads = matches!(then, Effect::Dnat { .. });
-        let map = map.filter(|_| leads);
-        let protocol = (leads && !keeps && map.is_none()).then(|| Match::is(Test::Protocol(rule.protocol)));
-        let own = row.iter().cloned().map(|one| one.rename(|list| SetName::new(list, Family::of(rule.to))));
-        let when = arrives.into_iter().chain(own).chain(far).chain(protocol).collect();
-        match map {
-            Some(map) => Rule::shifted(when, map, reason),
-            None => Rule::new(when, then, reason),
+    let family = Family::of(rule.to);
+    let translate = |gate: GateRule<'_>| {
+        let id = of_forwards(gate.step());
+        let arrives = gate.only_arriving.then_some(Match::Is(arrived()));
+        let own = gate.when.into_iter().map(|one| one.rename(|list| SetName::new(list, family)));
+        let far = not_for_loopback.then_some(Match::IsNot(Test::In(Side::Daddr, LOOPBACK_V4)));
+        let mut when: Vec<_> = arrives.into_iter().chain(own).chain(far).collect();
+        match gate.mark {
+            Some(mark) => planned(id, when, Effect::Mark(mark.clone())),
+            None if is_shifted(rule, ports) => planned::shifted(id, when, SetName::of_shifted(rule.number, family)),
+            None => {
+                // nft wants to know of which protocol a port is.
+                when.extend((!keeps).then_some(Match::Is(Test::Protocol(rule.protocol))));
+                planned(id, when, Effect::Dnat { to: rule.to, port })
+            }
         }
     };
-    let is_source = |one: &Match| matches!(one.test, Test::In(Side::Saddr, _));
-    let marked = |gate: &Vec<Match>, from: Prefix, mark: &ForwardMark| {
-        let others = gate.iter().filter(|one| !is_source(one)).cloned();
-        let from = (from.length() > 0).then(|| Match::is(Test::In(Side::Saddr, from)));
-        row(&others.chain(from).collect(), Effect::Mark(mark.clone()), MARKED)
-    };
-    let rules = |gate: &Vec<Match>| {
-        let hidden = if mark.is_some() { rule.hidden_behind(gate) } else { Vec::new() };
-        let marks = mark.into_iter().flat_map(|mark| hidden.iter().map(move |from| (*from, mark)));
-        let mut rules: Vec<Rule> = marks.map(|(from, mark)| marked(gate, from, mark)).collect();
-        rules.push(row(gate, then.clone(), REASON));
-        rules
-    };
-    rule.gates.iter().flat_map(rules).collect()
+    rule.gate_rules(mark).map(translate).collect()
 }
 
 /// Nothing shifts a range: what each of several ports becomes, a map says.

@@ -11,6 +11,7 @@ pub mod interval;
 pub mod name;
 pub mod part;
 pub mod plan;
+pub mod planned;
 pub mod port_set;
 pub mod ports;
 pub mod rule;

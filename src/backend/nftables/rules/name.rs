@@ -245,9 +245,14 @@ impl SetName {
         }
     }
 
+    /// The first of its two names.
+    pub fn usual(self) -> Self {
+        SetName { second: false, ..self }
+    }
+
     /// Both names of a set, the usual one first.
     pub fn both(self) -> [Self; 2] {
-        [SetName { second: false, ..self }, SetName { second: true, ..self }]
+        [self.usual(), SetName { second: true, ..self }]
     }
 
     /// What it holds where its keys have several fields.

@@ -374,7 +374,7 @@ mod tests {
     use crate::backend::nftables::rules::rule::Body;
     use crate::backend::nftables::rules::target::target;
     use crate::policy::{Family, Origin, Policy, Prefix, PrefixSet, WithOrigin};
-    use crate::ruleset::{HostFacts, JumpPosition, Ruleset, Test};
+    use crate::ruleset::{HostFacts, JumpPosition, Match, Ruleset, Test};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::net::Ipv4Addr;
@@ -686,7 +686,7 @@ mod tests {
     fn is_translated(tables: &Tables, family: Family) -> bool {
         let has = |table: &Table, of: &dyn Fn(&Chain) -> bool| table.chains.iter().any(of);
         let dispatches = |chain: &Chain| {
-            let known = |rule: &Rule| matches!(&rule.body, Body::Known(when, _) if when.iter().any(|one| one.test == Test::Family(family)));
+            let known = |rule: &Rule| matches!(&rule.body, Body::Known(when, _) if when.contains(&Match::Is(Test::Family(family))));
             chain.hook.is_some() && chain.rules.iter().any(known)
         };
         let translates =

@@ -175,6 +175,11 @@ impl PortSet {
         self.data() != Data::Nothing
     }
 
+    /// True of those of one address of the host each.
+    pub fn is_by_host(self) -> bool {
+        matches!(self, PortSet::HostPorts | PortSet::HostRanges | PortSet::HostGates | PortSet::HostMarks)
+    }
+
     /// True where an element may have more than one port or address. The others are found by their hash.
     pub fn has_ranges(self) -> bool {
         let single = [PortSet::HostPorts, PortSet::Ports, PortSet::Shifted, PortSet::Targets, PortSet::HairpinPorts];
@@ -241,10 +246,10 @@ pub fn number(protocol: Protocol) -> u8 {
     }
 }
 
-/// nft's word for a protocol.
-pub fn protocol_word(number: u8) -> String {
-    let known = FORWARD_PROTOCOLS.into_iter().find(|protocol| self::number(*protocol) == number);
-    known.map_or_else(|| number.to_string(), |protocol| protocol.to_string())
+/// The protocol of a number.
+pub fn protocol(number: u8) -> Protocol {
+    let known = FORWARD_PROTOCOLS.into_iter().find(|known| self::number(*known) == number);
+    known.unwrap_or(Protocol::Other(number))
 }
 
 /// Ports that have gates: from the first one on.
@@ -266,7 +271,7 @@ impl Gate {
             Some((host, protocol)) => (Some(read_host(host)?), protocol),
             None => (None, front),
         };
-        let protocol = (0..=u8::MAX).find(|number| protocol_word(*number) == protocol)?;
+        let protocol = (0..=u8::MAX).find(|number| self::protocol(*number).to_string() == protocol)?;
         Some(Gate { host, protocol, first: first.parse().ok()? })
     }
 }
@@ -284,6 +289,6 @@ impl fmt::Display for Gate {
             Some(IpAddr::V4(address)) => write!(f, "{address}-")?,
             Some(IpAddr::V6(address)) => write!(f, "{:032x}-", address.to_bits())?,
         }
-        write!(f, "{}-{}", protocol_word(self.protocol), self.first)
+        write!(f, "{}-{}", protocol(self.protocol), self.first)
     }
 }

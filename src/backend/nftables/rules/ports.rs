@@ -2,7 +2,7 @@
 
 use super::interval::{self, Interval};
 use super::name::ChainName;
-use super::port_set::{Data, Field, PortSet, protocol_word};
+use super::port_set::{Data, Field, PortSet, protocol};
 use super::rule::shown;
 use crate::policy::Family;
 use std::fmt::Write;
@@ -152,7 +152,7 @@ impl PortElement {
                     Ok(())
                 }
                 Field::Daddr => write!(text, "{}", interval::address(self.host, family)),
-                Field::Protocol => write!(text, "{}", protocol_word(self.protocol)),
+                Field::Protocol => write!(text, "{}", protocol(self.protocol)),
                 Field::Port if self.first == self.last => write!(text, "{}", self.first),
                 Field::Port => write!(text, "{}-{}", self.first, self.last),
             };

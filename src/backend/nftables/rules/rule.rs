@@ -4,7 +4,7 @@ use super::interval;
 use super::name::{self, ChainName, SetName};
 use super::port_set::{Data, PortSet};
 use crate::policy::{Family, MaskedMark, PortRange, Protocol};
-use crate::ruleset::{Address, Effect, Match, Side, Test, block_length};
+use crate::ruleset::{Address, Effect, Fact, Match, Side, Test, block_length};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -57,7 +57,7 @@ impl Rule {
             Effect::Return => COMMENTS[0],
             Effect::Masquerade { .. } => COMMENTS[1],
             Effect::Goto(_) | Effect::Jump(_) => COMMENTS[2],
-            Effect::Snat { .. } | Effect::SnatByRoute { .. } => COMMENTS[3],
+            Effect::Snat { .. } | Effect::SnatByRoute(_) => COMMENTS[3],
             Effect::Dnat { .. } => COMMENTS[4],
             Effect::Drop => COMMENTS[5],
             Effect::Mark(_) => COMMENTS[7],
@@ -114,10 +114,18 @@ impl Rule {
 
     /// Makes it look into another set than one.
     pub fn rename(&mut self, from: SetName, to: SetName) {
-        if !self.looks_into(from) {
-            return;
+        if self.looks_into(from) {
+            self.rename_all(|set| if set == from { to } else { set });
         }
-        let other = |set: SetName| if set == from { to } else { set };
+    }
+
+    /// The same with the usual names of all sets.
+    pub fn with_usual_names(mut self) -> Self {
+        self.rename_all(SetName::usual);
+        self
+    }
+
+    fn rename_all(&mut self, other: impl Fn(SetName) -> SetName) {
         let when = match &mut self.body {
             Body::Known(when, _) => when,
             Body::LookUp(LookUp { when, map, .. }) => {
@@ -126,15 +134,15 @@ impl Rule {
             }
             Body::Unknown(_) => return,
         };
-        *when = when.iter().map(|one| one.clone().rename(other)).collect();
+        *when = std::mem::take(when).into_iter().map(|one| one.rename(&other)).collect();
     }
 
     /// True when it rewrites addresses, or looks whether they were: it needs connection tracking.
     pub fn translates(&self) -> bool {
         match &self.body {
             Body::Known(when, then) => {
-                let asks = |one: &Match<SetName>| one.test == Test::Dnated;
-                then.translates() || matches!(then, Effect::Dnat { .. }) || when.iter().any(asks)
+                let asks = when.contains(&Match::Holds(Fact::Dnated));
+                then.translates() || matches!(then, Effect::Dnat { .. }) || asks
             }
             Body::LookUp(look_up) => look_up.map.ports().is_some_and(|ports| ports.data() != Data::Chain),
             Body::Unknown(_) => false,
@@ -181,7 +189,7 @@ pub fn shown(text: &str) -> String {
 
 /// What nft leaves out because the match behind it says it, too.
 fn is_implied(one: &Match<SetName>, next: Option<&Match<SetName>>) -> bool {
-    *one == Match::is(Test::Protocol(Protocol::Tcp)) && next.is_some_and(|next| next.test == Test::OnlySyn)
+    *one == Match::Is(Test::Protocol(Protocol::Tcp)) && next.and_then(Match::test) == Some(&Test::OnlySyn)
 }
 
 fn write_matches(when: &[Match<SetName>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -195,14 +203,19 @@ fn write_matches(when: &[Match<SetName>], f: &mut fmt::Formatter<'_>) -> fmt::Re
 }
 
 fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let not = if one.negated { "!= " } else { "" };
-    match &one.test {
+    let (test, negated) = match one {
+        Match::Is(test) => (test, false),
+        Match::IsNot(test) => (test, true),
+        Match::Holds(fact) => return write_fact(*fact, f),
+    };
+    let not = if negated { "!= " } else { "" };
+    match test {
         Test::Family(family) => write!(f, "meta nfproto {not}{}", name::family_word(*family)),
         Test::Local(Address::Daddr) => write!(f, "fib daddr type {not}local"),
         Test::Local(Address::Saddr) => write!(f, "fib saddr type {not}local"),
         Test::Local(Address::SaddrOnOutInterface) => write!(f, "fib saddr . oif type {not}local"),
         Test::InInterface { name, prefix: true } if name.is_empty() => {
-            f.write_str(if one.negated { "iif 0" } else { "iif != 0" })
+            f.write_str(if negated { "iif 0" } else { "iif != 0" })
         }
         Test::OutInterface { name, prefix } => {
             write!(f, "oifname {not}\"{name}{}\"", if *prefix { "*" } else { "" })
@@ -212,7 +225,6 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         }
         Test::DestinationPort(PortRange { first, last }) if first == last => write!(f, "th dport {not}{first}"),
         Test::DestinationPort(ports) => write!(f, "th dport {not}{ports}"),
-        Test::Dnated => f.write_str("ct status dnat"),
         Test::InList(side, set) => match set.ports() {
             None if set.has_blocks() => {
                 write!(f, "{} & {} {not}@{set}", address_word(*side, set.family), block_mask(set.family))
@@ -223,16 +235,21 @@ fn write_match(one: &Match<SetName>, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         Test::In(side, prefix) => write!(f, "{} {not}{prefix}", address_word(*side, prefix.family())),
         Test::Protocol(protocol) => write!(f, "meta l4proto {not}{protocol}"),
         Test::OnlySyn => {
-            write!(f, "tcp flags & (fin | syn | rst | ack) {} syn", if one.negated { "!=" } else { "==" })
+            write!(f, "tcp flags & (fin | syn | rst | ack) {} syn", if negated { "!=" } else { "==" })
         }
-        // One match can't say the opposite, and no rule of ours has it ([`Match::inverse`]).
-        Test::Bridged => f.write_str("iif 0 meta oifkind \"bridge\" @ll,0,48 != 0x0 fib saddr type != local"),
         Test::Mark(MaskedMark { value, mask: u32::MAX }) => write!(f, "meta mark {not}{value:#010x}"),
         Test::Mark(MaskedMark { value, mask }) => {
-            write!(f, "meta mark & {mask:#010x} {} {value:#010x}", if one.negated { "!=" } else { "==" })
+            write!(f, "meta mark & {mask:#010x} {} {value:#010x}", if negated { "!=" } else { "==" })
         }
-        Test::Ipsec => write!(f, "rt ipsec {}", if one.negated { "missing" } else { "exists" }),
-        Test::Share { part, of } => write!(f, "numgen random mod {of} < {part}"),
+    }
+}
+
+fn write_fact(fact: Fact, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match fact {
+        Fact::Dnated => f.write_str("ct status dnat"),
+        Fact::Bridged => f.write_str("iif 0 meta oifkind \"bridge\" @ll,0,48 != 0x0 fib saddr type != local"),
+        Fact::Ipsec => f.write_str("rt ipsec exists"),
+        Fact::Share { part, of } => write!(f, "numgen random mod {of} < {part}"),
     }
 }
 
@@ -280,8 +297,7 @@ fn address_word(side: Side, family: Family) -> &'static str {
 fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match then {
         Effect::Return => f.write_str("return"),
-        // Written as a look-up into a map ([`Rule::snat_by_route`]).
-        Effect::SnatByRoute { .. } => f.write_str("snat"),
+        Effect::SnatByRoute(none) => match *none {},
         Effect::Goto(chain) => write!(f, "goto {chain}"),
         Effect::Jump(chain) => write!(f, "jump {chain}"),
         // Of another program's chain only iptables knows.

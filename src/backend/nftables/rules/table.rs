@@ -136,7 +136,8 @@ impl Table {
 
     /// Gives a set another name, in the rules as well.
     pub fn rename(&mut self, from: SetName, to: SetName) {
-        rename(&mut self.sets, &mut self.chains, from, to);
+        self.sets.iter_mut().filter(|set| set.name == from).for_each(|set| set.name = to);
+        self.chains.iter_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.rename(from, to));
     }
 
     /// True when packets may come through it.
@@ -171,12 +172,6 @@ impl Table {
     pub fn is_understood(&self) -> bool {
         self.strangers.is_empty() && self.chains.iter().all(|chain| chain.rules.iter().all(Rule::is_ours))
     }
-}
-
-/// Gives a set another name, in the rules as well.
-pub fn rename(sets: &mut [Set], chains: &mut [Chain], from: SetName, to: SetName) {
-    sets.iter_mut().filter(|set| set.name == from).for_each(|set| set.name = to);
-    chains.iter_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.rename(from, to));
 }
 
 /// The flags of a table that we know (`enum nft_table_flags`; libc has none of them).

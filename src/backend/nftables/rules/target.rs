@@ -3,9 +3,10 @@
 use super::content::Content;
 use super::family_table::{FamilyTable, dispatch};
 use super::name::{ChainName, SetName};
+use super::planned::PlannedChain;
 use super::rule::Rule;
 use super::stranger::Stranger;
-use super::table::{Chain, FORMAT, HookSpec, Set, Table, TableFlags, Tables, rename};
+use super::table::{Chain, FORMAT, HookSpec, Set, Table, TableFlags, Tables};
 use crate::policy::Family;
 use crate::ruleset::Hook;
 use std::collections::HashSet;
@@ -61,18 +62,20 @@ pub fn target(tables: &Tables, family: Family, part: Option<FamilyTable>, flags:
         }
         None => {
             kept.drop_foreign_rules();
-            FamilyTable { family, hooks: Vec::new(), chains: Vec::new(), sets: Vec::new(), ids: Vec::new() }
+            FamilyTable { family, hooks: Vec::new(), chains: Vec::new(), sets: Vec::new() }
         }
     };
-    let needed = bases.iter().chain(&kept.chains).chain(&part.chains);
-    anew |= needed.map(|chain| chain.name.to_string()).any(|name| there.strangers.contains(&Stranger::Chain(name)));
+    let other = bases.iter().chain(&kept.chains).map(|chain| chain.name);
+    let needed = other.chain(part.chains.iter().map(|chain| chain.name));
+    anew |= needed.map(|name| name.to_string()).any(|name| there.strangers.contains(&Stranger::Chain(name)));
     anew |= wanted && remains.strangers.is_empty() && there.strangers.iter().any(Stranger::is_nameless);
     if anew {
         kept.drop_what_we_never_write();
         format = FORMAT;
         remains = Remains::default();
     }
-    let chains = bases.into_iter().chain(kept.chains).chain(part.chains).chain(remains.chains).collect();
+    let planned = part.chains.iter().map(PlannedChain::chain);
+    let chains = bases.into_iter().chain(kept.chains).chain(planned).chain(remains.chains).collect();
     let sets = kept.sets.into_iter().chain(part.sets).chain(remains.sets).collect();
     let table = Table { flags, format, chains, sets, strangers: remains.strangers };
     match at_once(there, &table) {
@@ -133,8 +136,8 @@ fn base_chain(hook: Hook, there: &Table, part: Option<&FamilyTable>, kept: &Kept
     let asked = part.and_then(|part| part.hooks.iter().find(|(one, _)| *one == hook));
     let priority = asked.map(|(_, priority)| *priority).or_else(|| Some(observed?.hook?.priority))?;
     let is_there = |family: &Family| {
-        let chains = part.into_iter().flat_map(|part| &part.chains).chain(&kept.chains);
-        chains.into_iter().any(|chain| chain.name == ChainName::first(hook, *family))
+        let planned = part.into_iter().flat_map(|part| &part.chains).map(|chain| chain.name);
+        planned.chain(kept.chains.iter().map(|chain| chain.name)).any(|name| name == ChainName::first(hook, *family))
     };
     let dispatch = |family| dispatch(hook, family);
     let wanted: Vec<_> = Family::ALL.into_iter().filter(is_there).map(dispatch).collect();
@@ -234,7 +237,7 @@ fn named(mut part: FamilyTable, there: &Table) -> Result<FamilyTable, FamilyTabl
         names.push((set.name, name));
     }
     for (usual, name) in names.into_iter().filter(|(usual, name)| usual != name) {
-        rename(&mut part.sets, &mut part.chains, usual, name);
+        part.rename(usual, name);
     }
     Ok(part)
 }

@@ -9,8 +9,8 @@ use crate::backend::nftables::rules::name::{ChainName, SetName};
 use crate::backend::nftables::rules::port_set::{self, Data, Field, PortSet};
 use crate::backend::nftables::rules::rule::{Body, LookUp, Rule};
 use crate::policy::address::{octets, of_octets};
-use crate::policy::{AddressRange, FORWARD_PROTOCOLS, Family, ForwardMark, MaskedMark, PortRange, Prefix, Protocol};
-use crate::ruleset::{Address, Effect, Match, ShiftedPort, Side, Test, block_length};
+use crate::policy::{AddressRange, Family, ForwardMark, MaskedMark, PortRange, Prefix};
+use crate::ruleset::{Address, Effect, Fact, Match, ShiftedPort, Side, Test, block_length};
 use crate::sys::nfnetlink::nfproto;
 
 /// NFTA_FIB_F_* of linux/netfilter/nf_tables.h.
@@ -122,11 +122,14 @@ pub fn to_body(expressions: &[Expression]) -> Body {
 }
 
 fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
-    use Expression::{
-        Compare, Connection, FibType, HostToNetwork, Lookup, Mask, Meta, Outside, Payload, Random, Route,
+    use Expression::{Compare, FibType, Lookup, Mask, Meta, Outside, Payload};
+    let (test, negated) = match one {
+        Match::Is(test) => (test, false),
+        Match::IsNot(test) => (test, true),
+        Match::Holds(fact) => return write_fact(*fact, out),
     };
-    let comparison = if one.negated { Comparison::NotEqual } else { Comparison::Equal };
-    match &one.test {
+    let comparison = if negated { Comparison::NotEqual } else { Comparison::Equal };
+    match test {
         Test::Family(family) => out.extend(of_family(*family, comparison)),
         Test::Local(address) => {
             out.extend([FibType(fib_flags(*address)), Compare(comparison, LOCAL.to_ne_bytes().to_vec())]);
@@ -137,7 +140,7 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
         }
         Test::InInterface { name, prefix: true } if name.is_empty() => {
             // None has the number 0, which packets of the host itself show.
-            let comparison = if one.negated { Comparison::Equal } else { Comparison::NotEqual };
+            let comparison = if negated { Comparison::Equal } else { Comparison::NotEqual };
             out.extend([Meta(libc::NFT_META_IIF as u32), Compare(comparison, vec![0; 4])]);
         }
         Test::InInterface { name, prefix } => {
@@ -147,7 +150,7 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
         Test::DestinationPort(PortRange { first, last }) => {
             let [first, last] = [first, last].map(|port| port.to_be_bytes().to_vec());
             out.push(load_port());
-            match (first == last, one.negated) {
+            match (first == last, negated) {
                 (true, _) => out.push(Compare(comparison, first)),
                 (false, true) => out.push(Outside(first, last)),
                 (false, false) => {
@@ -155,13 +158,9 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
                 }
             }
         }
-        Test::Dnated => {
-            let bit = DESTINATION_NAT.to_ne_bytes().to_vec();
-            out.extend([Connection(CT_STATUS), Mask(bit), Compare(Comparison::NotEqual, vec![0; 4])]);
-        }
         Test::InList(_, set) if set.ports().is_some() => {
             set.ports().into_iter().for_each(|ports| write_key(ports, set.family, out));
-            out.push(Lookup(set.to_string(), one.negated));
+            out.push(Lookup(set.to_string(), negated));
         }
         Test::InList(side, set) => {
             out.extend(of_family(set.family, Comparison::Equal));
@@ -171,7 +170,7 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
                 let mask = interval::mask(block_length(set.family), set.family);
                 out.push(Mask(mask.to_be_bytes()[16 - width..].to_vec()));
             }
-            out.push(Lookup(set.to_string(), one.negated));
+            out.push(Lookup(set.to_string(), negated));
         }
         Test::In(side, prefix) => write_prefix(*side, *prefix, comparison, out),
         Test::Protocol(protocol) => {
@@ -182,7 +181,6 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
             Mask(vec![TCP_FLAGS]),
             Compare(comparison, vec![SYN_ONLY]),
         ]),
-        Test::Bridged => out.extend(bridged()),
         Test::Mark(MaskedMark { value, mask }) => {
             out.push(Meta(MARK));
             if *mask != u32::MAX {
@@ -190,10 +188,21 @@ fn write_match(one: &Match<SetName>, out: &mut Vec<Expression>) {
             }
             out.push(Compare(comparison, value.to_ne_bytes().to_vec()));
         }
-        Test::Ipsec => out.extend([Route(RT_IPSEC), Compare(comparison, vec![1])]),
-        Test::Share { part, of } => {
+    }
+}
+
+fn write_fact(fact: Fact, out: &mut Vec<Expression>) {
+    use Expression::{Compare, Connection, HostToNetwork, Mask, Random, Route};
+    match fact {
+        Fact::Dnated => {
+            let bit = DESTINATION_NAT.to_ne_bytes().to_vec();
+            out.extend([Connection(CT_STATUS), Mask(bit), Compare(Comparison::NotEqual, vec![0; 4])]);
+        }
+        Fact::Bridged => out.extend(bridged()),
+        Fact::Ipsec => out.extend([Route(RT_IPSEC), Compare(Comparison::Equal, vec![1])]),
+        Fact::Share { part, of } => {
             let below = Compare(Comparison::Less, part.to_be_bytes().to_vec());
-            out.extend([Random(*of), HostToNetwork, below]);
+            out.extend([Random(of), HostToNetwork, below]);
         }
     }
 }
@@ -249,8 +258,7 @@ fn write_effect(then: &Effect<ChainName>, out: &mut Vec<Expression>) {
         Effect::Goto(chain) => out.push(Expression::Verdict(libc::NFT_GOTO, Some(chain.to_string()))),
         Effect::Jump(chain) => out.push(Expression::Verdict(libc::NFT_JUMP, Some(chain.to_string()))),
         Effect::Drop => out.push(Expression::Verdict(libc::NF_DROP, None)),
-        // Written as a look-up into a map.
-        Effect::SnatByRoute { .. } => {}
+        Effect::SnatByRoute(none) => match *none {},
         Effect::Mark(mark) => {
             let bits = mark.bit().map(|bit| Expression::SetBits(bit.value.to_ne_bytes().to_vec()));
             let set = |bits| [Expression::Meta(MARK), bits, Expression::SetMeta(MARK)];
@@ -360,15 +368,15 @@ fn read_port(bytes: &[u8]) -> Option<u16> {
 
 /// The match in front, and the expressions behind it: the one that would be written so.
 fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expression])> {
-    // Behind what looks at an address, the family says nothing more: that comes last.
+    // Behind what looks at an address, the family says nothing more: that comes last. A bridged frame has no incoming
+    // interface, and more.
     let fixed = [Address::Daddr, Address::Saddr, Address::SaddrOnOutInterface].map(Test::Local);
     let arrived = Test::InInterface { name: String::new(), prefix: true };
-    let fixed = fixed
-        .into_iter()
-        .chain([Test::OnlySyn, Test::Bridged, Test::Ipsec, Test::Dnated, arrived])
-        .chain(Family::ALL.map(Test::Family));
-    let tests = read_values(expressions).into_iter().chain(fixed);
-    tests.flat_map(|test| [Match::is(test.clone()), Match::is_not(test)]).find_map(|one| {
+    let fixed = fixed.into_iter().chain([Test::OnlySyn, arrived]).chain(Family::ALL.map(Test::Family));
+    let facts = read_share(expressions).into_iter().chain([Fact::Bridged, Fact::Ipsec, Fact::Dnated]);
+    let both = |test: Test<SetName>| [Match::Is(test.clone()), Match::IsNot(test)];
+    let values = read_values(expressions).into_iter().flat_map(both);
+    values.chain(facts.map(Match::Holds)).chain(fixed.flat_map(both)).find_map(|one| {
         let mut written = Vec::new();
         write_match(&one, &mut written);
         expressions.strip_prefix(written.as_slice()).map(|rest| (one, rest))
@@ -377,7 +385,7 @@ fn read_match(expressions: &[Expression]) -> Option<(Match<SetName>, &[Expressio
 
 /// What a test with the values of these expressions may be.
 fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
-    use Expression::{Compare, Lookup, Mask, Meta, Outside, Payload, Random};
+    use Expression::{Compare, Lookup, Mask, Meta, Outside, Payload};
     let port = |first: &[u8], last: &[u8]| {
         let ports = read_port(first).zip(read_port(last)).map(|(first, last)| PortRange { first, last });
         ports.map(Test::DestinationPort).into_iter().collect()
@@ -400,10 +408,6 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
         [Payload { .. }, Compare(Comparison::AtLeast, first), Compare(_, last), ..]
         | [Payload { .. }, Outside(first, last), ..] => port(first, last),
         [Payload { .. }, Compare(_, only), ..] => port(only, only),
-        [Random(of), _, Compare(_, part), ..] => {
-            let part = part.as_slice().try_into().map(u32::from_be_bytes);
-            part.map(|part| Test::Share { part, of: *of }).into_iter().collect()
-        }
         _ => Vec::new(),
     };
     if let [Meta(_), Compare(_, value), ..] = expressions {
@@ -412,7 +416,7 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
         let prefix = value.len() < NAME_LENGTH;
         tests.extend(name.clone().map(|name| Test::InInterface { name, prefix }));
         tests.extend(name.map(|name| Test::OutInterface { name, prefix }));
-        tests.extend(value.first().map(|number| Test::Protocol(read_protocol(*number))));
+        tests.extend(value.first().map(|number| Test::Protocol(port_set::protocol(*number))));
         tests.extend(read_mark(value, &[u8::MAX; 4]));
     }
     let set = expressions.iter().find_map(|one| match one {
@@ -421,6 +425,11 @@ fn read_values(expressions: &[Expression]) -> Vec<Test<SetName>> {
     });
     tests.extend(set.map(|set| Test::InList(Side::Daddr, set)));
     tests
+}
+
+fn read_share(expressions: &[Expression]) -> Option<Fact> {
+    let [Expression::Random(of), _, Expression::Compare(_, part), ..] = expressions else { return None };
+    Some(Fact::Share { part: u32::from_be_bytes(part.as_slice().try_into().ok()?), of: *of })
 }
 
 fn read_mark(value: &[u8], mask: &[u8]) -> Option<Test<SetName>> {
@@ -522,14 +531,10 @@ fn padded(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn read_protocol(number: u8) -> Protocol {
-    let known = FORWARD_PROTOCOLS.into_iter().find(|known| port_set::number(*known) == number);
-    known.unwrap_or(Protocol::Other(number))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Protocol;
     use crate::ruleset::{ChainId, ListId, ListKey, Place, Section, each};
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -542,8 +547,7 @@ mod tests {
         prop_oneof![Just(Section::Top), (1_u8..=64).prop_map(Section::Egress)]
     }
 
-    /// A test, and whether one match can say the opposite.
-    fn any_test() -> impl Strategy<Value = (Test<SetName>, bool)> {
+    fn any_test() -> impl Strategy<Value = Test<SetName>> {
         let side = || prop_oneof![Just(Side::Saddr), Just(Side::Daddr)];
         let address = prop_oneof![Just(Address::Daddr), Just(Address::Saddr), Just(Address::SaddrOnOutInterface)];
         let protocol =
@@ -558,7 +562,7 @@ mod tests {
             .prop_map(|(list, family, second)| SetName { second, ..SetName::new(list, family) });
         let ports = (proptest::sample::select(PortSet::ALL.to_vec()), any_family(), any::<bool>())
             .prop_map(|(ports, family, second)| SetName { second, ..SetName::of_ports(ports, family) });
-        let negatable = prop_oneof![
+        prop_oneof![
             any_family().prop_map(Test::Family),
             address.prop_map(Test::Local),
             ("[a-z0-9.@-]{1,15}", any::<bool>()).prop_map(|(name, prefix)| Test::OutInterface { name, prefix }),
@@ -571,19 +575,24 @@ mod tests {
             protocol.prop_map(Test::Protocol),
             Just(Test::OnlySyn),
             (any::<u32>(), any::<u32>()).prop_map(|(value, mask)| Test::Mark(MaskedMark { value, mask })),
-        ];
-        let positive = prop_oneof![
-            Just(Test::Bridged),
-            Just(Test::Ipsec),
-            Just(Test::Dnated),
-            (1_u32..=65535, any::<u32>()).prop_map(|(of, part)| Test::Share { part, of }),
-        ];
-        prop_oneof![8 => negatable.prop_map(|test| (test, true)), 4 => positive.prop_map(|test| (test, false))]
+        ]
+    }
+
+    fn any_fact() -> impl Strategy<Value = Fact> {
+        prop_oneof![
+            Just(Fact::Bridged),
+            Just(Fact::Ipsec),
+            Just(Fact::Dnated),
+            (1_u32..=65535, any::<u32>()).prop_map(|(of, part)| Fact::Share { part, of }),
+        ]
     }
 
     fn any_match() -> impl Strategy<Value = Match<SetName>> {
-        (any_test(), any::<bool>())
-            .prop_map(|((test, negatable), negated)| Match { test, negated: negatable && negated })
+        prop_oneof![
+            4 => any_test().prop_map(Match::Is),
+            4 => any_test().prop_map(Match::IsNot),
+            4 => any_fact().prop_map(Match::Holds),
+        ]
     }
 
     fn any_effect() -> impl Strategy<Value = Effect<ChainName>> {
@@ -675,7 +684,7 @@ mod tests {
     fn each_match_and_each_effect_is_read_as_it_is_written() {
         let set = SetName::new(ListId { section: Section::Top, key: ListKey::Sources }, Family::V4);
         let chain = ChainName::Of(Family::V4, ChainId { section: Section::Top, place: Place::Masquerade });
-        let rules = each::test(&set).map(|test| (vec![Match::is(test)], Effect::Return));
+        let rules = each::one(&set).map(|one| (vec![one], Effect::Return));
         for (when, then) in rules.chain(each::effect(&chain).map(|then| (vec![], then))) {
             let rule = Rule::new(when, then, "reason");
             assert_eq!(to_body(&to_expressions(&rule)), rule.body);
@@ -691,9 +700,9 @@ mod tests {
                 assert_eq!(to_body(&expressions), rule.body);
                 assert!(matches!(to_body(&expressions[1..]), Body::Unknown(_)), "{map:?}");
             }
-            let from = Match::is(Test::InInterface { name: "wan".to_owned(), prefix: true });
+            let from = Match::Is(Test::InInterface { name: "wan".to_owned(), prefix: true });
             let list = ListId { section: Section::Forward(7), key: ListKey::Sources };
-            let clients = Match::is(Test::InList(Side::Saddr, SetName::new(list, family)));
+            let clients = Match::Is(Test::InList(Side::Saddr, SetName::new(list, family)));
             let rule = Rule::shifted(vec![from, clients], SetName::of_shifted(7, family), "reason");
             assert_eq!(to_body(&to_expressions(&rule)), rule.body);
         }

@@ -236,7 +236,7 @@ impl Advice {
             | Advice::Unread(_)
             | Advice::Conntrack(_)
             | Advice::WrongUplink { .. }
-            | Advice::NoPolicyRouting(..)
+            | Advice::NoPolicyRouting { .. }
             | Advice::OwnTarget(..)
             | Advice::BridgePort { .. }
             | Advice::NoFastPath(..) => false,

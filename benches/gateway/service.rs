@@ -72,11 +72,18 @@ fn generation(node: &Namespace) -> u32 {
     node.enter(|| Nfnetlink::open().and_then(|mut netlink| netlink.generation())).expect("a generation")
 }
 
+/// What a service waits for, and the keys that say so.
+const WAITING: [(&str, &str); 3] = [
+    ("events", "ruleWatch: events\n"),
+    ("poll", "ruleWatch: poll\n"),
+    ("a resync each second", "resyncInterval: 1s\n"),
+];
+
 /// Resident memory and processor time of services that have nothing to do.
 pub fn idle() -> Vec<Figure> {
     let labs: Vec<(Lab, String)> = BACKENDS
         .iter()
-        .flat_map(|backend| ["events", "poll"].map(|watch| format!("backend: {backend}\nruleWatch: {watch}\n")))
+        .flat_map(|backend| WAITING.map(|(_, keys)| format!("backend: {backend}\n{keys}")))
         .map(|config| (Lab::build().expect("a lab"), config))
         .collect();
     let agents: Vec<Agent<'_>> = labs.iter().map(|(lab, config)| Agent::new(&lab.gateway, BINARY, config)).collect();
@@ -94,7 +101,7 @@ pub fn idle() -> Vec<Figure> {
             memory[index].push(resident(service));
         }
     }
-    let name = |index: usize| format!("{}, {}", BACKENDS[index / 2], ["events", "poll"][index % 2]);
+    let name = |index: usize| format!("{}, {}", BACKENDS[index / WAITING.len()], WAITING[index % WAITING.len()].0);
     let memory = memory.into_iter().enumerate();
     let memory =
         memory.map(|(index, samples)| Figure::new(format!("{}, resident", name(index)), "MB", samples).at_most(5.0));

@@ -14,6 +14,7 @@ use crate::config::{self, Flags, Locations, RuleWatch};
 use crate::sys::child;
 use crate::sys::clock::second_of_day;
 use crate::sys::inotify::{FileChange, Watcher};
+use crate::sys::pages;
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::VecDeque;
@@ -68,6 +69,8 @@ pub struct Service {
     guests: Vec<Client>,
     /// The processor time that the reconciliation took that goes on.
     spent: Duration,
+    /// The start, or a reload, came to its end since the last wait.
+    became_ready: bool,
     /// When the stop that was asked for has to be over.
     stop_by: Option<Instant>,
     exit: Option<u8>,
@@ -106,6 +109,7 @@ impl Service {
             shared: None,
             guests: Vec::new(),
             spent: Duration::ZERO,
+            became_ready: false,
             stop_by: None,
             exit: None,
         }
@@ -139,6 +143,9 @@ impl Service {
         let fixed = fixed.flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let unsent = self.notifier.pending_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         let mut fds: Vec<PollFd<'_>> = fixed.chain(unsent).chain(self.control.poll_fds()).collect();
+        if std::mem::take(&mut self.became_ready) {
+            pages::unmap_code();
+        }
         let result = poll(&mut fds, timeout.as_ref());
         // A signal that came before would have ended the wait.
         self.urgent_read = Instant::now();
@@ -371,6 +378,7 @@ impl Performer for Service {
                 if matches!(notification, Notification::Status(_)) {
                     self.shared = None;
                 }
+                self.became_ready |= notification == Notification::Ready;
                 self.notifier.send(&notification);
             }
             Action::Log(entry) => self.journal.write(&entry),

@@ -8,6 +8,7 @@ pub mod go_agent;
 pub mod inotify;
 pub mod listing;
 pub mod nfnetlink;
+pub mod pages;
 pub mod rtnetlink;
 pub mod signals;
 pub mod xtables;

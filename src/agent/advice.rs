@@ -51,7 +51,7 @@ pub enum Advice {
     /// A fragment's list stands for built-in ranges that it does not have.
     Replaced(WithOrigin<Vec<Prefix>>),
     /// IPv6 is translated, and no range of it is exempt; the entry whose own list has none.
-    UniqueLocal(Option<WithOrigin<u8>>),
+    UniqueLocal(Option<WithOrigin<String>>),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
     /// The running service keeps rules that another configuration, which is asked about, does not want.
@@ -145,8 +145,8 @@ impl fmt::Display for Advice {
             Advice::UniqueLocal(None) => f.write_str(
                 "enableIPv6: no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too; nonMasqueradeCIDRs or extraNonMasqueradeCIDRs can name it",
             ),
-            Advice::UniqueLocal(Some(WithOrigin { value: number, origin })) => {
-                f.write_str(&placed(origin, &format!("egress[{number}].nonMasqueradeCIDRs")))?;
+            Advice::UniqueLocal(Some(WithOrigin { value: entry, origin })) => {
+                f.write_str(&placed(origin, &format!("{entry}.nonMasqueradeCIDRs")))?;
                 f.write_str("no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too")
             }
             Advice::StrayRules(backend, family) => {
@@ -422,7 +422,7 @@ pub fn unique_local(policy: &Policy) -> Option<Advice> {
     };
     let section = policy.sections().filter(translates).find(|section| section.exempt.len(Family::V6) == 0)?;
     let entry = section.entry.filter(|entry| entry.exempt.is_some());
-    Some(Advice::UniqueLocal(entry.map(|entry| WithOrigin { value: entry.number, origin: entry.origin.clone() })))
+    Some(Advice::UniqueLocal(entry.map(|entry| WithOrigin { value: entry.key(), origin: entry.origin.clone() })))
 }
 
 /// What is to be known of the addresses of `snat`. The service does not warn of it: one may come later (VRRP).

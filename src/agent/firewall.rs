@@ -142,7 +142,7 @@ fn blocked_forward(
         sent_on.iter().map(from).collect::<Vec<_>>()
     };
     let (by, is_certain) = closed(from.iter().flat_map(coming_in).map(|packet| pass(chains, &packet)))?;
-    let forward = placed(&forward.origin, &format!("portForwards[{}]", forward.number));
+    let forward = placed(&forward.origin, &forward.key());
     Some(Blocked { forward: Some(forward), family, from, to: vec![target.to_string()], by, is_certain, more: 0 })
 }
 

@@ -85,7 +85,7 @@ fn search(family: Family, chains: &[&BaseChain], asked: &[Asked<'_>], found: &mu
     }
     for (order, hit) in new {
         if is_new(&hit, found) {
-            let forward = placed(&first.forward.origin, &format!("portForwards[{}]", first.forward.number));
+            let forward = placed(&first.forward.origin, &first.forward.key());
             found.push(Foreign { family, about: (first.about)(forward), order, line: hit.line, rule: hit.place });
         }
     }

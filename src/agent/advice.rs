@@ -87,11 +87,8 @@ pub enum Advice {
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Advice::ForwardingOff(Family::V4) => {
-                f.write_str("IPv4 forwarding is off (net.ipv4.ip_forward = 0): nothing but the host's own traffic is masqueraded")
-            }
-            Advice::ForwardingOff(Family::V6) => {
-                f.write_str("IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0): nothing but the host's own traffic is masqueraded")
+            Advice::ForwardingOff(family) => {
+                write!(f, "{}: nothing but the host's own traffic is masqueraded", forwarding_is_off(*family))
             }
             Advice::PublicNetwork { interface, network } => write!(
                 f,
@@ -249,6 +246,14 @@ impl Advice {
     }
 }
 
+/// That a family is not forwarded, with the sysctl.
+pub fn forwarding_is_off(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4 forwarding is off (net.ipv4.ip_forward = 0)",
+        Family::V6 => "IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0)",
+    }
+}
+
 /// The part of [`advice`] that `status` shows; of the rules of other programs no more than a few.
 pub fn service_advice(config: &Config, view: &HostView, reach: &Reach, backend: Option<BackendName>) -> Vec<Advice> {
     // Addresses may come and go (VRRP): of them the service does not speak.
@@ -300,11 +305,11 @@ fn advise(
 ) -> Vec<Advice> {
     let policy = &config.policy;
     let mut advice: Vec<Advice> = reach.unmatched.iter().cloned().map(Advice::Unmatched).collect();
-    let forwarding = [(Family::V4, view.forwarding_ipv4), (Family::V6, view.forwarding_ipv6)];
-    let off = forwarding.into_iter().filter(|(family, on)| policy.enables(*family) && *on == Some(false));
     // With `manageSysctl` the service switches it on, and says where it can't.
-    let off = off.filter(|_| !config.settings.manage_sysctl);
-    advice.extend(off.map(|(family, _)| Advice::ForwardingOff(family)));
+    let is_off = |family: &Family| {
+        policy.enables(*family) && view.forwarding(*family) == Some(false) && !config.settings.manage_sysctl
+    };
+    advice.extend(Family::ALL.into_iter().filter(is_off).map(Advice::ForwardingOff));
     advice.extend(of_addresses);
     advice.extend(warnings(config, view, backend));
     advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));

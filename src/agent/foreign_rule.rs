@@ -1,6 +1,6 @@
 //! A nat rule of another program that takes part in what happens to our flows. Pure.
 
-use crate::network::hook::{BaseChain, Effect, Hit, Hook, Translations};
+use crate::network::hook::{Effect, Hit, Translations};
 use crate::policy::Family;
 use std::fmt;
 
@@ -90,9 +90,4 @@ pub(super) fn ordered(translations: &Translations) -> impl Iterator<Item = (Orde
     };
     let before = before.iter().map(move |hit| (of_before(hit), hit));
     before.chain(after.iter().map(move |hit| (of_after(hit), hit)))
-}
-
-/// The chains at a hook.
-pub fn at_hook(chains: &[BaseChain], hook: Hook) -> Vec<&BaseChain> {
-    chains.iter().filter(|chain| chain.hook == Some(hook)).collect()
 }

@@ -181,9 +181,8 @@ fn report(
     view: &HostView,
 ) -> Report {
     let unseen = view.unread.as_ref().map(|why| Advice::Unread(why.clone()).to_string());
-    let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
     // Nobody is told that nothing is there.
-    let present = unseen.is_some() || hook::has_ours(chains, Hook::Postrouting);
+    let present = unseen.is_some() || hook::has_ours(view.chains(family), Hook::Postrouting);
     let backend = backend.as_ref().map(ToString::to_string);
     let (agrees, problem) = match compared {
         Ok((is_in_sync, strays)) => {

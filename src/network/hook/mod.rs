@@ -8,7 +8,7 @@ mod walk;
 mod words;
 
 pub use packet::Packet;
-pub use walk::{Effect, Hit, Passage, Translations, doubts, pass, translations};
+pub use walk::{DOUBTFUL, Effect, Hit, Passage, Translations, doubts, pass, translations};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -46,6 +46,9 @@ pub enum Passage {
     Doubtful(String),
 }
 
+/// When a passage that is doubtful is closed.
+pub const DOUBTFUL: &str = "where no rule accepts that is not understood";
+
 /// The walk through one base chain.
 struct Walk<'a> {
     base: &'a BaseChain,

@@ -38,7 +38,8 @@ impl<'a> Comparison<'a> {
     /// # Errors
     /// When the host has none, or can't be read as far as the rules depend on it.
     pub fn new(config: &'a Config) -> Result<Self, Error> {
-        let network = view::network_facts(&config.policy).map_err(|why| Error::new(ErrorKind::Other, why))?;
+        let network = view::network_facts(&config.policy)
+            .map_err(|why| Error::new(ErrorKind::Other, why.to_string()).with_source(why))?;
         let mut enforcer = Enforcer::default();
         let running = running();
         let backend = running.as_ref().map_or(config.settings.backend, |running| BackendChoice::from(running.backend));

@@ -356,12 +356,12 @@ impl Performer for Service {
             }
             Action::ReadNetwork(addresses, waiting) => {
                 let (result, spent) = timed(|| self.network.read(&addresses));
-                return Some(Event::NetworkRead(waiting, result, spent));
+                return Some(Event::NetworkRead(waiting, told(result), spent));
             }
             Action::IgnoreNetwork => self.network.ignore(),
             Action::Forget(doubt, so_far) => {
                 let (result, spent) = timed(|| connections::forget(&doubt, &so_far));
-                return Some(Event::Forgotten(doubt, so_far, result, spent));
+                return Some(Event::Forgotten(doubt, so_far, told(result), spent));
             }
             Action::ReadAfterStop(families) => {
                 return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));

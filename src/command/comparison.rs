@@ -43,7 +43,7 @@ impl<'a> Comparison<'a> {
         let mut enforcer = Enforcer::default();
         let running = running();
         let backend = running.as_ref().map_or(config.settings.backend, |running| BackendChoice::from(running.backend));
-        let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() })?;
+        let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() }, None)?;
         Ok(Comparison { enforcer, backend: chosen.name, running, config, network })
     }
 

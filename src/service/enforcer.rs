@@ -114,28 +114,19 @@ impl Enforcer {
         self.children.told()
     }
 
-    /// Chooses a backend for these settings.
+    /// Chooses a backend for these settings; with an error another one in the place of iptables, which `auto` had chosen
+    /// and which failed like this.
     ///
     /// # Errors
     /// When there is none that works.
-    pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
-        let choice = select::choose(settings, self.children.clone())?;
-        Ok(self.take(choice, settings))
-    }
-
-    /// Takes another backend in the place of iptables, which `auto` had chosen and which failed like this.
-    ///
-    /// # Errors
-    /// When the other one does not work either.
-    pub fn replace_iptables(&mut self, settings: &Settings, failure: &Error) -> Result<Chosen, Error> {
-        let choice = select::instead_of_iptables(settings, failure)?;
-        Ok(self.take(choice, settings))
-    }
-
-    fn take(&mut self, Choice { backend, reason }: Choice, settings: &Settings) -> Chosen {
+    pub fn choose(&mut self, settings: &Settings, unusable: Option<&Error>) -> Result<Chosen, Error> {
+        let Choice { backend, reason } = match unusable {
+            Some(failure) => select::instead_of_iptables(settings, failure)?,
+            None => select::choose(settings, self.children.clone())?,
+        };
         let name = backend.name();
         self.backend = Some((settings.clone(), recalling(backend)));
-        Chosen { name, setting: settings.backend, reason }
+        Ok(Chosen { name, setting: settings.backend, reason })
     }
 
     fn chosen(&mut self) -> Result<&mut dyn Backend, Error> {

@@ -344,7 +344,7 @@ fn a_check_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_sam
     host.node.enter(|| {
         let mut enforcer = Enforcer::default();
         enforcer.end_by(Instant::now() + DEADLINE);
-        enforcer.choose(&config.settings).unwrap();
+        enforcer.choose(&config.settings, None).unwrap();
         enforcer.reconcile(Family::V4, &config, &Default::default()).unwrap();
         enforcer.watch(true).unwrap();
         let flushed = std::process::Command::new("nft").args(["flush", "ruleset"]).env("PATH", PATH).status().unwrap();
@@ -367,7 +367,7 @@ fn what_one_family_writes_is_no_news_for_the_other() {
         host.node.enter(|| {
             let mut enforcer = Enforcer::default();
             enforcer.end_by(Instant::now() + DEADLINE);
-            enforcer.choose(&config.settings).unwrap();
+            enforcer.choose(&config.settings, None).unwrap();
             for family in Family::ALL {
                 enforcer.reconcile(family, &config, &Default::default()).unwrap();
             }

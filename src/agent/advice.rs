@@ -3,7 +3,7 @@
 use super::firewall::{self, Blocked};
 use super::foreign_rule::Foreign;
 use super::foreign_sources;
-pub use super::host_view::{Conntrack, Gateways, HostView, InterfaceAddress};
+pub use super::host_view::{ConntrackTable, Gateways, HostView, InterfaceAddress};
 use super::host_view::{is_public, placed, strangers};
 use super::reach::{Reach, Unmatched};
 use crate::backend::BackendName;
@@ -71,7 +71,7 @@ pub enum Advice {
     /// The rules of other programs can't be read.
     Unread(String),
     /// The table of tracked connections is nearly full, or much larger than its hash table.
-    Conntrack(Conntrack),
+    Conntrack(ConntrackTable),
     /// Flows that leave through the interface get an address of another uplink.
     WrongUplink { range: AddressRange, origin: Origin, owner: String, other: String },
     /// A forward from an uplink that answers don't leave through, and the key that names that uplink or its address.
@@ -327,7 +327,7 @@ fn advise(
     advice.extend(missing.into_iter().map(Advice::NotThere));
     advice.extend(uplinks(policy, view));
     advice.extend(unique_local(policy));
-    advice.extend(view.conntrack.filter(Conntrack::is_short).map(Advice::Conntrack));
+    advice.extend(view.conntrack.filter(ConntrackTable::is_short).map(Advice::Conntrack));
     advice
 }
 
@@ -345,7 +345,7 @@ fn unowned(range: AddressRange, view: &HostView, origin: Origin) -> Option<Advic
     Some(Advice::PartlyOwned(range, origin, missing.next()?, missing.count()))
 }
 
-impl Conntrack {
+impl ConntrackTable {
     /// Nine tenths full, or eight connections in each bucket.
     fn is_short(&self) -> bool {
         self.is_nearly_full() || (self.buckets > 0 && self.count > self.buckets.saturating_mul(8))
@@ -358,9 +358,9 @@ impl Conntrack {
 
 /// What it is short of. Without the number of the moment, which `status` has elsewhere: it is the same warning until it
 /// is over.
-impl fmt::Display for Conntrack {
+impl fmt::Display for ConntrackTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Conntrack { max, buckets, .. } = self;
+        let ConntrackTable { max, buckets, .. } = self;
         match self.is_nearly_full() {
             true => write!(
                 f,
@@ -865,16 +865,16 @@ mod tests {
 
     #[test]
     fn connection_tracking_that_runs_short_is_noticed() {
-        let short = |count, max, buckets| Conntrack { count, max, buckets }.is_short();
+        let short = |count, max, buckets| ConntrackTable { count, max, buckets }.is_short();
         assert!(!short(100, 1000, 1000) && !short(0, 0, 0) && !short(8000, 100_000, 1000));
         assert!(short(900, 1000, 1000) && short(8001, 100_000, 1000));
-        let said = |count, max| Advice::Conntrack(Conntrack { count, max, buckets: 1000 }).to_string();
+        let said = |count, max| Advice::Conntrack(ConntrackTable { count, max, buckets: 1000 }).to_string();
         assert!(said(900, 1000).starts_with("connection tracking is nearly full, nine tenths of 1000 or more: "));
         assert!(
             said(8001, 100_000).starts_with("more than eight connections are tracked for each of 1000 hash buckets: ")
         );
         // The kernel takes it as no limit.
-        let unlimited = Conntrack { count: 8001, max: 0, buckets: 1000 };
+        let unlimited = ConntrackTable { count: 8001, max: 0, buckets: 1000 };
         assert!(unlimited.is_short() && Advice::Conntrack(unlimited).to_string().starts_with("more than eight "));
         // What is said again at each resync would be news each time.
         assert_eq!((said(900, 1000), said(8001, 100_000)), (said(950, 1000), said(9000, 100_000)));

@@ -380,7 +380,7 @@ impl Doubt {
 #[cfg(test)]
 mod tests {
     use super::super::state::{Phase, Trial};
-    use super::super::{Event, Loaded, Origin, Outcome, Setup};
+    use super::super::{ConfigOrigin, Event, Loaded, Outcome, Setup};
     use super::*;
     use crate::backend::{Error, ErrorKind};
     use crate::config::{Flags, SourceText};
@@ -392,7 +392,7 @@ mod tests {
     fn loaded(text: &str) -> Loaded {
         let sources = vec![SourceText { path: Path::new("config.yaml").into(), text: text.to_owned() }];
         let config = Arc::new(config::parse(&sources, &Flags::default()).unwrap());
-        Loaded { config, sources: sources.into(), origin: Origin::Files }
+        Loaded { config, sources: sources.into(), origin: ConfigOrigin::Files }
     }
 
     fn no(why: &'static str) -> Cause {

@@ -3,7 +3,7 @@
 use super::foreign_rule::{About, EACH, Foreign, Order, ordered};
 use super::host_view::{HostView, placed, strangers};
 use crate::network::Reached;
-use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, translations};
+use crate::network::hook::{BaseChain, Hit, HitEffect, Hook, Packet, translations};
 use crate::policy::{AddressSet, Family, Flow, Forward, ForwardMark, HostAddress, Policy, Prefix, PrefixSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Matters {
             (Matters::Destination, Order::After) => false,
             (Matters::Destination, Order::Before | Order::Hides | Order::Beside | Order::Alone) => true,
             // What is not understood is told where it may take the packet itself.
-            (Matters::KeptSource | Matters::HiddenSource, _) if hit.effect == Effect::NotUnderstood => false,
+            (Matters::KeptSource | Matters::HiddenSource, _) if hit.effect == HitEffect::NotUnderstood => false,
             (Matters::KeptSource, Order::Hides) | (Matters::HiddenSource, Order::After) => false,
             (Matters::KeptSource, Order::Before | Order::Beside | Order::After | Order::Alone) => true,
             (Matters::HiddenSource, Order::Before | Order::Hides | Order::Beside | Order::Alone) => true,

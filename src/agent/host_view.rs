@@ -39,7 +39,7 @@ pub struct HostView {
     /// Interfaces that don't forward IPv4 although the host does.
     pub not_forwarding: BTreeSet<String>,
     /// How many connections are tracked.
-    pub conntrack: Option<Conntrack>,
+    pub conntrack: Option<ConntrackTable>,
     /// The rules of all programs that flows pass, by family.
     pub chains: BTreeMap<Family, Vec<BaseChain>>,
     /// Why those can't be read.
@@ -57,7 +57,7 @@ pub struct Gateways {
 
 /// The table of tracked connections, net.netfilter.nf_conntrack_*.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Conntrack {
+pub struct ConntrackTable {
     pub count: u64,
     pub max: u64,
     pub buckets: u64,

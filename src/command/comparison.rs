@@ -120,7 +120,7 @@ fn running() -> Option<Running> {
 
 /// What the kernel says about the rules of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct KernelReport {
     /// The backend that was asked.
     pub backend: Option<String>,
     /// Whether it holds exactly the rules of the configuration; unset when it can't be told.
@@ -135,7 +135,7 @@ pub struct Report {
     pub after: Vec<String>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for KernelReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = self.backend.as_deref().unwrap_or("no backend");
         let problem = self.problem.as_deref();
@@ -150,7 +150,7 @@ impl fmt::Display for Report {
 }
 
 /// Asks the kernel about some families where the service has not said that it holds all; about none for who may not ask.
-pub fn reports(about: &About, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, Report> {
+pub fn reports(about: &About, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, KernelReport> {
     if families.is_empty() || !rustix::process::geteuid().is_root() {
         return BTreeMap::new();
     }
@@ -180,7 +180,7 @@ fn report(
     compared: Result<(bool, Vec<Advice>), Error>,
     family: Family,
     view: &HostView,
-) -> Report {
+) -> KernelReport {
     let unseen = view.unread.as_ref().map(|why| Advice::Unread(why.clone()).to_string());
     // Nobody is told that nothing is there.
     let present = unseen.is_some() || hook::has_ours(view.chains(family), Hook::Postrouting);
@@ -196,5 +196,5 @@ fn report(
         }
         Err(error) => (None, Some(error.to_string())),
     };
-    Report { backend, agrees, problem, present, before: Vec::new(), after: Vec::new() }
+    KernelReport { backend, agrees, problem, present, before: Vec::new(), after: Vec::new() }
 }

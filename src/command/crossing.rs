@@ -4,7 +4,7 @@ use super::comparison;
 use crate::agent::advice::{self, HostView};
 use crate::cli::ExplainArgs;
 use crate::network::hook::{
-    self, BaseChain, DOUBTFUL, Effect, Fit, Hit, Hook, Packet, Passage, Translations, translations,
+    self, BaseChain, DOUBTFUL, Fit, Hit, HitEffect, Hook, Packet, Passage, Translations, translations,
 };
 use crate::policy::{Family, PortRange, Prefix, Protocol, Verdict};
 use crate::service::view;
@@ -210,7 +210,7 @@ pub enum Ours {
 }
 
 impl Ours {
-    pub fn of(kernel: Option<&comparison::Report>) -> Self {
+    pub fn of(kernel: Option<&comparison::KernelReport>) -> Self {
         match kernel {
             Some(report) if report.agrees == Some(false) && !report.present => Ours::Absent,
             Some(report) if report.agrees == Some(false) => Ours::Others,
@@ -313,7 +313,7 @@ fn place(hook: Hook) -> &'static str {
 
 /// Translations that are asked before ours or after: their chain has the priority of ours.
 pub fn beside(hits: &[Hit]) -> impl Iterator<Item = String> {
-    let translates = |hit: &&Hit| hit.is_unordered && matches!(hit.effect, Effect::Translate(..) | Effect::Drop);
+    let translates = |hit: &&Hit| hit.is_unordered && matches!(hit.effect, HitEffect::Translate(..) | HitEffect::Drop);
     hits.iter().filter(translates).map(|hit| hit.line.clone())
 }
 
@@ -329,7 +329,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
     let by = |hit: &Hit, order: &str, may| {
         let order = if met.has_ours { format!("{order} ours") } else { "of another program".to_owned() };
         let (action, source) = match &hit.effect {
-            Effect::Translate(statement, address) => {
+            HitEffect::Translate(statement, address) => {
                 let masquerades = statement.to_lowercase().starts_with("masquerade");
                 let source = address.or(crossing.masquerade.filter(|_| masquerades));
                 (
@@ -337,7 +337,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
                     source.map(|source| source.to_string()),
                 )
             }
-            Effect::Drop => ("drop".to_owned(), None),
+            HitEffect::Drop => ("drop".to_owned(), None),
             _ => ("keep source".to_owned(), own.clone()),
         };
         Wire { action, source, by: Some(format!("by a rule {order}: {}", hit.place)), may, with_ours: None }
@@ -352,7 +352,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
     };
     let mut may: Vec<String> = doubts(&met.before).collect();
     match (met.first_before(), verdict) {
-        (Some(hit), _) if hit.effect == Effect::Accept => match met.first_after() {
+        (Some(hit), _) if hit.effect == HitEffect::Accept => match met.first_after() {
             Some(after) => by(after, "after", may),
             None => by(hit, "before", may),
         },
@@ -426,10 +426,10 @@ impl Wire {
 /// The first rule of another program that certainly gives the flow another destination, and whether it is asked before
 /// ours. Of a flow that our forward would take also one that keeps it from our rules.
 pub fn redirected(met: &Translations, is_forwarded: bool) -> Option<(&Hit, bool)> {
-    let translates = |hit: &&Hit| matches!(hit.effect, Effect::Translate(..) | Effect::Drop);
+    let translates = |hit: &&Hit| matches!(hit.effect, HitEffect::Translate(..) | HitEffect::Drop);
     let after = || met.first_after().filter(translates).map(|hit| (hit, false));
     match (met.first_before(), is_forwarded) {
-        (Some(hit), _) if hit.effect != Effect::Accept => Some((hit, true)),
+        (Some(hit), _) if hit.effect != HitEffect::Accept => Some((hit, true)),
         (Some(hit), true) => after().or(Some((hit, true))),
         (None, true) => None,
         (_, false) => after(),

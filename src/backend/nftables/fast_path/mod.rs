@@ -19,7 +19,7 @@ use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
 use crate::sys::nfnetlink::{Batch, Consistency, Nfnetlink, Refusal, Request, kept};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use table::{Chain, Contents, Needs};
+use table::{Contents, FastPathChain, Needs};
 
 /// How often what another program's commit spoiled is tried again.
 const ATTEMPTS: usize = 16;
@@ -338,7 +338,7 @@ fn read_flowtable(message: &Message<'_>) -> Result<Option<BTreeSet<String>>, Mal
     Ok(Some(devices))
 }
 
-fn read_chain(message: &Message<'_>) -> Result<Chain, Malformed> {
+fn read_chain(message: &Message<'_>) -> Result<FastPathChain, Malformed> {
     let hook = match message.attributes()?.find(CHAIN_HOOK)? {
         None => None,
         Some(hook) => {
@@ -348,7 +348,7 @@ fn read_chain(message: &Message<'_>) -> Result<Chain, Malformed> {
             Some((number(HOOK_NUMBER)?.unwrap_or_default(), priority, policy.unwrap_or_default()))
         }
     };
-    Ok(Chain { name: text(message, CHAIN_NAME)?, hook, rules: Vec::new() })
+    Ok(FastPathChain { name: text(message, CHAIN_NAME)?, hook, rules: Vec::new() })
 }
 
 /// A rule, and the chain that it is in.

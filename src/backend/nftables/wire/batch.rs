@@ -453,10 +453,10 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
 mod tests {
     use super::*;
     use crate::backend::nftables::rules::interval::Interval;
-    use crate::ruleset::{Effect, ListId, ListKey, Section};
+    use crate::ruleset::{Effect, ListId, ListKey, SectionId};
     use std::io;
 
-    const SET: SetName = SetName::new(ListId { section: Section::Top, key: ListKey::Exempt }, Family::V6);
+    const SET: SetName = SetName::new(ListId { section: SectionId::Top, key: ListKey::Exempt }, Family::V6);
 
     fn transaction(changes: Vec<Change>) -> Transaction {
         Transaction { table: TableName::Main, changes }

@@ -1,6 +1,8 @@
 //! Rules that rewrite destinations → `portForwards`, and those that rewrite sources for them → their `hairpin`.
 
-use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Translation, both, but, either, whole};
+use super::rule::{
+    Action, Condition, Destination, Hook, Line, Rule, Rules, Taken, Translation, both, but, either, whole,
+};
 use crate::policy::{
     AddressSet, FORWARD_PROTOCOLS, Family, InterfaceClass, InterfacePattern, PortRange, Prefix, Protocol,
 };
@@ -103,7 +105,7 @@ fn is_twin(rule: &Rule, other: &Rule) -> bool {
         && (other.condition.to_local == Some(true) || destinations(&other.condition, other.family).is_some())
 }
 
-fn of_rule(rule: &Rule, also_of_host: bool) -> Result<Vec<ForwardEntry>, String> {
+fn of_rule(rule: &Rule, also_of_host: bool) -> Taken<Vec<ForwardEntry>> {
     let condition = &rule.condition;
     let Action::Forward(to) = &rule.action else {
         return Err("portForwards have no exemptions; sourceCIDRs, excludeSourceCIDRs and inInterfaces of an entry can leave packets out".into());
@@ -169,7 +171,7 @@ fn of_rule(rule: &Rule, also_of_host: bool) -> Result<Vec<ForwardEntry>, String>
     ranges.iter().map(entry).collect()
 }
 
-fn host(destinations: Option<&AddressSet>) -> Result<Option<IpAddr>, String> {
+fn host(destinations: Option<&AddressSet>) -> Taken<Option<IpAddr>> {
     let Some(set) = destinations else { return Ok(None) };
     match set.prefixes().as_slice() {
         [one] if one.address() == one.last() => Ok(Some(one.address())),
@@ -178,7 +180,7 @@ fn host(destinations: Option<&AddressSet>) -> Result<Option<IpAddr>, String> {
 }
 
 /// The first port at the other end.
-fn target_port(from: PortRange, to: &Destination) -> Result<u16, String> {
+fn target_port(from: PortRange, to: &Destination) -> Taken<u16> {
     let Some(ports) = to.ports else { return Ok(from.first) };
     let shifted = to.base.map(|base| i32::from(ports.first) + i32::from(from.first) - i32::from(base));
     let port = match shifted {
@@ -191,7 +193,7 @@ fn target_port(from: PortRange, to: &Destination) -> Result<u16, String> {
 }
 
 /// Refuses entries that want packets of one before, where the order decides.
-fn apart(made: Vec<ForwardEntry>, before: &[ForwardEntry]) -> Result<Vec<ForwardEntry>, String> {
+fn apart(made: Vec<ForwardEntry>, before: &[ForwardEntry]) -> Taken<Vec<ForwardEntry>> {
     for (at, one) in made.iter().enumerate() {
         let same = |other: &&ForwardEntry| {
             other.family() == one.family()

@@ -2,7 +2,7 @@
 
 use super::Imported;
 use super::forwards::{EntryHairpin, ForwardEntry};
-use super::rule::{Condition, Hook, Line, Refusal, Rules, whole};
+use super::rule::{Condition, Hook, Line, Refusal, Rules, Taken, whole};
 use super::sources::Sources;
 use super::{iptables, words, write};
 use crate::config::{self, Flags, SourceText};
@@ -103,7 +103,7 @@ impl Options<'_> {
         }
     }
 
-    fn entry(&self, number: usize, mapping: &Value, family: Family) -> Result<Option<ForwardEntry>, String> {
+    fn entry(&self, number: usize, mapping: &Value, family: Family) -> Taken<Option<ForwardEntry>> {
         let port = |key: &str| {
             let port = mapping[key].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
             port.ok_or_else(|| format!("{key} is not a port from 1 to 65535"))
@@ -154,7 +154,7 @@ impl Options<'_> {
     }
 
     /// The plugin's `conditionsV4` and `conditionsV6`, in the words of iptables or of nft.
-    fn conditions(&self, family: Family, forward: &mut ForwardEntry) -> Result<(), String> {
+    fn conditions(&self, family: Family, forward: &mut ForwardEntry) -> Taken<()> {
         let key = if family == Family::V4 { "conditionsV4" } else { "conditionsV6" };
         let words: Option<Vec<&str>> = self.plugin[key].as_array().into_iter().flatten().map(Value::as_str).collect();
         let words = words.ok_or_else(|| format!("{key} is not a list of words"))?;
@@ -212,7 +212,7 @@ fn bracketed(address: IpAddr) -> String {
 }
 
 /// `ip saddr 192.0.2.0/24`, `iifname wan0`, with `!=` or `==` in between.
-fn nft_condition(words: &[&str], family: Family, forward: &mut ForwardEntry) -> Result<(), String> {
+fn nft_condition(words: &[&str], family: Family, forward: &mut ForwardEntry) -> Taken<()> {
     let words: Vec<&str> = words.iter().flat_map(|part| part.split_whitespace()).collect();
     let negated = words.contains(&"!=");
     let plain: Vec<&str> = words.iter().copied().filter(|word| !matches!(*word, "!=" | "==" | "meta")).collect();

@@ -2,7 +2,7 @@
 
 use super::crossing::{self, Crossing, Incoming, Ours, Stage, Wire};
 use super::flows::{self, OpenFlows};
-use super::forwarding::{self, Forwarding, Refusal, Told};
+use super::forwarding::{self, ForwardRefusal, Forwarding, Told};
 use super::host::Host;
 use super::{About, Context, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::agent::advice::HostView;
@@ -47,7 +47,7 @@ pub struct Answer {
     /// For a port of this host: where it leads.
     pub forward: Option<Forwarding>,
     /// For a port of this host: forwards that do not let the packet pass.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<ForwardRefusal>,
     /// What was taken for granted because it was not said.
     pub assumptions: Vec<String>,
     /// How the flow crosses this host, as its routing says.

@@ -16,7 +16,7 @@ use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::table::TABLE_COMMENT;
 use crate::policy::Policy;
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
-use crate::sys::nfnetlink::{Batch, Consistency, Nfnetlink, Refusal, Request, kept};
+use crate::sys::nfnetlink::{Batch, BatchRefusal, Consistency, Nfnetlink, Request, kept};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use table::{Contents, FastPathChain, Needs};
@@ -362,7 +362,7 @@ fn failed(error: io::Error) -> Error {
     ask::failed(&format!("table inet {TABLE}"), error)
 }
 
-fn explain(refusal: Refusal, needs: Option<Needs>) -> Error {
+fn explain(refusal: BatchRefusal, needs: Option<Needs>) -> Error {
     let (errno, message) = (refusal.error.raw_os_error(), refusal.message.unwrap_or_default());
     let lacks = matches!(errno, Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL));
     let (kind, what) = match needs {

@@ -3,7 +3,7 @@
 use super::firewall::{self, Blocked};
 use super::foreign_rule::Foreign;
 use super::foreign_sources;
-pub use super::host_view::{Conntrack, Gateways, HostView, InterfaceAddress};
+pub use super::host_view::{ConntrackTable, Gateways, HostView, InterfaceAddress};
 use super::host_view::{is_public, placed, strangers};
 use super::reach::{Reach, Unmatched};
 use crate::backend::BackendName;
@@ -50,8 +50,8 @@ pub enum Advice {
     NoClients(Origin, IpAddr),
     /// A fragment's list stands for built-in ranges that it does not have.
     Replaced(WithOrigin<Vec<Prefix>>),
-    /// IPv6 is translated, and no range of it is exempt; the entry whose own list has none.
-    UniqueLocal(Option<WithOrigin<u8>>),
+    /// IPv6 is translated, and no range of it is exempt; the list that has none, where an entry has its own.
+    UniqueLocal(Option<WithOrigin<String>>),
     /// An earlier run kept its rules in a backend that is not in use now, and they are still there.
     StrayRules(BackendName, Family),
     /// The running service keeps rules that another configuration, which is asked about, does not want.
@@ -71,7 +71,7 @@ pub enum Advice {
     /// The rules of other programs can't be read.
     Unread(String),
     /// The table of tracked connections is nearly full, or much larger than its hash table.
-    Conntrack(Conntrack),
+    Conntrack(ConntrackTable),
     /// Flows that leave through the interface get an address of another uplink.
     WrongUplink { range: AddressRange, origin: Origin, owner: String, other: String },
     /// A forward from an uplink that answers don't leave through, and the key that names that uplink or its address.
@@ -86,12 +86,12 @@ pub enum Advice {
 
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((origin, key)) = self.place() {
+            f.write_str(&placed(origin, key))?;
+        }
         match self {
-            Advice::ForwardingOff(Family::V4) => {
-                f.write_str("IPv4 forwarding is off (net.ipv4.ip_forward = 0): nothing but the host's own traffic is masqueraded")
-            }
-            Advice::ForwardingOff(Family::V6) => {
-                f.write_str("IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0): nothing but the host's own traffic is masqueraded")
+            Advice::ForwardingOff(family) => {
+                write!(f, "{}: nothing but the host's own traffic is masqueraded", forwarding_is_off(*family))
             }
             Advice::PublicNetwork { interface, network } => write!(
                 f,
@@ -119,34 +119,25 @@ impl fmt::Display for Advice {
             Advice::NoAddressOf(family, origin) => {
                 write!(f, "snat ({origin}) has no {family} address: {family} sources are masqueraded")
             }
-            Advice::Broadcast(key, origin, InterfaceAddress { address, network, interface }) => {
-                let key = placed(origin, key);
-                write!(f, "{key}{address} is the broadcast address of {network} on {interface}, which no host has")
+            Advice::Broadcast(_, _, InterfaceAddress { address, network, interface }) => {
+                write!(f, "{address} is the broadcast address of {network} on {interface}, which no host has")
             }
-            Advice::NoEffectAtTop(WithOrigin { value: key, origin }) => {
-                write!(f, "{}no effect: snat is none, and no entry of egress uses it", placed(origin, key))
-            }
+            Advice::NoEffectAtTop(_) => f.write_str("no effect: snat is none, and no entry of egress uses it"),
             Advice::NoEffect(WithOrigin { value: name, origin }, keys) => {
-                write!(f, "{} of the egress entry '{name}' ({origin}) ", keys.join(", "))?;
-                f.write_str(if keys.len() == 1 { "has" } else { "have" })?;
-                f.write_str(" no effect: its snat is none")
+                let (keys, have) = (keys.join(", "), if keys.len() == 1 { "has" } else { "have" });
+                write!(f, "{keys} of the egress entry '{name}' ({origin}) {have} no effect: its snat is none")
             }
-            Advice::NoClients(origin, target) => write!(
-                f,
-                "{}nobody reaches {target}: sourceCIDRs has no {} range",
-                placed(origin, "portForwards"),
-                Family::of(*target)
-            ),
+            Advice::NoClients(_, target) => {
+                write!(f, "nobody reaches {target}: sourceCIDRs has no {} range", Family::of(*target))
+            }
             Advice::Replaced(WithOrigin { value: ranges, origin }) => {
-                let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-                let ranges = ranges.join(", ");
+                let ranges = ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 write!(f, "{origin}: nonMasqueradeCIDRs replaces the built-in {ranges}; repeat them, or write extraNonMasqueradeCIDRs")
             }
             Advice::UniqueLocal(None) => f.write_str(
                 "enableIPv6: no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too; nonMasqueradeCIDRs or extraNonMasqueradeCIDRs can name it",
             ),
-            Advice::UniqueLocal(Some(WithOrigin { value: number, origin })) => {
-                f.write_str(&placed(origin, &format!("egress[{number}].nonMasqueradeCIDRs")))?;
+            Advice::UniqueLocal(Some(_)) => {
                 f.write_str("no IPv6 range is exempt: what goes to fc00::/7 is masqueraded, too")
             }
             Advice::StrayRules(backend, family) => {
@@ -165,51 +156,64 @@ impl fmt::Display for Advice {
             Advice::MoreForeign(family, more) => {
                 write!(f, "{more} more {family} nat rules of other programs; 'ip-masq-agent check --host' lists them")
             }
-            Advice::NotThere(WithOrigin { value, origin }) => {
-                write!(f, "{}no rule on this host is '{value}'", placed(origin, "expectForeign"))
-            }
+            Advice::NotThere(WithOrigin { value, .. }) => write!(f, "no rule on this host is '{value}'"),
             Advice::Unread(why) => write!(f, "the nat rules of other programs can't be read: {why}"),
-            // Without the number of the moment, which `status` has elsewhere: it is the same warning until it is over.
-            Advice::Conntrack(Conntrack { count, max, buckets }) if count.saturating_mul(10) < max.saturating_mul(9) => {
+            Advice::Conntrack(conntrack) => conntrack.fmt(f),
+            Advice::WrongUplink { range, owner, other, .. } => write!(
+                f,
+                "{range} is an address of {owner}, and what leaves through {other} gets it too: answers don't come \
+                 back there; set outInterfaces, or an entry of egress for each uplink"
+            ),
+            Advice::NoPolicyRouting { interface, .. } => write!(
+                f,
+                "answers to what comes in through {interface} leave through another uplink: it needs policy routing \
+                 (ip rule, and a table with a default route through {interface})"
+            ),
+            Advice::BridgePort { port, bridge, .. } => {
                 write!(
                     f,
-                    "more than eight connections are tracked for each of {buckets} hash buckets: each packet searches a \
-                     long list; raise net.netfilter.nf_conntrack_buckets"
+                    "'{port}' is a port of the bridge '{bridge}': packets are routed through the bridge; name that"
                 )
             }
-            Advice::Conntrack(Conntrack { max, .. }) => write!(
-                f,
-                "connection tracking is nearly full, nine tenths of {max} or more: new connections are dropped when it is; \
-                 raise net.netfilter.nf_conntrack_max"
-            ),
-            Advice::WrongUplink { range, origin, owner, other } => write!(
-                f,
-                "{}{range} is an address of {owner}, and what leaves through {other} gets it too: answers don't come \
-                 back there; set outInterfaces, or an entry of egress for each uplink",
-                placed(origin, "snat")
-            ),
-            Advice::NoPolicyRouting { interface, key, origin } => write!(
-                f,
-                "{}answers to what comes in through {interface} leave through another uplink: it needs policy routing \
-                 (ip rule, and a table with a default route through {interface})",
-                placed(origin, key)
-            ),
-            Advice::BridgePort { port, bridge, origin } => write!(
-                f,
-                "{}'{port}' is a port of the bridge '{bridge}': packets are routed through the bridge; name that",
-                placed(origin, "fastPath")
-            ),
-            Advice::NoFastPath(origin, why) => {
-                write!(f, "{}connections are carried as without it: {why}", placed(origin, "fastPath"))
-            }
-            Advice::OwnTarget(origin, target) => {
-                write!(f, "{}the target {target} is an address of this host itself", placed(origin, "portForwards"))
-            }
+            Advice::NoFastPath(_, why) => write!(f, "connections are carried as without it: {why}"),
+            Advice::OwnTarget(_, target) => write!(f, "the target {target} is an address of this host itself"),
         }
     }
 }
 
 impl Advice {
+    /// Where it was written, and the key: with that the line begins.
+    fn place(&self) -> Option<(&Origin, &str)> {
+        match self {
+            Advice::Broadcast(key, origin, _)
+            | Advice::NoEffectAtTop(WithOrigin { value: key, origin })
+            | Advice::NoPolicyRouting { key, origin, .. } => Some((origin, key)),
+            Advice::UniqueLocal(list) => list.as_ref().map(|list| (&list.origin, list.value.as_str())),
+            Advice::NoClients(origin, _) | Advice::OwnTarget(origin, _) => Some((origin, "portForwards")),
+            Advice::NotThere(WithOrigin { origin, .. }) => Some((origin, "expectForeign")),
+            Advice::WrongUplink { origin, .. } => Some((origin, "snat")),
+            Advice::BridgePort { origin, .. } | Advice::NoFastPath(origin, _) => Some((origin, "fastPath")),
+            // About the host; or the words say where, as they are about an entry or a list.
+            Advice::ForwardingOff(_)
+            | Advice::PublicNetwork { .. }
+            | Advice::LegacyNat(_)
+            | Advice::UnownedAddress(..)
+            | Advice::PartlyOwned(..)
+            | Advice::NoAddressOf(..)
+            | Advice::NoEffect(..)
+            | Advice::Replaced(_)
+            | Advice::StrayRules(..)
+            | Advice::RulesOfTheService(..)
+            | Advice::NotForwarding(_)
+            | Advice::Blocked(_)
+            | Advice::Unmatched(_)
+            | Advice::Foreign(_)
+            | Advice::MoreForeign(..)
+            | Advice::Unread(_)
+            | Advice::Conntrack(_) => None,
+        }
+    }
+
     /// False for what may come by itself while a host starts: an interface, a firewall, a switch of the kernel.
     pub fn is_settled(&self) -> bool {
         match self {
@@ -246,6 +250,14 @@ impl Advice {
     /// True for what is only told, and makes nothing wrong.
     pub fn is_note(&self) -> bool {
         matches!(self, Advice::NotThere(_) | Advice::UniqueLocal(_))
+    }
+}
+
+/// That a family is not forwarded, with the sysctl.
+pub fn forwarding_is_off(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4 forwarding is off (net.ipv4.ip_forward = 0)",
+        Family::V6 => "IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0)",
     }
 }
 
@@ -300,11 +312,11 @@ fn advise(
 ) -> Vec<Advice> {
     let policy = &config.policy;
     let mut advice: Vec<Advice> = reach.unmatched.iter().cloned().map(Advice::Unmatched).collect();
-    let forwarding = [(Family::V4, view.forwarding_ipv4), (Family::V6, view.forwarding_ipv6)];
-    let off = forwarding.into_iter().filter(|(family, on)| policy.enables(*family) && *on == Some(false));
     // With `manageSysctl` the service switches it on, and says where it can't.
-    let off = off.filter(|_| !config.settings.manage_sysctl);
-    advice.extend(off.map(|(family, _)| Advice::ForwardingOff(family)));
+    let is_off = |family: &Family| {
+        policy.enables(*family) && view.forwarding(*family) == Some(false) && !config.settings.manage_sysctl
+    };
+    advice.extend(Family::ALL.into_iter().filter(is_off).map(Advice::ForwardingOff));
     advice.extend(of_addresses);
     advice.extend(warnings(config, view, backend));
     advice.extend(view.not_forwarding.iter().cloned().map(Advice::NotForwarding));
@@ -315,7 +327,7 @@ fn advise(
     advice.extend(missing.into_iter().map(Advice::NotThere));
     advice.extend(uplinks(policy, view));
     advice.extend(unique_local(policy));
-    advice.extend(view.conntrack.filter(Conntrack::is_short).map(Advice::Conntrack));
+    advice.extend(view.conntrack.filter(ConntrackTable::is_short).map(Advice::Conntrack));
     advice
 }
 
@@ -333,11 +345,34 @@ fn unowned(range: AddressRange, view: &HostView, origin: Origin) -> Option<Advic
     Some(Advice::PartlyOwned(range, origin, missing.next()?, missing.count()))
 }
 
-impl Conntrack {
+impl ConntrackTable {
     /// Nine tenths full, or eight connections in each bucket.
     fn is_short(&self) -> bool {
-        let nearly_full = self.max > 0 && self.count.saturating_mul(10) >= self.max.saturating_mul(9);
-        nearly_full || (self.buckets > 0 && self.count > self.buckets.saturating_mul(8))
+        self.is_nearly_full() || (self.buckets > 0 && self.count > self.buckets.saturating_mul(8))
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        self.max > 0 && self.count.saturating_mul(10) >= self.max.saturating_mul(9)
+    }
+}
+
+/// What it is short of. Without the number of the moment, which `status` has elsewhere: it is the same warning until it
+/// is over.
+impl fmt::Display for ConntrackTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConntrackTable { max, buckets, .. } = self;
+        match self.is_nearly_full() {
+            true => write!(
+                f,
+                "connection tracking is nearly full, nine tenths of {max} or more: new connections are dropped when it is; \
+                 raise net.netfilter.nf_conntrack_max"
+            ),
+            false => write!(
+                f,
+                "more than eight connections are tracked for each of {buckets} hash buckets: each packet searches a \
+                 long list; raise net.netfilter.nf_conntrack_buckets"
+            ),
+        }
     }
 }
 
@@ -422,7 +457,11 @@ pub fn unique_local(policy: &Policy) -> Option<Advice> {
     };
     let section = policy.sections().filter(translates).find(|section| section.exempt.len(Family::V6) == 0)?;
     let entry = section.entry.filter(|entry| entry.exempt.is_some());
-    Some(Advice::UniqueLocal(entry.map(|entry| WithOrigin { value: entry.number, origin: entry.origin.clone() })))
+    let list = |entry: &Egress| WithOrigin {
+        value: format!("{}.nonMasqueradeCIDRs", entry.key()),
+        origin: entry.origin.clone(),
+    };
+    Some(Advice::UniqueLocal(entry.map(list)))
 }
 
 /// What is to be known of the addresses of `snat`. The service does not warn of it: one may come later (VRRP).
@@ -826,14 +865,17 @@ mod tests {
 
     #[test]
     fn connection_tracking_that_runs_short_is_noticed() {
-        let short = |count, max, buckets| Conntrack { count, max, buckets }.is_short();
+        let short = |count, max, buckets| ConntrackTable { count, max, buckets }.is_short();
         assert!(!short(100, 1000, 1000) && !short(0, 0, 0) && !short(8000, 100_000, 1000));
         assert!(short(900, 1000, 1000) && short(8001, 100_000, 1000));
-        let said = |count, max| Advice::Conntrack(Conntrack { count, max, buckets: 1000 }).to_string();
+        let said = |count, max| Advice::Conntrack(ConntrackTable { count, max, buckets: 1000 }).to_string();
         assert!(said(900, 1000).starts_with("connection tracking is nearly full, nine tenths of 1000 or more: "));
         assert!(
             said(8001, 100_000).starts_with("more than eight connections are tracked for each of 1000 hash buckets: ")
         );
+        // The kernel takes it as no limit.
+        let unlimited = ConntrackTable { count: 8001, max: 0, buckets: 1000 };
+        assert!(unlimited.is_short() && Advice::Conntrack(unlimited).to_string().starts_with("more than eight "));
         // What is said again at each resync would be news each time.
         assert_eq!((said(900, 1000), said(8001, 100_000)), (said(950, 1000), said(9000, 100_000)));
     }

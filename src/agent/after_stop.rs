@@ -25,7 +25,7 @@ pub struct AfterStop(pub Vec<(Family, Result<Keepers, Cause>)>);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AtStop {
     /// What becomes of the rules.
-    pub rules: Rules,
+    pub rules: RulesAtStop,
     /// What becomes of masqueraded connections, per family; nothing while the rules stay.
     pub families: Vec<FamilyAtStop>,
 }
@@ -36,7 +36,7 @@ pub struct FamilyAtStop {
     /// `IPv4` or `IPv6`.
     pub family: Family,
     /// What becomes of them.
-    pub connections: Connections,
+    pub connections: ConnectionsAtStop,
     /// Why, in words.
     pub because: String,
 }
@@ -44,7 +44,7 @@ pub struct FamilyAtStop {
 /// What becomes of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rules {
+pub enum RulesAtStop {
     /// They stay in the kernel.
     Kept,
     /// They are taken out of it.
@@ -54,7 +54,7 @@ pub enum Rules {
 /// What becomes of connections that are masqueraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Connections {
+pub enum ConnectionsAtStop {
     /// They are translated until they end by themselves.
     GoOn,
     /// They are translated no longer: they break.
@@ -66,7 +66,7 @@ pub enum Connections {
 impl AtStop {
     /// A stop that leaves the rules where they are.
     pub fn keeping() -> Self {
-        AtStop { rules: Rules::Kept, families: Vec::new() }
+        AtStop { rules: RulesAtStop::Kept, families: Vec::new() }
     }
 
     /// A stop that removes the rules.
@@ -76,21 +76,21 @@ impl AtStop {
             connections: fate(found),
             because: reason(found),
         });
-        AtStop { rules: Rules::Removed, families: families.collect() }
+        AtStop { rules: RulesAtStop::Removed, families: families.collect() }
     }
 
     /// The worst of the families.
-    pub fn connections(&self) -> Connections {
-        let is = |fate: &Connections| self.families.iter().any(|family| family.connections == *fate);
-        [Connections::End, Connections::Unknown].into_iter().find(is).unwrap_or(Connections::GoOn)
+    pub fn connections(&self) -> ConnectionsAtStop {
+        let is = |fate: &ConnectionsAtStop| self.families.iter().any(|family| family.connections == *fate);
+        [ConnectionsAtStop::End, ConnectionsAtStop::Unknown].into_iter().find(is).unwrap_or(ConnectionsAtStop::GoOn)
     }
 }
 
-fn fate(found: &Result<Keepers, Cause>) -> Connections {
+fn fate(found: &Result<Keepers, Cause>) -> ConnectionsAtStop {
     match found {
-        Ok(Keepers { tracking: Some(_), translation: Some(_) }) => Connections::GoOn,
-        Ok(_) => Connections::End,
-        Err(_) => Connections::Unknown,
+        Ok(Keepers { tracking: Some(_), translation: Some(_) }) => ConnectionsAtStop::GoOn,
+        Ok(_) => ConnectionsAtStop::End,
+        Err(_) => ConnectionsAtStop::Unknown,
     }
 }
 
@@ -107,7 +107,7 @@ fn reason(found: &Result<Keepers, Cause>) -> String {
 
 impl fmt::Display for AtStop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.rules == Rules::Kept {
+        if self.rules == RulesAtStop::Kept {
             return f.write_str("the rules stay: onStop is 'keep'");
         }
         f.write_str("the rules are removed")?;
@@ -122,16 +122,16 @@ impl fmt::Display for AtStop {
             };
             write!(f, "; masqueraded {family}connections {}: {}", one.connections, one.because)?;
         }
-        f.write_str(if self.connections() == Connections::End { " ('onStop: keep' prevents it)" } else { "" })
+        f.write_str(if self.connections() == ConnectionsAtStop::End { " ('onStop: keep' prevents it)" } else { "" })
     }
 }
 
-impl fmt::Display for Connections {
+impl fmt::Display for ConnectionsAtStop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Connections::GoOn => "go on",
-            Connections::End => "end with them",
-            Connections::Unknown => "may end with them",
+            ConnectionsAtStop::GoOn => "go on",
+            ConnectionsAtStop::End => "end with them",
+            ConnectionsAtStop::Unknown => "may end with them",
         })
     }
 }
@@ -157,18 +157,18 @@ mod tests {
         let both = keepers(rule, chain);
         assert_eq!(
             said(both.clone(), both.clone()),
-            (Connections::GoOn, format!("the rules are removed; masqueraded {go_on}"))
+            (ConnectionsAtStop::GoOn, format!("the rules are removed; masqueraded {go_on}"))
         );
         let (connections, text) = said(both.clone(), keepers(rule, None));
         let end = "IPv6 connections end with them: no other nat chain keeps address translation on";
-        assert_eq!(connections, Connections::End);
+        assert_eq!(connections, ConnectionsAtStop::End);
         assert_eq!(text, format!("the rules are removed; masqueraded IPv4 {go_on}; masqueraded {end}{remedy}"));
         let (_, text) = said(keepers(None, None), keepers(None, chain));
         let end = "connections end with them: no other rule keeps connection tracking on";
         assert_eq!(text, format!("the rules are removed; masqueraded {end}{remedy}"));
         let no: Cause = std::sync::Arc::new(std::io::Error::other("no"));
-        assert_eq!(said(both, Err(no.clone())).0, Connections::Unknown);
-        assert_eq!(said(Err(no.clone()), keepers(None, None)).0, Connections::End);
+        assert_eq!(said(both, Err(no.clone())).0, ConnectionsAtStop::Unknown);
+        assert_eq!(said(Err(no.clone()), keepers(None, None)).0, ConnectionsAtStop::End);
         assert_eq!(AtStop::keeping().to_string(), "the rules stay: onStop is 'keep'");
     }
 }

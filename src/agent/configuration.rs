@@ -1,7 +1,7 @@
 //! What the configuration files say, and what follows from it.
 
 use super::state::{Phase, Refusal};
-use super::{Action, Agent, Cause, Depth, Entry, Kind, Loaded, Origin, ReloadOutcome, Search, Why};
+use super::{Action, Agent, Cause, ConfigOrigin, Depth, Entry, Kind, Loaded, ReloadOutcome, Search, Why};
 use crate::config::{self, Diagnostics, Reading, SourceText};
 use crate::policy::Family;
 use std::path::Path;
@@ -71,8 +71,8 @@ impl Agent {
         if let Some(active) = self.desired.active.as_ref().filter(|active| *active.sources == *sources) {
             // The kernel may have refused these texts once; they are the active ones only where it did not.
             return match active.origin {
-                Origin::LastGood => Assessment::New(Loaded { origin: Origin::Files, ..active.clone() }),
-                Origin::Files | Origin::Defaults | Origin::Trial => Assessment::Same,
+                ConfigOrigin::LastGood => Assessment::New(Loaded { origin: ConfigOrigin::Files, ..active.clone() }),
+                ConfigOrigin::Files | ConfigOrigin::Defaults | ConfigOrigin::Trial => Assessment::Same,
             };
         }
         if let Some(gone) = self.vanished(&sources) {
@@ -80,7 +80,7 @@ impl Agent {
         }
         match config::parse(&sources, &self.setup.flags) {
             Ok(config) => {
-                let origin = if sources.is_empty() { Origin::Defaults } else { Origin::Files };
+                let origin = if sources.is_empty() { ConfigOrigin::Defaults } else { ConfigOrigin::Files };
                 Assessment::New(Loaded { config: Arc::new(config), sources: sources.into(), origin })
             }
             Err(diagnostics) => Assessment::Refused(Refusal::Wrong(diagnostics)),
@@ -165,7 +165,7 @@ impl Agent {
                 let sources = sources.clone();
                 match config::parse(&sources, &self.setup.flags) {
                     Ok(config) => {
-                        let candidate = Loaded { config: Arc::new(config), sources, origin: Origin::LastGood };
+                        let candidate = Loaded { config: Arc::new(config), sources, origin: ConfigOrigin::LastGood };
                         return self.enforce(candidate, Why::Start);
                     }
                     Err(diagnostics) => {
@@ -214,9 +214,9 @@ impl Agent {
         let Some(Loaded { sources, origin, .. }) = &self.desired.active else { return };
         let last_good = self.desired.last_good();
         let is_worth_it = match origin {
-            Origin::Files => true,
-            Origin::Defaults => last_good.is_some(),
-            Origin::LastGood | Origin::Trial => false,
+            ConfigOrigin::Files => true,
+            ConfigOrigin::Defaults => last_good.is_some(),
+            ConfigOrigin::LastGood | ConfigOrigin::Trial => false,
         };
         if is_worth_it && (last_good != Some(sources) || !self.reported.unsaved.is_empty()) {
             self.act(Action::SaveLastGood(sources.clone()));

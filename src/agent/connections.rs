@@ -2,7 +2,7 @@
 
 use super::question::Results;
 use super::report::{ConnectionsReport, Forgot};
-use super::{Action, Agent, Depth, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
+use super::{Action, Agent, Cause, Depth, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
 use crate::config::{self, Config, FlushConntrack, OnRepair};
 use crate::network::{Address, Network, stale};
 use crate::policy::address::is_link_local;
@@ -82,7 +82,7 @@ impl Agent {
     pub(super) fn network_read(
         &mut self,
         waiting: Option<Box<Reconciliation>>,
-        result: Result<Arc<Network>, String>,
+        result: Result<Arc<Network>, Cause>,
         cost: Duration,
         now: Instant,
     ) {
@@ -244,7 +244,7 @@ impl Agent {
         &mut self,
         doubt: Doubt,
         so_far: Forgotten,
-        result: Result<Forgotten, String>,
+        result: Result<Forgotten, Cause>,
         cost: Duration,
         now: Instant,
     ) {
@@ -380,7 +380,7 @@ impl Doubt {
 #[cfg(test)]
 mod tests {
     use super::super::state::{Phase, Trial};
-    use super::super::{Event, Loaded, Origin, Outcome, Setup};
+    use super::super::{ConfigOrigin, Event, Loaded, Outcome, Setup};
     use super::*;
     use crate::backend::{Error, ErrorKind};
     use crate::config::{Flags, SourceText};
@@ -392,7 +392,11 @@ mod tests {
     fn loaded(text: &str) -> Loaded {
         let sources = vec![SourceText { path: Path::new("config.yaml").into(), text: text.to_owned() }];
         let config = Arc::new(config::parse(&sources, &Flags::default()).unwrap());
-        Loaded { config, sources: sources.into(), origin: Origin::Files }
+        Loaded { config, sources: sources.into(), origin: ConfigOrigin::Files }
+    }
+
+    fn no(why: &'static str) -> Cause {
+        Arc::new(std::io::Error::other(why))
     }
 
     fn network(addresses: &[&str]) -> Arc<Network> {
@@ -488,7 +492,7 @@ mod tests {
         let net = |routes: &[&str]| Ok(with_routes(&[], routes));
         assert_eq!(read(net(&["203.0.113.0/24"])), [["203.0.113.0/24"]]);
         assert!(read(net(&["203.0.113.0/24", "198.51.100.0/24"])).is_empty(), "a route to somewhere else");
-        assert!(read(Err("rtnetlink: no".to_owned())).is_empty(), "what was known stays");
+        assert!(read(Err(no("rtnetlink: no"))).is_empty(), "what was known stays");
         assert_eq!(read(net(&["203.0.113.0/25"])), [["203.0.113.0/25"]]);
         assert_eq!(read(net(&[])), [[""; 0]]);
     }
@@ -532,7 +536,7 @@ mod tests {
         let mut agent = running("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n", now);
         let read = |result| Event::NetworkRead(None, result, Duration::ZERO);
         agent.handle(read(Ok(with_routes(&[], &["203.0.113.0/24"]))), now);
-        let told = happens(&mut agent, read(Err("rtnetlink: no".to_owned())), now);
+        let told = happens(&mut agent, read(Err(no("rtnetlink: no"))), now);
         let said = "Warning: the host's addresses and routes can't be followed: rtnetlink: no; what was known of them \
                     is still acted on";
         assert_eq!(told, [said]);
@@ -563,7 +567,7 @@ mod tests {
         let mut agent = running("", now);
         agent.reconcile(Why::Edit, Some(loaded("portForwards: [{hostPort: 8080, address: 203.0.113.2}]\n")));
         let Some(Action::ReadNetwork(_, waiting)) = agent.actions.pop() else { panic!("{:?}", agent.actions) };
-        let actions = agent.handle(Event::NetworkRead(waiting, Err("rtnetlink: no".to_owned()), Duration::ZERO), now);
+        let actions = agent.handle(Event::NetworkRead(waiting, Err(no("rtnetlink: no")), Duration::ZERO), now);
         assert_eq!(reconciles(&actions), [[""; 0]]);
         let is_said = |action: &Action| matches!(action, Action::Log(entry) if entry.message.contains("rtnetlink: no"));
         assert!(actions.iter().any(is_said), "{actions:?}");
@@ -607,7 +611,7 @@ mod tests {
         let at = agent.timers.network.unwrap();
         assert!(at > now && at <= now + Duration::from_secs(1) && agent.defers_network(now));
         assert_eq!(happens(&mut agent, Event::Tick, at), ["ReadNetwork({}, None)"]);
-        let failed = || Event::NetworkRead(None, Err("rtnetlink: no".to_owned()), Duration::ZERO);
+        let failed = || Event::NetworkRead(None, Err(no("rtnetlink: no")), Duration::ZERO);
         let said = "Warning: the host's addresses and routes can't be followed: rtnetlink: no; what was known of them \
                     is still acted on";
         assert_eq!(happens(&mut agent, failed(), at), [said]);
@@ -682,7 +686,7 @@ mod tests {
         };
         assert_eq!(walked(so_far, Ok(walk(7, false))), told(10_007, ""));
         assert_eq!(walked(so_far, Ok(walk(0, true))), told(10_000, "; stopped there: there may be more"));
-        let failed = walked(so_far, Err("no".to_owned()));
+        let failed = walked(so_far, Err(no("no")));
         assert_eq!(failed[1..], told(10_000, "; stopped there: there may be more"), "{failed:?}");
     }
 
@@ -777,7 +781,7 @@ mod tests {
         let none = Forgotten { found: 0, deleted: 0, stopped: false, walks: 1 };
         assert!(happens(&mut agent, done(doubt(""), Ok(none)), now).is_empty());
         assert_eq!(agent.connections_report(now).unfit, Some(0));
-        let failed = happens(&mut agent, done(doubt(""), Err("no".to_owned())), now);
+        let failed = happens(&mut agent, done(doubt(""), Err(no("no"))), now);
         assert_eq!(failed, ["Warning: connections that no longer fit the policy can't be looked for: no"]);
     }
 

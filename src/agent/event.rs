@@ -72,9 +72,9 @@ pub enum Event {
     /// An interface, an address or a route changed.
     NetworkMoved,
     /// What [`Action::ReadNetwork`] read, and the processor time that it took.
-    NetworkRead(Option<Box<Reconciliation>>, Result<Arc<Network>, String>, Duration),
+    NetworkRead(Option<Box<Reconciliation>>, Result<Arc<Network>, Cause>, Duration),
     /// What one more walk of [`Action::Forget`] came to after those before, and the processor time that it took.
-    Forgotten(Doubt, Forgotten, Result<Forgotten, String>, Duration),
+    Forgotten(Doubt, Forgotten, Result<Forgotten, Cause>, Duration),
     /// Something changed in a directory of the configuration.
     FilesChanged,
     /// A file beside the configuration, or of it, is being written.

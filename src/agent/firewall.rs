@@ -1,9 +1,9 @@
 //! Firewalls that drop what the policy is for: flows from a network to the uplinks, and what port forwards lead on. Pure.
 
 use super::foreign_forwards::{behind, gates};
-use super::foreign_rule::{EACH, at_hook};
+use super::foreign_rule::EACH;
 use super::host_view::{HostView, is_public, placed};
-use crate::network::hook::{BaseChain, Hook, Packet, Passage, pass};
+use crate::network::hook::{BaseChain, DOUBTFUL, Hook, Packet, Passage, pass};
 use crate::policy::{AddressSet, Family, Forward, Policy, Prefix, Protocol, Section, Snat};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -39,24 +39,24 @@ impl fmt::Display for Blocked {
             1 => f.write_str(" and those of one more forward")?,
             more => write!(f, " and those of {more} more forwards")?,
         }
-        let are =
-            if *is_certain { "are dropped" } else { "may be dropped, where no rule accepts that is not understood" };
-        write!(f, " {are}: {by}")
+        match is_certain {
+            true => write!(f, " are dropped: {by}"),
+            false => write!(f, " may be dropped, {DOUBTFUL}: {by}"),
+        }
     }
 }
 
 /// Interfaces from which nothing new gets through to any uplink in the scope of the policy, and forwards from which
 /// nothing gets through to the target.
 pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
-    let families = Family::ALL.into_iter().filter(|family| policy.enables(*family) && forwards(view, *family));
+    let is_asked = |family: &Family| policy.enables(*family) && view.forwarding(*family) != Some(false);
     let of_family = |family| {
-        let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
-        let chains = at_hook(chains, Hook::Forward);
+        let chains = view.at_hook(family, Hook::Forward);
         let mut found = blocked_interfaces(policy, view, family, &chains);
         found.extend(blocked_forwards(policy, view, family, &chains));
         found
     };
-    families.flat_map(of_family).collect()
+    Family::ALL.into_iter().filter(is_asked).flat_map(of_family).collect()
 }
 
 fn blocked_interfaces(policy: &Policy, view: &HostView, family: Family, chains: &[&BaseChain]) -> Vec<Blocked> {
@@ -90,16 +90,10 @@ fn blocked_interfaces(policy: &Policy, view: &HostView, family: Family, chains: 
             destination_is_local: Some(false),
             ..Packet::any(family)
         };
-        let closed = closed(uplinks.iter().map(|out| pass(chains, &packet(out))));
-        found.extend(closed.map(|(by, is_certain)| Blocked {
-            forward: None,
-            family,
-            from: vec![own.interface.clone()],
-            to: uplinks,
-            by,
-            is_certain,
-            more: 0,
-        }));
+        if let Some((by, is_certain)) = closed(uplinks.iter().map(|out| pass(chains, &packet(out)))) {
+            let from = vec![own.interface.clone()];
+            found.push(Blocked { forward: None, family, from, to: uplinks, by, is_certain, more: 0 });
+        }
     }
     found
 }
@@ -142,7 +136,7 @@ fn blocked_forward(
         sent_on.iter().map(from).collect::<Vec<_>>()
     };
     let (by, is_certain) = closed(from.iter().flat_map(coming_in).map(|packet| pass(chains, &packet)))?;
-    let forward = placed(&forward.origin, &format!("portForwards[{}]", forward.number));
+    let forward = placed(&forward.origin, &forward.key());
     Some(Blocked { forward: Some(forward), family, from, to: vec![target.to_string()], by, is_certain, more: 0 })
 }
 
@@ -161,14 +155,6 @@ fn closed(passages: impl Iterator<Item = Passage>) -> Option<(String, bool)> {
         reason.get_or_insert(by);
     }
     reason.map(|reason| (reason, is_certain))
-}
-
-fn forwards(view: &HostView, family: Family) -> bool {
-    let on = match family {
-        Family::V4 => view.forwarding_ipv4,
-        Family::V6 => view.forwarding_ipv6,
-    };
-    on != Some(false)
 }
 
 /// True when the first section that takes flows of a network through an interface translates them, or those of a part of

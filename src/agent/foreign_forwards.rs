@@ -1,9 +1,9 @@
 //! Nat rules of other programs that take what a port forward is for, or translate the source of what it sends on. Pure.
 
-use super::foreign_rule::{About, EACH, Foreign, Order, at_hook, ordered};
+use super::foreign_rule::{About, EACH, Foreign, Order, ordered};
 use super::host_view::{HostView, placed, strangers};
 use crate::network::Reached;
-use crate::network::hook::{BaseChain, Effect, Hit, Hook, Packet, translations};
+use crate::network::hook::{BaseChain, Hit, HitEffect, Hook, Packet, translations};
 use crate::policy::{AddressSet, Family, Flow, Forward, ForwardMark, HostAddress, Policy, Prefix, PrefixSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Matters {
             (Matters::Destination, Order::After) => false,
             (Matters::Destination, Order::Before | Order::Hides | Order::Beside | Order::Alone) => true,
             // What is not understood is told where it may take the packet itself.
-            (Matters::KeptSource | Matters::HiddenSource, _) if hit.effect == Effect::NotUnderstood => false,
+            (Matters::KeptSource | Matters::HiddenSource, _) if hit.effect == HitEffect::NotUnderstood => false,
             (Matters::KeptSource, Order::Hides) | (Matters::HiddenSource, Order::After) => false,
             (Matters::KeptSource, Order::Before | Order::Beside | Order::After | Order::Alone) => true,
             (Matters::HiddenSource, Order::Before | Order::Hides | Order::Beside | Order::Alone) => true,
@@ -46,19 +46,13 @@ impl Matters {
 }
 
 /// Adds the rules of a family that forwards meet.
-pub(super) fn of_forwards(
-    policy: &Policy,
-    view: &HostView,
-    family: Family,
-    chains: &[BaseChain],
-    found: &mut Vec<Foreign>,
-) {
+pub(super) fn of_forwards(policy: &Policy, view: &HostView, family: Family, found: &mut Vec<Foreign>) {
     let own = OwnAddresses::of(view, family);
     let forwards = || policy.forwards.iter().filter(|forward| forward.serves(family));
     let search = |hook: Hook, mut asked: Vec<Asked<'_>>, found: &mut Vec<Foreign>| {
         // Neighbours have much in common.
         asked.sort_by_key(|asked| (asked.packet.protocol, asked.packet.destination_port.map(|ports| ports.first)));
-        search(family, &at_hook(chains, hook), &asked, found);
+        search(family, &view.at_hook(family, hook), &asked, found);
     };
     search(Hook::Prerouting, forwards().flat_map(|forward| arriving(forward, view, family, &own)).collect(), found);
     search(Hook::Output, forwards().flat_map(|forward| from_host(forward, family, &own)).collect(), found);
@@ -85,7 +79,7 @@ fn search(family: Family, chains: &[&BaseChain], asked: &[Asked<'_>], found: &mu
     }
     for (order, hit) in new {
         if is_new(&hit, found) {
-            let forward = placed(&first.forward.origin, &format!("portForwards[{}]", first.forward.number));
+            let forward = placed(&first.forward.origin, &first.forward.key());
             found.push(Foreign { family, about: (first.about)(forward), order, line: hit.line, rule: hit.place });
         }
     }
@@ -279,8 +273,6 @@ mod tests {
             address: address.parse().unwrap(),
             network: Prefix::containing(address.parse().unwrap(), 24).unwrap(),
         };
-        let view =
-            HostView { addresses: vec![own("wan0", "198.51.100.2"), own("lo", "127.0.0.1")], ..HostView::default() };
         let rule = |text: &&str| Rule { text: (*text).to_owned(), comment: None, is_ours: *text == "OURS" };
         let chain = |hook: Hook| BaseChain {
             family: "ip",
@@ -291,8 +283,13 @@ mod tests {
             rules: rules.iter().map(rule).collect(),
             ..BaseChain::default()
         };
+        let view = HostView {
+            addresses: vec![own("wan0", "198.51.100.2"), own("lo", "127.0.0.1")],
+            chains: [(Family::V4, vec![chain(Hook::Prerouting), chain(Hook::Output)])].into(),
+            ..HostView::default()
+        };
         let mut found = Vec::new();
-        of_forwards(&policy, &view, Family::V4, &[chain(Hook::Prerouting), chain(Hook::Output)], &mut found);
+        of_forwards(&policy, &view, Family::V4, &mut found);
         found.iter().map(ToString::to_string).collect()
     }
 

@@ -1,6 +1,6 @@
 //! A nat rule of another program that takes part in what happens to our flows. Pure.
 
-use crate::network::hook::{BaseChain, Effect, Hit, Hook, Translations};
+use crate::network::hook::{Hit, HitEffect, Translations};
 use crate::policy::Family;
 use std::fmt;
 
@@ -80,8 +80,8 @@ pub(super) fn ordered(translations: &Translations) -> impl Iterator<Item = (Orde
     let Translations { has_ours, before, after } = translations;
     let of_before = |hit: &Hit| match &hit.effect {
         _ if hit.is_unordered => Order::Beside,
-        Effect::Accept => Order::Hides,
-        Effect::Translate(..) | Effect::Drop | Effect::Ours | Effect::NotUnderstood => Order::Before,
+        HitEffect::Accept => Order::Hides,
+        HitEffect::Translate(..) | HitEffect::Drop | HitEffect::Ours | HitEffect::NotUnderstood => Order::Before,
     };
     let of_after = move |hit: &Hit| match hit.is_unordered {
         _ if !*has_ours => Order::Alone,
@@ -90,9 +90,4 @@ pub(super) fn ordered(translations: &Translations) -> impl Iterator<Item = (Orde
     };
     let before = before.iter().map(move |hit| (of_before(hit), hit));
     before.chain(after.iter().map(move |hit| (of_after(hit), hit)))
-}
-
-/// The chains at a hook.
-pub fn at_hook(chains: &[BaseChain], hook: Hook) -> Vec<&BaseChain> {
-    chains.iter().filter(|chain| chain.hook == Some(hook)).collect()
 }

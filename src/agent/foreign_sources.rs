@@ -1,7 +1,7 @@
 //! Nat rules of other programs that act on the flows of a policy, before ours and after. Pure.
 
 use super::foreign_forwards::of_forwards;
-use super::foreign_rule::{About, EACH, Foreign, at_hook, ordered};
+use super::foreign_rule::{About, EACH, Foreign, ordered};
 use super::host_view::HostView;
 use crate::config::{Config, ExpectedRule};
 use crate::network::hook::{Hook, Packet, Translations, translations};
@@ -15,13 +15,13 @@ pub fn foreign(config: &Config, view: &HostView) -> (Vec<Foreign>, Vec<WithOrigi
     }
     let policy = &config.policy;
     let mut found: Vec<Foreign> = Vec::new();
-    for family in Family::ALL.into_iter().filter(|family| policy.enables(*family)) {
-        let Some(chains) = view.chains.get(&family) else { continue };
-        let sources = at_hook(chains, Hook::Postrouting);
+    let is_asked = |family: &Family| policy.enables(*family) && !view.chains(*family).is_empty();
+    for family in Family::ALL.into_iter().filter(is_asked) {
+        let sources = view.at_hook(family, Hook::Postrouting);
         for packet in packets(policy, view, family) {
             of_sources(family, &translations(&sources, &packet), &mut found);
         }
-        of_forwards(policy, view, family, chains, &mut found);
+        of_forwards(policy, view, family, &mut found);
     }
     let mut expected: Vec<bool> = vec![false; config.expected_rules.len()];
     found.retain(|foreign| {

@@ -67,7 +67,7 @@ pub enum ForwardAdvice<'p> {
 
 impl fmt::Display for ForwardAdvice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = |forward: &Forward| format!("portForwards[{}] ({})", forward.number, forward.origin);
+        let entry = |forward: &Forward| format!("{} ({})", forward.key(), forward.origin);
         match self {
             ForwardAdvice::Listener(forward, Listener { protocol, address, port, program }) => {
                 let program = program.as_deref().unwrap_or("a local process");

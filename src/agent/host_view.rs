@@ -1,7 +1,7 @@
 //! The host as it is judged. Pure: it is read by `service::host`.
 
 use crate::network::Network;
-use crate::network::hook::BaseChain;
+use crate::network::hook::{BaseChain, Hook};
 use crate::policy::{Family, Origin, Prefix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -39,7 +39,7 @@ pub struct HostView {
     /// Interfaces that don't forward IPv4 although the host does.
     pub not_forwarding: BTreeSet<String>,
     /// How many connections are tracked.
-    pub conntrack: Option<Conntrack>,
+    pub conntrack: Option<ConntrackTable>,
     /// The rules of all programs that flows pass, by family.
     pub chains: BTreeMap<Family, Vec<BaseChain>>,
     /// Why those can't be read.
@@ -57,7 +57,7 @@ pub struct Gateways {
 
 /// The table of tracked connections, net.netfilter.nf_conntrack_*.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Conntrack {
+pub struct ConntrackTable {
     pub count: u64,
     pub max: u64,
     pub buckets: u64,
@@ -92,6 +92,24 @@ impl HostView {
             network,
             ..HostView::default()
         }
+    }
+
+    /// Whether a family is forwarded; `None` where that can't be read.
+    pub fn forwarding(&self, family: Family) -> Option<bool> {
+        match family {
+            Family::V4 => self.forwarding_ipv4,
+            Family::V6 => self.forwarding_ipv6,
+        }
+    }
+
+    /// The base chains that flows of a family pass.
+    pub fn chains(&self, family: Family) -> &[BaseChain] {
+        self.chains.get(&family).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those at a hook.
+    pub fn at_hook(&self, family: Family, hook: Hook) -> Vec<&BaseChain> {
+        self.chains(family).iter().filter(|chain| chain.hook == Some(hook)).collect()
     }
 
     /// The interfaces behind which other networks are: routes lead to a gateway there, or everything.

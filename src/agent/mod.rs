@@ -43,7 +43,7 @@ mod trial;
 mod watch;
 
 pub use addresses::InUse;
-pub use after_stop::{AfterStop, AtStop, Connections, FamilyAtStop, Keepers, Rules};
+pub use after_stop::{AfterStop, AtStop, ConnectionsAtStop, FamilyAtStop, Keepers, RulesAtStop};
 pub use attempt::{Attempt, Clock, Tried};
 pub use cause::Cause;
 pub use client::Client;
@@ -54,8 +54,8 @@ pub use event::{Action, Checked, Chosen, Depth, Event, Forgotten, Job, Notificat
 pub use in_force::{MOST_DESTINATIONS, digest};
 pub use question::{ChangedBy, Doubt, InForce, Loaded, Outcome, PolicyInForce, PolicyQuestion, Reconciliation, Why};
 pub use report::{
-    Backend, Configuration, ConnectionsReport, ConntrackReport, EgressReport, EventRecord, FamilyReport,
-    FastPathReport, Forgot, ForwardReport, Install, Moment, Origin, ReloadAnswer, ReloadOutcome, Reloads, Report,
+    BackendReport, ConfigOrigin, Configuration, ConnectionsReport, ConntrackReport, EgressReport, EventRecord,
+    FamilyReport, FastPathReport, Forgot, ForwardReport, Install, Moment, ReloadAnswer, ReloadOutcome, Reloads, Report,
     State, TrialDetails, TrialReport, one_line,
 };
 

@@ -1,7 +1,7 @@
 //! What a question carries and what comes back with its answer: nobody has to remember why it was asked.
 
 use super::attempt::{Attempt, Tried};
-use super::report::Origin;
+use super::report::ConfigOrigin;
 use crate::backend::{BackendName, Drift, Error};
 use crate::config::{Config, SourceText};
 use crate::policy::{Family, Forward, Policy};
@@ -92,7 +92,7 @@ pub struct Loaded {
     /// The texts, in the order in which they were merged.
     pub sources: Arc<[SourceText]>,
     /// Where the texts were.
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
 }
 
 /// Making the families right, one after the other; the consequences are drawn once all have answered.

@@ -96,7 +96,7 @@ fn unmatched(
     let mut found = Vec::new();
     for (section, alive) in policy.sections().zip(alive) {
         let translates = section.snat.value != Snat::Nothing;
-        let key = |key: &str| section.entry.map_or(key.to_owned(), |entry| format!("egress[{}].{key}", entry.number));
+        let key = |key: &str| section.entry.map_or(key.to_owned(), |entry| format!("{}.{key}", entry.key()));
         let is_cause = is_all && translates;
         let new =
             |origin: &Origin, of: &str, what, is_all| Unmatched { origin: origin.clone(), key: key(of), what, is_all };
@@ -138,7 +138,7 @@ fn unmatched(
 fn absent_elsewhere(policy: &Policy, network: &Network) -> Vec<Unmatched> {
     let mut found = Vec::new();
     for forward in &policy.forwards {
-        let key = format!("portForwards[{}].inInterfaces", forward.number);
+        let key = format!("{}.inInterfaces", forward.key());
         let gates = absent(&forward.in_interfaces, network);
         found.extend(gates.map(|(entry, what)| Unmatched {
             origin: entry.origin.clone(),
@@ -249,7 +249,7 @@ fn taken_before(policy: &Policy, alive: &[BTreeSet<Family>]) -> Option<Unmatched
     let translates = policy.sections().any(|section| section.snat.value != Snat::Nothing);
     first.filter(|_| translates).map(|(entry, _)| Unmatched {
         origin: entry.origin.clone(),
-        key: format!("egress[{}]", entry.number),
+        key: entry.key(),
         what: What::TakenBefore,
         is_all: true,
     })

@@ -5,8 +5,8 @@ use super::report::one_line;
 use super::standing::Changes;
 use super::state::{Phase, Refusal, Start, kind, suspect};
 use super::{
-    Action, Agent, ChangedBy, Chosen, Depth, Entry, Kind, Notification, Origin, Outcome, Reconciliation, ReloadOutcome,
-    Search, Why,
+    Action, Agent, ChangedBy, Chosen, ConfigOrigin, Depth, Entry, Kind, Notification, Outcome, Reconciliation,
+    ReloadOutcome, Search, Why,
 };
 use crate::backend::{Drift, Error};
 use crate::config::{BackendChoice, Choice};
@@ -150,7 +150,7 @@ impl Agent {
         let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
         self.history.generation += 1;
         self.history.apply = Some((now, took));
-        if matches!(candidate.origin, Origin::Files | Origin::Defaults) {
+        if matches!(candidate.origin, ConfigOrigin::Files | ConfigOrigin::Defaults) {
             self.accept();
         }
         let interval = |active: &Loaded| active.config.settings.resync_interval;
@@ -199,7 +199,7 @@ impl Agent {
         self.act(Action::Notify(Notification::Ready));
         // Only now: READY need not wait for it, and there is no moment without rules.
         self.remove_strays(Search::Thorough, None);
-        if self.desired.active.as_ref().is_some_and(|active| active.origin == Origin::Defaults) {
+        if self.desired.active.as_ref().is_some_and(|active| active.origin == ConfigOrigin::Defaults) {
             self.log(Entry::new(Kind::Defaults, "there is no configuration file; the built-in defaults are in force"));
         }
     }

@@ -74,7 +74,7 @@ pub struct Report {
     #[serde(default)]
     pub forwards: Vec<ForwardReport>,
     /// Which backend, once one is chosen.
-    pub backend: Option<Backend>,
+    pub backend: Option<BackendReport>,
     /// When a configuration was last put into the kernel.
     pub last_apply: Option<EventRecord>,
     /// When somebody's change was last repaired.
@@ -147,7 +147,7 @@ impl fmt::Display for State {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     /// `files`, `last-good`, `trial` or `defaults`.
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
     /// The files, in the order in which they were merged.
     pub files: Vec<String>,
     /// The options that beat the files, as they were given to the service.
@@ -193,7 +193,7 @@ pub struct Install {
 /// Where the enforced configuration came from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Origin {
+pub enum ConfigOrigin {
     /// The configuration files, as they are.
     Files,
     /// The state directory.
@@ -207,7 +207,7 @@ pub enum Origin {
 
 /// The backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backend {
+pub struct BackendReport {
     /// Its name.
     pub name: BackendName,
     /// Why it was chosen.
@@ -478,10 +478,10 @@ impl fmt::Display for Forgot {
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.origin {
-            Origin::Files => f.write_str(&self.files.join(", "))?,
-            Origin::Trial => write!(f, "trying {}", self.files.join(", "))?,
-            Origin::LastGood => write!(f, "the last good version of {}", self.files.join(", "))?,
-            Origin::Defaults => f.write_str("built-in defaults, no file found")?,
+            ConfigOrigin::Files => f.write_str(&self.files.join(", "))?,
+            ConfigOrigin::Trial => write!(f, "trying {}", self.files.join(", "))?,
+            ConfigOrigin::LastGood => write!(f, "the last good version of {}", self.files.join(", "))?,
+            ConfigOrigin::Defaults => f.write_str("built-in defaults, no file found")?,
         }
         write!(f, " (generation {})", self.generation)
     }

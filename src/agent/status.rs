@@ -4,8 +4,8 @@ use super::configuration::not_used;
 use super::question::Loaded;
 use super::reconcile::milliseconds;
 use super::report::{
-    Backend, Configuration, EgressReport, EventRecord, FamilyReport, ForwardReport, Moment, Origin, Report, State,
-    one_line,
+    BackendReport, ConfigOrigin, Configuration, EgressReport, EventRecord, FamilyReport, ForwardReport, Moment, Report,
+    State, one_line,
 };
 use super::state::{FamilyState, Phase, Refusal, Reported};
 use super::{Action, Agent, AtStop, Entry, InUse, Notification, option};
@@ -52,7 +52,7 @@ impl Agent {
         let backend = self.backend.as_ref().map_or(String::new(), |chosen| format!(" through {}", chosen.name));
         let families: Vec<String> = families.iter().map(|state| state.family.to_string()).collect();
         let origin = match active.sources.as_ref() {
-            _ if active.origin == Origin::LastGood || self.is_another_than_files() => {
+            _ if active.origin == ConfigOrigin::LastGood || self.is_another_than_files() => {
                 "the last good configuration".to_owned()
             }
             [] => "the built-in defaults".to_owned(),
@@ -170,13 +170,13 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             configuration: Configuration {
                 options: self.setup.flags.iter().map(|(key, values)| option(&key.info().flag, values)).collect(),
-                origin: active.map_or(Origin::Defaults, |active| active.origin),
+                origin: active.map_or(ConfigOrigin::Defaults, |active| active.origin),
                 files: active.map(files).unwrap_or_default(),
                 generation: self.history.generation,
                 differs: self.reported.differing.first().map(|entry| entry.message.clone()),
             },
             trial: self.desired.trial.as_ref().map(|trial| trial.report(now)),
-            backend: backend.map(|chosen| Backend { name: chosen.name, reason: one_line(&chosen.reason) }),
+            backend: backend.map(|chosen| BackendReport { name: chosen.name, reason: one_line(&chosen.reason) }),
             last_apply: self.history.apply.map(|(at, took)| record(at, took, None)),
             last_repair: self.history.repair.as_ref().map(|(at, took, by)| record(*at, *took, by.as_deref())),
             last_saved: self.history.saved.map(moment),

@@ -3,7 +3,7 @@
 use super::report::one_line;
 use super::schedule::Fight;
 use super::state::{Phase, Timers};
-use super::{Action, AfterStop, Agent, AtStop, Connections, Entry, Job, Kind, Notification, ReloadOutcome};
+use super::{Action, AfterStop, Agent, AtStop, ConnectionsAtStop, Entry, Job, Kind, Notification, ReloadOutcome};
 use crate::backend::{Error, ErrorKind, Removal};
 use crate::config::OnStop;
 use crate::policy::Family;
@@ -50,9 +50,9 @@ impl Agent {
     pub(super) fn after_stop_read(&mut self, after: &AfterStop) {
         let at_stop = AtStop::removing(after);
         let connections = match at_stop.connections() {
-            Connections::GoOn => "go-on",
-            Connections::End => "end",
-            Connections::Unknown => "unknown",
+            ConnectionsAtStop::GoOn => "go-on",
+            ConnectionsAtStop::End => "end",
+            ConnectionsAtStop::Unknown => "unknown",
         };
         self.log(Entry::new(Kind::Removing, format!("stopping: {at_stop}")).with("CONNECTIONS", connections));
         self.act(Action::Flush);

@@ -8,7 +8,7 @@ use super::attempt::{Attempt, Tried};
 use super::question::Loaded;
 use super::report::{Install, TrialDetails, one_line};
 use super::state::{Phase, Trial};
-use super::{Action, Agent, Cause, Client, Entry, Kind, Origin, ReloadAnswer, ReloadOutcome, Why};
+use super::{Action, Agent, Cause, Client, ConfigOrigin, Entry, Kind, ReloadAnswer, ReloadOutcome, Why};
 use crate::config::{self, ConfigWatch, Diagnostics, Reading, SourceText};
 use std::path::Path;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Agent {
         if self.desired.active.as_ref().is_some_and(|active| *active.sources == *files) {
             return refused("nothing to try: this configuration is in force already");
         }
-        Ok((Loaded { config: Arc::new(config), sources: shown.into(), origin: Origin::Trial }, files.into()))
+        Ok((Loaded { config: Arc::new(config), sources: shown.into(), origin: ConfigOrigin::Trial }, files.into()))
     }
 
     /// Which of the texts is the main file.
@@ -174,7 +174,7 @@ impl Agent {
                 active.config = Arc::new(config);
             }
             active.sources = trial.files.clone();
-            active.origin = if trial.files.is_empty() { Origin::Defaults } else { Origin::Files };
+            active.origin = if trial.files.is_empty() { ConfigOrigin::Defaults } else { ConfigOrigin::Files };
         }
         self.save();
         // After that: it is what a start would go back to.
@@ -264,7 +264,7 @@ impl Agent {
         let Some(active) = &mut self.desired.active else { return };
         let differing = match &result {
             Ok(files) if *active.sources == *files.sources => {
-                active.origin = if files.sources.is_empty() { Origin::Defaults } else { Origin::Files };
+                active.origin = if files.sources.is_empty() { ConfigOrigin::Defaults } else { ConfigOrigin::Files };
                 return self.accept();
             }
             Ok(files) => differing(&active.sources, &files.sources),

@@ -18,7 +18,7 @@ pub use fingerprint::Fingerprint;
 pub use name::BackendName;
 
 use crate::policy::Family;
-use crate::ruleset::{Effect, RuleId, RuleStep, Ruleset, Section};
+use crate::ruleset::{Effect, RuleId, RuleStep, Ruleset, SectionId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -141,7 +141,7 @@ impl Counters {
     }
 
     fn add_decided(&mut self, id: RuleId, packets: u64) {
-        if let Section::Egress(number) = id.section {
+        if let SectionId::Egress(number) = id.section {
             *self.egress.entry(number).or_default() += packets;
         }
         *self.rules.entry(id.to_string()).or_default() += packets;
@@ -153,7 +153,7 @@ impl Counters {
     }
 
     /// Adds flows of a section that got the source that their route prefers.
-    fn add_by_route(&mut self, section: Section, packets: u64) {
+    fn add_by_route(&mut self, section: SectionId, packets: u64) {
         self.masqueraded += packets;
         self.add_decided(RuleId { section, step: RuleStep::RouteSource }, packets);
     }
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_rule_is_known_by_what_it_is_wherever_it_stands() {
-        let id = |number| RuleId { section: Section::Forwards, step: RuleStep::Forward(number) };
+        let id = |number| RuleId { section: SectionId::Forwards, step: RuleStep::Forward(number) };
         let planned = [(id(1), "one"), (id(2), "two"), (id(3), "three")];
         let found = |there: &[&'static str]| -> Vec<_> {
             let counted = there.iter().copied().zip(10..);

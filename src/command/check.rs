@@ -152,15 +152,11 @@ fn of_forwards(config: &Config, view: &HostView) -> Vec<String> {
         Err(_) => None,
     };
     let addresses: BTreeSet<IpAddr> = policy.forwards.iter().flat_map(Forward::addresses).collect();
-    let off = [(Family::V4, view.forwarding_ipv4), (Family::V6, view.forwarding_ipv6)];
+    let is_off = |family: &Family| view.forwarding(*family) == Some(false) && !config.settings.manage_sysctl;
     let forward_view = ForwardView {
         listeners: listeners(is_forwarded),
         places: addresses.into_iter().filter_map(|address| Some((address, place(address)?))).collect(),
-        forwarding_off: off
-            .into_iter()
-            .filter(|(_, on)| *on == Some(false) && !config.settings.manage_sysctl)
-            .map(|(family, _)| family)
-            .collect(),
+        forwarding_off: Family::ALL.into_iter().filter(is_off).collect(),
     };
     forward_advice::advice(policy, &forward_view).iter().map(ToString::to_string).collect()
 }

@@ -38,11 +38,12 @@ impl<'a> Comparison<'a> {
     /// # Errors
     /// When the host has none, or can't be read as far as the rules depend on it.
     pub fn new(config: &'a Config) -> Result<Self, Error> {
-        let network = view::network_facts(&config.policy).map_err(|why| Error::new(ErrorKind::Other, why))?;
+        let network = view::network_facts(&config.policy)
+            .map_err(|why| Error::new(ErrorKind::Other, why.to_string()).with_source(why))?;
         let mut enforcer = Enforcer::default();
         let running = running();
         let backend = running.as_ref().map_or(config.settings.backend, |running| BackendChoice::from(running.backend));
-        let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() })?;
+        let chosen = enforcer.choose(&Settings { backend, ..config.settings.clone() }, None)?;
         Ok(Comparison { enforcer, backend: chosen.name, running, config, network })
     }
 
@@ -119,7 +120,7 @@ fn running() -> Option<Running> {
 
 /// What the kernel says about the rules of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct KernelReport {
     /// The backend that was asked.
     pub backend: Option<String>,
     /// Whether it holds exactly the rules of the configuration; unset when it can't be told.
@@ -134,7 +135,7 @@ pub struct Report {
     pub after: Vec<String>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for KernelReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = self.backend.as_deref().unwrap_or("no backend");
         let problem = self.problem.as_deref();
@@ -149,7 +150,7 @@ impl fmt::Display for Report {
 }
 
 /// Asks the kernel about some families where the service has not said that it holds all; about none for who may not ask.
-pub fn reports(about: &About, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, Report> {
+pub fn reports(about: &About, families: BTreeSet<Family>, view: &HostView) -> BTreeMap<Family, KernelReport> {
     if families.is_empty() || !rustix::process::geteuid().is_root() {
         return BTreeMap::new();
     }
@@ -179,11 +180,10 @@ fn report(
     compared: Result<(bool, Vec<Advice>), Error>,
     family: Family,
     view: &HostView,
-) -> Report {
+) -> KernelReport {
     let unseen = view.unread.as_ref().map(|why| Advice::Unread(why.clone()).to_string());
-    let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
     // Nobody is told that nothing is there.
-    let present = unseen.is_some() || hook::has_ours(chains, Hook::Postrouting);
+    let present = unseen.is_some() || hook::has_ours(view.chains(family), Hook::Postrouting);
     let backend = backend.as_ref().map(ToString::to_string);
     let (agrees, problem) = match compared {
         Ok((is_in_sync, strays)) => {
@@ -196,5 +196,5 @@ fn report(
         }
         Err(error) => (None, Some(error.to_string())),
     };
-    Report { backend, agrees, problem, present, before: Vec::new(), after: Vec::new() }
+    KernelReport { backend, agrees, problem, present, before: Vec::new(), after: Vec::new() }
 }

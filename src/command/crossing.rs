@@ -1,9 +1,11 @@
 //! `explain`: how a flow crosses this host, as the kernel's routing says, and what the wire shows behind it.
 
 use super::comparison;
-use crate::agent::advice::HostView;
+use crate::agent::advice::{self, HostView};
 use crate::cli::ExplainArgs;
-use crate::network::hook::{self, BaseChain, Effect, Fit, Hit, Hook, Packet, Passage, Translations, translations};
+use crate::network::hook::{
+    self, BaseChain, DOUBTFUL, Fit, Hit, HitEffect, Hook, Packet, Passage, Translations, translations,
+};
 use crate::policy::{Family, PortRange, Prefix, Protocol, Verdict};
 use crate::service::view;
 use crate::sys::rtnetlink::{self, Path, Question, Refusal, Routed, Router};
@@ -124,12 +126,9 @@ impl Crossing {
         }
         let comes_in = |names: &BTreeSet<String>| self.incoming.as_ref().is_some_and(|name| names.contains(name));
         let why = match family {
-            Family::V4 if view.forwarding_ipv4 == Some(false) => "IPv4 forwarding is off (net.ipv4.ip_forward = 0)",
+            _ if view.forwarding(family) == Some(false) => advice::forwarding_is_off(family),
             Family::V4 if comes_in(&view.not_forwarding) => {
                 "IPv4 forwarding is off on the interface it comes in through"
-            }
-            Family::V6 if view.forwarding_ipv6 == Some(false) => {
-                "IPv6 forwarding is off (net.ipv6.conf.all.forwarding = 0)"
             }
             Family::V4 | Family::V6 => return self,
         };
@@ -211,7 +210,7 @@ pub enum Ours {
 }
 
 impl Ours {
-    pub fn of(kernel: Option<&comparison::Report>) -> Self {
+    pub fn of(kernel: Option<&comparison::KernelReport>) -> Self {
         match kernel {
             Some(report) if report.agrees == Some(false) && !report.present => Ours::Absent,
             Some(report) if report.agrees == Some(false) => Ours::Others,
@@ -248,14 +247,9 @@ pub fn packet(
     }
 }
 
-fn at_hook(view: &HostView, hook: Hook, family: Family) -> Vec<&BaseChain> {
-    let chains = view.chains.get(&family).map_or(&[][..], Vec::as_slice);
-    chains.iter().filter(|chain| chain.hook == Some(hook)).collect()
-}
-
 /// The nat rules that a packet meets at a hook.
 pub fn met(view: &HostView, hook: Hook, packet: &Packet) -> Translations {
-    translations(&at_hook(view, hook, packet.family), packet)
+    translations(&view.at_hook(packet.family, hook), packet)
 }
 
 /// A packet at a hook, and what it is there after its addresses were rewritten.
@@ -279,7 +273,7 @@ pub fn filtered(view: &HostView, question: &ExplainArgs, way: &[Stage]) -> Filte
             Hook::Egress => before.out_interface.as_ref().is_some_and(|name| chain.devices.contains(name)),
             Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => true,
         };
-        let chains = at_hook(view, *hook, before.family).into_iter().filter(of_interface);
+        let chains = view.at_hook(before.family, *hook).into_iter().filter(of_interface);
         let is_after = |chain: &&BaseChain| rewritten_at(*hook).is_some_and(|priority| chain.priority > priority);
         let (late, early): (Vec<&BaseChain>, Vec<&BaseChain>) = chains.partition(is_after);
         for (chains, packet) in [(early, before), (late, after)] {
@@ -290,7 +284,7 @@ pub fn filtered(view: &HostView, question: &ExplainArgs, way: &[Stage]) -> Filte
                     found.closed = Some(format!("{}: {by}", place(*hook)));
                     return found;
                 }
-                Passage::Doubtful(by) => found.may.push(format!("{by}, where no rule accepts that is not understood")),
+                Passage::Doubtful(by) => found.may.push(format!("{by}, {DOUBTFUL}")),
             }
             found.may.extend(hook::doubts(&chains, &packet));
         }
@@ -319,7 +313,7 @@ fn place(hook: Hook) -> &'static str {
 
 /// Translations that are asked before ours or after: their chain has the priority of ours.
 pub fn beside(hits: &[Hit]) -> impl Iterator<Item = String> {
-    let translates = |hit: &&Hit| hit.is_unordered && matches!(hit.effect, Effect::Translate(..) | Effect::Drop);
+    let translates = |hit: &&Hit| hit.is_unordered && matches!(hit.effect, HitEffect::Translate(..) | HitEffect::Drop);
     hits.iter().filter(translates).map(|hit| hit.line.clone())
 }
 
@@ -335,7 +329,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
     let by = |hit: &Hit, order: &str, may| {
         let order = if met.has_ours { format!("{order} ours") } else { "of another program".to_owned() };
         let (action, source) = match &hit.effect {
-            Effect::Translate(statement, address) => {
+            HitEffect::Translate(statement, address) => {
                 let masquerades = statement.to_lowercase().starts_with("masquerade");
                 let source = address.or(crossing.masquerade.filter(|_| masquerades));
                 (
@@ -343,7 +337,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
                     source.map(|source| source.to_string()),
                 )
             }
-            Effect::Drop => ("drop".to_owned(), None),
+            HitEffect::Drop => ("drop".to_owned(), None),
             _ => ("keep source".to_owned(), own.clone()),
         };
         Wire { action, source, by: Some(format!("by a rule {order}: {}", hit.place)), may, with_ours: None }
@@ -358,7 +352,7 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
     };
     let mut may: Vec<String> = doubts(&met.before).collect();
     match (met.first_before(), verdict) {
-        (Some(hit), _) if hit.effect == Effect::Accept => match met.first_after() {
+        (Some(hit), _) if hit.effect == HitEffect::Accept => match met.first_after() {
             Some(after) => by(after, "after", may),
             None => by(hit, "before", may),
         },
@@ -432,10 +426,10 @@ impl Wire {
 /// The first rule of another program that certainly gives the flow another destination, and whether it is asked before
 /// ours. Of a flow that our forward would take also one that keeps it from our rules.
 pub fn redirected(met: &Translations, is_forwarded: bool) -> Option<(&Hit, bool)> {
-    let translates = |hit: &&Hit| matches!(hit.effect, Effect::Translate(..) | Effect::Drop);
+    let translates = |hit: &&Hit| matches!(hit.effect, HitEffect::Translate(..) | HitEffect::Drop);
     let after = || met.first_after().filter(translates).map(|hit| (hit, false));
     match (met.first_before(), is_forwarded) {
-        (Some(hit), _) if hit.effect != Effect::Accept => Some((hit, true)),
+        (Some(hit), _) if hit.effect != HitEffect::Accept => Some((hit, true)),
         (Some(hit), true) => after().or(Some((hit, true))),
         (None, true) => None,
         (_, false) => after(),

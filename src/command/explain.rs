@@ -2,16 +2,16 @@
 
 use super::crossing::{self, Crossing, Incoming, Ours, Stage, Wire};
 use super::flows::{self, OpenFlows};
-use super::forwarding::{self, Forwarding, Refusal, Told};
+use super::forwarding::{self, ForwardRefusal, Forwarding, Told};
 use super::host::Host;
 use super::{About, Context, comparison, eprint_line, exit, print_diagnostics, print_text};
 use crate::agent::advice::HostView;
 use crate::cli::ExplainArgs;
-use crate::network::hook::{Effect, Hit, Hook, Packet, Translations};
+use crate::network::hook::{Hit, HitEffect, Hook, Packet, Translations};
 use crate::policy::{
     Egress, Family, Flow, Policy, PortRange, PreferredSource, Prefix, Protocol, Provenance, Snat, Step, Verdict,
 };
-use crate::ruleset::{RuleId, RuleStep, Section};
+use crate::ruleset::{RuleId, RuleStep, SectionId};
 use crate::service::host::HostReader;
 use crate::text::one_line;
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub struct Answer {
     /// For a port of this host: where it leads.
     pub forward: Option<Forwarding>,
     /// For a port of this host: forwards that do not let the packet pass.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<ForwardRefusal>,
     /// What was taken for granted because it was not said.
     pub assumptions: Vec<String>,
     /// How the flow crosses this host, as its routing says.
@@ -59,7 +59,7 @@ pub struct Answer {
     /// The files are not valid: this is what is in force.
     pub last_good: bool,
     /// What the kernel says, when we may ask it.
-    pub kernel: Option<comparison::Report>,
+    pub kernel: Option<comparison::KernelReport>,
 }
 
 impl Answer {
@@ -233,8 +233,8 @@ impl Start<'_> {
     /// Of a packet that another program's rule gives another destination.
     fn redirected(self, hook: Hook, hit: &Hit, order: &str, address: IpAddr) -> Wire {
         let (action, to) = match &hit.effect {
-            Effect::Translate(statement, to) => (statement.clone(), *to),
-            Effect::Accept => (STAYS_HERE.to_owned(), Some(address)),
+            HitEffect::Translate(statement, to) => (statement.clone(), *to),
+            HitEffect::Accept => (STAYS_HERE.to_owned(), Some(address)),
             _ => ("drop".to_owned(), None),
         };
         let by = Some(format!("by a rule {order}: {}", hit.place));
@@ -462,7 +462,7 @@ fn is_of_route(by: &Provenance) -> bool {
 /// `None` where we make no rules.
 fn rule(policy: &Policy, by: &Provenance) -> Option<RuleId> {
     let named = |entry: &&Egress| by.entry.as_ref().is_some_and(|by| by.origin == entry.origin);
-    let section = Section::of(policy.egress.iter().find(named));
+    let section = SectionId::of(policy.egress.iter().find(named));
     (by.step != Step::FamilyDisabled).then_some(RuleId { section, step: RuleStep::Decide(by.step) })
 }
 
@@ -926,7 +926,7 @@ mod tests {
 
     #[test]
     fn nobody_is_after_rules_that_are_not_there() {
-        let report = comparison::Report {
+        let report = comparison::KernelReport {
             backend: Some("nftables".to_owned()),
             agrees: Some(false),
             problem: None,
@@ -935,7 +935,7 @@ mod tests {
             after: vec!["masquerade".to_owned()],
         };
         let text = |present| {
-            let kernel = Some(comparison::Report { present, ..report.clone() });
+            let kernel = Some(comparison::KernelReport { present, ..report.clone() });
             print(&[Answer { kernel, ..asked(None, None, "10.1.2.3") }], false).unwrap()
         };
         let (absent, present) = (text(false), text(true));

@@ -50,7 +50,7 @@ pub struct Marking {
 
 /// A forward that is for the packet and does not let it pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refusal {
+pub struct ForwardRefusal {
     /// The number of the entry in `portForwards`, from 1.
     pub number: u32,
     /// Where it was written.
@@ -69,9 +69,9 @@ pub enum Told {
     /// It is forwarded; what becomes of the source, and who says so.
     Forwarded(Box<Forwarding>, Verdict, Step),
     /// It is the host's own, because of these.
-    Refused(Vec<Refusal>),
+    Refused(Vec<ForwardRefusal>),
     /// It is the host's own: no forward is for it, and these of the port are not for these reasons.
-    Kept(Vec<Refusal>),
+    Kept(Vec<ForwardRefusal>),
 }
 
 /// The packet that a question is about; `None` when it names no port of a protocol that has some.
@@ -157,14 +157,14 @@ pub fn told(policy: &Policy, host: &Host, arrival: &Arrival, mark: u32) -> Told 
     }
 }
 
-fn refusal((forward, gate): (&Forward, Gate<'_>)) -> Refusal {
+fn refusal((forward, gate): (&Forward, Gate<'_>)) -> ForwardRefusal {
     let said = |what: String, origin: &Origin| (Some(what), Some(origin.to_string()));
     let (matched, matched_origin) = match gate {
         Gate::InInterface(Some(entry)) => said(entry.value.to_string(), &entry.origin),
         Gate::ExcludedSource(entry) => said(entry.value.to_string(), &entry.origin),
         Gate::InInterface(None) | Gate::FromHost | Gate::Source => (None, None),
     };
-    Refusal {
+    ForwardRefusal {
         number: forward.number,
         origin: forward.origin.to_string(),
         reason: gate.reason().to_owned(),
@@ -174,9 +174,9 @@ fn refusal((forward, gate): (&Forward, Gate<'_>)) -> Refusal {
 }
 
 /// Forwards of the port that are not for the packet.
-fn of_the_port(policy: &Policy, arrival: &Arrival) -> Vec<Refusal> {
+fn of_the_port(policy: &Policy, arrival: &Arrival) -> Vec<ForwardRefusal> {
     let of_port = policy.forwards.iter().filter(|forward| forward.host_ports.contains(arrival.port));
-    let refusal = |forward: &Forward| Refusal {
+    let refusal = |forward: &Forward| ForwardRefusal {
         number: forward.number,
         origin: forward.origin.to_string(),
         reason: why_not(policy, forward, arrival),
@@ -318,8 +318,8 @@ pub fn write_rows(text: &mut String, forwarding: &Forwarding, gets_there: bool) 
 }
 
 /// The row of a forward that did not let the packet pass.
-pub fn write_refusal(text: &mut String, refusal: &Refusal) -> std::fmt::Result {
-    let Refusal { number, origin, reason, matched, matched_origin } = refusal;
+pub fn write_refusal(text: &mut String, refusal: &ForwardRefusal) -> std::fmt::Result {
+    let ForwardRefusal { number, origin, reason, matched, matched_origin } = refusal;
     write!(text, "  refused  by forward {number}, {origin}: {reason}")?;
     if let (Some(matched), Some(origin)) = (matched, matched_origin) {
         write!(text, ": {matched}, {origin}")?;

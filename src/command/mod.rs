@@ -76,7 +76,7 @@ impl Context {
 
 /// A configuration to answer by.
 #[derive(Debug)]
-pub struct InForce {
+pub struct ConfigInForce {
     pub config: Config,
     /// The files are not valid, and this is the last good one.
     pub is_last_good: bool,
@@ -86,7 +86,7 @@ pub struct InForce {
 #[derive(Debug)]
 pub enum About {
     /// All of the configuration.
-    All(InForce),
+    All(ConfigInForce),
     /// What the service says of it. The kernel holds it.
     Told(PolicyInForce),
 }
@@ -101,13 +101,13 @@ impl About {
 
     /// The files are not valid, and this is the last good configuration.
     pub fn is_last_good(&self) -> bool {
-        matches!(self, About::All(InForce { is_last_good: true, .. }))
+        matches!(self, About::All(ConfigInForce { is_last_good: true, .. }))
     }
 }
 
-impl From<Config> for InForce {
+impl From<Config> for ConfigInForce {
     fn from(config: Config) -> Self {
-        InForce { config, is_last_good: false }
+        ConfigInForce { config, is_last_good: false }
     }
 }
 
@@ -117,7 +117,7 @@ impl Context {
     ///
     /// # Errors
     /// All that is wrong with the files, where nothing else is known.
-    pub fn load_or_in_force(&self) -> Result<InForce, Diagnostics> {
+    pub fn load_or_in_force(&self) -> Result<ConfigInForce, Diagnostics> {
         self.or_in_force(self.load())
     }
 
@@ -139,7 +139,7 @@ impl Context {
         }
     }
 
-    fn or_in_force(&self, loaded: Result<Config, Diagnostics>) -> Result<InForce, Diagnostics> {
+    fn or_in_force(&self, loaded: Result<Config, Diagnostics>) -> Result<ConfigInForce, Diagnostics> {
         let diagnostics = match (loaded, self.vanished()) {
             (Ok(_), Some(gone)) => Diagnostics(vec![Diagnostic::of_file(&gone, GONE)]),
             (Ok(config), None) => return Ok(config.into()),
@@ -165,7 +165,7 @@ impl Context {
                 eprint_line(format_args!("without the options of the service: {}", options.join(" ")));
             }
         }
-        Ok(InForce { config, is_last_good: true })
+        Ok(ConfigInForce { config, is_last_good: true })
     }
 }
 

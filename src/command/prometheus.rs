@@ -1,7 +1,7 @@
 //! `status --prometheus`: the report as metrics, for the textfile collector of node_exporter.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
-use crate::agent::{EventRecord, FamilyReport, InUse, Moment, Origin, Report, State};
+use crate::agent::{ConfigOrigin, EventRecord, FamilyReport, InUse, Moment, Report, State};
 use crate::backend::Counters;
 use crate::policy::Family;
 use std::fmt::{self, Write as _};
@@ -41,7 +41,7 @@ fn state(page: &mut Page, report: &Report) {
 }
 
 fn policy(page: &mut Page, report: &Report) {
-    let last_good = u8::from(report.configuration.origin == Origin::LastGood);
+    let last_good = u8::from(report.configuration.origin == ConfigOrigin::LastGood);
     page.metric(
         "last_good_in_force",
         Type::Gauge,

@@ -1,6 +1,6 @@
 //! `render`: the rules of the configuration as text, from an empty kernel.
 
-use super::{Context, InForce, eprint_line, print_diagnostics, print_text};
+use super::{ConfigInForce, Context, eprint_line, print_diagnostics, print_text};
 use crate::backend::iptables::Iptables;
 use crate::backend::iptables::tools::{Tools, Variant};
 use crate::backend::nftables::{self, fast_path};
@@ -14,7 +14,7 @@ use crate::sys::child::Children;
 /// Prints the rules of each family. Needs no privileges and asks no kernel.
 pub fn run(context: &Context) -> u8 {
     match context.load_or_in_force() {
-        Ok(InForce { config, .. }) => {
+        Ok(ConfigInForce { config, .. }) => {
             let network = view::network_facts(&config.policy).unwrap_or_else(|why| {
                 eprint_line(format_args!("{why}; no client counts as a neighbour of a target"));
                 Default::default()

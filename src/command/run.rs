@@ -224,10 +224,7 @@ fn with_backend(context: &Context, work: impl FnOnce(&mut Enforcer, &Chosen, &Co
 }
 
 fn choose(kernel: &mut Enforcer, config: &Config, unusable: Option<&backend::Error>) -> Result<Chosen, backend::Error> {
-    let chosen = match unusable {
-        Some(failure) => kernel.replace_iptables(&config.settings, failure),
-        None => kernel.choose(&config.settings),
-    }?;
+    let chosen = kernel.choose(&config.settings, unusable)?;
     eprint_line(format_args!("backend {} ({})", chosen.name, chosen.reason));
     Ok(chosen)
 }

@@ -1,6 +1,8 @@
 //! Rules that rewrite destinations → `portForwards`, and those that rewrite sources for them → their `hairpin`.
 
-use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Translation, both, but, either, whole};
+use super::rule::{
+    Action, Condition, Destination, Hook, Line, Rule, Rules, Taken, Translation, both, but, either, whole,
+};
 use crate::policy::{
     AddressSet, FORWARD_PROTOCOLS, Family, InterfaceClass, InterfacePattern, PortRange, Prefix, Protocol,
 };
@@ -10,7 +12,7 @@ use std::net::IpAddr;
 const MAX_FORWARDS: usize = 4096;
 
 #[derive(Debug, Clone)]
-pub struct Forward {
+pub struct ForwardEntry {
     pub line: Line,
     pub protocols: Vec<Protocol>,
     pub host_ports: PortRange,
@@ -21,18 +23,18 @@ pub struct Forward {
     /// Of all when unset.
     pub sources: Option<AddressSet>,
     /// Whose source becomes the host's.
-    pub hairpin: Hairpin,
+    pub hairpin: EntryHairpin,
     pub localhost: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Hairpin {
+pub enum EntryHairpin {
     Auto,
     Always,
     From(AddressSet),
 }
 
-impl Forward {
+impl ForwardEntry {
     pub fn family(&self) -> Family {
         Family::of(self.address)
     }
@@ -45,12 +47,12 @@ impl Forward {
 }
 
 /// Takes the rules before routing out of what was found.
-pub fn read(found: &mut Rules) -> Vec<Forward> {
+pub fn read(found: &mut Rules) -> Vec<ForwardEntry> {
     let (rules, others): (Vec<Rule>, Vec<Rule>) =
         std::mem::take(&mut found.rules).into_iter().partition(|rule| rule.hook != Hook::Postrouting);
     found.rules = others;
     let (mut output, arriving): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(|rule| rule.hook == Hook::Output);
-    let mut forwards: Vec<Forward> = Vec::new();
+    let mut forwards: Vec<ForwardEntry> = Vec::new();
     for rule in arriving {
         let twin = output.iter().position(|other| is_twin(&rule, other));
         let made = match forwards.len() < MAX_FORWARDS {
@@ -103,7 +105,7 @@ fn is_twin(rule: &Rule, other: &Rule) -> bool {
         && (other.condition.to_local == Some(true) || destinations(&other.condition, other.family).is_some())
 }
 
-fn of_rule(rule: &Rule, also_of_host: bool) -> Result<Vec<Forward>, String> {
+fn of_rule(rule: &Rule, also_of_host: bool) -> Taken<Vec<ForwardEntry>> {
     let condition = &rule.condition;
     let Action::Forward(to) = &rule.action else {
         return Err("portForwards have no exemptions; sourceCIDRs, excludeSourceCIDRs and inInterfaces of an entry can leave packets out".into());
@@ -153,7 +155,7 @@ fn of_rule(rule: &Rule, also_of_host: bool) -> Result<Vec<Forward>, String> {
     let ranges = if condition.ports.is_empty() { &whole_range } else { condition.ports.as_slice() };
     let line = rule.lines.first().cloned().unwrap_or(Line { number: 0, text: String::new() });
     let entry = |range: &PortRange| {
-        Ok(Forward {
+        Ok(ForwardEntry {
             line: line.clone(),
             protocols: protocols.clone(),
             host_ports: *range,
@@ -162,14 +164,14 @@ fn of_rule(rule: &Rule, also_of_host: bool) -> Result<Vec<Forward>, String> {
             port: target_port(*range, to)?,
             incoming: incoming.clone(),
             sources: condition.sources.clone(),
-            hairpin: Hairpin::From(AddressSet::default()),
+            hairpin: EntryHairpin::From(AddressSet::default()),
             localhost: false,
         })
     };
     ranges.iter().map(entry).collect()
 }
 
-fn host(destinations: Option<&AddressSet>) -> Result<Option<IpAddr>, String> {
+fn host(destinations: Option<&AddressSet>) -> Taken<Option<IpAddr>> {
     let Some(set) = destinations else { return Ok(None) };
     match set.prefixes().as_slice() {
         [one] if one.address() == one.last() => Ok(Some(one.address())),
@@ -178,7 +180,7 @@ fn host(destinations: Option<&AddressSet>) -> Result<Option<IpAddr>, String> {
 }
 
 /// The first port at the other end.
-fn target_port(from: PortRange, to: &Destination) -> Result<u16, String> {
+fn target_port(from: PortRange, to: &Destination) -> Taken<u16> {
     let Some(ports) = to.ports else { return Ok(from.first) };
     let shifted = to.base.map(|base| i32::from(ports.first) + i32::from(from.first) - i32::from(base));
     let port = match shifted {
@@ -191,9 +193,9 @@ fn target_port(from: PortRange, to: &Destination) -> Result<u16, String> {
 }
 
 /// Refuses entries that want packets of one before, where the order decides.
-fn apart(made: Vec<Forward>, before: &[Forward]) -> Result<Vec<Forward>, String> {
+fn apart(made: Vec<ForwardEntry>, before: &[ForwardEntry]) -> Taken<Vec<ForwardEntry>> {
     for (at, one) in made.iter().enumerate() {
-        let same = |other: &&Forward| {
+        let same = |other: &&ForwardEntry| {
             other.family() == one.family()
                 && other.protocols.iter().any(|protocol| one.protocols.contains(protocol))
                 && other.host_ports.overlaps(one.host_ports)
@@ -215,7 +217,7 @@ fn apart(made: Vec<Forward>, before: &[Forward]) -> Result<Vec<Forward>, String>
 }
 
 /// True when no packet passes the gates of both.
-fn are_apart(one: &Forward, other: &Forward) -> bool {
+fn are_apart(one: &ForwardEntry, other: &ForwardEntry) -> bool {
     if let (Some(ours), Some(theirs)) = (&one.sources, &other.sources)
         && !ours.touches(theirs)
     {
@@ -229,7 +231,7 @@ fn are_apart(one: &Forward, other: &Forward) -> bool {
 }
 
 /// Takes the rules that rewrite the source of forwarded connections: the entries do that themselves.
-pub fn take_hairpins(found: &mut Rules, forwards: &mut [Forward]) {
+pub fn take_hairpins(found: &mut Rules, forwards: &mut [ForwardEntry]) {
     if forwards.is_empty() {
         return;
     }
@@ -257,7 +259,7 @@ pub fn take_hairpins(found: &mut Rules, forwards: &mut [Forward]) {
 }
 
 /// The forwards whose connections a rule is for, and for nothing else.
-fn served(rule: &Rule, forwards: &[Forward]) -> Option<Vec<usize>> {
+fn served(rule: &Rule, forwards: &[ForwardEntry]) -> Option<Vec<usize>> {
     let condition = &rule.condition;
     let plain = matches!(rule.action, Action::Translate(_)) && rule.hook == Hook::Postrouting;
     if !plain || condition.mark.is_some() || condition.ipsec.is_some() || !condition.without_marks.is_empty() {
@@ -273,7 +275,7 @@ fn served(rule: &Rule, forwards: &[Forward]) -> Option<Vec<usize>> {
     if !condition.dnated && !destinations.iter().all(|prefix| one(prefix) && targets(prefix.address())) {
         return None;
     }
-    let is_served = |forward: &Forward| {
+    let is_served = |forward: &ForwardEntry| {
         forward.family() == rule.family
             && (destinations.is_empty() || destinations.iter().any(|prefix| prefix.contains(forward.address)))
             && (condition.protocols.is_empty() || forward.protocols.iter().all(|one| condition.protocols.contains(one)))
@@ -284,10 +286,10 @@ fn served(rule: &Rule, forwards: &[Forward]) -> Option<Vec<usize>> {
 }
 
 /// More clients whose source is rewritten.
-pub fn add(forward: &mut Forward, sources: &AddressSet) {
+pub fn add(forward: &mut ForwardEntry, sources: &AddressSet) {
     let all = whole(forward.family());
-    if let Hairpin::From(before) = &forward.hairpin {
+    if let EntryHairpin::From(before) = &forward.hairpin {
         let joined = both(&either(before, sources), &all);
-        forward.hairpin = if joined == all { Hairpin::Always } else { Hairpin::From(joined) };
+        forward.hairpin = if joined == all { EntryHairpin::Always } else { EntryHairpin::From(joined) };
     }
 }

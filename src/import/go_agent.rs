@@ -1,7 +1,7 @@
 //! The configuration of Kubernetes' ip-masq-agent: a ConfigMap, or the file itself.
 
 use super::iptables::shortened;
-use super::rule::{Line, Rules};
+use super::rule::{Line, Rules, Taken};
 use super::{ImportError, Imported, write};
 use crate::config::document::{self, Entry, Value};
 use crate::config::{self, Flags, SourceText};
@@ -178,7 +178,7 @@ fn written(configurations: &[Part], mut found: Rules) -> Imported {
 }
 
 /// A value as it will be written, when it is one.
-fn taken(key: &str, value: &Value<'_>) -> Result<(Vec<String>, bool), String> {
+fn taken(key: &str, value: &Value<'_>) -> Taken<(Vec<String>, bool)> {
     let scalar = |value: &Value<'_>| match value {
         Value::Text(text) => Ok(write::word(text)),
         Value::Number(text) => Ok(text.to_string()),

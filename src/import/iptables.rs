@@ -1,6 +1,6 @@
 //! What `iptables-save` and `ip6tables-save` print, and lines of scripts: the rules of the nat table.
 
-use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Translation, but};
+use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Taken, Translation, but};
 use super::words;
 use crate::policy::{AddressRange, AddressSet, Family, Prefix, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,7 +80,7 @@ impl Table {
 const BUILT_IN: [&str; 4] = ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"];
 
 /// The members of a set, or why they can't be a list.
-type Set = Result<Vec<Prefix>, String>;
+type Set = Taken<Vec<Prefix>>;
 
 /// What `ipset save` prints of a member, as far as it says more than its address: that it is none, or for how long.
 fn member(words: &[String]) -> Set {

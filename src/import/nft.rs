@@ -1,7 +1,7 @@
 //! What `nft -j list ruleset` prints: the rules of its nat chains.
 
 use super::iptables::{keeper, shortened};
-use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Translation, but};
+use super::rule::{Action, Condition, Destination, Hook, Line, Rule, Rules, Taken, Translation, but};
 use super::words;
 use crate::policy::{AddressRange, AddressSet, Family, InterfacePattern, MaskedMark, PortRange, Prefix, Protocol};
 use serde_json::Value;
@@ -165,8 +165,6 @@ enum End {
     Jump(String),
 }
 
-type Read<T> = Result<T, String>;
-
 impl Walk<'_, '_> {
     fn chain(&mut self, name: &str, before: &Condition, last: bool, depth: usize) {
         let Some(rules) = self.ruleset.rules.get(&(self.table.clone(), name.to_owned())) else { return };
@@ -187,7 +185,7 @@ impl Walk<'_, '_> {
         (before, chain): (&Condition, &str),
         (last, is_last): (bool, bool),
         depth: usize,
-    ) -> Read<()> {
+    ) -> Taken<()> {
         if *self.visited > MAX_RULES {
             return Err("too many rules".to_owned());
         }
@@ -230,7 +228,7 @@ impl Walk<'_, '_> {
     }
 
     /// A rule with a map is a rule for each of its entries.
-    fn drafts(&self, rule: &Value) -> Read<Vec<Draft>> {
+    fn drafts(&self, rule: &Value) -> Taken<Vec<Draft>> {
         let mut drafts = vec![Draft { condition: Condition::default(), family: None, end: None }];
         for statement in rule["expr"].as_array().into_iter().flatten() {
             let Some((kind, body)) = statement.as_object().and_then(|object| object.iter().next()) else {
@@ -265,7 +263,7 @@ impl Walk<'_, '_> {
         Ok(drafts)
     }
 
-    fn rewritten(&self, source: bool, body: &Value, drafts: &[Draft]) -> Read<Vec<Draft>> {
+    fn rewritten(&self, source: bool, body: &Value, drafts: &[Draft]) -> Taken<Vec<Draft>> {
         let Some(map) = body["addr"].get("map") else {
             let end = end(source, &body["addr"], &body["port"], body)?;
             let with = |draft: &Draft| Draft { end: Some(end.clone()), ..draft.clone() };
@@ -295,7 +293,7 @@ impl Walk<'_, '_> {
     }
 
     /// The elements of a set or map, or of one that is named.
-    fn elements(&self, value: &Value) -> Read<Vec<Value>> {
+    fn elements(&self, value: &Value) -> Taken<Vec<Value>> {
         if let Some(list) = value.get("set") {
             return list.as_array().map_or_else(|| Ok(vec![list.clone()]), |list| list.iter().map(member).collect());
         }
@@ -315,7 +313,7 @@ impl Walk<'_, '_> {
         set["elem"].as_array().into_iter().flatten().map(member).collect()
     }
 
-    fn matches(&self, body: &Value, draft: &mut Draft) -> Read<()> {
+    fn matches(&self, body: &Value, draft: &mut Draft) -> Taken<()> {
         let negated = body["op"] == "!=";
         if !matches!(body["op"].as_str(), Some("==" | "!=" | "in")) {
             return Err(format!("'{}' has no key", body["op"]));
@@ -323,7 +321,7 @@ impl Walk<'_, '_> {
         self.matched(&body["left"], &body["right"], negated, draft)
     }
 
-    fn matched(&self, left: &Value, right: &Value, negated: bool, draft: &mut Draft) -> Read<()> {
+    fn matched(&self, left: &Value, right: &Value, negated: bool, draft: &mut Draft) -> Taken<()> {
         let no_key = || Err(format!("{}{} has no key", if negated { "! " } else { "" }, shortened(&left.to_string())));
         if left.get("concat").is_some() {
             return Err("a concatenation has no key".to_owned());
@@ -396,7 +394,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn addresses(&self, value: &Value, family: Family) -> Read<AddressSet> {
+    fn addresses(&self, value: &Value, family: Family) -> Taken<AddressSet> {
         let mut prefixes = Vec::new();
         for element in self.elements(value)? {
             let element = &element;
@@ -416,7 +414,7 @@ impl Walk<'_, '_> {
         Ok(AddressSet::of(prefixes))
     }
 
-    fn interfaces(&self, value: &Value, negated: bool) -> Read<Vec<InterfacePattern>> {
+    fn interfaces(&self, value: &Value, negated: bool) -> Taken<Vec<InterfacePattern>> {
         let elements = self.elements(value)?;
         if elements.is_empty() {
             return Err("an empty set of interfaces".to_owned());
@@ -426,14 +424,14 @@ impl Walk<'_, '_> {
         list.ok_or_else(|| format!("{} is not a name of interfaces", shortened(&value.to_string())))
     }
 
-    fn protocols(&self, value: &Value, condition: &mut Condition) -> Read<()> {
+    fn protocols(&self, value: &Value, condition: &mut Condition) -> Taken<()> {
         let name = |protocol: &Value| protocol.as_str().map_or_else(|| protocol.to_string(), str::to_owned);
         let elements = self.elements(value)?;
         let protocols = elements.iter().map(|one| name(one).parse::<Protocol>().map_err(|error| error.to_string()));
-        once(&mut condition.protocols, protocols.collect::<Read<_>>()?, "the protocol")
+        once(&mut condition.protocols, protocols.collect::<Taken<_>>()?, "the protocol")
     }
 
-    fn ports(&self, value: &Value) -> Read<Vec<PortRange>> {
+    fn ports(&self, value: &Value) -> Taken<Vec<PortRange>> {
         let elements = self.elements(value)?;
         let ports: Option<Vec<_>> = elements.iter().map(port_range).collect();
         ports.ok_or_else(|| format!("{} is not a list of ports", shortened(&value.to_string())))
@@ -441,7 +439,7 @@ impl Walk<'_, '_> {
 }
 
 /// A member of a set, or an entry of a map, without its comment and counter.
-fn member(element: &Value) -> Read<Value> {
+fn member(element: &Value) -> Taken<Value> {
     if let Some([key, value]) = element.as_array().map(Vec::as_slice) {
         return Ok(Value::Array(vec![member(key)?, value.clone()]));
     }
@@ -455,7 +453,7 @@ fn member(element: &Value) -> Read<Value> {
 }
 
 /// Both conditions of a rule count, and a list holds one of them.
-fn once<T>(slot: &mut Vec<T>, list: Vec<T>, what: &str) -> Read<()> {
+fn once<T>(slot: &mut Vec<T>, list: Vec<T>, what: &str) -> Taken<()> {
     if !slot.is_empty() {
         return Err(format!("two conditions on {what}"));
     }
@@ -463,7 +461,7 @@ fn once<T>(slot: &mut Vec<T>, list: Vec<T>, what: &str) -> Read<()> {
     Ok(())
 }
 
-fn agreed(slot: &mut Option<bool>, value: bool) -> Read<()> {
+fn agreed(slot: &mut Option<bool>, value: bool) -> Taken<()> {
     match slot.replace(value) {
         Some(other) if other != value => Err("two conditions that exclude each other".to_owned()),
         _ => Ok(()),
@@ -471,7 +469,7 @@ fn agreed(slot: &mut Option<bool>, value: bool) -> Read<()> {
 }
 
 /// All but these and all but those are all but both.
-fn interfaces(slot: &mut Vec<InterfacePattern>, list: Vec<InterfacePattern>, what: &str) -> Read<()> {
+fn interfaces(slot: &mut Vec<InterfacePattern>, list: Vec<InterfacePattern>, what: &str) -> Taken<()> {
     match slot.iter().chain(&list).all(|pattern| pattern.negated) {
         true => slot.extend(list),
         false => once(slot, list, what)?,
@@ -479,7 +477,7 @@ fn interfaces(slot: &mut Vec<InterfacePattern>, list: Vec<InterfacePattern>, wha
     Ok(())
 }
 
-fn set_mark(condition: &mut Condition, value: Option<u32>, mask: Option<u32>, negated: bool) -> Read<()> {
+fn set_mark(condition: &mut Condition, value: Option<u32>, mask: Option<u32>, negated: bool) -> Taken<()> {
     let (Some(value), Some(mask)) = (value, mask) else { return Err("a set of marks has no key".to_owned()) };
     let mark = MaskedMark { value, mask };
     match negated {
@@ -492,7 +490,7 @@ fn set_mark(condition: &mut Condition, value: Option<u32>, mask: Option<u32>, ne
     Ok(())
 }
 
-fn set_family(slot: &mut Option<Family>, family: Family) -> Read<()> {
+fn set_family(slot: &mut Option<Family>, family: Family) -> Taken<()> {
     match slot.replace(family) {
         Some(other) if other != family => Err("both address families at once".to_owned()),
         _ => Ok(()),
@@ -500,7 +498,7 @@ fn set_family(slot: &mut Option<Family>, family: Family) -> Read<()> {
 }
 
 /// The family of the addresses that a rule rewrites to.
-fn of_family(mut draft: Draft) -> Read<Draft> {
+fn of_family(mut draft: Draft) -> Taken<Draft> {
     let range = match &draft.end {
         Some(End::Action(Action::Translate(Translation { to, .. }))) => *to,
         Some(End::Action(Action::Forward(to))) => to.address,
@@ -512,7 +510,7 @@ fn of_family(mut draft: Draft) -> Read<Draft> {
     Ok(draft)
 }
 
-fn end(source: bool, address: &Value, port: &Value, body: &Value) -> Read<End> {
+fn end(source: bool, address: &Value, port: &Value, body: &Value) -> Taken<End> {
     let range = match address {
         Value::Null => None,
         address => {
@@ -533,7 +531,7 @@ fn end(source: bool, address: &Value, port: &Value, body: &Value) -> Read<End> {
     Ok(End::Action(Action::Forward(Destination { address: range, ports, base: None })))
 }
 
-fn translation(body: &Value, to: Option<AddressRange>) -> Read<Translation> {
+fn translation(body: &Value, to: Option<AddressRange>) -> Taken<Translation> {
     if !body["port"].is_null() {
         return Err(
             "source ports of some protocols have no key; see toPorts, which is for TCP, UDP and SCTP at once".into()

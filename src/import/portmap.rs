@@ -1,8 +1,8 @@
 //! A configuration of CNI's portmap plugin, as a runtime hands it over or as it is cached (`/var/lib/cni/results`).
 
 use super::Imported;
-use super::forwards::{Forward, Hairpin};
-use super::rule::{Condition, Hook, Line, Refusal, Rules, whole};
+use super::forwards::{EntryHairpin, ForwardEntry};
+use super::rule::{Condition, Hook, Line, Refusal, Rules, Taken, whole};
 use super::sources::Sources;
 use super::{iptables, words, write};
 use crate::config::{self, Flags, SourceText};
@@ -46,7 +46,7 @@ fn line(number: usize, value: &Value) -> Line {
 impl Options<'_> {
     fn import(&self) -> Imported {
         let mut found = Rules::default();
-        let mut made: Vec<Forward> = Vec::new();
+        let mut made: Vec<ForwardEntry> = Vec::new();
         let nothing = |reason: &str| Refusal {
             line: Line { number: usize::MAX, text: "portMappings".to_owned() },
             reason: reason.to_owned(),
@@ -103,7 +103,7 @@ impl Options<'_> {
         }
     }
 
-    fn entry(&self, number: usize, mapping: &Value, family: Family) -> Result<Option<Forward>, String> {
+    fn entry(&self, number: usize, mapping: &Value, family: Family) -> Taken<Option<ForwardEntry>> {
         let port = |key: &str| {
             let port = mapping[key].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
             port.ok_or_else(|| format!("{key} is not a port from 1 to 65535"))
@@ -133,7 +133,7 @@ impl Options<'_> {
         let snat = self.plugin["snat"].as_bool().unwrap_or(true);
         let always = snat && self.plugin["masqAll"].as_bool().unwrap_or(false);
         let loopback = host.is_none_or(|host| host.is_loopback());
-        let mut forward = Forward {
+        let mut forward = ForwardEntry {
             line: line(number, mapping),
             protocols: vec![protocol],
             host_ports: PortRange { first: host_port, last: host_port },
@@ -143,9 +143,9 @@ impl Options<'_> {
             incoming: Vec::new(),
             sources: None,
             hairpin: match (snat, always) {
-                (_, true) => Hairpin::Always,
-                (true, _) => Hairpin::Auto,
-                (false, _) => Hairpin::From(AddressSet::default()),
+                (_, true) => EntryHairpin::Always,
+                (true, _) => EntryHairpin::Auto,
+                (false, _) => EntryHairpin::From(AddressSet::default()),
             },
             localhost: snat && loopback && family == Family::V4,
         };
@@ -154,7 +154,7 @@ impl Options<'_> {
     }
 
     /// The plugin's `conditionsV4` and `conditionsV6`, in the words of iptables or of nft.
-    fn conditions(&self, family: Family, forward: &mut Forward) -> Result<(), String> {
+    fn conditions(&self, family: Family, forward: &mut ForwardEntry) -> Taken<()> {
         let key = if family == Family::V4 { "conditionsV4" } else { "conditionsV6" };
         let words: Option<Vec<&str>> = self.plugin[key].as_array().into_iter().flatten().map(Value::as_str).collect();
         let words = words.ok_or_else(|| format!("{key} is not a list of words"))?;
@@ -212,7 +212,7 @@ fn bracketed(address: IpAddr) -> String {
 }
 
 /// `ip saddr 192.0.2.0/24`, `iifname wan0`, with `!=` or `==` in between.
-fn nft_condition(words: &[&str], family: Family, forward: &mut Forward) -> Result<(), String> {
+fn nft_condition(words: &[&str], family: Family, forward: &mut ForwardEntry) -> Taken<()> {
     let words: Vec<&str> = words.iter().flat_map(|part| part.split_whitespace()).collect();
     let negated = words.contains(&"!=");
     let plain: Vec<&str> = words.iter().copied().filter(|word| !matches!(*word, "!=" | "==" | "meta")).collect();
@@ -239,7 +239,7 @@ fn nft_condition(words: &[&str], family: Family, forward: &mut Forward) -> Resul
 }
 
 /// True when both want the same packets.
-fn is_same(one: &Forward, other: &Forward) -> bool {
+fn is_same(one: &ForwardEntry, other: &ForwardEntry) -> bool {
     one.protocols == other.protocols
         && one.host_ports == other.host_ports
         && one.family() == other.family()

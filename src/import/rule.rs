@@ -17,6 +17,9 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// What was made of a line, or the reason of its [`Refusal`].
+pub type Taken<T> = Result<T, String>;
+
 /// Where in the packet path a rule is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {

@@ -1,6 +1,6 @@
 //! A configuration as text.
 
-use super::forwards::{Forward, Hairpin};
+use super::forwards::{EntryHairpin, ForwardEntry};
 use super::rule::{Refusal, Rules, Translation};
 use super::sources::{Part, Sources, Treatment};
 use crate::policy::{AddressSet, FORWARD_PROTOCOLS, Family, LINK_LOCAL_V6, Prefix};
@@ -99,7 +99,7 @@ pub fn refusals(refused: &[Refusal]) -> String {
 }
 
 /// The rules as a configuration.
-pub fn rules(origin: &str, found: &Rules, sources: &Sources, forwards: &[Forward]) -> String {
+pub fn rules(origin: &str, found: &Rules, sources: &Sources, forwards: &[ForwardEntry]) -> String {
     let mut keys = Keys::top();
     let ipv6 = sources.uses(Family::V6) || forwards.iter().any(|forward| forward.family() == Family::V6);
     if ipv6 {
@@ -217,7 +217,7 @@ fn as_the_rules_did(keys: &mut Keys, treatments: &[&Treatment]) {
     keys.text.push_str("# (end of these)\n");
 }
 
-fn forward(forward: &Forward) -> String {
+fn forward(forward: &ForwardEntry) -> String {
     let mut keys = Keys::item();
     keys.key("hostPort", forward.host_ports.written());
     match forward.protocols.as_slice() {
@@ -242,12 +242,12 @@ fn forward(forward: &Forward) -> String {
         }
     }
     match &forward.hairpin {
-        Hairpin::Auto => {}
-        Hairpin::Always => keys.key("hairpin", "always"),
-        Hairpin::From(set) if *set != AddressSet::default() => keys.list("hairpin", set.prefixes()),
+        EntryHairpin::Auto => {}
+        EntryHairpin::Always => keys.key("hairpin", "always"),
+        EntryHairpin::From(set) if *set != AddressSet::default() => keys.list("hairpin", set.prefixes()),
         // Who comes in through a named interface is not in the network of the target.
-        Hairpin::From(_) if forward.incoming.iter().any(|pattern| !pattern.negated) => {}
-        Hairpin::From(_) => keys.key("hairpin", "never"),
+        EntryHairpin::From(_) if forward.incoming.iter().any(|pattern| !pattern.negated) => {}
+        EntryHairpin::From(_) => keys.key("hairpin", "never"),
     }
     if forward.localhost {
         keys.key("localhost", true);

@@ -117,6 +117,11 @@ impl Policy {
 }
 
 impl Egress {
+    /// What the configuration calls it.
+    pub fn key(&self) -> String {
+        format!("egress[{}]", self.number)
+    }
+
     /// The keys of its own that say how sources are translated.
     pub fn translation_keys(&self) -> Vec<&'static str> {
         let keys = [

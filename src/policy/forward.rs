@@ -122,6 +122,11 @@ impl Forward {
         }
     }
 
+    /// What the configuration calls it.
+    pub fn key(&self) -> String {
+        format!("portForwards[{}]", self.number)
+    }
+
     /// Where a family goes.
     pub fn target(&self, family: Family) -> Option<IpAddr> {
         match family {

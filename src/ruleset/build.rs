@@ -3,7 +3,7 @@
 use super::cidr_list::CidrList;
 use super::facts::HostFacts;
 use super::forward::ForwardRules;
-use super::id::{ListId, ListKey, Section};
+use super::id::{ListId, ListKey, SectionId};
 use super::matches::{Address, Fact, Match, Side, Test};
 use super::near::Near;
 use crate::policy::{
@@ -107,7 +107,7 @@ pub struct Translation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SectionRules {
     /// The part.
-    pub section: Section,
+    pub section: SectionId,
     /// What is asked before all else.
     pub first: Vec<Statement>,
     /// What leads to other parts; what none of them leads away is this part's. Empty where there are no others.
@@ -135,7 +135,7 @@ pub struct Way {
     /// To which of them it is closed; `None` for none, and never all of them.
     pub excluded: Option<CidrList>,
     /// The part.
-    pub to: Section,
+    pub to: SectionId,
 }
 
 impl Way {
@@ -220,14 +220,14 @@ impl<'p> Build<'p> {
     fn sections(&self) -> Vec<SectionRules> {
         let branches = self.branches();
         let is_used = |entry: &&Egress| {
-            let to = Section::Egress(entry.number);
+            let to = SectionId::Egress(entry.number);
             branches.iter().flat_map(|branch| &branch.ways).any(|way| way.to == to)
         };
         let entries: Vec<_> = self.policy.egress.iter().filter(is_used).collect();
         let top = self.policy.top();
         let inherited = self.ranges(&top, &Ranges::default());
         let rules = |section: policy::Section<'_>, first, branches, statements: Vec<Statement>| SectionRules {
-            section: Section::of(section.entry),
+            section: SectionId::of(section.entry),
             first,
             branches,
             statements: statements.into_iter().chain(self.treatment(&section, &inherited)).collect(),
@@ -269,7 +269,7 @@ impl<'p> Build<'p> {
 
     /// The way to an entry; `None` when no source of the family is in its scope.
     fn way(&self, entry: &Egress) -> Option<Way> {
-        let to = Section::Egress(entry.number);
+        let to = SectionId::Egress(entry.number);
         let whole = [self.family.whole()];
         let written = entry.sources.sorted(self.family);
         let sources = if entry.sources.is_empty() { &whole } else { written.as_slice() };
@@ -297,11 +297,11 @@ impl<'p> Build<'p> {
             statements.push(return_unless(Step::OutInterface, out_interfaces(&positive)));
         }
         if !top.sources.is_empty() {
-            let sources = self.list(Section::Top, ListKey::Sources, top.sources);
+            let sources = self.list(SectionId::Top, ListKey::Sources, top.sources);
             statements.push(return_unless(Step::Source, Condition::List(Side::Saddr, sources)));
         }
         if top.excluded_sources.len(self.family) > 0 {
-            let excluded = self.list(Section::Top, ListKey::ExcludedSources, top.excluded_sources);
+            let excluded = self.list(SectionId::Top, ListKey::ExcludedSources, top.excluded_sources);
             statements.push(return_when(Step::ExcludedSource, Condition::List(Side::Saddr, excluded)));
         }
         statements
@@ -366,7 +366,7 @@ impl<'p> Build<'p> {
 
     /// The exceptions and the exemptions of a section. What an entry inherits is the very list of the top level.
     fn ranges(&self, section: &policy::Section<'_>, inherited: &Ranges) -> Ranges {
-        let own = Section::of(section.entry);
+        let own = SectionId::of(section.entry);
         // The top level has all of its own.
         let has_own = |has: fn(&Egress) -> bool| section.entry.is_none_or(has);
         let has_own = (has_own(|entry| entry.exceptions.is_some()), has_own(|entry| entry.exempt.is_some()));
@@ -403,7 +403,7 @@ impl<'p> Build<'p> {
         Near::of(exempt?, self.fixed_ranges().map(|(_, range)| range))
     }
 
-    fn list(&self, section: Section, key: ListKey, set: &PrefixSet) -> CidrList {
+    fn list(&self, section: SectionId, key: ListKey, set: &PrefixSet) -> CidrList {
         CidrList { id: ListId { section, key }, prefixes: set.written_order(self.family).into() }
     }
 }

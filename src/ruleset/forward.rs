@@ -2,7 +2,7 @@
 
 use super::cidr_list::CidrList;
 use super::facts::HostFacts;
-use super::id::{ListId, ListKey, NotForwarded, RuleStep, Section};
+use super::id::{ListId, ListKey, NotForwarded, RuleStep, SectionId};
 use super::matches::{Match, Side, Test, within};
 use crate::policy::{
     AddressSet, Family, Forward, ForwardMark, Hairpin, HostAddress, InterfacePattern, LINK_LOCAL_V6, LOOPBACK_V4,
@@ -232,7 +232,7 @@ struct Lists {
 impl Lists {
     /// What a list is known by: the number of the first forward that has it.
     fn of(&mut self, number: u32, key: ListKey, prefixes: Vec<Prefix>) -> Test {
-        let new = ListId { section: Section::Forward(number), key };
+        let new = ListId { section: SectionId::Forward(number), key };
         let id = *self.known.entry((key, prefixes.clone())).or_insert(new);
         if id == new {
             self.all.push(CidrList { id, prefixes: prefixes.into() });
@@ -362,7 +362,7 @@ mod tests {
         let many = rules(many);
         assert!(many.rules.iter().all(|rule| rule.gates.len() == 1));
         let lists: Vec<_> = many.lists.iter().map(|list| (list.id, list.prefixes.len())).collect();
-        let id = |number, key| ListId { section: Section::Forward(number), key };
+        let id = |number, key| ListId { section: SectionId::Forward(number), key };
         assert_eq!(lists, [(id(1, ListKey::Sources), 5_000), (id(5, ListKey::ExcludedSources), 1)]);
     }
 

@@ -8,7 +8,7 @@
 use super::build::{Hook, Ruleset};
 use super::forward::{ForwardRule, ForwardRules, GateRule, not_forwarded};
 use super::forward_chain::{Digits, ForwardChain, Host, Node, Tree};
-use super::id::{ChainId, NotForwarded, Place, RuleId, RuleStep, Section};
+use super::id::{ChainId, NotForwarded, Place, RuleId, RuleStep, SectionId};
 use super::lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule};
 use super::matches::{Address, Effect, Fact, Match, ShiftedPort, Side, Test, within};
 use crate::policy::{Family, ForwardMark, LOOPBACK_V4, LOOPBACK_V6, PortRange, Prefix, Protocol, Step};
@@ -76,7 +76,7 @@ pub fn add_forwards(ruleset: &Ruleset, dialect: Dialect, chains: &mut Chains) {
 /// Makes room for a first chain in postrouting, and returns what was the first one.
 fn lead_targets_away(marked: Option<LoweredRule>, chains: &mut Chains) -> ChainId {
     let behind = |id: ChainId| match id {
-        ChainId { section: Section::Top, place: Place::Part(part) } => ChainId { place: Place::Part(part + 1), ..id },
+        ChainId { section: SectionId::Top, place: Place::Part(part) } => ChainId { place: Place::Part(part + 1), ..id },
         other => other,
     };
     for chain in &mut chains.chains {
@@ -85,7 +85,7 @@ fn lead_targets_away(marked: Option<LoweredRule>, chains: &mut Chains) -> ChainI
             rule.then = rule.then.clone().rename(behind);
         }
     }
-    let first = ChainId { section: Section::Top, place: Place::Part(1) };
+    let first = ChainId { section: SectionId::Top, place: Place::Part(1) };
     let lead = [enter(vec![Match::Holds(Fact::Dnated)], root(Tree::Targets)), enter(Vec::new(), behind(first))];
     let rules = marked.into_iter().chain(lead).collect();
     chains.chains.insert(0, LoweredChain { id: first, rules });
@@ -490,7 +490,7 @@ impl Item {
 }
 
 fn id(chain: ForwardChain) -> ChainId {
-    ChainId { section: Section::Forwards, place: Place::Forward(chain) }
+    ChainId { section: SectionId::Forwards, place: Place::Forward(chain) }
 }
 
 fn root(tree: Tree) -> ChainId {
@@ -499,7 +499,7 @@ fn root(tree: Tree) -> ChainId {
 
 /// What decides of a source is a step of the policy like others.
 fn rule(step: RuleStep, when: Vec<Match>, then: Effect) -> LoweredRule {
-    let section = if matches!(step, RuleStep::Decide(_)) { Section::Top } else { Section::Forwards };
+    let section = if matches!(step, RuleStep::Decide(_)) { SectionId::Top } else { SectionId::Forwards };
     LoweredRule { id: RuleId { section, step }, when, then }
 }
 
@@ -596,7 +596,7 @@ mod tests {
                 }
                 match &rule.then {
                     // All that leads away from postrouting's targets.
-                    Effect::Goto(ChainId { section: Section::Top, .. }) => return Some(rule.clone()),
+                    Effect::Goto(ChainId { section: SectionId::Top, .. }) => return Some(rule.clone()),
                     Effect::Goto(to) => return self.chain(*to, packet, depth + 1),
                     Effect::Jump(to) => {
                         if let Some(found) = self.chain(*to, packet, depth + 1) {

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// A part of the policy with lists and a source rewrite of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Section {
+pub enum SectionId {
     /// The keys of the top level.
     Top,
     /// An entry of `egress`, from 1.
@@ -22,7 +22,7 @@ pub enum Section {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId {
     /// The part of the policy.
-    pub section: Section,
+    pub section: SectionId,
     /// Its step there.
     pub step: RuleStep,
 }
@@ -73,7 +73,7 @@ pub enum NotForwarded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId {
     /// The part of the policy.
-    pub section: Section,
+    pub section: SectionId,
     /// Its place there.
     pub place: Place,
 }
@@ -95,7 +95,7 @@ pub enum Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListId {
     /// The part of the policy.
-    pub section: Section,
+    pub section: SectionId,
     /// The list.
     pub key: ListKey,
 }
@@ -143,19 +143,19 @@ impl ListKey {
     }
 }
 
-impl Section {
+impl SectionId {
     /// That of an entry of `egress`, or the top level.
     pub fn of(entry: Option<&Egress>) -> Self {
-        entry.map_or(Section::Top, |entry| Section::Egress(entry.number))
+        entry.map_or(SectionId::Top, |entry| SectionId::Egress(entry.number))
     }
 
     /// What is in front of names of the section: nothing at the top level.
     pub fn prefix(self) -> String {
         match self {
-            Section::Top => String::new(),
-            Section::Egress(number) => format!("egress{number}-"),
-            Section::Forwards => "forwards-".to_owned(),
-            Section::Forward(number) => format!("forward{number}-"),
+            SectionId::Top => String::new(),
+            SectionId::Egress(number) => format!("egress{number}-"),
+            SectionId::Forwards => "forwards-".to_owned(),
+            SectionId::Forward(number) => format!("forward{number}-"),
         }
     }
 
@@ -163,15 +163,15 @@ impl Section {
     pub fn of_name(name: &str) -> (Self, &str) {
         let egress = || {
             let (number, rest) = name.strip_prefix("egress")?.split_once('-')?;
-            let section = Section::Egress(number.parse().ok()?);
+            let section = SectionId::Egress(number.parse().ok()?);
             name.starts_with(&section.prefix()).then_some((section, rest))
         };
         let forward = || {
             let (number, rest) = name.strip_prefix("forward")?.split_once('-')?;
-            let section = Section::Forward(number.parse().ok()?);
+            let section = SectionId::Forward(number.parse().ok()?);
             name.starts_with(&section.prefix()).then_some((section, rest))
         };
-        egress().or_else(forward).unwrap_or((Section::Top, name))
+        egress().or_else(forward).unwrap_or((SectionId::Top, name))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::build::{Condition, Hook, JumpPosition, NewSource, Outcome, Ruleset, SectionRules, Statement, Way};
 use super::cidr_list::CidrList;
-use super::id::{ChainId, Place, RuleId, RuleStep, Section};
+use super::id::{ChainId, Place, RuleId, RuleStep, SectionId};
 use super::matches::{ByRoute, Effect, Fact, Match, NoMap, Side, Test, within};
 use super::near::Near;
 use super::way::by_prefix;
@@ -145,7 +145,7 @@ impl<Map: Copy + PartialEq> Lowering<'_, Map> {
     /// a set; where all are to be rules it is one for each prefix.
     fn ways(&mut self, ways: &[Way], own: ChainId) -> Vec<LoweredRule<Map>> {
         let top = self.section.section;
-        let enter = |to: Option<Section>, when| {
+        let enter = |to: Option<SectionId>, when| {
             let (section, to) = to.map_or((top, own), |to| (to, ChainId { section: to, place: Place::Part(1) }));
             LoweredRule { id: RuleId { section, step: RuleStep::Enter }, when, then: Effect::Goto(to) }
         };
@@ -352,7 +352,7 @@ mod tests {
 
     fn list(key: ListKey, prefixes: &[&str]) -> Condition {
         let side = if matches!(key, ListKey::Sources | ListKey::ExcludedSources) { Side::Saddr } else { Side::Daddr };
-        let id = ListId { section: Section::Egress(2), key };
+        let id = ListId { section: SectionId::Egress(2), key };
         Condition::List(side, CidrList { id, prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect() })
     }
 
@@ -374,7 +374,7 @@ mod tests {
     }
 
     fn chains_of(statements: Vec<Statement>, translation: Translation, dialect: Dialect<ByRoute>) -> Chains<ByRoute> {
-        let (section, first, branches) = (Section::Egress(2), Vec::new(), Vec::new());
+        let (section, first, branches) = (SectionId::Egress(2), Vec::new(), Vec::new());
         let sections = vec![SectionRules { section, first, branches, statements, translation }];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
         lower(&Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() }, dialect)
@@ -521,9 +521,9 @@ mod tests {
             translation: translation.clone(),
         };
         let way = |sources: Option<&str>, number| {
-            let id = ListId { section: Section::Egress(number), key: ListKey::Sources };
+            let id = ListId { section: SectionId::Egress(number), key: ListKey::Sources };
             let list = |text: &str| CidrList { id, prefixes: vec![text.parse().unwrap()].into() };
-            Way { sources: sources.map(list), excluded: None, to: Section::Egress(number) }
+            Way { sources: sources.map(list), excluded: None, to: SectionId::Egress(number) }
         };
         let out = |name: &str| Some(Match::Is(Test::OutInterface { name: name.to_owned(), prefix: false }));
         let branches = vec![
@@ -532,12 +532,12 @@ mod tests {
             Branch { out: out("c0"), ways: Vec::new() },
             Branch { out: None, ways: vec![way(Some("10.0.0.0/8"), 1)] },
         ];
-        let sections = vec![section(Section::Top, branches), section(Section::Egress(1), Vec::new())];
+        let sections = vec![section(SectionId::Top, branches), section(SectionId::Egress(1), Vec::new())];
         let hooks = vec![HookRules { hook: Hook::Postrouting, position: JumpPosition::Last, sections }];
         let lowered = lower(&Ruleset { family: Family::V4, hooks, forwards: ForwardRules::default() }, NFTABLES);
         let chain = |place: usize| {
             let to = |rule: &LoweredRule<ByRoute>| match rule.then {
-                Effect::Goto(ChainId { section: Section::Egress(number), .. }) => format!("e{number}"),
+                Effect::Goto(ChainId { section: SectionId::Egress(number), .. }) => format!("e{number}"),
                 Effect::Goto(ChainId { place: Place::Branch(number), .. }) => format!("o{number}"),
                 Effect::Goto(ChainId { place: Place::Part(part), .. }) => part.to_string(),
                 _ => "translate".to_owned(),
@@ -558,13 +558,13 @@ mod tests {
     fn a_source_that_one_way_is_closed_to_takes_the_next_one_that_is_open_to_it() {
         let list = |key, number, prefixes: &[&str]| {
             let prefixes: Vec<Prefix> = prefixes.iter().map(|text| text.parse().unwrap()).collect();
-            let id = ListId { section: Section::Egress(number), key };
+            let id = ListId { section: SectionId::Egress(number), key };
             (!prefixes.is_empty()).then(|| CidrList { id, prefixes: prefixes.into() })
         };
         let way = |number, sources: &[&str], excluded: &[&str]| Way {
             sources: list(ListKey::Sources, number, sources),
             excluded: list(ListKey::ExcludedSources, number, excluded),
-            to: Section::Egress(number),
+            to: SectionId::Egress(number),
         };
         let ways = vec![
             way(1, &["10.0.0.0/8"], &["10.1.0.0/16"]),
@@ -572,7 +572,7 @@ mod tests {
             way(3, &[], &["10.1.2.3/32"]),
         ];
         let section = SectionRules {
-            section: Section::Top,
+            section: SectionId::Top,
             first: Vec::new(),
             branches: vec![Branch { out: None, ways }],
             statements: vec![always()],

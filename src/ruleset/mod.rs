@@ -27,7 +27,7 @@ pub use facts::{HostFacts, NetworkFacts};
 pub use forward::{ForwardRule, ForwardRules, GateRule, guarded, not_forwarded};
 pub use forward_chain::{Digits, ForwardChain, Host, Node, Tree};
 pub use forward_tree::add_forwards;
-pub use id::{ChainId, ListId, ListKey, NotForwarded, Place, RuleId, RuleStep, Section};
+pub use id::{ChainId, ListId, ListKey, NotForwarded, Place, RuleId, RuleStep, SectionId};
 pub use lower::{Chains, Dialect, Entry, LoweredChain, LoweredRule, lower};
 #[cfg(test)]
 pub use matches::each;

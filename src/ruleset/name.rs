@@ -1,7 +1,7 @@
 //! The name of our chain.
 
 use super::forward_chain::ForwardChain;
-use super::id::{ChainId, Place, Section};
+use super::id::{ChainId, Place, SectionId};
 use std::fmt;
 use std::str::FromStr;
 
@@ -126,12 +126,12 @@ impl ChainName {
         }
     }
 
-    fn numbered(&self, section: Section, number: usize) -> String {
+    fn numbered(&self, section: SectionId, number: usize) -> String {
         self.with(&match (section, number) {
-            (Section::Top, 0 | 1) => String::new(),
-            (Section::Top, number) => format!("-{number}"),
-            (Section::Egress(entry), number) => format!("-e{entry}-{number}"),
-            (Section::Forwards | Section::Forward(_), number) => format!("-f{number}"),
+            (SectionId::Top, 0 | 1) => String::new(),
+            (SectionId::Top, number) => format!("-{number}"),
+            (SectionId::Egress(entry), number) => format!("-e{entry}-{number}"),
+            (SectionId::Forwards | SectionId::Forward(_), number) => format!("-f{number}"),
         })
     }
 
@@ -153,22 +153,22 @@ impl ChainName {
     }
 
     /// The section whose chain has a name that [`Self::of`] gives.
-    pub fn section(&self, chain: &str) -> Option<Section> {
+    pub fn section(&self, chain: &str) -> Option<SectionId> {
         if chain == self.0 {
-            return Some(Section::Top);
+            return Some(SectionId::Top);
         }
         let (front, number) = chain.rsplit_once('-')?;
         if let Some(found) = number.strip_prefix('f') {
             let found = ForwardChain::parse(found)?;
-            return (self.with(&format!("-f{found}")) == chain).then_some(Section::Forwards);
+            return (self.with(&format!("-f{found}")) == chain).then_some(SectionId::Forwards);
         }
         if let Some(branch) = number.strip_prefix('o') {
             let branch = branch.parse::<u16>().ok().filter(|branch| *branch > 0)?;
-            return (self.with(&format!("-o{branch}")) == chain).then_some(Section::Top);
+            return (self.with(&format!("-o{branch}")) == chain).then_some(SectionId::Top);
         }
         let entry = front.rsplit_once("-e").and_then(|(_, entry)| entry.parse().ok());
         let number = usize::from(number.parse::<u8>().ok()?);
-        let mut sections = [Some(Section::Top), entry.map(Section::Egress)].into_iter().flatten();
+        let mut sections = [Some(SectionId::Top), entry.map(SectionId::Egress)].into_iter().flatten();
         sections.find(|section| self.numbered(*section, number) == chain)
     }
 }
@@ -232,17 +232,17 @@ mod tests {
     fn a_chain_behind_a_gate_fits_too() {
         let long: ChainName = "a234567890123456789012345678".parse().unwrap();
         let part = |section, number| long.of(ChainId { section, place: Place::Part(number) }, 3);
-        assert_eq!(part(Section::Top, 1).len(), 28);
-        assert_eq!(part(Section::Top, 2), "a2345678901234567890123456-2");
-        assert_eq!(part(Section::Egress(64), 1), "a234567890123456789012-e64-1");
-        let masquerade = ChainId { section: Section::Top, place: Place::Masquerade };
+        assert_eq!(part(SectionId::Top, 1).len(), 28);
+        assert_eq!(part(SectionId::Top, 2), "a2345678901234567890123456-2");
+        assert_eq!(part(SectionId::Egress(64), 1), "a234567890123456789012-e64-1");
+        let masquerade = ChainId { section: SectionId::Top, place: Place::Masquerade };
         assert_eq!(long.of(masquerade, 3), "a2345678901234567890123456-3");
     }
 
     #[test]
     fn a_name_that_ends_like_one_of_its_parts_is_not_that_part() {
         let long: ChainName = "a2345678901234567890123456-2".parse().unwrap();
-        let part = |number| long.of(ChainId { section: Section::Top, place: Place::Part(number) }, 3);
+        let part = |number| long.of(ChainId { section: SectionId::Top, place: Place::Part(number) }, 3);
         assert_eq!(
             [part(1), part(2), part(3)],
             ["a2345678901234567890123456-2", "a234567890123456789012345_-2", "a2345678901234567890123456-3",]

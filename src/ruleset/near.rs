@@ -80,12 +80,12 @@ fn rest(family: Family) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::Section;
+    use crate::ruleset::SectionId;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn list(prefixes: Vec<Prefix>) -> CidrList {
-        CidrList { id: ListId { section: Section::Egress(2), key: ListKey::Exempt }, prefixes: prefixes.into() }
+        CidrList { id: ListId { section: SectionId::Egress(2), key: ListKey::Exempt }, prefixes: prefixes.into() }
     }
 
     /// So many networks of one size, each in a block of its own.
@@ -108,7 +108,7 @@ mod tests {
         for family in Family::ALL {
             assert_eq!(near(&list(networks(family, 999)), &[]), None);
             let found = near(&list(networks(family, 1000)), &[]).unwrap();
-            assert_eq!(found.blocks.id, ListId { section: Section::Egress(2), key: ListKey::Near });
+            assert_eq!(found.blocks.id, ListId { section: SectionId::Egress(2), key: ListKey::Near });
             assert_eq!((found.blocks.prefixes.len(), found.wide.len()), (1000, 0));
             assert_eq!(near(&list(networks(family, 16_384)), &[]).unwrap().blocks.prefixes.len(), 16_384);
             assert_eq!(near(&list(networks(family, 16_385)), &[]), None);

@@ -2,14 +2,14 @@
 
 use super::build::Way;
 use super::cidr_list::CidrList;
-use super::id::Section;
+use super::id::SectionId;
 use crate::policy::{Origin, Prefix, PrefixSet};
 use std::cmp::Reverse;
 
 /// Where the sources of each prefix of any list go that are in no longer one of them, the longest first; last, as `None`,
 /// those in no prefix. The first way that is open is the same for all of them: no list ends in between. `None` goes
 /// nowhere.
-pub fn by_prefix(ways: &[Way]) -> Vec<(Option<Prefix>, Option<Section>)> {
+pub fn by_prefix(ways: &[Way]) -> Vec<(Option<Prefix>, Option<SectionId>)> {
     let mut prefixes: Vec<Prefix> =
         ways.iter().flat_map(Way::lists).flat_map(|list| list.prefixes.iter().copied()).collect();
     prefixes.sort_unstable_by_key(|prefix| (Reverse(prefix.length()), *prefix));

@@ -1,6 +1,7 @@
 //! Connections in doubt: found in the kernel's table, judged by the policy, deleted where that is wanted. And the host's
 //! network, which both depend on.
 
+use super::view::RtnetlinkError;
 use crate::agent::{Doubt, FastPathReport, Forgotten};
 use crate::network::{Connection, Network, Status, stale};
 use crate::policy::{Family, Forward, Policy};
@@ -42,11 +43,11 @@ impl HostNetwork {
     ///
     /// # Errors
     /// Why it can't be read; changes are not told then.
-    pub fn read(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Arc<Network>, String> {
+    pub fn read(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<Arc<Network>, RtnetlinkError> {
         let result = self.listen().and_then(|()| rtnetlink::network_towards(addresses));
         result.map(Arc::new).map_err(|error| {
             self.events = None;
-            format!("rtnetlink: {error}")
+            RtnetlinkError(error)
         })
     }
 
@@ -85,8 +86,8 @@ impl HostNetwork {
 ///
 /// # Errors
 /// Why connections can't be read.
-pub fn forget(doubt: &Doubt, so_far: &Forgotten) -> Result<Forgotten, String> {
-    let swept = sweep(doubt, so_far).map_err(|error| error.to_string())?;
+pub fn forget(doubt: &Doubt, so_far: &Forgotten) -> io::Result<Forgotten> {
+    let swept = sweep(doubt, so_far)?;
     Ok(Forgotten { found: swept.found, deleted: swept.deleted, stopped: swept.stopped, walks: 1 })
 }
 

@@ -4,7 +4,7 @@
 //! [`Enforcer::read_events`] is told of commits by others.
 
 use super::foreign_nat::keepers::{self, Ours};
-use super::sysctl::{Setting, Sysctls};
+use super::sysctl::{Setting, SysctlError, Sysctls};
 use super::{notify, process, stale_rules, view, written};
 use crate::agent::{AfterStop, ChangedBy, Checked, Chosen, Depth, Outcome, Search};
 use crate::backend::nftables::fast_path::{self, FastPath};
@@ -114,28 +114,19 @@ impl Enforcer {
         self.children.told()
     }
 
-    /// Chooses a backend for these settings.
+    /// Chooses a backend for these settings; with an error another one in the place of iptables, which `auto` had chosen
+    /// and which failed like this.
     ///
     /// # Errors
     /// When there is none that works.
-    pub fn choose(&mut self, settings: &Settings) -> Result<Chosen, Error> {
-        let choice = select::choose(settings, self.children.clone())?;
-        Ok(self.take(choice, settings))
-    }
-
-    /// Takes another backend in the place of iptables, which `auto` had chosen and which failed like this.
-    ///
-    /// # Errors
-    /// When the other one does not work either.
-    pub fn replace_iptables(&mut self, settings: &Settings, failure: &Error) -> Result<Chosen, Error> {
-        let choice = select::instead_of_iptables(settings, failure)?;
-        Ok(self.take(choice, settings))
-    }
-
-    fn take(&mut self, Choice { backend, reason }: Choice, settings: &Settings) -> Chosen {
+    pub fn choose(&mut self, settings: &Settings, unusable: Option<&Error>) -> Result<Chosen, Error> {
+        let Choice { backend, reason } = match unusable {
+            Some(failure) => select::instead_of_iptables(settings, failure)?,
+            None => select::choose(settings, self.children.clone())?,
+        };
         let name = backend.name();
         self.backend = Some((settings.clone(), recalling(backend)));
-        Chosen { name, setting: settings.backend, reason }
+        Ok(Chosen { name, setting: settings.backend, reason })
     }
 
     fn chosen(&mut self) -> Result<&mut dyn Backend, Error> {
@@ -212,10 +203,11 @@ impl Enforcer {
         let facts = view::facts(network.clone());
         let desired = desired(config, family, &facts);
         self.backend(&config.settings)?;
-        let (sysctls, mut notes) = self.wanted_sysctls(config, &facts);
+        let (sysctls, missing) = self.wanted_sysctls(config, &facts);
+        let mut notes = in_words(&missing);
         if family == Family::V4 {
             // While the guard that they need is still there.
-            notes.extend(self.sysctls.put_back_except(&sysctls));
+            notes.extend(in_words(&self.sysctls.put_back_except(&sysctls)));
             self.keep_guard(config, &notes)?;
         }
         // Before the rules are read: what moves them later moves it too.
@@ -265,7 +257,7 @@ impl Enforcer {
             }
         }
         let off = self.sysctls.switched_off();
-        notes.extend(self.sysctls.set(family, &sysctls));
+        notes.extend(in_words(&self.sysctls.set(family, &sysctls)));
         let still_off = self.sysctls.switched_off();
         let again = off.iter().filter(|setting| sysctls.contains(setting) && !still_off.contains(setting));
         let again = again.map(|setting| self.sysctls.name(*setting)).collect();
@@ -322,7 +314,7 @@ impl Enforcer {
     }
 
     /// The sysctls that a configuration wants set, and why not all of them can be.
-    fn wanted_sysctls(&self, config: &Config, facts: &HostFacts) -> (BTreeSet<Setting>, Vec<String>) {
+    fn wanted_sysctls(&self, config: &Config, facts: &HostFacts) -> (BTreeSet<Setting>, Vec<SysctlError>) {
         let interfaces = loopback_leaves(config, facts);
         let found = interfaces.iter().map(|interface| self.sysctls.route_localnet(interface));
         let (found, missing): (Vec<_>, Vec<_>) = found.partition(Result::is_ok);
@@ -360,7 +352,8 @@ impl Enforcer {
 
     /// What of the host's sysctls is not as a configuration wants it.
     pub fn wrong_sysctls(&mut self, config: &Config, network: &Arc<NetworkFacts>) -> Vec<String> {
-        let (wanted, mut found) = self.wanted_sysctls(config, &view::facts(network.clone()));
+        let (wanted, missing) = self.wanted_sysctls(config, &view::facts(network.clone()));
+        let mut found = in_words(&missing);
         found.extend(self.sysctls.differences(&wanted));
         found
     }
@@ -590,7 +583,7 @@ impl Enforcer {
         let Some((settings, backend)) = &mut self.backend else { return Vec::new() };
         let chosen = backend.name();
         let failures = self.sysctls.put_back_except(&BTreeSet::new());
-        let result = Err(Error::new(ErrorKind::Other, failures.join("; ")));
+        let result = Err(Error::new(ErrorKind::Other, in_words(&failures).join("; ")));
         let failed = Removal { backend: chosen, family: Family::V4, result, notes: Vec::new() };
         // Without the guard, others would reach what listens on 127.0.0.1.
         if self.sysctls.exposes_loopback() {
@@ -685,6 +678,10 @@ impl std::error::Error for EventsError {
         let (EventsError::Join(error) | EventsError::JoinAgain(error) | EventsError::Read(error)) = self;
         Some(error)
     }
+}
+
+fn in_words(failures: &[SysctlError]) -> Vec<String> {
+    failures.iter().map(ToString::to_string).collect()
 }
 
 /// A backend with what an earlier process wrote down for it.

@@ -4,7 +4,7 @@ use super::enforcer::cpu_time;
 use super::foreign_nat::{ChainReader, Chains};
 use super::view;
 use crate::agent::ConntrackReport;
-use crate::agent::advice::{Conntrack, HostView};
+use crate::agent::advice::{ConntrackTable, HostView};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use std::{fs, io};
@@ -79,7 +79,7 @@ fn not_forwarding(view: &HostView) -> BTreeSet<String> {
 /// The kernel's table of connections with what it refused; `None` where that can't be read.
 pub fn conntrack_report() -> Option<ConntrackReport> {
     let text = fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").ok()?;
-    let Conntrack { count, max, .. } = conntrack()?;
+    let ConntrackTable { count, max, .. } = conntrack()?;
     Some(ConntrackReport { connections: count, max, ..refused(&text)? })
 }
 
@@ -102,13 +102,13 @@ pub fn read_any(text: &str) -> Option<ConntrackReport> {
     refused(text)
 }
 
-fn conntrack() -> Option<Conntrack> {
+fn conntrack() -> Option<ConntrackTable> {
     let number = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}")).ok()?;
         text.trim().parse().ok()
     };
     let (count, max) = (number("count")?, number("max")?);
-    Some(Conntrack { count, max, buckets: number("buckets").unwrap_or_default() })
+    Some(ConntrackTable { count, max, buckets: number("buckets").unwrap_or_default() })
 }
 
 #[cfg(test)]

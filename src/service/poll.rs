@@ -6,11 +6,12 @@ use super::enforcer::{Enforcer, cpu_time};
 use super::host::{self, HostReader};
 use super::journal::Journal;
 use super::notify::Notifier;
-use super::state::Kept;
+use super::state::{Kept, StateError};
 use super::{state, unit, view};
 use crate::agent::{self, Action, Agent, AtStop, Attempt, Cause, Client, Clock, CommandLine, Entry, Event, Kind};
-use crate::agent::{Notification, Performer, Report, Setup};
-use crate::config::{self, Flags, Locations, RuleWatch};
+use crate::agent::{Notification, Performer, Reconciliation, Report, Setup};
+use crate::config::{self, Flags, Locations, RuleWatch, SourceText};
+use crate::policy::Family;
 use crate::sys::child;
 use crate::sys::clock::second_of_day;
 use crate::sys::inotify::{FileChange, Watcher};
@@ -290,6 +291,25 @@ impl Service {
     }
 }
 
+impl Service {
+    fn save_trial(&self, before: Option<&[SourceText]>, tried: &[SourceText]) -> Result<(), StateError> {
+        if let Some(before) = before {
+            state::write(&self.state_directory, Kept::LastGood, before)?;
+        }
+        state::write(&self.state_directory, Kept::Unconfirmed, tried)
+    }
+
+    fn reconcile(&mut self, family: Family, reconciliation: Reconciliation) -> Event {
+        let (config, network) = (&reconciliation.config, &reconciliation.network);
+        let (result, spent) = timed(|| self.enforcer.reconcile(family, config, network));
+        self.spent += spent;
+        match result.transpose() {
+            None => Event::Reconciling(family, reconciliation),
+            Some(result) => Event::Reconciled(family, reconciliation, result, std::mem::take(&mut self.spent)),
+        }
+    }
+}
+
 impl Performer for Service {
     fn agent(&mut self) -> &mut Agent {
         &mut self.agent
@@ -316,9 +336,7 @@ impl Performer for Service {
                 return Some(Event::UnconfirmedRead(told(state::read(&self.state_directory, Kept::Unconfirmed))));
             }
             Action::SaveTrial { before, tried, candidate } => {
-                let save = |kept, sources: &[_]| state::write(&self.state_directory, kept, sources);
-                let saved = before.map_or(Ok(()), |before| save(Kept::LastGood, &before));
-                let saved = saved.and_then(|()| save(Kept::Unconfirmed, &tried.files));
+                let saved = self.save_trial(before.as_deref(), &tried.files);
                 return Some(Event::TrialSaved(tried, candidate, told(saved)));
             }
             Action::ForgetUnconfirmed => {
@@ -331,26 +349,14 @@ impl Performer for Service {
             }
             Action::ReadHost => return Some(Event::HostRead(self.host.read())),
             Action::ChooseBackend(candidate, unusable) => {
-                let settings = &candidate.config.settings;
-                let chosen = match unusable {
-                    Some(failure) => self.enforcer.replace_iptables(settings, &failure),
-                    None => self.enforcer.choose(settings),
-                };
+                let chosen = self.enforcer.choose(&candidate.config.settings, unusable.as_ref());
                 return Some(Event::BackendChosen(candidate, chosen));
             }
             Action::Watch(watch) => {
                 let result = self.enforcer.watch(watch == RuleWatch::Events);
                 return (watch == RuleWatch::Events).then(|| Event::Watching(told(result)));
             }
-            Action::Reconcile(family, reconciliation) => {
-                let (config, network) = (&reconciliation.config, &reconciliation.network);
-                let (result, spent) = timed(|| self.enforcer.reconcile(family, config, network));
-                self.spent += spent;
-                return Some(match result.transpose() {
-                    None => Event::Reconciling(family, reconciliation),
-                    Some(result) => Event::Reconciled(family, reconciliation, result, std::mem::take(&mut self.spent)),
-                });
-            }
+            Action::Reconcile(family, reconciliation) => return Some(self.reconcile(family, reconciliation)),
             Action::Check(depth, config) => return Some(Event::Checked(depth, self.enforcer.check(depth, &config))),
             Action::SaveLastGood(sources) => {
                 let result = state::write(&self.state_directory, Kept::LastGood, &sources);
@@ -363,12 +369,12 @@ impl Performer for Service {
             }
             Action::ReadNetwork(addresses, waiting) => {
                 let (result, spent) = timed(|| self.network.read(&addresses));
-                return Some(Event::NetworkRead(waiting, result, spent));
+                return Some(Event::NetworkRead(waiting, told(result), spent));
             }
             Action::IgnoreNetwork => self.network.ignore(),
             Action::Forget(doubt, so_far) => {
                 let (result, spent) = timed(|| connections::forget(&doubt, &so_far));
-                return Some(Event::Forgotten(doubt, so_far, result, spent));
+                return Some(Event::Forgotten(doubt, so_far, told(result), spent));
             }
             Action::ReadAfterStop(families) => {
                 return Some(Event::AfterStopRead(self.enforcer.after_stop(&families).unwrap_or_default()));

@@ -11,12 +11,14 @@ use super::directories;
 use super::replace::replace;
 use crate::policy::Family;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 const ROUTE_LOCALNET: &str = "route_localnet";
+const ROUTE_LOCALNET_PURPOSE: &str = "localhost of portForwards needs it";
 const ON: &str = "1";
 
 /// A sysctl.
@@ -41,7 +43,7 @@ impl Setting {
     fn purpose(self) -> &'static str {
         match self {
             Setting::Forwarding(_) => "manageSysctl asks for it",
-            Setting::RouteLocalnet(_) => "localhost of portForwards needs it",
+            Setting::RouteLocalnet(_) => ROUTE_LOCALNET_PURPOSE,
         }
     }
 }
@@ -101,16 +103,17 @@ impl Sysctls {
     /// `route_localnet` of the interface that has this name now.
     ///
     /// # Errors
-    /// When there is no such setting, in words.
-    pub fn route_localnet(&self, interface: &str) -> Result<Setting, String> {
+    /// When there is no such setting.
+    pub fn route_localnet(&self, interface: &str) -> Result<Setting, SysctlError> {
         // These are everybody's, and the kernel has no others for an interface of such a name.
         let index = match ["all", "default"].contains(&interface) {
             true => Err(io::Error::new(ErrorKind::InvalidInput, "no interface has settings of this name")),
             false => self.interfaces.index(interface),
         };
-        let name = format!("net.ipv4.conf.{interface}.{ROUTE_LOCALNET}");
-        index.map(Setting::RouteLocalnet).map_err(|error| {
-            format!("{name} can't be set to {ON}, and {}: {error}", Setting::RouteLocalnet(0).purpose())
+        index.map(Setting::RouteLocalnet).map_err(|error| SysctlError::Set {
+            name: route_localnet(interface),
+            purpose: ROUTE_LOCALNET_PURPOSE,
+            error,
         })
     }
 
@@ -120,18 +123,16 @@ impl Sysctls {
     }
 
     /// Sets those of a family. Returns why not, for each where that failed.
-    pub fn set(&mut self, family: Family, settings: &BTreeSet<Setting>) -> Vec<String> {
+    pub fn set(&mut self, family: Family, settings: &BTreeSet<Setting>) -> Vec<SysctlError> {
         self.wanted.retain(|setting| setting.family() != family);
         self.wanted.extend(settings.iter().filter(|setting| setting.family() == family));
         let mut failures = Vec::new();
         for setting in self.wanted.clone().into_iter().filter(|setting| setting.family() == family) {
             match self.set_one(setting) {
                 Ok(()) => _ = self.held.insert(setting),
-                Err(error) => failures.push(format!(
-                    "{} can't be set to {ON}, and {}: {error}",
-                    self.name(setting),
-                    setting.purpose()
-                )),
+                Err(error) => {
+                    failures.push(SysctlError::Set { name: self.name(setting), purpose: setting.purpose(), error });
+                }
             }
         }
         failures
@@ -160,12 +161,10 @@ impl Sysctls {
     }
 
     /// Puts back what was before, but for these. Returns why not, for each where that failed.
-    pub fn put_back_except(&mut self, kept: &BTreeSet<Setting>) -> Vec<String> {
+    pub fn put_back_except(&mut self, kept: &BTreeSet<Setting>) -> Vec<SysctlError> {
         let before = match self.before() {
             Ok(before) => before.clone(),
-            Err(error) => {
-                return vec![format!("what sysctls were before can't be read in the runtime directory: {error}")];
-            }
+            Err(error) => return vec![SysctlError::ReadBefore(error)],
         };
         let mut failures = Vec::new();
         for (setting, value) in before.iter().filter(|(setting, _)| !kept.contains(*setting)) {
@@ -173,12 +172,12 @@ impl Sysctls {
             match self.put_back(*setting, value) {
                 // The interface went, and its settings with it.
                 Err(error) if !self.is_gone(*setting, &error) => {
-                    failures.push(format!("{} can't be put back to {value}: {error}", self.name(*setting)));
+                    failures.push(SysctlError::PutBack { name: self.name(*setting), value: value.clone(), error });
                 }
                 _ => {
                     self.before.iter_mut().for_each(|before| _ = before.remove(setting));
                     if let Err(error) = self.save() {
-                        failures.push(format!("what sysctls were before can't be written: {error}"));
+                        failures.push(SysctlError::WriteBefore(error));
                     }
                 }
             }
@@ -187,7 +186,7 @@ impl Sysctls {
     }
 
     /// Puts every `route_localnet` back: its guard may be gone.
-    pub fn put_back_route_localnet(&mut self) -> Vec<String> {
+    pub fn put_back_route_localnet(&mut self) -> Vec<SysctlError> {
         let others = self.before.iter().flatten().map(|(setting, _)| *setting);
         let others = others.filter(|setting| !matches!(setting, Setting::RouteLocalnet(_))).collect();
         self.put_back_except(&others)
@@ -262,8 +261,7 @@ impl Sysctls {
             Setting::Forwarding(Family::V4) => "net.ipv4.ip_forward".to_owned(),
             Setting::Forwarding(Family::V6) => "net.ipv6.conf.all.forwarding".to_owned(),
             Setting::RouteLocalnet(index) => {
-                let interface = self.interfaces.name(index).unwrap_or_else(|_| format!("(interface {index})"));
-                format!("net.ipv4.conf.{interface}.{ROUTE_LOCALNET}")
+                route_localnet(&self.interfaces.name(index).unwrap_or_else(|_| format!("(interface {index})")))
             }
         }
     }
@@ -294,6 +292,50 @@ impl Sysctls {
             };
         }
         replace(&file, text.as_bytes(), |_| Ok(())).map_err(|failed| failed.error)
+    }
+}
+
+/// As sysctl(8) has it.
+fn route_localnet(interface: &str) -> String {
+    format!("net.ipv4.conf.{interface}.{ROUTE_LOCALNET}")
+}
+
+/// Why a sysctl is not what it should be.
+#[derive(Debug)]
+pub enum SysctlError {
+    /// It can't be set, and what it is needed for.
+    Set { name: String, purpose: &'static str, error: io::Error },
+    /// It can't be put back to what it was.
+    PutBack { name: String, value: String, error: io::Error },
+    /// The file that says what was before can't be read.
+    ReadBefore(io::Error),
+    /// It can't be written.
+    WriteBefore(io::Error),
+}
+
+impl fmt::Display for SysctlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SysctlError::Set { name, purpose, error } => {
+                write!(f, "{name} can't be set to {ON}, and {purpose}: {error}")
+            }
+            SysctlError::PutBack { name, value, error } => write!(f, "{name} can't be put back to {value}: {error}"),
+            SysctlError::ReadBefore(error) => {
+                write!(f, "what sysctls were before can't be read in the runtime directory: {error}")
+            }
+            SysctlError::WriteBefore(error) => write!(f, "what sysctls were before can't be written: {error}"),
+        }
+    }
+}
+
+impl Error for SysctlError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            SysctlError::Set { error, .. }
+            | SysctlError::PutBack { error, .. }
+            | SysctlError::ReadBefore(error)
+            | SysctlError::WriteBefore(error) => Some(error),
+        }
     }
 }
 
@@ -402,6 +444,10 @@ mod tests {
         interfaces.iter().map(|name| sysctls.route_localnet(name).unwrap()).collect()
     }
 
+    fn said(failures: Vec<SysctlError>) -> Vec<String> {
+        failures.iter().map(ToString::to_string).collect()
+    }
+
     const NONE: BTreeSet<Setting> = BTreeSet::new();
 
     #[test]
@@ -409,13 +455,13 @@ mod tests {
         let host = Host::new(&["lan0", "lan1.10"]);
         let mut sysctls = host.sysctls();
         let (lan0, lan1) = (of(&sysctls, &["lan0"]), of(&sysctls, &["lan1.10"]));
-        assert_eq!(sysctls.set(Family::V4, &lan0), [""; 0]);
+        assert_eq!(said(sysctls.set(Family::V4, &lan0)), [""; 0]);
         assert_eq!((host.localnet("lan0"), host.localnet("lan1.10")), ("1".to_owned(), "0".to_owned()));
         assert_eq!(sysctls.told(), ["net.ipv4.conf.lan0.route_localnet=1 (was 0)"]);
-        assert_eq!(sysctls.put_back_except(&lan1), [""; 0]);
-        assert_eq!(sysctls.set(Family::V4, &lan1), [""; 0]);
+        assert_eq!(said(sysctls.put_back_except(&lan1)), [""; 0]);
+        assert_eq!(said(sysctls.set(Family::V4, &lan1)), [""; 0]);
         assert_eq!((host.localnet("lan0"), host.localnet("lan1.10")), ("0".to_owned(), "1".to_owned()));
-        assert_eq!(sysctls.put_back_except(&NONE), [""; 0]);
+        assert_eq!(said(sysctls.put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.localnet("lan1.10"), host.notes()), ("0".to_owned(), 0));
     }
 
@@ -426,7 +472,7 @@ mod tests {
         sysctls.set(Family::V4, &of(&sysctls, &["lan0"]));
         fs::rename(host.conf().join("lan0"), host.conf().join("lan9")).unwrap();
         assert!(sysctls.exposes_loopback() && sysctls.is_in_place());
-        assert_eq!(host.sysctls().put_back_except(&NONE), [""; 0]);
+        assert_eq!(said(host.sysctls().put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.localnet("lan9"), host.notes()), ("0".to_owned(), 0));
     }
 
@@ -439,7 +485,7 @@ mod tests {
         fs::rename(&settings, &elsewhere).unwrap();
         assert_eq!(sysctls.put_back_except(&NONE).len(), 1);
         fs::rename(&elsewhere, &settings).unwrap();
-        assert_eq!(sysctls.put_back_except(&NONE), [""; 0]);
+        assert_eq!(said(sysctls.put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.localnet("lan0"), host.notes()), ("0".to_owned(), 0));
     }
 
@@ -448,9 +494,9 @@ mod tests {
         let host = Host::new(&["lan0"]);
         let mut sysctls = host.sysctls();
         sysctls.set(Family::V4, &of(&sysctls, &["lan0"]));
-        assert_eq!(host.sysctls_in(8).put_back_except(&NONE), [""; 0]);
+        assert_eq!(said(host.sysctls_in(8).put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.localnet("lan0"), host.notes()), ("1".to_owned(), 1));
-        assert_eq!(host.sysctls_in(7).put_back_except(&NONE), [""; 0]);
+        assert_eq!(said(host.sysctls_in(7).put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.localnet("lan0"), host.notes()), ("0".to_owned(), 0));
     }
 
@@ -461,15 +507,15 @@ mod tests {
         let mut all = of(&sysctls, &["lan0"]);
         all.extend(Family::ALL.map(Setting::Forwarding));
         for family in Family::ALL {
-            assert_eq!(sysctls.set(family, &all), [""; 0]);
+            assert_eq!(said(sysctls.set(family, &all)), [""; 0]);
         }
         assert_eq!((host.value("ipv4/ip_forward"), host.value("ipv6/conf/all/forwarding")), ("1".into(), "1".into()));
         let mut next = host.sysctls();
-        assert_eq!((next.set(Family::V4, &all), next.differences(&all)), (vec![], vec![]));
+        assert_eq!((said(next.set(Family::V4, &all)), next.differences(&all)), (vec![], vec![]));
         let left = ["net.ipv6.conf.all.forwarding is 1 and not needed any more: it was 0"];
         let ipv4 = all.iter().copied().filter(|setting| setting.family() == Family::V4).collect();
         assert_eq!(next.differences(&ipv4), left);
-        assert_eq!(next.put_back_except(&NONE), [""; 0]);
+        assert_eq!(said(next.put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.value("ipv4/ip_forward"), host.value("ipv6/conf/all/forwarding")), ("0".into(), "0".into()));
         assert_eq!((host.localnet("lan0"), host.notes()), ("0".to_owned(), 0));
     }
@@ -481,7 +527,7 @@ mod tests {
         let mut all = of(&sysctls, &["lan0"]);
         all.insert(Setting::Forwarding(Family::V4));
         sysctls.set(Family::V4, &all);
-        assert_eq!(sysctls.put_back_route_localnet(), [""; 0]);
+        assert_eq!(said(sysctls.put_back_route_localnet()), [""; 0]);
         assert_eq!((host.localnet("lan0"), host.value("ipv4/ip_forward")), ("0".to_owned(), "1".to_owned()));
         assert!(!sysctls.exposes_loopback() && !sysctls.is_in_place());
         let said = "net.ipv4.conf.lan0.route_localnet is not 1, and localhost of portForwards needs it";
@@ -525,7 +571,7 @@ mod tests {
         fs::remove_file(host.0.path().join("sysctls.7")).unwrap();
         sysctls.set(Family::V4, &both);
         fs::remove_dir_all(host.conf().join("lan0")).unwrap();
-        assert_eq!(host.sysctls().put_back_except(&NONE), [""; 0]);
+        assert_eq!(said(host.sysctls().put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.localnet("lan1"), host.notes()), ("0".to_owned(), 0));
     }
 
@@ -534,12 +580,16 @@ mod tests {
         let host = Host::new(&["all", "default", "lan0"]);
         let mut sysctls = host.sysctls();
         for name in ["all", "default", "away"] {
-            let said = sysctls.route_localnet(name).unwrap_err();
-            assert!(said.starts_with(&format!("net.ipv4.conf.{name}.route_localnet can't be set to 1")), "{said}");
+            let error = sysctls.route_localnet(name).unwrap_err();
+            let why = error.source().unwrap();
+            let said = format!(
+                "net.ipv4.conf.{name}.route_localnet can't be set to 1, and localhost of portForwards needs it: {why}"
+            );
+            assert_eq!(error.to_string(), said);
         }
         let lan0 = of(&sysctls, &["lan0"]);
         sysctls.runtime = host.0.path().join("away");
-        let said = sysctls.set(Family::V4, &lan0);
+        let said = said(sysctls.set(Family::V4, &lan0));
         assert!(said[0].starts_with("net.ipv4.conf.lan0.route_localnet can't be set to 1"), "{said:?}");
         for interface in ["all", "default", "lan0"] {
             assert_eq!(host.localnet(interface), "0", "{interface}");

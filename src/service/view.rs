@@ -7,7 +7,10 @@ use crate::ruleset::{HostFacts, NetworkFacts};
 use crate::sys::rtnetlink;
 use crate::sys::xtables::{self, NatTable};
 use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +23,8 @@ pub fn facts(network: Arc<NetworkFacts>) -> HostFacts {
 /// Reads what of the host's network shapes the rules of a policy: for a command. The service follows the network.
 ///
 /// # Errors
-/// Why it can't be read, in words; never where it does not matter.
-pub fn network_facts(policy: &Policy) -> Result<Arc<NetworkFacts>, String> {
+/// Why it can't be read; never where it does not matter.
+pub fn network_facts(policy: &Policy) -> Result<Arc<NetworkFacts>, NetworkError> {
     let targets: BTreeSet<IpAddr> = policy.targets_in_question().collect();
     let network = if NetworkFacts::matter_to(policy) { network(&targets)? } else { Network::default() };
     Ok(Arc::new(NetworkFacts::of(policy, &network)))
@@ -30,10 +33,41 @@ pub fn network_facts(policy: &Policy) -> Result<Arc<NetworkFacts>, String> {
 /// Reads the host's network, with how these addresses are reached: for a command.
 ///
 /// # Errors
-/// Why it can't be read, in words.
-pub fn network(addresses: &BTreeSet<IpAddr>) -> Result<Network, String> {
-    rtnetlink::network_towards(addresses)
-        .map_err(|error| format!("the host's addresses and routes can't be read: rtnetlink: {error}"))
+/// Why it can't be read.
+pub fn network(addresses: &BTreeSet<IpAddr>) -> Result<Network, NetworkError> {
+    rtnetlink::network_towards(addresses).map_err(|error| NetworkError(RtnetlinkError(error)))
+}
+
+/// Why the host's network can't be read.
+#[derive(Debug)]
+pub struct NetworkError(RtnetlinkError);
+
+impl fmt::Display for NetworkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the host's addresses and routes can't be read: {}", self.0)
+    }
+}
+
+impl Error for NetworkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// What was asked of rtnetlink and not answered.
+#[derive(Debug)]
+pub struct RtnetlinkError(pub io::Error);
+
+impl fmt::Display for RtnetlinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rtnetlink: {}", self.0)
+    }
+}
+
+impl Error for RtnetlinkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// Whether bridged frames of a family reach our rules.

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::finding::{Finding, WRONG_SOURCE, finding};
 use crate::forwards::Forward;
-use crate::gateway::Gateway;
+use crate::gateway::CampaignGateway;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const LOG: usize = 64 << 10;
 const FIGHT: Duration = Duration::from_secs(90);
 
 /// `status` and the line that systemd shows say what is true. Returns the process and its generation of configurations.
-pub fn status(gateway: &Gateway<'_>) -> Result<(u64, u64), Finding> {
+pub fn status(gateway: &CampaignGateway<'_>) -> Result<(u64, u64), Finding> {
     let output = gateway.agent.command("status", &["--json"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let wrong = |what: &str| Err(finding("status", format!("{what}: {:?}: {text}", output.status.code())));
@@ -57,7 +57,7 @@ pub fn status(gateway: &Gateway<'_>) -> Result<(u64, u64), Finding> {
 }
 
 /// Everything else. Only what is on its way out is waited for.
-pub fn after_step(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
+pub fn after_step(gateway: &mut CampaignGateway<'_>) -> Result<(), Finding> {
     gateway.foreign_is_untouched()?;
     if let Some(wrong) = gateway.stream.take_wrong() {
         return Err(finding(WRONG_SOURCE, wrong));
@@ -92,7 +92,7 @@ pub fn after_step(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     Ok(())
 }
 
-fn memory(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
+fn memory(gateway: &mut CampaignGateway<'_>) -> Result<(), Finding> {
     let longest = u64::from(gateway.longest_list);
     let life = gateway.life();
     let now = life.memory();

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Ladder};
 use crate::finding::{Finding, finding};
-use crate::gateway::{Gateway, Setup};
+use crate::gateway::{CampaignGateway, Setup};
 use crate::lab::Lab;
 use crate::listing::Listing;
 use crate::random::Random;
@@ -42,7 +42,7 @@ pub fn endure(backend: BackendName, ipv6: bool, reloads: usize, repairs: usize) 
     config.exempt.retain(|cidr| ipv6 || !cidr.v6);
     // A stream would only take the processor away.
     let setup = Setup { config, flows_per_second: 0, patience: PATIENCE, foreign: true };
-    let mut gateway = Gateway::new(&lab, &view, setup)?;
+    let mut gateway = CampaignGateway::new(&lab, &view, setup)?;
     for warm_up in [true, false] {
         let (reloads, repairs) = if warm_up { (WARM_UP, 5) } else { (reloads, repairs) };
         let (before, begun) = (held(&mut gateway), Instant::now());
@@ -71,7 +71,7 @@ pub fn endure(backend: BackendName, ipv6: bool, reloads: usize, repairs: usize) 
     gateway.settle(PATIENCE).map(drop)
 }
 
-fn reload(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
+fn reload(gateway: &mut CampaignGateway<'_>) -> Result<(), Finding> {
     let mut config = (*gateway.config).clone();
     config.ladder.from ^= 1;
     gateway.config = config.into();
@@ -79,13 +79,13 @@ fn reload(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     gateway.must_reload()
 }
 
-fn repair(gateway: &mut Gateway<'_>, by_reload: bool) -> Result<(), Finding> {
+fn repair(gateway: &mut CampaignGateway<'_>, by_reload: bool) -> Result<(), Finding> {
     breaks::delete_ours(gateway, &mut Random::new(1))?;
     let begun = Instant::now();
     if by_reload {
         gateway.must_reload()?;
     }
-    let is_repaired = |gateway: &Gateway<'_>| {
+    let is_repaired = |gateway: &CampaignGateway<'_>| {
         breaks::has_rules(gateway) && Listing::take(&gateway.lab.gateway).problems(Some(&gateway.config)).is_empty()
     };
     while !is_repaired(gateway) {
@@ -97,7 +97,7 @@ fn repair(gateway: &mut Gateway<'_>, by_reload: bool) -> Result<(), Finding> {
     Ok(())
 }
 
-fn held(gateway: &mut Gateway<'_>) -> Held {
+fn held(gateway: &mut CampaignGateway<'_>) -> Held {
     let life = gateway.life();
     life.read_log();
     // The connection of the last client may not be closed yet.

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::finding::{Finding, WRONG_SOURCE, finding};
-use crate::gateway::{Gateway, Setup};
+use crate::gateway::{CampaignGateway, Setup};
 use crate::lab::Lab;
 use crate::random::Random;
 use crate::report::{Record, Tally, say};
@@ -138,7 +138,7 @@ fn run(backend: BackendName, steps: &[Step], deadline: Option<Instant>, tally: &
         foreign: true,
     };
     let begun = Instant::now();
-    let mut gateway = match Gateway::new(&lab, &view, setup) {
+    let mut gateway = match CampaignGateway::new(&lab, &view, setup) {
         Ok(gateway) => gateway,
         Err(finding) => return Some(Found { index: 0, finding }),
     };
@@ -160,7 +160,7 @@ fn run(backend: BackendName, steps: &[Step], deadline: Option<Instant>, tally: &
     found
 }
 
-fn perform(gateway: &mut Gateway<'_>, step: Step) -> Result<(), Finding> {
+fn perform(gateway: &mut CampaignGateway<'_>, step: Step) -> Result<(), Finding> {
     let begun = Instant::now();
     let verbose = settings::read::<u32>("VERBOSE").is_some();
     if verbose {
@@ -178,7 +178,7 @@ fn perform(gateway: &mut Gateway<'_>, step: Step) -> Result<(), Finding> {
 }
 
 /// Whatever was done to it, the service stops as it should, and every flow has arrived.
-fn end(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
+fn end(gateway: &mut CampaignGateway<'_>) -> Result<(), Finding> {
     gateway.may("the last stop", &[None]);
     gateway.stop()?;
     gateway.nothing_is_left()?;
@@ -194,7 +194,7 @@ fn end(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     }
 }
 
-fn count(tally: &mut Tally, gateway: &mut Gateway<'_>, took: Duration) {
+fn count(tally: &mut Tally, gateway: &mut CampaignGateway<'_>, took: Duration) {
     gateway.end_life();
     let totals = gateway.stream.totals();
     tally.records.append(&mut gateway.records);

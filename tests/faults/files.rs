@@ -1,7 +1,7 @@
 //! The files of the configuration, in every way that somebody writes them.
 
 use crate::config::Ladder;
-use crate::gateway::Gateway;
+use crate::gateway::CampaignGateway;
 use crate::random::Random;
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 const DIRECTORY: &str = "/run/lab";
 const FRAGMENT: &str = "50-list.yaml";
 
-impl Gateway<'_> {
+impl CampaignGateway<'_> {
     /// Does something to the files.
     pub fn in_files<T: Send>(&self, work: impl FnOnce(&'static str) -> io::Result<T> + Send) -> T {
         let path = self.agent.config_path();

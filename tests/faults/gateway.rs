@@ -26,7 +26,7 @@ const LASTING: Duration = Duration::from_secs(5);
 const IN_FORCE: &str = "/run/judge/config.yaml";
 
 /// What the campaign works on.
-pub struct Gateway<'lab> {
+pub struct CampaignGateway<'lab> {
     pub lab: &'lab Lab,
     /// The gateway as the service sees it: its tools and disks are tampered with here, and nowhere else.
     pub view: &'lab Namespace,
@@ -59,7 +59,7 @@ pub struct Gateway<'lab> {
     pub logged: usize,
 }
 
-impl<'lab> Gateway<'lab> {
+impl<'lab> CampaignGateway<'lab> {
     /// A gateway with a service that is ready and rules of other programs beside it.
     pub fn new(lab: &'lab Lab, view: &'lab Namespace, setup: Setup) -> Result<Self, Finding> {
         let agent = Agent::new(view, BINARY, &setup.config.yaml());
@@ -67,7 +67,7 @@ impl<'lab> Gateway<'lab> {
             foreign::add(&lab.gateway);
         }
         view.shadow_programs();
-        let mut gateway = Gateway {
+        let mut gateway = CampaignGateway {
             lab,
             view,
             agent,
@@ -352,7 +352,7 @@ pub struct Settled {
     pub stuck: usize,
 }
 
-impl Drop for Gateway<'_> {
+impl Drop for CampaignGateway<'_> {
     fn drop(&mut self) {
         // A process that was stopped does not even die.
         if let Some(life) = &self.life {

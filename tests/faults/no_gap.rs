@@ -6,7 +6,7 @@
 
 use crate::config::{Config, Ladder};
 use crate::finding::Finding;
-use crate::gateway::{Gateway, Setup};
+use crate::gateway::{CampaignGateway, Setup};
 use crate::lab::Lab;
 use crate::random::Random;
 use crate::report::say;
@@ -49,7 +49,7 @@ pub struct Proof {
     pub hole: Duration,
 }
 
-type Do = fn(&mut Gateway<'_>, &mut Random) -> Result<(), Finding>;
+type Do = fn(&mut CampaignGateway<'_>, &mut Random) -> Result<(), Finding>;
 
 const OPERATIONS: &[(&str, Do)] = &[
     ("start", |gateway, _| {
@@ -85,7 +85,7 @@ const OPERATIONS: &[(&str, Do)] = &[
     }),
 ];
 
-fn change(gateway: &mut Gateway<'_>, why: &str, change: fn(&mut Config)) -> Result<(), Finding> {
+fn change(gateway: &mut CampaignGateway<'_>, why: &str, change: fn(&mut Config)) -> Result<(), Finding> {
     let mut config = (*gateway.config).clone();
     change(&mut config);
     let text = gateway.expect(why, config).yaml();
@@ -118,7 +118,7 @@ pub fn prove(backend: BackendName, list: List, flows: u64, operations: u32) -> R
     }
     let setup = Setup { config, flows_per_second: FLOWS_PER_SECOND, patience: PATIENCE, foreign: false };
     let begun = Instant::now();
-    let mut gateway = Gateway::new(&lab, &view, setup)?;
+    let mut gateway = CampaignGateway::new(&lab, &view, setup)?;
     let mut proof = Proof {
         backend,
         list,
@@ -165,7 +165,7 @@ pub fn head() -> String {
 
 impl Proof {
     /// Counts something that was done, and the flows that it cost.
-    fn count(&mut self, name: &'static str, wrong_before: u64, gateway: &Gateway<'_>) {
+    fn count(&mut self, name: &'static str, wrong_before: u64, gateway: &CampaignGateway<'_>) {
         let wrong = gateway.stream.totals().wrong - wrong_before;
         if let Some(samples) = gateway.stream.take_wrong() {
             say(&format!("{}, {}: {wrong} with the wrong source at a {name}: {samples}", self.backend, self.list));

@@ -1,6 +1,6 @@
 //! What the contract promises, in time.
 
-use crate::gateway::Gateway;
+use crate::gateway::CampaignGateway;
 use ip_masq_agent::backend::BackendName;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub enum Shows {
 }
 
 /// How long a repair may take.
-pub fn repair(gateway: &Gateway<'_>, shows: Shows) -> Duration {
+pub fn repair(gateway: &CampaignGateway<'_>, shows: Shows) -> Duration {
     let config = &gateway.config;
     let resync = Duration::from_secs(config.resync.into());
     let legacy = config.backend == BackendName::IptablesLegacy;
@@ -43,6 +43,6 @@ pub fn repair(gateway: &Gateway<'_>, shows: Shows) -> Duration {
 }
 
 /// The time in which something is noticed at the latest by the resync, and put right by tools that work again.
-pub fn after_tools(gateway: &Gateway<'_>) -> Duration {
+pub fn after_tools(gateway: &CampaignGateway<'_>) -> Duration {
     Duration::from_secs(gateway.config.resync.into()) + AFTER_TOOLS
 }

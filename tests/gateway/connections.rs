@@ -239,7 +239,7 @@ fn flows_that_began_while_the_rules_were_away_are_counted_or_forgotten() {
         let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
         gateway.agent.configure(&gateway.config(&format!("onRepair: {on_repair}\n")));
         let mut running = gateway.agent.start();
-        lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+        lab.gateway.nft(FIREWALL);
         let (before, during) = (Udp::new(&lab, "192.168.77.2", FAR), Udp::new(&lab, "192.168.77.2", FAR));
         assert_eq!(before.seen(), parse("203.0.113.1"));
         running.signal(Signal::STOP);
@@ -269,7 +269,7 @@ fn a_flow_tracked_with_its_own_source_before_the_rules_is_forgotten_where_only_t
             let Some(lab) = lab() else { return };
             let gateway = Gateway::new(&lab, BINARY, *backend);
             // An entry such as the kernel makes when it tracks already, and the rules don't count yet.
-            lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+            lab.gateway.nft(FIREWALL);
             let flow = Udp::new(&lab, "192.168.77.2", FAR);
             assert_eq!(flow.seen(), parse("192.168.77.2"));
             assert!(tracked(&lab, Protocol::Udp, flow.destination()).is_some());
@@ -390,7 +390,7 @@ fn a_udp_client_that_spoke_before_the_service_began_reaches_the_target_and_goes_
     for backend in BACKENDS {
         let Some(lab) = lab() else { return };
         let gateway = Gateway::new(&lab, BINARY, *backend);
-        lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+        lab.gateway.nft(FIREWALL);
         let flow = Forwarded::new(&lab);
         flow.is_answered_by(&flow.host);
         gateway.agent.configure(&gateway.config(&format!("onStop: keep\n{}", forward(53))));
@@ -415,7 +415,7 @@ fn a_udp_client_that_spoke_while_the_rules_were_away_reaches_the_target_once_the
     let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
     gateway.agent.configure(&gateway.config(&forward(53)));
     let mut running = gateway.agent.start();
-    lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+    lab.gateway.nft(FIREWALL);
     let flow = Forwarded::new(&lab);
     running.signal(Signal::STOP);
     lab.gateway.must("nft", &["delete", "table", "inet", "ip-masq-agent"]);

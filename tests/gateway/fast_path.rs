@@ -2,6 +2,7 @@
 //! does to packets is seen on kernels that have one, by `make test-fast-path`.
 
 use crate::lab::{BACKENDS, Gateway, Lab};
+use crate::on_each_backend;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
 const KEY: &str = "fastPath: [wan0, lan0]\n";
@@ -19,10 +20,8 @@ fn tables(lab: &Lab) -> String {
 
 #[test]
 fn it_is_in_the_kernel_or_told_with_its_place_and_never_in_the_way_of_the_policy() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
-        let has = has_flowtables(&lab);
+    on_each_backend(|lab, gateway, backend| {
+        let has = has_flowtables(lab);
         gateway.agent.configure(&gateway.config(KEY));
         let before = gateway.agent.command("check", &["--host"]);
         let finding = format!(
@@ -32,10 +31,10 @@ fn it_is_in_the_kernel_or_told_with_its_place_and_never_in_the_way_of_the_policy
         let said = String::from_utf8_lossy(&before.stdout).into_owned();
         assert_eq!(said.contains(&finding), !has, "{backend}: {said}");
         assert!(has || before.status.code() == Some(1), "{backend}: {before:?}");
-        assert!(!tables(&lab).contains(TABLE), "{backend}: check wrote it");
+        assert!(!tables(lab).contains(TABLE), "{backend}: check wrote it");
 
         let mut service = gateway.agent.start();
-        assert_eq!(tables(&lab).contains(TABLE), has, "{backend}");
+        assert_eq!(tables(lab).contains(TABLE), has, "{backend}");
         let status = gateway.agent.must("status", &[]);
         let warning = "warning: fastPath has no effect: this kernel has no flowtables";
         assert_eq!(status.contains(warning), !has, "{backend}: {status}");
@@ -45,36 +44,33 @@ fn it_is_in_the_kernel_or_told_with_its_place_and_never_in_the_way_of_the_policy
 
         gateway.agent.configure(&gateway.config(""));
         gateway.agent.must("reload", &[]);
-        assert!(!tables(&lab).contains(TABLE), "{backend}: the key went");
+        assert!(!tables(lab).contains(TABLE), "{backend}: the key went");
         let status = gateway.agent.must("status", &[]);
         assert!(!status.contains("fast"), "{backend}: {status}");
         assert!(service.stop().success(), "{backend}");
         let told = service.whole_log().iter().filter(|line| line.contains("fastPath has no effect")).count();
         assert_eq!(told, usize::from(!has), "{backend}: {:?}", service.log);
-    }
+    });
 }
 
 #[test]
 fn what_a_crash_left_of_it_goes_and_a_table_of_another_program_stays() {
     let left = "table inet ip-masq-agent-fastpath {\n comment \"managed by ip-masq-agent\"\n chain forward {\n }\n}\n";
     let theirs = "table inet ip-masq-agent-fastpath {\n chain theirs {\n }\n}\n";
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
-        let load = |table: &str| assert!(lab.gateway.run_with_input("nft", &["-f", "-"], table).status.success());
+    on_each_backend(|lab, gateway, backend| {
         gateway.agent.configure(&gateway.config(""));
-        load(left);
+        lab.gateway.nft(left);
         let diff = gateway.agent.command("diff", &[]);
         let said = String::from_utf8_lossy(&diff.stdout).into_owned();
         assert!(said.contains("# table inet ip-masq-agent-fastpath"), "{backend}: {said}");
         let mut service = gateway.agent.start();
-        assert!(!tables(&lab).contains(TABLE), "{backend}: left by a crash");
+        assert!(!tables(lab).contains(TABLE), "{backend}: left by a crash");
         service.stop();
-        load(left);
+        lab.gateway.nft(left);
         gateway.agent.must("flush", &[]);
-        assert!(!tables(&lab).contains(TABLE), "{backend}: flushed");
+        assert!(!tables(lab).contains(TABLE), "{backend}: flushed");
 
-        load(theirs);
+        lab.gateway.nft(theirs);
         gateway.agent.configure(&gateway.config(KEY));
         let mut service = gateway.agent.start();
         let status = gateway.agent.must("status", &[]);
@@ -82,8 +78,8 @@ fn what_a_crash_left_of_it_goes_and_a_table_of_another_program_stays() {
         assert!(status.contains(warning), "{backend}: {status}");
         service.stop();
         gateway.agent.must("flush", &[]);
-        assert!(tables(&lab).contains(TABLE), "{backend}: another program's");
-    }
+        assert!(tables(lab).contains(TABLE), "{backend}: another program's");
+    });
 }
 
 #[test]

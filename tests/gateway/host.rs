@@ -223,9 +223,7 @@ fn a_table_of_our_name_that_is_not_ours_is_refused_and_the_loop_lives() {
     const THEIRS: &str = "flush ruleset\nadd table inet ip-masq-agent\nadd chain inet ip-masq-agent postrouting\n\
         add rule inet ip-masq-agent postrouting counter accept\n";
     let host = host!("backend: nftables\n");
-    let nft =
-        |script: &str| assert!(host.node.run_with_input("nft", &["-f", "-"], script).status.success(), "{script}");
-    nft(THEIRS);
+    host.node.nft(THEIRS);
     let theirs = table(&host);
     let mut service = host.start();
     assert_eq!(service.wait().code(), Some(1), "{:#?}", service.log);
@@ -236,16 +234,16 @@ fn a_table_of_our_name_that_is_not_ours_is_refused_and_the_loop_lives() {
     );
     assert_eq!(table(&host), theirs);
 
-    nft("flush ruleset\n");
+    host.node.nft("flush ruleset\n");
     let mut service = host.ready();
-    nft(THEIRS);
+    host.node.nft(THEIRS);
     service.wait_for_log("table inet ip-masq-agent is not ip-masq-agent's");
     let degraded = host.command(&["status"]);
     assert!(degraded.code == Some(1) && degraded.stdout.contains("is not ip-masq-agent's"), "{degraded:?}");
     let refused = host.command(&["reload"]);
     assert!(refused.code == Some(1) && refused.stderr.contains("is not ip-masq-agent's"), "{refused:?}");
     assert!(table(&host).contains("counter packets 0 bytes 0 accept"), "{}", table(&host));
-    nft("delete table inet ip-masq-agent\n");
+    host.node.nft("delete table inet ip-masq-agent\n");
     service.wait_for_log("the IPv4 rules are in sync with the configuration again");
     assert_eq!(host.command(&["status"]).code, Some(0));
 }
@@ -344,7 +342,7 @@ fn a_check_that_comes_before_the_event_of_a_commit_knows_who_made_it_all_the_sam
     host.node.enter(|| {
         let mut enforcer = Enforcer::default();
         enforcer.end_by(Instant::now() + DEADLINE);
-        enforcer.choose(&config.settings).unwrap();
+        enforcer.choose(&config.settings, None).unwrap();
         enforcer.reconcile(Family::V4, &config, &Default::default()).unwrap();
         enforcer.watch(true).unwrap();
         let flushed = std::process::Command::new("nft").args(["flush", "ruleset"]).env("PATH", PATH).status().unwrap();
@@ -367,7 +365,7 @@ fn what_one_family_writes_is_no_news_for_the_other() {
         host.node.enter(|| {
             let mut enforcer = Enforcer::default();
             enforcer.end_by(Instant::now() + DEADLINE);
-            enforcer.choose(&config.settings).unwrap();
+            enforcer.choose(&config.settings, None).unwrap();
             for family in Family::ALL {
                 enforcer.reconcile(family, &config, &Default::default()).unwrap();
             }

@@ -315,7 +315,7 @@ fn when_the_guard_is_gone_and_can_not_be_written_again_the_sysctl_is_off() {
     assert_eq!(set(&lab), ["lan0"]);
     // A table of somebody else's in the place of ours: it is not touched.
     let table = "delete table inet ip-masq-agent\nadd table inet ip-masq-agent\nadd chain inet ip-masq-agent theirs\n";
-    lab.gateway.run_with_input("nft", &["-f", "-"], table);
+    lab.gateway.nft(table);
     wait_until_set(&lab, &[]);
     let diff = gateway.agent.command("diff", &[]);
     assert_ne!(diff.status.code(), Some(0), "{diff:?}");

@@ -488,8 +488,7 @@ fn what_connection_tracking_calls_invalid_keeps_its_source_until_a_filter_rule_d
             gone("192.168.77.2", "203.0.113.200");
             node.must(command, &["-F", "FORWARD"]);
         }
-        let output = node.run_with_input("nft", &["-f", "-"], DROP_INVALID_NFT);
-        assert!(output.status.success(), "{output:?}");
+        node.nft(DROP_INVALID_NFT);
         gone("192.168.77.2", "203.0.113.200");
         gone("fd00:77::2", "2001:db8:5::5");
         gateway.check("valid packets pass", "lan  192.168.77.2  tcp  203.0.113.200  203.0.113.1");

@@ -1,7 +1,8 @@
 //! Rules of ours that somebody took away, emptied, replaced or got in front of: `diff` and `check --host` say so, also where
 //! nobody repairs them.
 
-use crate::lab::{Agent, BACKENDS, DEADLINE, Gateway, Lab, text};
+use crate::lab::{Agent, DEADLINE, Gateway, Lab, text};
+use crate::on_each_backend;
 use ip_masq_agent::backend::BackendName;
 use rustix::process::Signal;
 use std::time::Instant;
@@ -86,9 +87,7 @@ fn load(lab: &Lab, backend: BackendName, nft: &str, iptables: &str) {
 
 #[test]
 fn rules_that_nobody_repairs_are_told_by_diff_and_by_check() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         let agent = &gateway.agent;
         agent.configure(&gateway.config(KEYS));
         let mut service = agent.start();
@@ -98,9 +97,9 @@ fn rules_that_nobody_repairs_are_told_by_diff_and_by_check() {
         service.wait();
         assert_eq!(check_host(agent), nothing(), "{backend}: it is dead, and nothing is wrong");
         let end = ", and no service answers that repairs them";
-        let finding = format!("{}{end}\n", differ(*backend));
+        let finding = format!("{}{end}\n", differ(backend));
         for (what, nft, iptables) in SABOTAGES {
-            load(&lab, *backend, nft, iptables);
+            load(lab, backend, nft, iptables);
             let (code, shown, complaint) = said(agent, "diff", &[]);
             assert!(code == Some(1) && !shown.is_empty() && complaint.is_empty(), "{backend}: {what}: {shown}");
             let (code, found, complaint) = check_host(agent);
@@ -113,14 +112,12 @@ fn rules_that_nobody_repairs_are_told_by_diff_and_by_check() {
         }
         agent.must("flush", &[]);
         assert_eq!(check_host(agent), nothing(), "{backend}: there are none");
-    }
+    });
 }
 
 #[test]
 fn rules_of_an_earlier_configuration_that_a_start_replaces_are_a_note() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|_, gateway, backend| {
         let agent = &gateway.agent;
         agent.configure(&gateway.config(&format!("onStop: keep\nconfigWatch: off\n{KEYS}")));
         let mut service = agent.start();
@@ -128,13 +125,13 @@ fn rules_of_an_earlier_configuration_that_a_start_replaces_are_a_note() {
         agent.configure(&gateway.config(&format!("onStop: keep\nconfigWatch: off\n{}", KEYS.replace("8080", "8081"))));
         assert_eq!(check_host(agent), nothing(), "{backend}: the service enforces the other one");
         service.stop();
-        let note = format!("note: {}, and the service replaces them when it starts\n", differ(*backend));
+        let note = format!("note: {}, and the service replaces them when it starts\n", differ(backend));
         assert_eq!(check_host(agent), (Some(0), String::new(), note), "{backend}");
         let mut service = agent.start();
         assert_eq!(said(agent, "diff", &[]), nothing(), "{backend}");
         service.stop();
         agent.must("flush", &[]);
-    }
+    });
 }
 
 #[test]

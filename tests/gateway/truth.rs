@@ -1,6 +1,7 @@
 //! What `check --host`, `status` and `explain` say of this host is so, by real packets.
 
 use crate::lab::{Agent, BACKENDS, DEADLINE, Gateway, Kind, Lab, Observer, Probe, SILENCE, Seen, parse};
+use crate::on_each_backend;
 use ip_masq_agent::agent::{PolicyInForce, PolicyQuestion, digest};
 use ip_masq_agent::backend::BackendName;
 use ip_masq_agent::config::SourceText;
@@ -12,6 +13,11 @@ use std::path::Path;
 use std::time::Instant;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
+
+/// The iptables that a backend uses, or has beside it.
+fn iptables_beside(backend: BackendName) -> &'static str {
+    if backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" }
+}
 
 fn check_host(agent: &Agent<'_>) -> (Option<i32>, String) {
     let output = agent.command("check", &["--host"]);
@@ -176,8 +182,7 @@ fn a_firewall_that_drops_what_a_forward_leads_on_is_told_once_with_the_forward()
              type filter hook forward priority 0; policy drop;\n ct state established,related accept\n \
              iifname \"lan0\" accept\n{rules}\n }}\n}}\n"
         );
-        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
-        assert!(output.status.success(), "{output:?}");
+        lab.gateway.nft(&text);
     };
     let by = "are dropped: inet fw forward: policy drop, and no rule accepts it";
     let told = |number: usize, from: &str, others: &str| {
@@ -273,15 +278,13 @@ const FILTERS: &[(&str, &str, bool, &str)] = &[
 
 #[test]
 fn a_rule_that_drops_at_any_hook_is_told_and_the_packets_are_dropped() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         gateway.apply("");
         for (table, chain, is_from_host, place) in FILTERS {
             let from = if *is_from_host { "203.0.113.1" } else { "192.168.77.2" };
             let told = || gateway.agent.must("explain", &["203.0.113.200", "--from", from, "--proto", "udp"]);
             let kept = if *is_from_host { "keep source" } else { "masquerade as" };
-            let undo = filter(&lab, *backend, table, chain, false);
+            let undo = filter(lab, backend, table, chain, false);
             let said = told();
             assert!(said.starts_with(&format!("203.0.113.200: drop ({place}: ")), "{backend} {table} {chain}: {said}");
             if *is_from_host {
@@ -296,21 +299,21 @@ fn a_rule_that_drops_at_any_hook_is_told_and_the_packets_are_dropped() {
                 let seen = lab.observer.wait(|seen| dropped.is(seen) || next.is(seen));
                 assert!(seen.is_some_and(|seen| next.is(&seen)), "{backend} {table} {chain}");
             }
-            undo(&lab);
-            let undo = filter(&lab, *backend, table, chain, true);
+            undo(lab);
+            let undo = filter(lab, backend, table, chain, true);
             let said = told();
             assert!(
                 said.starts_with(&format!("203.0.113.200: {kept} 203.0.113.1\n")) && said.contains("\n  unless   i"),
                 "{backend} {table} {chain}: {said}"
             );
-            undo(&lab);
+            undo(lab);
             let said = told();
             assert!(
                 said.starts_with(&format!("203.0.113.200: {kept} 203.0.113.1\n")) && !said.contains("unless"),
                 "{backend} {table} {chain}: {said}"
             );
         }
-    }
+    });
 }
 
 #[test]
@@ -328,8 +331,7 @@ fn a_rule_of_an_interface_that_drops_is_told_and_the_packets_are_dropped() {
             "table {family} theirs {{ chain fw {{ type filter hook {hook} device {device} priority 0;\n \
              ip daddr 203.0.113.200 drop\n }}\n}}\n"
         );
-        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
-        assert!(output.status.success(), "{output:?}");
+        lab.gateway.nft(&text);
         let said = agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2", "--proto", "udp"]);
         let expected = place.map_or("masquerade as 203.0.113.1\n".to_owned(), |place| {
             format!("drop ({place}: {family} theirs fw (priority 0): ip daddr 203.0.113.200 drop)\n")
@@ -360,11 +362,10 @@ fn filter(lab: &Lab, backend: BackendName, table: &str, chain: &str, is_odd: boo
             "table inet theirs {{ chain fw {{ type filter hook {hook} priority {priority};\n \
              {odd}ip daddr 203.0.113.200 drop\n }}\n}}\n"
         );
-        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
-        assert!(output.status.success(), "{output:?}");
+        lab.gateway.nft(&text);
         return Box::new(|lab| _ = lab.gateway.must("nft", &["delete", "table", "inet", "theirs"]));
     }
-    let tool = if backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+    let tool = iptables_beside(backend);
     let odd = if is_odd { "-m length --length 0:65535 " } else { "" };
     let rule = format!("{odd}-d 203.0.113.200 -j DROP");
     let (add, delete) = (format!("{} {rule}", words("-A")), format!("{} {rule}", words("-D")));
@@ -377,9 +378,7 @@ fn filter(lab: &Lab, backend: BackendName, table: &str, chain: &str, is_odd: boo
 
 #[test]
 fn a_policy_that_drops_what_this_host_sends_or_takes_is_told_and_the_packets_are_dropped() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         gateway.apply("");
         let (program, text) = match backend {
             BackendName::Nftables => (
@@ -389,7 +388,7 @@ fn a_policy_that_drops_what_this_host_sends_or_takes_is_told_and_the_packets_are
                  chain out { type filter hook output priority 0; policy drop; ip daddr 10.20.0.5 accept; }\n}\n",
             ),
             BackendName::IptablesNft | BackendName::IptablesLegacy => (
-                if *backend == BackendName::IptablesNft { "iptables-nft-restore" } else { "iptables-legacy-restore" },
+                if backend == BackendName::IptablesNft { "iptables-nft-restore" } else { "iptables-legacy-restore" },
                 "*filter\n:INPUT DROP [0:0]\n:OUTPUT DROP [0:0]\n-A INPUT -p udp --dport 7002 -j ACCEPT\n\
                  -A OUTPUT -d 10.20.0.5 -j ACCEPT\nCOMMIT\n",
             ),
@@ -423,7 +422,7 @@ fn a_policy_that_drops_what_this_host_sends_or_takes_is_told_and_the_packets_are
         open.recv(&mut [0; 64]).unwrap();
         closed.set_nonblocking(true).unwrap();
         assert!(closed.recv(&mut [0; 64]).is_err(), "{backend}");
-    }
+    });
 }
 
 /// The configuration, the rules of others, the destination, what the wire shows, and what it will show where that is
@@ -452,13 +451,11 @@ const WITHOUT_OURS: &[(&str, Foreign, &str, &str, &str)] = &[
 #[test]
 fn while_the_kernel_has_none_of_our_rules_the_headline_says_what_the_wire_shows_and_what_it_will() {
     let absent = "none of our rules are in the kernel; with them: ";
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
-        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+    on_each_backend(|lab, gateway, backend| {
+        let tool = iptables_beside(backend);
         for (config, foreign, to, now, with) in WITHOUT_OURS {
             gateway.agent.configure(&gateway.config(config));
-            let undo = put(&lab, tool, foreign);
+            let undo = put(lab, tool, foreign);
             let ask = |more: &[&str]| {
                 gateway.agent.must("explain", &[&[*to, "--from", "192.168.77.2", "--proto", "udp"], more].concat())
             };
@@ -478,7 +475,7 @@ fn while_the_kernel_has_none_of_our_rules_the_headline_says_what_the_wire_shows_
                 seen.is_some() && seen == answer["wire"]["source"].as_str().map(parse),
                 "{backend}: {seen:?} {said}"
             );
-            undo(&lab);
+            undo(lab);
         }
         let forward = "portForwards: [{hostPort: 8080, address: 192.168.77.2}]\n";
         gateway.agent.configure(&gateway.config(forward));
@@ -498,12 +495,12 @@ fn while_the_kernel_has_none_of_our_rules_the_headline_says_what_the_wire_shows_
         let wire = &serde_json::from_str::<Value>(&said).unwrap()[0]["wire"];
         assert!(wire["action"] == "not known" && wire["source"].is_null(), "{wire}");
         gateway.agent.configure(&gateway.config("nonMasqueradeCIDRs: [203.0.113.0/24]\n"));
-        let undo = put(&lab, tool, &Foreign::Appended(&["-o", "wan0", "-j", "SNAT", "--to-source", "203.0.113.77"]));
+        let undo = put(lab, tool, &Foreign::Appended(&["-o", "wan0", "-j", "SNAT", "--to-source", "203.0.113.77"]));
         let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
-        let is_before = *backend == BackendName::Nftables;
+        let is_before = backend == BackendName::Nftables;
         assert!(said.lines().next().unwrap().ends_with(others) != is_before, "{said}");
-        undo(&lab);
-    }
+        undo(lab);
+    });
 }
 
 /// Another program's rules, in a table of their own and in the nat table of iptables.
@@ -559,15 +556,13 @@ const EARLY: &str = "table inet theirs {\n chain sub {\n ip daddr 10.20.0.5 goto
 
 #[test]
 fn the_headline_of_explain_is_what_the_wire_shows() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
+    on_each_backend(|lab, gateway, backend| {
         lab.gateway.ip("rule add from 192.168.78.2 lookup 100\nroute add default via 198.51.100.9 table 100\n");
-        let gateway = Gateway::new(&lab, BINARY, *backend);
-        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        let tool = iptables_beside(backend);
         let mut wrong = Vec::new();
         for (number, (config, foreign, from, to)) in SITUATIONS.iter().enumerate() {
             gateway.apply(config);
-            let undo = put(&lab, tool, foreign);
+            let undo = put(lab, tool, foreign);
             let said = gateway.agent.must("explain", &[to, "--from", from, "--proto", "udp", "--json"]);
             let answer = serde_json::from_str::<Value>(&said).unwrap()[0].clone();
             let expected = answer["wire"]["source"].as_str().map(parse);
@@ -575,26 +570,23 @@ fn the_headline_of_explain_is_what_the_wire_shows() {
             if seen.is_none() || seen != expected {
                 wrong.push(format!("{number}: {from} to {to}: the far end saw {seen:?}, explain said {said}"));
             }
-            undo(&lab);
+            undo(lab);
         }
         assert!(wrong.is_empty(), "{backend}:\n{}", wrong.join("\n"));
-    }
+    });
 }
 
 #[test]
 fn a_chain_of_the_same_priority_may_decide_and_is_told_as_that() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         gateway.apply("portForwards: [{hostPort: 8080, address: 192.168.77.2}]\n");
-        let (post, pre) = if *backend == BackendName::Nftables { (150, -50) } else { (100, -100) };
+        let (post, pre) = if backend == BackendName::Nftables { (150, -50) } else { (100, -100) };
         let theirs = format!(
             "table ip theirs {{ chain post {{ type nat hook postrouting priority {post}; oifname wan0 snat to 203.0.113.77; }}
              chain pre {{ type nat hook prerouting priority {pre}; tcp dport 8080 dnat to 192.168.77.9:81; }}
              }}"
         );
-        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &theirs);
-        assert!(output.status.success(), "{output:?}");
+        lab.gateway.nft(&theirs);
         let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
         assert!(
             said.starts_with("203.0.113.200: masquerade as ") && said.contains("\n  unless   ip theirs post "),
@@ -606,7 +598,7 @@ fn a_chain_of_the_same_priority_may_decide_and_is_told_as_that() {
         assert!(said.starts_with(forward) && said.contains("\n  unless   ip theirs pre "), "{said}");
         let (status, found) = check_host(&gateway.agent);
         assert!(status == Some(1) && found.contains("has the priority of our IPv4 forwards"), "{backend}: {found}");
-    }
+    });
 }
 
 /// Puts rules of another program in; what takes them out again.
@@ -620,8 +612,7 @@ fn put(lab: &Lab, tool: &'static str, foreign: &'static Foreign) -> Box<dyn Fn(&
     match foreign {
         Foreign::None => Box::new(|_| {}),
         Foreign::Early(rule) => {
-            let output = lab.gateway.run_with_input("nft", &["-f", "-"], &EARLY.replace("RULE", rule));
-            assert!(output.status.success(), "{output:?}");
+            lab.gateway.nft(&EARLY.replace("RULE", rule));
             Box::new(|lab| _ = lab.gateway.must("nft", &["delete", "table", "inet", "theirs"]))
         }
         Foreign::Appended(rule) | Foreign::Inserted(rule) => {
@@ -749,11 +740,9 @@ const KNOCKS: &[Knock] = &[
 
 #[test]
 fn who_gets_a_packet_for_a_forwarded_port_and_whom_it_sees_is_what_explain_says() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         gateway.apply(FORWARDS);
-        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        let tool = iptables_beside(backend);
         let bind = |address: &str| {
             let socket = UdpSocket::bind(address).unwrap();
             socket.set_nonblocking(true).unwrap();
@@ -817,7 +806,7 @@ fn who_gets_a_packet_for_a_forwarded_port_and_whom_it_sees_is_what_explain_says(
             )
         );
         assert!(ask("nix9").contains("  assuming that there is an interface nix9; this host has none\n"));
-    }
+    });
 }
 
 const FROM_LOOPBACK: &str = "portForwards:
@@ -829,9 +818,7 @@ const FROM_LOOPBACK: &str = "portForwards:
 #[test]
 fn where_a_process_at_a_loopback_address_gets_through_a_forward_is_what_explain_says() {
     let with_localhost = FROM_LOOPBACK.replace("port: 80}", "port: 80, localhost: true}");
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         let arrived = Observer::new(&lab.lan);
         let own = lab.gateway.enter(|| [81, 8080].map(|port| UdpSocket::bind(("0.0.0.0", port)).unwrap()));
         own.iter().for_each(|socket| socket.set_read_timeout(Some(SILENCE)).unwrap());
@@ -885,19 +872,17 @@ fn where_a_process_at_a_loopback_address_gets_through_a_forward_is_what_explain_
             gateway.agent.must("flush", &[]);
         }
         assert!(wrong.is_empty(), "{backend}:\n{}", wrong.join("\n"));
-    }
+    });
 }
 
 #[test]
 fn rules_of_policy_routing_that_ask_for_protocol_and_port_are_asked_of_the_flow() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
+    on_each_backend(|lab, gateway, backend| {
         for family in ["-4", "-6"] {
             lab.gateway.must("ip", &[family, "rule", "add", "ipproto", "udp", "dport", "4500", "lookup", "100"]);
         }
         lab.gateway
             .ip("route add default via 198.51.100.9 table 100\nroute add default via 2001:db8:100::9 table 100\n");
-        let gateway = Gateway::new(&lab, BINARY, *backend);
         gateway.apply("");
         for (from, to, others) in
             [("192.168.77.2", "100.64.0.9", "203.0.113.1"), ("fd00:77::2", "2001:db8:5::5", "2001:db8:113::1")]
@@ -916,16 +901,14 @@ fn rules_of_policy_routing_that_ask_for_protocol_and_port_are_asked_of_the_flow(
                 assert_eq!(said(protocol, "4500"), format!("{to}: masquerade as {others}"), "{backend}");
             }
         }
-    }
+    });
 }
 
 #[test]
 fn the_way_from_a_client_to_the_target_of_a_forward_is_that_of_its_own_rule_of_policy_routing() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
+    on_each_backend(|lab, gateway, backend| {
         lab.gateway.ip("rule add from 203.0.113.9 lookup 100\nroute add 192.168.77.0/24 via 198.51.100.9 table 100\n\
              rule add from 203.0.113.200 lookup 101\nroute add unreachable 192.168.77.0/24 table 101\n");
-        let gateway = Gateway::new(&lab, BINARY, *backend);
         gateway.apply(FORWARDS);
         let arrived = Observer::new(&lab.lan);
         for (from, told) in [
@@ -942,32 +925,28 @@ fn the_way_from_a_client_to_the_target_of_a_forward_is_that_of_its_own_rule_of_p
             let [wan, lan] = [&lab.observer, &arrived].map(|observer| observer.wait_for(SILENCE, at_target).is_some());
             assert_eq!([wan, lan], [told.contains("wan1"), told.contains("lan0")], "{backend}: {from}");
         }
-    }
+    });
 }
 
 #[test]
 fn the_source_that_a_route_prefers_is_none_of_masquerading() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
+    on_each_backend(|lab, gateway, backend| {
         lab.gateway.ip("route add 2001:db8:5::/48 via 2001:db8:113::9 src 2001:db8:113::77\n");
-        let gateway = Gateway::new(&lab, BINARY, *backend);
         gateway.apply("");
         let seen = Probe::new(Kind::Udp, parse("2001:db8:5::5")).source_seen(&lab.lan, &lab.observer);
         assert_eq!(seen, Some(parse("2001:db8:113::1")), "{backend}");
         let said = gateway.agent.must("explain", &["2001:db8:5::5", "--from", "fd00:77::2", "--proto", "udp"]);
         assert!(said.starts_with("2001:db8:5::5: masquerade\n"), "{backend}: {said}");
-    }
+    });
 }
 
 #[test]
 fn of_a_flow_that_another_program_leads_elsewhere_no_way_is_told_that_it_does_not_take() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         gateway.apply("");
         let theirs = "table ip theirs {\n chain pre {\n type nat hook prerouting priority -110;\n \
                       ip daddr 100.64.0.9 dnat to 192.0.2.5\n }\n}\n";
-        assert!(lab.gateway.run_with_input("nft", &["-f", "-"], theirs).status.success());
+        lab.gateway.nft(theirs);
         let said = gateway.agent.must("explain", &["100.64.0.9", "--from", "192.168.77.2", "--proto", "udp"]);
         let first = "100.64.0.9: dnat to 192.0.2.5 (by a rule of another program: ip theirs pre #1)\n";
         assert!(said.starts_with(first) && !said.contains("leaves by"), "{backend}: {said}");
@@ -975,15 +954,13 @@ fn of_a_flow_that_another_program_leads_elsewhere_no_way_is_told_that_it_does_no
         probe.send(&lab.lan);
         let seen = lab.observer.wait(|seen| probe.is_in(seen)).map(|seen| (seen.source, seen.destination));
         assert_eq!(seen, Some((parse("198.51.100.1"), parse("192.0.2.5"))), "{backend}");
-    }
+    });
 }
 
 #[test]
 fn flows_that_are_as_new_ones_would_be_or_may_be_exempt_are_no_flows_to_delete() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
+    on_each_backend(|lab, gateway, backend| {
         lab.gateway.ip("route add 203.0.113.200/32 dev wan0 src 203.0.113.77\n");
-        let gateway = Gateway::new(&lab, BINARY, *backend);
         gateway.apply("snat: route-source\n");
         let seen = || {
             let probe = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
@@ -1004,7 +981,7 @@ fn flows_that_are_as_new_ones_would_be_or_may_be_exempt_are_no_flows_to_delete()
             gateway.apply(keys);
             assert!(ask().contains(expected), "{backend}: {keys}{}", ask());
         }
-    }
+    });
 }
 
 /// A list that is longer than what `explain` parses itself while the service knows it, around one prefix that matters.
@@ -1136,17 +1113,14 @@ fn an_uplink_that_a_forward_names_by_its_address_is_told_until_answers_leave_thr
 
 #[test]
 fn a_mark_decides_as_explain_says_that_is_asked_with_it() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         gateway.apply("exemptMarks: [0x100/0xff00, 0x7]\n");
         let marks = [("0x141", 5001), ("0x241", 5002), ("7", 5003), ("0x17", 5004)];
         let rule = |(mark, port): &(&str, u16)| format!("udp dport {port} meta mark set {mark}\n");
         let rules: String = marks.iter().map(rule).collect();
         let table =
             format!("table inet marks {{ chain early {{ type filter hook prerouting priority -250\n{rules}}}\n}}\n");
-        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &table);
-        assert!(output.status.success(), "{output:?}");
+        lab.gateway.nft(&table);
         for ((mark, port), by) in marks.into_iter().zip([Some("3:15"), None, Some("3:29"), None]) {
             let words = ["203.0.113.200", "--from", "192.168.77.2", "--proto", "udp", "--mark", mark];
             let said = gateway.agent.must("explain", &words);
@@ -1164,20 +1138,16 @@ fn a_mark_decides_as_explain_says_that_is_asked_with_it() {
         }
         let said = gateway.agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2"]);
         assert!(said.contains("  assuming a packet without a mark; name it with --mark\n"), "{said}");
-    }
+    });
 }
 
 #[test]
 fn rules_that_an_administrator_expects_are_no_findings() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
+    on_each_backend(|lab, gateway, backend| {
         // Of IPv6 there is no built-in range, which is noted where none is exempt.
         const LOCAL: &str = "extraNonMasqueradeCIDRs: ['fc00::/7']\n";
         gateway.apply(LOCAL);
-        let output =
-            lab.gateway.run_with_input("nft", &["-f", "-"], &EARLY.replace("RULE", "ip saddr 192.0.2.99 masquerade"));
-        assert!(output.status.success(), "{output:?}");
+        lab.gateway.nft(&EARLY.replace("RULE", "ip saddr 192.0.2.99 masquerade"));
         let line = "inet theirs post (priority 10): ip saddr 192.0.2.99 masquerade";
         let found = [4, 6].map(|family| format!("runs before our IPv{family} rules and wins: {line}\n"));
         let (code, said) = check_host(&gateway.agent);
@@ -1193,7 +1163,7 @@ fn rules_that_an_administrator_expects_are_no_findings() {
             gateway.agent.config_path()
         );
         assert_eq!((code, said), (Some(0), note), "{backend}");
-    }
+    });
 }
 
 /// A rule of another program, the flow that it is about as `explain` is asked, and what `check --host` says before the rule.
@@ -1264,17 +1234,15 @@ const MEDDLING: &[Meddling] = &[
 
 #[test]
 fn rules_that_meet_what_a_forward_is_for_are_told_with_the_entry_as_explain_tells_them() {
-    for backend in BACKENDS {
-        let Some(lab) = Lab::build() else { return };
-        let gateway = Gateway::new(&lab, BINARY, *backend);
-        let tool = if *backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+    on_each_backend(|lab, gateway, backend| {
+        let tool = iptables_beside(backend);
         let config = "extraNonMasqueradeCIDRs: ['fc00::/7']\noutInterfaces: [wan0]\n\
                       portForwards: [{hostPort: 8000-8010, address: 192.168.77.2}]\n";
         gateway.apply(config);
         assert_eq!(check_host(&gateway.agent), (Some(0), String::new()), "{backend}");
         for (rule, asked, expected) in MEDDLING {
             // What a chain of another table accepts comes to ours all the same.
-            let is_final = *backend != BackendName::Nftables || rule.last() != Some(&"ACCEPT");
+            let is_final = backend != BackendName::Nftables || rule.last() != Some(&"ACCEPT");
             let expected = expected.filter(|_| is_final);
             lab.gateway.must(tool, &[&["-w", "-t", "nat"][..], rule].concat());
             assert_eq!(gateway.agent.must("diff", &[]), "", "{backend}: {rule:?}");
@@ -1299,7 +1267,7 @@ fn rules_that_meet_what_a_forward_is_for_are_told_with_the_entry_as_explain_tell
             }
             assert_eq!(explained.contains("by a rule before ours"), expected.is_some(), "{backend}: {explained}");
         }
-    }
+    });
 }
 
 #[test]
@@ -1310,7 +1278,7 @@ fn a_rule_that_leads_into_our_chain_makes_no_strangers_of_what_is_in_it() {
         gateway.apply(
             "extraNonMasqueradeCIDRs: ['fc00::/7']\negress: [{sourceCIDRs: [192.168.77.0/24], toPorts: 40000-50000}]\n",
         );
-        let tool = if backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+        let tool = iptables_beside(backend);
         lab.gateway.must(tool, &["-w", "-t", "nat", "-I", "POSTROUTING", "-o", "wan1", "-j", "IP-MASQ-AGENT"]);
         assert_eq!(check_host(&gateway.agent), (Some(0), String::new()), "{backend}");
     }

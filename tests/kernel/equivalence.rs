@@ -207,8 +207,7 @@ fn mark(lab: &Lab) {
     let rules: String = MARKS.iter().enumerate().map(rule).collect();
     let chain = |hook| format!("chain {hook} {{\ntype filter hook {hook} priority -250\n{rules}}}\n");
     let table = format!("table inet marks {{\n{}{}}}\n", chain("prerouting"), chain("output"));
-    let output = lab.gateway.run_with_input("nft", &["-f", "-"], &table);
-    assert!(output.status.success(), "{output:?}");
+    lab.gateway.nft(&table);
 }
 
 /// The ports that a policy without entries gives what it translates.

@@ -656,8 +656,7 @@ fn of_a_mark_one_bit_is_set_and_what_bears_it_is_masqueraded_whoever_set_it() {
              chain early {\n type filter hook prerouting priority -250\n meta mark set 0x41\n }\n\
              chain late {\n type filter hook postrouting priority -10\n\
              meta mark 0x2041 counter\n meta mark 0x41 counter\n }\n}\n";
-        let output = net.host.namespace.run_with_input("nft", &["-f", "-"], watch);
-        assert!(output.status.success(), "{}", lab::text(&output.stderr));
+        net.host.namespace.nft(watch);
         net.host.policy.forward_mark = marked(ForwardMark::Bit(13));
         net.apply(forwards());
         assert_eq!(net.ask("wan tcp -> 198.51.100.1:8080"), "c1 198.51.100.2 10.88.0.5:80");
@@ -667,8 +666,7 @@ fn of_a_mark_one_bit_is_set_and_what_bears_it_is_masqueraded_whoever_set_it() {
         assert!(net.left_with("0x00002041") >= 2 && net.left_with("0x00000041") > 0, "other bits stay");
         let by_others =
             "flush chain inet marks early\nadd rule inet marks early ip saddr 198.51.100.2 meta mark set 0x2001\n";
-        let output = net.host.namespace.run_with_input("nft", &["-f", "-"], by_others);
-        assert!(output.status.success(), "{}", lab::text(&output.stderr));
+        net.host.namespace.nft(by_others);
         assert_eq!(net.ask("wan tcp -> 198.51.100.1:8080"), "c1 10.88.0.1 10.88.0.5:80");
     });
 }

@@ -280,8 +280,7 @@ impl Lab {
         let marks: String = MARKS.iter().enumerate().map(mark).collect();
         let chain = |hook| format!("chain {hook} {{\ntype filter hook {hook} priority -250\n{marks}}}\n");
         let table = format!("table inet marks {{\n{}{}}}\n", chain("prerouting"), chain("output"));
-        let output = host.namespace.run_with_input("nft", &["-f", "-"], &table);
-        assert!(output.status.success(), "{}", lab::text(&output.stderr));
+        host.namespace.nft(&table);
         let here = host.namespace.with_mounts_of_its_own("host").unwrap();
         Lab { host, nodes: Nodes::new([wan, lan, c1, c2, here]) }
     }

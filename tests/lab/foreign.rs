@@ -27,8 +27,7 @@ pub fn add_to(node: &Namespace, program: &str) {
 
 /// Puts the nftables table in.
 pub fn add_table(node: &Namespace) {
-    let output = node.run_with_input("nft", &["-f", "-"], TABLE);
-    assert!(output.status.success(), "{output:?}");
+    node.nft(TABLE);
 }
 
 /// Everything that is not ours, as the host's own tools list it.

@@ -87,6 +87,12 @@ impl Namespace {
         assert!(output.status.success(), "{}: ip -batch:\n{lines}{}", self.name, text(&output.stderr));
     }
 
+    /// Runs a script of nft's.
+    pub fn nft(&self, script: &str) {
+        let output = self.run_with_input("nft", &["-f", "-"], script);
+        assert!(output.status.success(), "{}: nft -f -:\n{script}{}", self.name, text(&output.stderr));
+    }
+
     /// Runs a program to its end.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Output {
         self.run_with_input(program, arguments, "")

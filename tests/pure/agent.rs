@@ -2,8 +2,8 @@
 
 use ip_masq_agent::agent::advice::HostView;
 use ip_masq_agent::agent::{
-    Action, AfterStop, Agent, Attempt, ChangedBy, Checked, Chosen, Client, Clock, Depth, Event, Job, Origin, Outcome,
-    Performer, PolicyInForce, PolicyQuestion, Report, Setup, State, TrialDetails, digest, drive,
+    Action, AfterStop, Agent, Attempt, ChangedBy, Checked, Chosen, Client, Clock, ConfigOrigin, Depth, Event, Job,
+    Outcome, Performer, PolicyInForce, PolicyQuestion, Report, Setup, State, TrialDetails, digest, drive,
 };
 use ip_masq_agent::backend::{BackendName, Error, ErrorKind, Removal};
 use ip_masq_agent::config::{Diagnostics, Flags, Key, Reading, RuleWatch, SourceText};
@@ -475,7 +475,7 @@ fn a_file_that_vanished_is_no_reason_to_fall_back_on_the_defaults() {
     next.last_good = world.last_good.take();
     next.happen(Event::Started);
     next.assert_seen(&["ConfigMissing", "Ready"]);
-    assert_eq!((next.state(), next.report().configuration.origin), (State::Degraded, Origin::LastGood));
+    assert_eq!((next.state(), next.report().configuration.origin), (State::Degraded, ConfigOrigin::LastGood));
 }
 
 #[test]
@@ -1292,7 +1292,7 @@ fn a_candidate_is_in_force_for_its_time_and_the_earlier_configuration_after_it()
     assert!(
         report.summary.starts_with("trying /root/candidate.yaml, goes back at 12:00:10 unless confirmed; masquerading")
     );
-    assert_eq!((report.configuration.origin, report.state), (Origin::Trial, State::Ready));
+    assert_eq!((report.configuration.origin, report.state), (ConfigOrigin::Trial, State::Ready));
     assert_ne!(in_force(&mut world).0, as_of(GOOD).0);
     assert_eq!(in_force(&mut world).1, as_of(GOOD).1, "a restart would go back");
     world.pass(Duration::from_secs(9));
@@ -1306,7 +1306,10 @@ fn a_candidate_is_in_force_for_its_time_and_the_earlier_configuration_after_it()
     ]);
     assert_eq!(in_force(&mut world), as_of(GOOD));
     let report = world.report();
-    assert_eq!((report.configuration.origin, report.trial, report.configuration.differs), (Origin::Files, None, None));
+    assert_eq!(
+        (report.configuration.origin, report.trial, report.configuration.differs),
+        (ConfigOrigin::Files, None, None)
+    );
     assert_eq!(world.unconfirmed, None, "the files are what is in force");
 }
 
@@ -1326,7 +1329,7 @@ fn a_confirmed_candidate_stays_and_is_what_a_start_goes_back_to() {
     world.pass(Duration::from_secs(3600));
     assert_eq!((world.count("WentBack"), world.count("Reloaded")), (0, 0), "{:#?}", world.seen);
     assert_eq!((in_force(&mut world), world.unconfirmed.clone()), (as_of(OTHER), None));
-    assert_eq!(world.report().configuration.origin, Origin::Files);
+    assert_eq!(world.report().configuration.origin, ConfigOrigin::Files);
 }
 
 #[test]
@@ -1375,7 +1378,7 @@ fn an_edit_while_a_candidate_is_tried_confirms_nothing_and_counts_when_that_is_o
     world.file = Some("nonMasqueradeCIDRs: [192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24]");
     world.happen(Event::FilesChanged);
     world.pass(Duration::from_secs(5));
-    assert_eq!(world.report().configuration.origin, Origin::Trial);
+    assert_eq!(world.report().configuration.origin, ConfigOrigin::Trial);
     world.happen(Event::ReloadRequested(Client(9)));
     world.assert_seen(&[
         "Warning: the reload is refused: /root/candidate.yaml is being tried (by root on /dev/pts/0, 5 s left)",
@@ -1416,7 +1419,7 @@ fn what_can_not_be_tried_changes_nothing_and_says_why() {
     assert!(world.answer.starts_with("/root/candidate.yaml is being tried (by root on /dev/pts/0, 10 s left)"));
     world.happen(Event::ConfirmRequested(Client(1), 99));
     assert!(world.answer.starts_with("too late"), "{}", world.answer);
-    assert_eq!(world.report().configuration.origin, Origin::Trial);
+    assert_eq!(world.report().configuration.origin, ConfigOrigin::Trial);
 }
 
 #[test]

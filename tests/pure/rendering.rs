@@ -5,7 +5,7 @@ use crate::interpreter::iptables::Rules;
 use ip_masq_agent::backend::iptables::rules::render::{Context, render};
 use ip_masq_agent::config::{self, Flags, SourceText};
 use ip_masq_agent::policy::{Family, Flow, Policy};
-use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, ListKey, Ruleset, Section};
+use ip_masq_agent::ruleset::{ChainName, HostFacts, JumpPosition, ListKey, Ruleset, SectionId};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn as_many_sources_as_an_entry_excludes_are_in_lists_or_rules_and_not_all_those_
     let yaml = format!("enableIPv6: true\negress: [{{snat: none, excludeSourceCIDRs: [{}]}}]", excluded.join(", "));
     let ruleset = ruleset(&yaml, Family::V6);
     let lists: Vec<_> = ruleset.lists().map(|list| (list.id.section, list.id.key, list.prefixes.len())).collect();
-    assert_eq!(lists, [(Section::Egress(1), ListKey::ExcludedSources, 3000)]);
+    assert_eq!(lists, [(SectionId::Egress(1), ListKey::ExcludedSources, 3000)]);
     for (sets, rules, elements) in [(Some(&[][..]), 0..20, 3000), (None, 3000..3020, 0)] {
         let context = Context { chain: &ChainName::default(), random_fully: true, sets };
         let text = render(&ruleset, context).to_string();
@@ -53,7 +53,7 @@ fn what_entries_inherit_is_the_one_list_of_the_top_level() {
         );
         let ruleset = ruleset(&yaml, Family::V4);
         for key in [ListKey::Exceptions, ListKey::Exempt] {
-            let of_top = || ruleset.lists().filter(|list| list.id.section == Section::Top && list.id.key == key);
+            let of_top = || ruleset.lists().filter(|list| list.id.section == SectionId::Top && list.id.key == key);
             let first = of_top().next().unwrap();
             assert!(of_top().count() >= 3 && of_top().all(|list| Arc::ptr_eq(&list.prefixes, &first.prefixes)));
         }

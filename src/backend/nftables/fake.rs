@@ -7,7 +7,7 @@ use super::rules::change::{Change, Transaction};
 use super::rules::table::Tables;
 use super::wire::batch;
 use crate::backend::error::Error;
-use crate::sys::nfnetlink::{Batch, Refusal};
+use crate::sys::nfnetlink::{Batch, BatchRefusal};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -53,7 +53,7 @@ impl Held for FakeTables {
         Ok((observation, expected.is_some()))
     }
 
-    fn send(&mut self, _: Batch, transaction: &Transaction) -> Result<(), Refusal> {
+    fn send(&mut self, _: Batch, transaction: &Transaction) -> Result<(), BatchRefusal> {
         let mut state = self.0.borrow_mut();
         let fate = state.fates.pop_front().unwrap_or(Fate::Made);
         let mut tables = state.tables.clone();
@@ -63,13 +63,17 @@ impl Held for FakeTables {
             _ => false,
         };
         if transaction.changes.iter().any(busy) {
-            return Err(Refusal { message: Some(1), error: io::Error::from_raw_os_error(libc::EBUSY), bytes: None });
+            return Err(BatchRefusal {
+                message: Some(1),
+                error: io::Error::from_raw_os_error(libc::EBUSY),
+                bytes: None,
+            });
         }
         if matches!(fate, Fate::Made | Fate::Silent) {
             state.tables = tables;
         }
         state.generation += u32::from(!matches!(fate, Fate::Refused(_) | Fate::NoGuard));
-        let refusal = |message, error| Err(Refusal { message, error, bytes: None });
+        let refusal = |message, error| Err(BatchRefusal { message, error, bytes: None });
         match fate {
             Fate::Made => Ok(()),
             Fate::Refused(errno) => refusal(Some(1), io::Error::from_raw_os_error(errno)),

@@ -5,7 +5,7 @@ use super::observe::{self, Observation};
 use super::rules::change::Transaction;
 use crate::backend::error::Error;
 use crate::sys::conntrack;
-use crate::sys::nfnetlink::{Batch, Nfnetlink, Refusal};
+use crate::sys::nfnetlink::{Batch, BatchRefusal, Nfnetlink};
 
 /// What a plan and its commit need of nf_tables.
 pub trait Held {
@@ -25,7 +25,7 @@ pub trait Held {
     ///
     /// # Errors
     /// Why nothing of it was made, or why that is not known.
-    fn send(&mut self, batch: Batch, transaction: &Transaction) -> Result<(), Refusal>;
+    fn send(&mut self, batch: Batch, transaction: &Transaction) -> Result<(), BatchRefusal>;
 
     /// True when connection tracking has no flow in this network namespace: nobody needs it, or nothing has been sent yet.
     fn tracks_nothing(&self) -> bool;
@@ -40,7 +40,7 @@ impl Held for Nfnetlink {
         observe::observe(self, expected)
     }
 
-    fn send(&mut self, batch: Batch, _: &Transaction) -> Result<(), Refusal> {
+    fn send(&mut self, batch: Batch, _: &Transaction) -> Result<(), BatchRefusal> {
         self.commit(batch)
     }
 

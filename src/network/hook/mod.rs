@@ -8,7 +8,7 @@ mod walk;
 mod words;
 
 pub use packet::Packet;
-pub use walk::{Effect, Hit, Passage, Translations, doubts, pass, translations};
+pub use walk::{DOUBTFUL, Hit, HitEffect, Passage, Translations, doubts, pass, translations};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -84,7 +84,7 @@ impl Fit {
 
 /// What a rule does in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RuleVerdict {
     /// It goes on with the next one.
     Continue,
     /// The same, and the packet has another mark from here on.

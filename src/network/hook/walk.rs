@@ -1,6 +1,6 @@
 //! The way of a packet through the chains of a hook.
 
-use super::{BaseChain, Fit, Packet, Rule, Verdict, words};
+use super::{BaseChain, Fit, Packet, Rule, RuleVerdict, words};
 use std::net::IpAddr;
 
 /// Chains jump no deeper than that (NFT_JUMP_STACK_SIZE, and what others allow).
@@ -10,7 +10,7 @@ const MOST_RULES: usize = 20_000;
 
 /// What a rule does to the packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub enum HitEffect {
     /// It rewrites an address: the statement, and the new address where there is exactly one.
     Translate(String, Option<IpAddr>),
     /// It ends the chain in which our rules are asked later.
@@ -26,7 +26,7 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
     pub fit: Fit,
-    pub effect: Effect,
+    pub effect: HitEffect,
     /// `ip nat POSTROUTING #2`.
     pub place: String,
     /// `ip nat POSTROUTING (priority 100): masquerade`.
@@ -45,6 +45,9 @@ pub enum Passage {
     /// It does not unless one of the rules that are not understood lets it; because of this otherwise.
     Doubtful(String),
 }
+
+/// When a passage that is doubtful is closed.
+pub const DOUBTFUL: &str = "where no rule accepts that is not understood";
 
 /// The walk through one base chain.
 struct Walk<'a> {
@@ -104,7 +107,7 @@ impl Here<'_> {
 }
 
 impl<'a> Walk<'a> {
-    fn hit(&mut self, fit: Fit, effect: Effect, chain: &str, number: usize, rule: &Rule) {
+    fn hit(&mut self, fit: Fit, effect: HitEffect, chain: &str, number: usize, rule: &Rule) {
         let BaseChain { family, table, name, priority, .. } = self.base;
         let comment = rule.comment.as_ref().map(|comment| format!(" comment \"{comment}\"")).unwrap_or_default();
         let from = if chain == name { String::new() } else { format!("from {name}, ") };
@@ -124,7 +127,7 @@ impl<'a> Walk<'a> {
             }
             self.rules_left -= 1;
             if rule.is_ours {
-                self.hit(here.reached, Effect::Ours, name, number, rule);
+                self.hit(here.reached, HitEffect::Ours, name, number, rule);
                 continue;
             }
             for (fit, verdict) in words::outcomes(&rule.text, &self.packet) {
@@ -138,7 +141,7 @@ impl<'a> Walk<'a> {
         here.left()
     }
 
-    fn rule(&mut self, here: &mut Here<'_>, (number, rule): (usize, &Rule), fit: Fit, verdict: Verdict) -> Next {
+    fn rule(&mut self, here: &mut Here<'_>, (number, rule): (usize, &Rule), fit: Fit, verdict: RuleVerdict) -> Next {
         let reached = fit.min(here.reached);
         if fit == Fit::No {
             return Next::Rule;
@@ -148,34 +151,34 @@ impl<'a> Walk<'a> {
             if here.lose(fit) { Next::Nothing } else { Next::Rule }
         };
         match verdict {
-            Verdict::Continue => Next::Rule,
-            Verdict::SetMark => {
+            RuleVerdict::Continue => Next::Rule,
+            RuleVerdict::SetMark => {
                 self.packet.mark = None;
                 Next::Rule
             }
-            Verdict::Accept => ends(self, Effect::Accept),
-            Verdict::Drop => ends(self, Effect::Drop),
-            Verdict::Translate(statement, address) => ends(self, Effect::Translate(statement, address)),
-            Verdict::Return if fit == Fit::Yes => Next::ChainBefore,
-            Verdict::Return => {
+            RuleVerdict::Accept => ends(self, HitEffect::Accept),
+            RuleVerdict::Drop => ends(self, HitEffect::Drop),
+            RuleVerdict::Translate(statement, address) => ends(self, HitEffect::Translate(statement, address)),
+            RuleVerdict::Return if fit == Fit::Yes => Next::ChainBefore,
+            RuleVerdict::Return => {
                 (here.some_returned, here.reached) = (true, reached);
                 Next::Rule
             }
-            Verdict::NotUnderstood => {
-                self.hit(reached, Effect::NotUnderstood, here.name, number, rule);
+            RuleVerdict::NotUnderstood => {
+                self.hit(reached, HitEffect::NotUnderstood, here.name, number, rule);
                 here.lose(Fit::NotUnderstood);
                 Next::Rule
             }
-            Verdict::Jump(target) | Verdict::Goto(target) if !self.follows(&target, here.depth) => {
-                self.hit(reached, Effect::NotUnderstood, here.name, number, rule);
+            RuleVerdict::Jump(target) | RuleVerdict::Goto(target) if !self.follows(&target, here.depth) => {
+                self.hit(reached, HitEffect::NotUnderstood, here.name, number, rule);
                 here.lose(Fit::NotUnderstood);
                 Next::Rule
             }
-            Verdict::Jump(target) => {
+            RuleVerdict::Jump(target) => {
                 let left = self.follow(&target, reached, here.depth);
                 if here.lose_in(&left, fit) { Next::Nothing } else { Next::Rule }
             }
-            Verdict::Goto(target) => {
+            RuleVerdict::Goto(target) => {
                 let left = self.follow(&target, reached, here.depth);
                 match here.lose_in(&left, fit) {
                     true => Next::Nothing,
@@ -231,7 +234,9 @@ pub struct Translations {
 impl Translations {
     /// The first rule that certainly decides before ours are asked.
     pub fn first_before(&self) -> Option<&Hit> {
-        self.before.iter().find(|hit| hit.fit == Fit::Yes && !hit.is_unordered && hit.effect != Effect::NotUnderstood)
+        self.before
+            .iter()
+            .find(|hit| hit.fit == Fit::Yes && !hit.is_unordered && hit.effect != HitEffect::NotUnderstood)
     }
 
     /// The first rule that certainly translates what ours leave.
@@ -258,13 +263,14 @@ pub fn translations(chains: &[&BaseChain], packet: &Packet) -> Translations {
         let is_unordered = ours == Some(chain.priority) && !holds_ours;
         let (hits, left) = walk(chain, packet, reached);
         // What follows a translation sees nothing of the packet.
-        let translated = left.ended && matches!(hits.last(), Some(hit) if matches!(hit.effect, Effect::Translate(..)));
+        let translated =
+            left.ended && matches!(hits.last(), Some(hit) if matches!(hit.effect, HitEffect::Translate(..)));
         for hit in hits {
             match (&hit.effect, passed) {
-                (Effect::Ours, _) => passed = true,
+                (HitEffect::Ours, _) => passed = true,
                 // It ends this chain, and with it the way to our rules in it.
-                (Effect::Accept, false) if holds_ours => found.before.push(hit),
-                (Effect::Accept, _) => {}
+                (HitEffect::Accept, false) if holds_ours => found.before.push(hit),
+                (HitEffect::Accept, _) => {}
                 (_, false) => found.before.push(Hit { is_unordered, ..hit }),
                 (_, true) => found.after.push(Hit { is_unordered, ..hit }),
             }
@@ -274,7 +280,7 @@ pub fn translations(chains: &[&BaseChain], packet: &Packet) -> Translations {
         }
         passed |= holds_ours;
         let hits = found.before.iter().chain(&found.after);
-        if hits.clone().any(|hit| matches!(hit.effect, Effect::Translate(..) | Effect::NotUnderstood)) {
+        if hits.clone().any(|hit| matches!(hit.effect, HitEffect::Translate(..) | HitEffect::NotUnderstood)) {
             reached = reached.min(Fit::Unsaid);
         }
     }
@@ -295,12 +301,12 @@ pub fn doubts(chains: &[&BaseChain], packet: &Packet) -> Vec<String> {
     for chain in filters(chains) {
         let (hits, left) = walk(chain, packet, Fit::Yes);
         let may_drop = |hit: &&Hit| match hit.effect {
-            Effect::Drop => hit.fit == Fit::NotUnderstood,
-            Effect::NotUnderstood => true,
-            Effect::Accept | Effect::Ours | Effect::Translate(..) => false,
+            HitEffect::Drop => hit.fit == Fit::NotUnderstood,
+            HitEffect::NotUnderstood => true,
+            HitEffect::Accept | HitEffect::Ours | HitEffect::Translate(..) => false,
         };
         found.extend(hits.iter().filter(may_drop).map(|hit| hit.line.clone()));
-        let accepts = |fit| hits.iter().any(|hit| hit.effect == Effect::Accept && hit.fit == fit);
+        let accepts = |fit| hits.iter().any(|hit| hit.effect == HitEffect::Accept && hit.fit == fit);
         if chain.drops && !left.ended && !accepts(Fit::Yes) && accepts(Fit::Unsaid) {
             let BaseChain { family, table, name, .. } = chain;
             found.push(format!(
@@ -319,16 +325,16 @@ pub fn pass(chains: &[&BaseChain], packet: &Packet) -> Passage {
         let lets = |fit: Fit| {
             hits.iter()
                 .filter(move |hit| hit.fit == fit)
-                .any(|hit| matches!(hit.effect, Effect::Accept | Effect::NotUnderstood))
+                .any(|hit| matches!(hit.effect, HitEffect::Accept | HitEffect::NotUnderstood))
         };
         let may_fall_through = !left.ended && !chain.drops;
         if may_fall_through || lets(Fit::Yes) || lets(Fit::Unsaid) {
             continue;
         }
-        let by = hits.iter().find(|hit| hit.effect == Effect::Drop && hit.fit == Fit::Yes);
+        let by = hits.iter().find(|hit| hit.effect == HitEffect::Drop && hit.fit == Fit::Yes);
         let policy = || format!("{} {} {}: policy drop, and no rule accepts it", chain.family, chain.table, chain.name);
         let why = by.map_or_else(policy, |hit| hit.line.clone());
-        match lets(Fit::NotUnderstood) || hits.iter().any(|hit| hit.effect == Effect::NotUnderstood) {
+        match lets(Fit::NotUnderstood) || hits.iter().any(|hit| hit.effect == HitEffect::NotUnderstood) {
             false => return Passage::Closed(why),
             true => doubtful = doubtful.or(Some(why)),
         }
@@ -391,7 +397,7 @@ mod tests {
         assert_eq!(found.first_before(), None);
         assert_eq!(
             found.first_after().map(|hit| &hit.effect),
-            Some(&Effect::Translate("snat to 198.51.100.7".to_owned(), "198.51.100.7".parse().ok()))
+            Some(&HitEffect::Translate("snat to 198.51.100.7".to_owned(), "198.51.100.7".parse().ok()))
         );
     }
 
@@ -401,7 +407,7 @@ mod tests {
             translations(&chains.iter().collect::<Vec<_>>(), &packet()).first_before().map(|hit| hit.effect.clone())
         };
         let same = [nat("POSTROUTING", 100, &["ip saddr 192.168.0.0/16 accept", "OURS"])];
-        assert_eq!(before(&same), Some(Effect::Accept));
+        assert_eq!(before(&same), Some(HitEffect::Accept));
         let other = [nat("early", 50, &["accept"]), nat("POSTROUTING", 100, &["OURS"])];
         assert_eq!(before(&other), None);
     }
@@ -434,7 +440,7 @@ mod tests {
         assert_eq!(told(&translations(&[&chain], &packet()).before), [(Fit::Yes, "ip nat a #2")]);
         chain.chains.insert("b".to_owned(), rules(&["jump a"]));
         let circle = translations(&[&chain], &packet());
-        assert!(circle.before.iter().any(|hit| hit.effect == Effect::NotUnderstood), "{circle:?}");
+        assert!(circle.before.iter().any(|hit| hit.effect == HitEffect::NotUnderstood), "{circle:?}");
         let mut wide = nat("POSTROUTING", 100, &["jump a"]);
         wide.chains.insert("a".to_owned(), rules(&["ip daddr 10.0.0.1 jump a"; 40]));
         assert!(translations(&[&wide], &packet()).first_after().is_none());

@@ -1,6 +1,6 @@
 //! One rule in words, asked of a packet. The words are those of `sys::listing` and of iptables-save.
 
-use super::{Fit, Packet, Verdict};
+use super::{Fit, Packet, RuleVerdict};
 use crate::policy::{Family, Prefix, Protocol};
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ const SWITCHES: [&str; 8] = [
 const WITHOUT_EFFECT: [&str; 3] = ["counter", "notrack", "continue"];
 
 /// Whether the packet fits, and what then becomes of it: one answer, or one for each element of a verdict map.
-pub fn outcomes(text: &str, packet: &Packet) -> Vec<(Fit, Verdict)> {
+pub fn outcomes(text: &str, packet: &Packet) -> Vec<(Fit, RuleVerdict)> {
     let mut reader = Reader { tokens: tokens(text), at: 0, fit: Fit::Yes, packet };
     reader.rule()
 }
@@ -116,7 +116,7 @@ impl<'t> Reader<'t, '_> {
         self.fit = self.fit.min(fit);
     }
 
-    fn rule(&mut self) -> Vec<(Fit, Verdict)> {
+    fn rule(&mut self) -> Vec<(Fit, RuleVerdict)> {
         let mut sets_mark = false;
         while let Some(token) = self.next() {
             if let Some(verdict) = self.statement(token) {
@@ -141,7 +141,7 @@ impl<'t> Reader<'t, '_> {
                 },
             }
         }
-        vec![(self.fit, if sets_mark { Verdict::SetMark } else { Verdict::Continue })]
+        vec![(self.fit, if sets_mark { RuleVerdict::SetMark } else { RuleVerdict::Continue })]
     }
 
     /// Goes on to what the rule does in the end: what is left out only narrows it.
@@ -175,30 +175,30 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn statement(&mut self, token: &'t str) -> Option<Verdict> {
+    fn statement(&mut self, token: &'t str) -> Option<RuleVerdict> {
         Some(match token {
-            "accept" => Verdict::Accept,
-            "drop" | "reject" => Verdict::Drop,
-            "return" => Verdict::Return,
-            "jump" => Verdict::Jump(self.next()?.to_owned()),
-            "goto" | "-g" => Verdict::Goto(self.next()?.to_owned()),
+            "accept" => RuleVerdict::Accept,
+            "drop" | "reject" => RuleVerdict::Drop,
+            "return" => RuleVerdict::Return,
+            "jump" => RuleVerdict::Jump(self.next()?.to_owned()),
+            "goto" | "-g" => RuleVerdict::Goto(self.next()?.to_owned()),
             "masquerade" | "snat" | "dnat" | "redirect" => self.translation(token),
-            "tproxy" | "queue" | "dup" | "fwd" | "…" => Verdict::NotUnderstood,
+            "tproxy" | "queue" | "dup" | "fwd" | "…" => RuleVerdict::NotUnderstood,
             "-j" => {
                 let target = self.next()?;
-                return Some(self.target(target).unwrap_or_else(|| Verdict::Jump(target.to_owned())));
+                return Some(self.target(target).unwrap_or_else(|| RuleVerdict::Jump(target.to_owned())));
             }
             _ if is_target(token) => return self.target(token),
             _ => return None,
         })
     }
 
-    fn translation(&mut self, token: &str) -> Verdict {
+    fn translation(&mut self, token: &str) -> RuleVerdict {
         let rest = &self.tokens[self.at..];
         let statement = format!("{token} {}", rest.join(" ")).trim_end().to_owned();
         let address =
             if rest.contains(&"map") { self.mapped() } else { rest.iter().find_map(|word| single_address(word)) };
-        Verdict::Translate(statement, address)
+        RuleVerdict::Translate(statement, address)
     }
 
     /// The address that a map has for the packet. What it has none for goes on with the next rule.
@@ -231,21 +231,21 @@ impl<'t> Reader<'t, '_> {
     }
 
     /// A target of iptables; `None` for a chain.
-    fn target(&self, name: &str) -> Option<Verdict> {
+    fn target(&self, name: &str) -> Option<RuleVerdict> {
         let rest = &self.tokens[self.at..];
         let whole = || [&[name], rest].concat().join(" ");
         Some(match name {
-            "ACCEPT" => Verdict::Accept,
-            "DROP" | "REJECT" => Verdict::Drop,
-            "RETURN" => Verdict::Return,
+            "ACCEPT" => RuleVerdict::Accept,
+            "DROP" | "REJECT" => RuleVerdict::Drop,
+            "RETURN" => RuleVerdict::Return,
             "MASQUERADE" | "SNAT" | "DNAT" | "NETMAP" | "REDIRECT" => {
                 let address = if name == "NETMAP" { None } else { rest.iter().find_map(|word| single_address(word)) };
-                Verdict::Translate(whole(), address)
+                RuleVerdict::Translate(whole(), address)
             }
-            "MARK" => Verdict::SetMark,
+            "MARK" => RuleVerdict::SetMark,
             "LOG" | "NFLOG" | "CONNMARK" | "TCPMSS" | "CLASSIFY" | "TOS" | "DSCP" | "TTL" | "HL" | "CT" | "SET"
-            | "TEE" | "AUDIT" | "NOTRACK" | "CHECKSUM" | "TRACE" => Verdict::Continue,
-            "NFQUEUE" | "QUEUE" | "TPROXY" | "SYNPROXY" => Verdict::NotUnderstood,
+            | "TEE" | "AUDIT" | "NOTRACK" | "CHECKSUM" | "TRACE" => RuleVerdict::Continue,
+            "NFQUEUE" | "QUEUE" | "TPROXY" | "SYNPROXY" => RuleVerdict::NotUnderstood,
             _ => return None,
         })
     }
@@ -319,28 +319,28 @@ impl<'t> Reader<'t, '_> {
         self.and(fit.unless(negated));
     }
 
-    fn map(&mut self, field: Field) -> Vec<(Fit, Verdict)> {
+    fn map(&mut self, field: Field) -> Vec<(Fit, RuleVerdict)> {
         if !self.take("{") {
-            return vec![(self.fit, Verdict::NotUnderstood)];
+            return vec![(self.fit, RuleVerdict::NotUnderstood)];
         }
         let mut found = Vec::new();
         while let Some(key) = self.next().filter(|key| *key != "}") {
             if !self.take(":") {
-                found.push((self.fit.min(Fit::NotUnderstood), Verdict::NotUnderstood));
+                found.push((self.fit.min(Fit::NotUnderstood), RuleVerdict::NotUnderstood));
                 break;
             }
             let verdict = match self.next().map(unquoted) {
-                Some("jump") => Verdict::Jump(unquoted(self.next().unwrap_or_default()).to_owned()),
-                Some("goto") => Verdict::Goto(unquoted(self.next().unwrap_or_default()).to_owned()),
-                Some("accept") => Verdict::Accept,
-                Some("drop") => Verdict::Drop,
-                Some("return") => Verdict::Return,
-                Some("continue") => Verdict::Continue,
-                _ => Verdict::NotUnderstood,
+                Some("jump") => RuleVerdict::Jump(unquoted(self.next().unwrap_or_default()).to_owned()),
+                Some("goto") => RuleVerdict::Goto(unquoted(self.next().unwrap_or_default()).to_owned()),
+                Some("accept") => RuleVerdict::Accept,
+                Some("drop") => RuleVerdict::Drop,
+                Some("return") => RuleVerdict::Return,
+                Some("continue") => RuleVerdict::Continue,
+                _ => RuleVerdict::NotUnderstood,
             };
             let is_else = key == "*";
             let fits = if is_else { Fit::Yes } else { self.is(field, unquoted(key)) };
-            let others = found.iter().map(|(fit, _): &(Fit, Verdict)| *fit).max().unwrap_or(Fit::No);
+            let others = found.iter().map(|(fit, _): &(Fit, RuleVerdict)| *fit).max().unwrap_or(Fit::No);
             // What fits another element does not come to the last one.
             let fits = if is_else && others != Fit::No { others.min(Fit::Unsaid) } else { fits };
             found.push((self.fit.min(fits), verdict));
@@ -643,7 +643,7 @@ mod tests {
     #[test]
     fn what_a_rule_does_is_read_with_the_address_that_it_gives() {
         let verdict = |text: &str| outcomes(text, &packet()).remove(0).1;
-        let to = |statement: &str, address: &str| Verdict::Translate(statement.to_owned(), address.parse().ok());
+        let to = |statement: &str, address: &str| RuleVerdict::Translate(statement.to_owned(), address.parse().ok());
         assert_eq!(verdict("oifname \"wan0\" snat to 198.51.100.2"), to("snat to 198.51.100.2", "198.51.100.2"));
         assert_eq!(
             verdict("-o wan0 -j SNAT --to-source 198.51.100.2:1024-2000"),
@@ -656,13 +656,13 @@ mod tests {
         let map = "dnat to tcp dport map { 80 : 10.0.0.1, 443 : 10.0.0.2 }";
         assert_eq!(verdict(map), to(map, "10.0.0.2"));
         let range = "SNAT --to-source 198.51.100.2-198.51.100.9";
-        assert_eq!(verdict(range), Verdict::Translate(range.to_owned(), None));
-        assert_eq!(verdict("ip daddr 10.0.0.0/8 jump SUB"), Verdict::Jump("SUB".to_owned()));
-        assert_eq!(verdict("-g SUB"), Verdict::Goto("SUB".to_owned()));
-        assert_eq!(verdict("-j SUB"), Verdict::Jump("SUB".to_owned()));
-        assert_eq!(verdict("meta mark set 0x5"), Verdict::SetMark);
-        assert_eq!(verdict("counter"), Verdict::Continue);
-        assert_eq!(verdict("reject with icmpx admin-prohibited"), Verdict::Drop);
+        assert_eq!(verdict(range), RuleVerdict::Translate(range.to_owned(), None));
+        assert_eq!(verdict("ip daddr 10.0.0.0/8 jump SUB"), RuleVerdict::Jump("SUB".to_owned()));
+        assert_eq!(verdict("-g SUB"), RuleVerdict::Goto("SUB".to_owned()));
+        assert_eq!(verdict("-j SUB"), RuleVerdict::Jump("SUB".to_owned()));
+        assert_eq!(verdict("meta mark set 0x5"), RuleVerdict::SetMark);
+        assert_eq!(verdict("counter"), RuleVerdict::Continue);
+        assert_eq!(verdict("reject with icmpx admin-prohibited"), RuleVerdict::Drop);
     }
 
     #[test]
@@ -673,15 +673,15 @@ mod tests {
             found
         };
         let found = fitting("oifname vmap { \"lan0\" : drop, \"wan0\" : goto wan, * : accept }");
-        assert_eq!(found[0], (Fit::Yes, Verdict::Goto("wan".to_owned())));
+        assert_eq!(found[0], (Fit::Yes, RuleVerdict::Goto("wan".to_owned())));
         assert_eq!(fitting("ct state vmap { established : accept, related : accept, new : jump fresh }").len(), 1);
-        assert_eq!(fitting("ip saddr vmap @zones"), [(Fit::Yes, Verdict::NotUnderstood)]);
+        assert_eq!(fitting("ip saddr vmap @zones"), [(Fit::Yes, RuleVerdict::NotUnderstood)]);
     }
 
     #[test]
     fn a_map_translates_what_it_has_an_element_for() {
         let told = |text: &str| {
-            let [(fit, Verdict::Translate(statement, address))] = &outcomes(text, &packet())[..] else {
+            let [(fit, RuleVerdict::Translate(statement, address))] = &outcomes(text, &packet())[..] else {
                 panic!("{text}")
             };
             assert_eq!(statement, text);

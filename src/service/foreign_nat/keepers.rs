@@ -3,7 +3,7 @@
 //! The kernel tells nobody who its users of connection tracking are, so the rules of the network namespace are read for
 //! those that make one. Not seen are users that are no rules: Open vSwitch, IPVS, `nf_conntrack.enable_hooks=1`.
 
-use super::{Chain, INET, IPTABLES_TABLE, chains, family_name, is_our_table};
+use super::{INET, IPTABLES_TABLE, NfChain, chains, family_name, is_our_table};
 use crate::agent::{AfterStop, Cause, Keepers};
 use crate::backend::BackendName;
 use crate::backend::nftables::fast_path;
@@ -42,7 +42,7 @@ pub fn read(netlink: &mut Option<Nfnetlink>, ours: Ours<'_>, families: &[Family]
 /// What nf_tables has besides our rules.
 #[derive(Debug, Default)]
 struct NfTables {
-    chains: Vec<Chain>,
+    chains: Vec<NfChain>,
     /// Of each family of tables the first rule that needs connection tracking.
     users: Vec<User>,
 }

@@ -10,7 +10,7 @@ use crate::backend::iptables::rules::rule::COMMENT_PREFIX;
 use crate::backend::nftables::{STAND_IN, TABLE, fast_path, has_stand_in};
 use crate::network::hook::{self, BaseChain, Hook};
 use crate::policy::Family;
-use crate::sys::listing::{self, Chain, INET, NETDEV, Rule};
+use crate::sys::listing::{self, INET, NETDEV, NfChain, NfRule};
 use crate::sys::nfnetlink::message::Message;
 use crate::sys::nfnetlink::{Nfnetlink, Request, kept, nfproto};
 use references::Asked;
@@ -150,7 +150,7 @@ fn chains_of(
     Ok(found)
 }
 
-fn base_chain(netlink: &mut Nfnetlink, chain: &Chain, hook: Option<Hook>, all: &[Chain]) -> io::Result<BaseChain> {
+fn base_chain(netlink: &mut Nfnetlink, chain: &NfChain, hook: Option<Hook>, all: &[NfChain]) -> io::Result<BaseChain> {
     let is_ours = is_our_table(chain.family, &chain.table);
     let mut base = BaseChain {
         family: family_name(chain.family),
@@ -181,7 +181,7 @@ fn base_chain(netlink: &mut Nfnetlink, chain: &Chain, hook: Option<Hook>, all: &
     Ok(base)
 }
 
-fn hook_rule(rule: Rule) -> hook::Rule {
+fn hook_rule(rule: NfRule) -> hook::Rule {
     hook::Rule { is_ours: is_our_jump(&rule), text: rule.text, comment: rule.comment }
 }
 
@@ -219,7 +219,7 @@ pub fn nftables_shows_ours(netlink: &mut Nfnetlink, family: Family) -> io::Resul
     Ok(has_family(TABLE) || has_family(STAND_IN) && has_stand_in(netlink).map_err(io::Error::other)?)
 }
 
-fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
+fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<NfChain>> {
     let mut chains = Vec::new();
     let request = Request { message: libc::NFT_MSG_GETCHAIN, family };
     netlink.dump(
@@ -233,7 +233,7 @@ fn chains(netlink: &mut Nfnetlink, family: u8) -> io::Result<Vec<Chain>> {
     Ok(chains)
 }
 
-fn rules(netlink: &mut Nfnetlink, chain: &Chain) -> io::Result<Vec<Rule>> {
+fn rules(netlink: &mut Nfnetlink, chain: &NfChain) -> io::Result<Vec<NfRule>> {
     // They are put into words afterwards: for that the kernel may have to be asked again.
     let mut messages = Vec::new();
     let request = Request { message: libc::NFT_MSG_GETRULE, family: chain.family };
@@ -260,7 +260,7 @@ fn is_our_table(family: u8, table: &str) -> bool {
     family == INET && [TABLE, STAND_IN, fast_path::TABLE].contains(&table)
 }
 
-fn is_our_jump(rule: &Rule) -> bool {
+fn is_our_jump(rule: &NfRule) -> bool {
     rule.comment.as_deref().is_some_and(|comment| is_of_jump(unquoted(comment)))
 }
 

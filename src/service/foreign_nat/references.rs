@@ -1,8 +1,8 @@
 //! What the rules of a table refer to, asked of the kernel when the first of them does.
 
 use crate::service::view;
-use crate::sys::listing::set::{self, Set};
-use crate::sys::listing::{Chain, References};
+use crate::sys::listing::set::{self, NfSet};
+use crate::sys::listing::{NfChain, References};
 use crate::sys::nfnetlink::ipset::Ipset;
 use crate::sys::nfnetlink::{Nfnetlink, Request};
 use std::collections::{BTreeMap, HashMap};
@@ -11,18 +11,18 @@ use std::io;
 /// Answers from the kernel. What it does not say is not known: a rule is shown all the same.
 pub struct Asked<'a> {
     netlink: &'a mut Nfnetlink,
-    chain: &'a Chain,
-    sets: Option<HashMap<String, Set>>,
+    chain: &'a NfChain,
+    sets: Option<HashMap<String, NfSet>>,
     ipsets: Option<BTreeMap<u16, String>>,
 }
 
 impl<'a> Asked<'a> {
-    pub fn new(netlink: &'a mut Nfnetlink, chain: &'a Chain) -> Self {
+    pub fn new(netlink: &'a mut Nfnetlink, chain: &'a NfChain) -> Self {
         Asked { netlink, chain, sets: None, ipsets: None }
     }
 
     /// Every set of the table; the anonymous ones with their elements.
-    fn read_sets(&mut self) -> io::Result<HashMap<String, Set>> {
+    fn read_sets(&mut self) -> io::Result<HashMap<String, NfSet>> {
         let (table, family) = (&self.chain.table, self.chain.family);
         let mut sets = HashMap::new();
         self.netlink.dump(
@@ -63,7 +63,7 @@ impl References for Asked<'_> {
         self.ipsets.get_or_insert_with(names).get(&index).cloned()
     }
 
-    fn set(&mut self, name: &str) -> Option<&Set> {
+    fn set(&mut self, name: &str) -> Option<&NfSet> {
         if self.sets.is_none() {
             let sets = self.read_sets().unwrap_or_default();
             self.sets = Some(sets);

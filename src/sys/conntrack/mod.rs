@@ -15,6 +15,8 @@ use super::nfnetlink::{Answer, lost, nfproto, read_error, socket};
 use crate::policy::address::octets;
 use crate::policy::{Family, Protocol};
 use read::attribute;
+use std::error::Error;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -204,13 +206,57 @@ pub fn is_empty() -> bool {
 
 fn in_words(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            io::Error::new(io::ErrorKind::PermissionDenied, "connection tracking can't be read without CAP_NET_ADMIN")
+        Some(libc::EPERM) => io::Error::new(io::ErrorKind::PermissionDenied, Unanswered::NotPermitted(error)),
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => {
+            io::Error::new(io::ErrorKind::Unsupported, Unanswered::Unsupported(error))
         }
-        Some(libc::EINVAL | libc::EOPNOTSUPP) => io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("the kernel has no nf_conntrack_netlink, or can't load it: {error}"),
-        ),
         _ => error,
+    }
+}
+
+/// What the kernel means by an error.
+#[derive(Debug)]
+enum Unanswered {
+    NotPermitted(io::Error),
+    Unsupported(io::Error),
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unanswered::NotPermitted(_) => f.write_str("connection tracking can't be read without CAP_NET_ADMIN"),
+            Unanswered::Unsupported(error) => {
+                write!(f, "the kernel has no nf_conntrack_netlink, or can't load it: {error}")
+            }
+        }
+    }
+}
+
+impl Error for Unanswered {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Unanswered::NotPermitted(error) | Unanswered::Unsupported(error) => Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_said_is_behind_what_it_means() {
+        let cases = [
+            (libc::EPERM, "connection tracking can't be read without CAP_NET_ADMIN"),
+            (
+                libc::EOPNOTSUPP,
+                "the kernel has no nf_conntrack_netlink, or can't load it: Operation not supported (os error 95)",
+            ),
+        ];
+        for (number, words) in cases {
+            let error = in_words(io::Error::from_raw_os_error(number));
+            let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+            assert_eq!((error.to_string().as_str(), source.and_then(io::Error::raw_os_error)), (words, Some(number)));
+        }
     }
 }

@@ -16,11 +16,11 @@ pub mod tracking;
 mod words;
 
 use crate::sys::nfnetlink::message::{Attribute, Attributes, Malformed, Message};
-use set::Set;
+use set::NfSet;
 
 /// The parts of a chain that say where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
+pub struct NfChain {
     /// `nfgen_family`: 1 inet, 2 ip, 5 netdev, 10 ip6.
     pub family: u8,
     pub table: String,
@@ -36,7 +36,7 @@ pub struct Chain {
     pub drops: bool,
 }
 
-impl Chain {
+impl NfChain {
     /// True for a nat chain at any hook.
     pub fn is_nat(&self) -> bool {
         self.kind == "nat" && self.hook.is_some()
@@ -50,7 +50,7 @@ impl Chain {
 
 /// One rule in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct NfRule {
     /// The rule in words; `…` for what is not understood.
     pub text: String,
     /// The comment, where it has one.
@@ -64,7 +64,7 @@ pub trait References {
     /// The name of an ipset.
     fn ipset(&mut self, index: u16) -> Option<String>;
     /// A set or map of the rule's table, with its elements if it is anonymous.
-    fn set(&mut self, name: &str) -> Option<&Set>;
+    fn set(&mut self, name: &str) -> Option<&NfSet>;
 }
 
 /// Nothing that is referred to is known.
@@ -77,7 +77,7 @@ impl References for () {
         None
     }
 
-    fn set(&mut self, _name: &str) -> Option<&Set> {
+    fn set(&mut self, _name: &str) -> Option<&NfSet> {
         None
     }
 }
@@ -94,9 +94,9 @@ pub const NETDEV: u8 = libc::NFPROTO_NETDEV as u8;
 ///
 /// # Errors
 /// When it is malformed.
-pub fn chain(message: &Message<'_>) -> Result<Chain, Malformed> {
+pub fn chain(message: &Message<'_>) -> Result<NfChain, Malformed> {
     let family = message.payload.first().copied().ok_or(Malformed("a chain without its family"))?;
-    let mut chain = Chain {
+    let mut chain = NfChain {
         family,
         table: String::new(),
         name: String::new(),
@@ -148,7 +148,7 @@ fn devices(hook: &Attributes<'_>) -> Result<Vec<String>, Malformed> {
 ///
 /// # Errors
 /// When it is malformed; an expression that is not known is no error.
-pub fn rule(message: &Message<'_>, references: &mut dyn References) -> Result<Rule, Malformed> {
+pub fn rule(message: &Message<'_>, references: &mut dyn References) -> Result<NfRule, Malformed> {
     let family = message.payload.first().copied().ok_or(Malformed("a rule without its family"))?;
     let mut words = words::Words::new(family, references);
     let mut comment = None;
@@ -165,7 +165,7 @@ pub fn rule(message: &Message<'_>, references: &mut dyn References) -> Result<Ru
         }
     }
     let (text, words_comment) = words.finish();
-    Ok(Rule { text, comment: comment.or(words_comment) })
+    Ok(NfRule { text, comment: comment.or(words_comment) })
 }
 
 /// libnftnl's type-length-value userdata: type 0 is the comment.

@@ -10,7 +10,7 @@ const SHOWN: usize = 16;
 
 /// A set or a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Set {
+pub struct NfSet {
     /// Its name in its table.
     pub name: String,
     /// Written out in a rule, with a name that says nothing.
@@ -51,10 +51,10 @@ const CATCH_ALL: u32 = 2;
 ///
 /// # Errors
 /// When it is malformed.
-pub fn header(message: &Message<'_>) -> Result<Set, Malformed> {
+pub fn header(message: &Message<'_>) -> Result<NfSet, Malformed> {
     let attributes = message.attributes()?;
     let flags = number(&attributes, 3)?.unwrap_or_default();
-    Ok(Set {
+    Ok(NfSet {
         name: text(&attributes, 2)?,
         is_anonymous: flags & ANONYMOUS != 0,
         key_length: number(&attributes, 5)?.unwrap_or_default() as usize,
@@ -92,7 +92,7 @@ fn element(attributes: &Attributes<'_>) -> Result<Element, Malformed> {
     })
 }
 
-impl Set {
+impl NfSet {
     /// Itself, when it has to be written out.
     pub fn shown(&self) -> Option<&Self> {
         self.is_anonymous.then_some(self)
@@ -228,7 +228,7 @@ mod tests {
             key_end: None,
             data: Data::None,
         };
-        let set = Set {
+        let set = NfSet {
             name: "__set0".to_owned(),
             is_anonymous: true,
             key_length: 4,
@@ -257,7 +257,7 @@ mod tests {
             key_end: None,
             data: Data::None,
         };
-        let set = Set {
+        let set = NfSet {
             name: "__set0".to_owned(),
             is_anonymous: true,
             key_length: 4,

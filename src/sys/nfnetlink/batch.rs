@@ -73,7 +73,7 @@ impl Batch {
 
 /// Why a batch was not committed.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct BatchRefusal {
     /// The number of the refused message, as [`Batch::push`] gave it; `None` when the batch as a whole was refused.
     pub message: Option<usize>,
     pub error: io::Error,
@@ -81,14 +81,14 @@ pub struct Refusal {
     pub bytes: Option<usize>,
 }
 
-impl Refusal {
+impl BatchRefusal {
     /// True when the kernel's answer was lost or makes no sense: the batch may have been committed all the same.
     pub fn is_silence(&self) -> bool {
         self.message.is_none() && is_loss(&self.error)
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for BatchRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.bytes {
             Some(bytes) => write!(f, "a batch of {bytes} bytes is more than net.core.wmem_max allows: {}", self.error),
@@ -97,7 +97,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {
+impl std::error::Error for BatchRefusal {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
     }
@@ -108,7 +108,7 @@ pub(super) struct BatchAnswer {
     first: u32,
     count: u32,
     acknowledged: bool,
-    refusal: Option<Refusal>,
+    refusal: Option<BatchRefusal>,
     lost: Option<io::Error>,
 }
 
@@ -139,7 +139,7 @@ impl BatchAnswer {
             Some(error) => {
                 // The first message is the frame of the batch, not one of its own.
                 let number = message.sequence.wrapping_sub(self.first) as usize;
-                let refusal = Refusal { message: (number > 0).then_some(number), error, bytes: None };
+                let refusal = BatchRefusal { message: (number > 0).then_some(number), error, bytes: None };
                 // Those behind the first one follow from it.
                 self.refusal.get_or_insert(refusal);
             }
@@ -152,8 +152,8 @@ impl BatchAnswer {
         self.lost.get_or_insert(error);
     }
 
-    pub(super) fn end(self) -> Result<(), Refusal> {
-        let silence = |error| Refusal { message: None, error, bytes: None };
+    pub(super) fn end(self) -> Result<(), BatchRefusal> {
+        let silence = |error| BatchRefusal { message: None, error, bytes: None };
         match (self.refusal, self.lost) {
             (Some(refusal), _) => Err(refusal),
             (None, Some(error)) => Err(silence(error)),

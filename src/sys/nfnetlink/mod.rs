@@ -7,7 +7,7 @@ pub mod ipset;
 pub mod message;
 pub mod socket;
 
-pub use batch::{Batch, Refusal};
+pub use batch::{Batch, BatchRefusal};
 pub use events::{RuleEvent, RuleEvents};
 
 use crate::policy::Family;
@@ -182,13 +182,13 @@ impl Nfnetlink {
     ///
     /// # Errors
     /// Which message of the batch was refused and why, or that it could not be sent at all.
-    pub fn commit(&mut self, batch: Batch) -> Result<(), Refusal> {
+    pub fn commit(&mut self, batch: Batch) -> Result<(), BatchRefusal> {
         let (bytes, count) = batch.finish(self.sequence.wrapping_add(1));
         let first = self.sequence.wrapping_add(1);
         self.sequence = self.sequence.wrapping_add(count);
         self.socket.set_send_buffer(bytes.len() + 4096).and_then(|()| self.socket.send(&bytes)).map_err(|error| {
             let too_long = error.raw_os_error() == Some(libc::EMSGSIZE);
-            Refusal { message: None, error, bytes: too_long.then_some(bytes.len()) }
+            BatchRefusal { message: None, error, bytes: too_long.then_some(bytes.len()) }
         })?;
         let mut verdict = BatchAnswer::new(first, count);
         loop {

@@ -3,7 +3,7 @@
 use crate::config::{Config, Ladder};
 use crate::finding::{Finding, finding};
 use crate::forwards::Forward;
-use crate::gateway::{BINARY, Gateway};
+use crate::gateway::{BINARY, CampaignGateway};
 use crate::lab::{Namespace, foreign};
 use crate::listing::Listing;
 use crate::promise::{self, Shows};
@@ -17,7 +17,7 @@ type Done = Result<Duration, Finding>;
 const CHAIN: &str = "IP-MASQ-AGENT";
 pub const TABLE: &str = "inet ip-masq-agent";
 
-impl Gateway<'_> {
+impl CampaignGateway<'_> {
     fn is_nftables(&self) -> bool {
         self.config.backend == BackendName::Nftables
     }
@@ -62,18 +62,18 @@ impl Gateway<'_> {
 }
 
 /// True where IPv4 has rules of ours. One program is asked; [`Listing::take`] asks seven.
-pub fn has_rules(gateway: &Gateway<'_>) -> bool {
+pub fn has_rules(gateway: &CampaignGateway<'_>) -> bool {
     if gateway.is_nftables() { !gateway.rules().is_empty() } else { !gateway.chain().is_empty() }
 }
 
 /// What changes a rule in the place of which a packet counts: on legacy, where the number of entries stays, only the
 /// resync sees it.
-fn shows_at_once_unless_legacy(gateway: &Gateway<'_>) -> Shows {
+fn shows_at_once_unless_legacy(gateway: &CampaignGateway<'_>) -> Shows {
     if gateway.config.backend == BackendName::IptablesLegacy { Shows::InContents } else { Shows::AtOnce }
 }
 
 /// `nft flush ruleset`, or `iptables -t nat -F` for both families. Who does that puts its own rules back.
-pub fn flush_everything(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn flush_everything(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     gateway.excuse("everything is flushed", Excused::Kept);
     let node = &gateway.lab.gateway;
     if gateway.is_nftables() {
@@ -89,7 +89,7 @@ pub fn flush_everything(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
 }
 
 /// The rules of our chains go, the chains stay.
-pub fn flush_ours(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn flush_ours(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.excuse("our chains are flushed", Excused::Kept);
     match (gateway.is_nftables(), random.once_in(2)) {
         (true, true) => gateway.nft(&format!("flush table {TABLE}\n")),
@@ -101,7 +101,7 @@ pub fn flush_ours(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 
 /// Each time that they are there again, as a program does that thinks the rules are its own. However long that goes on,
 /// a repair comes once a second at the least.
-pub fn fight(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn fight(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let most = promise::FIGHT + gateway.patience;
     for time in 1..=12 {
         flush_ours(gateway, random)?;
@@ -121,7 +121,7 @@ pub fn fight(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// All that is ours goes.
-pub fn delete_ours(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn delete_ours(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     gateway.excuse("our rules are deleted", Excused::Kept);
     if gateway.is_nftables() {
         gateway.nft(&format!("delete table {TABLE}\n"));
@@ -138,7 +138,7 @@ pub fn delete_ours(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
     Ok(promise::repair(gateway, Shows::AtOnce))
 }
 
-pub fn delete_a_rule(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn delete_a_rule(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.excuse("a rule is deleted", Excused::Anything);
     if gateway.is_nftables() {
         let rules = gateway.rules();
@@ -152,7 +152,7 @@ pub fn delete_a_rule(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// A rule, or the jump to all of them, is there twice.
-pub fn duplicate_a_rule(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn duplicate_a_rule(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.excuse("a rule is duplicated", Excused::Anything);
     if gateway.is_nftables() {
         let rules = gateway.rules();
@@ -170,7 +170,7 @@ pub fn duplicate_a_rule(gateway: &mut Gateway<'_>, random: &mut Random) -> Done 
 }
 
 /// The last rule comes first.
-pub fn move_a_rule(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn move_a_rule(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     if gateway.config.backend == BackendName::IptablesLegacy {
         gateway.need_short_resync()?;
     }
@@ -186,7 +186,7 @@ pub fn move_a_rule(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
     Ok(promise::repair(gateway, shows_at_once_unless_legacy(gateway)))
 }
 
-pub fn insert_a_rule(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn insert_a_rule(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.excuse("a rule is inserted", Excused::Anything);
     let masquerade = random.once_in(2);
     if gateway.is_nftables() {
@@ -199,7 +199,7 @@ pub fn insert_a_rule(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
     Ok(promise::repair(gateway, Shows::AtOnce))
 }
 
-pub fn rename_the_chain(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn rename_the_chain(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     if gateway.config.backend == BackendName::IptablesLegacy {
         gateway.need_short_resync()?;
     }
@@ -213,7 +213,7 @@ pub fn rename_the_chain(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
 }
 
 /// Something happens to the rules of forwards: to the chains at the hooks, to what they lead to, to the maps.
-pub fn break_forwards(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn break_forwards(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     if gateway.config.forwards.is_empty() {
         let forwards = some_forwards(random, gateway.config.ipv6);
         gateway.change("forwards", |config| config.forwards = forwards)?;
@@ -240,7 +240,7 @@ fn some_forwards(random: &mut Random, ipv6: bool) -> Vec<Forward> {
     }
 }
 
-fn break_maps(gateway: &Gateway<'_>, random: &mut Random, way: u64) {
+fn break_maps(gateway: &CampaignGateway<'_>, random: &mut Random, way: u64) {
     let hook = random.pick(&["prerouting", "output"]);
     let listing = gateway.lab.gateway.must("nft", &["-s", "list", "table", "inet", "ip-masq-agent"]);
     let elements = map_elements(&listing);
@@ -283,7 +283,7 @@ fn map_elements(listing: &str) -> Vec<(String, String)> {
     found
 }
 
-fn break_chains(gateway: &Gateway<'_>, random: &mut Random, way: u64) {
+fn break_chains(gateway: &CampaignGateway<'_>, random: &mut Random, way: u64) {
     let listing = gateway.lab.gateway.must(&gateway.program("iptables", "-save"), &["-t", "nat"]);
     let hook = random.pick(&["PREROUTING", "OUTPUT"]);
     let jump = listing.lines().find(|line| line.starts_with(&format!("-A {hook} ")) && line.contains(CHAIN));
@@ -311,7 +311,7 @@ fn break_chains(gateway: &Gateway<'_>, random: &mut Random, way: u64) {
 }
 
 /// A listing that was saved under an earlier configuration, or another backend, is loaded again.
-fn load(gateway: &Gateway<'_>, backend: BackendName, listing: &Rules) {
+fn load(gateway: &CampaignGateway<'_>, backend: BackendName, listing: &Rules) {
     let node = &gateway.lab.gateway;
     if backend == BackendName::Nftables {
         // As a saved file begins. A table that is not there can't be deleted.
@@ -353,7 +353,7 @@ fn rules_for(config: &Config) -> Rules {
 }
 
 /// Of the same backend, under another configuration.
-pub fn restore_old_rules(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn restore_old_rules(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     let mut config = Config::draw(random, gateway.config.backend);
     config.owner = false;
@@ -366,7 +366,7 @@ pub fn restore_old_rules(gateway: &mut Gateway<'_>, random: &mut Random) -> Done
 }
 
 /// IPv6 rules of ours while IPv6 is off.
-pub fn other_family(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn other_family(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     if gateway.config.ipv6 || gateway.config.resync > 2 {
         gateway.change("IPv6 is turned off", |config| {
             *config =
@@ -382,7 +382,7 @@ pub fn other_family(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
 }
 
 /// Rules of ours in a backend that is not in use.
-pub fn other_backend(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn other_backend(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     let here = gateway.config.backend;
     let others: Vec<BackendName> = crate::lab::BACKENDS.iter().copied().filter(|other| *other != here).collect();
@@ -396,7 +396,7 @@ pub fn other_backend(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// Makes the list of exempt networks one that is kept in a set, with so many members; returns the set's name.
-fn need_a_set(gateway: &mut Gateway<'_>, least: u32) -> Result<String, Finding> {
+fn need_a_set(gateway: &mut CampaignGateway<'_>, least: u32) -> Result<String, Finding> {
     // What happens to an ipset raises no event.
     if !gateway.is_nftables() {
         gateway.need_short_resync()?;
@@ -411,7 +411,7 @@ fn need_a_set(gateway: &mut Gateway<'_>, least: u32) -> Result<String, Finding> 
     Ok(names.lines().find(|name| name.contains("exempt") && name.contains('4')).unwrap_or_default().to_owned())
 }
 
-pub fn flush_a_set(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn flush_a_set(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     let set = need_a_set(gateway, 200)?;
     gateway.excuse("a set is flushed", Excused::Anything);
     if gateway.is_nftables() {
@@ -423,7 +423,7 @@ pub fn flush_a_set(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
 }
 
 /// One member of a set is another one: their number stays.
-pub fn swap_a_member(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn swap_a_member(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let set = need_a_set(gateway, random.clone().pick(&[200, 5_000]))?;
     gateway.excuse("a member of a set is swapped", Excused::Anything);
     let ladder = gateway.config.ladder;

@@ -4,7 +4,7 @@ use super::pass;
 use crate::config::{Config, Ladder};
 use crate::finding::{Finding, finding};
 use crate::forwards::Forward;
-use crate::gateway::Gateway;
+use crate::gateway::CampaignGateway;
 use crate::promise;
 use crate::random::Random;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -18,34 +18,34 @@ use std::time::Duration;
 type Done = Result<Duration, Finding>;
 
 /// A new configuration that is expected from now on, and its text.
-fn draw(gateway: &mut Gateway<'_>, random: &mut Random, why: &str) -> String {
+fn draw(gateway: &mut CampaignGateway<'_>, random: &mut Random, why: &str) -> String {
     let config = Config::draw(random, gateway.config.backend);
     gateway.expect(why, config).yaml()
 }
 
 /// Written over what was there, in one go.
-pub fn in_place(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn in_place(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let text = draw(gateway, random, "an edit in place");
     gateway.write(&text);
     Ok(promise::EDIT)
 }
 
 /// A new file takes the name of the old one, as editors and configuration managers do it.
-pub fn by_rename(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn by_rename(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let text = draw(gateway, random, "an edit by rename");
     gateway.replace(&text);
     Ok(promise::EDIT)
 }
 
 /// The name becomes a link to a file of a new directory.
-pub fn by_link(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn by_link(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let text = draw(gateway, random, "an edit by link");
     gateway.link(random, &text);
     Ok(promise::EDIT)
 }
 
 /// What the configuration is a link to is edited: nobody watches there, the resync reads it.
-pub fn behind_link(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn behind_link(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     let text = gateway.config.yaml();
     let file = gateway.link(random, &text);
@@ -60,7 +60,7 @@ pub fn behind_link(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// A part of the list is in a file of `config.d`.
-pub fn fragment(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn fragment(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let config = Config::draw(random, gateway.config.backend);
     let config = gateway.expect("a fragment", config);
     let mut main = (*config).clone();
@@ -75,7 +75,7 @@ pub fn fragment(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// The first half is there for a while before the rest follows.
-pub fn half_written(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn half_written(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let mut config = Config::draw(random, gateway.config.backend);
     config.ladder = Ladder { from: 0, count: 200 };
     let config = gateway.expect("a half-written file", config);
@@ -99,7 +99,7 @@ pub fn half_written(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// Nothing that a service may take.
-pub fn bad(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn bad(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let good = gateway.config.yaml();
     gateway.may("a bad file", &[]);
     gateway.make_plain();
@@ -133,7 +133,7 @@ pub fn bad(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// A hundred thousand networks.
-pub fn huge(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn huge(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let mut config = Config::plain(gateway.config.backend);
     config.ladder = Ladder { from: random.below(8) as u32, count: 100_000 };
     let text = gateway.expect("a hundred thousand networks", config).yaml();
@@ -143,7 +143,7 @@ pub fn huge(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// A megabyte that a parser might choke on.
-pub fn huge_and_bad(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn huge_and_bad(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let text = match random.below(4) {
         0 => "[a: b, ".repeat(150_000),
         1 => format!("nonMasqueradeCIDRs: [{}]\n", "x".repeat(1 << 20)),
@@ -157,7 +157,7 @@ pub fn huge_and_bad(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// Nothing but the forwards: one comes, leads elsewhere or goes, or all of them are others.
-pub fn forwards(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn forwards(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let mut config = (*gateway.config).clone();
     let drawn = Forward::draw(random, config.ipv6);
     let count = config.forwards.len() as u64;
@@ -172,14 +172,14 @@ pub fn forwards(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// `systemctl reload` after an edit.
-pub fn reload(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn reload(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     in_place(gateway, random)?;
     gateway.must_reload()?;
     Ok(Duration::ZERO)
 }
 
 /// SIGHUP after an edit.
-pub fn reload_by_signal(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn reload_by_signal(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     in_place(gateway, random)?;
     let life = gateway.life();
     let ready = life.ready();
@@ -189,7 +189,7 @@ pub fn reload_by_signal(gateway: &mut Gateway<'_>, random: &mut Random) -> Done 
 }
 
 /// Fifty at once, and an edit in the middle.
-pub fn reload_by_fifty(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn reload_by_fifty(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let text = draw(gateway, random, "fifty reloads");
     gateway.make_plain();
     let agent = &gateway.agent;
@@ -208,7 +208,7 @@ pub fn reload_by_fifty(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// The table comes to be owned, or is no more.
-pub fn table_owner(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn table_owner(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     let mut config = (*gateway.config).clone();
     config.owner = !config.owner;
     let text = gateway.expect("tableOwner", config).yaml();

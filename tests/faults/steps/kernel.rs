@@ -6,7 +6,7 @@ use super::pass;
 use crate::background::Worker;
 use crate::config::{Config, Ladder};
 use crate::finding::Finding;
-use crate::gateway::Gateway;
+use crate::gateway::CampaignGateway;
 use crate::lab::Namespace;
 use crate::promise;
 use crate::random::Random;
@@ -27,7 +27,7 @@ const LONGEST_FLOOD: Duration = Duration::from_secs(20);
 
 /// A table of our name and comment belongs to another program, and the kernel refuses everything else; half of the time
 /// there is something to be done. When that program ends its table goes.
-pub fn owned_by_another(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn owned_by_another(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     gateway.excuse("the table is another program's", Excused::Anything);
     let start =
@@ -53,7 +53,7 @@ pub fn owned_by_another(gateway: &mut Gateway<'_>, random: &mut Random) -> Done 
 }
 
 /// So much is committed while the service can't listen that its socket runs over; in between the rules are deleted.
-pub fn events_are_lost(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn events_are_lost(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.may("events that are lost", &[]);
     let listens = has_listener(&gateway.lab.gateway);
     gateway.life().signal(Signal::STOP);
@@ -76,7 +76,7 @@ pub fn events_are_lost(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 
 /// A program in another network namespace commits as fast as it can, and one there listens to all of it, while a long list
 /// goes into the kernel.
-pub fn flood_elsewhere(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn flood_elsewhere(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let node = Namespace::new("elsewhere").expect("a namespace");
     let listen = || Command::new("nft").arg("monitor").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
     let mut listener = node.enter(listen).expect("nft monitor");

@@ -8,7 +8,7 @@ mod shortages;
 mod trouble;
 
 use crate::finding::Finding;
-use crate::gateway::Gateway;
+use crate::gateway::CampaignGateway;
 use crate::random::Random;
 use ip_masq_agent::backend::BackendName;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// Performs a step and says within which time all has to be well again.
-type Perform = fn(&mut Gateway<'_>, &mut Random) -> Result<Duration, Finding>;
+type Perform = fn(&mut CampaignGateway<'_>, &mut Random) -> Result<Duration, Finding>;
 
 /// A kind of step.
 pub struct Kind {
@@ -129,7 +129,7 @@ impl Step {
     }
 
     /// Performs it; returns within which time all has to be well again.
-    pub fn perform(self, gateway: &mut Gateway<'_>) -> Result<Duration, Finding> {
+    pub fn perform(self, gateway: &mut CampaignGateway<'_>) -> Result<Duration, Finding> {
         (self.kind.perform)(gateway, &mut Random::new(self.seed.into()))
     }
 }

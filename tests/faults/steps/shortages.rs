@@ -3,7 +3,7 @@
 use super::{breaks, pass};
 use crate::config::Config;
 use crate::finding::{Finding, finding};
-use crate::gateway::Gateway;
+use crate::gateway::CampaignGateway;
 use crate::promise;
 use crate::random::Random;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -17,7 +17,7 @@ const STATE: &str = "/run/lab/state";
 
 /// The disk of the state directory is full or read-only for a while. Nothing is lost but what could not be saved, and
 /// that is saved at the next resync after.
-pub fn state_disk(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn state_disk(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     let options = random.pick(&["ro", "size=4k,nr_inodes=2"]);
     gateway.view.must("mount", &["-t", "tmpfs", "-o", options, "tmpfs", STATE]);
@@ -43,7 +43,7 @@ pub fn state_disk(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// Not while the service has a file open there.
-fn unmount(gateway: &Gateway<'_>) -> Result<(), Finding> {
+fn unmount(gateway: &CampaignGateway<'_>) -> Result<(), Finding> {
     let end = Instant::now() + gateway.patience;
     loop {
         let output = gateway.view.run("umount", &[STATE]);
@@ -57,7 +57,7 @@ fn unmount(gateway: &Gateway<'_>) -> Result<(), Finding> {
     }
 }
 
-fn limit(gateway: &mut Gateway<'_>, resource: Resource, current: Option<u64>) -> Rlimit {
+fn limit(gateway: &mut CampaignGateway<'_>, resource: Resource, current: Option<u64>) -> Rlimit {
     let pid = Pid::from_raw(gateway.life().pid() as i32);
     // Only the soft limit: it can be raised again by anybody.
     let before = prlimit(pid, resource, Rlimit { current, maximum: hard(pid, resource) });
@@ -76,7 +76,7 @@ fn hard(pid: Option<Pid>, resource: Resource) -> Option<u64> {
 
 /// Hardly a descriptor is free, and forty clients say nothing. The rules are looked after all the same, and the
 /// processor is not kept busy by those who wait.
-pub fn few_descriptors(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn few_descriptors(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let held = gateway.life().descriptors() as u64;
     let before = limit(gateway, Resource::Nofile, Some(held + 4));
     let clients = gateway.connect(40);
@@ -96,7 +96,7 @@ pub fn few_descriptors(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// Too little address space for a longer list. The service may end, and is started again by systemd; the rules stay.
-pub fn little_memory(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn little_memory(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let size = {
         let statm = fs::read_to_string(format!("/proc/{}/statm", gateway.life().pid())).unwrap_or_default();
         statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
@@ -121,7 +121,7 @@ pub fn little_memory(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
     Ok(promise::after_tools(gateway))
 }
 
-impl Gateway<'_> {
+impl CampaignGateway<'_> {
     /// So many clients of the control socket that say nothing.
     pub fn connect(&self, count: usize) -> Vec<UnixStream> {
         let path = format!("/run/lab/runtime/{}", ip_masq_agent::service::control::NAME);

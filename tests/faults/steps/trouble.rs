@@ -4,7 +4,7 @@ use super::{breaks, pass};
 use crate::background::Worker;
 use crate::config::Config;
 use crate::finding::{Finding, finding};
-use crate::gateway::{Gateway, STOP};
+use crate::gateway::{CampaignGateway, STOP};
 use crate::listing::Listing;
 use crate::promise;
 use crate::random::Random;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 type Done = Result<Duration, Finding>;
 
 /// Another program begins to commit; before, if it does already, at another rate.
-pub fn commits_begin(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn commits_begin(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.may("commits of another program", &[]);
     let rate = random.pick(&[0.5, 1.4, 2.0, 10.0, 20.0, 100.0, 1000.0]);
     gateway.background.commits = None;
@@ -30,26 +30,26 @@ pub fn commits_begin(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
     Ok(Duration::ZERO)
 }
 
-pub fn commits_end(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn commits_end(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     gateway.background.commits = None;
     Ok(Duration::ZERO)
 }
 
 /// Something in the directory of the configuration stirs again and again.
-pub fn stir_begins(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn stir_begins(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.may("a stir", &[]);
     let every = Duration::from_millis(random.pick(&[10, 100, 150, 1000]));
     gateway.background.stir = Some(Worker::stir(&gateway.lab.gateway, "/run/lab/config.d", every));
     Ok(Duration::ZERO)
 }
 
-pub fn stir_ends(gateway: &mut Gateway<'_>, _: &mut Random) -> Done {
+pub fn stir_ends(gateway: &mut CampaignGateway<'_>, _: &mut Random) -> Done {
     gateway.background.stir = None;
     Ok(Duration::ZERO)
 }
 
 /// The programs that the backend needs.
-fn programs(gateway: &Gateway<'_>) -> Vec<&'static str> {
+fn programs(gateway: &CampaignGateway<'_>) -> Vec<&'static str> {
     let mut programs = match gateway.config.backend {
         BackendName::IptablesLegacy => vec!["iptables-legacy-save", "iptables-legacy-restore", "iptables-legacy"],
         _ => vec!["iptables-nft-save", "iptables-nft-restore", "iptables-nft"],
@@ -65,7 +65,7 @@ fn programs(gateway: &Gateway<'_>) -> Vec<&'static str> {
 }
 
 /// A tool fails, is slow, lies or is gone for a moment, while something is to be done.
-pub fn tools(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn tools(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     let faults = [
         Fault::Fails,
@@ -82,7 +82,7 @@ pub fn tools(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// A tool never ends.
-pub fn tool_hangs(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn tool_hangs(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     let program = random.pick(&programs(gateway));
     // Less than its deadline, once, and several times.
@@ -91,7 +91,13 @@ pub fn tool_hangs(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// What is to be done meanwhile need not succeed; afterwards all has to come right without help.
-fn with_trouble(gateway: &mut Gateway<'_>, random: &mut Random, program: &str, fault: Fault, time: Duration) -> Done {
+fn with_trouble(
+    gateway: &mut CampaignGateway<'_>,
+    random: &mut Random,
+    program: &str,
+    fault: Fault,
+    time: Duration,
+) -> Done {
     let why = format!("{program}: {fault:?}");
     gateway.may(&why, &[]);
     tools::tamper(gateway.view, program, fault);
@@ -113,7 +119,7 @@ fn with_trouble(gateway: &mut Gateway<'_>, random: &mut Random, program: &str, f
 }
 
 /// What systemd does about a service that has ended, or that is still on its way up.
-fn bring_up(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
+fn bring_up(gateway: &mut CampaignGateway<'_>) -> Result<(), Finding> {
     match gateway.life.as_mut().map(|life| (life.ended(), life.ready())) {
         Some((None, 0)) => gateway.life().wait_ready(1, Duration::from_secs(90)),
         Some((None, _)) => Ok(()),
@@ -121,7 +127,7 @@ fn bring_up(gateway: &mut Gateway<'_>) -> Result<(), Finding> {
     }
 }
 
-fn meanwhile(gateway: &mut Gateway<'_>, random: &mut Random, why: &str, time: Duration) -> Result<(), Finding> {
+fn meanwhile(gateway: &mut CampaignGateway<'_>, random: &mut Random, why: &str, time: Duration) -> Result<(), Finding> {
     let begun = Instant::now();
     match random.below(5) {
         0 => {
@@ -145,7 +151,7 @@ fn meanwhile(gateway: &mut Gateway<'_>, random: &mut Random, why: &str, time: Du
 }
 
 /// Another program holds the lock of x_tables, while something is to be done.
-pub fn lock_held(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn lock_held(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.need_short_resync()?;
     gateway.may("the xtables lock is held", &[]);
     let lock = gateway.view.enter(|| fs::File::create("/run/xtables.lock")).expect("the lock");
@@ -179,7 +185,7 @@ pub fn lock_held(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// SIGSTOP for a while: to the service it is as if its clock had jumped. Something happens meanwhile.
-pub fn paused(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn paused(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.may("SIGSTOP", &[]);
     gateway.life().signal(Signal::STOP);
     let promise = match random.below(3) {
@@ -195,7 +201,7 @@ pub fn paused(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
 }
 
 /// A restart into another time namespace: the clock that it goes by has jumped, forwards or back.
-pub fn other_clock(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn other_clock(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     gateway.may("another clock", &[]);
     gateway.stop_for_restart()?;
     // Seconds. To 0 is as far back as the kernel allows.
@@ -228,7 +234,7 @@ fn uptime() -> f64 {
 }
 
 /// Clients that connect and say nothing, or that ask and never read. A reload gets its turn all the same.
-pub fn silent_clients(gateway: &mut Gateway<'_>, random: &mut Random) -> Done {
+pub fn silent_clients(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     let mut clients = gateway.connect(40);
     let asks = random.once_in(2);
     for client in clients.iter_mut().filter(|_| asks) {

@@ -119,7 +119,7 @@ fn in_a_storm_among_thousands_of_chains_the_rules_are_repaired_and_a_processor_i
     for backend in ["iptables-nft", "nftables", "iptables-legacy"] {
         let host = host!(&format!("backend: {backend}\nresyncInterval: 1h\n"));
         let chains = noise::foreign_chains(3000);
-        assert!(host.node.run_with_input("nft", &["-f", "-"], &chains).status.success());
+        host.node.nft(&chains);
         let service = host.ready();
         assert_eq!(host.command(&["status"]).code, Some(0), "{backend}");
         let (program, list, flush): (_, &[_], &[_]) = match backend {

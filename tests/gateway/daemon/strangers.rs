@@ -122,7 +122,7 @@ fn rules_of_others_are_shown_and_not_obeyed() {
             "table ip other {{ chain post {{ type nat hook postrouting priority 10; \
              counter masquerade comment \"{NAME}\"; }}; }}"
         );
-        assert!(host.node.run_with_input("nft", &["-f", "-"], &script).status.success());
+        host.node.nft(&script);
         let check = host.command(&["check", "--host"]);
         assert!(check.stdout.contains("comment"), "{check:?}");
         assert_shown("check --host", &(check.stdout + &check.stderr));

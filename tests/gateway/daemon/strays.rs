@@ -152,8 +152,7 @@ fn a_table_of_the_fast_path_that_comes_back_while_none_is_wanted_is_removed() {
 }
 
 fn load(host: &Host, ruleset: &str) {
-    let output = host.node.run_with_input("nft", &["-f", "-"], ruleset);
-    assert!(output.status.success(), "{}", lab::text(&output.stderr));
+    host.node.nft(ruleset);
 }
 
 /// What stood in for our table of nftables, with the rules of both families, was nobody's while an iptables backend ran.

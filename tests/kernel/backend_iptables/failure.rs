@@ -1,13 +1,13 @@
 //! What goes wrong is named, and the old state stays whole.
 
-use super::gateway::{Gateway, both_variants};
+use super::gateway::{IptablesGateway, both_variants};
 use ip_masq_agent::backend::iptables::tools::Variant;
 use ip_masq_agent::backend::{Backend, Error, ErrorKind};
 use ip_masq_agent::policy::Family;
 use rustix::fs::{FlockOperation, flock};
 
 both_variants! {
-    fn a_set_in_the_way_between_plan_and_commit_leaves_the_rules_as_they_were(host: Gateway) {
+    fn a_set_in_the_way_between_plan_and_commit_leaves_the_rules_as_they_were(host: IptablesGateway) {
         host.exempt(100);
         host.apply();
         host.exempt(101);
@@ -23,7 +23,7 @@ both_variants! {
         host.apply();
     }
 
-    fn a_refused_transaction_leaves_rules_and_sets_byte_for_byte(host: Gateway) {
+    fn a_refused_transaction_leaves_rules_and_sets_byte_for_byte(host: IptablesGateway) {
         host.exempt(100);
         host.apply();
         let before = (host.save(Family::V4), host.ipset("save"));
@@ -36,7 +36,7 @@ both_variants! {
         assert_eq!((host.save(Family::V4), host.ipset("save")), before);
     }
 
-    fn what_moved_between_plan_and_commit_is_named_and_worth_another_try(host: Gateway) {
+    fn what_moved_between_plan_and_commit_is_named_and_worth_another_try(host: IptablesGateway) {
         host.apply();
         host.restart("OTHER");
         let plan = host.plan(Family::V4);
@@ -50,7 +50,7 @@ both_variants! {
         host.apply();
     }
 
-    fn somebody_who_flushes_all_the_time_is_survived(host: Gateway) {
+    fn somebody_who_flushes_all_the_time_is_survived(host: IptablesGateway) {
         host.exempt(100);
         let program = format!("iptables-{}-restore", infix(host.variant));
         let script = format!("for i in $(seq 30); do printf '*nat\n-F\n-X\nCOMMIT\n' | {program} --noflush; done");
@@ -65,7 +65,7 @@ both_variants! {
         assert_eq!(host.sets().len(), 1);
     }
 
-    fn a_flush_among_others_at_work_fails_only_in_passing(host: Gateway) {
+    fn a_flush_among_others_at_work_fails_only_in_passing(host: IptablesGateway) {
         let restore = format!("iptables-{}-restore --noflush", infix(host.variant));
         let tool = format!("iptables-{} -t nat", infix(host.variant));
         let script = format!(
@@ -87,7 +87,7 @@ both_variants! {
         assert!(!host.save(Family::V4).contains("IP-MASQ-AGENT"));
     }
 
-    fn half_a_listing_is_an_error_that_passes_and_not_an_empty_table(host: Gateway) {
+    fn half_a_listing_is_an_error_that_passes_and_not_an_empty_table(host: IptablesGateway) {
         host.apply();
         let before = host.save(Family::V4);
         let program = format!("iptables-{}-save", infix(host.variant));
@@ -109,7 +109,7 @@ both_variants! {
         assert!(host.plan(Family::V4).is_in_sync());
     }
 
-    fn a_program_that_dies_or_fails_without_a_word_is_tried_again(host: Gateway) {
+    fn a_program_that_dies_or_fails_without_a_word_is_tried_again(host: IptablesGateway) {
         let program = format!("iptables-{}-restore", infix(host.variant));
         for script in ["kill -9 $$", "exit 1"] {
             let plan = host.plan(Family::V4);
@@ -121,7 +121,7 @@ both_variants! {
         host.apply();
     }
 
-    fn a_missing_program_is_named_and_no_reason_to_call_the_table_clean(host: Gateway) {
+    fn a_missing_program_is_named_and_no_reason_to_call_the_table_clean(host: IptablesGateway) {
         let program = format!("iptables-{}-save", infix(host.variant));
         host.namespace.hide(&program);
         let backend = &mut host.backend;

@@ -1,6 +1,6 @@
 //! What is somebody else's is refused and stays byte for byte.
 
-use super::gateway::{Gateway, both_variants};
+use super::gateway::{IptablesGateway, both_variants};
 use ip_masq_agent::backend::iptables::tools::Variant;
 use ip_masq_agent::backend::{Backend, ErrorKind};
 use ip_masq_agent::policy::Family;
@@ -10,11 +10,11 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-fn refused(host: &mut Gateway, foreign: &str, words: &[&str]) {
+fn refused(host: &mut IptablesGateway, foreign: &str, words: &[&str]) {
     refused_in(host, Family::V4, foreign, words);
 }
 
-fn refused_in(host: &mut Gateway, family: Family, foreign: &str, words: &[&str]) {
+fn refused_in(host: &mut IptablesGateway, family: Family, foreign: &str, words: &[&str]) {
     host.restore(family, foreign);
     let before = host.save(family);
     let error = host.try_plan(family).unwrap_err();
@@ -40,13 +40,13 @@ fn lives_until_it_is_killed() {
 }
 
 /// A process of root with the agent's name and several threads: this program again.
-fn start_of_another_make(host: &Gateway) -> Child {
+fn start_of_another_make(host: &IptablesGateway) -> Child {
     start_named(host, "ip-masq-agent", Command::spawn).unwrap()
 }
 
 /// The same under a name, and started in a way.
 fn start_named(
-    host: &Gateway,
+    host: &IptablesGateway,
     name: &str,
     start: impl FnOnce(&mut Command) -> std::io::Result<Child> + Send,
 ) -> std::io::Result<Child> {
@@ -148,11 +148,11 @@ fn a_table_that_only_nft_understands_is_neither_written_to_nor_called_clean() {
 }
 
 both_variants! {
-    fn a_chain_of_our_name_without_a_rule_of_ours_is_refused(host: Gateway) {
+    fn a_chain_of_our_name_without_a_rule_of_ours_is_refused(host: IptablesGateway) {
         refused(&mut host, ":IP-MASQ-AGENT - [0:0]\n-A IP-MASQ-AGENT -d 192.0.2.0/24 -j ACCEPT", &["-d 192.0.2.0/24 -j ACCEPT", "'IP-MASQ-AGENT'", "masqChain"]);
     }
 
-    fn a_refusal_names_the_program_of_its_family_and_variant(host: Gateway) {
+    fn a_refusal_names_the_program_of_its_family_and_variant(host: IptablesGateway) {
         host.policy.enable_ipv6 = true;
         let command = match host.variant {
             Variant::Nft => "'ip6tables-nft -t nat -S OUTPUT'",
@@ -162,7 +162,7 @@ both_variants! {
         refused_in(&mut host, Family::V6, foreign, &["-A OUTPUT -d 2001:db8::/32 -j IP-MASQ-AGENT", command]);
     }
 
-    fn rules_of_others_in_a_chain_of_ours_are_said_with_their_texts_and_of_very_many_some(host: Gateway) {
+    fn rules_of_others_in_a_chain_of_ours_are_said_with_their_texts_and_of_very_many_some(host: IptablesGateway) {
         host.apply();
         let good = host.save(Family::V4);
         host.restore(Family::V4, "-I IP-MASQ-AGENT 4 -d 192.0.2.0/24 -j ACCEPT\n-A IP-MASQ-AGENT -s 198.51.100.7/32 -j RETURN");
@@ -180,7 +180,7 @@ both_variants! {
         assert_eq!(host.save(Family::V4), good);
     }
 
-    fn a_rule_of_ours_in_a_chain_of_others_goes_alone(host: Gateway) {
+    fn a_rule_of_ours_in_a_chain_of_others_goes_alone(host: IptablesGateway) {
         host.restore(Family::V4, ":THEIRS - [0:0]\n-A THEIRS -d 192.0.2.0/24 -j ACCEPT");
         let before = host.save(Family::V4);
         host.restore(Family::V4, "-A THEIRS -m comment --comment \"ip-masq-agent: x\" -j RETURN");
@@ -188,17 +188,17 @@ both_variants! {
         assert_eq!(host.save(Family::V4), before);
     }
 
-    fn a_jump_of_others_to_our_chain_is_refused(host: Gateway) {
+    fn a_jump_of_others_to_our_chain_is_refused(host: IptablesGateway) {
         refused(&mut host, ":IP-MASQ-AGENT - [0:0]\n-A OUTPUT -d 192.0.2.0/24 -j IP-MASQ-AGENT", &["-A OUTPUT -d 192.0.2.0/24 -j IP-MASQ-AGENT"]);
     }
 
-    fn a_chain_behind_a_gate_is_ours_by_the_same_rule(host: Gateway) {
+    fn a_chain_behind_a_gate_is_ours_by_the_same_rule(host: IptablesGateway) {
         use ip_masq_agent::policy::{WithOrigin, Origin};
         host.policy.out_interfaces = ["a0", "b0"].iter().map(|name| WithOrigin { value: name.parse().unwrap(), origin: Origin::Default }).collect();
         refused(&mut host, ":IP-MASQ-AGENT-2 - [0:0]\n-A IP-MASQ-AGENT-2 -j RETURN", &["-A IP-MASQ-AGENT-2 -j RETURN"]);
     }
 
-    fn the_chain_of_a_live_go_agent_is_refused(host: Gateway) {
+    fn the_chain_of_a_live_go_agent_is_refused(host: IptablesGateway) {
         host.restore(Family::V4, &format!("{GO_RULES}\n{GO_JUMP}"));
         let before = host.save(Family::V4);
         let mut agent = start_of_another_make(&host);
@@ -216,7 +216,7 @@ both_variants! {
         host.apply();
     }
 
-    fn a_live_go_agent_keeps_us_from_nothing_where_the_chain_is_ours(host: Gateway) {
+    fn a_live_go_agent_keeps_us_from_nothing_where_the_chain_is_ours(host: IptablesGateway) {
         let mut agent = start_of_another_make(&host);
         host.apply();
         let good = host.save(Family::V4);
@@ -230,7 +230,7 @@ both_variants! {
         agent.wait().unwrap();
     }
 
-    fn the_chain_of_another_name_that_a_live_go_agent_keeps_stays(host: Gateway) {
+    fn the_chain_of_another_name_that_a_live_go_agent_keeps_stays(host: IptablesGateway) {
         host.restart("OURS");
         host.restore(Family::V4, &format!("{GO_RULES}\n{GO_JUMP}"));
         let theirs = host.save(Family::V4);

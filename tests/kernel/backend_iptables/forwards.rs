@@ -1,6 +1,6 @@
 //! Port forwards in the tables: written whole, read back, repaired, changed in few chains, taken away without a trace.
 
-use super::gateway::{Gateway, both_variants};
+use super::gateway::{IptablesGateway, both_variants};
 use crate::policies::default_policy;
 use ip_masq_agent::policy::{
     Family, Forward, Hairpin, HostAddress, Origin, Policy, PortRange, Prefix, PrefixSet, Protocol, WithOrigin,
@@ -74,18 +74,18 @@ pub fn many(count: u32) -> Policy {
 }
 
 /// The guard is the only rule of the raw table that we know of.
-fn raw(host: &Gateway) -> String {
+fn raw(host: &IptablesGateway) -> String {
     host.namespace.must("sh", &["-c", &format!("{}-save -t raw", program(host))])
 }
 
-fn program(host: &Gateway) -> &'static str {
+fn program(host: &IptablesGateway) -> &'static str {
     match host.variant {
         ip_masq_agent::backend::iptables::tools::Variant::Nft => "iptables-nft",
         ip_masq_agent::backend::iptables::tools::Variant::Legacy => "iptables-legacy",
     }
 }
 
-fn has_raw(host: &Gateway) -> bool {
+fn has_raw(host: &IptablesGateway) -> bool {
     let ask = match host.variant {
         ip_masq_agent::backend::iptables::tools::Variant::Nft => "nft list tables | grep -c 'ip raw'",
         ip_masq_agent::backend::iptables::tools::Variant::Legacy => "grep -c raw /proc/thread-self/net/ip_tables_names",
@@ -94,7 +94,7 @@ fn has_raw(host: &Gateway) -> bool {
 }
 
 both_variants! {
-    fn forwards_of_every_kind_are_written_read_back_and_taken_away(host: Gateway) {
+    fn forwards_of_every_kind_are_written_read_back_and_taken_away(host: IptablesGateway) {
         host.policy = of_every_kind();
         for position in [JumpPosition::Last, JumpPosition::First] {
             host.position = position;
@@ -116,7 +116,7 @@ both_variants! {
         }
     }
 
-    fn a_raw_table_is_made_only_for_the_guard(host: Gateway) {
+    fn a_raw_table_is_made_only_for_the_guard(host: IptablesGateway) {
         host.policy = many(3);
         host.apply();
         host.flush(Family::V4);
@@ -130,7 +130,7 @@ both_variants! {
         assert!(!raw(&host).contains("-A"), "{}", raw(&host));
     }
 
-    fn whatever_is_taken_away_or_put_in_front_is_seen_named_and_repaired(host: Gateway) {
+    fn whatever_is_taken_away_or_put_in_front_is_seen_named_and_repaired(host: IptablesGateway) {
         host.policy = of_every_kind();
         host.position = JumpPosition::First;
         host.apply();
@@ -168,7 +168,7 @@ both_variants! {
         }
     }
 
-    fn a_change_of_one_forward_among_many_rewrites_few_chains(host: Gateway) {
+    fn a_change_of_one_forward_among_many_rewrites_few_chains(host: IptablesGateway) {
         host.policy = many(2000);
         host.apply();
         let mut changes: Vec<fn(&mut Policy)> = Vec::new();
@@ -187,7 +187,7 @@ both_variants! {
         }
     }
 
-    fn ten_thousand_forwards_load_and_one_of_them_changes_in_a_few_lines(host: Gateway) {
+    fn ten_thousand_forwards_load_and_one_of_them_changes_in_a_few_lines(host: IptablesGateway) {
         host.policy = many(10_000);
         host.apply();
         host.policy.forwards[5000].v4 = "10.88.0.9".parse().ok();

@@ -14,12 +14,12 @@ use std::process::Output;
 
 /// Makes a test of each variant from one body; the body's module is the variant's name.
 macro_rules! both_variants {
-    ($(fn $name:ident($host:ident: Gateway) $body:block)*) => {
+    ($(fn $name:ident($host:ident: IptablesGateway) $body:block)*) => {
         $(mod $name {
             #[allow(unused_imports, reason = "what the bodies need together")]
             use super::*;
             #[allow(unused_mut, reason = "some bodies only look")]
-            fn body(mut $host: Gateway) $body
+            fn body(mut $host: IptablesGateway) $body
             #[test]
             fn nft() {
                 $crate::backend_iptables::gateway::with(ip_masq_agent::backend::iptables::tools::Variant::Nft, body);
@@ -34,14 +34,14 @@ macro_rules! both_variants {
 pub(crate) use both_variants;
 
 /// Runs a test's body on a gateway of its own.
-pub fn with(variant: Variant, body: fn(Gateway)) {
+pub fn with(variant: Variant, body: fn(IptablesGateway)) {
     if crate::lab::possible() {
-        body(Gateway::new(variant));
+        body(IptablesGateway::new(variant));
     }
 }
 
 /// The namespace and what a service in it would hold.
-pub struct Gateway {
+pub struct IptablesGateway {
     pub namespace: Namespace,
     pub variant: Variant,
     pub policy: Policy,
@@ -50,9 +50,9 @@ pub struct Gateway {
     pub backend: Iptables<Children>,
 }
 
-impl Gateway {
+impl IptablesGateway {
     pub fn new(variant: Variant) -> Self {
-        let mut gateway = Gateway {
+        let mut gateway = IptablesGateway {
             namespace: Namespace::new("gateway").unwrap(),
             variant,
             policy: default_policy(),

@@ -1,6 +1,6 @@
 //! What earlier configurations and the Go agents left is taken away, and nothing else.
 
-use super::gateway::{Gateway, both_variants};
+use super::gateway::{IptablesGateway, both_variants};
 use ip_masq_agent::policy::Family;
 use ip_masq_agent::service::stale_rules::clear_family;
 
@@ -18,7 +18,7 @@ fn go_agent(chain: &str, quote: &str) -> String {
 }
 
 both_variants! {
-    fn the_jump_of_a_go_agent_with_the_plain_spelling_is_adopted(host: Gateway) {
+    fn the_jump_of_a_go_agent_with_the_plain_spelling_is_adopted(host: IptablesGateway) {
         host.restore(Family::V4, &go_agent("IP-MASQ-AGENT", ""));
         host.iptables("-A POSTROUTING -s 198.51.100.1/32 -j RETURN");
         let before = host.postrouting();
@@ -27,7 +27,7 @@ both_variants! {
         assert!(!plan.transaction().contains("POSTROUTING"), "{}", plan.transaction());
     }
 
-    fn the_jump_of_a_go_agent_with_the_quoted_spelling_is_replaced(host: Gateway) {
+    fn the_jump_of_a_go_agent_with_the_quoted_spelling_is_replaced(host: IptablesGateway) {
         host.restore(Family::V4, &go_agent("IP-MASQ-AGENT", "\\\""));
         host.apply();
         let jumps = host.postrouting();
@@ -35,7 +35,7 @@ both_variants! {
         assert!(!jumps[0].contains("\\\""), "{jumps:?}");
     }
 
-    fn chains_of_other_names_go_with_both_spellings(host: Gateway) {
+    fn chains_of_other_names_go_with_both_spellings(host: IptablesGateway) {
         host.restore(Family::V4, &go_agent("IP-MASQ", "\\\""));
         host.restore(Family::V4, &go_agent("OTHER", ""));
         host.apply();
@@ -44,7 +44,7 @@ both_variants! {
         assert_eq!(host.postrouting().len(), 1);
     }
 
-    fn flush_leaves_an_empty_table(host: Gateway) {
+    fn flush_leaves_an_empty_table(host: IptablesGateway) {
         let empty = host.save(Family::V4);
         host.restore(Family::V4, &go_agent("IP-MASQ", "\\\""));
         host.restore(Family::V4, &go_agent("IP-MASQ-AGENT", ""));
@@ -53,7 +53,7 @@ both_variants! {
         assert_eq!(host.save(Family::V4), empty);
     }
 
-    fn what_flush_must_leave_it_names(host: Gateway) {
+    fn what_flush_must_leave_it_names(host: IptablesGateway) {
         host.restore(Family::V4, &go_agent("OTHER", ""));
         host.iptables("-A POSTROUTING -s 198.51.100.1/32 -j OTHER");
         let backend = &mut host.backend;
@@ -61,7 +61,7 @@ both_variants! {
         assert!(cleared.result.is_ok() && cleared.notes.iter().any(|note| note.contains("chain 'OTHER'")), "{cleared:?}");
     }
 
-    fn a_renamed_chain_leaves_nothing_of_the_old_one(host: Gateway) {
+    fn a_renamed_chain_leaves_nothing_of_the_old_one(host: IptablesGateway) {
         host.exempt(100);
         host.apply();
         let old = host.sets();
@@ -73,7 +73,7 @@ both_variants! {
         assert_ne!(host.sets(), old);
     }
 
-    fn the_chains_behind_gates_go_with_the_gates(host: Gateway) {
+    fn the_chains_behind_gates_go_with_the_gates(host: IptablesGateway) {
         use ip_masq_agent::policy::{WithOrigin, Origin, PrefixSet};
         host.policy.out_interfaces = ["a0", "b0"].iter().map(|name| WithOrigin { value: name.parse().unwrap(), origin: Origin::Default }).collect();
         host.policy.sources = crate::policies::prefixes(&["10.0.0.0/8", "172.16.0.0/12"]);
@@ -86,7 +86,7 @@ both_variants! {
         assert!(!host.save(Family::V4).contains("IP-MASQ-AGENT-"));
     }
 
-    fn a_chain_of_ours_that_others_use_stays_and_is_told(host: Gateway) {
+    fn a_chain_of_ours_that_others_use_stays_and_is_told(host: IptablesGateway) {
         use ip_masq_agent::backend::Backend;
         host.restore(Family::V4, &go_agent("OTHER", ""));
         host.iptables("-A POSTROUTING -s 198.51.100.1/32 -j OTHER");
@@ -96,7 +96,7 @@ both_variants! {
         assert!(notes.iter().any(|note| note.contains("'OTHER'") && note.contains("-A POSTROUTING -s 198.51.100.1/32 -j OTHER")), "{notes:?}");
     }
 
-    fn a_chain_of_ours_that_others_use_is_emptied_when_ours_go_and_those_behind_it_go(host: Gateway) {
+    fn a_chain_of_ours_that_others_use_is_emptied_when_ours_go_and_those_behind_it_go(host: IptablesGateway) {
         use ip_masq_agent::policy::{WithOrigin, Origin};
         host.policy.out_interfaces = vec![WithOrigin { value: "a0".parse().unwrap(), origin: Origin::Default }];
         host.policy.sources = crate::policies::prefixes(&["10.0.0.0/8", "172.16.0.0/12"]);
@@ -109,7 +109,7 @@ both_variants! {
         assert!(ours.len() == 2 && ours[0].starts_with(":IP-MASQ-AGENT ") && ours[1] == foreign, "{listing}");
     }
 
-    fn looking_for_leftovers_makes_no_table(host: Gateway) {
+    fn looking_for_leftovers_makes_no_table(host: IptablesGateway) {
         let family = Family::V6;
         assert!(host.plan(family).is_in_sync());
         let tables = host.namespace.enter(|| std::fs::read_to_string("/proc/thread-self/net/ip6_tables_names")).unwrap_or_default();

@@ -1,11 +1,11 @@
 //! Long lists live in sets, and the chain is never without them.
 
-use super::gateway::{Gateway, both_variants, networks};
+use super::gateway::{IptablesGateway, both_variants, networks};
 use ip_masq_agent::backend::Backend;
 use ip_masq_agent::policy::{Family, Origin, PrefixSet};
 
 both_variants! {
-    fn sixty_four_prefixes_are_rules_and_one_more_makes_a_set(host: Gateway) {
+    fn sixty_four_prefixes_are_rules_and_one_more_makes_a_set(host: IptablesGateway) {
         host.exempt(64);
         host.apply();
         assert_eq!(host.sets(), [""; 0]);
@@ -19,7 +19,7 @@ both_variants! {
         assert_eq!(host.sets(), [""; 0]);
     }
 
-    fn a_change_is_a_new_set_and_the_old_one_goes(host: Gateway) {
+    fn a_change_is_a_new_set_and_the_old_one_goes(host: IptablesGateway) {
         host.exempt(100);
         host.apply();
         let old = host.sets();
@@ -31,7 +31,7 @@ both_variants! {
         assert!(filled.contains("create ima4-exempt-") && restored.contains("COMMIT\n# ipset destroy"), "{}", plan.transaction());
     }
 
-    fn every_list_of_both_families_can_be_a_set(host: Gateway) {
+    fn every_list_of_both_families_can_be_a_set(host: IptablesGateway) {
         let v6 = |count: u32| (0..count).map(|number| format!("2001:db8:{:x}::/48", number * 2).parse().unwrap());
         let both = || PrefixSet::from_prefixes(networks(70).into_iter().chain(v6(70)), &Origin::Default);
         host.policy.enable_ipv6 = true;
@@ -51,7 +51,7 @@ both_variants! {
         assert_eq!(host.sets().len(), 0);
     }
 
-    fn a_flushed_set_is_seen_and_filled_in_its_place(host: Gateway) {
+    fn a_flushed_set_is_seen_and_filled_in_its_place(host: IptablesGateway) {
         host.exempt(200);
         host.apply();
         let set = host.sets().remove(0);
@@ -64,7 +64,7 @@ both_variants! {
         assert_eq!(host.ipset(&format!("list {set}")).matches("/24").count(), 200);
     }
 
-    fn a_member_replaced_by_another_is_seen_in_the_contents(host: Gateway) {
+    fn a_member_replaced_by_another_is_seen_in_the_contents(host: IptablesGateway) {
         host.exempt(200);
         host.apply();
         let set = host.sets().remove(0);
@@ -79,7 +79,7 @@ both_variants! {
         assert_eq!(host.content_fingerprints(), contents);
     }
 
-    fn an_exception_inside_of_a_set_is_repaired(host: Gateway) {
+    fn an_exception_inside_of_a_set_is_repaired(host: IptablesGateway) {
         host.exempt(200);
         host.apply();
         let set = host.sets().remove(0);
@@ -90,7 +90,7 @@ both_variants! {
         assert!(!host.ipset(&format!("list {set}")).contains("nomatch"));
     }
 
-    fn ten_thousand_prefixes_and_a_change_of_one(host: Gateway) {
+    fn ten_thousand_prefixes_and_a_change_of_one(host: IptablesGateway) {
         host.exempt(10_000);
         host.apply();
         host.exempt(10_001);
@@ -98,13 +98,13 @@ both_variants! {
         assert_eq!(host.ipset("list -t").matches("Number of entries: 10001").count(), 1);
     }
 
-    fn more_members_than_the_kernels_default_fit(host: Gateway) {
+    fn more_members_than_the_kernels_default_fit(host: IptablesGateway) {
         host.exempt(70_000);
         host.apply();
         assert!(host.ipset("list -t").contains("maxelem 70000"));
     }
 
-    fn what_a_crash_left_half_way_is_used_or_cleared_away(host: Gateway) {
+    fn what_a_crash_left_half_way_is_used_or_cleared_away(host: IptablesGateway) {
         host.exempt(100);
         host.apply();
         host.exempt(150);
@@ -126,7 +126,7 @@ both_variants! {
         assert_eq!(host.sets().len(), 1);
     }
 
-    fn a_set_that_somebody_elses_rule_needs_is_left_to_them(host: Gateway) {
+    fn a_set_that_somebody_elses_rule_needs_is_left_to_them(host: IptablesGateway) {
         host.exempt(100);
         host.apply();
         let set = host.sets().remove(0);
@@ -138,7 +138,7 @@ both_variants! {
         assert_eq!(notes, [format!("set '{set}' stays: rules that are not ours refer to it")]);
     }
 
-    fn a_set_of_another_type_under_our_name_is_stepped_around(host: Gateway) {
+    fn a_set_of_another_type_under_our_name_is_stepped_around(host: IptablesGateway) {
         host.exempt(100);
         let plan = host.plan(Family::V4);
         let script = plan.transaction();
@@ -148,7 +148,7 @@ both_variants! {
         assert!(host.sets().iter().all(|set| set != name), "an unused set under our kind of name goes");
     }
 
-    fn an_ipset_that_fails_is_a_failure_that_passes_and_leaves_the_rules_as_they_were(host: Gateway) {
+    fn an_ipset_that_fails_is_a_failure_that_passes_and_leaves_the_rules_as_they_were(host: IptablesGateway) {
         host.exempt(5_000);
         host.apply();
         let before = (host.save(Family::V4), host.ipset("save"));
@@ -165,7 +165,7 @@ both_variants! {
         assert_eq!(host.sets().len(), 1);
     }
 
-    fn the_first_rules_do_not_become_linear_because_ipset_fails_once(host: Gateway) {
+    fn the_first_rules_do_not_become_linear_because_ipset_fails_once(host: IptablesGateway) {
         host.exempt(5_000);
         host.namespace.replace("ipset", "exit 1");
         let plan = host.plan(Family::V4);
@@ -177,7 +177,7 @@ both_variants! {
         assert!(host.save(Family::V4).contains("--match-set"));
     }
 
-    fn sets_that_are_right_stay_in_use_without_the_program(host: Gateway) {
+    fn sets_that_are_right_stay_in_use_without_the_program(host: IptablesGateway) {
         host.exempt(200);
         host.apply();
         let set = host.sets().remove(0);
@@ -201,7 +201,7 @@ both_variants! {
         assert!(host.sets().is_empty());
     }
 
-    fn a_long_set_is_asked_for_the_destinations_in_question(host: Gateway) {
+    fn a_long_set_is_asked_for_the_destinations_in_question(host: IptablesGateway) {
         let ipv6 = (0..5000).map(|number| format!("2001:db8:{:x}::/48", 2 * number).parse().unwrap());
         host.policy.exempt = PrefixSet::from_prefixes(networks(5000).into_iter().chain(ipv6), &Origin::Default);
         host.policy.enable_ipv6 = true;
@@ -233,7 +233,7 @@ both_variants! {
         assert!(host.sets_hold(Family::V4, &asked[0]) && host.sets_hold(Family::V6, &asked[1]));
     }
 
-    fn when_ipset_comes_it_is_seen_and_the_rules_become_a_set(host: Gateway) {
+    fn when_ipset_comes_it_is_seen_and_the_rules_become_a_set(host: IptablesGateway) {
         host.namespace.hide("ipset");
         host.exempt(100);
         host.apply();
@@ -246,7 +246,7 @@ both_variants! {
         assert!(host.save(Family::V4).lines().count() < 30);
     }
 
-    fn without_ipset_long_lists_are_rules_and_it_is_said(host: Gateway) {
+    fn without_ipset_long_lists_are_rules_and_it_is_said(host: IptablesGateway) {
         host.namespace.hide("ipset");
         host.exempt(100);
         host.apply();

@@ -1,13 +1,13 @@
 //! What the rules look like in the kernel, and that nothing is written when nothing changed.
 
-use super::gateway::{Gateway, both_variants};
+use super::gateway::{IptablesGateway, both_variants};
 use crate::policies::prefixes;
 use ip_masq_agent::policy::{Family, Origin, WithOrigin};
 use ip_masq_agent::ruleset::{HostFacts, JumpPosition};
 use std::net::{SocketAddr, UdpSocket};
 
 both_variants! {
-    fn the_default_policy_is_listed_as_the_go_agents_with_guards_and_multicast(host: Gateway) {
+    fn the_default_policy_is_listed_as_the_go_agents_with_guards_and_multicast(host: IptablesGateway) {
         host.apply();
         let expected = r#"
 -A POSTROUTING -m comment --comment "ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our custom IP-MASQ-AGENT chain" -m addrtype ! --dst-type LOCAL -j IP-MASQ-AGENT
@@ -25,7 +25,7 @@ both_variants! {
         assert_eq!(listed.join("\n"), expected.trim());
     }
 
-    fn with_masq_local_source_and_multicast_it_is_the_go_agents_chain(host: Gateway) {
+    fn with_masq_local_source_and_multicast_it_is_the_go_agents_chain(host: IptablesGateway) {
         host.policy.masq_local_source = true;
         host.policy.masq_multicast = true;
         host.apply();
@@ -40,7 +40,7 @@ both_variants! {
         ]);
     }
 
-    fn every_kind_of_statement_is_read_back_as_it_was_written(host: Gateway) {
+    fn every_kind_of_statement_is_read_back_as_it_was_written(host: IptablesGateway) {
         let patterns = ["eth0", "wan+", "!wg0", "!lo", "et$0"];
         host.policy.out_interfaces = patterns.iter().map(|text| WithOrigin { value: text.parse().unwrap(), origin: Origin::Default }).collect();
         host.policy.sources = prefixes(&["10.0.0.0/8", "192.168.0.0/24"]);
@@ -55,7 +55,7 @@ both_variants! {
         host.apply();
     }
 
-    fn a_gate_with_one_way_through_is_one_negated_rule(host: Gateway) {
+    fn a_gate_with_one_way_through_is_one_negated_rule(host: IptablesGateway) {
         host.policy.out_interfaces = vec![WithOrigin { value: "wan+".parse().unwrap(), origin: Origin::Default }];
         host.policy.sources = prefixes(&["10.0.0.0/8"]);
         host.apply();
@@ -65,7 +65,7 @@ both_variants! {
         assert!(!listing.contains("IP-MASQ-AGENT-2"), "{listing}");
     }
 
-    fn a_gate_without_a_way_through_keeps_every_source(host: Gateway) {
+    fn a_gate_without_a_way_through_keeps_every_source(host: IptablesGateway) {
         host.policy.enable_ipv6 = true;
         host.policy.sources = prefixes(&["2001:db8::/32"]);
         host.apply();
@@ -75,26 +75,26 @@ both_variants! {
         host.apply_to(Family::V6);
     }
 
-    fn a_gate_that_lets_everything_through_is_no_rule(host: Gateway) {
+    fn a_gate_that_lets_everything_through_is_no_rule(host: IptablesGateway) {
         host.policy.sources = prefixes(&["0.0.0.0/0"]);
         host.apply();
         assert!(!host.save(Family::V4).contains("sourceCIDRs"));
     }
 
-    fn a_prefix_of_length_0_keeps_every_source(host: Gateway) {
+    fn a_prefix_of_length_0_keeps_every_source(host: IptablesGateway) {
         host.policy.exempt = prefixes(&["0.0.0.0/0"]);
         host.apply();
         assert!(host.save(Family::V4).contains("-A IP-MASQ-AGENT -m comment --comment \"ip-masq-agent: local traffic"));
     }
 
-    fn bridged_frames_are_let_through_where_they_come_by(host: Gateway) {
+    fn bridged_frames_are_let_through_where_they_come_by(host: IptablesGateway) {
         host.facts.bridged_ipv4 = true;
         host.apply();
         let listing = host.save(Family::V4);
         assert!(listing.contains("-m physdev --physdev-is-bridged -j RETURN"), "{listing}");
     }
 
-    fn ipv6_gets_a_chain_of_its_own(host: Gateway) {
+    fn ipv6_gets_a_chain_of_its_own(host: IptablesGateway) {
         host.policy.enable_ipv6 = true;
         host.policy.exempt = prefixes(&["10.0.0.0/8", "fc00::/7", "2001:db8:1::/48"]);
         host.apply();
@@ -106,7 +106,7 @@ both_variants! {
         assert!(!listing.contains("10.0.0.0"));
     }
 
-    fn counters_count_flows_and_survive_a_repair_of_the_jump(host: Gateway) {
+    fn counters_count_flows_and_survive_a_repair_of_the_jump(host: IptablesGateway) {
         host.namespace.ip("link add wan0 type veth peer name far0\nlink set wan0 up\nlink set far0 up\n\
             addr add 192.0.2.1/24 dev wan0\naddr add 10.0.0.1/32 dev lo\nroute add default via 192.0.2.2\n\
             neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev wan0\n");
@@ -127,7 +127,7 @@ both_variants! {
         assert_eq!(host.counters(), counted);
     }
 
-    fn last_is_appended_once_and_then_left_alone(host: Gateway) {
+    fn last_is_appended_once_and_then_left_alone(host: IptablesGateway) {
         host.iptables("-A POSTROUTING -s 198.51.100.1/32 -j RETURN");
         host.apply();
         host.iptables("-A POSTROUTING -s 198.51.100.2/32 -j RETURN");
@@ -136,7 +136,7 @@ both_variants! {
         assert!(host.plan(Family::V4).is_in_sync());
     }
 
-    fn first_is_kept_first_in_one_transaction(host: Gateway) {
+    fn first_is_kept_first_in_one_transaction(host: IptablesGateway) {
         host.iptables("-A POSTROUTING -s 198.51.100.1/32 -j RETURN");
         host.position = JumpPosition::First;
         host.apply();

@@ -229,14 +229,14 @@ fn counted(comment: &str) -> u64 {
 }
 
 /// A gateway with the bridge `br0` (10.7.0.1/24) to two hosts, and `wan` (198.51.100.1/24) to a third one.
-struct Gateway {
+struct BridgedGateway {
     left: Host,
     /// Answers as long as it lives.
     _right: Host,
     outside: Host,
 }
 
-impl Gateway {
+impl BridgedGateway {
     fn new() -> Self {
         let (left, right, outside) = (Host::new(), Host::new(), Host::new());
         sh("ip link set lo up");
@@ -252,14 +252,14 @@ impl Gateway {
         sh("ip address add 198.51.100.1/24 dev wan");
         outside.run("ip route add 10.7.0.3/32 via 198.51.100.1");
         sh("sysctl -qw net.ipv4.ip_forward=1");
-        Gateway { left, _right: right, outside }
+        BridgedGateway { left, _right: right, outside }
     }
 }
 
 #[test]
 fn flows_are_masqueraded_kept_and_counted_as_the_policy_says() {
     namespace::enter!();
-    let gateway = Gateway::new();
+    let gateway = BridgedGateway::new();
     let mut backend = backend();
     apply_policy(&mut backend, &default_policy());
     let ping = "ping -c1 -w5 198.51.100.2";
@@ -290,7 +290,7 @@ fn flows_are_masqueraded_kept_and_counted_as_the_policy_says() {
 #[test]
 fn a_bridged_frame_keeps_its_source_and_a_routed_packet_through_the_bridge_does_not_match() {
     namespace::enter!();
-    let gateway = Gateway::new();
+    let gateway = BridgedGateway::new();
     let call = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     if !std::path::Path::new(call).exists() {
         return crate::lab::skip("no br_netfilter in this kernel");

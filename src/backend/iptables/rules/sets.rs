@@ -166,10 +166,10 @@ impl Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{ListId, Section};
+    use crate::ruleset::{ListId, SectionId};
 
     fn list(key: ListKey, prefixes: &[&str]) -> CidrList {
-        let id = ListId { section: Section::Top, key };
+        let id = ListId { section: SectionId::Top, key };
         CidrList { id, prefixes: prefixes.iter().map(|text| text.parse().unwrap()).collect() }
     }
 

@@ -16,10 +16,10 @@ use crate::backend::error::{Error, ErrorKind};
 use crate::backend::nftables::rules::table::TABLE_COMMENT;
 use crate::policy::Policy;
 use crate::sys::nfnetlink::message::{Malformed, Message, Writer};
-use crate::sys::nfnetlink::{Batch, Consistency, Nfnetlink, Refusal, Request, kept};
+use crate::sys::nfnetlink::{Batch, BatchRefusal, Consistency, Nfnetlink, Request, kept};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use table::{Chain, Contents, Needs};
+use table::{Contents, FastPathChain, Needs};
 
 /// How often what another program's commit spoiled is tried again.
 const ATTEMPTS: usize = 16;
@@ -338,7 +338,7 @@ fn read_flowtable(message: &Message<'_>) -> Result<Option<BTreeSet<String>>, Mal
     Ok(Some(devices))
 }
 
-fn read_chain(message: &Message<'_>) -> Result<Chain, Malformed> {
+fn read_chain(message: &Message<'_>) -> Result<FastPathChain, Malformed> {
     let hook = match message.attributes()?.find(CHAIN_HOOK)? {
         None => None,
         Some(hook) => {
@@ -348,7 +348,7 @@ fn read_chain(message: &Message<'_>) -> Result<Chain, Malformed> {
             Some((number(HOOK_NUMBER)?.unwrap_or_default(), priority, policy.unwrap_or_default()))
         }
     };
-    Ok(Chain { name: text(message, CHAIN_NAME)?, hook, rules: Vec::new() })
+    Ok(FastPathChain { name: text(message, CHAIN_NAME)?, hook, rules: Vec::new() })
 }
 
 /// A rule, and the chain that it is in.
@@ -362,7 +362,7 @@ fn failed(error: io::Error) -> Error {
     ask::failed(&format!("table inet {TABLE}"), error)
 }
 
-fn explain(refusal: Refusal, needs: Option<Needs>) -> Error {
+fn explain(refusal: BatchRefusal, needs: Option<Needs>) -> Error {
     let (errno, message) = (refusal.error.raw_os_error(), refusal.message.unwrap_or_default());
     let lacks = matches!(errno, Some(libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL));
     let (kind, what) = match needs {

@@ -39,7 +39,7 @@ const META_IPSEC: u32 = 25;
 
 /// A chain with its rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
+pub struct FastPathChain {
     pub name: String,
     /// The hook, the priority and the policy of a base chain.
     pub hook: Option<(u32, i32, u32)>,
@@ -52,7 +52,7 @@ pub struct Contents {
     /// Of the flowtable; `None` where there is none, or not one as ours.
     pub devices: Option<BTreeSet<String>>,
     /// By name.
-    pub chains: Vec<Chain>,
+    pub chains: Vec<FastPathChain>,
 }
 
 /// A rule, and how nft writes it.
@@ -61,12 +61,12 @@ struct Rule(String, Vec<Expression>);
 impl Contents {
     /// Those for flows between interfaces of these names, of which the flowtable has those that exist.
     pub fn wanted(names: &BTreeSet<String>, devices: BTreeSet<String>) -> Self {
-        let chain = |(name, rules): (&str, Vec<Rule>)| Chain {
+        let chain = |(name, rules): (&str, Vec<Rule>)| FastPathChain {
             name: name.to_owned(),
             hook: (name == FORWARD).then_some((FORWARD_HOOK, PRIORITY, libc::NF_ACCEPT as u32)),
             rules: rules.into_iter().map(|Rule(_, expressions)| expressions).collect(),
         };
-        let mut chains: Vec<Chain> = chains(names).map(chain).into();
+        let mut chains: Vec<FastPathChain> = chains(names).map(chain).into();
         chains.sort_by(|one, other| one.name.cmp(&other.name));
         Contents { devices: Some(devices), chains }
     }

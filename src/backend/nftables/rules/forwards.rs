@@ -7,16 +7,16 @@
 use super::content::Content;
 use super::family_table::FamilyTable;
 use super::interval::{self, Interval};
-use super::name::{ChainName, ForwardChain, SetName};
+use super::name::{ChainName, NftForwardChain, SetName};
 use super::planned::{self, Planned, PlannedChain, planned};
-use super::port_set::{Gate, PortSet, number, protocol};
+use super::port_set::{GatedPorts, PortSet, number, protocol};
 use super::ports::{ANY_SOURCE, PortElement, Then};
 use super::rule::Rule;
 use super::table::Set;
 use crate::policy::{Family, ForwardMark, LOOPBACK_V4, PortRange, Prefix, Step};
 use crate::ruleset::{
     Effect, Fact, ForwardRule, ForwardRules, GateRule, Hook, JumpPosition, Match, NotForwarded, RuleId, RuleStep,
-    Section, ShiftedPort, Side, Test, guarded, not_forwarded,
+    SectionId, ShiftedPort, Side, Test, guarded, not_forwarded,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -128,8 +128,8 @@ impl<'a> Build<'a> {
     /// A chain of its own, that some ports lead to.
     fn gate(&mut self, ports: PortRange, rules: &[&ForwardRule]) {
         let Some(first) = rules.first() else { return };
-        let gate = Gate { host: first.host, protocol: number(first.protocol), first: ports.first };
-        let name = ChainName::Forwards(self.family, ForwardChain::Gate(gate));
+        let gate = GatedPorts { host: first.host, protocol: number(first.protocol), first: ports.first };
+        let name = ChainName::Forwards(self.family, NftForwardChain::Gate(gate));
         let set = if first.host.is_some() { PortSet::HostGates } else { PortSet::Gates };
         self.put(set, element(first, ports, Then::Goto(name)));
         let for_loopback = rules.iter().any(|rule| rule.localhost && rule.host.is_none());
@@ -237,13 +237,13 @@ impl<'a> Build<'a> {
         }
         look_up.extend(mark(PortSet::Marks));
         look_up.extend(maps([PortSet::Ports, PortSet::Ranges, PortSet::Gates]));
-        let mut chains = vec![chain(ForwardChain::LookUp, look_up)];
+        let mut chains = vec![chain(NftForwardChain::LookUp, look_up)];
         if localhost {
             let guard = planned(of_forwards(RuleStep::Guard), guarded(), Effect::Drop);
-            chains.push(chain(ForwardChain::Guard, vec![guard]));
+            chains.push(chain(NftForwardChain::Guard, vec![guard]));
         }
         chains.extend(self.gates);
-        let decide = |step| RuleId { section: Section::Top, step: RuleStep::Decide(step) };
+        let decide = |step| RuleId { section: SectionId::Top, step: RuleStep::Decide(step) };
         let known = |sets: &[PortSet], then, step| {
             let in_set = |set: &PortSet| Match::Is(Test::InList(Side::Daddr, name(*set)));
             let when = std::iter::once(Match::Holds(Fact::Dnated)).chain(sets.iter().map(in_set));
@@ -274,7 +274,7 @@ fn left(family: Family, localhost: bool) -> impl Iterator<Item = Planned> {
 }
 
 fn of_forwards(step: RuleStep) -> RuleId {
-    RuleId { section: Section::Forwards, step }
+    RuleId { section: SectionId::Forwards, step }
 }
 
 fn left_to_host(why: NotForwarded, when: Vec<Match<SetName>>) -> Planned {

@@ -1,9 +1,9 @@
 //! What our objects are called.
 
 use super::interval::{address, address_type, largest, width};
-use super::port_set::{Gate, PortSet};
+use super::port_set::{GatedPorts, PortSet};
 use crate::policy::{Family, Prefix};
-use crate::ruleset::{ChainId, Hook, ListId, ListKey, Place, Section};
+use crate::ruleset::{ChainId, Hook, ListId, ListKey, Place, SectionId};
 use std::fmt;
 
 /// The name of our table, in the inet family.
@@ -38,18 +38,18 @@ pub enum ChainName {
     /// A chain of a family.
     Of(Family, ChainId),
     /// A chain of a family's port forwards.
-    Forwards(Family, ForwardChain),
+    Forwards(Family, NftForwardChain),
 }
 
 /// The chains of port forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ForwardChain {
+pub enum NftForwardChain {
     /// Looks for the forward of a flow.
     LookUp,
     /// Keeps others away from loopback addresses.
     Guard,
     /// What is asked behind the look-up, where not every flow may.
-    Gate(Gate),
+    Gate(GatedPorts),
 }
 
 impl ChainName {
@@ -59,9 +59,9 @@ impl ChainName {
     /// The chain of a family that the base chain of a hook leads to.
     pub const fn first(hook: Hook, family: Family) -> Self {
         match hook {
-            Hook::Postrouting => ChainName::Of(family, ChainId { section: Section::Top, place: Place::Part(1) }),
-            Hook::Prerouting | Hook::Output => ChainName::Forwards(family, ForwardChain::LookUp),
-            Hook::RawPrerouting => ChainName::Forwards(family, ForwardChain::Guard),
+            Hook::Postrouting => ChainName::Of(family, ChainId { section: SectionId::Top, place: Place::Part(1) }),
+            Hook::Prerouting | Hook::Output => ChainName::Forwards(family, NftForwardChain::LookUp),
+            Hook::RawPrerouting => ChainName::Forwards(family, NftForwardChain::Guard),
         }
     }
 
@@ -81,7 +81,7 @@ impl ChainName {
         if let Some(rest) = name.strip_prefix("forwards-") {
             return parse_forwards(rest).filter(|found| found.to_string() == name);
         }
-        let (section, name_there) = Section::of_name(name);
+        let (section, name_there) = SectionId::of_name(name);
         let (family, rest) = match (name_there.strip_prefix("ipv4"), name_there.strip_prefix("ipv6")) {
             (Some(rest), _) => (Family::V4, rest),
             (_, Some(rest)) => (Family::V6, rest),
@@ -115,9 +115,9 @@ impl ChainName {
             ChainName::Base(Hook::Prerouting) => "destination address translation for flows that arrive",
             ChainName::Base(Hook::Output) => "destination address translation for flows of the host itself",
             ChainName::Base(Hook::Postrouting) => "source address translation for flows that leave the host",
-            ChainName::Forwards(_, ForwardChain::LookUp) => "which flows to this host are forwarded, and where to",
-            ChainName::Forwards(_, ForwardChain::Guard) => "what is kept away from loopback addresses",
-            ChainName::Forwards(_, ForwardChain::Gate(_)) => "which flows to these ports are forwarded",
+            ChainName::Forwards(_, NftForwardChain::LookUp) => "which flows to this host are forwarded, and where to",
+            ChainName::Forwards(_, NftForwardChain::Guard) => "what is kept away from loopback addresses",
+            ChainName::Forwards(_, NftForwardChain::Gate(_)) => "which flows to these ports are forwarded",
             ChainName::Of(family, ChainId { place, .. }) => match (place, family) {
                 (Place::Part(1), Family::V4) => "which IPv4 flows are masqueraded",
                 (Place::Part(1), Family::V6) => "which IPv6 flows are masqueraded",
@@ -140,9 +140,9 @@ impl fmt::Display for ChainName {
             ChainName::Forwards(family, chain) => {
                 write!(f, "forwards-{}", family_word(*family))?;
                 return match chain {
-                    ForwardChain::LookUp => Ok(()),
-                    ForwardChain::Guard => f.write_str("-guard"),
-                    ForwardChain::Gate(gate) => write!(f, "-{gate}"),
+                    NftForwardChain::LookUp => Ok(()),
+                    NftForwardChain::Guard => f.write_str("-guard"),
+                    NftForwardChain::Gate(gate) => write!(f, "-{gate}"),
                 };
             }
             ChainName::Of(family, id) => (family_word(*family), *id),
@@ -162,9 +162,9 @@ impl fmt::Display for ChainName {
 fn parse_forwards(name: &str) -> Option<ChainName> {
     let family = Family::ALL.into_iter().find(|family| name.starts_with(family_word(*family)))?;
     let chain = match name.strip_prefix(family_word(family))?.strip_prefix('-') {
-        None => ForwardChain::LookUp,
-        Some("guard") => ForwardChain::Guard,
-        Some(gate) => ForwardChain::Gate(Gate::parse(gate)?),
+        None => NftForwardChain::LookUp,
+        Some("guard") => NftForwardChain::Guard,
+        Some(gate) => NftForwardChain::Gate(GatedPorts::parse(gate)?),
     };
     Some(ChainName::Forwards(family, chain))
 }
@@ -198,7 +198,7 @@ pub enum SetOf {
     /// A part of the port forwards.
     Ports(PortSet),
     /// The sources that routes prefer, as a section gives them.
-    RouteSources(Section),
+    RouteSources(SectionId),
     /// What the ports of a forward become behind its gates; by its number.
     Shifted(u32),
 }
@@ -228,7 +228,7 @@ impl SetName {
     }
 
     /// The same of the sources that routes prefer, as a section gives them.
-    pub const fn of_route_sources(section: Section, family: Family) -> Self {
+    pub const fn of_route_sources(section: SectionId, family: Family) -> Self {
         SetName { of: SetOf::RouteSources(section), family, second: false }
     }
 
@@ -238,7 +238,7 @@ impl SetName {
     }
 
     /// The section that gives flows what is in it, where it is the sources that routes prefer.
-    pub fn gives_route_sources(self) -> Option<Section> {
+    pub fn gives_route_sources(self) -> Option<SectionId> {
         match self.of {
             SetOf::RouteSources(section) => Some(section),
             SetOf::List(_) | SetOf::Part(..) | SetOf::Ports(_) | SetOf::Shifted(_) => None,
@@ -293,11 +293,11 @@ impl SetName {
         if let Some(ports) = PortSet::ALL.into_iter().find(|known| known.name() == key) {
             return Some(SetName { of: SetOf::Ports(ports), family, second });
         }
-        let (section, key) = Section::of_name(key);
+        let (section, key) = SectionId::of_name(key);
         if key == PortSet::RouteSources.name() {
             return Some(SetName { of: SetOf::RouteSources(section), family, second });
         }
-        if let (Section::Forward(forward), true) = (section, key == PortSet::Shifted.name()) {
+        if let (SectionId::Forward(forward), true) = (section, key == PortSet::Shifted.name()) {
             return Some(SetName { of: SetOf::Shifted(forward), family, second });
         }
         let key = ListKey::ALL.into_iter().find(|known| known.name() == key)?;
@@ -342,7 +342,7 @@ impl fmt::Display for SetName {
             }
             SetOf::Ports(ports) => (String::new(), ports.name()),
             SetOf::RouteSources(section) => (section.prefix(), PortSet::RouteSources.name()),
-            SetOf::Shifted(forward) => (Section::Forward(forward).prefix(), PortSet::Shifted.name()),
+            SetOf::Shifted(forward) => (SectionId::Forward(forward).prefix(), PortSet::Shifted.name()),
         };
         write!(f, "{section}{name}{family}")?;
         if let SetOf::Part(_, block) = self.of {
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn our_names_are_read_back_and_no_others() {
         assert_eq!(ChainName::parse("postrouting"), Some(ChainName::POSTROUTING));
-        for section in [Section::Top, Section::Egress(1), Section::Egress(64)] {
+        for section in [SectionId::Top, SectionId::Egress(1), SectionId::Egress(64)] {
             for family in Family::ALL {
                 for place in [Place::Part(1), Place::Part(12), Place::Masquerade, Place::Branch(256)] {
                     let name = ChainName::Of(family, ChainId { section, place });
@@ -391,9 +391,13 @@ mod tests {
         for family in Family::ALL {
             let host = if family == Family::V4 { "198.51.100.7" } else { "2001:db8::7" };
             let gate = |host: Option<&str>| {
-                ForwardChain::Gate(Gate { host: host.map(|host| host.parse().unwrap()), protocol: 17, first: 80 })
+                NftForwardChain::Gate(GatedPorts {
+                    host: host.map(|host| host.parse().unwrap()),
+                    protocol: 17,
+                    first: 80,
+                })
             };
-            for chain in [ForwardChain::LookUp, ForwardChain::Guard, gate(None), gate(Some(host))] {
+            for chain in [NftForwardChain::LookUp, NftForwardChain::Guard, gate(None), gate(Some(host))] {
                 let name = ChainName::Forwards(family, chain);
                 assert_eq!(ChainName::parse(&name.to_string()), Some(name));
             }
@@ -401,7 +405,7 @@ mod tests {
                 assert_eq!(SetName::parse(&name.to_string()), Some(name));
             }
             for key in [ListKey::Sources, ListKey::ExcludedSources] {
-                for name in SetName::new(ListId { section: Section::Forward(7), key }, family).both() {
+                for name in SetName::new(ListId { section: SectionId::Forward(7), key }, family).both() {
                     assert_eq!(SetName::parse(&name.to_string()), Some(name));
                 }
             }

@@ -13,7 +13,7 @@
 
 use super::change::{Change, Transaction};
 use super::content::Content;
-use super::name::{ChainName, ForwardChain, SetName, TableName};
+use super::name::{ChainName, NftForwardChain, SetName, TableName};
 use super::port_set::Data;
 use super::rule::Rule;
 use super::stranger::Stranger;
@@ -177,7 +177,7 @@ fn new_gates<'a>(there: &Table, target: &'a Table) -> impl Iterator<Item = Chang
 }
 
 fn is_gate(name: ChainName) -> bool {
-    matches!(name, ChainName::Forwards(_, ForwardChain::Gate(_)))
+    matches!(name, ChainName::Forwards(_, NftForwardChain::Gate(_)))
 }
 
 /// The chains of a table by their names.

@@ -4,7 +4,7 @@ use super::name::{ChainName, SetName};
 use super::rule::{LookUp, Rule};
 use super::table::Chain;
 use crate::policy::Family;
-use crate::ruleset::{Effect, Match, NotForwarded, RuleId, RuleStep, Section};
+use crate::ruleset::{Effect, Match, NotForwarded, RuleId, RuleStep, SectionId};
 use std::sync::Arc;
 
 /// A rule and its name.
@@ -63,7 +63,7 @@ fn reason(id: RuleId) -> &'static str {
         RuleStep::Decide(step) => step.reason(),
         RuleStep::Far => "no exemption is near",
         RuleStep::Pass(_) => "in scope",
-        RuleStep::Enter if id.section == Section::Top => "in the scope of no entry of egress",
+        RuleStep::Enter if id.section == SectionId::Top => "in the scope of no entry of egress",
         RuleStep::Enter => "in the scope of an entry of egress",
         RuleStep::Forward(_) => "a forward of portForwards",
         RuleStep::Mark => "a forward whose source is to be translated (markMasqBit)",

@@ -254,7 +254,7 @@ pub fn protocol(number: u8) -> Protocol {
 
 /// Ports that have gates: from the first one on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Gate {
+pub struct GatedPorts {
     /// The address of the host.
     pub host: Option<IpAddr>,
     /// The number of the transport protocol.
@@ -263,7 +263,7 @@ pub struct Gate {
     pub first: u16,
 }
 
-impl Gate {
+impl GatedPorts {
     /// The gate of a name; what [`fmt::Display`] writes.
     pub fn parse(name: &str) -> Option<Self> {
         let (front, first) = name.rsplit_once('-')?;
@@ -272,7 +272,7 @@ impl Gate {
             None => (None, front),
         };
         let protocol = (0..=u8::MAX).find(|number| self::protocol(*number).to_string() == protocol)?;
-        Some(Gate { host, protocol, first: first.parse().ok()? })
+        Some(GatedPorts { host, protocol, first: first.parse().ok()? })
     }
 }
 
@@ -282,7 +282,7 @@ fn read_host(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(|| v6().map(|bits| IpAddr::V6(bits.into())))
 }
 
-impl fmt::Display for Gate {
+impl fmt::Display for GatedPorts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host {
             None => {}

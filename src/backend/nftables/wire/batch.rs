@@ -15,7 +15,7 @@ use crate::backend::nftables::rules::table::{FORMAT, HookSpec, TABLE_COMMENT, Ta
 use crate::policy::Family;
 use crate::ruleset::Hook;
 use crate::sys::nfnetlink::message::Writer;
-use crate::sys::nfnetlink::{Batch, Refusal};
+use crate::sys::nfnetlink::{Batch, BatchRefusal};
 
 /// NFPROTO_INET, the family of our table.
 pub const INET: u8 = libc::NFPROTO_INET as u8;
@@ -374,7 +374,7 @@ pub fn element(writer: &mut Writer, name: SetName, address: u128, bound: Bound) 
 }
 
 /// Says which change was refused, and sorts the reason. What became of the changes is for the caller to say.
-pub fn explain(refusal: Refusal, transaction: &Transaction, owners: &[usize]) -> Error {
+pub fn explain(refusal: BatchRefusal, transaction: &Transaction, owners: &[usize]) -> Error {
     let table = transaction.table;
     if refusal.is_silence() {
         let message =
@@ -390,13 +390,13 @@ pub fn explain(refusal: Refusal, transaction: &Transaction, owners: &[usize]) ->
 }
 
 /// The change that was refused; `None` when it was the transaction as a whole.
-pub fn refused<'a>(refusal: &Refusal, transaction: &'a Transaction, owners: &[usize]) -> Option<&'a Change> {
+pub fn refused<'a>(refusal: &BatchRefusal, transaction: &'a Transaction, owners: &[usize]) -> Option<&'a Change> {
     let number = refusal.message.and_then(|number| owners.get(number - 1))?;
     transaction.changes.get(*number)
 }
 
 /// True when the rule set is of another generation than the batch was written for.
-pub fn is_late(refusal: &Refusal) -> bool {
+pub fn is_late(refusal: &BatchRefusal) -> bool {
     refusal.error.raw_os_error() == Some(ERESTART)
 }
 
@@ -453,17 +453,17 @@ fn sort(errno: Option<i32>, change: Option<&Change>) -> (ErrorKind, Option<&'sta
 mod tests {
     use super::*;
     use crate::backend::nftables::rules::interval::Interval;
-    use crate::ruleset::{Effect, ListId, ListKey, Section};
+    use crate::ruleset::{Effect, ListId, ListKey, SectionId};
     use std::io;
 
-    const SET: SetName = SetName::new(ListId { section: Section::Top, key: ListKey::Exempt }, Family::V6);
+    const SET: SetName = SetName::new(ListId { section: SectionId::Top, key: ListKey::Exempt }, Family::V6);
 
     fn transaction(changes: Vec<Change>) -> Transaction {
         Transaction { table: TableName::Main, changes }
     }
 
-    fn refusal(errno: i32, message: Option<usize>) -> Refusal {
-        Refusal { message, error: io::Error::from_raw_os_error(errno), bytes: None }
+    fn refusal(errno: i32, message: Option<usize>) -> BatchRefusal {
+        BatchRefusal { message, error: io::Error::from_raw_os_error(errno), bytes: None }
     }
 
     #[test]

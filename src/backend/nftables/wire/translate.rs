@@ -535,7 +535,7 @@ fn padded(name: &str) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::policy::Protocol;
-    use crate::ruleset::{ChainId, ListId, ListKey, Place, Section, each};
+    use crate::ruleset::{ChainId, ListId, ListKey, Place, SectionId, each};
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -543,8 +543,8 @@ mod tests {
         prop_oneof![Just(Family::V4), Just(Family::V6)]
     }
 
-    fn any_section() -> impl Strategy<Value = Section> {
-        prop_oneof![Just(Section::Top), (1_u8..=64).prop_map(Section::Egress)]
+    fn any_section() -> impl Strategy<Value = SectionId> {
+        prop_oneof![Just(SectionId::Top), (1_u8..=64).prop_map(SectionId::Egress)]
     }
 
     fn any_test() -> impl Strategy<Value = Test<SetName>> {
@@ -682,8 +682,8 @@ mod tests {
 
     #[test]
     fn each_match_and_each_effect_is_read_as_it_is_written() {
-        let set = SetName::new(ListId { section: Section::Top, key: ListKey::Sources }, Family::V4);
-        let chain = ChainName::Of(Family::V4, ChainId { section: Section::Top, place: Place::Masquerade });
+        let set = SetName::new(ListId { section: SectionId::Top, key: ListKey::Sources }, Family::V4);
+        let chain = ChainName::Of(Family::V4, ChainId { section: SectionId::Top, place: Place::Masquerade });
         let rules = each::one(&set).map(|one| (vec![one], Effect::Return));
         for (when, then) in rules.chain(each::effect(&chain).map(|then| (vec![], then))) {
             let rule = Rule::new(when, then, "reason");
@@ -701,7 +701,7 @@ mod tests {
                 assert!(matches!(to_body(&expressions[1..]), Body::Unknown(_)), "{map:?}");
             }
             let from = Match::Is(Test::InInterface { name: "wan".to_owned(), prefix: true });
-            let list = ListId { section: Section::Forward(7), key: ListKey::Sources };
+            let list = ListId { section: SectionId::Forward(7), key: ListKey::Sources };
             let clients = Match::Is(Test::InList(Side::Saddr, SetName::new(list, family)));
             let rule = Rule::shifted(vec![from, clients], SetName::of_shifted(7, family), "reason");
             assert_eq!(to_body(&to_expressions(&rule)), rule.body);

@@ -54,8 +54,10 @@ const TRACKED: &str = "table inet tracked {
 /// Which packets are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packets {
-    /// The first one of each flow.
+    /// The first one of each flow, to ports all over those that are forwarded.
     First,
+    /// The same to ports next to each other.
+    FirstNear,
     /// Those of one flow behind its first one.
     Later,
 }
@@ -129,8 +131,8 @@ impl Lane {
             let socket = UdpSocket::bind((parse(from), 0)).expect("a socket");
             let send = |number: u16| {
                 let port = match self.way.packets {
-                    // All over the ports that are forwarded.
                     Packets::First => FIRST_PORT + number * 19 % FORWARDS,
+                    Packets::FirstNear => FIRST_PORT + number,
                     Packets::Later => FIRST_PORT,
                 };
                 socket.send_to(b"x", SocketAddr::new(to, port)).expect("it is sent");
@@ -142,7 +144,7 @@ impl Lane {
         });
         let tracked = self.gateway.must("conntrack", &["-L", "-f", family, "-p", "udp"]);
         let there = tracked.lines().filter(|line| line.contains(&format!("src={from}"))).count();
-        let expected = if self.way.packets == Packets::First { usize::from(self.flows) } else { 1 };
+        let expected = if self.way.packets == Packets::Later { 1 } else { usize::from(self.flows) };
         assert!(there >= expected, "{}: {there} flows of {expected} were tracked", self.way.name);
         if self.way.to == HOST {
             let forwarded = tracked.lines().filter(|line| line.contains(&format!("src={OUTSIDE}"))).count();
@@ -243,10 +245,15 @@ pub fn forwards() -> Vec<Figure> {
             measured(vec![
                 way("one forward, hit", &one("never"), HOST),
                 way("10,000 forwards, hit", &many("never"), HOST).beside(0, "one forward", 1.25),
+                Way {
+                    packets: Packets::FirstNear,
+                    ..way("10,000 forwards, hits of ports next to each other", &many("never"), HOST)
+                }
+                .beside(0, "one forward", None),
                 way("one forward, hit and hairpin", &one("always"), HOST),
-                way("10,000 forwards, hit and hairpin", &many("always"), HOST).beside(2, "one forward", 1.25),
+                way("10,000 forwards, hit and hairpin", &many("always"), HOST).beside(3, "one forward", 1.25),
                 way("no forward, passing by", "", OUTSIDE),
-                way("10,000 forwards, passing by", &many("never"), OUTSIDE).beside(4, "without forwards", 1.05),
+                way("10,000 forwards, passing by", &many("never"), OUTSIDE).beside(5, "without forwards", 1.05),
             ])
         })
         .collect()

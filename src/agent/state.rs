@@ -28,6 +28,8 @@ pub enum Phase {
     Running,
     Stopping {
         until: Instant,
+        /// The rules were once in and verified.
+        was_ready: bool,
         /// Why the rules are still there.
         waiting_for: Option<String>,
     },

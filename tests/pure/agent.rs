@@ -1067,6 +1067,28 @@ fn a_stop_cleans_and_half_a_restart_does_not() {
 }
 
 #[test]
+fn a_stop_before_the_rules_are_in_place_does_not_say_that_they_stay() {
+    for (text, job, why) in
+        [("onStop: keep", Job::Stop, "onStop is 'keep'"), (GOOD, Job::Restart, "the unit is being restarted")]
+    {
+        let mut world = World::new(Some(text));
+        world.job = job;
+        world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 100];
+        world.happen(Event::Started);
+        assert_eq!((world.state(), world.exit), (State::Starting, None));
+        world.stop();
+        assert_eq!((world.count("flush"), world.count("Ready"), world.exit), (0, 0, Some(0)));
+        let said = format!("Stopped: stopped before the rules were in place; those that are in the kernel stay: {why}");
+        assert_eq!(world.seen.last(), Some(&said));
+
+        let mut world = World::running(text);
+        world.job = job;
+        world.stop();
+        assert_eq!(world.seen.last(), Some(&format!("Stopped: stopped; the rules stay: {why}")));
+    }
+}
+
+#[test]
 fn what_happens_before_we_listen_or_while_we_write_is_not_missed() {
     let mut world = World::new(Some(BOTH));
     world.answers = vec![(Family::V4, Ok(true)), (Family::V6, Ok(true))];

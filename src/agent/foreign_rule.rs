@@ -81,7 +81,7 @@ pub(super) fn ordered(translations: &Translations) -> impl Iterator<Item = (Orde
     let of_before = |hit: &Hit| match &hit.effect {
         _ if hit.is_unordered => Order::Beside,
         Effect::Accept => Order::Hides,
-        Effect::Translate(..) | Effect::Drop | Effect::Ours | Effect::NotUnderstood => Order::Before,
+        Effect::Translate(..) | Effect::Drop | Effect::Ours | Effect::Untrack | Effect::NotUnderstood => Order::Before,
     };
     let of_after = move |hit: &Hit| match hit.is_unordered {
         _ if !*has_ours => Order::Alone,

@@ -1,6 +1,6 @@
 //! The way of a packet through the chains of a hook.
 
-use super::{BaseChain, Fit, Packet, Rule, Verdict, words};
+use super::{BaseChain, Fit, Hook, Packet, Rule, Verdict, words};
 use std::net::IpAddr;
 
 /// Chains jump no deeper than that (NFT_JUMP_STACK_SIZE, and what others allow).
@@ -16,6 +16,8 @@ pub enum Effect {
     /// It ends the chain in which our rules are asked later.
     Accept,
     Drop,
+    /// Connection tracking leaves the packet alone, and with it every nat rule.
+    Untrack,
     /// Our own rules are asked here.
     Ours,
     /// What it does is not understood.
@@ -153,6 +155,10 @@ impl<'a> Walk<'a> {
                 self.packet.mark = None;
                 Next::Rule
             }
+            Verdict::Untrack => {
+                self.hit(reached, Effect::Untrack, here.name, number, rule);
+                Next::Rule
+            }
             Verdict::Accept => ends(self, Effect::Accept),
             Verdict::Drop => ends(self, Effect::Drop),
             Verdict::Translate(statement, address) => ends(self, Effect::Translate(statement, address)),
@@ -262,6 +268,8 @@ pub fn translations(chains: &[&BaseChain], packet: &Packet) -> Translations {
         for hit in hits {
             match (&hit.effect, passed) {
                 (Effect::Ours, _) => passed = true,
+                // What is asked here is tracked.
+                (Effect::Untrack, _) => {}
                 // It ends this chain, and with it the way to our rules in it.
                 (Effect::Accept, false) if holds_ours => found.before.push(hit),
                 (Effect::Accept, _) => {}
@@ -297,7 +305,7 @@ pub fn doubts(chains: &[&BaseChain], packet: &Packet) -> Vec<String> {
         let may_drop = |hit: &&Hit| match hit.effect {
             Effect::Drop => hit.fit == Fit::NotUnderstood,
             Effect::NotUnderstood => true,
-            Effect::Accept | Effect::Ours | Effect::Translate(..) => false,
+            Effect::Accept | Effect::Ours | Effect::Translate(..) | Effect::Untrack => false,
         };
         found.extend(hits.iter().filter(may_drop).map(|hit| hit.line.clone()));
         let accepts = |fit| hits.iter().any(|hit| hit.effect == Effect::Accept && hit.fit == fit);
@@ -309,6 +317,21 @@ pub fn doubts(chains: &[&BaseChain], packet: &Packet) -> Vec<String> {
         }
     }
     found
+}
+
+/// The priority of connection tracking where packets come in and where the host sends them, NF_IP_PRI_CONNTRACK.
+const TRACKING: i32 = -200;
+
+/// The rules that keep a packet from connection tracking. At hooks that it passes later they have no effect.
+pub fn untracking(chains: &[&BaseChain], packet: &Packet) -> Vec<Hit> {
+    let is_before = |chain: &&BaseChain| match chain.hook {
+        Some(Hook::Ingress) => true,
+        Some(Hook::Prerouting | Hook::Output) => chain.priority < TRACKING,
+        _ => false,
+    };
+    let chains = filters(chains).into_iter().filter(is_before);
+    let hits = chains.flat_map(|chain| walk(chain, packet, Fit::Yes).0);
+    hits.filter(|hit| hit.effect == Effect::Untrack).collect()
 }
 
 /// Sends a packet through the filters of a hook.
@@ -404,6 +427,26 @@ mod tests {
         assert_eq!(before(&same), Some(Effect::Accept));
         let other = [nat("early", 50, &["accept"]), nat("POSTROUTING", 100, &["OURS"])];
         assert_eq!(before(&other), None);
+    }
+
+    #[test]
+    fn a_rule_that_is_asked_before_connection_tracking_keeps_the_packet_from_it_and_a_later_one_does_not() {
+        let chain = |hook, priority, texts: &[&str]| BaseChain {
+            hook: Some(hook),
+            priority,
+            is_nat: false,
+            ..nat("PREROUTING", priority, texts)
+        };
+        let found = |chain: &BaseChain| untracking(&[chain], &packet()).iter().map(|hit| hit.fit).collect::<Vec<_>>();
+        assert_eq!(found(&chain(Hook::Prerouting, -300, &["ip saddr 192.168.0.0/16 notrack accept"])), [Fit::Yes]);
+        assert_eq!(found(&chain(Hook::Output, -300, &["-p tcp -j CT --notrack"])), [Fit::Yes]);
+        assert_eq!(
+            found(&chain(Hook::Prerouting, -300, &["tcp dport 80 notrack", "accept", "notrack"])),
+            [Fit::Unsaid]
+        );
+        assert_eq!(found(&chain(Hook::Prerouting, -150, &["notrack"])), []);
+        assert_eq!(found(&chain(Hook::Forward, -300, &["notrack"])), []);
+        assert_eq!(pass(&[&chain(Hook::Prerouting, -300, &["notrack"])], &packet()), Passage::Open);
     }
 
     #[test]

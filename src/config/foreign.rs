@@ -64,8 +64,10 @@ fn importable(root: Option<&Node<'_>>, text: &str) -> Option<(u32, &'static str,
     }
     std::iter::once((first, line)).chain(lines).find_map(|(offset, line)| {
         let is_table = line.starts_with("table ") && line.ends_with('{');
+        let is_listing = line.starts_with("Chain ") && line.contains("(policy ");
         let message = match line {
             "kind: ConfigMap" => OF_CONFIG_MAP,
+            _ if is_listing => OF_LISTING,
             line if is_of_script(line) => OF_IPTABLES,
             _ if is_table => OF_NFT_TEXT,
             _ => return None,
@@ -80,6 +82,8 @@ const OF_LIST: &str =
     "this is a list of Kubernetes with a ConfigMap in it; 'ip-masq-agent import FILE' prints the configuration in it";
 const OF_IPTABLES: &str =
     "these are rules of iptables; 'ip-masq-agent import FILE' prints a configuration that says the same";
+const OF_LISTING: &str = "this is what 'iptables -L' prints; 'iptables-save | ip-masq-agent import' prints a configuration \
+                          that says the same";
 const OF_NFT: &str =
     "this is what 'nft -j list ruleset' prints; 'ip-masq-agent import FILE' prints a configuration that says the same";
 const OF_NFT_TEXT: &str = "these are rules of nft as text; once they are loaded, 'nft -j list ruleset | ip-masq-agent import' \

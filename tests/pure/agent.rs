@@ -1303,6 +1303,18 @@ fn as_of(text: &'static str) -> (String, Vec<String>) {
 }
 
 #[test]
+fn what_is_tried_while_the_files_are_broken_is_said_to_come_from_the_candidate() {
+    let mut world = World::running(GOOD);
+    world.file = Some(BAD);
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_secs(2));
+    assert!(world.report().summary.ends_with("from the last good configuration"), "{}", world.report().summary);
+    try_out(&mut world, Some("nonMasqueradeCIDRs: [192.0.2.0/24, 10.0.0.0/8]"));
+    let said = world.seen.iter().rfind(|line| line.starts_with("Trying: ")).expect("it is tried");
+    assert!(said.contains("from /root/candidate.yaml, "), "{said}");
+}
+
+#[test]
 fn a_candidate_is_in_force_for_its_time_and_the_earlier_configuration_after_it() {
     let mut world = World::running(GOOD);
     try_out(&mut world, Some("nonMasqueradeCIDRs: [192.0.2.0/24, 10.0.0.0/8]"));

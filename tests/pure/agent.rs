@@ -1373,7 +1373,7 @@ fn files_that_were_tried_and_not_confirmed_are_held_back_until_a_reload_or_an_ed
         try_out(&mut world, None);
         world.pass(Duration::from_secs(10));
         let held = "FilesDiffer: /etc/ip-masq-agent/config.yaml was tried and not confirmed";
-        world.assert_seen(&["WentBack: the files as they are was not confirmed in time", held]);
+        world.assert_seen(&["WentBack: the edited configuration was not confirmed in time", held]);
         // A restart as well.
         let (last_good, unconfirmed) = (world.last_good.clone(), world.unconfirmed.clone());
         let mut again = World::new(world.file);

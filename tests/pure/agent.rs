@@ -1364,6 +1364,42 @@ fn a_confirmed_candidate_stays_and_is_what_a_start_goes_back_to() {
 }
 
 #[test]
+fn who_answers_late_is_told_how_the_trial_ended() {
+    let number = |world: &mut World| {
+        try_out(world, Some(OTHER));
+        world.happen(Event::TrialAsked(Client(8)));
+        world.trial.take().unwrap().report.number
+    };
+    let late: [fn(Client, u64) -> Event; 3] = [Event::ConfirmRequested, Event::BackRequested, Event::TrialAwaited];
+    let mut world = World::running(GOOD);
+    let confirmed = number(&mut world);
+    world.file = Some(OTHER);
+    world.happen(Event::ConfirmRequested(Client(8), confirmed));
+    for (event, outcome) in late.into_iter().zip(["Applied", "Refused", "Applied"]) {
+        world.seen.clear();
+        world.happen(event(Client(7), confirmed));
+        assert_eq!(
+            world.answer,
+            "/root/candidate.yaml is confirmed and stays in force; it is now /etc/ip-masq-agent/config.yaml"
+        );
+        assert_eq!(world.seen, [format!("answer {outcome}")]);
+    }
+    let mut world = World::running(GOOD);
+    let over = number(&mut world);
+    world.pass(Duration::from_secs(10));
+    for (event, outcome) in late.into_iter().zip(["Refused", "Applied", "Refused"]) {
+        world.seen.clear();
+        world.happen(event(Client(7), over));
+        let said = "/root/candidate.yaml was not confirmed in time; the earlier configuration is in force again";
+        assert_eq!((&*world.answer, &*world.seen), (said, &[format!("answer {outcome}")][..]));
+    }
+    for event in late {
+        world.happen(event(Client(7), 99));
+        assert_eq!(world.answer, "that trial is over; 'ip-masq-agent status' says what is in force");
+    }
+}
+
+#[test]
 fn files_that_were_tried_and_not_confirmed_are_held_back_until_a_reload_or_an_edit() {
     const OFF: &str = "configWatch: off\nnonMasqueradeCIDRs: [10.0.0.0/8]";
     const EDIT: &str = "configWatch: events\nnonMasqueradeCIDRs: [192.0.2.0/24, 198.51.100.0/24]";
@@ -1449,7 +1485,7 @@ fn what_can_not_be_tried_changes_nothing_and_says_why() {
     try_out(&mut world, Some(BOTH));
     assert!(world.answer.starts_with("/root/candidate.yaml is being tried (by root on /dev/pts/0, 10 s left)"));
     world.happen(Event::ConfirmRequested(Client(1), 99));
-    assert!(world.answer.starts_with("too late"), "{}", world.answer);
+    assert!(world.answer.starts_with("that trial is over"), "{}", world.answer);
     assert_eq!(world.report().configuration.origin, Origin::Trial);
 }
 
@@ -1463,7 +1499,7 @@ fn who_does_not_want_to_wait_is_taken_back_at_once() {
     world.assert_seen(&["WentBack: /root/candidate.yaml was taken back", "answer Applied"]);
     assert_eq!(in_force(&mut world), as_of(GOOD));
     world.happen(Event::ConfirmRequested(Client(7), number));
-    assert!(world.answer.starts_with("too late"), "{}", world.answer);
+    assert!(world.answer.starts_with("/root/candidate.yaml was taken back"), "{}", world.answer);
 }
 
 #[test]

@@ -109,7 +109,10 @@ fn write_back(present: &[PathBuf], sources: &[SourceText]) -> Result<usize, File
             continue;
         }
         let kept = fs::metadata(path).is_ok().then(|| install::keep(path, KEPT_SUFFIX)).transpose()?;
-        install::put(path, text)?;
+        install::put(path, text).inspect_err(|_| {
+            // What it holds is still in its place.
+            kept.iter().for_each(|kept| _ = fs::remove_file(kept));
+        })?;
         say("restored", path, kept.as_deref());
         changed += 1;
     }

@@ -467,6 +467,15 @@ fn notrack_behind_connection_tracking_does_nothing_and_a_firewall_sees_its_effec
     next.send(&lab.lan);
     let seen = lab.observer.wait(|seen| dropped.is(seen) || next.is(seen));
     assert!(seen.is_some_and(|seen| next.is(&seen)));
+    lab.gateway.must("nft", &["delete", "table", "inet", "theirs"]);
+    let ingress =
+        "table netdev theirs {\n chain early { type filter hook ingress device lan0 priority 0; notrack; }\n}\n";
+    let output = lab.gateway.run_with_input("nft", &["-f", "-"], ingress);
+    assert!(output.status.success(), "{output:?}");
+    let told = "203.0.113.200: keep source 192.168.77.2 (not tracked, so no nat rule sees it: netdev theirs early";
+    assert!(explain().starts_with(told), "{}", explain());
+    assert_eq!(probe("203.0.113.200").source_seen(&lab.lan, &lab.observer), Some(parse("192.168.77.2")));
+    lab.gateway.must("nft", &["delete", "table", "netdev", "theirs"]);
     load(-300, "policy drop; ct state untracked accept;");
     assert!(explain().starts_with("203.0.113.200: keep source 192.168.77.2 (not tracked, "), "{}", explain());
     assert_eq!(probe("203.0.113.200").source_seen(&lab.lan, &lab.observer), Some(parse("192.168.77.2")));

@@ -5,7 +5,8 @@
 
 use crate::config::{Concern, Flags, KEYS, KeyInfo, Kind, Locations};
 use crate::policy::{InterfacePattern, InterfacePatternError, MaskedMark, MaskedMarkError, Protocol};
-use clap::error::ErrorKind;
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::fmt;
 use std::marker::PhantomData;
@@ -58,6 +59,39 @@ impl Cli {
         options.keys.flags.replace(told.keys.iter().flat_map(|keys| keys.iter()));
         Ok(options)
     }
+}
+
+/// Commands that take a file behind --config and nothing else.
+const OF_A_FILE: [&str; 4] = ["run", "check", "render", "diff"];
+/// What systemd does.
+const OF_THE_UNIT: [&str; 5] = ["start", "stop", "restart", "enable", "disable"];
+
+/// The same error, with what was probably meant; `words` is the command line.
+pub fn advised(mut error: clap::Error, words: &[String]) -> clap::Error {
+    let wrong = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(wrong)) => wrong.clone(),
+        _ => String::new(),
+    };
+    let tip = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let file = wrong(&error, ContextKind::InvalidArg);
+            let command = words.iter().find(|word| Cli::command().find_subcommand(word).is_some());
+            let command = command.filter(|command| OF_A_FILE.contains(&command.as_str()));
+            let is_file = !file.is_empty() && !file.starts_with('-') && !file.contains(char::is_control);
+            let command = command.filter(|_| is_file);
+            command.map(|command| format!("'ip-masq-agent {command} --config {file}'"))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let verb = wrong(&error, ContextKind::InvalidSubcommand);
+            OF_THE_UNIT.contains(&verb.as_str()).then(|| format!("'systemctl {verb} ip-masq-agent'"))
+        }
+        _ => None,
+    };
+    if let Some(tip) = tip {
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+    }
+    error
 }
 
 /// What a command was told of the configuration.

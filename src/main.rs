@@ -1,7 +1,7 @@
 //! Command line → command → exit status.
 
 use clap::{CommandFactory, Parser};
-use ip_masq_agent::cli::{Cli, Options, RunArgs, Subcommands};
+use ip_masq_agent::cli::{self, Cli, Options, RunArgs, Subcommands};
 use ip_masq_agent::command::{self, Context};
 use ip_masq_agent::config::{Locations, Trust};
 use ip_masq_agent::sys::child;
@@ -14,7 +14,10 @@ fn main() -> ExitCode {
         command::eprint_lines(Cli::command().render_help());
         return ExitCode::from(command::exit::USAGE);
     }
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        cli::advised(error, &words).exit()
+    });
     let Options { places, keys } = cli.options().unwrap_or_else(|error| error.exit());
     let locations = Locations { trust: trust(cli.command.as_ref()), ..places.into() };
     let context = Context { locations, flags: keys.flags };

@@ -38,7 +38,7 @@ pub struct Attempt {
 impl Attempt {
     pub fn what(&self) -> String {
         let named = |file: &SourceText| one_line(&file.path.display().to_string());
-        self.file.as_ref().map_or_else(|| "the files as they are".to_owned(), named)
+        self.file.as_ref().map_or_else(|| "the edited configuration".to_owned(), named)
     }
 }
 

@@ -81,7 +81,11 @@ pub(super) fn ordered(translations: &Translations) -> impl Iterator<Item = (Orde
     let of_before = |hit: &Hit| match &hit.effect {
         _ if hit.is_unordered => Order::Beside,
         HitEffect::Accept => Order::Hides,
-        HitEffect::Translate(..) | HitEffect::Drop | HitEffect::Ours | HitEffect::NotUnderstood => Order::Before,
+        HitEffect::Translate(..)
+        | HitEffect::Drop
+        | HitEffect::Ours
+        | HitEffect::Untrack
+        | HitEffect::NotUnderstood => Order::Before,
     };
     let of_after = move |hit: &Hit| match hit.is_unordered {
         _ if !*has_ours => Order::Alone,

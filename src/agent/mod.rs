@@ -119,6 +119,7 @@ impl Agent {
                 active: None,
                 refusal: Standing::default(),
                 trial: None,
+                ended: None,
                 unconfirmed: None,
             },
             backend: None,

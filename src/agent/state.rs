@@ -28,6 +28,8 @@ pub enum Phase {
     Running,
     Stopping {
         until: Instant,
+        /// The rules were once in and verified.
+        was_ready: bool,
         /// Why the rules are still there.
         waiting_for: Option<String>,
     },
@@ -58,6 +60,8 @@ pub struct Desired {
     pub refusal: Standing<Refusal>,
     /// What is enforced is a candidate.
     pub trial: Option<Trial>,
+    /// How the last trial ended.
+    pub ended: Option<Ended>,
     /// What was tried and not confirmed: not to be applied while the files hold it.
     pub unconfirmed: Option<Arc<[SourceText]>>,
 }
@@ -88,6 +92,14 @@ pub struct Trial {
     pub install: Option<SourceText>,
     /// Those who wait for the end.
     pub waiting: Vec<Client>,
+}
+
+/// A trial that is over, for those who come late.
+#[derive(Debug)]
+pub struct Ended {
+    pub number: u64,
+    pub confirmed: bool,
+    pub message: String,
 }
 
 impl Trial {

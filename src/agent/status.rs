@@ -52,7 +52,7 @@ impl Agent {
         let backend = self.backend.as_ref().map_or(String::new(), |chosen| format!(" through {}", chosen.name));
         let families: Vec<String> = families.iter().map(|state| state.family.to_string()).collect();
         let origin = match active.sources.as_ref() {
-            _ if active.origin == ConfigOrigin::LastGood || self.is_another_than_files() => {
+            _ if active.origin == ConfigOrigin::LastGood || self.is_another_than_files(active) => {
                 "the last good configuration".to_owned()
             }
             [] => "the built-in defaults".to_owned(),
@@ -62,8 +62,8 @@ impl Agent {
         format!("{}{backend}, from {origin}", families.join(" and "))
     }
 
-    fn is_another_than_files(&self) -> bool {
-        !self.desired.refusal.is_empty() && self.desired.trial.is_none()
+    fn is_another_than_files(&self, active: &Loaded) -> bool {
+        !self.desired.refusal.is_empty() && active.origin != ConfigOrigin::Trial
     }
 
     fn wanted(&self) -> Vec<&FamilyState> {

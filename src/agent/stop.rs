@@ -17,7 +17,8 @@ impl Agent {
             _ => self.desired.active.as_ref(),
         };
         let on_stop = config.map(|loaded| loaded.config.settings.on_stop);
-        self.phase = Phase::Stopping { until, waiting_for: None };
+        let was_ready = !matches!(self.phase, Phase::Starting(_));
+        self.phase = Phase::Stopping { until, was_ready, waiting_for: None };
         // Nothing else is due any more.
         self.timers = Timers { watchdog: self.timers.watchdog, ..Timers::default() };
         self.families.iter_mut().for_each(|state| state.fight = Fight::default());
@@ -58,8 +59,15 @@ impl Agent {
         self.act(Action::Flush);
     }
 
+    /// Before the service is ready there may be none, some, or those of an earlier run.
     fn stopped_keeping(&mut self, why: &str) {
-        self.stopped(format!("stopped; the rules stay: {why}"), "kept", 0);
+        let message = match self.phase {
+            Phase::Stopping { was_ready: false, .. } => {
+                format!("stopped before the rules were in place; those that are in the kernel stay: {why}")
+            }
+            _ => format!("stopped; the rules stay: {why}"),
+        };
+        self.stopped(message, "kept", 0);
     }
 
     fn stopped(&mut self, message: String, rules: &str, status: u8) {
@@ -70,7 +78,7 @@ impl Agent {
 
     /// What is in the way only for a moment is waited for: nobody comes back for rules that a stop left.
     pub(super) fn flushed(&mut self, cleared: Vec<Removal>, now: Instant) {
-        let Phase::Stopping { until, waiting_for } = &mut self.phase else { return };
+        let Phase::Stopping { until, waiting_for, .. } = &mut self.phase else { return };
         let mut notes = BTreeSet::new();
         let mut failures = Vec::new();
         for Removal { family, result, notes: left, .. } in cleared {

@@ -7,7 +7,7 @@
 use super::attempt::{Attempt, Tried};
 use super::question::Loaded;
 use super::report::{Install, TrialDetails, one_line};
-use super::state::{Phase, Trial};
+use super::state::{Ended, Phase, Trial};
 use super::{Action, Agent, Cause, Client, ConfigOrigin, Entry, Kind, ReloadAnswer, ReloadOutcome, Why};
 use crate::config::{self, ConfigWatch, Diagnostics, Reading, SourceText};
 use std::path::Path;
@@ -160,13 +160,13 @@ impl Agent {
     pub(super) fn trial_awaited(&mut self, client: Client, number: u64) {
         match self.desired.trial.as_mut().filter(|trial| trial.number == number) {
             Some(trial) => trial.waiting.push(client),
-            None => self.tell(client, ReloadOutcome::Refused, "it is over"),
+            None => self.tell_late(client, number, true),
         }
     }
 
     pub(super) fn confirm(&mut self, client: Client, number: u64) {
         let Some(trial) = self.desired.trial.take_if(|trial| trial.number == number) else {
-            return self.tell(client, ReloadOutcome::Refused, "too late: the earlier configuration is in force again");
+            return self.tell_late(client, number, true);
         };
         if let Some(active) = &mut self.desired.active {
             // By the names of the files, which the messages name from now on.
@@ -185,6 +185,7 @@ impl Agent {
         for client in trial.waiting.into_iter().chain([client]) {
             self.tell(client, ReloadOutcome::Applied, &message);
         }
+        self.desired.ended = Some(Ended { number, confirmed: true, message });
         self.read_files();
     }
 
@@ -193,7 +194,20 @@ impl Agent {
         if self.is_tried(number) {
             self.go_back("was taken back", now);
         }
-        self.tell(client, ReloadOutcome::Applied, "the earlier configuration is in force again");
+        self.tell_late(client, number, false);
+    }
+
+    /// How a trial ended, and whether as somebody wanted who comes too late to change that.
+    fn tell_late(&mut self, client: Client, number: u64, wants_it: bool) {
+        let (outcome, message) = match self.desired.ended.as_ref().filter(|ended| ended.number == number) {
+            Some(ended) if ended.confirmed == wants_it => (ReloadOutcome::Applied, ended.message.clone()),
+            Some(ended) => (ReloadOutcome::Refused, ended.message.clone()),
+            None => {
+                let message = "that trial is over; 'ip-masq-agent status' says what is in force";
+                (ReloadOutcome::Refused, message.to_owned())
+            }
+        };
+        self.tell(client, outcome, &message);
     }
 
     /// What was in force is in force again. When the kernel does not take it now, it is tried again as any other is.
@@ -212,6 +226,7 @@ impl Agent {
         for client in trial.waiting {
             self.tell(client, ReloadOutcome::Refused, &message);
         }
+        self.desired.ended = Some(Ended { number: trial.number, confirmed: false, message });
         self.act(Action::ReadHost);
         self.connections.tried = candidate;
         self.follow_network();

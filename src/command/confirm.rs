@@ -48,6 +48,24 @@ pub fn trial() -> Result<Option<TrialDetails>, Silence> {
     ask(&Request::Trial, PATIENCE)
 }
 
+/// The same of one that was tried a while ago: since then somebody else may have ended it, and edited the file.
+///
+/// # Errors
+/// As of [`keep`], and when another one is tried now.
+pub fn keep_if_on(trial: &TrialDetails) -> Result<ReloadAnswer, NotKept> {
+    let is_same = |now: &TrialDetails| {
+        // A service that was started again counts anew.
+        let of =
+            |trial: &TrialDetails| (trial.report.number, trial.report.by.clone(), trial.report.goes_back_at.clone());
+        of(now) == of(trial) && now.install == trial.install
+    };
+    match self::trial()? {
+        Some(now) if is_same(&now) => keep(&now),
+        Some(_) => Err(NotKept::Other),
+        None => Ok(ask(&Request::Confirm(trial.report.number), PATIENCE)?),
+    }
+}
+
 /// Installs what is tried, where it is not the files themselves, and tells the service to stay with it. In this order: a
 /// service that ends in between starts with the earlier configuration, and what was tried is in the file.
 ///
@@ -65,6 +83,8 @@ pub fn keep(trial: &TrialDetails) -> Result<ReloadAnswer, NotKept> {
 pub enum NotKept {
     Silence(Silence),
     Install(FileError),
+    /// Something else is being tried.
+    Other,
 }
 
 impl NotKept {
@@ -72,7 +92,7 @@ impl NotKept {
     pub fn status(&self) -> u8 {
         match self {
             NotKept::Silence(_) => exit::UNKNOWN,
-            NotKept::Install(_) => exit::FAILED,
+            NotKept::Install(_) | NotKept::Other => exit::FAILED,
         }
     }
 }
@@ -88,6 +108,7 @@ impl fmt::Display for NotKept {
         match self {
             NotKept::Silence(silence) => silence.fmt(f),
             NotKept::Install(error) => write!(f, "nothing is confirmed, the service goes back at its time: {error}"),
+            NotKept::Other => f.write_str("that trial is over, and another one has begun; nothing is confirmed"),
         }
     }
 }
@@ -97,6 +118,7 @@ impl Error for NotKept {
         match self {
             NotKept::Silence(silence) => silence.source(),
             NotKept::Install(error) => Some(error),
+            NotKept::Other => None,
         }
     }
 }

@@ -244,6 +244,7 @@ pub fn packet(
         source_is_local: is_local.or(Some(false)),
         destination_is_local: Some(is_own(destination)),
         is_dnated: false,
+        is_untracked: false,
     }
 }
 
@@ -254,6 +255,34 @@ pub fn met(view: &HostView, hook: Hook, packet: &Packet) -> Translations {
 
 /// A packet at a hook, and what it is there after its addresses were rewritten.
 pub type Stage = (Hook, Packet, Packet);
+
+/// The chains of a hook that a packet passes.
+fn passed<'v>(view: &'v HostView, hook: Hook, packet: &Packet) -> Vec<&'v BaseChain> {
+    let mut chains = view.at_hook(packet.family, hook);
+    let interface = match hook {
+        Hook::Ingress => &packet.in_interface,
+        Hook::Egress => &packet.out_interface,
+        Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => return chains,
+    };
+    chains.retain(|chain| interface.as_ref().is_some_and(|name| chain.devices.contains(name)));
+    chains
+}
+
+/// The rules of other programs that keep a packet from connection tracking, on its way up to there: the first that
+/// certainly does, and those that may.
+pub fn untracked(view: &HostView, question: &ExplainArgs, way: &[(Hook, &Packet)]) -> (Option<String>, Vec<String>) {
+    let mut may = Vec::new();
+    for (hook, packet) in way {
+        let packet = Packet { mark: question.mark, ..(*packet).clone() };
+        for hit in hook::untracking(&passed(view, *hook, &packet), &packet) {
+            if hit.fit == Fit::Yes {
+                return (Some(hit.line), may);
+            }
+            may.push(hit.line);
+        }
+    }
+    (None, may)
+}
 
 /// What firewalls make of a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -268,12 +297,7 @@ pub struct Filtered {
 pub fn filtered(view: &HostView, question: &ExplainArgs, way: &[Stage]) -> Filtered {
     let mut found = Filtered::default();
     for (hook, before, after) in way {
-        let of_interface = |chain: &&BaseChain| match hook {
-            Hook::Ingress => before.in_interface.as_ref().is_some_and(|name| chain.devices.contains(name)),
-            Hook::Egress => before.out_interface.as_ref().is_some_and(|name| chain.devices.contains(name)),
-            Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => true,
-        };
-        let chains = view.at_hook(before.family, *hook).into_iter().filter(of_interface);
+        let chains = passed(view, *hook, before).into_iter();
         let is_after = |chain: &&BaseChain| rewritten_at(*hook).is_some_and(|priority| chain.priority > priority);
         let (late, early): (Vec<&BaseChain>, Vec<&BaseChain>) = chains.partition(is_after);
         for (chains, packet) in [(early, before), (late, after)] {
@@ -372,6 +396,12 @@ pub fn wire(verdict: Verdict, question: &ExplainArgs, crossing: &Crossing, met: 
 }
 
 impl Wire {
+    /// Of a flow that is not tracked: no nat rule is asked.
+    pub fn untracked(action: &str, source: Option<IpAddr>, by: &str) -> Self {
+        let by = Some(format!("not tracked, so no nat rule sees it: {by}"));
+        Wire { source: source.map(|source| source.to_string()), by, ..Wire::plain(action) }
+    }
+
     /// One of which nothing else is known.
     pub fn plain(action: &str) -> Self {
         Wire { action: action.to_owned(), source: None, by: None, may: Vec::new(), with_ours: None }

@@ -189,6 +189,8 @@ struct Start<'a> {
     ours: Ours,
     arriving: Packet,
     is_from_host: bool,
+    /// Rules of others that may keep the packet from connection tracking.
+    may_untrack: Vec<String>,
 }
 
 /// What the wire shows, with what other programs do.
@@ -208,8 +210,16 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
     let first = if is_from_host { Hook::Output } else { Hook::Prerouting };
     let met = crossing::met(view, first, &arriving);
     let is_forwarded = answer.forward.is_some() && ours != Ours::Absent;
-    let start = Start { policy, host, question, view, ours, arriving, is_from_host };
-    if let Some((hit, is_before)) = crossing::redirected(&met, is_forwarded) {
+    let sent = Packet { out_interface: crossing.and_then(|crossing| crossing.interface.clone()), ..arriving.clone() };
+    let way = match is_from_host {
+        true => &[(Hook::Output, &sent)][..],
+        false => &[(Hook::Ingress, &arriving), (Hook::Prerouting, &arriving)],
+    };
+    let (untracked, may_untrack) = crossing::untracked(view, question, way);
+    let start = Start { policy, host, question, view, ours, arriving, is_from_host, may_untrack };
+    if let Some(by) = untracked {
+        start.untracked(answer, crossing, &by);
+    } else if let Some((hit, is_before)) = crossing::redirected(&met, is_forwarded) {
         let order = match (is_forwarded, is_before) {
             // None of ours is asked for it.
             (false, _) => "of another program",
@@ -230,6 +240,27 @@ fn what_happens(answer: &mut Answer, policy: &Policy, host: &Host, question: &Ex
 }
 
 impl Start<'_> {
+    /// Of a packet that another program's rule keeps from connection tracking: it is translated nowhere.
+    fn untracked(mut self, answer: &mut Answer, crossing: Option<&Crossing>, by: &str) {
+        let Start { host, question, view, is_from_host, .. } = self;
+        let address = answer.address;
+        self.arriving.is_untracked = true;
+        let (wire, way) = if host.is_local(address) {
+            let wire = match &answer.forward {
+                Some(_) => Wire::untracked(STAYS_HERE, None, by),
+                None => Wire::plain(NOT_AFFECTED),
+            };
+            (wire, to_host(&self.arriving, &self.arriving, is_from_host))
+        } else if let Some(crossing) = crossing.filter(|crossing| crossing.refused.is_none()) {
+            let leaving = crossing::packet(question, |address| host.is_local(address), Some(crossing), address);
+            let leaving = Packet { is_untracked: true, ..leaving };
+            (Wire::untracked("keep source", question.from, by), self.way_out(leaving.clone(), leaving))
+        } else {
+            return;
+        };
+        answer.wire = Some(wire.after(crossing::filtered(view, question, &way))).filter(Wire::says_more);
+    }
+
     /// Of a packet that another program's rule gives another destination.
     fn redirected(self, hook: Hook, hit: &Hit, order: &str, address: IpAddr) -> Wire {
         let (action, to) = match &hit.effect {
@@ -238,6 +269,7 @@ impl Start<'_> {
             _ => ("drop".to_owned(), None),
         };
         let by = Some(format!("by a rule {order}: {}", hit.place));
+        let may = self.may_untrack;
         let arriving = self.arriving;
         let after = Packet {
             destination: to.map(Prefix::of),
@@ -247,7 +279,7 @@ impl Start<'_> {
             ..arriving.clone()
         };
         let way = [stage(Hook::Ingress, &arriving), (hook, arriving, after)];
-        Wire { by, ..Wire::plain(&action) }.after(crossing::filtered(self.view, self.question, &way))
+        Wire { by, may, ..Wire::plain(&action) }.after(crossing::filtered(self.view, self.question, &way))
     }
 
     /// Of a packet for this host itself.
@@ -261,7 +293,7 @@ impl Start<'_> {
 
     /// Of a packet that leaves by an interface.
     fn leaving(self, answer: &mut Answer, crossing: &Crossing) {
-        let Start { policy, host, question, view, ours, arriving, is_from_host } = self;
+        let Start { policy, host, question, view, ours, .. } = self;
         let address = answer.address;
         let (verdict, _) = policy.verdict(&flow(host, question, address));
         let leaving = crossing::packet(question, |address| host.is_local(address), Some(crossing), address);
@@ -278,22 +310,32 @@ impl Start<'_> {
             Ours::Absent => crossing::wire(verdict, question, crossing, &Translations::default()),
             Ours::InForce | Ours::Others => crossing::wire(verdict, question, crossing, &met),
         };
-        let wire = wire.where_rules_are(ours, met.first_before().is_some(), || {
+        let mut wire = wire.where_rules_are(ours, met.first_before().is_some(), || {
             crossing::wire(Verdict::Return, question, crossing, &met)
         });
+        if wire.action != "keep source" {
+            wire.may.extend(self.may_untrack.iter().cloned());
+        }
         let is_by_policy = wire.by.is_none() && ours != Ours::Absent;
         let other = wire.source.as_ref().filter(|_| !is_by_policy).and_then(|source| source.parse().ok());
         let preferred = host.preferred_source(address);
         let open = || flows::open(policy, question, view, crossing, address, preferred, other);
         answer.open = (is_by_policy || other.is_some()).then(open).flatten();
         let left = Packet { source: rewritten(&wire), ..leaving.clone() };
-        let mut way = if is_from_host {
+        let way = self.way_out(leaving, left);
+        answer.wire = Some(wire.after(crossing::filtered(view, question, &way)));
+    }
+
+    /// The hooks that a packet passes that leaves, and what it is after its source was rewritten.
+    fn way_out(&self, leaving: Packet, left: Packet) -> Vec<Stage> {
+        let arriving = &self.arriving;
+        let mut way = if self.is_from_host {
             vec![stage(Hook::Output, &leaving)]
         } else {
-            vec![stage(Hook::Ingress, &arriving), stage(Hook::Prerouting, &arriving), stage(Hook::Forward, &leaving)]
+            vec![stage(Hook::Ingress, arriving), stage(Hook::Prerouting, arriving), stage(Hook::Forward, &leaving)]
         };
         way.extend([(Hook::Postrouting, leaving, left.clone()), stage(Hook::Egress, &left)]);
-        answer.wire = Some(wire.after(crossing::filtered(view, question, &way)));
+        way
     }
 
     /// Of a packet that our forward takes: what the target sees. `may` has rules of others that may take it before.
@@ -301,6 +343,7 @@ impl Start<'_> {
         let Some(mut forward) = answer.forward.take() else { return };
         let Start { policy, view, ours, is_from_host, .. } = self;
         let is_marked_by_others = forward.mark.as_ref().is_some_and(|mark| mark.chain.is_some());
+        let may = may.into_iter().chain(self.may_untrack.iter().cloned()).collect();
         let mut wire = Wire { may, ..Wire::plain(&forwarded(&forward, answer)) };
         let target = forward.destination.ip();
         let bit = policy.forward_mark.as_ref().filter(|_| forward.mark.is_some()).and_then(|mark| mark.value.bit());

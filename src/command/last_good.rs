@@ -109,7 +109,12 @@ fn write_back(present: &[PathBuf], sources: &[SourceText]) -> Result<usize, File
             continue;
         }
         let kept = fs::metadata(path).is_ok().then(|| install::keep(path, KEPT_SUFFIX)).transpose()?;
-        install::put(path, text)?;
+        install::put(path, text).inspect_err(|_| {
+            // What it holds is still in its place, unless all but the last step was done.
+            let is_there =
+                |kept: &&PathBuf| fs::read(path).ok().is_some_and(|now| fs::read(kept).is_ok_and(|old| old == now));
+            kept.iter().filter(is_there).for_each(|kept| _ = fs::remove_file(kept));
+        })?;
         say("restored", path, kept.as_deref());
         changed += 1;
     }

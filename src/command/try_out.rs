@@ -81,7 +81,7 @@ fn wait_for_confirmation(timeout: Duration) -> u8 {
     let _ = rustix::termios::tcflush(io::stdin(), rustix::termios::QueueSelector::IFlush);
     eprint_line("press Enter to keep it, Ctrl-C to go back now");
     let outcome = match key(&signals, Instant::now() + timeout) {
-        Key::Enter => confirm::keep(&trial),
+        Key::Enter => confirm::keep_if_on(&trial),
         Key::Interrupt => ask(&Request::Back(trial.report.number), PATIENCE).map_err(NotKept::from),
         Key::None => await_end(&trial.report).map_err(NotKept::from),
         Key::Gone => return exit::FAILED,

@@ -64,7 +64,7 @@ impl Draft {
             self.unsure.extend(DECISIVE.into_iter().filter(|key| lines.text().contains(key)));
         }
         if foreign::is_foreign(root.as_ref(), lines.text()) {
-            return foreign::report(root.as_ref(), &errors, source, problems);
+            return foreign::report(root.as_ref(), lines.text(), &errors, source, problems);
         }
         let mut reader = Reader::of_file(source, lines, problems);
         for error in errors {

@@ -35,15 +35,14 @@ pub fn of_yaml(text: &str) -> Result<Imported, ImportError> {
                 let items = value_of(&entries, "items");
                 let items = if let Some(Value::List(items)) = items { items.as_slice() } else { &[] };
                 for item in items {
-                    if let Value::Map(entries) = &item.value {
-                        configurations.extend(data(entries, &part, &mut found));
+                    let Value::Map(entries) = &item.value else { continue };
+                    match text_of(entries, "kind").filter(|kind| *kind != "ConfigMap") {
+                        Some(kind) => pass_over(kind, entries, &part, &mut found),
+                        None => configurations.extend(data(entries, &part, &mut found)),
                     }
                 }
             }
-            Some(kind) => {
-                let line = entries.iter().find(|entry| entry.key == "kind").map_or(0, |entry| part.line(entry.offset));
-                found.note(format!("line {line}: a {kind} is passed over"));
-            }
+            Some(kind) => pass_over(kind, &entries, &part, &mut found),
             None if entries.iter().any(|entry| known(&entry.key).is_some()) => configurations.push(part),
             None => {}
         }
@@ -124,8 +123,16 @@ fn text_of<'e>(entries: &'e [Entry<'_>], key: &str) -> Option<&'e str> {
     }
 }
 
+fn pass_over(kind: &str, entries: &[Entry<'_>], part: &Part, found: &mut Rules) {
+    let line = entries.iter().find(|entry| entry.key == "kind").map_or(0, |entry| part.line(entry.offset));
+    found.note(format!("line {line}: a {kind} is passed over"));
+}
+
 /// The files of a ConfigMap.
 fn data(entries: &[Entry<'_>], part: &Part, found: &mut Rules) -> Vec<Part> {
+    if let Some(binary) = entries.iter().find(|entry| entry.key == "binaryData") {
+        found.refuse(part.at(binary.offset, &binary.key), "what is in it is not read; give the file itself");
+    }
     let Some(Value::Map(files)) = value_of(entries, "data") else { return Vec::new() };
     let text = |entry: &Entry<'_>| match &entry.value.value {
         Value::Text(text) => Some(part.inside(entry, text)),

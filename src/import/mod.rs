@@ -43,6 +43,8 @@ pub enum ImportError {
     Json(serde_json::Error),
     /// What nft reads and prints for people.
     NftText,
+    /// What iptables prints for people.
+    Listing,
     /// A ConfigMap with this line, from 1, that is wrong, and why.
     Yaml(usize, String),
     Unknown,
@@ -62,6 +64,9 @@ impl fmt::Display for ImportError {
             ImportError::NftText => {
                 f.write_str("these are rules of nft as text; load them, and give what 'nft -j list ruleset' prints")
             }
+            ImportError::Listing => f.write_str(
+                "this is what 'iptables -L' prints, which leaves out much of the rules; give what iptables-save prints",
+            ),
             ImportError::Yaml(line, why) => write!(f, "line {line}: {why}"),
             ImportError::Unknown => f.write_str(
                 "this is neither what iptables-save or 'nft -j list ruleset' prints, nor a ConfigMap of Kubernetes' \
@@ -105,6 +110,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
         true => of_json(begin)?,
         false if is_rules(text) => of_rules("rules of iptables", iptables::read(text))?,
         false if is_text_of_nft(text) => return Err(ImportError::NftText),
+        false if is_listing(begin) => return Err(ImportError::Listing),
         false => go_agent::of_yaml(text)?,
     };
     let source = SourceText { path: Path::new("imported.yaml").into(), text: imported.text.clone() };
@@ -131,6 +137,14 @@ fn is_rules(text: &str) -> bool {
 /// `nft list ruleset`, or a file like nftables.conf.
 fn is_text_of_nft(text: &str) -> bool {
     text.lines().map(str::trim).any(|line| line.starts_with("table ") && line.ends_with('{'))
+}
+
+/// `iptables -L`, with or without numbers.
+fn is_listing(begin: &str) -> bool {
+    begin
+        .lines()
+        .next()
+        .is_some_and(|line| line.starts_with("Chain ") && (line.contains("(policy ") || line.contains(" references)")))
 }
 
 fn of_json(text: &str) -> Result<Imported, ImportError> {

@@ -227,6 +227,25 @@ fn wrong_usage_is_2_and_says_so_on_stderr() {
 }
 
 #[test]
+fn what_is_likely_to_be_typed_in_a_hurry_is_refused_with_what_to_type_instead() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["check", "new.yaml"], "ip-masq-agent check --config new.yaml"),
+        (&["--enable-ipv6", "render", "new.yaml"], "ip-masq-agent render --config new.yaml"),
+        (&["start"], "systemctl start ip-masq-agent"),
+        (&["restart"], "systemctl restart ip-masq-agent"),
+        (&["disable"], "systemctl disable ip-masq-agent"),
+    ];
+    for (arguments, expected) in cases {
+        let output = program(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said.contains(&format!("tip: '{expected}'")) && said.matches("tip: ").count() == 1, "{said}");
+    }
+    let said = text(&program(&["try", "a.yaml", "b.yaml"]).stderr);
+    assert!(!said.contains("--config"), "{said}");
+}
+
+#[test]
 fn check_is_quiet_when_good_and_78_with_diagnostics_when_not() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/ip-masq-agent/config.yaml");
     let good = program(&["check", "--config", shipped, "--masq-chain=A"]);

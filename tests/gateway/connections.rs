@@ -6,6 +6,7 @@ use ip_masq_agent::network::Connection;
 use ip_masq_agent::policy::{Family, Protocol};
 use ip_masq_agent::sys::conntrack::{Conntrack, Entry, Filter};
 use rustix::process::Signal;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::ControlFlow;
 
@@ -428,4 +429,40 @@ fn a_udp_client_that_spoke_while_the_rules_were_away_reaches_the_target_once_the
         running.wait_for_log(forgotten);
     }
     flow.is_answered_by(&flow.target);
+}
+
+#[test]
+fn the_conntrack_command_of_the_guide_makes_open_flows_heed_an_edit_and_breaks_those_whose_address_changes() {
+    let guide = include_str!("../../docs/operations.md");
+    let command = guide.split('`').find(|span| span.starts_with("conntrack -D ")).expect("the command");
+    let network = command.rsplit(' ').next().unwrap();
+    for backend in BACKENDS {
+        let Some(lab) = lab() else { return };
+        lab.outside.ip("addr add 10.4.0.5/32 dev wan0\n");
+        // A connection that the far end does not know is refused by it, not left alone.
+        lab.add_route_back();
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.agent.configure(&gateway.config("nonMasqueradeCIDRs: [192.168.0.0/16]\n"));
+        let _service = gateway.agent.start();
+        let (udp, elsewhere) = (Udp::new(&lab, "192.168.77.2", "10.4.0.5"), Udp::new(&lab, "192.168.77.2", FAR));
+        assert_eq!([&udp, &elsewhere].map(Udp::seen), [parse("203.0.113.1"); 2], "{backend}");
+        let other = tracked(&lab, Protocol::Udp, elsewhere.destination()).expect("it").id;
+        let server = lab.outside.enter(|| TcpListener::bind((parse("10.4.0.5"), 0))).expect("a listener");
+        let to = server.local_addr().expect("its address");
+        let mut client = lab.lan.enter(|| TcpStream::connect(to)).expect("a connection");
+        client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        let (_served, peer) = server.accept().expect("it");
+        assert_eq!(peer.ip(), parse("203.0.113.1"), "{backend}");
+
+        gateway.agent.configure(&gateway.config(&format!("nonMasqueradeCIDRs: [192.168.0.0/16, {network}]\n")));
+        gateway.agent.must("reload", &[]);
+        assert_eq!(udp.seen(), parse("203.0.113.1"), "{backend}: an open flow keeps what it was given");
+        let words: Vec<&str> = command.split(' ').collect();
+        lab.gateway.must(words[0], &words[1..]);
+        assert_eq!(udp.seen(), parse("192.168.77.2"), "{backend}");
+        client.write_all(b"x").expect("to send");
+        let ended = client.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(ended, Err(ErrorKind::ConnectionReset), "{backend}");
+        assert_eq!(tracked(&lab, Protocol::Udp, elsewhere.destination()).expect("it").id, other, "{backend}");
+    }
 }

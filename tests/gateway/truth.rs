@@ -377,6 +377,131 @@ fn filter(lab: &Lab, backend: BackendName, table: &str, chain: &str, is_odd: boo
 }
 
 #[test]
+fn a_rule_that_keeps_a_flow_from_being_tracked_is_told_and_the_flow_keeps_its_source() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.apply("portForwards: [{hostPort: 8080, protocol: udp, address: 192.168.77.2}]\n");
+        let explain = |arguments: &str| gateway.agent.must("explain", &arguments.split(' ').collect::<Vec<_>>());
+        let forwarded = || explain("203.0.113.200 --from 192.168.77.2 --proto udp");
+        let own = || explain("203.0.113.200 --from 192.168.77.1 --proto udp");
+        let to_port = || explain("203.0.113.1 --port 8080 --proto udp --from 203.0.113.9 --in wan0");
+        let probe = |from: &str| Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse(from));
+        let seen = || probe("192.168.77.2").source_seen(&lab.lan, &lab.observer);
+        let own_seen = || probe("192.168.77.1").source_seen(&lab.gateway, &lab.observer);
+        let masqueraded = "203.0.113.200: masquerade as 203.0.113.1\n";
+        let is_plain = |said: &str| said.starts_with(masqueraded) && !said.contains("unless");
+
+        let targets: &[&str] =
+            if *backend == BackendName::Nftables { &["notrack"] } else { &["-j CT --notrack", "-j NOTRACK"] };
+        for target in targets {
+            assert!(is_plain(&forwarded()) && is_plain(&own()), "{backend}: {}{}", forwarded(), own());
+            assert!(to_port().starts_with("203.0.113.1: forward to 192.168.77.2:8080, "), "{}", to_port());
+            assert_eq!([seen(), own_seen()], [Some(parse("203.0.113.1")); 2], "{backend}");
+
+            let undo = raw(&lab, *backend, "PREROUTING", target);
+            let said = forwarded();
+            let told = "203.0.113.200: keep source 192.168.77.2 (not tracked, so no nat rule sees it: i";
+            assert!(said.starts_with(told) && said.contains("\n  ours     masquerade\n"), "{backend} {target}: {said}");
+            assert_eq!(seen(), Some(parse("192.168.77.2")), "{backend} {target}");
+            let said = to_port();
+            let told = "203.0.113.1: stays here (not tracked, so no nat rule sees it: i";
+            assert!(said.starts_with(told), "{backend} {target}: {said}");
+            let here = lab.gateway.enter(|| UdpSocket::bind("203.0.113.1:8080")).unwrap();
+            here.set_read_timeout(Some(DEADLINE)).unwrap();
+            Probe::new(Kind::Udp, parse("203.0.113.1")).with_port(8080).send(&lab.outside);
+            here.recv(&mut [0; 16]).expect("the packet stays here");
+            assert!(is_plain(&own()), "{backend} {target}: {}", own());
+            undo(&lab);
+
+            let undo = raw(&lab, *backend, "OUTPUT", target);
+            let said = own();
+            let told = "203.0.113.200: keep source 192.168.77.1 (not tracked, so no nat rule sees it: i";
+            assert!(said.starts_with(told), "{backend} {target}: {said}");
+            assert_eq!(own_seen(), Some(parse("192.168.77.1")), "{backend} {target}");
+            assert!(is_plain(&forwarded()), "{backend} {target}: {}", forwarded());
+            undo(&lab);
+        }
+        // It depends on what was not asked for.
+        let undo = raw(
+            &lab,
+            *backend,
+            "PREROUTING",
+            match backend {
+                BackendName::Nftables => "udp dport 53 notrack",
+                BackendName::IptablesNft | BackendName::IptablesLegacy => "-p udp --dport 53 -j CT --notrack",
+            },
+        );
+        let said = forwarded();
+        assert!(said.starts_with(masqueraded) && said.contains("\n  unless   i"), "{backend}: {said}");
+        let said = explain("203.0.113.200 --from 192.168.77.2 --proto tcp");
+        assert!(is_plain(&said), "{backend}: {said}");
+        undo(&lab);
+    }
+}
+
+#[test]
+fn notrack_behind_connection_tracking_does_nothing_and_a_firewall_sees_its_effect_before() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "");
+    agent.must("run", &["--once"]);
+    let explain = || agent.must("explain", &["203.0.113.200", "--from", "192.168.77.2", "--proto", "udp"]);
+    let load = |priority: i32, forward: &str| {
+        let text = format!(
+            "table inet theirs\ndelete table inet theirs\ntable inet theirs {{\n \
+             chain early {{ type filter hook prerouting priority {priority}; ip daddr 203.0.113.200 notrack; }}\n \
+             chain fw {{ type filter hook forward priority 0; {forward} }}\n}}\n"
+        );
+        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
+        assert!(output.status.success(), "{output:?}");
+    };
+    let accept = "policy drop; ct state new,established accept; ip daddr 10.20.0.5 accept;";
+    load(-150, accept);
+    assert!(explain().starts_with("203.0.113.200: masquerade as 203.0.113.1\n"), "{}", explain());
+    let probe = |to: &str| Probe::new(Kind::Udp, parse(to)).from(parse("192.168.77.2"));
+    assert_eq!(probe("203.0.113.200").source_seen(&lab.lan, &lab.observer), Some(parse("203.0.113.1")));
+    load(-300, accept);
+    let told = "203.0.113.200: drop (where it is forwarded: inet theirs fw: policy drop, and no rule accepts it)\n";
+    assert!(explain().starts_with(told), "{}", explain());
+    let (dropped, next) = (probe("203.0.113.200"), probe("10.20.0.5"));
+    dropped.send(&lab.lan);
+    next.send(&lab.lan);
+    let seen = lab.observer.wait(|seen| dropped.is(seen) || next.is(seen));
+    assert!(seen.is_some_and(|seen| next.is(&seen)));
+    lab.gateway.must("nft", &["delete", "table", "inet", "theirs"]);
+    let ingress =
+        "table netdev theirs {\n chain early { type filter hook ingress device lan0 priority 0; notrack; }\n}\n";
+    let output = lab.gateway.run_with_input("nft", &["-f", "-"], ingress);
+    assert!(output.status.success(), "{output:?}");
+    let told = "203.0.113.200: keep source 192.168.77.2 (not tracked, so no nat rule sees it: netdev theirs early";
+    assert!(explain().starts_with(told), "{}", explain());
+    assert_eq!(probe("203.0.113.200").source_seen(&lab.lan, &lab.observer), Some(parse("192.168.77.2")));
+    lab.gateway.must("nft", &["delete", "table", "netdev", "theirs"]);
+    load(-300, "policy drop; ct state untracked accept;");
+    assert!(explain().starts_with("203.0.113.200: keep source 192.168.77.2 (not tracked, "), "{}", explain());
+    assert_eq!(probe("203.0.113.200").source_seen(&lab.lan, &lab.observer), Some(parse("192.168.77.2")));
+}
+
+/// A rule of another program before connection tracking; what takes it out again.
+fn raw(lab: &Lab, backend: BackendName, chain: &str, rule: &str) -> Box<dyn Fn(&Lab)> {
+    if backend == BackendName::Nftables {
+        let hook = chain.to_lowercase();
+        let text = format!("table ip theirs {{ chain early {{ type filter hook {hook} priority raw; {rule}; }}\n}}\n");
+        let output = lab.gateway.run_with_input("nft", &["-f", "-"], &text);
+        assert!(output.status.success(), "{output:?}");
+        return Box::new(|lab| _ = lab.gateway.must("nft", &["delete", "table", "ip", "theirs"]));
+    }
+    let tool = if backend == BackendName::IptablesLegacy { "iptables-legacy" } else { "iptables-nft" };
+    let words = |action: &str| format!("-w -t raw {action} {chain} {rule}");
+    let (add, delete) = (words("-A"), words("-D"));
+    let run = move |lab: &Lab, words: &str| {
+        lab.gateway.must(tool, &words.split_whitespace().collect::<Vec<_>>());
+    };
+    run(lab, &add);
+    Box::new(move |lab| run(lab, &delete))
+}
+
+#[test]
 fn a_policy_that_drops_what_this_host_sends_or_takes_is_told_and_the_packets_are_dropped() {
     on_each_backend(|lab, gateway, backend| {
         gateway.apply("");

@@ -1067,6 +1067,28 @@ fn a_stop_cleans_and_half_a_restart_does_not() {
 }
 
 #[test]
+fn a_stop_before_the_rules_are_in_place_does_not_say_that_they_stay() {
+    for (text, job, why) in
+        [("onStop: keep", Job::Stop, "onStop is 'keep'"), (GOOD, Job::Restart, "the unit is being restarted")]
+    {
+        let mut world = World::new(Some(text));
+        world.job = job;
+        world.answers = vec![(Family::V4, Err(ErrorKind::Busy)); 100];
+        world.happen(Event::Started);
+        assert_eq!((world.state(), world.exit), (State::Starting, None));
+        world.stop();
+        assert_eq!((world.count("flush"), world.count("Ready"), world.exit), (0, 0, Some(0)));
+        let said = format!("Stopped: stopped before the rules were in place; those that are in the kernel stay: {why}");
+        assert_eq!(world.seen.last(), Some(&said));
+
+        let mut world = World::running(text);
+        world.job = job;
+        world.stop();
+        assert_eq!(world.seen.last(), Some(&format!("Stopped: stopped; the rules stay: {why}")));
+    }
+}
+
+#[test]
 fn what_happens_before_we_listen_or_while_we_write_is_not_missed() {
     let mut world = World::new(Some(BOTH));
     world.answers = vec![(Family::V4, Ok(true)), (Family::V6, Ok(true))];
@@ -1281,6 +1303,18 @@ fn as_of(text: &'static str) -> (String, Vec<String>) {
 }
 
 #[test]
+fn what_is_tried_while_the_files_are_broken_is_said_to_come_from_the_candidate() {
+    let mut world = World::running(GOOD);
+    world.file = Some(BAD);
+    world.happen(Event::FilesChanged);
+    world.pass(Duration::from_secs(2));
+    assert!(world.report().summary.ends_with("from the last good configuration"), "{}", world.report().summary);
+    try_out(&mut world, Some("nonMasqueradeCIDRs: [192.0.2.0/24, 10.0.0.0/8]"));
+    let said = world.seen.iter().rfind(|line| line.starts_with("Trying: ")).expect("it is tried");
+    assert!(said.contains("from /root/candidate.yaml, "), "{said}");
+}
+
+#[test]
 fn a_candidate_is_in_force_for_its_time_and_the_earlier_configuration_after_it() {
     let mut world = World::running(GOOD);
     try_out(&mut world, Some("nonMasqueradeCIDRs: [192.0.2.0/24, 10.0.0.0/8]"));
@@ -1333,6 +1367,42 @@ fn a_confirmed_candidate_stays_and_is_what_a_start_goes_back_to() {
 }
 
 #[test]
+fn who_answers_late_is_told_how_the_trial_ended() {
+    let number = |world: &mut World| {
+        try_out(world, Some(OTHER));
+        world.happen(Event::TrialAsked(Client(8)));
+        world.trial.take().unwrap().report.number
+    };
+    let late: [fn(Client, u64) -> Event; 3] = [Event::ConfirmRequested, Event::BackRequested, Event::TrialAwaited];
+    let mut world = World::running(GOOD);
+    let confirmed = number(&mut world);
+    world.file = Some(OTHER);
+    world.happen(Event::ConfirmRequested(Client(8), confirmed));
+    for (event, outcome) in late.into_iter().zip(["Applied", "Refused", "Applied"]) {
+        world.seen.clear();
+        world.happen(event(Client(7), confirmed));
+        assert_eq!(
+            world.answer,
+            "/root/candidate.yaml is confirmed and stays in force; it is now /etc/ip-masq-agent/config.yaml"
+        );
+        assert_eq!(world.seen, [format!("answer {outcome}")]);
+    }
+    let mut world = World::running(GOOD);
+    let over = number(&mut world);
+    world.pass(Duration::from_secs(10));
+    for (event, outcome) in late.into_iter().zip(["Refused", "Applied", "Refused"]) {
+        world.seen.clear();
+        world.happen(event(Client(7), over));
+        let said = "/root/candidate.yaml was not confirmed in time; the earlier configuration is in force again";
+        assert_eq!((&*world.answer, &*world.seen), (said, &[format!("answer {outcome}")][..]));
+    }
+    for event in late {
+        world.happen(event(Client(7), 99));
+        assert_eq!(world.answer, "that trial is over; 'ip-masq-agent status' says what is in force");
+    }
+}
+
+#[test]
 fn files_that_were_tried_and_not_confirmed_are_held_back_until_a_reload_or_an_edit() {
     const OFF: &str = "configWatch: off\nnonMasqueradeCIDRs: [10.0.0.0/8]";
     const EDIT: &str = "configWatch: events\nnonMasqueradeCIDRs: [192.0.2.0/24, 198.51.100.0/24]";
@@ -1342,7 +1412,7 @@ fn files_that_were_tried_and_not_confirmed_are_held_back_until_a_reload_or_an_ed
         try_out(&mut world, None);
         world.pass(Duration::from_secs(10));
         let held = "FilesDiffer: /etc/ip-masq-agent/config.yaml was tried and not confirmed";
-        world.assert_seen(&["WentBack: the files as they are was not confirmed in time", held]);
+        world.assert_seen(&["WentBack: the edited configuration was not confirmed in time", held]);
         // A restart as well.
         let (last_good, unconfirmed) = (world.last_good.clone(), world.unconfirmed.clone());
         let mut again = World::new(world.file);
@@ -1418,7 +1488,7 @@ fn what_can_not_be_tried_changes_nothing_and_says_why() {
     try_out(&mut world, Some(BOTH));
     assert!(world.answer.starts_with("/root/candidate.yaml is being tried (by root on /dev/pts/0, 10 s left)"));
     world.happen(Event::ConfirmRequested(Client(1), 99));
-    assert!(world.answer.starts_with("too late"), "{}", world.answer);
+    assert!(world.answer.starts_with("that trial is over"), "{}", world.answer);
     assert_eq!(world.report().configuration.origin, ConfigOrigin::Trial);
 }
 
@@ -1432,7 +1502,7 @@ fn who_does_not_want_to_wait_is_taken_back_at_once() {
     world.assert_seen(&["WentBack: /root/candidate.yaml was taken back", "answer Applied"]);
     assert_eq!(in_force(&mut world), as_of(GOOD));
     world.happen(Event::ConfirmRequested(Client(7), number));
-    assert!(world.answer.starts_with("too late"), "{}", world.answer);
+    assert!(world.answer.starts_with("/root/candidate.yaml was taken back"), "{}", world.answer);
 }
 
 #[test]

@@ -142,6 +142,9 @@ fn what_is_no_set_of_rules_is_an_error_that_says_so() {
     assert!(matches!(error("[Network]\nDHCP=yes\n"), ImportError::Unknown));
     let conf = "#!/usr/sbin/nft -f\nflush ruleset\ntable ip nat {\n\tchain post {\n\t}\n}\n";
     assert!(matches!(error(conf), ImportError::NftText));
+    let listing = "Chain POSTROUTING (policy ACCEPT)\ntarget     prot opt source               destination\n\
+                   MASQUERADE  all  --  anywhere             anywhere\n";
+    assert!(error(listing).to_string().starts_with("this is what 'iptables -L' prints, "));
     let filter = error("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n").to_string();
     assert_eq!(
         filter,
@@ -149,6 +152,18 @@ fn what_is_no_set_of_rules_is_an_error_that_says_so() {
     );
     let cut = imported("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o wan0 -j MASQUERADE\n");
     assert!(cut.refused == 1 && cut.text.contains("no COMMIT; is the text cut off?"), "{}", cut.text);
+}
+
+#[test]
+fn of_a_list_of_kubernetes_only_config_maps_are_read_and_what_is_in_no_text_is_told() {
+    let list = "kind: List\nitems:\n- kind: Secret\n  data: {password: cGFzc3dvcmQ=}\n- kind: ConfigMap\n  data:\n    \
+                config: |\n      nonMasqueradeCIDRs: [192.0.2.0/24]\n";
+    let found = imported(list);
+    assert_eq!(found.refused, 0, "{}", found.text);
+    assert!(!found.text.contains("cGFzc3dvcmQ") && found.text.contains("192.0.2.0/24"), "{}", found.text);
+    assert!(found.text.contains("line 3: a Secret is passed over"), "{}", found.text);
+    let found = imported("kind: ConfigMap\nbinaryData:\n  config: bWFzcUxpbmtMb2NhbDogdHJ1ZQo=\n");
+    assert!(found.refused == 1 && found.text.contains("binaryData"), "{}", found.text);
 }
 
 #[test]

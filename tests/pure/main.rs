@@ -1,6 +1,7 @@
 //! What needs no kernel: the decisions, the texts, the documents, and what holds for the source itself.
 
 mod agent;
+mod commands;
 mod completions;
 mod diagnostics;
 mod docs;

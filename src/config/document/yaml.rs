@@ -84,10 +84,41 @@ impl<'t> Reader<'t> {
                 let rest = self.text.get(offset..).unwrap_or_default();
                 Err(match self.long_key(&error, offset, rest) {
                     Some(start) => SyntaxError::new(start, format!("a key of more than {MAX_KEY} characters")),
-                    None => SyntaxError::new(offset + tab(&error, rest).unwrap_or(0), message(&error, rest)),
+                    None => match self.tab(&error, offset) {
+                        Some(tab) => SyntaxError::new(tab, TAB),
+                        None => SyntaxError::new(offset, message(&error, rest)),
+                    },
                 })
             }
         }
+    }
+
+    /// Where the tab is in an indentation with which the parser could do nothing. It is seldom the tab that it names: to
+    /// the eye, the line is indented well.
+    fn tab(&self, error: &ScanError, offset: usize) -> Option<usize> {
+        let line = self.text.get(..offset)?.rfind('\n').map_or(0, |end| end + 1);
+        let line = match error.kind() {
+            // Unquoted text ran into it: the line before it is named.
+            ErrorKind::TabInPlainScalar => offset + self.text.get(offset..)?.find('\n')? + 1,
+            // The first line is a text of its own.
+            ErrorKind::ExpectedDocumentStart => {
+                let ends = std::iter::once(0).chain(self.text[..line].match_indices('\n').map(|(end, _)| end + 1));
+                let is_blank = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+                ends.into_iter().find(|start| !self.text[*start..].lines().next().is_none_or(is_blank))?
+            }
+            ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInIndentation
+            | ErrorKind::ExpectedBlockMappingKey
+            | ErrorKind::ExpectedBlockSequenceEntry
+            | ErrorKind::BlockSequenceEntryNotAllowed
+            | ErrorKind::MappingValueNotAllowed
+            | ErrorKind::SimpleKeyExpected
+            | ErrorKind::InvalidIndentation => line,
+            _ => return None,
+        };
+        let at = line + self.text[line..].find(|c| c != ' ')?;
+        self.text[at..].starts_with('\t').then_some(at)
     }
 
     /// Where the key begins that the parser gave up before it came to its ':'.
@@ -241,12 +272,7 @@ fn is_number(text: &str) -> bool {
         && exponent.is_none_or(|exponent| all(exponent, u8::is_ascii_digit))
 }
 
-/// Where the tab is that unquoted text ran into: the parser names the line before it.
-fn tab(error: &ScanError, rest: &str) -> Option<usize> {
-    let line = rest.find('\n').map(|end| end + 1).filter(|_| matches!(error.kind(), ErrorKind::TabInPlainScalar))?;
-    let at = line + rest[line..].find(|c| c != ' ')?;
-    rest[at..].starts_with('\t').then_some(at)
-}
+const TAB: &str = "a tab in the indentation; YAML requires spaces";
 
 /// What the parser found wrong, for somebody who does not know its words; `rest` begins where it found it.
 fn message(error: &ScanError, rest: &str) -> String {
@@ -255,7 +281,7 @@ fn message(error: &ScanError, rest: &str) -> String {
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
-        | ErrorKind::TabInPlainScalar => "a tab in the indentation; YAML requires spaces",
+        | ErrorKind::TabInPlainScalar => TAB,
         ErrorKind::MappingValueNotAllowed => {
             "a ':' where a key is not allowed; wrong indentation, no ':' in the line before, or missing quotes?"
         }

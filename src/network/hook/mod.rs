@@ -8,7 +8,7 @@ mod walk;
 mod words;
 
 pub use packet::Packet;
-pub use walk::{DOUBTFUL, Hit, HitEffect, Passage, Translations, doubts, pass, translations};
+pub use walk::{DOUBTFUL, Hit, HitEffect, Passage, Translations, doubts, pass, translations, untracking};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -89,6 +89,8 @@ pub enum RuleVerdict {
     Continue,
     /// The same, and the packet has another mark from here on.
     SetMark,
+    /// The same, and connection tracking leaves the packet alone.
+    Untrack,
     Accept,
     /// Dropped, or refused with an answer.
     Drop,

@@ -24,6 +24,8 @@ pub struct Packet {
     pub source_is_local: Option<bool>,
     pub destination_is_local: Option<bool>,
     pub is_dnated: bool,
+    /// Connection tracking was kept from it.
+    pub is_untracked: bool,
 }
 
 impl Packet {
@@ -42,6 +44,7 @@ impl Packet {
             source_is_local: None,
             destination_is_local: None,
             is_dnated: false,
+            is_untracked: false,
         }
     }
 

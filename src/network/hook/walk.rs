@@ -1,6 +1,6 @@
 //! The way of a packet through the chains of a hook.
 
-use super::{BaseChain, Fit, Packet, Rule, RuleVerdict, words};
+use super::{BaseChain, Fit, Hook, Packet, Rule, RuleVerdict, words};
 use std::net::IpAddr;
 
 /// Chains jump no deeper than that (NFT_JUMP_STACK_SIZE, and what others allow).
@@ -16,6 +16,8 @@ pub enum HitEffect {
     /// It ends the chain in which our rules are asked later.
     Accept,
     Drop,
+    /// Connection tracking leaves the packet alone, and with it every nat rule.
+    Untrack,
     /// Our own rules are asked here.
     Ours,
     /// What it does is not understood.
@@ -156,6 +158,10 @@ impl<'a> Walk<'a> {
                 self.packet.mark = None;
                 Next::Rule
             }
+            RuleVerdict::Untrack => {
+                self.hit(reached, HitEffect::Untrack, here.name, number, rule);
+                Next::Rule
+            }
             RuleVerdict::Accept => ends(self, HitEffect::Accept),
             RuleVerdict::Drop => ends(self, HitEffect::Drop),
             RuleVerdict::Translate(statement, address) => ends(self, HitEffect::Translate(statement, address)),
@@ -268,6 +274,8 @@ pub fn translations(chains: &[&BaseChain], packet: &Packet) -> Translations {
         for hit in hits {
             match (&hit.effect, passed) {
                 (HitEffect::Ours, _) => passed = true,
+                // What is asked here is tracked.
+                (HitEffect::Untrack, _) => {}
                 // It ends this chain, and with it the way to our rules in it.
                 (HitEffect::Accept, false) if holds_ours => found.before.push(hit),
                 (HitEffect::Accept, _) => {}
@@ -303,7 +311,7 @@ pub fn doubts(chains: &[&BaseChain], packet: &Packet) -> Vec<String> {
         let may_drop = |hit: &&Hit| match hit.effect {
             HitEffect::Drop => hit.fit == Fit::NotUnderstood,
             HitEffect::NotUnderstood => true,
-            HitEffect::Accept | HitEffect::Ours | HitEffect::Translate(..) => false,
+            HitEffect::Accept | HitEffect::Ours | HitEffect::Translate(..) | HitEffect::Untrack => false,
         };
         found.extend(hits.iter().filter(may_drop).map(|hit| hit.line.clone()));
         let accepts = |fit| hits.iter().any(|hit| hit.effect == HitEffect::Accept && hit.fit == fit);
@@ -315,6 +323,21 @@ pub fn doubts(chains: &[&BaseChain], packet: &Packet) -> Vec<String> {
         }
     }
     found
+}
+
+/// The priority of connection tracking where packets come in and where the host sends them, NF_IP_PRI_CONNTRACK.
+const TRACKING: i32 = -200;
+
+/// The rules that keep a packet from connection tracking. At hooks that it passes later they have no effect.
+pub fn untracking(chains: &[&BaseChain], packet: &Packet) -> Vec<Hit> {
+    let is_before = |chain: &&BaseChain| match chain.hook {
+        Some(Hook::Ingress) => true,
+        Some(Hook::Prerouting | Hook::Output) => chain.priority < TRACKING,
+        _ => false,
+    };
+    let chains = filters(chains).into_iter().filter(is_before);
+    let hits = chains.flat_map(|chain| walk(chain, packet, Fit::Yes).0);
+    hits.filter(|hit| hit.effect == HitEffect::Untrack).collect()
 }
 
 /// Sends a packet through the filters of a hook.
@@ -410,6 +433,26 @@ mod tests {
         assert_eq!(before(&same), Some(HitEffect::Accept));
         let other = [nat("early", 50, &["accept"]), nat("POSTROUTING", 100, &["OURS"])];
         assert_eq!(before(&other), None);
+    }
+
+    #[test]
+    fn a_rule_that_is_asked_before_connection_tracking_keeps_the_packet_from_it_and_a_later_one_does_not() {
+        let chain = |hook, priority, texts: &[&str]| BaseChain {
+            hook: Some(hook),
+            priority,
+            is_nat: false,
+            ..nat("PREROUTING", priority, texts)
+        };
+        let found = |chain: &BaseChain| untracking(&[chain], &packet()).iter().map(|hit| hit.fit).collect::<Vec<_>>();
+        assert_eq!(found(&chain(Hook::Prerouting, -300, &["ip saddr 192.168.0.0/16 notrack accept"])), [Fit::Yes]);
+        assert_eq!(found(&chain(Hook::Output, -300, &["-p tcp -j CT --notrack"])), [Fit::Yes]);
+        assert_eq!(
+            found(&chain(Hook::Prerouting, -300, &["tcp dport 80 notrack", "accept", "notrack"])),
+            [Fit::Unsaid]
+        );
+        assert_eq!(found(&chain(Hook::Prerouting, -150, &["notrack"])), []);
+        assert_eq!(found(&chain(Hook::Forward, -300, &["notrack"])), []);
+        assert_eq!(pass(&[&chain(Hook::Prerouting, -300, &["notrack"])], &packet()), Passage::Open);
     }
 
     #[test]

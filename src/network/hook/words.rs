@@ -5,12 +5,13 @@ use crate::policy::{Family, Prefix, Protocol};
 use std::net::IpAddr;
 
 /// What ends a rule, or at least says something about the packet.
-const STATEMENTS: [&str; 14] = [
+const STATEMENTS: [&str; 15] = [
     "accept",
     "drop",
     "reject",
     "return",
     "continue",
+    "notrack",
     "jump",
     "goto",
     "masquerade",
@@ -33,9 +34,10 @@ const SWITCHES: [&str; 8] = [
     "--syn",
 ];
 /// What nft says of things that decide nothing.
-const WITHOUT_EFFECT: [&str; 3] = ["counter", "notrack", "continue"];
+const WITHOUT_EFFECT: [&str; 2] = ["counter", "continue"];
 
-/// Whether the packet fits, and what then becomes of it: one answer, or one for each element of a verdict map.
+/// Whether the packet fits, and what then becomes of it: one answer, or one for each element of a verdict map; one before
+/// it where the rule keeps the packet from connection tracking as well.
 pub fn outcomes(text: &str, packet: &Packet) -> Vec<(Fit, RuleVerdict)> {
     let mut reader = Reader { tokens: tokens(text), at: 0, fit: Fit::Yes, packet };
     reader.rule()
@@ -118,11 +120,14 @@ impl<'t> Reader<'t, '_> {
 
     fn rule(&mut self) -> Vec<(Fit, RuleVerdict)> {
         let mut sets_mark = false;
+        let mut found = Vec::new();
         while let Some(token) = self.next() {
             if let Some(verdict) = self.statement(token) {
-                return vec![(self.fit, verdict)];
+                found.push((self.fit, verdict));
+                return found;
             }
             match token {
+                "notrack" => found.push((self.fit, RuleVerdict::Untrack)),
                 _ if WITHOUT_EFFECT.contains(&token) => {}
                 "log" => self.log(),
                 "meta" | "ct" if self.tokens.get(self.at + 1) == Some(&"set") => {
@@ -135,13 +140,19 @@ impl<'t> Reader<'t, '_> {
                     self.option(false);
                 }
                 _ => match self.field(token) {
-                    Some(field) if self.take("vmap") => return self.map(field),
+                    Some(field) if self.take("vmap") => {
+                        found.extend(self.map(field));
+                        return found;
+                    }
                     Some(field) => self.comparison(field),
                     None => self.not_understood(),
                 },
             }
         }
-        vec![(self.fit, if sets_mark { RuleVerdict::SetMark } else { RuleVerdict::Continue })]
+        if sets_mark || found.is_empty() {
+            found.push((self.fit, if sets_mark { RuleVerdict::SetMark } else { RuleVerdict::Continue }));
+        }
+        found
     }
 
     /// Goes on to what the rule does in the end: what is left out only narrows it.
@@ -243,8 +254,10 @@ impl<'t> Reader<'t, '_> {
                 RuleVerdict::Translate(whole(), address)
             }
             "MARK" => RuleVerdict::SetMark,
+            "NOTRACK" => RuleVerdict::Untrack,
+            "CT" if rest.contains(&"--notrack") => RuleVerdict::Untrack,
             "LOG" | "NFLOG" | "CONNMARK" | "TCPMSS" | "CLASSIFY" | "TOS" | "DSCP" | "TTL" | "HL" | "CT" | "SET"
-            | "TEE" | "AUDIT" | "NOTRACK" | "CHECKSUM" | "TRACE" => RuleVerdict::Continue,
+            | "TEE" | "AUDIT" | "CHECKSUM" | "TRACE" => RuleVerdict::Continue,
             "NFQUEUE" | "QUEUE" | "TPROXY" | "SYNPROXY" => RuleVerdict::NotUnderstood,
             _ => return None,
         })
@@ -474,7 +487,10 @@ impl<'t> Reader<'t, '_> {
                 },
             },
             // The packet opens a flow.
-            Field::State => Fit::of(Some(value.split(',').any(|state| state == "new"))),
+            Field::State => {
+                let is = if packet.is_untracked { "untracked" } else { "new" };
+                Fit::of(Some(value.split(',').any(|state| state == is)))
+            }
             Field::Status => Fit::of(Some(value.split(',').any(|status| status == "dnat") && packet.is_dnated)),
             Field::SourceType => is_type(packet.source_is_local, packet.source, value),
             Field::DestinationType => is_type(packet.destination_is_local, packet.destination, value),
@@ -662,6 +678,19 @@ mod tests {
         assert_eq!(verdict("-j SUB"), RuleVerdict::Jump("SUB".to_owned()));
         assert_eq!(verdict("meta mark set 0x5"), RuleVerdict::SetMark);
         assert_eq!(verdict("counter"), RuleVerdict::Continue);
+        for text in
+            ["notrack", "oifname \"wan0\" notrack", "-j CT --notrack", "oifname \"wan0\" CT --notrack", "NOTRACK"]
+        {
+            assert_eq!(verdict(text), RuleVerdict::Untrack, "{text}");
+        }
+        assert_eq!(verdict("-j CT --helper ftp"), RuleVerdict::Continue);
+        assert_eq!(
+            outcomes("ip saddr @lan notrack udp dport 53 accept", &packet()),
+            [(Fit::NotUnderstood, RuleVerdict::Untrack), (Fit::No, RuleVerdict::Accept)]
+        );
+        let untracked = Packet { is_untracked: true, ..packet() };
+        assert_eq!(outcomes("ct state untracked accept", &untracked)[0].0, Fit::Yes);
+        assert_eq!(outcomes("ct state new accept", &untracked)[0].0, Fit::No);
         assert_eq!(verdict("reject with icmpx admin-prohibited"), RuleVerdict::Drop);
     }
 

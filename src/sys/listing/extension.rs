@@ -45,6 +45,8 @@ pub fn target(name: &str, revision: u32, info: &[u8], family: u8) -> String {
         ("NETMAP", 0) => translated(known, "--to", family),
         ("MARK", 2) => mark_set(known),
         ("CONNMARK", 1 | 2) => connmark_set(known, revision),
+        // `struct xt_ct_target_info` begins with its flags; the other ones are for what is tracked.
+        ("CT", 0..=2) => known.u8(0).filter(|flags| flags & 1 != 0).map(|_| "--notrack".to_owned()),
         _ if info.is_empty() => Some(String::new()),
         _ => None,
     };

@@ -87,6 +87,9 @@ fn another_runtime_directory_and_another_mount_namespace_admit_no_second_instanc
     let refused = host.node.enter(|| container.output()).unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(refused.status.code() == Some(1) && said.contains(&first), "{said}");
+    // As the guide finds it.
+    let shown = host.node.must("sh", &["-c", "ss --unix --all | grep ip-masq-agent/instance"]);
+    assert_eq!(shown.lines().count(), 1, "{shown}");
 }
 
 #[test]

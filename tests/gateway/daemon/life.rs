@@ -243,6 +243,8 @@ fn a_held_xtables_lock_is_waited_for_with_more_time_from_systemd() {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let mut service = host.start();
     service.wait_for("EXTEND_TIMEOUT_USEC=");
+    // As the guide finds who holds it.
+    assert!(host.node.must("lslocks", &[]).contains("/run/xtables.lock"));
     drop(lock);
     service.wait_for("READY=1");
 }

@@ -60,6 +60,23 @@ fn the_last_good_configuration_is_printed_and_written_back_and_nothing_is_lost()
 }
 
 #[test]
+fn a_restore_that_can_not_write_leaves_everything_as_it_was() {
+    let host = host!(GOOD);
+    let _service = host.ready();
+    assert_eq!(host.command(&["status"]).code, Some(0));
+    host.configure(BAD);
+    // Stands for a full disk.
+    host.node.enter(|| fs::create_dir(format!("{CONFIG}.new"))).unwrap();
+    let refused = host.command(&["last-good", "--restore"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("can't write"), "{refused:?}");
+    let kept = format!("{CONFIG}.before-restore");
+    assert!(read(&host, CONFIG) == BAD && !host.node.enter(|| fs::exists(&kept)).unwrap());
+    host.node.enter(|| fs::remove_dir(format!("{CONFIG}.new"))).unwrap();
+    assert_eq!(host.command(&["last-good", "--restore"]).code, Some(0));
+    assert_eq!((read(&host, CONFIG), read(&host, &kept)), (GOOD.to_owned(), BAD.to_owned()));
+}
+
+#[test]
 fn a_service_that_was_given_a_relative_path_names_its_files_from_the_root_directory() {
     let host = host!(GOOD);
     let mut command = Command::new(service::BINARY);
@@ -256,6 +273,43 @@ fn wait_for_the_question(child: &mut Child) {
         assert!(count > 0, "{said}");
         said += &String::from_utf8_lossy(&buffer[..count]);
     }
+}
+
+#[test]
+fn enter_on_a_terminal_after_the_end_overwrites_no_later_edit_and_says_how_it_ended() {
+    const LATER: &str = "nonMasqueradeCIDRs: [198.51.100.0/24]\n";
+    let host = host!(EARLIER);
+    let _service = host.ready();
+    for (key, code) in [(b"\r", 0), (b"\x03", 1)] {
+        host.configure(EARLIER);
+        assert_eq!(host.command(&["reload"]).code, Some(0));
+        candidate(&host, CANDIDATE);
+        let mut tried = on_a_terminal(&host);
+        wait_for_the_question(&mut tried);
+        assert_eq!(host.command(&["confirm"]).code, Some(0), "by somebody else");
+        host.configure(LATER);
+        assert_eq!(host.command(&["reload"]).code, Some(0));
+        tried.stdin.as_mut().unwrap().write_all(key).unwrap();
+        let mut said = String::new();
+        tried.stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(tried.wait().unwrap().code(), Some(code), "{said}");
+        assert!(said.contains("is confirmed and stays in force"), "{said}");
+        assert_eq!(read(&host, CONFIG), LATER);
+    }
+}
+
+#[test]
+fn enter_on_a_terminal_without_the_service_installs_nothing() {
+    let host = host!(EARLIER);
+    let mut service = host.ready();
+    candidate(&host, CANDIDATE);
+    let mut tried = on_a_terminal(&host);
+    wait_for_the_question(&mut tried);
+    service.signal(Signal::KILL);
+    service.child.wait().unwrap();
+    tried.stdin.as_mut().unwrap().write_all(b"\r").unwrap();
+    assert_eq!(tried.wait().unwrap().code(), Some(3));
+    assert_eq!(read(&host, CONFIG), EARLIER);
 }
 
 #[test]

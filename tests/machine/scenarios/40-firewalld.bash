@@ -13,6 +13,7 @@ checks() {
         check "$backend: firewall-cmd --reload is survived" survives_reload
         check "$backend: a restart of firewalld is survived" survives_restart
         check "$backend: a stop of firewalld is survived" survives_stop
+        check "$backend: a zone that masquerades what is exempt is told, until the recipe's commands end it" zone_stops_masquerading
     done
     check 'nftables, tableOwner: persist: reload, restart and flush ruleset pass our table by' owned_is_passed_by
     check 'at boot the service starts after firewalld' boots_after
@@ -53,6 +54,37 @@ survives_stop() {
     inside systemctl stop firewalld
     wait_until 10 masquerades
     policy_holds
+}
+
+# The zone external masquerades as it is shipped; the recipe's commands are the lines of the guide.
+zone_stops_masquerading() {
+    local commands command
+    mapfile -t commands < <(grep '^firewall-cmd ' "$TOP/docs/recipes.md")
+    equals 'the number of commands in the recipe' "${#commands[@]}" 2
+    inside systemctl reset-failed firewalld
+    inside systemctl start firewalld
+    steady "backend: $BACKEND"
+    inside firewall-cmd --quiet --permanent --zone=external --add-masquerade
+    inside firewall-cmd --quiet --permanent --zone=trusted --remove-interface=wan0
+    inside firewall-cmd --quiet --permanent --zone=external --add-interface=wan0
+    inside firewall-cmd --quiet --reload
+    wait_until 10 masquerades
+    reset_counters
+    send_flows $PRIVATE 20
+    wait_until 10 have_arrived 20 || true
+    equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
+    contains "$(inside ip-masq-agent explain $PRIVATE.7 --from $LAN_CLIENT)" 'masquerade as'
+    contains "$(inside ip-masq-agent check --host || true)" 'masquerade'
+    for command in "${commands[@]}"; do
+        # shellcheck disable=SC2086
+        inside $command
+    done
+    wait_until 10 masquerades
+    policy_holds
+    contains "$(inside ip-masq-agent explain $PRIVATE.7 --from $LAN_CLIENT)" 'keep source'
+    inside firewall-cmd --quiet --permanent --zone=external --remove-interface=wan0
+    inside firewall-cmd --quiet --permanent --zone=trusted --add-interface=wan0
+    inside firewall-cmd --quiet --reload
 }
 
 # Handles are never given twice: the same ones mean that nobody took the table away and nobody put it back.

@@ -14,6 +14,7 @@ checks() {
     check 'Prometheus sees flows, and a repair as one' sees_repair
     check 'each query of the dashboard is answered' answers_dashboard
     check 'a directory that is read-only or gone: the unit fails, says why, and the old metrics stay' says_read_only
+    check 'a drop-in of the guide: the metrics are where another node_exporter looks' writes_elsewhere
     check 'a service that is dead is down, and its alert is due' sees_dead
     check 'remove takes timer and metrics along' removes_metrics
 }
@@ -108,6 +109,21 @@ $expression"
     done <<<"$queries"
     [ -z "$silent" ] || { echo "no answer to:$silent"; return 1; }
     note "$count queries"
+}
+
+# The text is that of the guide; systemctl edit puts it where this does, and wants a terminal.
+writes_elsewhere() {
+    local other=/var/lib/node_exporter/textfile drop_in=$CONTAINER/root/etc/systemd/system/ip-masq-agent-metrics.service.d
+    mkdir -p "$drop_in" "$CONTAINER/root$other"
+    sed -n '/^```ini$/,/^```$/{/^```/!p}' "$TOP/docs/monitoring.md" >"$drop_in/override.conf"
+    grep -F "$other" "$drop_in/override.conf"
+    inside systemctl daemon-reload
+    write_metrics
+    inside sh -c "promtool check metrics <$other/ip-masq-agent.prom"
+    contains "$(inside systemctl status ip-masq-agent-metrics.service || true)" 'override.conf'
+    rm -r "$drop_in"
+    inside systemctl daemon-reload
+    write_metrics
 }
 
 metrics_failed() {

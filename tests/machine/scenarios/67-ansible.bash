@@ -15,6 +15,7 @@ checks() {
     check 'the first run installs from the signed repository, by apt and dnf, and starts' installs_fleet
     check 'the second run changes nothing' changes_nothing
     check '--check of a change says changed, and changes nothing' foretells
+    check 'ansible-doc lists the variables of the role' lists_variables
     check 'a bad value reaches no host' is_refused_everywhere
     check 'a change that the second can not take: it goes back, the third is not asked, the first is not confirmed' stops_there
     check 'a good one is tried on one after the other and then kept on all, also where another was left on trial' is_rolled_out
@@ -163,6 +164,13 @@ foretells() {
     # The main file, and the drop-in that goes.
     equals 'what would change' "$(told gateway changed)" 2
     is_as_remembered
+}
+
+lists_variables() {
+    local text
+    text=$(use_host control && inside env --chdir=/srv/ansible HOME=/root LC_ALL=C.UTF-8 ansible-doc -t role -r roles ip_masq_agent)
+    contains "$text" ip_masq_agent_config
+    contains "$text" ip_masq_agent_drop_ins
 }
 
 is_refused_everywhere() {

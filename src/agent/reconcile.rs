@@ -248,8 +248,9 @@ impl Agent {
                 self.log_foreign_rules(*family, drift);
             }
         }
-        let was_repaired =
-            |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
+        let was_repaired = |result: &Result<Outcome, Error>| {
+            result.as_ref().is_ok_and(|outcome| outcome.written.is_some() && outcome.follows.is_none())
+        };
         let repaired =
             !matches!(why, Why::Network | Why::GoBack) && results.iter().any(|(_, result)| was_repaired(result));
         self.tracking_began(&results);

@@ -173,8 +173,10 @@ fn fixed(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> 
     let addresses: BTreeSet<IpAddr> = singles.chain(departed.iter().copied()).collect();
     let translated = Filter { with: Status::SRC_NAT, ..Filter::default() };
     if ranges.iter().all(|range| range.is_one()) && addresses.len() <= MOST_ADDRESSES {
-        let of = |address: IpAddr| (Family::of(address), Filter { seen_source: Some(address), ..translated });
-        return addresses.into_iter().map(of).collect();
+        let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+        let v4 = v4.into_iter().map(|address| (Family::V4, Filter { seen_source: Some(address), ..translated }));
+        // The kernel can't be asked for one of these: all of them in one walk.
+        return v4.chain((!v6.is_empty()).then_some((Family::V6, translated))).collect();
     }
     let families: BTreeSet<Family> =
         ranges.iter().map(|range| range.family()).chain(addresses.iter().map(|address| Family::of(*address))).collect();

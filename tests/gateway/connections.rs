@@ -101,6 +101,25 @@ fn a_flow_with_a_fixed_source_is_forgotten_with_its_address_and_the_next_packet_
 }
 
 #[test]
+fn a_flow_with_a_fixed_ipv6_source_is_forgotten_with_its_address() {
+    for backend in BACKENDS {
+        let Some(lab) = lab() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.agent.configure(&gateway.config("egress: [{outInterfaces: [wan0], snat: \"2001:db8:113::77\"}]\n"));
+        let mut running = gateway.agent.start();
+        // Answered once all that belongs to the start is done.
+        gateway.agent.must("status", &[]);
+        let fixed = Udp::new(&lab, "fd00:77::2", "2001:db8:5::5");
+        assert_eq!(fixed.seen(), parse("2001:db8:113::77"), "{backend}");
+        lab.gateway.ip("addr del 2001:db8:113::77/128 dev wan0\n");
+        forgotten(&mut running, 1);
+        gateway.agent.configure(&gateway.config("egress: [{outInterfaces: [wan0], snat: \"2001:db8:113::1\"}]\n"));
+        gateway.agent.must("reload", &[]);
+        assert_eq!(fixed.seen(), parse("2001:db8:113::1"), "{backend}");
+    }
+}
+
+#[test]
 fn a_flow_whose_port_leads_it_through_the_interface_of_its_entry_is_kept_when_routes_change() {
     let Some(lab) = lab() else { return };
     lab.gateway.ip(&format!(

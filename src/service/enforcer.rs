@@ -349,7 +349,9 @@ impl Enforcer {
     /// The sysctls that a configuration wants set, and why not all of them can be.
     fn wanted_sysctls(&self, config: &Config, facts: &HostFacts) -> (BTreeSet<Setting>, Vec<String>) {
         let interfaces = loopback_leaves(config, facts);
-        let found = interfaces.iter().map(|interface| self.sysctls.route_localnet(interface));
+        // Through one that has just gone nothing leaves, and the network is about to say so.
+        let there = interfaces.iter().filter(|interface| view::interface_index(interface).is_some());
+        let found = there.map(|interface| self.sysctls.route_localnet(interface));
         let (found, missing): (Vec<_>, Vec<_>) = found.partition(Result::is_ok);
         let mut wanted: BTreeSet<Setting> = found.into_iter().flatten().collect();
         if config.settings.manage_sysctl {

@@ -518,6 +518,7 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
         policy.enables(own.network.family())
             && !uplinks.contains(&own.interface)
             && own.interface != "lo"
+            && !is_named(policy, &own.interface)
             && is_public(own.address)
             && rewrites_visitors(policy, view, own)
     };
@@ -529,6 +530,12 @@ fn public_networks(policy: &Policy, view: &HostView) -> Vec<Advice> {
         }
     }
     found
+}
+
+/// True when a scope is for the interface by its name: that it is an uplink was said, also while no route leads through it.
+fn is_named(policy: &Policy, interface: &str) -> bool {
+    let mut patterns = policy.sections().flat_map(|section| section.out_interfaces);
+    patterns.any(|pattern| !pattern.value.negated && pattern.value.matches(interface))
 }
 
 /// True when what a stranger sends to a network is not left alone, in all of it.
@@ -628,6 +635,9 @@ mod tests {
             "sourceCIDRs: [192.168.1.0/24, 198.51.100.0/28]\n",
             "snat: none\negress: [{outInterfaces: [wan0], snat: masquerade}]\n",
             "snat: none\n",
+            // An uplink without a route for the moment.
+            "outInterfaces: [wan0, dmz0]\n",
+            "egress: [{outInterfaces: [dmz+], snat: 198.51.100.1}]\n",
         ] {
             assert_eq!(told(text), 0, "{text}");
         }

@@ -3,7 +3,7 @@
 use super::question::Results;
 use super::report::{ConnectionsReport, Forgot};
 use super::{Action, Agent, Cause, Depth, Doubt, Entry, Forgotten, Kind, Reconciliation, Why};
-use crate::config::{self, Config, FlushConntrack, OnRepair};
+use crate::config::{self, Config, FlushConntrack, OnRepair, SourceText};
 use crate::network::{Address, Network, stale};
 use crate::policy::address::is_link_local;
 use crate::policy::{Family, Forward, Policy, Protocol};
@@ -161,15 +161,16 @@ impl Agent {
         }
     }
 
-    /// Another configuration is in the kernel, or the first one of this service.
-    pub(super) fn policy_changed(&mut self, before: Option<Arc<Config>>) {
+    /// Another configuration is in the kernel, or the first one of this service: then what was in force when an earlier
+    /// process ended can be known.
+    pub(super) fn policy_changed(&mut self, before: Option<Arc<Config>>, earlier: Option<Arc<Config>>) {
         let Some(active) = &self.desired.active else { return };
         let now = active.config.clone();
         let is_first = before.is_none();
         if is_first {
             self.doubt_what_is_not_forwarded();
         }
-        let Some(before) = before.or_else(|| self.before_this_process()) else { return };
+        let Some(before) = before.or(earlier) else { return };
         if before.policy == now.policy {
             return;
         }
@@ -185,12 +186,12 @@ impl Agent {
         }
     }
 
-    /// What was in force when an earlier process ended, be it a trial, where its forwards may have led what goes on.
-    fn before_this_process(&self) -> Option<Arc<Config>> {
+    /// What was in force when an earlier process ended, be it a trial, where it was something else than these files and its
+    /// forwards may have led what goes on. It is known until a first configuration is accepted.
+    pub(super) fn before_this_process(&self, files: &Arc<[SourceText]>) -> Option<Arc<Config>> {
         let sources = self.desired.unconfirmed.as_ref().or(self.desired.last_good())?;
-        let active = &self.desired.active.as_ref()?.sources;
         let has_forwards = sources.iter().any(|source| source.text.contains("portForwards"));
-        let config = (has_forwards && sources != active).then(|| config::parse(sources, &self.setup.flags));
+        let config = (has_forwards && sources != files).then(|| config::parse(sources, &self.setup.flags));
         config?.ok().map(Arc::new)
     }
 
@@ -661,7 +662,7 @@ mod tests {
         agent.count_unfit();
         assert!(happens(&mut agent, Event::Tick, now).is_empty());
         happens(&mut agent, found(1), now);
-        agent.policy_changed(Some(loaded("sourceCIDRs: [10.0.0.0/8]\n").config));
+        agent.policy_changed(Some(loaded("sourceCIDRs: [10.0.0.0/8]\n").config), None);
         assert_eq!(agent.connections_report(now).unfit, None, "the policy is another one");
     }
 
@@ -758,7 +759,8 @@ mod tests {
             let mut agent = running(text, now);
             let source = SourceText { path: Path::new("config.yaml").into(), text: before.to_owned() };
             agent.desired.last_good = Ok(Some([source].into()));
-            agent.policy_changed(None);
+            let earlier = agent.before_this_process(&agent.desired.active.as_ref().unwrap().sources);
+            agent.policy_changed(None, earlier);
             assert_eq!(happens(&mut agent, Event::Tick, now), expected, "{before}, then {text}");
         }
     }
@@ -831,10 +833,10 @@ mod tests {
             [("affected", vec!["forget: the new configuration treats them in another way"]), ("off", vec![])]
         {
             let mut agent = running(&format!("flushConntrack: {flush}\nsourceCIDRs: [10.0.0.0/8]\n"), now);
-            agent.policy_changed(Some(loaded("").config));
+            agent.policy_changed(Some(loaded("").config), None);
             assert_eq!(happens(&mut agent, Event::Tick, now), expected);
             let same = agent.desired.active.as_ref().unwrap().config.clone();
-            agent.policy_changed(Some(same));
+            agent.policy_changed(Some(same), None);
             assert!(happens(&mut agent, Event::Tick, now).is_empty());
         }
     }
@@ -859,7 +861,7 @@ mod tests {
         ];
         for (before, text, expected) in cases {
             let mut agent = running(text, now);
-            agent.policy_changed(before.map(|before| loaded(before).config));
+            agent.policy_changed(before.map(|before| loaded(before).config), None);
             assert_eq!(happens(&mut agent, Event::Tick, now), *expected, "{before:?}, then {text}");
         }
     }

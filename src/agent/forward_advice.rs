@@ -73,10 +73,14 @@ impl fmt::Display for ForwardAdvice<'_> {
                 let program = program.as_deref().unwrap_or("a local process");
                 let address = if address.is_unspecified() { String::new() } else { format!(" of {address}") };
                 write!(f, "{program} listens on {protocol} port {port}{address}, which {} forwards", entry(forward))?;
-                f.write_str(match (*protocol, *port) == SSH {
-                    true => ": new ssh connections to this host go to the target, and you may lose access to it",
-                    false => ": new connections go to the target",
-                })
+                let those = if has_gates(forward) { " that it lets in" } else { "" };
+                match (*protocol, *port) == SSH {
+                    true => write!(
+                        f,
+                        ": new ssh connections to this host{those} go to the target, and you may lose access to it"
+                    ),
+                    false => write!(f, ": new connections{those} go to the target"),
+                }
             }
             ForwardAdvice::ForwardingOff(family) => {
                 write!(f, "{family} forwarding is off: port forwards lead nowhere but for processes of this host")
@@ -101,6 +105,11 @@ impl fmt::Display for ForwardAdvice<'_> {
             }
         }
     }
+}
+
+/// True when others than those that it lets in still reach the host's own port.
+fn has_gates(forward: &Forward) -> bool {
+    !forward.in_interfaces.is_empty() || !forward.sources.is_empty() || !forward.excluded_sources.is_empty()
 }
 
 /// Judges the forwards of a policy on a host; what concerns ssh comes first.
@@ -217,7 +226,9 @@ mod tests {
     #[test]
     fn a_listener_on_a_forwarded_port_is_named_and_that_of_ssh_first() {
         let vip = HostAddress::One("198.51.100.7".parse().unwrap());
-        let forwards = vec![forward(1, 21, HostAddress::Any), forward(2, 22, HostAddress::Any), forward(3, 443, vip)];
+        let sources = PrefixSet::from_prefixes(["192.0.2.0/24".parse().unwrap()], &Origin::Default);
+        let gated = Forward { sources, ..forward(3, 443, vip) };
+        let forwards = vec![forward(1, 21, HostAddress::Any), forward(2, 22, HostAddress::Any), gated];
         let policy = Policy { forwards, ..Policy::default() };
         let listeners = vec![
             listener("0.0.0.0", 21, Some("vsftpd[7]")),
@@ -236,7 +247,7 @@ mod tests {
                 "vsftpd[7] listens on tcp port 21, which portForwards[1] (flag --port-forwards) forwards: new \
                  connections go to the target",
                 "a local process listens on tcp port 443 of 198.51.100.7, which portForwards[3] (flag \
-                 --port-forwards) forwards: new connections go to the target",
+                 --port-forwards) forwards: new connections that it lets in go to the target",
             ]
         );
     }

@@ -122,7 +122,7 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// Who committed since the last that is known, and before it was seen what differs.
     pub by: Vec<ChangedBy>,
-    /// What changed what is wanted although neither the configuration nor the network did, in words.
+    /// What of this host changed what is wanted although nobody changed our rules, in words.
     pub follows: Option<&'static str>,
     /// The sysctls that somebody had switched off, by name; they are on again.
     pub sysctls: Vec<String>,

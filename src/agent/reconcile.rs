@@ -150,6 +150,8 @@ impl Agent {
         let took = results.iter().filter_map(|(_, result)| Some(result.as_ref().ok()?.took)).sum();
         self.history.generation += 1;
         self.history.apply = Some((now, took));
+        let is_first = self.desired.active.is_none();
+        let earlier = is_first.then(|| self.before_this_process(&candidate.sources)).flatten();
         if matches!(candidate.origin, ConfigOrigin::Files | ConfigOrigin::Defaults) {
             self.accept();
         }
@@ -187,7 +189,7 @@ impl Agent {
         }
         self.save();
         self.act(Action::ReadHost);
-        self.policy_changed(replaced.map(|replaced| replaced.config));
+        self.policy_changed(replaced.map(|replaced| replaced.config), earlier);
         self.follow_network();
         if matches!(phase, Phase::Starting(Start { reload: true, .. })) {
             self.reload(None, now);
@@ -248,8 +250,9 @@ impl Agent {
                 self.log_foreign_rules(*family, drift);
             }
         }
-        let was_repaired =
-            |result: &Result<Outcome, Error>| result.as_ref().is_ok_and(|outcome| outcome.written.is_some());
+        let was_repaired = |result: &Result<Outcome, Error>| {
+            result.as_ref().is_ok_and(|outcome| outcome.written.is_some() && outcome.follows.is_none())
+        };
         let repaired =
             !matches!(why, Why::Network | Why::GoBack) && results.iter().any(|(_, result)| was_repaired(result));
         self.tracking_began(&results);
@@ -261,7 +264,7 @@ impl Agent {
         if refused.is_none()
             && let Some(tried) = self.connections.tried.take()
         {
-            self.policy_changed(Some(tried));
+            self.policy_changed(Some(tried), None);
         }
         if why == Why::Reload {
             self.count_reload(refused.is_some());

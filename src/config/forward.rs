@@ -34,17 +34,15 @@ pub fn validate(entries: &[Located<ForwardKeys>], enables_ipv6: bool, sources: &
     if any_wrong {
         return;
     }
-    let mut whole = needs_ipv6.is_empty();
+    let mut wrong = needs_ipv6.clone();
     for (number, entry) in entries.iter().enumerate().filter(|(number, _)| !needs_ipv6.contains(number)) {
         for (place, key, message) in faults(entry) {
             let path = if key.is_empty() { label(number) } else { format!("{}.{key}", label(number)) };
             problems.report(place, &path, message);
-            whole = false;
+            wrong.insert(number);
         }
     }
-    if whole {
-        conflicts(entries, sources, problems);
-    }
+    conflicts(entries, &wrong, sources, problems);
 }
 
 type Fault = (Place, &'static str, String);
@@ -281,11 +279,18 @@ struct Claim<'k> {
 /// A protocol, a family, and the address of the host, `None` for any.
 type Owner = (&'static str, Family, Option<IpAddr>);
 
-/// Reports entries that want packets which another one wants, too.
-fn conflicts(entries: &[Located<ForwardKeys>], sources: &[Lines<'_>], problems: &mut Problems) {
+/// Reports entries that want packets which another one wants, too; not those that are wrong by themselves, whose meaning is
+/// not known.
+fn conflicts(
+    entries: &[Located<ForwardKeys>],
+    wrong: &BTreeSet<usize>,
+    sources: &[Lines<'_>],
+    problems: &mut Problems,
+) {
     let gates: Vec<Gates<'_>> = entries.iter().map(|entry| Gates::of(&entry.value)).collect();
     let mut claims: BTreeMap<Owner, Vec<Claim<'_>>> = BTreeMap::new();
-    for ((number, entry), gates) in entries.iter().enumerate().zip(&gates) {
+    for ((number, entry), gates) in entries.iter().enumerate().zip(&gates).filter(|((one, _), _)| !wrong.contains(one))
+    {
         let Some(ports) = entry.value.host_port else { continue };
         let host = match entry.value.host_ip.map(|host| host.value) {
             Some(HostAddress::One(address)) => Some(address),

@@ -614,7 +614,7 @@ impl Item for MaskedMark {
 /// What is wrong with a text, which is named once.
 fn refusal(text: &str, error: &impl Display, hint: &str) -> String {
     let error = bounded(error.to_string());
-    let named = !text.is_empty() && error.contains(text);
+    let named = if text.is_empty() { error.contains("''") } else { error.contains(text) };
     let subject = if named { String::new() } else { format!("{}: ", quoted(text)) };
     format!("{subject}{}{hint}", visible(&error))
 }

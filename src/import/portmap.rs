@@ -6,7 +6,7 @@ use super::rule::{Condition, Hook, Line, Refusal, Rules, Taken, whole};
 use super::sources::Sources;
 use super::{iptables, words, write};
 use crate::config::{self, Flags, SourceText};
-use crate::policy::{AddressSet, Family, InterfacePattern, PortRange, Protocol};
+use crate::policy::{AddressSet, Family, PortRange, Protocol};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::Path;
@@ -58,9 +58,9 @@ impl Options<'_> {
         }
         match self.mark() {
             Ok(mark) => found.forward_mark = mark,
-            Err((key, reason)) => found.refuse(line(usize::MAX, &json!({ key: self.plugin[key] })), reason),
+            Err((key, reason)) => found.refuse(line(usize::MAX, &json!({ key: field(self.plugin, key) })), reason),
         }
-        if let Some(backend) = Some(&self.plugin["backend"]).filter(|backend| !backend.is_null()) {
+        if let Some(backend) = Some(field(self.plugin, "backend")).filter(|backend| !backend.is_null()) {
             let backend = iptables::shortened(&backend.to_string());
             found.note(format!(
                 "The backend of the plugin was {backend}; here 'backend' is of the whole service, and auto by default"
@@ -87,8 +87,8 @@ impl Options<'_> {
     fn mark(&self) -> Result<Option<(&'static str, String)>, (&'static str, &'static str)> {
         const BIT: &str = "markMasqBit";
         const CHAIN: &str = "externalSetMarkChain";
-        let chain = self.plugin[CHAIN].as_str().filter(|chain| !chain.is_empty());
-        let bit = Some(&self.plugin[BIT]).filter(|bit| !bit.is_null());
+        let chain = field(self.plugin, CHAIN).as_str().filter(|chain| !chain.is_empty());
+        let bit = Some(field(self.plugin, BIT)).filter(|bit| !bit.is_null());
         match (bit, chain) {
             (Some(_), Some(_)) => Err((CHAIN, "markMasqBit is set, too: the plugin refuses both")),
             (Some(bit), None) => match bit.as_u64().filter(|bit| *bit < 32) {
@@ -105,21 +105,21 @@ impl Options<'_> {
 
     fn entry(&self, number: usize, mapping: &Value, family: Family) -> Taken<Option<ForwardEntry>> {
         let port = |key: &str| {
-            let port = mapping[key].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+            let port = field(mapping, key).as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
             port.ok_or_else(|| format!("{key} is not a port from 1 to 65535"))
         };
         let (host_port, port) = (port("hostPort")?, port("containerPort")?);
         let Some(address) = self.addresses.iter().copied().find(|one| Family::of(*one) == family) else {
             return Ok(None);
         };
-        let name = mapping["protocol"].as_str().unwrap_or_default().to_ascii_lowercase();
+        let name = field(mapping, "protocol").as_str().unwrap_or_default().to_ascii_lowercase();
         let protocol = match name.as_str() {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            "sctp" => Protocol::Sctp,
+            "tcp" | "6" => Protocol::Tcp,
+            "udp" | "17" => Protocol::Udp,
+            "sctp" | "132" => Protocol::Sctp,
             _ => return Err("protocol is not tcp, udp or sctp".to_owned()),
         };
-        let host = match mapping["hostIP"].as_str().or(mapping["hostIp"].as_str()).filter(|text| !text.is_empty()) {
+        let host = match field(mapping, "hostIP").as_str().filter(|text| !text.is_empty()) {
             None => None,
             Some(text) => Some(text.parse::<IpAddr>().map_err(|_| "hostIP is not an address")?.to_canonical()),
         };
@@ -130,8 +130,8 @@ impl Options<'_> {
         if host.is_some_and(|host| host.is_loopback() && host.is_ipv6()) {
             return Err("packets from ::1 can't leave the host".to_owned());
         }
-        let snat = self.plugin["snat"].as_bool().unwrap_or(true);
-        let always = snat && self.plugin["masqAll"].as_bool().unwrap_or(false);
+        let snat = field(self.plugin, "snat").as_bool().unwrap_or(true);
+        let always = snat && field(self.plugin, "masqAll").as_bool().unwrap_or(false);
         let loopback = host.is_none_or(|host| host.is_loopback());
         let mut forward = ForwardEntry {
             line: line(number, mapping),
@@ -156,7 +156,8 @@ impl Options<'_> {
     /// The plugin's `conditionsV4` and `conditionsV6`, in the words of iptables or of nft.
     fn conditions(&self, family: Family, forward: &mut ForwardEntry) -> Taken<()> {
         let key = if family == Family::V4 { "conditionsV4" } else { "conditionsV6" };
-        let words: Option<Vec<&str>> = self.plugin[key].as_array().into_iter().flatten().map(Value::as_str).collect();
+        let words: Option<Vec<&str>> =
+            field(self.plugin, key).as_array().into_iter().flatten().map(Value::as_str).collect();
         let words = words.ok_or_else(|| format!("{key} is not a list of words"))?;
         let is_nft = words.first().is_some_and(|first| !first.starts_with(['-', '!']));
         match is_nft {
@@ -189,10 +190,7 @@ impl Options<'_> {
                     }
                 }
             }
-            true => words
-                .chunks(3)
-                .try_for_each(|words| nft_condition(words, family, forward))
-                .map_err(|reason| format!("{key}: {reason}"))?,
+            true => nft_conditions(&words.join(" "), family, forward).map_err(|reason| format!("{key}: {reason}"))?,
         }
         // Neither is for who comes from 127.0.0.0/8.
         if !forward.incoming.is_empty() || forward.host.is_some_and(|host| !host.is_loopback()) {
@@ -200,6 +198,13 @@ impl Options<'_> {
         }
         Ok(())
     }
+}
+
+/// The plugin does not tell upper and lower case in names apart.
+fn field<'v>(of: &'v Value, name: &str) -> &'v Value {
+    let entries = of.as_object().into_iter().flatten();
+    let mut found = entries.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    found.next().unwrap_or(&Value::Null)
 }
 
 fn is_configuration(text: &str) -> bool {
@@ -211,29 +216,64 @@ fn bracketed(address: IpAddr) -> String {
     if address.is_ipv6() { format!("[{address}]:1") } else { format!("{address}:1") }
 }
 
-/// `ip saddr 192.0.2.0/24`, `iifname wan0`, with `!=` or `==` in between.
-fn nft_condition(words: &[&str], family: Family, forward: &mut ForwardEntry) -> Taken<()> {
-    let words: Vec<&str> = words.iter().flat_map(|part| part.split_whitespace()).collect();
-    let negated = words.contains(&"!=");
-    let plain: Vec<&str> = words.iter().copied().filter(|word| !matches!(*word, "!=" | "==" | "meta")).collect();
-    match plain.as_slice() {
-        ["ip" | "ip6", "saddr", network] => {
-            let set = words::network(network).map(|one| AddressSet::of([one]));
-            let set = set.ok_or_else(|| format!("'{network}' is not a network"))?;
+/// `ip saddr 192.0.2.0/24 iifname != { "wan0", "wan1" }`: as many conditions as there are.
+fn nft_conditions(text: &str, family: Family, forward: &mut ForwardEntry) -> Taken<()> {
+    let parted = ["{", "}", ","].iter().fold(text.to_owned(), |text, sign| text.replace(sign, &format!(" {sign} ")));
+    let mut words = parted.split_whitespace().filter(|word| *word != "meta").peekable();
+    let of_family = if family == Family::V4 { "ip" } else { "ip6" };
+    while let Some(word) = words.next() {
+        let field = match word {
+            "iifname" => word,
+            _ if word == of_family => words.next().unwrap_or_default(),
+            _ => return Err(format!("'{word}' has no key")),
+        };
+        let negated = words.next_if(|word| matches!(*word, "!=" | "ne")).is_some();
+        words.next_if(|word| matches!(*word, "==" | "eq"));
+        let values: Vec<&str> = match words.next() {
+            Some("{") => words.by_ref().take_while(|word| *word != "}").filter(|word| *word != ",").collect(),
+            value => value.into_iter().collect(),
+        };
+        if values.is_empty() {
+            return Err(format!("'{field}' is compared with nothing"));
+        }
+        nft_condition(field, &values, negated, family, forward)?;
+    }
+    Ok(())
+}
+
+fn nft_condition(field: &str, values: &[&str], negated: bool, family: Family, forward: &mut ForwardEntry) -> Taken<()> {
+    let networks = || -> Taken<Vec<_>> {
+        let read = |value: &&str| {
+            let network = words::network(value).filter(|network| network.family() == family);
+            network.ok_or_else(|| format!("'{value}' is not a network of {family}"))
+        };
+        values.iter().map(read).collect()
+    };
+    match field {
+        "saddr" => {
+            let set = AddressSet::of(networks()?);
             if forward.sources.is_some() {
                 return Err("two conditions on one address".to_owned());
             }
             forward.sources = Some(if negated { whole(family).without(&set) } else { set });
         }
-        ["iifname", name] => {
-            let name = name.trim_matches('"');
-            let pattern: Option<InterfacePattern> = words::interface(name, negated);
+        "daddr" => match networks()?.as_slice() {
+            [one] if one.address() == one.last() && forward.host.is_none() && !negated => {
+                forward.host = Some(one.address());
+            }
+            _ => return Err("more than one address of the host".to_owned()),
+        },
+        "iifname" => {
             if !forward.incoming.is_empty() {
                 return Err("two conditions on the incoming interface".to_owned());
             }
-            forward.incoming = vec![pattern.ok_or_else(|| format!("'{name}' is not a name of interfaces"))?];
+            let read = |value: &&str| {
+                let name = value.trim_matches('"');
+                words::interface(name, negated).ok_or_else(|| format!("'{name}' is not a name of interfaces"))
+            };
+            forward.incoming = values.iter().map(read).collect::<Result<_, _>>()?;
         }
-        other => return Err(format!("'{}' has no key", other.join(" "))),
+        other => return Err(format!("'{other}' has no key")),
     }
     Ok(())
 }

@@ -173,8 +173,14 @@ pub fn does_not_fit(
     })
 }
 
-/// Whether an address is this host's, as the kernel routes it now.
-pub type IsLocal<'a> = &'a mut dyn FnMut(IpAddr) -> bool;
+/// What the kernel says of flows for this host, as it routes them now.
+pub trait Routing {
+    /// Whether an address is this host's.
+    fn is_local(&mut self, address: IpAddr) -> bool;
+
+    /// The interface by which the answers to a connection leave: it is taken for that through which it came.
+    fn way_back(&mut self, connection: &Connection) -> Option<String>;
+}
 
 /// True when a UDP flow is one of the forwards', which are new, changed or gone, and not what it would be now: one of them
 /// led it to its target, or it is for a port of this host that they are about. Flows to the same port of another host are
@@ -187,9 +193,9 @@ pub fn is_of_forwards(
     now: &Policy,
     network: &Network,
     connection: &Connection,
-    is_local: IsLocal<'_>,
+    routing: &mut dyn Routing,
 ) -> bool {
-    let Some(arrival) = arrival(network, connection) else { return false };
+    let Some(arrival) = arrival(now, network, connection, routing) else { return false };
     let led = |forward: &&Forward| {
         connection.status.has(Status::DST_NAT)
             && forward.protocols.contains(&arrival.protocol)
@@ -205,17 +211,22 @@ pub fn is_of_forwards(
         ForwardVerdict::To { forward, address, port } if is_to(connection, Some(address), port) => {
             led_by.iter().any(|other| other.without_places() != forward.without_places())
         }
-        ForwardVerdict::To { .. } => !led_by.is_empty() || is_local(arrival.destination),
+        ForwardVerdict::To { .. } => !led_by.is_empty() || routing.is_local(arrival.destination),
         ForwardVerdict::Keep | ForwardVerdict::Refused(_) => !led_by.is_empty(),
     }
 }
 
 /// True when a UDP flow for this host would be led to a target if it began now, and was not.
-pub fn is_not_forwarded(policy: &Policy, network: &Network, connection: &Connection, is_local: IsLocal<'_>) -> bool {
-    let Some(arrival) = arrival(network, connection) else { return false };
+pub fn is_not_forwarded(
+    policy: &Policy,
+    network: &Network,
+    connection: &Connection,
+    routing: &mut dyn Routing,
+) -> bool {
+    let Some(arrival) = arrival(policy, network, connection, routing) else { return false };
     match policy.forward(&arrival) {
         ForwardVerdict::To { address, port, .. } => {
-            !is_to(connection, Some(address), port) && is_local(arrival.destination)
+            !is_to(connection, Some(address), port) && routing.is_local(arrival.destination)
         }
         _ => false,
     }
@@ -225,11 +236,12 @@ fn is_to(connection: &Connection, address: Option<IpAddr>, port: u16) -> bool {
     address == Some(connection.target()) && connection.reply.ports.is_some_and(|(source, _)| source == port)
 }
 
-/// The first packet of a UDP flow, as if its destination were this host's; the interface is not kept by the kernel.
-fn arrival(network: &Network, connection: &Connection) -> Option<Arrival> {
+/// The first packet of a UDP flow, as if its destination were this host's. The kernel does not keep through which interface
+/// it came: it is asked for it where a forward asks.
+fn arrival(policy: &Policy, network: &Network, connection: &Connection, routing: &mut dyn Routing) -> Option<Arrival> {
     let original = connection.original;
     let (_, port) = original.ports.filter(|_| original.protocol == Protocol::Udp)?;
-    Some(Arrival {
+    let arrival = Arrival {
         source: Some(original.source),
         in_interface: None,
         from_host: network.owns(original.source),
@@ -237,7 +249,11 @@ fn arrival(network: &Network, connection: &Connection) -> Option<Arrival> {
         destination_is_local: true,
         protocol: original.protocol,
         port,
-    })
+    };
+    let asks = |forward: &Forward| !forward.in_interfaces.is_empty() && forward.is_for(&arrival);
+    let is_asked = !arrival.from_host && policy.forwards.iter().any(asks);
+    let in_interface = if is_asked { routing.way_back(connection) } else { None };
+    Some(Arrival { in_interface, ..arrival })
 }
 
 /// True when a connection that leaves the host is judged so for every interface that it may leave through.
@@ -508,6 +524,19 @@ mod tests {
         assert!(judged(&exempt(), &policy(), CLIENT));
     }
 
+    /// Answers leave by this interface, where one is known.
+    struct By(Option<&'static str>);
+
+    impl Routing for By {
+        fn is_local(&mut self, address: IpAddr) -> bool {
+            network().owns(address)
+        }
+
+        fn way_back(&mut self, _: &Connection) -> Option<String> {
+            self.0.map(str::to_owned)
+        }
+    }
+
     fn forward(port: u16) -> Forward {
         Forward {
             number: 1,
@@ -562,7 +591,7 @@ mod tests {
             for is_there in [true, false] {
                 let forwards = vec![(*forward).clone()];
                 let now = Policy { forwards: if is_there { forwards.clone() } else { vec![] }, ..Policy::default() };
-                let is = is_of_forwards(&forwards, &now, &network(), flow, &mut |address| network().owns(address));
+                let is = is_of_forwards(&forwards, &now, &network(), flow, &mut By(None));
                 // A new one did not lead what goes elsewhere; what a gone one did not lead is as it should be.
                 assert_eq!(is, *expected && is_there != led, "{flow:?} of {forward:?}, {is_there}");
             }
@@ -570,29 +599,49 @@ mod tests {
         // It leads elsewhere now.
         let now = Policy { forwards: vec![forward(1053)], ..Policy::default() };
         let both = [forward(53), forward(1053)];
-        let is = |flow| is_of_forwards(&both, &now, &network(), &flow, &mut |address| network().owns(address));
+        let is = |flow| is_of_forwards(&both, &now, &network(), &flow, &mut By(None));
         assert_eq!([led(FAR, here, (target, 53)), led(FAR, here, (target, 1053))].map(is), [true, false]);
         // To the same target, which saw somebody else before.
         let hairpin = Forward { hairpin: Hairpin::Always, ..forward(1053) };
-        let is = |flow| {
-            is_of_forwards(&[forward(1053), hairpin.clone()], &now, &network(), &flow, &mut |address| {
-                network().owns(address)
-            })
-        };
+        let is = |flow| is_of_forwards(&[forward(1053), hairpin.clone()], &now, &network(), &flow, &mut By(None));
         assert!(is(led(FAR, here, (target, 1053))));
     }
 
     #[test]
     fn udp_flows_that_no_forward_led_are_known_by_their_target() {
         let policy = Policy { forwards: vec![forward(1053)], ..Policy::default() };
-        let is =
-            |flow: &Connection| is_not_forwarded(&policy, &network(), flow, &mut |address| network().owns(address));
+        let is = |flow: &Connection| is_not_forwarded(&policy, &network(), flow, &mut By(None));
         let (target, here) = ("192.168.77.2", "203.0.113.1");
         assert!(is(&connection(Protocol::Udp, FAR, here, FAR)) && is(&led(FAR, here, (target, 53))));
         assert!(!is(&led(FAR, here, (target, 1053))), "as it should be");
         assert!(!is(&connection(Protocol::Tcp, FAR, here, FAR)));
         assert!(!is(&connection(Protocol::Udp, "100.64.0.9", here, "100.64.0.9")), "refused by a gate");
         assert!(!is(&connection(Protocol::Udp, FAR, "198.18.0.1", FAR)), "another host's port");
+    }
+
+    #[test]
+    fn udp_flows_are_judged_by_the_forward_of_the_interface_through_which_they_came() {
+        let through = |port, out: &str| Forward {
+            in_interfaces: vec![listed(out.parse::<InterfacePattern>().unwrap())],
+            ..forward(port)
+        };
+        let policy = Policy { forwards: vec![through(1053, "wan0"), through(2053, "wan1")], ..Policy::default() };
+        let (target, here) = ("192.168.77.2", "203.0.113.1");
+        let second = led(FAR, here, (target, 2053));
+        let host = connection(Protocol::Udp, FAR, here, FAR);
+        for (flow, by, left) in [
+            (&second, Some("wan1"), true),
+            (&second, Some("wan0"), false),
+            (&host, Some("lan0"), true),
+            (&host, Some("wan1"), false),
+            (&host, None, false),
+        ] {
+            assert_eq!(!is_not_forwarded(&policy, &network(), flow, &mut By(by)), left, "{flow:?} by {by:?}");
+        }
+        // The first one changed: what the second one has led is none of its flows.
+        let changed = [through(53, "wan0"), through(1053, "wan0")];
+        let judged = |flow, by| is_of_forwards(&changed, &policy, &network(), flow, &mut By(by));
+        assert!(!judged(&second, Some("wan1")) && judged(&host, Some("wan0")) && !judged(&host, Some("lan0")));
     }
 
     #[test]

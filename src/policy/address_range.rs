@@ -171,6 +171,9 @@ impl FromStr for AddressRange {
             return Err(AddressRangeError::Prefix(AddressRange::between(prefix.address(), prefix.last()).ok()));
         }
         let (first, last) = text.split_once('-').unwrap_or((text, text));
+        if first.is_empty() || last.is_empty() {
+            return Err(AddressRangeError::Address(text.to_owned()));
+        }
         AddressRange::between(parse_address(first)?, parse_address(last)?)
     }
 }

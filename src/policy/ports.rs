@@ -121,6 +121,9 @@ impl FromStr for PortRanges {
                 return Err(PortRangesError::Empty);
             }
             let (first, last) = part.split_once('-').unwrap_or((part, part));
+            if first.is_empty() || last.is_empty() {
+                return Err(PortRangesError::Port(part.to_owned()));
+            }
             let (first, last) = (parse_port(first)?, parse_port(last)?);
             if first > last {
                 return Err(PortRangesError::Backwards(PortRange { first: last, last: first }));

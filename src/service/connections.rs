@@ -98,11 +98,7 @@ fn sweep(doubt: &Doubt, so_far: &Forgotten) -> io::Result<conntrack::Swept> {
     let network = rtnetlink::network()?;
     let router = RefCell::new(Router::open()?);
     let interfaces = &mut |connection: &Connection| interfaces(&network, &mut router.borrow_mut(), connection);
-    // Also an address of a local route, which no interface has.
-    let is_local = &mut |address| {
-        let question = Question::from_this_host(address);
-        network.owns(address) || matches!(router.borrow_mut().ask(&question), Ok(Routed::Local(_)))
-    };
+    let routing = &mut Asked { network: &network, router: &router };
     let judge = |connection: &Connection| match doubt {
         Doubt::Source { config, departed } => {
             stale::has_lost_its_source(&config.policy, departed, &network, connection, interfaces)
@@ -113,9 +109,9 @@ fn sweep(doubt: &Doubt, so_far: &Forgotten) -> io::Result<conntrack::Swept> {
         Doubt::Start { config, .. } => stale::kept_its_source(&config.policy, &network, connection, interfaces),
         Doubt::Repair { config } => stale::does_not_fit(&config.policy, &network, connection, interfaces),
         Doubt::Forwards { forwards, now } => {
-            stale::is_of_forwards(forwards, &now.policy, &network, connection, is_local)
+            stale::is_of_forwards(forwards, &now.policy, &network, connection, routing)
         }
-        Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, is_local),
+        Doubt::Unforwarded { config } => stale::is_not_forwarded(&config.policy, &network, connection, routing),
     };
     // At a start nobody is served before they are right. And where others are before those in doubt, these have to be
     // come to at some time.
@@ -124,6 +120,35 @@ fn sweep(doubt: &Doubt, so_far: &Forgotten) -> io::Result<conntrack::Swept> {
         false => Bounds::default(),
     };
     conntrack::sweep(&questions(doubt), bounds, doubt.deletes(), judge)
+}
+
+/// The kernel's routing tables, and what is known of them.
+struct Asked<'a> {
+    network: &'a Network,
+    router: &'a RefCell<Router>,
+}
+
+impl stale::Routing for Asked<'_> {
+    /// Also an address of a local route, which no interface has.
+    fn is_local(&mut self, address: IpAddr) -> bool {
+        let question = Question::from_this_host(address);
+        self.network.owns(address) || matches!(self.router.borrow_mut().ask(&question), Ok(Routed::Local(_)))
+    }
+
+    /// With the connection's mark, which the packets have where each uplink has one.
+    fn way_back(&mut self, connection: &Connection) -> Option<String> {
+        let original = connection.original;
+        let source = self.network.owns(original.destination).then_some(original.destination);
+        let question = Question {
+            source,
+            mark: connection.mark,
+            protocol: Some(original.protocol),
+            port: original.ports.map(|(port, _)| port),
+            ..Question::from_this_host(original.source)
+        };
+        let interface = self.router.borrow_mut().ask(&question).ok()?.hop()?.interface;
+        self.network.name(interface).map(str::to_owned)
+    }
 }
 
 /// What the kernel is asked for: no more than what may be in doubt.
@@ -174,8 +199,10 @@ fn fixed(policy: &Policy, departed: &BTreeSet<IpAddr>) -> Vec<(Family, Filter)> 
     let addresses: BTreeSet<IpAddr> = singles.chain(departed.iter().copied()).collect();
     let translated = Filter { with: Status::SRC_NAT, ..Filter::default() };
     if ranges.iter().all(|range| range.is_one()) && addresses.len() <= MOST_ADDRESSES {
-        let of = |address: IpAddr| (Family::of(address), Filter { seen_source: Some(address), ..translated });
-        return addresses.into_iter().map(of).collect();
+        let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+        let v4 = v4.into_iter().map(|address| (Family::V4, Filter { seen_source: Some(address), ..translated }));
+        // The kernel can't be asked for one of these: all of them in one walk.
+        return v4.chain((!v6.is_empty()).then_some((Family::V6, translated))).collect();
     }
     let families: BTreeSet<Family> =
         ranges.iter().map(|range| range.family()).chain(addresses.iter().map(|address| Family::of(*address))).collect();

@@ -52,6 +52,10 @@ pub struct Enforcer {
     netlink: Option<Nfnetlink>,
     /// Our rules as they were when `route_localnet` was last guarded by them.
     guarded: Option<Fingerprint>,
+    /// What of the network the rules of each family were last made for.
+    made_for: BTreeMap<Family, Arc<NetworkFacts>>,
+    /// Nobody had changed our rules when the last work on IPv4 began.
+    untouched: bool,
     /// What goes on the next time.
     unfinished: Option<Work>,
 }
@@ -210,6 +214,7 @@ impl Enforcer {
             notes.extend(in_words(&self.sysctls.put_back_except(&sysctls)));
             self.keep_guard(config, &notes)?;
         }
+        let follows = self.follows_network(family, network);
         // Before the rules are read: what moves them later moves it too.
         self.see(family);
         let plan = self.chosen()?.plan(family, desired.as_ref())?;
@@ -221,12 +226,31 @@ impl Enforcer {
         }
         // Whoever committed while the family before was made right may have changed this one.
         let by = if family == Family::V4 || plan.is_in_sync() { Vec::new() } else { self.heard() };
-        let follows = plan.follows;
+        let follows = plan.follows.or(follows);
         let change = (!plan.is_in_sync()).then(|| (plan.drift.clone(), plan));
         Ok(Work { family, begun, facts, desired, sysctls, notes, by, follows, change })
     }
 
-    fn go_on(&mut self, mut work: Work, config: &Config, network: &NetworkFacts) -> Result<Option<Outcome>, Error> {
+    /// The host's network, where it alone can have made rules wrong: they are as they were left. Those of IPv6 are as IPv4
+    /// was left, which comes before.
+    fn follows_network(&mut self, family: Family, network: &Arc<NetworkFacts>) -> Option<&'static str> {
+        if !self.seen.contains_key(&family) {
+            self.untouched = false;
+            return None;
+        }
+        let own = self.own_fingerprint();
+        let stands = self.seen.get(&Family::V4).is_some_and(|seen| Seen::is(&seen.own, &own));
+        self.untouched = stands && (family == Family::V4 || self.untouched);
+        let is_new = self.made_for.get(&family).is_some_and(|made_for| made_for != network);
+        (is_new && self.untouched).then_some("the host's addresses and routes")
+    }
+
+    fn go_on(
+        &mut self,
+        mut work: Work,
+        config: &Config,
+        network: &Arc<NetworkFacts>,
+    ) -> Result<Option<Outcome>, Error> {
         let mut written = None;
         if let Some((drift, plan)) = work.change.take() {
             if let Some(rest) = self.commit(plan)? {
@@ -266,6 +290,7 @@ impl Enforcer {
             notes.extend(self.chosen()?.notes(family));
         }
         self.chosen()?.memory().iter().for_each(|text| written::write(text));
+        self.made_for.insert(family, network.clone());
         let took = begun.elapsed();
         let began_tracking = self.begun.remove(&family) && self.tracks_for_us_alone(family);
         let bridged = facts.bridged(family);
@@ -316,7 +341,9 @@ impl Enforcer {
     /// The sysctls that a configuration wants set, and why not all of them can be.
     fn wanted_sysctls(&self, config: &Config, facts: &HostFacts) -> (BTreeSet<Setting>, Vec<SysctlError>) {
         let interfaces = loopback_leaves(config, facts);
-        let found = interfaces.iter().map(|interface| self.sysctls.route_localnet(interface));
+        // Through one that has just gone nothing leaves, and the network is about to say so.
+        let there = interfaces.iter().filter(|interface| view::interface_index(interface).is_some());
+        let found = there.map(|interface| self.sysctls.route_localnet(interface));
         let (found, missing): (Vec<_>, Vec<_>) = found.partition(Result::is_ok);
         let mut wanted: BTreeSet<Setting> = found.into_iter().flatten().collect();
         if config.settings.manage_sysctl {

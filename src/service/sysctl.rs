@@ -5,11 +5,13 @@
 //! 127.0.0.1 then, but for the guard in raw prerouting: it is there before the value is set, and goes after the old one is
 //! back.
 //!
-//! `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`: with `manageSysctl`.
+//! `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`: with `manageSysctl`. Whoever writes them writes others, too: the
+//! kernel gives each interface the same value, and `net.ipv4.conf.all.accept_redirects` the opposite one.
 
 use super::directories;
 use super::replace::replace;
 use crate::policy::Family;
+use crate::sys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
@@ -19,6 +21,10 @@ use std::path::PathBuf;
 
 const ROUTE_LOCALNET: &str = "route_localnet";
 const ROUTE_LOCALNET_PURPOSE: &str = "localhost of portForwards needs it";
+const FORWARDING: &str = "forwarding";
+const ACCEPT_REDIRECTS: &str = "accept_redirects";
+/// In the file: the forwarding of interfaces to come.
+const TO_COME: &str = "default";
 const ON: &str = "1";
 
 /// A sysctl.
@@ -28,21 +34,34 @@ pub enum Setting {
     Forwarding(Family),
     /// Of the interface of this index, whatever its name becomes.
     RouteLocalnet(u32),
+    /// Never set by us: the kernel does when `Forwarding` of the family is. `None` for interfaces to come.
+    ForwardingOf(Family, Option<u32>),
+    /// The same, `net.ipv4.conf.all`.
+    AcceptRedirects,
 }
 
 impl Setting {
     /// The family whose packets it is about.
     pub fn family(self) -> Family {
         match self {
-            Setting::Forwarding(family) => family,
-            Setting::RouteLocalnet(_) => Family::V4,
+            Setting::Forwarding(family) | Setting::ForwardingOf(family, _) => family,
+            Setting::RouteLocalnet(_) | Setting::AcceptRedirects => Family::V4,
+        }
+    }
+
+    /// That with which the kernel sets it, too, where we never do by ourselves.
+    fn follows(self) -> Option<Self> {
+        match self {
+            Setting::Forwarding(_) | Setting::RouteLocalnet(_) => None,
+            Setting::ForwardingOf(family, _) => Some(Setting::Forwarding(family)),
+            Setting::AcceptRedirects => Some(Setting::Forwarding(Family::V4)),
         }
     }
 
     /// What it is needed for.
     fn purpose(self) -> &'static str {
         match self {
-            Setting::Forwarding(_) => "manageSysctl asks for it",
+            Setting::Forwarding(_) | Setting::ForwardingOf(..) | Setting::AcceptRedirects => "manageSysctl asks for it",
             Setting::RouteLocalnet(_) => ROUTE_LOCALNET_PURPOSE,
         }
     }
@@ -71,6 +90,11 @@ trait Interfaces: fmt::Debug {
     fn namespace(&self) -> io::Result<u64>;
 }
 
+/// What the kernel makes of `net.ipv4.conf.all.accept_redirects` where forwarding is switched off.
+const REDIRECTS_OF_HOSTS: &str = "1";
+/// And of forwarding of each interface.
+const OFF: &str = "0";
+
 #[derive(Debug)]
 struct Present;
 
@@ -80,8 +104,7 @@ impl Interfaces for Present {
     }
 
     fn name(&self, index: u32) -> io::Result<String> {
-        let name = nix::net::if_::if_indextoname(index)?;
-        name.into_string().map_err(|_| io::Error::new(ErrorKind::InvalidData, "its name is not text"))
+        sys::interface_name(index)
     }
 
     fn namespace(&self) -> io::Result<u64> {
@@ -130,6 +153,8 @@ impl Sysctls {
         for setting in self.wanted.clone().into_iter().filter(|setting| setting.family() == family) {
             match self.set_one(setting) {
                 Ok(()) => _ = self.held.insert(setting),
+                // Nothing leaves through it any more.
+                Err(error) if matches!(setting, Setting::RouteLocalnet(_)) && self.is_gone(setting, &error) => {}
                 Err(error) => {
                     failures.push(SysctlError::Set { name: self.name(setting), purpose: setting.purpose(), error });
                 }
@@ -151,13 +176,33 @@ impl Sysctls {
         let value = fs::read_to_string(&path)?.trim().to_owned();
         if value != ON {
             // What it was when it was first set: somebody may have written it since.
-            self.before()?.entry(setting).or_insert(value);
+            if !self.before()?.contains_key(&setting) {
+                let (beside, before) = (self.beside(setting), self.before()?);
+                beside.into_iter().for_each(|(setting, value)| _ = before.entry(setting).or_insert(value));
+                before.insert(setting, value);
+            }
             // First: a value whose predecessor nobody knows would stay for ever.
             self.save()?;
             return fs::write(path, ON);
         }
         let is_lost = !self.before()?.is_empty() && !self.file()?.exists();
         if is_lost { self.save() } else { Ok(()) }
+    }
+
+    /// What the kernel sets with a setting, and would not set back.
+    fn beside(&self, setting: Setting) -> Vec<(Setting, String)> {
+        let Setting::Forwarding(family) = setting else { return Vec::new() };
+        let conf = fs::read_dir(self.conf(family)).into_iter().flatten().flatten();
+        let names = conf.filter_map(|entry| entry.file_name().into_string().ok());
+        let interfaces = names.filter(|name| !["all", "default"].contains(&name.as_str()));
+        let indices = interfaces.filter_map(|name| self.interfaces.index(&name).ok());
+        let forwarding = indices.map(Some).chain([None]).map(|of| (Setting::ForwardingOf(family, of), OFF));
+        let redirects = (family == Family::V4).then_some((Setting::AcceptRedirects, REDIRECTS_OF_HOSTS));
+        let others = forwarding.chain(redirects).filter_map(|(setting, put_back)| {
+            let value = self.path(setting).and_then(fs::read_to_string).ok()?.trim().to_owned();
+            (value != put_back).then_some((setting, value))
+        });
+        others.collect()
     }
 
     /// Puts back what was before, but for these. Returns why not, for each where that failed.
@@ -167,7 +212,8 @@ impl Sysctls {
             Err(error) => return vec![SysctlError::ReadBefore(error)],
         };
         let mut failures = Vec::new();
-        for (setting, value) in before.iter().filter(|(setting, _)| !kept.contains(*setting)) {
+        let is_kept = |setting: &Setting| kept.contains(&setting.follows().unwrap_or(*setting));
+        for (setting, value) in before.iter().filter(|(setting, _)| !is_kept(setting)) {
             self.held.remove(setting);
             match self.put_back(*setting, value) {
                 // The interface went, and its settings with it.
@@ -187,7 +233,7 @@ impl Sysctls {
 
     /// Puts every `route_localnet` back: its guard may be gone.
     pub fn put_back_route_localnet(&mut self) -> Vec<SysctlError> {
-        let others = self.before.iter().flatten().map(|(setting, _)| *setting);
+        let others = self.set_by_us().map(|(setting, _)| *setting);
         let others = others.filter(|setting| !matches!(setting, Setting::RouteLocalnet(_))).collect();
         self.put_back_except(&others)
     }
@@ -201,9 +247,12 @@ impl Sysctls {
 
     /// What is set by us, as `NAME=1 (was 0)`.
     pub fn told(&self) -> Vec<String> {
-        let before = self.before.iter().flatten();
-        let set = before.filter(|(setting, _)| self.is_on(**setting));
+        let set = self.set_by_us().filter(|(setting, _)| self.is_on(**setting));
         set.map(|(setting, value)| format!("{}={ON} (was {value})", self.name(*setting))).collect()
+    }
+
+    fn set_by_us(&self) -> impl Iterator<Item = (&Setting, &String)> {
+        self.before.iter().flatten().filter(|(setting, _)| setting.follows().is_none())
     }
 
     /// What differs from these being set and no others; nothing is written.
@@ -211,8 +260,8 @@ impl Sysctls {
         let missing = wanted.iter().filter(|setting| !self.is_on(**setting));
         let mut found: Vec<String> = missing.map(|setting| self.missing(*setting)).collect();
         // Who may not read the file may not see the rules either.
-        let before = self.before().map(|before| before.clone()).unwrap_or_default();
-        let left = before.iter().filter(|(setting, _)| !wanted.contains(*setting) && self.is_on(**setting));
+        _ = self.before();
+        let left = self.set_by_us().filter(|(setting, _)| !wanted.contains(*setting) && self.is_on(**setting));
         found.extend(left.map(|(setting, value)| {
             format!("{} is {ON} and not needed any more: it was {value}", self.name(*setting))
         }));
@@ -238,7 +287,9 @@ impl Sysctls {
     fn is_gone(&self, setting: Setting, error: &io::Error) -> bool {
         let of_nothing = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENODEV));
         match setting {
-            Setting::RouteLocalnet(index) if error.kind() == ErrorKind::NotFound => {
+            Setting::RouteLocalnet(index) | Setting::ForwardingOf(_, Some(index))
+                if error.kind() == ErrorKind::NotFound =>
+            {
                 self.interfaces.name(index).is_err_and(|error| of_nothing(&error))
             }
             _ => of_nothing(error) || error.kind() == ErrorKind::NotFound,
@@ -250,9 +301,18 @@ impl Sysctls {
             Setting::Forwarding(Family::V4) => self.root.join("ipv4/ip_forward"),
             Setting::Forwarding(Family::V6) => self.root.join("ipv6/conf/all/forwarding"),
             Setting::RouteLocalnet(index) => {
-                self.root.join("ipv4/conf").join(self.interfaces.name(index)?).join(ROUTE_LOCALNET)
+                self.conf(Family::V4).join(self.interfaces.name(index)?).join(ROUTE_LOCALNET)
             }
+            Setting::ForwardingOf(family, None) => self.conf(family).join("default").join(FORWARDING),
+            Setting::ForwardingOf(family, Some(index)) => {
+                self.conf(family).join(self.interfaces.name(index)?).join(FORWARDING)
+            }
+            Setting::AcceptRedirects => self.conf(Family::V4).join("all").join(ACCEPT_REDIRECTS),
         })
+    }
+
+    fn conf(&self, family: Family) -> PathBuf {
+        self.root.join(directory(family)).join("conf")
     }
 
     /// As sysctl(8) has it.
@@ -260,10 +320,17 @@ impl Sysctls {
         match setting {
             Setting::Forwarding(Family::V4) => "net.ipv4.ip_forward".to_owned(),
             Setting::Forwarding(Family::V6) => "net.ipv6.conf.all.forwarding".to_owned(),
-            Setting::RouteLocalnet(index) => {
-                route_localnet(&self.interfaces.name(index).unwrap_or_else(|_| format!("(interface {index})")))
+            Setting::RouteLocalnet(index) => route_localnet(&self.interface(index)),
+            Setting::ForwardingOf(family, of) => {
+                let interface = of.map_or("default".to_owned(), |index| self.interface(index));
+                format!("net.{}.conf.{interface}.{FORWARDING}", directory(family))
             }
+            Setting::AcceptRedirects => format!("net.ipv4.conf.all.{ACCEPT_REDIRECTS}"),
         }
+    }
+
+    fn interface(&self, index: u32) -> String {
+        self.interfaces.name(index).unwrap_or_else(|_| format!("(interface {index})"))
     }
 
     /// Indices of interfaces mean something in one network namespace only.
@@ -343,6 +410,19 @@ fn written(setting: Setting, value: &str) -> String {
     match setting {
         Setting::Forwarding(family) => format!("forwarding {family} {value}\n"),
         Setting::RouteLocalnet(index) => format!("{ROUTE_LOCALNET} {index} {value}\n"),
+        Setting::ForwardingOf(family, of) => {
+            let of = of.map_or(TO_COME.to_owned(), |index| index.to_string());
+            format!("{} {of} {value}\n", directory(family))
+        }
+        Setting::AcceptRedirects => format!("{ACCEPT_REDIRECTS} all {value}\n"),
+    }
+}
+
+/// Where the settings of a family are.
+fn directory(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
     }
 }
 
@@ -352,6 +432,11 @@ fn read(line: &str) -> Option<(Setting, String)> {
     let setting = match what {
         "forwarding" => Setting::Forwarding(Family::ALL.into_iter().find(|family| family.to_string() == of)?),
         ROUTE_LOCALNET => Setting::RouteLocalnet(of.parse().ok()?),
+        ACCEPT_REDIRECTS => Setting::AcceptRedirects,
+        "ipv4" | "ipv6" => {
+            let family = Family::ALL.into_iter().find(|family| directory(*family) == what)?;
+            Setting::ForwardingOf(family, if of == TO_COME { None } else { Some(of.parse().ok()?) })
+        }
         _ => return None,
     };
     Some((setting, value.to_owned()))
@@ -518,6 +603,40 @@ mod tests {
         assert_eq!(said(next.put_back_except(&NONE)), [""; 0]);
         assert_eq!((host.value("ipv4/ip_forward"), host.value("ipv6/conf/all/forwarding")), ("0".into(), "0".into()));
         assert_eq!((host.localnet("lan0"), host.notes()), ("0".to_owned(), 0));
+    }
+
+    #[test]
+    fn what_the_kernel_sets_with_forwarding_is_put_back_too() {
+        let host = Host::new(&["lan0", "wan0"]);
+        let beside = [
+            ("ipv4/conf/all/accept_redirects", "0", "1"),
+            ("ipv4/conf/default/forwarding", "0", "0"),
+            ("ipv4/conf/lan0/forwarding", "1", "0"),
+            ("ipv4/conf/wan0/forwarding", "0", "0"),
+            ("ipv6/conf/default/forwarding", "1", "0"),
+            ("ipv6/conf/lan0/forwarding", "1", "0"),
+        ];
+        for (path, before, _) in beside {
+            fs::create_dir_all(host.0.path().join(path).parent().unwrap()).unwrap();
+            host.write(path, before);
+        }
+        let mut sysctls = host.sysctls();
+        let all: BTreeSet<Setting> = Family::ALL.map(Setting::Forwarding).into();
+        for family in Family::ALL {
+            assert_eq!(said(sysctls.set(family, &all)), [""; 0]);
+        }
+        // As the kernel does when forwarding goes off.
+        beside.iter().for_each(|(path, _, off)| host.write(path, off));
+        let told = ["net.ipv4.ip_forward=1 (was 0)", "net.ipv6.conf.all.forwarding=1 (was 0)"];
+        assert_eq!((sysctls.told(), sysctls.differences(&all)), (told.map(str::to_owned).to_vec(), vec![]));
+        fs::remove_dir_all(host.conf().join("wan0")).unwrap();
+        let mut next = host.sysctls();
+        assert_eq!(said(next.put_back_except(&[Setting::Forwarding(Family::V4)].into())), [""; 0]);
+        let values = || beside.map(|(path, ..)| fs::read_to_string(host.0.path().join(path)).unwrap_or_default());
+        let words = |values: [String; 6]| values.map(|value| value.trim().to_owned()).join(" ");
+        assert_eq!(words(values()), "1 0 0  1 1", "IPv4 stays on");
+        assert_eq!(said(next.put_back_except(&NONE)), [""; 0]);
+        assert_eq!((words(values()), host.notes()), ("0 0 1  1 1".to_owned(), 0));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use crate::agent::advice::HostView;
 use crate::network::Network;
 use crate::policy::{Family, Policy};
 use crate::ruleset::{HostFacts, NetworkFacts};
-use crate::sys::rtnetlink;
 use crate::sys::xtables::{self, NatTable};
+use crate::sys::{self, rtnetlink};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
@@ -134,5 +134,5 @@ pub fn interface_index(name: &str) -> Option<u32> {
 
 /// The name of an interface that rules and routes have by its index.
 pub fn interface_name(index: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(index).ok()?.into_string().ok()
+    sys::interface_name(index).ok()
 }

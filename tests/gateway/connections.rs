@@ -102,6 +102,25 @@ fn a_flow_with_a_fixed_source_is_forgotten_with_its_address_and_the_next_packet_
 }
 
 #[test]
+fn a_flow_with_a_fixed_ipv6_source_is_forgotten_with_its_address() {
+    for backend in BACKENDS {
+        let Some(lab) = lab() else { return };
+        let gateway = Gateway::new(&lab, BINARY, *backend);
+        gateway.agent.configure(&gateway.config("egress: [{outInterfaces: [wan0], snat: \"2001:db8:113::77\"}]\n"));
+        let mut running = gateway.agent.start();
+        // Answered once all that belongs to the start is done.
+        gateway.agent.must("status", &[]);
+        let fixed = Udp::new(&lab, "fd00:77::2", "2001:db8:5::5");
+        assert_eq!(fixed.seen(), parse("2001:db8:113::77"), "{backend}");
+        lab.gateway.ip("addr del 2001:db8:113::77/128 dev wan0\n");
+        forgotten(&mut running, 1);
+        gateway.agent.configure(&gateway.config("egress: [{outInterfaces: [wan0], snat: \"2001:db8:113::1\"}]\n"));
+        gateway.agent.must("reload", &[]);
+        assert_eq!(fixed.seen(), parse("2001:db8:113::1"), "{backend}");
+    }
+}
+
+#[test]
 fn a_flow_whose_port_leads_it_through_the_interface_of_its_entry_is_kept_when_routes_change() {
     let Some(lab) = lab() else { return };
     lab.gateway.ip(&format!(
@@ -411,6 +430,26 @@ fn a_udp_client_that_spoke_before_the_service_began_reaches_the_target_and_goes_
 }
 
 #[test]
+fn a_udp_client_of_a_trial_that_a_crash_ended_is_answered_by_the_host_again() {
+    let Some(lab) = lab() else { return };
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    lab.gateway.run_with_input("nft", &["-f", "-"], FIREWALL);
+    let earlier = gateway.config("configWatch: off\n");
+    gateway.agent.configure(&earlier);
+    let mut running = gateway.agent.start();
+    gateway.agent.configure(&gateway.config(&format!("configWatch: off\n{}", forward(53))));
+    gateway.agent.must("try", &["--timeout", "60s"]);
+    let flow = Forwarded::new(&lab);
+    flow.is_answered_by(&flow.target);
+    gateway.agent.configure(&earlier);
+    running.signal(Signal::KILL);
+    running.wait();
+    let mut again = gateway.agent.start();
+    again.wait_for_log("tracked connections forgotten: 1; UDP flows of port forwards that are new, changed or gone");
+    flow.is_answered_by(&flow.host);
+}
+
+#[test]
 fn a_udp_client_that_spoke_while_the_rules_were_away_reaches_the_target_once_they_are_back() {
     let Some(lab) = lab() else { return };
     let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
@@ -465,4 +504,37 @@ fn the_conntrack_command_of_the_guide_makes_open_flows_heed_an_edit_and_breaks_t
         assert_eq!(ended, Err(ErrorKind::ConnectionReset), "{backend}");
         assert_eq!(tracked(&lab, Protocol::Udp, elsewhere.destination()).expect("it").id, other, "{backend}");
     }
+}
+
+#[test]
+fn a_udp_client_that_a_gate_leaves_to_the_host_is_not_forgotten_when_an_address_arrives() {
+    let Some(lab) = lab() else { return };
+    let gateway = Gateway::new(&lab, BINARY, BackendName::Nftables);
+    let gated = |interface: &str, port: u16| {
+        format!(
+            "- {{hostPort: 5300, protocol: udp, address: 192.168.77.2, port: {port}, inInterfaces: [{interface}]}}\n"
+        )
+    };
+    let late = "- {hostPort: 5301, protocol: udp, address: 192.168.77.2, hostIP: 203.0.113.66}\n";
+    gateway.agent.configure(&gateway.config(&format!("portForwards:\n{}{late}", gated("wan1", 54))));
+    let mut running = gateway.agent.start();
+    gateway.agent.must("status", &[]);
+    let flow = Forwarded::new(&lab);
+    flow.is_answered_by(&flow.host);
+    let here = SocketAddr::new(parse("203.0.113.1"), 5300);
+    let before = tracked(&lab, Protocol::Udp, here).expect("it").id;
+    // Away through the gateway until the address is its own.
+    lab.gateway.ip("route add 203.0.113.66/32 via 198.51.100.9\n");
+    let marker = lab.outside.enter(|| UdpSocket::bind((parse("203.0.113.9"), 0))).expect("a socket");
+    lab.outside.ip("route add 203.0.113.66/32 via 203.0.113.1\n");
+    marker.send_to(b"x", (parse("203.0.113.66"), 5301)).expect("to send");
+    lab.gateway.ip("addr add 203.0.113.66/32 dev wan0\n");
+    running.wait_for_log("tracked connections forgotten: 1; UDP flows that began before their port was forwarded");
+    assert_eq!(tracked(&lab, Protocol::Udp, here).expect("it").id, before);
+    flow.is_answered_by(&flow.host);
+    // One gate after the other, of which the second one lets it in.
+    gateway.agent.configure(&gateway.config(&format!("portForwards:\n{}{}", gated("wan1", 54), gated("wan0", 53))));
+    gateway.agent.must("reload", &[]);
+    running.wait_for_log("UDP flows of port forwards that are new, changed or gone");
+    flow.is_answered_by(&flow.target);
 }

@@ -202,6 +202,28 @@ fn an_interface_that_comes_again_under_its_name_gets_the_sysctl_again_and_hairpi
 }
 
 #[test]
+fn an_interface_that_goes_for_good_leaves_nothing_to_put_back_and_nobody_is_blamed_for_it() {
+    for backend in BACKENDS {
+        let Some(lab) = Lab::build() else { return };
+        let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), *backend);
+        gateway.agent.configure(&gateway.config(&format!("{FORWARD}extraNonMasqueradeCIDRs: ['fc00::/7']\n")));
+        let mut service = gateway.agent.start();
+        assert_eq!(set(&lab), ["lan0"], "{backend}");
+        lab.gateway.ip("link del lan0\n");
+        service.wait_for_log("IPv4 rules follow the host's addresses and routes");
+        gateway.agent.must("status", &[]);
+        wait_until_set(&lab, &["wan0"]);
+        assert!(service.stop().success(), "{backend}");
+        assert_eq!(set(&lab), [""; 0], "{backend}: stopped");
+        let is_wrong =
+            |line: &&String| line.starts_with("<3>") || line.starts_with("<4>") || line.contains("another program");
+        assert_eq!(service.whole_log().iter().find(is_wrong), None, "{backend}");
+        let notes = lab.gateway.must("ls", &[&gateway.agent.runtime().display().to_string()]);
+        assert!(!notes.contains("sysctls"), "{backend}: {notes}");
+    }
+}
+
+#[test]
 fn a_neighbour_does_not_reach_what_listens_on_loopback() {
     for backend in BACKENDS {
         let Some(lab) = Lab::build() else { return };
@@ -456,5 +478,32 @@ fn forwarding_is_on_while_the_service_runs_where_that_is_wanted_and_what_it_was_
         assert_eq!(forwarding(&lab), "11", "{backend}: kept");
         gateway.agent.must("flush", &[]);
         assert_eq!(forwarding(&lab), "01", "{backend}: flushed, and what was on stays on");
+    }
+}
+
+#[test]
+fn what_the_kernel_sets_with_forwarding_is_what_it_was_before_when_the_service_stops() {
+    let Some(lab) = Lab::build() else { return };
+    let gateway = Gateway::new(&lab, env!("CARGO_BIN_EXE_ip-masq-agent"), BACKENDS[0]);
+    let settings = [
+        ("net/ipv4/ip_forward", "0"),
+        ("net/ipv6/conf/all/forwarding", "0"),
+        ("net/ipv4/conf/all/accept_redirects", "0"),
+        ("net/ipv4/conf/lan0/forwarding", "1"),
+        ("net/ipv4/conf/wan0/forwarding", "0"),
+        ("net/ipv6/conf/lan0/forwarding", "1"),
+        ("net/ipv6/conf/wan0/forwarding", "0"),
+    ];
+    settings.iter().for_each(|(setting, value)| lab.gateway.sysctl(setting, value));
+    gateway.agent.configure(&gateway.config("manageSysctl: true\n"));
+    let mut service = gateway.agent.start();
+    assert_eq!(forwarding(&lab), "11");
+    service.signal(Signal::KILL);
+    service.wait();
+    let mut service = gateway.agent.start();
+    assert!(service.stop().success());
+    for (setting, value) in settings {
+        let now = lab.gateway.enter(|| fs::read_to_string(format!("/proc/sys/{setting}")).unwrap());
+        assert_eq!(now.trim(), value, "{setting}");
     }
 }

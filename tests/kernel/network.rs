@@ -223,6 +223,28 @@ fn connections_are_read_filtered_and_deleted_one_by_one() {
 }
 
 #[test]
+fn connections_of_ipv6_are_found_by_their_addresses_too() {
+    namespace::enter!();
+    let own = ["2001:db8::2", "2001:db8::3", "2001:db8::9"].map(|own| format!("addr add {own}/128 dev lo nodad\n"));
+    batch(&format!("link set lo up\n{}", own.concat()));
+    nft("add table ip6 a\nadd chain ip6 a b { type nat hook postrouting priority 100; }\n\
+         add rule ip6 a b ip6 daddr 2001:db8::2 snat to 2001:db8::9\n");
+    let socket = UdpSocket::bind("[::1]:0").unwrap();
+    for to in [("2001:db8::2", 20_000), ("2001:db8::2", 20_001), ("2001:db8::3", 20_000)] {
+        // What nobody listens to is answered with an error, which the next one gets.
+        while socket.send_to(b"x", to).is_err() {}
+    }
+    let count = |filter: Filter| connections(Family::V6, &filter).len();
+    let to = |address: &str| Filter { destination: Some(ip(address)), ..Filter::default() };
+    let translated = Filter { with: Status::SRC_NAT, seen_source: Some(ip("2001:db8::9")), ..Filter::default() };
+    assert_eq!((count(Filter::default()), count(to("2001:db8::2")), count(to("2001:db8::3"))), (3, 2, 1));
+    assert_eq!((count(translated), count(Filter { udp: true, ..to("2001:db8::2") })), (2, 2));
+    let entries = connections(Family::V6, &translated);
+    assert_eq!(Conntrack::open().unwrap().delete(&entries).unwrap(), 2);
+    assert_eq!((count(translated), count(Filter::default())), (0, 1));
+}
+
+#[test]
 fn a_connection_that_took_the_place_of_another_one_stays() {
     namespace::enter!();
     batch("link set lo up\n");

@@ -639,9 +639,43 @@ fn conditions_of_portmap_of_which_a_part_is_not_read_refuse_the_mapping() {
         ("[\"--dport\", \"90\"]", "conditionsV4: two conditions on the port"),
         ("[\"-p\", \"udp\"]", "conditionsV4: '-p tcp' has no key"),
         ("[\"ip\", \"saddr\", \"192.0.2.0/24\", \"ip\", \"saddr\", \"192.0.2.0/25\"]", "two conditions on one address"),
+        ("[\"iifname\", \"wan0\", \"iifname\", \"wan1\"]", "two conditions on the incoming interface"),
+        ("[\"ip\", \"daddr\", \"!=\", \"192.0.2.1\"]", "more than one address of the host"),
+        ("[\"ip6\", \"saddr\", \"fd00::/8\"]", "conditionsV4: 'ip6' has no key"),
+        ("[\"ip\", \"saddr\", \"fd00::/8\"]", "'fd00::/8' is not a network of IPv4"),
+        ("[\"ip\", \"saddr\", \"!=\"]", "'saddr' is compared with nothing"),
+        ("[\"ip\", \"ttl\", \"1\"]", "'ttl' has no key"),
+        ("[\"tcp\", \"dport\", \"80\"]", "'tcp' has no key"),
     ] {
         let said = refusal(&mapping(conditions));
         assert!(said.contains(reason), "{conditions}\n{said}");
+    }
+}
+
+#[test]
+fn conditions_of_portmap_in_the_words_of_nft_and_names_in_any_case_are_read() {
+    let mapping = |conditions: &str| {
+        format!(
+            "{{\"type\": \"portmap\", \"masqall\": true, \"conditionsv4\": {conditions}, \"prevResult\": {{\"ips\": \
+             [{{\"address\": \"10.88.0.5/16\"}}]}}, \"runtimeConfig\": {{\"portMappings\": [{{\"HostPort\": 8080, \
+             \"containerport\": 80, \"Protocol\": \"17\"}}]}}}}"
+        )
+    };
+    for (conditions, said) in [
+        (r#"["ip", "saddr", "!=", "192.0.2.0/24"]"#, "    excludeSourceCIDRs: [192.0.2.0/24]\n"),
+        (
+            r#"["iifname", "wan0", "ip", "saddr", "192.0.2.0/24"]"#,
+            "    inInterfaces: [wan0]\n    sourceCIDRs: [192.0.2.0/24]\n",
+        ),
+        (r#"["meta iifname != { \"wan0\", \"wan1\" }"]"#, "    inInterfaces: ['!wan0', '!wan1']\n"),
+        (r#"["ip saddr {192.0.2.0/24,198.51.100.9}"]"#, "    sourceCIDRs: [192.0.2.0/24, 198.51.100.9/32]\n"),
+        (r#"["ip", "daddr", "==", "198.51.100.7"]"#, "    hostIP: 198.51.100.7\n"),
+    ] {
+        let keys = keys(&mapping(conditions));
+        assert!(
+            keys.contains(said) && keys.contains("  - hostPort: 8080\n") && keys.contains("    port: 80\n"),
+            "{keys}"
+        );
     }
 }
 

@@ -25,6 +25,8 @@ const SAMPLE: usize = 16;
 /// A longer set is never read: the kernel walks over the set again for each 32 KiB of its answer, so that a million takes
 /// a minute and more. Where it is not known what the set holds, another one is written.
 pub const MOST_READ: usize = 131_072;
+/// One of port forwards: every port of each protocol may be an element.
+const MOST_PORTS_READ: usize = 262_144;
 
 /// Elements that are not all read because they are known: from the last reading, or because our own commit made
 /// them. Reading 100,000 of them takes a quarter of a second and more: the kernel walks over the set again for each 32 KiB
@@ -80,9 +82,13 @@ pub fn of_set(
 ) -> Result<Option<Content>, Failure> {
     match expected.and_then(|expected| known_elements(table, name, count, expected)) {
         Some((elements, probes)) => confirm(netlink, table, name, &probes).map(|()| Some(elements)),
-        None if count.is_some_and(|count| count as usize > MOST_READ) => Ok(None),
+        None if count.is_some_and(|count| count as usize > most_read(name)) => Ok(None),
         None => read_elements(netlink, table, name),
     }
+}
+
+fn most_read(name: SetName) -> usize {
+    if name.ports().is_some() { MOST_PORTS_READ } else { MOST_READ }
 }
 
 /// The elements that a set is known to have, and what to ask of it; `None` when it must be read.

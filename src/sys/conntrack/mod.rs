@@ -43,9 +43,9 @@ pub struct Filter {
     pub with: u32,
     /// None of these is.
     pub without: u32,
-    /// The source that the far end sees (Linux 5.8).
+    /// The source that the far end sees (IPv4: Linux 5.8).
     pub seen_source: Option<IpAddr>,
-    /// Where the first packet was sent to (Linux 5.8).
+    /// Where the first packet was sent to (IPv4: Linux 5.8).
     pub destination: Option<IpAddr>,
     /// Of UDP alone (Linux 5.8).
     pub udp: bool,
@@ -66,21 +66,22 @@ impl Filter {
             writer.be32(attribute::STATUS, self.with);
             writer.be32(attribute::STATUS_MASK, self.with | self.without);
         }
+        // Asked for an IPv6 address, the kernel tells all connections but those (seen on Linux 6.18).
+        let asked = |address: Option<IpAddr>| address.filter(IpAddr::is_ipv4);
+        let (destination, seen_source) = (asked(self.destination), asked(self.seen_source));
         // The kernel is asked for one thing of the first packet: for the address, which is less.
-        let udp = self.udp && self.destination.is_none();
+        let udp = self.udp && destination.is_none();
         if udp {
             writer.nest(attribute::TUPLE_ORIG, |writer| {
                 let udp = [libc::IPPROTO_UDP as u8];
                 writer.nest(attribute::TUPLE_PROTO, |writer| writer.raw(attribute::PROTO_NUM, &udp));
             });
         }
-        let wanted = [
-            (self.destination, attribute::TUPLE_ORIG, ORIGINAL_FLAGS),
-            (self.seen_source, attribute::TUPLE_REPLY, REPLY_FLAGS),
-        ];
+        let wanted =
+            [(destination, attribute::TUPLE_ORIG, ORIGINAL_FLAGS), (seen_source, attribute::TUPLE_REPLY, REPLY_FLAGS)];
         for (address, tuple, _) in wanted {
             let Some(address) = address else { continue };
-            let kind = if address.is_ipv4() { attribute::V4_DESTINATION } else { attribute::V6_DESTINATION };
+            let kind = attribute::V4_DESTINATION;
             writer.nest(tuple, |writer| writer.nest(attribute::TUPLE_IP, |writer| writer.raw(kind, &octets(address))));
         }
         let asked = wanted.iter().filter(|(address, ..)| address.is_some());

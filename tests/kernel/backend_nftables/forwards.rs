@@ -228,3 +228,16 @@ fn one_forward_of_thousands_is_a_few_lines() {
         apply(&mut agent, Family::V4, None);
     }
 }
+
+#[test]
+fn every_port_of_each_protocol_that_becomes_another_one_is_read_again() {
+    namespace::enter!();
+    let protocols = vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let all = Forward { protocols, ..forward(1, (1, 65_534), 2) };
+    let policy = Policy { forwards: vec![all], ..default_policy() };
+    let desired = ruleset(&policy, Family::V4);
+    apply(&mut backend(), Family::V4, desired.as_ref());
+    // One that knows nothing of what was written.
+    let plan = backend().plan(Family::V4, desired.as_ref()).unwrap();
+    assert!(plan.is_in_sync(), "{:?}", plan.drift);
+}

@@ -3,6 +3,7 @@
 use super::change::{Change, Transaction};
 use super::content::Content;
 use super::name::{SetName, TABLE, TableName};
+use super::plan;
 use super::rule::Rule;
 use super::table::{Chain, FORMAT, Slot, Table, TableFlags, Tables};
 use super::target::{Target, needs_new_table};
@@ -42,7 +43,11 @@ pub fn words(transactions: &[Transaction], observed: &Tables, target: &Target) -
         (Slot::Absent | Slot::Blank, Some(_)) => vec![format!("table inet {TABLE} is missing").into()],
         (Slot::Ours(_), None) => vec![format!("table inet {TABLE} is still there").into()],
         (Slot::Ours(there), Some(table)) if target.anew => anew(there, table).into_iter().map(Drift::Own).collect(),
-        (Slot::Ours(there), Some(table)) => amended(transactions, there, table),
+        (Slot::Ours(there), Some(table)) => match &target.via {
+            // What comes behind it only gives sets their names again.
+            Some(via) => amended(&plan::amend(there, via, false), there, via),
+            None => amended(transactions, there, table),
+        },
     };
     if observed.stand_in.table().is_some() {
         words.push(format!("table inet {} is still there", TableName::StandIn).into());
@@ -76,13 +81,23 @@ fn amended(transactions: &[Transaction], there: &Table, target: &Table) -> Vec<D
         };
         words.extend(found.into_iter().filter(|word| !words.contains(word)).collect::<Vec<_>>());
     }
+    if words.is_empty() && !changes.is_empty() {
+        words.push(format!("table inet {TABLE} is not as it should be").into());
+    }
     words
 }
 
-/// Why the rules of a chain have to be written again: those that have to go by their text.
+/// Why the rules of a chain have to be written again: those that have to go by their text. Nothing was wrong with rules
+/// that only have to look into a set of another name.
 fn emptied(there: &Chain, target: &Chain, format: u32) -> Vec<Drift> {
     let name = there.name;
-    let gone: Vec<&Rule> = there.rules.iter().filter(|rule| !target.rules.contains(rule)).collect();
+    let usual = |rules: &[Rule]| rules.iter().cloned().map(Rule::with_usual_names).collect::<Vec<_>>();
+    let (found, wanted) = (usual(&there.rules), usual(&target.rules));
+    if found == wanted {
+        return Vec::new();
+    }
+    let gone = there.rules.iter().zip(found).filter(|(_, found)| !wanted.contains(found));
+    let gone: Vec<&Rule> = gone.map(|(rule, _)| rule).collect();
     if gone.is_empty() {
         return vec![format!("the rules of chain {name} are not as they should be").into()];
     }

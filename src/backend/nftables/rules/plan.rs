@@ -126,7 +126,7 @@ fn replace(there: &Table, target: &Table) -> Vec<Transaction> {
 }
 
 /// The same table with other things in it.
-fn amend(there: &Table, target: &Table, guarded: bool) -> Vec<Transaction> {
+pub fn amend(there: &Table, target: &Table, guarded: bool) -> Vec<Transaction> {
     let sleeps = there.flags.has(TableFlags::DORMANT);
     let awake = |flags: TableFlags| TableFlags(flags.0 & !TableFlags::DORMANT);
     let mut plan = Vec::new();
@@ -516,6 +516,23 @@ mod tests {
     }
 
     #[test]
+    fn what_others_took_out_of_sets_is_told_and_no_rule_is_blamed_that_was_right() {
+        let policy = Policy { sources: list(&["192.0.2.0/24"]), ..exempt(list(&["10.0.0.0/8", "172.16.0.0/12"])) };
+        let long = Policy { sources: list(&["192.0.2.0/24"]), ..exempt(networks(1 << 16, 12_000)) };
+        for (policy, elements) in [(policy, "2 elements"), (long, "12000 elements")] {
+            let mut there = with(&policy);
+            let emptied = ["exempt4", "sources4"].map(|name| SetName::parse(name).unwrap());
+            for set in ours(&mut there).sets.iter_mut().filter(|set| emptied.contains(&set.name)) {
+                set.elements = Some(Content::empty(set.name));
+            }
+            let (_, mut words) = plan(&there, &policy);
+            words.sort();
+            let of_exempt = format!("set exempt4 differs by {elements}");
+            assert_eq!(words, [&of_exempt, "set sources4 differs by 1 element"]);
+        }
+    }
+
+    #[test]
     fn a_large_change_is_a_set_of_another_name_and_the_next_one_goes_back() {
         let (old, new) = (exempt(networks(1 << 16, 12_000)), exempt(networks(1 << 17, 12_000)));
         let there = with(&old);
@@ -551,6 +568,8 @@ mod tests {
                 kinds(&forth)
             );
             assert!(words.contains(&"set exempt4 differs by 1 element".to_owned()), "{words:?}");
+            let is_of_names = |word: &String| word.contains(" 0 elements") || word.contains("not as they should be");
+            assert_eq!(words.iter().find(|word| is_of_names(word)), None);
             assert!(after(&there, &forth).agrees(&with(&new)), "back under the usual names");
         }
         let long = Policy { sources: list(&["192.0.2.0/24"]), ..exempt(networks(1 << 16, 12_000)) };

@@ -12,8 +12,8 @@
 //! Three walks, file by file. A key of the policy to the kernel:
 //!
 //! ```text
-//! config/keys.rs, its row ─▶ config/draft.rs, `policy()` ─▶ policy/mod.rs ─▶ ruleset/build.rs, a statement
-//!   ─▶ ruleset/lower.rs, rules in chains ─▶ backend/*/mod.rs, a plan
+//! config/keys.rs, its row ─▶ config/draft.rs, `policy()`; of an entry egress.rs, `entries` ─▶ policy/mod.rs or egress.rs
+//!   ─▶ ruleset/build.rs, a statement or a translation ─▶ ruleset/lower.rs, rules in chains ─▶ backend/*/mod.rs, a plan
 //!     iptables: rules/render.rs ─▶ rules/rule.rs, as text (read by parse.rs) ─▶ rules/plan.rs ─▶ mod.rs, `send`
 //!     nftables: rules/compile.rs ─▶ rules/plan.rs ─▶ wire/batch.rs, wire/translate.rs (which also reads) ─▶ commit.rs
 //! ```
@@ -30,8 +30,9 @@
 //!
 //! ```text
 //! sys/nfnetlink/events.rs ─▶ service/enforcer.rs, `read_events` ─▶ service/poll.rs ─▶ agent/watch.rs, `rules_moved`
-//!   ─▶ service/enforcer.rs, `check` ─▶ agent/watch.rs, `checked` ─▶ service/enforcer.rs, `reconcile`
-//!   ─▶ agent/reconcile.rs, `verified` ─▶ agent/fight.rs, `log_undone` ─▶ service/journal.rs
+//!   ─▶ service/enforcer.rs, `check` ─▶ agent/watch.rs, `checked` ─▶ agent/reconcile.rs, `reconcile`
+//!   ─▶ agent/connections.rs, `with_network` ─▶ service/enforcer.rs, `reconcile`
+//!   ─▶ agent/reconcile.rs, `reconciled`, `finish`, `verified` ─▶ agent/fight.rs, `log_undone` ─▶ service/journal.rs
 //! ```
 //!
 //! From `agent` to `service` and back means: an action, and the event with its result (`agent/drive.rs`).

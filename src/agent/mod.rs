@@ -1,5 +1,5 @@
 //! What to do when something happens, and when to do the next thing. Pure: every answer comes in as an [`Event`],
-//! every wish goes out as an [`Action`], and the time is an argument. [`drive`] takes one to the other.
+//! every wish goes out as an [`Action`], and the time is an argument. [`drive()`] takes one to the other.
 //!
 //! ```text
 //! LastGoodRead, ConfigRead ─▶ assess ─▶ BackendChosen ─▶ Reconciled: IPv4, then IPv6 ─▶ activate or keep
@@ -154,7 +154,7 @@ impl Agent {
         self.timers.all().into_iter().flatten().chain(fights).chain(trial).min()
     }
 
-    /// Decides what follows from an event; [`drive`] knows in what order that is done.
+    /// Decides what follows from an event; [`drive()`] knows in what order that is done.
     fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         if self.is_ending() && !event.concerns_a_stop() {
             return Vec::new();

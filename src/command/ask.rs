@@ -10,22 +10,22 @@ use std::io;
 use std::time::Duration;
 
 /// Longer than the service takes to put 100,000 ranges into a busy kernel; systemd has a limit of its own.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The running service's answer.
 ///
 /// # Errors
 /// When there is none.
-pub fn ask<T: DeserializeOwned>(request: &Request, patience: Duration) -> Result<T, Silence> {
-    read(&ask_text(request, patience)?)
+pub fn ask<T: DeserializeOwned>(request: &Request, timeout: Duration) -> Result<T, Silence> {
+    read(&ask_text(request, timeout)?)
 }
 
 /// The running service's answer as it came.
 ///
 /// # Errors
 /// When there is none.
-pub fn ask_text(request: &Request, patience: Duration) -> Result<Vec<u8>, Silence> {
-    let answer = control::ask(&directories::runtime(), request, patience).map_err(|error| {
+pub fn ask_text(request: &Request, timeout: Duration) -> Result<Vec<u8>, Silence> {
+    let answer = control::ask(&directories::runtime(), request, timeout).map_err(|error| {
         // What the kernel says of the socket; one that is not the service's is told in words.
         let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
         if is_denied { Silence::NeedsRoot } else { Silence::NoAnswer(error) }

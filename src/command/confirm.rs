@@ -1,6 +1,6 @@
 //! `confirm`: keeps what is being tried.
 
-use super::ask::{PATIENCE, Silence, ask, unanswered};
+use super::ask::{ANSWER_TIMEOUT, Silence, ask, unanswered};
 use super::install;
 use super::{Context, eprint_line, exit};
 use crate::agent::{Install, ReloadAnswer, ReloadOutcome, TrialDetails};
@@ -45,7 +45,7 @@ pub fn status(outcome: ReloadOutcome) -> u8 {
 /// # Errors
 /// When the service does not say.
 pub fn trial() -> Result<Option<TrialDetails>, Silence> {
-    ask(&Request::Trial, PATIENCE)
+    ask(&Request::Trial, ANSWER_TIMEOUT)
 }
 
 /// The same of one that was tried a while ago: since then somebody else may have ended it, and edited the file.
@@ -62,7 +62,7 @@ pub fn keep_if_on(trial: &TrialDetails) -> Result<ReloadAnswer, NotKept> {
     match self::trial()? {
         Some(now) if is_same(&now) => keep(&now),
         Some(_) => Err(NotKept::Other),
-        None => Ok(ask(&Request::Confirm(trial.report.number), PATIENCE)?),
+        None => Ok(ask(&Request::Confirm(trial.report.number), ANSWER_TIMEOUT)?),
     }
 }
 
@@ -75,7 +75,7 @@ pub fn keep(trial: &TrialDetails) -> Result<ReloadAnswer, NotKept> {
     if let Some(Install { path, text }) = &trial.install {
         install::put(path, text).map_err(NotKept::Install)?;
     }
-    Ok(ask(&Request::Confirm(trial.report.number), PATIENCE)?)
+    Ok(ask(&Request::Confirm(trial.report.number), ANSWER_TIMEOUT)?)
 }
 
 /// Why it could not be confirmed.

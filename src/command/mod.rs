@@ -57,7 +57,7 @@ impl Context {
         Context { locations, flags }
     }
 
-    /// Reads and judges the configuration. What is suspicious but no error is said on stderr.
+    /// Reads and validates the configuration. What is suspicious but no error is said on stderr.
     ///
     /// # Errors
     /// All that is wrong with it.
@@ -261,7 +261,7 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// Failed.
     pub const FAILED: u8 = 1;
-    /// Used wrongly.
+    /// Usage error.
     pub const USAGE: u8 = 2;
     /// Can't tell.
     pub const UNKNOWN: u8 = 3;

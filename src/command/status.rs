@@ -7,7 +7,7 @@ use crate::cli::StatusArgs;
 use crate::service::control::Request;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs the command; returns its exit status.
 pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
@@ -42,6 +42,6 @@ pub fn run(_context: &Context, args: &StatusArgs) -> u8 {
 
 /// The service's report, and the text it came as.
 fn report() -> Result<(Report, String), Silence> {
-    let text = ask::ask_text(&Request::Status, PATIENCE)?;
+    let text = ask::ask_text(&Request::Status, STATUS_TIMEOUT)?;
     Ok((ask::read(&text)?, String::from_utf8_lossy(&text).into_owned()))
 }

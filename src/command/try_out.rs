@@ -3,7 +3,7 @@
 //! Whatever becomes of this process, the service keeps the time: a session that the candidate cuts off is none that could
 //! take it back.
 
-use super::ask::{PATIENCE, Silence, ask, unanswered};
+use super::ask::{ANSWER_TIMEOUT, Silence, ask, unanswered};
 use super::confirm::{self, NotKept};
 use super::{Context, eprint_line, eprint_lines, exit, print_diagnostics};
 use crate::agent::{ReloadAnswer, ReloadOutcome, TrialReport};
@@ -35,7 +35,7 @@ pub fn run(_context: &Context, args: &TryArgs) -> u8 {
         Err(diagnostics) => return print_diagnostics(&diagnostics),
     };
     let request = Request::Try(TryRequest { timeout, by: who(), file });
-    match ask(&request, PATIENCE) {
+    match ask(&request, ANSWER_TIMEOUT) {
         Ok(ReloadAnswer { outcome: ReloadOutcome::Applied, message }) => {
             eprint_line(message);
             wait_for_confirmation(timeout)
@@ -82,7 +82,7 @@ fn wait_for_confirmation(timeout: Duration) -> u8 {
     eprint_line("press Enter to keep it, Ctrl-C to go back now");
     let outcome = match key(&signals, Instant::now() + timeout) {
         Key::Enter => confirm::keep_if_on(&trial),
-        Key::Interrupt => ask(&Request::Back(trial.report.number), PATIENCE).map_err(NotKept::from),
+        Key::Interrupt => ask(&Request::Back(trial.report.number), ANSWER_TIMEOUT).map_err(NotKept::from),
         Key::None => await_end(&trial.report).map_err(NotKept::from),
         Key::Gone => return exit::FAILED,
     };

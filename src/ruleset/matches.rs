@@ -173,7 +173,15 @@ impl<List> Match<List> {
     pub fn list(&self) -> Option<&List> {
         match self.test()? {
             Test::InList(_, list) => Some(list),
-            _ => None,
+            Test::Family(_)
+            | Test::In(..)
+            | Test::OutInterface { .. }
+            | Test::InInterface { .. }
+            | Test::Protocol(_)
+            | Test::DestinationPort(_)
+            | Test::OnlySyn
+            | Test::Local(_)
+            | Test::Mark(_) => None,
         }
     }
 

@@ -547,17 +547,17 @@ fn is_trusted(stream: &UnixStream) -> bool {
 ///
 /// # Errors
 /// When the service is there and the conversation fails.
-pub fn ask(directory: &Path, request: &Request, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+pub fn ask(directory: &Path, request: &Request, timeout: Duration) -> io::Result<Option<Vec<u8>>> {
     let Some(mut stream) = connect(directory, request)? else { return Ok(None) };
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     let written = request.encode().and_then(|request| stream.write_all(&request));
     let mut answer = Vec::new();
     // What is there to be read says more than that nobody reads any more.
     let read = stream.read_to_end(&mut answer).map_err(|error| match error.kind() {
         // What read(2) says when SO_RCVTIMEO has passed.
         ErrorKind::WouldBlock => {
-            io::Error::new(ErrorKind::TimedOut, format!("it took longer than {} s", patience.as_secs()))
+            io::Error::new(ErrorKind::TimedOut, format!("it took longer than {} s", timeout.as_secs()))
         }
         _ => error,
     });

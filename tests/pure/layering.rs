@@ -67,7 +67,9 @@ const DOING: &[&str] = &[
     "std::io::stderr",
     "std::io::stdin",
     "std::io::stdout",
+    "std::net::TcpListener",
     "std::net::TcpStream",
+    "std::net::ToSocketAddrs",
     "std::net::UdpSocket",
     "std::os",
     "std::process",
@@ -79,6 +81,15 @@ const DOING: &[&str] = &[
     "eprintln!",
     "print!",
     "println!",
+    ".canonicalize",
+    ".exists",
+    ".is_dir",
+    ".is_file",
+    ".metadata",
+    ".read_dir",
+    ".read_link",
+    ".symlink_metadata",
+    ".try_exists",
 ];
 
 /// What nobody does on purpose.
@@ -97,6 +108,8 @@ struct Reader {
     /// The module in which the visitor is.
     here: Vec<String>,
     named: Vec<Named>,
+    /// What other crates have, by the name that it was given here: `io` is `std::io`.
+    called: BTreeMap<String, Vec<String>>,
 }
 
 fn only_for_tests(attributes: &[syn::Attribute]) -> bool {
@@ -130,16 +143,43 @@ impl Reader {
         self.named.push(Named { path, line });
     }
 
+    /// Names what is imported, and keeps what it is called from here on.
+    fn call(&mut self, name: Option<&String>, path: Vec<String>, line: usize) {
+        let is_others = !["crate", "ip_masq_agent", "self", "super"].contains(&path[0].as_str());
+        if let Some(name) = name.filter(|name| is_others && (path.len() > 1 || **name != path[0])) {
+            self.called.insert(name.clone(), path.clone());
+        }
+        self.name(path, line);
+    }
+
+    /// The same paths from the root of the crate that has what they name.
+    fn resolve(&mut self) -> Vec<Named> {
+        let mut named = std::mem::take(&mut self.named);
+        for Named { path, .. } in &mut named {
+            let called = self.called.get(&path[0]).filter(|called| path.len() > 1 && !path.starts_with(called));
+            called.into_iter().for_each(|called| _ = path.splice(..1, called.iter().cloned()));
+        }
+        named
+    }
+
     fn tree(&mut self, before: &[String], tree: &syn::UseTree) {
         let with = |ident: &syn::Ident| before.iter().cloned().chain([ident.to_string()]).collect::<Vec<_>>();
         match tree {
             syn::UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
             syn::UseTree::Name(name) if name.ident == "self" => {
-                self.name(before.to_vec(), name.ident.span().start().line)
+                self.call(before.last(), before.to_vec(), name.ident.span().start().line);
             }
-            syn::UseTree::Name(name) => self.name(with(&name.ident), name.ident.span().start().line),
-            syn::UseTree::Rename(rename) => self.name(with(&rename.ident), rename.ident.span().start().line),
-            syn::UseTree::Glob(glob) => self.name(before.to_vec(), glob.star_token.spans[0].start().line),
+            syn::UseTree::Name(name) => {
+                let path = with(&name.ident);
+                self.call(path.last(), path.clone(), name.ident.span().start().line);
+            }
+            syn::UseTree::Rename(rename) => {
+                let path = if rename.ident == "self" { before.to_vec() } else { with(&rename.ident) };
+                self.call(Some(&rename.rename.to_string()), path, rename.ident.span().start().line);
+            }
+            syn::UseTree::Glob(glob) => {
+                self.name([before, &["*".to_owned()]].concat(), glob.star_token.spans[0].start().line);
+            }
             syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(before, tree)),
         }
     }
@@ -301,8 +341,9 @@ fn source(root: &Path, path: &Path) -> Source {
     let file = syn::parse_file(&fs::read_to_string(path).unwrap())
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let here = if module == ["lib"] || module == ["main"] { Vec::new() } else { module.clone() };
-    let mut reader = Reader { here, named: Vec::new() };
+    let mut reader = Reader { here, ..Reader::default() };
     reader.visit_file(&file);
+    let mut named = reader.resolve();
     let declared = file.items.iter().filter_map(|item| match item {
         syn::Item::Mod(item) if item.content.is_none() => Some(item),
         _ => None,
@@ -316,7 +357,6 @@ fn source(root: &Path, path: &Path) -> Source {
         before.chain(path).collect()
     };
     let of_child = |path: &[String]| path.first().is_some_and(|first| children.contains(first));
-    let mut named = std::mem::take(&mut reader.named);
     for named in named.iter_mut().filter(|named| of_child(&named.path)) {
         named.path = own(std::mem::take(&mut named.path));
     }
@@ -374,18 +414,22 @@ fn every_import_between_rooms_is_in_the_table() {
     let sources = &*SOURCES;
     let modules = modules(sources);
     let mut wrong = BTreeSet::new();
+    let mut unused: BTreeSet<_> =
+        ROOMS.iter().flat_map(|room| room.may_import.iter().map(|may| (room.name, *may))).collect();
     for source in sources {
         let here = room(&source.module).unwrap();
         for (module, line) in imports(source, &modules) {
             let there = room(&module).unwrap();
             let name = module.join("::");
             let allowed = |may: &str| name == may || name.starts_with(&format!("{may}::"));
+            unused.retain(|(room, may)| *room != here.name || !allowed(may));
             if here.name != there.name && !here.may_import.iter().any(|may| allowed(may)) && !is_part(here, there) {
                 wrong.insert(format!("{}:{line}: {} may not import {name}", source.path.display(), here.name));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", Vec::from_iter(wrong).join("\n"));
+    assert!(unused.is_empty(), "nobody needs these: {unused:?}");
 }
 
 /// A room may use the folders inside it that have a row of their own.
@@ -399,7 +443,8 @@ fn the_pure_rooms_do_nothing() {
     for source in SOURCES.iter().filter(|source| room(&source.module).is_some_and(|room| room.pure)) {
         for named in &source.named {
             let name = named.path.join("::");
-            let does = |word: &&&str| name == **word || name.starts_with(&format!("{word}::"));
+            let has_all = |word: &str| name.strip_suffix('*').is_some_and(|path| word.starts_with(path));
+            let does = |word: &&&str| name == **word || name.starts_with(&format!("{word}::")) || has_all(word);
             if let Some(word) = DOING.iter().find(does) {
                 wrong.insert(format!("{}:{}: {word}", source.path.display(), named.line));
             }

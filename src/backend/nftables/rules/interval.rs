@@ -179,6 +179,14 @@ pub fn bounds(interval: Interval, family: Family) -> impl Iterator<Item = (u128,
     [(interval.first, Bound::Start)].into_iter().chain(end)
 }
 
+/// nft's word for the family in front of an address.
+pub fn ip_word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
 /// nft's word for an address.
 pub fn address_type(family: Family) -> &'static str {
     match family {

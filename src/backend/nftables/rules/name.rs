@@ -169,7 +169,7 @@ fn parse_forwards(name: &str) -> Option<ChainName> {
     Some(ChainName::Forwards(family, chain))
 }
 
-/// The word for a family in names.
+/// The word for a family in names, and nft's after `meta nfproto`.
 pub fn family_word(family: Family) -> &'static str {
     match family {
         Family::V4 => "ipv4",

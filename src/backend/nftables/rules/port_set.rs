@@ -1,6 +1,6 @@
 //! Which maps and sets with keys of several fields there are, and how the keys are made.
 
-use super::interval::address_type;
+use super::interval::{address_type, ip_word};
 use crate::policy::{FORWARD_PROTOCOLS, Family, Protocol};
 use std::fmt;
 use std::net::IpAddr;
@@ -198,7 +198,7 @@ impl PortSet {
 
     /// The fields of a rule that looks into it, in nft's words.
     pub fn selector(self, family: Family) -> String {
-        let address = if family == Family::V4 { "ip" } else { "ip6" };
+        let address = ip_word(family);
         let word = |field: &Field| match field {
             Field::Saddr => format!("{address} saddr"),
             Field::Daddr | Field::Daddrs => format!("{address} daddr"),

@@ -265,7 +265,7 @@ fn port_words(range: PortRange) -> String {
 fn write_look_up(look_up: &LookUp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let LookUp { when, map, random_fully, ports } = look_up;
     let Some(shape) = map.ports() else { return Ok(()) };
-    let (selector, family) = (shape.selector(map.family), family_word(map.family));
+    let (selector, family) = (shape.selector(map.family), interval::ip_word(map.family));
     write_matches(when, f)?;
     match (shape, shape.data()) {
         (PortSet::RouteSources, _) => {
@@ -278,11 +278,6 @@ fn write_look_up(look_up: &LookUp, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (_, Data::Chain) => write!(f, "{selector} vmap @{map}"),
         _ => write!(f, "dnat {family} to {selector} map @{map}"),
     }
-}
-
-/// nft's word for a family in front of an address.
-fn family_word(family: Family) -> &'static str {
-    if family == Family::V4 { "ip" } else { "ip6" }
 }
 
 fn address_word(side: Side, family: Family) -> &'static str {
@@ -308,7 +303,7 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::Drop => f.write_str("drop"),
         Effect::Dnat { to: to @ IpAddr::V4(_), port: Some(port) } => write!(f, "dnat ip to {to}:{}", port.to),
         Effect::Dnat { to: to @ IpAddr::V6(_), port: Some(port) } => write!(f, "dnat ip6 to [{to}]:{}", port.to),
-        Effect::Dnat { to, port: None } => write!(f, "dnat {} to {to}", family_word(Family::of(*to))),
+        Effect::Dnat { to, port: None } => write!(f, "dnat {} to {to}", interval::ip_word(Family::of(*to))),
         Effect::Masquerade { random_fully, ports } => {
             f.write_str("masquerade")?;
             if let Some(range) = ports {
@@ -319,7 +314,7 @@ fn write_effect(then: &Effect<ChainName>, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Effect::Snat { to, random_fully, ports } => {
             let in_brackets = ports.is_some() && to.family() == Family::V6;
             let address = |address: IpAddr| if in_brackets { format!("[{address}]") } else { address.to_string() };
-            write!(f, "snat {} to {}", family_word(to.family()), address(to.first()))?;
+            write!(f, "snat {} to {}", interval::ip_word(to.family()), address(to.first()))?;
             if !to.is_one() {
                 write!(f, "-{}", address(to.last()))?;
             }

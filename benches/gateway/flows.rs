@@ -249,7 +249,7 @@ pub fn forwards() -> Vec<Figure> {
                     packets: Packets::FirstNear,
                     ..way("10,000 forwards, hits of ports next to each other", &many("never"), HOST)
                 }
-                .beside(0, "one forward", None),
+                .beside(0, "one forward", 1.25),
                 way("one forward, hit and hairpin", &one("always"), HOST),
                 way("10,000 forwards, hit and hairpin", &many("always"), HOST).beside(3, "one forward", 1.25),
                 way("no forward, passing by", "", OUTSIDE),

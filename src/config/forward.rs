@@ -15,6 +15,9 @@ use std::net::IpAddr;
 const KEY: &str = "portForwards";
 /// How many entries can have one port of one address, told apart by interfaces and sources. Each is compared with all.
 const MAX_SHARING: usize = 64;
+/// How many ports of ranges can become others: on nftables each is an element, for every protocol and family. So many are
+/// every port of two protocols and both families.
+const MAX_SHIFTED: u64 = 262_144;
 
 /// What messages call an entry, by its number from 0.
 fn label(number: usize) -> String {
@@ -43,6 +46,7 @@ pub fn validate(entries: &[Located<ForwardKeys>], enables_ipv6: bool, sources: &
         }
     }
     conflicts(entries, &wrong, sources, problems);
+    too_many_shifted(entries, &wrong, problems);
 }
 
 type Fault = (Place, &'static str, String);
@@ -372,6 +376,31 @@ impl Conflicts {
                 open.push(*claim);
             }
         }
+    }
+}
+
+/// Reports the entry whose ports are too many beside those before it; ranges that keep their ports cost nothing.
+fn too_many_shifted(entries: &[Located<ForwardKeys>], wrong: &BTreeSet<usize>, problems: &mut Problems) {
+    let mut all = 0;
+    for (number, entry) in entries.iter().enumerate().filter(|(number, _)| !wrong.contains(number)) {
+        all += shifted(&entry.value);
+        if all > MAX_SHIFTED {
+            let message = format!(
+                "with this entry {all} ports of ranges become other ports, counted for each protocol and family, \
+                 more than {MAX_SHIFTED}"
+            );
+            return problems.report(entry.place, &label(number), message);
+        }
+    }
+}
+
+/// How many ports of a range become others.
+fn shifted(keys: &ForwardKeys) -> u64 {
+    match (keys.host_port, keys.port) {
+        (Some(from), Some(to)) if from.value.size() > 1 && to.value != from.value.first => {
+            u64::from(from.value.size()) * owners(keys).len() as u64
+        }
+        _ => 0,
     }
 }
 

@@ -85,6 +85,21 @@ fn ten_thousand_forwards_are_compared_in_no_time() {
 }
 
 #[test]
+fn every_port_may_become_another_one_and_ten_thousand_ranges_of_them_are_refused_in_no_time() {
+    let whole = "hostPort: 1-65534, port: 2, protocol: [tcp, udp, sctp], address: 10.0.0.5";
+    let one = format!("portForwards: [{{{whole}}}]");
+    assert_eq!(parse(&[source("a.yaml", &one)], &Flags::default()).unwrap().policy.forwards.len(), 1);
+    let mut many = String::from("portForwards:\n");
+    for i in 0..10_000 {
+        writeln!(many, "- {{{whole}, hostIP: 10.{}.{}.1}}", i >> 8, i & 255).unwrap();
+    }
+    let message = refused("a.yaml", &many);
+    let too_many = "a.yaml:3:3: portForwards[2]: with this entry 393204 ports of ranges become other ports, ";
+    assert!(message.starts_with(too_many), "{message:.300}");
+    assert_eq!(message.lines().count(), 3, "{message:.300}");
+}
+
+#[test]
 fn a_hundred_thousand_errors_are_counted_not_printed() {
     let text = format!("nonMasqueradeCIDRs: [{}]", vec!["10.0.0.1/8"; 100_000].join(", "));
     let message = refused("a.yaml", &text);

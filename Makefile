@@ -27,6 +27,8 @@ demo: needs ## a LAN, a gateway with the real service, an outside: which source 
 	$(CARGO) build --quiet --locked --bin ip-masq-agent --example demo
 	@$(IN_LAB) target/debug/examples/demo target/debug/ip-masq-agent etc/ip-masq-agent/config.yaml
 
+# Tests wait more than they compute.
+test: export RUST_TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 test: needs-of-tests ## every test, in namespaces of its own
 	$(CARGO) test --locked --no-run
 	$(IN_LAB) $(CARGO) test --locked --offline --no-fail-fast

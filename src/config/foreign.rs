@@ -13,6 +13,9 @@ const COMPARED: usize = 2000;
 /// How many lines are looked at for rules of another program; a script has others before them.
 const LOOKED_AT: usize = 100;
 
+/// How many bytes of a text are looked at for words and lines: what a file is, it says soon.
+const BEGINNING: usize = 1 << 20;
+
 /// True when no key of a text is one of ours, nor nearly one, nor such a key of a map in it; of a text without keys,
 /// when no word is; and of what `import` takes.
 pub fn is_foreign(root: Option<&Node<'_>>, text: &str) -> bool {
@@ -21,11 +24,16 @@ pub fn is_foreign(root: Option<&Node<'_>>, text: &str) -> bool {
         Some(Value::Null) => false,
         Some(Value::Map(entries)) => !entries.is_empty() && !entries.iter().take(COMPARED).any(is_ours),
         _ => {
-            let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+            let lines = beginning(text).lines().filter(|line| !line.trim_start().starts_with('#'));
             let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric()));
             !words.filter(|word| word.len() > 3).take(COMPARED).any(is_key)
         }
     }
+}
+
+fn beginning(text: &str) -> &str {
+    let end = (0..=text.len().min(BEGINNING)).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// What `import` takes: where it says what it is, the key that says so, and the error.
@@ -51,7 +59,7 @@ fn importable(root: Option<&Node<'_>>, text: &str) -> Option<(u32, &'static str,
             return None;
         }
     }
-    let lines = text.split_inclusive('\n').scan(0, |end, line| {
+    let lines = beginning(text).split_inclusive('\n').scan(0, |end, line| {
         let begin = *end;
         *end += line.len();
         Some((begin, line.trim()))

@@ -455,11 +455,16 @@ fn what_belongs_to_somebody_else_is_refused() {
     assert_eq!(etc.refusal("config.yaml"), "config.yaml: belongs to user 65534, not to root");
 }
 
+/// A copy to be run. Written by a program: while a child of another test had it open for writing, it could not be run.
+fn install(from: &str, to: &Path) {
+    let status = Command::new("install").args(["-m", "755", from]).arg(to).status().unwrap();
+    assert!(status.success(), "{}", to.display());
+}
+
 /// The program, run by an ordinary user from a place where that user can run it.
 fn as_nobody(etc: &Etc, arguments: &[&str]) -> Option<Output> {
     let program = etc.path("ip-masq-agent");
-    fs::copy(env!("CARGO_BIN_EXE_ip-masq-agent"), &program).unwrap();
-    etc.chmod("ip-masq-agent", 0o755);
+    install(env!("CARGO_BIN_EXE_ip-masq-agent"), &program);
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let probe = Command::new("setpriv").args(nobody).arg("true").output();
     if !probe.is_ok_and(|output| output.status.success()) {
@@ -474,8 +479,7 @@ fn as_nobody(etc: &Etc, arguments: &[&str]) -> Option<Output> {
 fn root_of_a_user_namespace_trusts_what_is_its_own() {
     let etc = Etc::new();
     let program = etc.path("ip-masq-agent");
-    fs::copy(env!("CARGO_BIN_EXE_ip-masq-agent"), &program).unwrap();
-    etc.chmod("ip-masq-agent", 0o755);
+    install(env!("CARGO_BIN_EXE_ip-masq-agent"), &program);
     let path = etc.write("own/config.yaml", "masqLinkLocal: true\n");
     for name in ["own", "own/config.yaml"] {
         if let Err(error) = std::os::unix::fs::chown(etc.path(name), Some(1234), Some(1234)) {

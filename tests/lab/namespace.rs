@@ -5,7 +5,6 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 /// What lies over `/usr/sbin` once a program was hidden or replaced: links to all of them.
@@ -127,14 +126,11 @@ impl Namespace {
     /// itself in `/run/real`.
     pub fn replace(&self, program: &str, script: &str) {
         self.shadow_programs();
-        let put = || {
-            // Not written in its place: a script that is just being run can't be.
-            let (new, path) = (format!("{SHADOW}/.new"), format!("{SHADOW}/{program}"));
-            fs::write(&new, format!("#!/bin/sh\n{script}\n"))?;
-            fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
-            fs::rename(&new, path)
-        };
-        self.enter(put).unwrap_or_else(|error| panic!("{}: can't replace '{program}': {error}", self.name));
+        // Not written in its place: a script that is just being run can't be. And not by us: children of other tests would
+        // hold it open for writing for a moment, and what somebody can write is not run.
+        let put = format!("cat >{SHADOW}/.new && chmod 755 {SHADOW}/.new && mv {SHADOW}/.new {SHADOW}/{program}");
+        let output = self.run_with_input("sh", &["-c", &put], &format!("#!/bin/sh\n{script}\n"));
+        assert!(output.status.success(), "{}: can't replace '{program}': {}", self.name, text(&output.stderr));
     }
 
     /// Gives a program back that was hidden or replaced.

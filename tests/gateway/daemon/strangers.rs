@@ -2,7 +2,6 @@
 
 use super::*;
 use service::Service;
-use std::os::unix::fs::PermissionsExt;
 
 /// A name of 14 bytes that begins a line, claims a priority, colours a terminal and turns its direction.
 const NAME: &str = "x\n<0>\u{1b}[31my\u{202e}";
@@ -32,10 +31,7 @@ fn assert_log(service: &mut Service) {
 /// A program of the host under another name.
 fn copy(host: &Host, program: &str, name: &str) -> String {
     let path = format!("/run/test/{name}");
-    host.node.enter(|| {
-        fs::copy(program, &path).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    });
+    host.node.must("install", &["-m", "755", program, &path]);
     path
 }
 

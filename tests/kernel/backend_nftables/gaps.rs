@@ -1,5 +1,6 @@
 //! No flow leaves with the wrong source because of what we do ourselves.
 
+use super::owner::let_go;
 use super::stream::{Flows, Kind, Street};
 use super::{apply, apply_policy, backend, default_policy, prefixes, ruleset};
 use crate::namespace::{self, nft};
@@ -128,7 +129,9 @@ fn a_table_gets_an_owner_and_loses_it_without_a_gap() {
     let policy = policy(5000);
     right_all_the_while(&policy.clone(), |_| {
         for owner in [TableOwner::Persist, TableOwner::Never, TableOwner::Persist] {
-            apply_policy(&mut Nftables::new(owner).unwrap(), &policy);
+            let mut next = Nftables::new(owner).unwrap();
+            apply_policy(&mut next, &policy);
+            let_go(next);
         }
     });
 }
@@ -143,7 +146,7 @@ fn an_owner_that_goes_between_plan_and_commit_leaves_no_gap() {
         apply(&mut owner, Family::V4, desired.as_ref());
         let mut next = Nftables::new(TableOwner::Never).unwrap();
         let plan = next.plan(Family::V4, desired.as_ref()).unwrap();
-        drop(owner);
+        let_go(owner);
         next.commit(plan).unwrap();
     });
 }

@@ -6,9 +6,24 @@ use ip_masq_agent::backend::nftables::Nftables;
 use ip_masq_agent::backend::{Backend, Drift, ErrorKind};
 use ip_masq_agent::config::TableOwner;
 use ip_masq_agent::policy::Family;
+use std::thread;
+use std::time::Duration;
 
 fn persistent() -> Nftables {
     Nftables::new(TableOwner::Persist).unwrap()
+}
+
+/// An owner ends. A child that another test starts has its socket, too, until it runs its program.
+pub fn let_go(owner: Nftables) {
+    drop(owner);
+    let is_owned = || listing().contains("flags owner");
+    for _ in 0..1000 {
+        if !is_owned() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{}", listing());
 }
 
 /// `nft -f` of a script that the kernel must refuse.
@@ -27,7 +42,7 @@ fn an_owned_table_is_passed_by_and_survives_its_owner() {
     assert_eq!(base_chain_handle(), handle);
     let refusal = nft_refused("delete table inet ip-masq-agent\n");
     assert!(refusal.contains("Operation not permitted"), "{refusal}");
-    drop(first);
+    let_go(first);
     assert_eq!(base_chain_handle(), handle, "the table outlives its owner");
 
     let mut second = persistent();
@@ -63,7 +78,7 @@ fn the_owner_flag_comes_and_goes_with_everything_in_the_table() {
         assert!(owner.plan(Family::V4, ruleset(&policy, Family::V4).as_ref()).unwrap().is_in_sync());
         assert!(owner.plan(Family::V6, ruleset(&policy, Family::V6).as_ref()).unwrap().is_in_sync());
         assert_eq!(listing().matches("table ").count(), 1, "{}", listing());
-        drop(owner);
+        let_go(owner);
 
         let plan = plain.plan(family, ruleset(&policy, family).as_ref()).unwrap();
         plain.commit(plan).unwrap();
@@ -109,7 +124,7 @@ fn a_listing_made_after_a_crash_can_not_be_loaded_by_an_nft_that_does_not_know_p
     let mut owner = persistent();
     apply_policy(&mut owner, &default_policy());
     let while_it_lives = run("nft", &["list", "ruleset"], "");
-    drop(owner);
+    let_go(owner);
     let after = run("nft", &["list", "ruleset"], "");
     nft("flush ruleset\n");
     if after.contains("persist") {

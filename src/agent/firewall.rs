@@ -1,9 +1,10 @@
-//! Firewalls that drop what the policy is for: flows from a network to the uplinks, and what port forwards lead on. Pure.
+//! Firewalls that drop what the policy is for, or keep it from being tracked: flows from a network to the uplinks, and what
+//! port forwards lead on. Pure.
 
-use super::foreign_forwards::{behind, gates};
+use super::foreign_forwards::{OwnAddresses, arriving, behind, gates};
 use super::foreign_rule::EACH;
-use super::host_view::{HostView, is_public, placed};
-use crate::network::hook::{BaseChain, DOUBTFUL, Hook, Packet, Passage, pass};
+use super::host_view::{HostView, InterfaceAddress, is_public, placed};
+use crate::network::hook::{BaseChain, DOUBTFUL, Hook, Packet, Passage, pass, tracked};
 use crate::policy::{AddressSet, Family, Forward, Policy, Prefix, Protocol, Section, Snat};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,9 +12,10 @@ use std::fmt;
 /// Of more forwards not each is tried.
 const MOST_FORWARDS: usize = 64;
 
-/// New connections that a firewall drops.
+/// New connections for which the policy is, and which never get to its rules or past them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocked {
+    pub fate: Fate,
     /// The forward that is for them, and where it was written.
     pub forward: Option<String>,
     pub family: Family,
@@ -29,9 +31,18 @@ pub struct Blocked {
     pub more: usize,
 }
 
+/// What becomes of new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Dropped,
+    /// Connection tracking leaves them alone, and with it every nat rule.
+    Untracked,
+}
+
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Blocked { forward, family, from, to, by, is_certain, more } = self;
+        let Blocked { fate, forward, family, from, to, by, is_certain, more } = self;
+        let untracked = if forward.is_some() { "stay here" } else { "keep their source" };
         let forward = forward.as_deref().unwrap_or_default();
         write!(f, "{forward}new {family} connections from {} to {}", from.join(", "), to.join(", "))?;
         match more {
@@ -39,15 +50,18 @@ impl fmt::Display for Blocked {
             1 => f.write_str(" and those of one more forward")?,
             more => write!(f, " and those of {more} more forwards")?,
         }
-        match is_certain {
-            true => write!(f, " are dropped: {by}"),
-            false => write!(f, " may be dropped, {DOUBTFUL}: {by}"),
+        match (fate, is_certain) {
+            (Fate::Dropped, true) => f.write_str(" are dropped")?,
+            (Fate::Dropped, false) => write!(f, " may be dropped, {DOUBTFUL}")?,
+            (Fate::Untracked, true) => write!(f, " are not tracked and {untracked}")?,
+            (Fate::Untracked, false) => write!(f, " may be untracked and {untracked}, {DOUBTFUL}")?,
         }
+        write!(f, ": {by}")
     }
 }
 
-/// Interfaces from which nothing new gets through to any uplink in the scope of the policy, and forwards from which
-/// nothing gets through to the target.
+/// Interfaces from which nothing new gets through to any uplink in the scope of the policy, or nothing is tracked, and
+/// forwards from which nothing gets through to the target, or whose clients' connections are not tracked.
 pub fn blocked(policy: &Policy, view: &HostView) -> Vec<Blocked> {
     let is_asked = |family: &Family| policy.enables(*family) && view.forwarding(*family) != Some(false);
     let of_family = |family| {
@@ -81,29 +95,61 @@ fn blocked_interfaces(policy: &Policy, view: &HostView, family: Family, chains: 
             continue;
         }
         done.insert(&own.interface);
-        let packet = |out: &String| Packet {
-            source: Some(own.network),
-            in_interface: Some(own.interface.clone()),
-            out_interface: Some(out.clone()),
-            protocol: Some(Protocol::Tcp),
-            source_is_local: Some(false),
-            destination_is_local: Some(false),
-            ..Packet::any(family)
-        };
-        if let Some((by, is_certain)) = closed(uplinks.iter().map(|out| pass(chains, &packet(out)))) {
-            let from = vec![own.interface.clone()];
-            found.push(Blocked { forward: None, family, from, to: uplinks, by, is_certain, more: 0 });
+        for (fate, (by, is_certain)) in fates(view, family, chains, own, &uplinks) {
+            let (from, to) = (vec![own.interface.clone()], uplinks.clone());
+            found.push(Blocked { fate, forward: None, family, from, to, by, is_certain, more: 0 });
         }
     }
     found
 }
 
+/// What becomes of connections of a network to the uplinks, why, and whether that is certain.
+fn fates(
+    view: &HostView,
+    family: Family,
+    chains: &[&BaseChain],
+    own: &InterfaceAddress,
+    uplinks: &[String],
+) -> Vec<(Fate, (String, bool))> {
+    let arriving = |protocol| Packet {
+        source: Some(own.network),
+        in_interface: Some(own.interface.clone()),
+        protocol: Some(protocol),
+        source_is_local: Some(false),
+        destination_is_local: Some(false),
+        ..Packet::any(family)
+    };
+    let untracked = closed([Protocol::Tcp, Protocol::Udp].map(|protocol| track(view, &arriving(protocol))));
+    let drop = |is_untracked| {
+        let arriving = Packet { is_untracked, ..arriving(Protocol::Tcp) };
+        let leaving = |out: &String| Packet { out_interface: Some(out.clone()), ..arriving.clone() };
+        closed(uplinks.iter().map(|out| pass(chains, &leaving(out))))
+    };
+    let dropped = match &untracked {
+        Some((rule, true)) if drop(false).is_none() => {
+            drop(true).map(|(by, is_certain)| (format!("{by}; what it sees is not tracked: {rule}"), is_certain))
+        }
+        untracked => drop(matches!(untracked, Some((_, true)))),
+    };
+    let untracked = untracked.filter(|_| !matches!(dropped, Some((_, true))));
+    dropped.map(|why| (Fate::Dropped, why)).into_iter().chain(untracked.map(|why| (Fate::Untracked, why))).collect()
+}
+
+/// Whether a packet that comes in gets to connection tracking.
+fn track(view: &HostView, packet: &Packet) -> Passage {
+    let chains: Vec<&BaseChain> =
+        [Hook::Ingress, Hook::Prerouting].into_iter().flat_map(|hook| view.passed(hook, packet)).collect();
+    tracked(&chains, packet)
+}
+
 fn blocked_forwards(policy: &Policy, view: &HostView, family: Family, chains: &[&BaseChain]) -> Vec<Blocked> {
     let mut found: Vec<Blocked> = Vec::new();
+    let own = OwnAddresses::of(view, family);
     for forward in policy.forwards.iter().filter(|forward| forward.serves(family)).take(MOST_FORWARDS) {
-        let Some(blocked) = blocked_forward(policy, view, family, chains, forward) else { continue };
+        let Some(blocked) = blocked_forward(policy, view, &own, chains, forward) else { continue };
         let is_alike = |known: &&mut Blocked| {
-            (&known.from, &known.by, known.is_certain) == (&blocked.from, &blocked.by, blocked.is_certain)
+            (known.fate, &known.from, &known.by, known.is_certain)
+                == (blocked.fate, &blocked.from, &blocked.by, blocked.is_certain)
         };
         match found.iter_mut().find(is_alike) {
             Some(known) => known.more += 1,
@@ -117,10 +163,11 @@ fn blocked_forwards(policy: &Policy, view: &HostView, family: Family, chains: &[
 fn blocked_forward(
     policy: &Policy,
     view: &HostView,
-    family: Family,
+    own: &OwnAddresses,
     chains: &[&BaseChain],
     forward: &Forward,
 ) -> Option<Blocked> {
+    let family = own.family;
     let target = forward.target(family)?;
     let mut sent_on: Vec<Packet> =
         behind(policy, forward, view, family).into_iter().map(|asked| asked.packet).collect();
@@ -135,13 +182,35 @@ fn blocked_forward(
         let from = |packet: &Packet| Packet { in_interface: Some(name.clone()), ..packet.clone() };
         sent_on.iter().map(from).collect::<Vec<_>>()
     };
-    let (by, is_certain) = closed(from.iter().flat_map(coming_in).map(|packet| pass(chains, &packet)))?;
-    let forward = placed(&forward.origin, &forward.key());
-    Some(Blocked { forward: Some(forward), family, from, to: vec![target.to_string()], by, is_certain, more: 0 })
+    let dropped = closed(from.iter().flat_map(coming_in).map(|packet| pass(chains, &packet)));
+    let (fate, (by, is_certain)) = match (dropped, untracked_clients(view, own, forward, &from)) {
+        // They do not get as far as to where others would be dropped.
+        (_, Some((by, true))) => (Fate::Untracked, (by, true)),
+        (Some(why), _) => (Fate::Dropped, why),
+        (None, untracked) => (Fate::Untracked, untracked?),
+    };
+    let forward = Some(placed(&forward.origin, &forward.key()));
+    Some(Blocked { fate, forward, family, from, to: vec![target.to_string()], by, is_certain, more: 0 })
+}
+
+/// Why what clients send to a forward, from each of these interfaces, is not tracked.
+fn untracked_clients(
+    view: &HostView,
+    own: &OwnAddresses,
+    forward: &Forward,
+    from: &[String],
+) -> Option<(String, bool)> {
+    let arrived = arriving(forward, view, own.family, own);
+    let coming_in = |name: &String| {
+        let is_let_in = |packet: &&Packet| packet.in_interface.as_ref().is_none_or(|gate| gate == name);
+        let packets = arrived.iter().map(|asked| &asked.packet).filter(is_let_in);
+        packets.map(|packet| Packet { in_interface: Some(name.clone()), ..packet.clone() }).collect::<Vec<_>>()
+    };
+    closed(from.iter().flat_map(coming_in).map(|packet| track(view, &packet)))
 }
 
 /// The first reason, and whether all are certain; `None` where any of the ways is open.
-fn closed(passages: impl Iterator<Item = Passage>) -> Option<(String, bool)> {
+fn closed(passages: impl IntoIterator<Item = Passage>) -> Option<(String, bool)> {
     let (mut reason, mut is_certain) = (None, true);
     for passage in passages {
         let by = match passage {

@@ -86,14 +86,15 @@ fn search(family: Family, chains: &[&BaseChain], asked: &[Asked<'_>], found: &mu
 }
 
 /// The host's own addresses of a family that forwards can be for.
-struct OwnAddresses {
+pub(super) struct OwnAddresses {
+    pub family: Family,
     outside: Arc<[Prefix]>,
     /// With those that only local processes reach.
     all: Arc<[Prefix]>,
 }
 
 impl OwnAddresses {
-    fn of(view: &HostView, family: Family) -> Self {
+    pub fn of(view: &HostView, family: Family) -> Self {
         let is_link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let own = view
             .addresses
@@ -102,7 +103,7 @@ impl OwnAddresses {
             .filter(|address| Family::of(*address) == family && !address.is_loopback() && !is_link_local(*address));
         let outside: Vec<Prefix> = own.map(Prefix::of).collect();
         let loopback = Prefix::containing(LOOPBACK, 8).filter(|_| family == Family::V4 && !outside.is_empty());
-        OwnAddresses { all: outside.iter().copied().chain(loopback).collect(), outside: outside.into() }
+        OwnAddresses { family, all: outside.iter().copied().chain(loopback).collect(), outside: outside.into() }
     }
 }
 
@@ -137,7 +138,12 @@ fn of_protocols<'p>(
 }
 
 /// What comes in for a forward.
-fn arriving<'p>(forward: &'p Forward, view: &HostView, family: Family, own: &OwnAddresses) -> Vec<Asked<'p>> {
+pub(super) fn arriving<'p>(
+    forward: &'p Forward,
+    view: &HostView,
+    family: Family,
+    own: &OwnAddresses,
+) -> Vec<Asked<'p>> {
     if matches!(forward.host, HostAddress::One(address) if address.is_loopback()) {
         return Vec::new();
     }

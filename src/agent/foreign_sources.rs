@@ -233,4 +233,50 @@ mod tests {
         let doubtful = said("", forward(&["-m set --match-set lan src -j ACCEPT"]));
         assert!(doubtful[0].contains(" may be dropped, "), "{doubtful:?}");
     }
+
+    #[test]
+    fn a_rule_that_keeps_every_new_connection_of_a_network_untracked_is_told_with_the_interfaces() {
+        let raw = |texts: &[&str]| BaseChain { priority: -300, is_nat: false, ..chain(Hook::Prerouting, texts) };
+        let by = |rule: &str| format!("ip t PREROUTING (priority -300): {rule}");
+        let kept = |rule: &str| {
+            format!("new IPv4 connections from lan0 to wan0 are not tracked and keep their source: {}", by(rule))
+        };
+        for rule in ["notrack", "-i lan0 -j CT --notrack", "meta l4proto { tcp, udp } NOTRACK"] {
+            assert_eq!(said("", vec![raw(&[rule])]), [kept(rule)]);
+        }
+        let doubtful = said("", vec![raw(&["ip saddr @lan accept", "notrack"])]);
+        let may = "new IPv4 connections from lan0 to wan0 may be untracked and keep their source, where no rule accepts that is not understood: ";
+        assert_eq!(doubtful, [may.to_owned() + &by("notrack")]);
+        // Not all of them, or not those that are translated.
+        for rule in [
+            "tcp dport 443 notrack",
+            "tcp dport 0-65535 notrack",
+            "meta l4proto tcp notrack",
+            "iifname \"wan0\" notrack",
+        ] {
+            assert_eq!(said("", vec![raw(&[rule])]), [""; 0], "{rule}");
+        }
+        assert_eq!(said("excludeSourceCIDRs: [192.168.10.0/24]\n", vec![raw(&["notrack"])]), [""; 0]);
+        let on = |device: &str| BaseChain {
+            devices: vec![device.to_owned()],
+            hook: Some(Hook::Ingress),
+            is_nat: false,
+            ..chain(Hook::Ingress, &["notrack"])
+        };
+        assert_eq!(said("", vec![on("wan0")]), [""; 0]);
+        assert_eq!(
+            said("", vec![on("lan0")]),
+            [kept("notrack").replace("PREROUTING (priority -300)", "INGRESS (priority 0)")]
+        );
+
+        // A firewall sees that they are not tracked.
+        let forward = |texts: &[&str]| BaseChain { drops: true, ..chain(Hook::Forward, texts) };
+        let dropped =
+            "new IPv4 connections from lan0 to wan0 are dropped: ip t FORWARD: policy drop, and no rule accepts it";
+        let of_new = forward(&["ct state new,established accept"]);
+        let why = format!("{dropped}; what it sees is not tracked: {}", by("notrack"));
+        assert_eq!(said("", vec![raw(&["notrack"]), of_new]), [why]);
+        assert_eq!(said("", vec![raw(&["notrack"]), forward(&[])]), [dropped]);
+        assert_eq!(said("", vec![raw(&["notrack"]), forward(&["ct state untracked accept"])]), [kept("notrack")]);
+    }
 }

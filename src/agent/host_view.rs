@@ -1,7 +1,7 @@
 //! The host as it is judged. Pure: it is read by `service::host`.
 
 use crate::network::Network;
-use crate::network::hook::{BaseChain, Hook};
+use crate::network::hook::{BaseChain, Hook, Packet};
 use crate::policy::{Family, Origin, Prefix};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -110,6 +110,18 @@ impl HostView {
     /// Those at a hook.
     pub fn at_hook(&self, family: Family, hook: Hook) -> Vec<&BaseChain> {
         self.chains(family).iter().filter(|chain| chain.hook == Some(hook)).collect()
+    }
+
+    /// Those at a hook that a packet passes.
+    pub fn passed(&self, hook: Hook, packet: &Packet) -> Vec<&BaseChain> {
+        let mut chains = self.at_hook(packet.family, hook);
+        let interface = match hook {
+            Hook::Ingress => &packet.in_interface,
+            Hook::Egress => &packet.out_interface,
+            Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => return chains,
+        };
+        chains.retain(|chain| interface.as_ref().is_some_and(|name| chain.devices.contains(name)));
+        chains
     }
 
     /// The interfaces behind which other networks are: routes lead to a gateway there, or everything.

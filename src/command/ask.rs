@@ -1,7 +1,7 @@
 //! Asking the running service, and why it has not answered.
 
 use super::{eprint_line, exit};
-use crate::service::control::{self, Request};
+use crate::service::control::{self, Asked, Request};
 use crate::service::directories;
 use crate::text::one_line;
 use serde::de::DeserializeOwned;
@@ -25,12 +25,15 @@ pub fn ask<T: DeserializeOwned>(request: &Request, timeout: Duration) -> Result<
 /// # Errors
 /// When there is none.
 pub fn ask_text(request: &Request, timeout: Duration) -> Result<Vec<u8>, Silence> {
-    let answer = control::ask(&directories::runtime(), request, timeout).map_err(|error| {
-        // What the kernel says of the socket; one that is not the service's is told in words.
-        let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
-        if is_denied { Silence::NeedsRoot } else { Silence::NoAnswer(error) }
-    })?;
-    answer.ok_or(Silence::NotRunning)
+    control::ask(&directories::runtime(), request, timeout)?.ok_or(Silence::NotRunning)
+}
+
+/// Asks what the service may answer much later.
+///
+/// # Errors
+/// When it can't be asked.
+pub fn begin(request: &Request) -> Result<Asked, Silence> {
+    control::begin(&directories::runtime(), request, ANSWER_TIMEOUT)?.ok_or(Silence::NotRunning)
 }
 
 /// What an answer says.
@@ -73,6 +76,14 @@ impl Silence {
 
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({ "summary": self.to_string(), "state": "unknown" })
+    }
+}
+
+impl From<io::Error> for Silence {
+    fn from(error: io::Error) -> Self {
+        // What the kernel says of the socket; one that is not the service's is told in words.
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
+        if is_denied { Silence::NeedsRoot } else { Silence::NoAnswer(error) }
     }
 }
 

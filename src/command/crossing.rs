@@ -256,25 +256,13 @@ pub fn met(view: &HostView, hook: Hook, packet: &Packet) -> Translations {
 /// A packet at a hook, and what it is there after its addresses were rewritten.
 pub type Stage = (Hook, Packet, Packet);
 
-/// The chains of a hook that a packet passes.
-fn passed<'v>(view: &'v HostView, hook: Hook, packet: &Packet) -> Vec<&'v BaseChain> {
-    let mut chains = view.at_hook(packet.family, hook);
-    let interface = match hook {
-        Hook::Ingress => &packet.in_interface,
-        Hook::Egress => &packet.out_interface,
-        Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Output | Hook::Postrouting => return chains,
-    };
-    chains.retain(|chain| interface.as_ref().is_some_and(|name| chain.devices.contains(name)));
-    chains
-}
-
 /// The rules of other programs that keep a packet from connection tracking, on its way up to there: the first that
 /// certainly does, and those that may.
 pub fn untracked(view: &HostView, question: &ExplainArgs, way: &[(Hook, &Packet)]) -> (Option<String>, Vec<String>) {
     let mut may = Vec::new();
     for (hook, packet) in way {
         let packet = Packet { mark: question.mark, ..(*packet).clone() };
-        for hit in hook::untracking(&passed(view, *hook, &packet), &packet) {
+        for hit in hook::untracking(&view.passed(*hook, &packet), &packet) {
             if hit.fit == Fit::Yes {
                 return (Some(hit.line), may);
             }
@@ -297,7 +285,7 @@ pub struct Filtered {
 pub fn filtered(view: &HostView, question: &ExplainArgs, way: &[Stage]) -> Filtered {
     let mut found = Filtered::default();
     for (hook, before, after) in way {
-        let chains = passed(view, *hook, before).into_iter();
+        let chains = view.passed(*hook, before).into_iter();
         let is_after = |chain: &&BaseChain| rewritten_at(*hook).is_some_and(|priority| chain.priority > priority);
         let (late, early): (Vec<&BaseChain>, Vec<&BaseChain>) = chains.partition(is_after);
         for (chains, packet) in [(early, before), (late, after)] {

@@ -3,18 +3,17 @@
 //! Whatever becomes of this process, the service keeps the time: a session that the candidate cuts off is none that could
 //! take it back.
 
-use super::ask::{ANSWER_TIMEOUT, Silence, ask, unanswered};
+use super::ask::{self, ANSWER_TIMEOUT, Silence, ask, unanswered};
 use super::confirm::{self, NotKept};
 use super::{Context, eprint_line, eprint_lines, exit, print_diagnostics};
-use crate::agent::{ReloadAnswer, ReloadOutcome, TrialReport};
+use crate::agent::{ReloadAnswer, ReloadOutcome};
 use crate::cli::TryArgs;
 use crate::config::{self, Flags, Locations, SECOND_TO_DAY, SourceText, Trust, parse_go_duration};
-use crate::service::control::{Request, TryRequest};
+use crate::service::control::{Asked, Request, TryRequest};
 use crate::sys::signals::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use std::io::{self, IsTerminal, Read};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -71,19 +70,24 @@ fn who() -> String {
     format!("{user}{terminal}").chars().take(100).collect()
 }
 
-/// Where somebody is at the terminal: Enter keeps it, Ctrl-C takes it back, and the session's end does neither.
+/// Where somebody is at the terminal: Enter keeps it, Ctrl-C takes it back, and the session's end does neither. However
+/// else it ends, the service says so at once.
 fn wait_for_confirmation(timeout: Duration) -> u8 {
     if !is_at_terminal() {
         return exit::OK;
     }
     let (Ok(Some(trial)), Ok(signals)) = (confirm::trial(), Signals::install()) else { return exit::OK };
+    let end = match ask::begin(&Request::Await(trial.report.number)) {
+        Ok(end) => end,
+        Err(silence) => return unanswered("try", &silence),
+    };
     // What was typed before it was asked for is no answer.
     let _ = rustix::termios::tcflush(io::stdin(), rustix::termios::QueueSelector::IFlush);
     eprint_line("press Enter to keep it, Ctrl-C to go back now");
-    let outcome = match key(&signals, Instant::now() + timeout) {
+    let outcome = match key(&signals, &end, Instant::now() + timeout) {
         Key::Enter => confirm::keep_if_on(&trial),
         Key::Interrupt => ask(&Request::Back(trial.report.number), ANSWER_TIMEOUT).map_err(NotKept::from),
-        Key::None => await_end(&trial.report).map_err(NotKept::from),
+        Key::None => answer(end).map_err(NotKept::from),
         Key::Gone => return exit::FAILED,
     };
     match outcome {
@@ -107,25 +111,26 @@ fn is_at_terminal() -> bool {
 enum Key {
     Enter,
     Interrupt,
-    /// Nothing until the time was up.
+    /// Nothing until it was over, or its time was up.
     None,
     /// Nobody is there any more.
     Gone,
 }
 
-fn key(signals: &Signals, until: Instant) -> Key {
+fn key(signals: &Signals, end: &Asked, until: Instant) -> Key {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Key::None;
         }
         let stdin = io::stdin();
-        let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        let mut fds =
+            [PollFd::new(&stdin, PollFlags::IN), PollFd::new(signals, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
         match poll(&mut fds, Some(&crate::sys::child::timespec(left))) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return Key::Gone,
         }
-        let typed = fds[0].revents();
+        let (typed, ended) = (fds[0].revents(), fds[2].revents());
         match signals.take().first() {
             Some(Signal::Sigterm) => return Key::Interrupt,
             Some(Signal::Sighup) => return Key::Gone,
@@ -136,11 +141,18 @@ fn key(signals: &Signals, until: Instant) -> Key {
                 };
             }
             None if !typed.is_empty() => return Key::Gone,
+            None if !ended.is_empty() => return Key::None,
             None => {}
         }
     }
 }
 
-fn await_end(trial: &TrialReport) -> Result<ReloadAnswer, Silence> {
-    ask(&Request::Await(trial.number), GOING_BACK)
+/// How it ended.
+fn answer(end: Asked) -> Result<ReloadAnswer, Silence> {
+    let text = end.answer(GOING_BACK).map_err(|error| match error.kind() {
+        // With the service, which was killed.
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => Silence::NotRunning,
+        _ => error.into(),
+    })?;
+    ask::read(&text)
 }

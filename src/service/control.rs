@@ -14,7 +14,7 @@ use rustix::net::sockopt::socket_peercred;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -548,24 +548,56 @@ fn is_trusted(stream: &UnixStream) -> bool {
 /// # Errors
 /// When the service is there and the conversation fails.
 pub fn ask(directory: &Path, request: &Request, timeout: Duration) -> io::Result<Option<Vec<u8>>> {
+    begin(directory, request, timeout)?.map(|asked| asked.answer(timeout)).transpose()
+}
+
+/// Asks what may be answered much later; `None` as for [`ask`].
+///
+/// # Errors
+/// When the service is there and can't be asked.
+pub fn begin(directory: &Path, request: &Request, timeout: Duration) -> io::Result<Option<Asked>> {
     let Some(mut stream) = connect(directory, request)? else { return Ok(None) };
-    stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     let written = request.encode().and_then(|request| stream.write_all(&request));
-    let mut answer = Vec::new();
-    // What is there to be read says more than that nobody reads any more.
-    let read = stream.read_to_end(&mut answer).map_err(|error| match error.kind() {
-        // What read(2) says when SO_RCVTIMEO has passed.
-        ErrorKind::WouldBlock => {
-            io::Error::new(ErrorKind::TimedOut, format!("it took longer than {} s", timeout.as_secs()))
+    Ok(Some(Asked { stream, written }))
+}
+
+/// What was asked. It is readable once there is an answer, or nobody any more who could give one.
+#[derive(Debug)]
+pub struct Asked {
+    stream: UnixStream,
+    written: io::Result<()>,
+}
+
+impl Asked {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// When the conversation fails.
+    pub fn answer(self, timeout: Duration) -> io::Result<Vec<u8>> {
+        let Asked { mut stream, written } = self;
+        stream.set_read_timeout(Some(timeout))?;
+        let mut answer = Vec::new();
+        // What is there to be read says more than that nobody reads any more.
+        let read = stream.read_to_end(&mut answer).map_err(|error| match error.kind() {
+            // What read(2) says when SO_RCVTIMEO has passed.
+            ErrorKind::WouldBlock => {
+                io::Error::new(ErrorKind::TimedOut, format!("it took longer than {} s", timeout.as_secs()))
+            }
+            _ => error,
+        });
+        written.and(read)?;
+        if answer.is_empty() {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "the service hung up without an answer"));
         }
-        _ => error,
-    });
-    written.and(read)?;
-    if answer.is_empty() {
-        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the service hung up without an answer"));
+        Ok(answer)
     }
-    Ok(Some(answer))
+}
+
+impl AsFd for Asked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 /// At root's socket, or where that is not ours to use, and anybody may ask, at everybody's.

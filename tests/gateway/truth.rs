@@ -441,6 +441,90 @@ fn a_rule_that_keeps_a_flow_from_being_tracked_is_told_and_the_flow_keeps_its_so
 }
 
 #[test]
+fn a_rule_that_keeps_every_connection_of_a_network_untracked_is_told_and_one_for_a_port_is_not() {
+    on_each_backend(|lab, gateway, backend| {
+        gateway.apply("portForwards: [{hostPort: 8080, protocol: udp, address: 192.168.77.2}]\n");
+        let told = || {
+            let output = gateway.agent.command("check", &["--host"]);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(output.status.code(), Some(i32::from(!said.is_empty())), "{backend}: {said}");
+            said
+        };
+        let seen = || {
+            let probe = Probe::new(Kind::Udp, parse("203.0.113.200")).from(parse("192.168.77.2"));
+            probe.source_seen(&lab.lan, &lab.observer)
+        };
+        let (masqueraded, own) = (Some(parse("203.0.113.1")), Some(parse("192.168.77.2")));
+        let kept = "new IPv4 connections from lan0 to wan0, wan1 are not tracked and keep their source: i";
+        let is_nft = backend == BackendName::Nftables;
+        let target = |condition: &str| {
+            let words = if is_nft {
+                ["iifname ", "udp dport ", "notrack"]
+            } else {
+                ["-i ", "-p udp --dport ", "-j CT --notrack"]
+            };
+            format!("{} {}", condition.replace("IN ", words[0]).replace("PORT ", words[1]), words[2])
+        };
+        assert_eq!((told(), seen()), (String::new(), masqueraded), "{backend}");
+
+        let undo = raw(lab, backend, "PREROUTING", &target("IN lan0"));
+        let said = told();
+        assert!(said.starts_with(kept) && said.lines().count() == 1, "{backend}: {said}");
+        assert_eq!(seen(), own, "{backend}");
+        undo(lab);
+
+        let undo = raw(lab, backend, "PREROUTING", &target("PORT 53"));
+        assert_eq!((told(), seen()), (String::new(), masqueraded), "{backend}");
+        undo(lab);
+
+        let undo = raw(lab, backend, "PREROUTING", &target("PORT 8080"));
+        let said = told();
+        let stay =
+            ": portForwards[1]: new IPv4 connections from wan0, wan1 to 192.168.77.2 are not tracked and stay here: i";
+        assert!(said.contains(stay) && said.lines().count() == 1, "{backend}: {said}");
+        let here = lab.gateway.enter(|| UdpSocket::bind("203.0.113.1:8080")).unwrap();
+        here.set_read_timeout(Some(DEADLINE)).unwrap();
+        Probe::new(Kind::Udp, parse("203.0.113.1")).with_port(8080).send(&lab.outside);
+        here.recv(&mut [0; 16]).expect("the packet stays here");
+        drop(here);
+        undo(lab);
+        assert_eq!((told(), seen()), (String::new(), masqueraded), "{backend}");
+    });
+}
+
+#[test]
+fn the_service_warns_of_a_rule_that_keeps_a_network_untracked_for_as_long_as_it_is_there() {
+    let Some(lab) = Lab::build() else { return };
+    let agent = Agent::new(&lab.gateway, BINARY, "backend: nftables\nenableIPv6: true\n");
+    let _service = agent.start();
+    let warnings = || serde_json::from_str::<Value>(&agent.must("status", &["--json"])).unwrap()["warnings"].clone();
+    let are = |expected: &[String]| {
+        let (expected, end) = (serde_json::json!(expected), Instant::now() + DEADLINE);
+        while warnings() != expected {
+            assert!(Instant::now() < end, "{} instead of {expected}", warnings());
+        }
+    };
+    are(&[]);
+    for (table, hook, condition, families) in [
+        ("inet", "prerouting priority -300", "", &["IPv4", "IPv6"][..]),
+        ("netdev", "ingress device lan0 priority 0", "", &["IPv4", "IPv6"]),
+        ("ip6", "prerouting priority -300", "ip6 saddr fd00::/8 ", &["IPv6"]),
+        ("inet", "prerouting priority -150", "", &[]),
+    ] {
+        let rules = format!("chain early {{ type filter hook {hook}; {condition}notrack; }}");
+        lab.gateway.nft(&format!("table {table} theirs {{ {rules}\n}}\n"));
+        let priority = hook.rsplit(' ').next().unwrap_or_default();
+        let by = format!("{table} theirs early (priority {priority}): {condition}notrack");
+        let told = |family: &&str| {
+            format!("new {family} connections from lan0 to wan0, wan1 are not tracked and keep their source: {by}")
+        };
+        are(&families.iter().map(told).collect::<Vec<_>>());
+        lab.gateway.must("nft", &["delete", "table", table, "theirs"]);
+        are(&[]);
+    }
+}
+
+#[test]
 fn notrack_behind_connection_tracking_does_nothing_and_a_firewall_sees_its_effect_before() {
     let Some(lab) = Lab::build() else { return };
     let agent = Agent::new(&lab.gateway, BINARY, "");

@@ -8,7 +8,10 @@ mod walk;
 mod words;
 
 pub use packet::Packet;
-pub use walk::{DOUBTFUL, Hit, HitEffect, Passage, Translations, doubts, pass, translations, untracking};
+pub use walk::{
+    DOUBTFUL, Hit, HitEffect, Passage, Translations, doubts, is_before_tracking, pass, tracked, translations,
+    untracking,
+};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -57,6 +57,8 @@ struct Walk<'a> {
     packet: Packet,
     rules_left: usize,
     hits: Vec<Hit>,
+    /// A packet that connection tracking leaves alone is not followed any further.
+    only_tracked: bool,
 }
 
 /// How a chain was left.
@@ -109,6 +111,15 @@ impl Here<'_> {
 }
 
 impl<'a> Walk<'a> {
+    fn through(base: &'a BaseChain, packet: &Packet) -> Self {
+        Walk { base, packet: packet.clone(), rules_left: MOST_RULES, hits: Vec::new(), only_tracked: false }
+    }
+
+    fn done(mut self, reached: Fit) -> (Vec<Hit>, Left) {
+        let left = self.chain(&self.base.name, &self.base.rules, reached, 0);
+        (self.hits, left)
+    }
+
     fn hit(&mut self, fit: Fit, effect: HitEffect, chain: &str, number: usize, rule: &Rule) {
         let BaseChain { family, table, name, priority, .. } = self.base;
         let comment = rule.comment.as_ref().map(|comment| format!(" comment \"{comment}\"")).unwrap_or_default();
@@ -133,10 +144,15 @@ impl<'a> Walk<'a> {
                 continue;
             }
             for (fit, verdict) in words::outcomes(&rule.text, &self.packet) {
+                let is_left_alone = self.only_tracked && verdict == RuleVerdict::Untrack;
                 match self.rule(&mut here, (number, rule), fit, verdict) {
                     Next::Rule => {}
                     Next::Nothing => return here.ended(),
                     Next::ChainBefore => return here.left(),
+                }
+                // What else the rule does is for the same packets.
+                if is_left_alone {
+                    break;
                 }
             }
         }
@@ -158,6 +174,7 @@ impl<'a> Walk<'a> {
                 self.packet.mark = None;
                 Next::Rule
             }
+            RuleVerdict::Untrack if self.only_tracked => ends(self, HitEffect::Untrack),
             RuleVerdict::Untrack => {
                 self.hit(reached, HitEffect::Untrack, here.name, number, rule);
                 Next::Rule
@@ -221,9 +238,7 @@ enum Next {
 }
 
 fn walk(base: &BaseChain, packet: &Packet, reached: Fit) -> (Vec<Hit>, Left) {
-    let mut walk = Walk { base, packet: packet.clone(), rules_left: MOST_RULES, hits: Vec::new() };
-    let left = walk.chain(&base.name, &base.rules, reached, 0);
-    (walk.hits, left)
+    Walk::through(base, packet).done(reached)
 }
 
 /// What nat rules do to a packet, around ours.
@@ -328,23 +343,49 @@ pub fn doubts(chains: &[&BaseChain], packet: &Packet) -> Vec<String> {
 /// The priority of connection tracking where packets come in and where the host sends them, NF_IP_PRI_CONNTRACK.
 const TRACKING: i32 = -200;
 
+/// True of a chain that is asked before connection tracking: elsewhere `notrack` has no effect.
+pub fn is_before_tracking(hook: Option<Hook>, priority: i32) -> bool {
+    match hook {
+        Some(Hook::Ingress) => true,
+        Some(Hook::Prerouting | Hook::Output) => priority < TRACKING,
+        Some(Hook::Input | Hook::Forward | Hook::Postrouting | Hook::Egress) | None => false,
+    }
+}
+
+fn before_tracking<'a>(chains: &[&'a BaseChain]) -> impl Iterator<Item = &'a BaseChain> {
+    filters(chains).into_iter().filter(|chain| is_before_tracking(chain.hook, chain.priority))
+}
+
 /// The rules that keep a packet from connection tracking. At hooks that it passes later they have no effect.
 pub fn untracking(chains: &[&BaseChain], packet: &Packet) -> Vec<Hit> {
-    let is_before = |chain: &&BaseChain| match chain.hook {
-        Some(Hook::Ingress) => true,
-        Some(Hook::Prerouting | Hook::Output) => chain.priority < TRACKING,
-        _ => false,
-    };
-    let chains = filters(chains).into_iter().filter(is_before);
-    let hits = chains.flat_map(|chain| walk(chain, packet, Fit::Yes).0);
+    let hits = before_tracking(chains).flat_map(|chain| walk(chain, packet, Fit::Yes).0);
     hits.filter(|hit| hit.effect == HitEffect::Untrack).collect()
+}
+
+/// Whether a packet gets to connection tracking: closed where a rule keeps it from that, whatever else it is like.
+pub fn tracked(chains: &[&BaseChain], packet: &Packet) -> Passage {
+    let walk = |chain| Walk { only_tracked: true, ..Walk::through(chain, packet) }.done(Fit::Yes);
+    passage(before_tracking(chains), walk, &HitEffect::Untrack, |_| None)
 }
 
 /// Sends a packet through the filters of a hook.
 pub fn pass(chains: &[&BaseChain], packet: &Packet) -> Passage {
+    let policy = |BaseChain { family, table, name, .. }: &BaseChain| {
+        Some(format!("{family} {table} {name}: policy drop, and no rule accepts it"))
+    };
+    passage(filters(chains).into_iter(), |chain| walk(chain, packet, Fit::Yes), &HitEffect::Drop, policy)
+}
+
+/// What becomes of a packet that certain rules end the way of, or else the policies.
+fn passage<'a>(
+    chains: impl Iterator<Item = &'a BaseChain>,
+    walk: impl Fn(&'a BaseChain) -> (Vec<Hit>, Left),
+    end: &HitEffect,
+    policy: impl Fn(&BaseChain) -> Option<String>,
+) -> Passage {
     let mut doubtful = None;
-    for chain in filters(chains) {
-        let (hits, left) = walk(chain, packet, Fit::Yes);
+    for chain in chains {
+        let (hits, left) = walk(chain);
         let lets = |fit: Fit| {
             hits.iter()
                 .filter(move |hit| hit.fit == fit)
@@ -354,9 +395,11 @@ pub fn pass(chains: &[&BaseChain], packet: &Packet) -> Passage {
         if may_fall_through || lets(Fit::Yes) || lets(Fit::Unsaid) {
             continue;
         }
-        let by = hits.iter().find(|hit| hit.effect == HitEffect::Drop && hit.fit == Fit::Yes);
-        let policy = || format!("{} {} {}: policy drop, and no rule accepts it", chain.family, chain.table, chain.name);
-        let why = by.map_or_else(policy, |hit| hit.line.clone());
+        let certain = hits.iter().find(|hit| hit.effect == *end && hit.fit == Fit::Yes);
+        // It takes what rules before it have left that are not understood.
+        let last = || hits.last().filter(|hit| left.ended && hit.effect == *end);
+        let by = certain.or_else(last).map(|hit| hit.line.clone());
+        let Some(why) = by.or_else(|| policy(chain)) else { continue };
         match lets(Fit::NotUnderstood) || hits.iter().any(|hit| hit.effect == HitEffect::NotUnderstood) {
             false => return Passage::Closed(why),
             true => doubtful = doubtful.or(Some(why)),
@@ -456,6 +499,53 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_that_a_rule_keeps_from_connection_tracking_whatever_else_it_is_like_does_not_get_there() {
+        let raw = |texts: &[&str]| BaseChain {
+            hook: Some(Hook::Prerouting),
+            is_nat: false,
+            ..nat("PREROUTING", -300, texts)
+        };
+        let arriving = Packet { out_interface: None, ..packet() };
+        let found = |chain: &BaseChain| tracked(&[chain], &arriving);
+        let by = "ip nat PREROUTING (priority -300): notrack".to_owned();
+        for texts in [
+            &["notrack"][..],
+            &["iifname \"lan0\" udp dport 53 accept", "notrack"],
+            &["ip saddr 192.168.10.9 drop", "notrack"],
+            &["fib saddr . iif oif missing drop", "notrack"],
+            &["ip saddr @lan notrack accept", "notrack"],
+        ] {
+            assert_eq!(found(&raw(texts)), Passage::Closed(by.clone()), "{texts:?}");
+        }
+        for texts in [
+            &["tcp dport 53 notrack"][..],
+            &["tcp dport 53 notrack", "drop"],
+            &["ip daddr 10.0.0.0/8 accept", "notrack"],
+            &["ip daddr 10.0.0.0/8 notrack"],
+            &["ip saddr @lan notrack"],
+            &["iifname \"wan0\" notrack"],
+            &["accept", "notrack"],
+            &["drop"],
+        ] {
+            assert_eq!(found(&raw(texts)), Passage::Open, "{texts:?}");
+            assert_eq!(found(&BaseChain { drops: true, ..raw(texts) }), Passage::Open, "{texts:?}");
+        }
+        assert_eq!(found(&raw(&["ip saddr @lan accept", "notrack"])), Passage::Doubtful(by.clone()));
+        let mut chain = raw(&["iifname \"lan0\" jump lan"]);
+        assert_eq!(found(&chain), Passage::Open);
+        chain.chains.insert("lan".to_owned(), rules(&["notrack"]));
+        assert_eq!(found(&chain), Passage::Closed("ip nat lan (from PREROUTING, priority -300): notrack".to_owned()));
+        assert_eq!(tracked(&[&raw(&["accept"]), &raw(&["notrack"])], &arriving), Passage::Closed(by));
+        for chain in [
+            BaseChain { priority: -150, ..raw(&["notrack"]) },
+            BaseChain { hook: Some(Hook::Forward), ..raw(&["notrack"]) },
+            BaseChain { is_ours: true, ..raw(&["notrack"]) },
+        ] {
+            assert_eq!(found(&chain), Passage::Open);
+        }
+    }
+
+    #[test]
     fn what_may_drop_a_packet_that_passes_is_told() {
         let told = |chain: BaseChain| {
             assert_eq!(pass(&[&chain], &packet()), Passage::Open, "{chain:?}");
@@ -504,6 +594,8 @@ mod tests {
         // Somebody may go somewhere.
         assert_eq!(closed(filter(true, &["ip daddr 192.0.2.0/24 accept"], &[])), Passage::Open);
         assert_eq!(closed(filter(true, &["ip saddr @allowed accept"], &[])), Passage::Doubtful(policy));
+        let drop = "ip nat FORWARD (priority 0): drop".to_owned();
+        assert_eq!(closed(filter(false, &["ip saddr @allowed accept", "drop"], &[])), Passage::Doubtful(drop));
         let reject = "ip nat FORWARD (priority 0): reject with icmpx admin-prohibited";
         let zones = filter(
             false,

@@ -44,7 +44,9 @@ const TABLES: [(&str, &[Place]); 5] = [
 fn tables(filters: Filters) -> impl Iterator<Item = (&'static str, impl Iterator<Item = &'static Place>)> {
     let is_wanted = move |table: &str, hook: Hook| match filters {
         Filters::All => true,
-        Filters::Forward => table == "nat" || (table == "filter" && hook == Hook::Forward),
+        Filters::Forward => {
+            table == "nat" || matches!((table, hook), ("filter", Hook::Forward) | ("raw", Hook::Prerouting))
+        }
     };
     let tables = TABLES.into_iter().filter(move |(table, places)| places.iter().any(|place| is_wanted(table, place.1)));
     tables.map(move |(table, places)| (table, places.iter().filter(move |place| is_wanted(table, place.1))))

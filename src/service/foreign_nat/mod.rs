@@ -38,7 +38,7 @@ const HOOKS_OF_INTERFACES: [(u32, Hook); 2] = [(0, Hook::Ingress), (1, Hook::Egr
 /// Which filters are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Filters {
-    /// Those of what is forwarded.
+    /// Those of what is forwarded, and of what comes in those before connection tracking.
     #[default]
     Forward,
     /// Those of every hook.
@@ -128,14 +128,13 @@ fn chains_of(
     filters: Filters,
 ) -> io::Result<Vec<BaseChain>> {
     let mut found = Vec::new();
-    let of_interfaces = (filters == Filters::All).then_some(NETDEV);
-    for protocol in [INET, nfproto(family)].into_iter().chain(of_interfaces).filter(|_| has_nf_tables) {
+    for protocol in [INET, nfproto(family), NETDEV].into_iter().filter(|_| has_nf_tables) {
         let all = chains(netlink, protocol)?;
         let hooks = if protocol == NETDEV { &HOOKS_OF_INTERFACES[..] } else { &HOOKS };
         for chain in &all {
             let hook = hooks.iter().find(|(number, _)| chain.hook == Some(*number)).map(|(_, hook)| *hook);
             let is_filter = match filters {
-                Filters::Forward => hook == Some(Hook::Forward) && chain.kind == "filter",
+                Filters::Forward => chain.kind == "filter" && concerns_forwarded(hook, chain.priority),
                 Filters::All => !chain.is_nat(),
             };
             if hook.is_some() && (chain.is_nat() || is_filter) {
@@ -148,6 +147,14 @@ fn chains_of(
         false => legacy::chains(family, filters).map_err(io::Error::other)?,
     });
     Ok(found)
+}
+
+fn concerns_forwarded(hook: Option<Hook>, priority: i32) -> bool {
+    match hook {
+        Some(Hook::Forward) => true,
+        Some(Hook::Output) => false,
+        hook => hook::is_before_tracking(hook, priority),
+    }
 }
 
 fn base_chain(netlink: &mut Nfnetlink, chain: &NfChain, hook: Option<Hook>, all: &[NfChain]) -> io::Result<BaseChain> {

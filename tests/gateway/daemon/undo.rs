@@ -1,6 +1,10 @@
 //! Taking a change back.
 
 use super::*;
+use crate::lab::DEADLINE;
+use ip_masq_agent::agent::{ReloadAnswer, ReloadOutcome, TrialDetails};
+use ip_masq_agent::service::control::{self, Asked, Request};
+use std::sync::mpsc::channel;
 
 const FRAGMENTS: &str = "/run/test/config.d";
 
@@ -275,41 +279,98 @@ fn wait_for_the_question(child: &mut Child) {
     }
 }
 
+fn ask(host: &Host, request: &Request) -> Asked {
+    host.node.enter(|| control::begin(Path::new(RUNTIME), request, DEADLINE)).unwrap().unwrap()
+}
+
+fn trial(host: &Host) -> TrialDetails {
+    serde_json::from_slice(&ask(host, &Request::Trial).answer(DEADLINE).unwrap()).unwrap()
+}
+
+/// Waits until it ends by itself; its exit status, and what it said since the question.
+fn wait_for_the_end(mut tried: Child) -> (Option<i32>, String) {
+    let (sender, ended) = channel();
+    let mut stdout = tried.stdout.take().unwrap();
+    std::thread::spawn(move || {
+        let mut said = String::new();
+        stdout.read_to_string(&mut said).map(|_| sender.send(said))
+    });
+    let Ok(said) = ended.recv_timeout(DEADLINE) else {
+        tried.kill().unwrap();
+        panic!("it still waits");
+    };
+    (tried.wait().unwrap().code(), said)
+}
+
 #[test]
-fn enter_on_a_terminal_after_the_end_overwrites_no_later_edit_and_says_how_it_ended() {
+fn a_trial_on_a_terminal_ends_with_no_key_when_somebody_else_ends_it_and_says_how() {
+    let host = host!(EARLIER);
+    let mut service = host.ready();
+    candidate(&host, CANDIDATE);
+    let begun = || {
+        let mut tried = on_a_terminal(&host);
+        wait_for_the_question(&mut tried);
+        // It is answered after what `try` has asked.
+        trial(&host);
+        tried
+    };
+    let tried = begun();
+    assert_eq!(host.command(&["confirm"]).code, Some(0));
+    let (code, said) = wait_for_the_end(tried);
+    assert!(code == Some(0) && said.contains("is confirmed and stays in force; it is now "), "{code:?} {said}");
+
+    candidate(&host, EARLIER);
+    let tried = begun();
+    assert_eq!(service.stop().code(), Some(0));
+    let (code, said) = wait_for_the_end(tried);
+    let stopping = "the service is stopping; it starts again with the earlier configuration";
+    assert!(code == Some(1) && said.contains(stopping), "{code:?} {said}");
+
+    let mut service = host.ready();
+    let tried = begun();
+    service.signal(Signal::KILL);
+    service.wait();
+    let (code, said) = wait_for_the_end(tried);
+    assert!(code == Some(3) && said.contains("the service is not running"), "{code:?} {said}");
+    assert_eq!(read(&host, CONFIG), CANDIDATE);
+}
+
+#[test]
+fn a_key_on_a_terminal_that_comes_after_the_end_overwrites_no_later_edit_and_says_how_it_ended() {
     const LATER: &str = "nonMasqueradeCIDRs: [198.51.100.0/24]\n";
     let host = host!(EARLIER);
-    let _service = host.ready();
+    let service = host.ready();
     for (key, code) in [(b"\r", 0), (b"\x03", 1)] {
         host.configure(EARLIER);
         assert_eq!(host.command(&["reload"]).code, Some(0));
         candidate(&host, CANDIDATE);
         let mut tried = on_a_terminal(&host);
         wait_for_the_question(&mut tried);
-        assert_eq!(host.command(&["confirm"]).code, Some(0), "by somebody else");
+        let number = trial(&host).report.number;
+        // The key is there before the service has told of the end.
+        service.signal(Signal::STOP);
+        let confirmed = ask(&host, &Request::Confirm(number));
         host.configure(LATER);
-        assert_eq!(host.command(&["reload"]).code, Some(0));
+        let before = sockets_of_child(&tried);
         tried.stdin.as_mut().unwrap().write_all(key).unwrap();
-        let mut said = String::new();
-        tried.stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(tried.wait().unwrap().code(), Some(code), "{said}");
+        host.wait_for("another question", || sockets_of_child(&tried) > before);
+        service.signal(Signal::CONT);
+        let answer: ReloadAnswer = serde_json::from_slice(&confirmed.answer(DEADLINE).unwrap()).unwrap();
+        assert_eq!(answer.outcome, ReloadOutcome::Applied, "{}", answer.message);
+        let (ended, said) = wait_for_the_end(tried);
+        assert_eq!(ended, Some(code), "{said}");
         assert!(said.contains("is confirmed and stays in force"), "{said}");
         assert_eq!(read(&host, CONFIG), LATER);
     }
 }
 
-#[test]
-fn enter_on_a_terminal_without_the_service_installs_nothing() {
-    let host = host!(EARLIER);
-    let mut service = host.ready();
-    candidate(&host, CANDIDATE);
-    let mut tried = on_a_terminal(&host);
-    wait_for_the_question(&mut tried);
-    service.signal(Signal::KILL);
-    service.child.wait().unwrap();
-    tried.stdin.as_mut().unwrap().write_all(b"\r").unwrap();
-    assert_eq!(tried.wait().unwrap().code(), Some(3));
-    assert_eq!(read(&host, CONFIG), EARLIER);
+/// How many sockets the program on a terminal has open.
+fn sockets_of_child(terminal: &Child) -> usize {
+    let id = terminal.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let files = fs::read_dir(format!("/proc/{}/fd", children.trim())).unwrap();
+    let is_socket = |path: &Path| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+    files.filter(|file| file.as_ref().is_ok_and(|file| is_socket(&file.path()))).count()
 }
 
 #[test]

@@ -28,7 +28,7 @@ demo: needs ## a LAN, a gateway with the real service, an outside: which source 
 	@$(IN_LAB) target/debug/examples/demo target/debug/ip-masq-agent etc/ip-masq-agent/config.yaml
 
 # Tests wait more than they compute.
-test: export RUST_TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
+test: export RUST_TEST_THREADS ?= $(shell expr 4 + $$(nproc))
 test: needs-of-tests ## every test, in namespaces of its own
 	$(CARGO) test --locked --no-run
 	$(IN_LAB) $(CARGO) test --locked --offline --no-fail-fast

@@ -23,6 +23,15 @@ put_file() {
     cat >"$CONTAINER/root$1"
 }
 
+# unmount PATH…: inside, each as soon as nothing has a file open there. In /etc, every program that is being started has one for
+# a moment: the cache of ld.so.
+unmount() {
+    local path
+    for path in "$@"; do
+        wait_until 10 inside umount "$path" || { echo "$path stays mounted"; return 1; }
+    done
+}
+
 # start_container KIND: a fresh one, booted.
 start_container() {
     local lower

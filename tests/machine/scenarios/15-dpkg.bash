@@ -68,7 +68,7 @@ starts_read_only() {
         inside mount -o remount,bind,ro $directory
     done
     inside systemctl start ip-masq-agent || true
-    inside umount /etc /var/lib
+    unmount /etc /var/lib
     policy_holds
     journal | grep -F "can't write '/var/lib/ip-masq-agent"
 }
@@ -170,7 +170,7 @@ spares_host_of_chroot() {
     inside chroot /overlay/root dpkg --purge ip-masq-agent
     fails inside test -e /overlay/root/usr/sbin/ip-masq-agent
     equals 'what is in the kernel' "$(our_traces)" "$before"
-    inside umount /overlay/root /overlay
+    unmount /overlay/root /overlay
     steady
 }
 

@@ -137,7 +137,7 @@ says_read_only() {
     before=$(inside cat $PROM)
     inside sh -c "mount --bind $directory $directory && mount -o remount,bind,ro $directory"
     fails write_metrics
-    inside umount "$directory"
+    unmount "$directory"
     metrics_failed "cannot create $PROM.new: Read-only file system"
     equals 'the metrics' "$(inside cat $PROM)" "$before"
     inside mv "$directory" "$directory.away"
@@ -146,7 +146,7 @@ says_read_only() {
     metrics_failed "cannot create $PROM.new: Directory nonexistent"
     inside mount -t tmpfs -o size=4k full "$directory"
     fails write_metrics
-    inside umount "$directory"
+    unmount "$directory"
     metrics_failed 'No space left on device'
     write_metrics
     inside systemctl start ip-masq-agent-metrics.timer

@@ -3,6 +3,7 @@
 use crate::agent::Notification;
 use crate::text::one_line;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -52,7 +53,7 @@ impl Notifier {
 
     /// Sends a notification, or keeps it until the socket takes it.
     pub fn send(&mut self, notification: &Notification) {
-        let Some(text) = datagram(notification) else { return };
+        let text = datagram(notification);
         let is_old_news = *notification == Notification::Watchdog && self.pending.contains(&text);
         if self.socket.is_none() || is_old_news {
             return;
@@ -109,7 +110,7 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
 }
 
 /// A newline in a status would begin a state of its own.
-fn datagram(notification: &Notification) -> Option<String> {
+fn datagram(notification: &Notification) -> String {
     let status = match notification {
         Notification::Status(line) => one_line(line),
         _ => String::new(),
@@ -117,7 +118,7 @@ fn datagram(notification: &Notification) -> Option<String> {
     let states: &[NotifyState<'_>] = match notification {
         Notification::Ready => &[NotifyState::Ready],
         // One datagram: systemd 253 and later want both together.
-        Notification::Reloading => &[NotifyState::Reloading, NotifyState::monotonic_usec_now().ok()?],
+        Notification::Reloading => &[NotifyState::Reloading, NotifyState::MonotonicUsec(monotonic_usec())],
         Notification::Stopping => &[NotifyState::Stopping],
         Notification::Status(_) => &[NotifyState::Status(&status)],
         Notification::Watchdog => &[NotifyState::Watchdog],
@@ -125,7 +126,13 @@ fn datagram(notification: &Notification) -> Option<String> {
             &[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]
         }
     };
-    Some(states.iter().map(|state| format!("{state}\n")).collect())
+    states.iter().map(|state| format!("{state}\n")).collect()
+}
+
+/// The crate's own function multiplies the seconds in a `time_t`: where that has 32 bits, it overflows after 36 minutes.
+fn monotonic_usec() -> i128 {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Monotonic);
+    i128::from(tv_sec) * 1_000_000 + i128::from(tv_nsec) / 1000
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const NAME: usize = 32;
 /// `struct ipt_getinfo` in words of 32 bits: the name, valid_hooks, five hook entries, five underflows, num_entries, size.
 const INFO_WORDS: usize = NAME / 4 + 13;
 /// `struct ipt_get_entries` without its entries: the name, the size, and padding to the alignment of a counter.
-const ENTRIES_HEADER: usize = 40;
+const ENTRIES_HEADER: usize = (NAME + size_of::<u32>()).next_multiple_of(align_of::<u64>());
 /// Somebody who replaces the table all the time does not keep us here.
 const ATTEMPTS: usize = 8;
 
@@ -31,8 +31,18 @@ struct Layout {
     counters: std::ops::Range<usize>,
 }
 
-const IPV4: Layout = Layout { target_offset: 88, next_offset: 90, counters: 96..112 };
-const IPV6: Layout = Layout { target_offset: 140, next_offset: 142, counters: 152..168 };
+impl Layout {
+    /// After what a packet is asked (`struct ipt_ip` or `struct ip6t_ip6`) and a word: two short numbers, a word, and two
+    /// counters, which lie where a u64 may: at a multiple of 4 on i386, of 8 elsewhere.
+    const fn after(asked: usize) -> Self {
+        let target_offset = asked + 4;
+        let counters = (target_offset + 8).next_multiple_of(align_of::<u64>());
+        Layout { target_offset, next_offset: target_offset + 2, counters: counters..counters + 16 }
+    }
+}
+
+const IPV4: Layout = Layout::after(84);
+const IPV6: Layout = Layout::after(136);
 /// `struct xt_entry_match` and `struct xt_entry_target` before their own data: a size, a name, a revision.
 const EXTENSION_HEADER: usize = 32;
 /// The target that begins a chain; its data are the name (XT_ERROR_TARGET).

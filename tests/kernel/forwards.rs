@@ -10,10 +10,11 @@ use ip_masq_agent::policy::{
     Family, Forward, ForwardMark, Hairpin, HostAddress, Origin, PortRange, Prefix, PrefixSet, Protocol, WithOrigin,
 };
 use ip_masq_agent::ruleset::{HostFacts, NetworkFacts};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,6 +27,9 @@ pub struct Net {
     pub c1: Namespace,
     pub c2: Namespace,
     datagrams: Arc<Mutex<Vec<String>>>,
+    /// When this is dropped, the other end is at its end, and so are the servers.
+    _running: PipeWriter,
+    ended: PipeReader,
 }
 
 const HOST: &str = "\
@@ -79,7 +83,8 @@ impl Net {
         }
         // The agent's own part of `localhost`, which is not the backend's.
         host.namespace.sysctl("net/ipv4/conf/cni0/route_localnet", "1");
-        Net { host, wan, lan, c1, c2, datagrams: Arc::default() }
+        let (ended, _running) = std::io::pipe().unwrap();
+        Net { host, wan, lan, c1, c2, datagrams: Arc::default(), _running, ended }
     }
 
     fn new(backend: BackendName) -> Self {
@@ -94,24 +99,32 @@ impl Net {
 
     /// Answers on ports of a node, in both protocols: who it is, the source that it sees, and where it was reached.
     fn serve(&self, node: &Namespace, name: &'static str, ports: &[u16], addresses: &[&str]) {
-        for (port, address) in ports.iter().flat_map(|port| addresses.iter().map(move |address| (*port, *address))) {
-            let at = SocketAddr::new(address.parse().unwrap(), port);
-            let (listener, socket) = node.enter(|| (listener(at), udp(at)));
-            std::thread::spawn(move || {
-                for mut stream in listener.incoming().flatten() {
-                    let (from, at) = (stream.peer_addr().unwrap().ip(), stream.local_addr().unwrap());
-                    let _ = write!(stream, "{name} {from} {}:{}", at.ip(), at.port());
+        let open = |(port, address): (&u16, &&str)| {
+            let at = SocketAddr::new(address.parse().unwrap(), *port);
+            let (listener, socket) = (listener(at), udp(at));
+            listener.set_nonblocking(true).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            (at, listener, socket)
+        };
+        let at = ports.iter().flat_map(|port| addresses.iter().map(move |address| (port, address)));
+        let sockets: Vec<_> = node.enter(|| at.map(open).collect());
+        let (datagrams, ended) = (self.datagrams.clone(), self.ended.try_clone().unwrap());
+        std::thread::spawn(move || {
+            while wait_for(&ended, &sockets) {
+                for (at, listener, socket) in &sockets {
+                    while let Ok((mut stream, from)) = listener.accept() {
+                        let at = stream.local_addr().unwrap();
+                        let _ = write!(stream, "{name} {} {}:{}", from.ip(), at.ip(), at.port());
+                    }
+                    let mut buffer = [0; 64];
+                    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                        datagrams.lock().unwrap().push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+                        let answer = format!("{name} {} {}:{}", from.ip(), at.ip(), at.port());
+                        let _ = socket.send_to(answer.as_bytes(), from);
+                    }
                 }
-            });
-            let datagrams = self.datagrams.clone();
-            std::thread::spawn(move || {
-                let mut buffer = [0; 64];
-                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                    datagrams.lock().unwrap().push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-                    let _ = socket.send_to(format!("{name} {} {}:{}", from.ip(), at.ip(), at.port()).as_bytes(), from);
-                }
-            });
-        }
+            }
+        });
     }
 
     fn node(&self, name: &str) -> &Namespace {
@@ -187,6 +200,16 @@ impl Net {
         self.host.facts = facts();
         self.host.apply_all();
     }
+}
+
+/// Until there is something at one of the sockets; false when there will be nothing more.
+fn wait_for(ended: &PipeReader, sockets: &[(SocketAddr, TcpListener, UdpSocket)]) -> bool {
+    let mut fds = vec![PollFd::new(ended, PollFlags::IN)];
+    for (_, listener, socket) in sockets {
+        fds.extend([PollFd::new(listener, PollFlags::IN), PollFd::new(socket, PollFlags::IN)]);
+    }
+    rustix::io::retry_on_intr(|| poll(&mut fds, None)).unwrap();
+    fds[0].revents().is_empty()
 }
 
 fn listener(at: SocketAddr) -> TcpListener {

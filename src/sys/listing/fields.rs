@@ -238,5 +238,6 @@ fn bits(base: u32, offset: usize, length: usize) -> Field {
         2 => "th",
         _ => return Field::unknown("payload", length),
     };
-    Field::new(format!("@{base},{},{}", 8 * offset, 8 * length), length, Kind::Hexadecimal, Order::Network)
+    let in_bits = |bytes: usize| 8 * bytes as u64;
+    Field::new(format!("@{base},{},{}", in_bits(offset), in_bits(length)), length, Kind::Hexadecimal, Order::Network)
 }

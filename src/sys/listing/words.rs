@@ -261,8 +261,11 @@ impl<'a> Words<'a> {
             "meta nfproto" => self.network = Fixed { number, said_at },
             "meta protocol" => self.network = Fixed { number: number.and_then(network_of), said_at },
             "meta l4proto" => self.transport = Fixed { number, said_at },
-            // Said for its own sake.
-            "ip protocol" | "ip6 nexthdr" => self.transport = Fixed { number, said_at: None },
+            "ip protocol" | "ip6 nexthdr" => {
+                // It says the family, too, where the table does not.
+                let said_at = said_at.filter(|_| ![INET, NETDEV].contains(&self.family));
+                self.transport = Fixed { number, said_at };
+            }
             _ => {}
         }
     }

@@ -89,6 +89,7 @@ const INET: &[Rule] = &[
     ("ip saddr . tcp dport { 10.0.0.1 . 25 } masquerade", SAME),
     ("oifname . ip saddr { \"wan0\" . 10.0.0.1 } masquerade", SAME),
     ("ip protocol tcp masquerade", SAME),
+    ("ip protocol tcp tcp dport 25 masquerade", SAME),
     ("ip ttl 5 masquerade", SAME),
     ("ip6 saddr 2001:db8::/32 masquerade", SAME),
     ("ip6 saddr 2001:db8::/33 ip6 daddr != ::1 masquerade", SAME),
@@ -153,6 +154,8 @@ const IP: &[Rule] = &[
     ("meta l4proto tcp snat to 198.51.100.2:1024-2000", SAME),
     ("snat to ip saddr map { 10.0.0.1 : 192.0.2.1 }", SAME),
     ("ip daddr 224.0.0.0/4 return", SAME),
+    ("ip protocol tcp masquerade", SAME),
+    ("ip protocol tcp tcp dport 25 masquerade", "tcp dport 25 masquerade"),
     ("ct original saddr 10.0.0.1 accept", SAME),
     ("ct original protocol tcp ct original proto-dst 80 accept", "ct protocol tcp ct original proto-dst 80 accept"),
 ];
@@ -160,6 +163,7 @@ const IP6: &[Rule] = &[
     ("ip6 saddr 2001:db8::/64 snat to 2001:db8:1::1", SAME),
     ("meta l4proto tcp snat to [2001:db8:1::1]-[2001:db8:1::5]:1024-2000", SAME),
     ("ip6 daddr ff00::/8 return", SAME),
+    ("ip6 nexthdr udp udp dport 53 masquerade", "udp dport 53 masquerade"),
     ("ct reply daddr 2001:db8::1 accept", SAME),
 ];
 

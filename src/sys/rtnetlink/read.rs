@@ -317,10 +317,20 @@ mod tests {
         [libc::AF_INET as u8, 8, 0, 0, table, 0, 0, kind, 0, 0, 0, 0]
     }
 
+    /// Of an address on interface 3.
+    fn address_header(family: libc::c_int, length: u8, flags: u8) -> [u8; 8] {
+        let mut header = [family as u8, length, flags, 0, 0, 0, 0, 0];
+        header[4..].copy_from_slice(&3_u32.to_ne_bytes());
+        header
+    }
+
     const MAIN: u8 = libc::RT_TABLE_MAIN;
 
     fn sample() -> Vec<u8> {
-        let several = [16, 0, 1, 0, 7, 0, 0, 0, 8, 0, 5, 0, 192, 0, 2, 1, 8, 0, 0, 0, 9, 0, 0, 0];
+        let short = |number: u16| number.to_ne_bytes().to_vec();
+        let dead = [short(16), vec![1, 0], 7_u32.to_ne_bytes().into(), short(8), short(5), vec![192, 0, 2, 1]];
+        let alive = [short(8), vec![0, 0], 9_u32.to_ne_bytes().into()];
+        let several = [dead.concat(), alive.concat()].concat();
         let attributes: &[(u16, &[u8])] = &[
             (libc::RTA_DST, &[10, 0, 0, 0]),
             (libc::RTA_TABLE, &254_u32.to_ne_bytes()),
@@ -368,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_tentative_address_is_not_ours_yet() {
-        let header = |flags| [libc::AF_INET6 as u8, 64, flags, 0, 3, 0, 0, 0];
+        let header = |flags| address_header(libc::AF_INET6, 64, flags);
         let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let read = |flags| one(libc::RTM_NEWADDR, &header(flags), &[(libc::IFA_ADDRESS, &address)]).unwrap();
         let network = "2001:db8::/64".parse().unwrap();
@@ -379,7 +389,7 @@ mod tests {
 
     #[test]
     fn of_a_point_to_point_address_the_network_is_the_other_end() {
-        let header = [libc::AF_INET as u8, 32, 0, 0, 3, 0, 0, 0];
+        let header = address_header(libc::AF_INET, 32, 0);
         let attributes: &[(u16, &[u8])] = &[(libc::IFA_ADDRESS, &[10, 0, 0, 2]), (libc::IFA_LOCAL, &[10, 0, 0, 1])];
         let expected = Address {
             interface: 3,

@@ -56,7 +56,8 @@ mod tests {
             let (_, ours) = smaps.split_once(&first).unwrap();
             ours.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap().trim().to_owned()
         };
-        assert_eq!((&magic(), resident().as_str()), (b"\x7fELF", "4 kB"));
+        assert_eq!(&magic(), b"\x7fELF");
+        assert_ne!(resident(), "0 kB");
         unmap_code();
         assert_eq!(resident(), "0 kB");
         assert_eq!(&magic(), b"\x7fELF");

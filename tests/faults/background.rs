@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub struct Background {
 pub struct Worker {
     /// How often a second.
     pub rate: f64,
+    turn: Arc<Mutex<()>>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -29,14 +31,22 @@ pub struct Worker {
 impl Worker {
     fn new(every: Duration, mut work: impl FnMut() + Send + 'static, end: impl FnOnce() + Send + 'static) -> Self {
         let (stop, stopped) = channel();
+        let turn = Arc::<Mutex<()>>::default();
+        let turns = turn.clone();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                let _turn = turns.lock().expect("nobody panics with it");
                 work();
             }
             drop(work);
             end();
         });
-        Worker { rate: 1.0 / every.as_secs_f64(), stop: Some(stop), thread: Some(thread) }
+        Worker { rate: 1.0 / every.as_secs_f64(), turn, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// It rests until this is dropped.
+    pub fn rest(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().expect("nobody panics with it")
     }
 
     /// Commits to nf_tables, so many a second.

@@ -4,7 +4,6 @@ use crate::config::{Config, Ladder};
 use crate::finding::{Finding, finding};
 use crate::gateway::{CampaignGateway, Setup};
 use crate::lab::Lab;
-use crate::listing::Listing;
 use crate::random::Random;
 use crate::report::say;
 use crate::steps::breaks;
@@ -86,7 +85,7 @@ fn repair(gateway: &mut CampaignGateway<'_>, by_reload: bool) -> Result<(), Find
         gateway.must_reload()?;
     }
     let is_repaired = |gateway: &CampaignGateway<'_>| {
-        breaks::has_rules(gateway) && Listing::take(&gateway.lab.gateway).problems(Some(&gateway.config)).is_empty()
+        breaks::has_rules(gateway) && gateway.listing().problems(Some(&gateway.config)).is_empty()
     };
     while !is_repaired(gateway) {
         if begun.elapsed() > PATIENCE {

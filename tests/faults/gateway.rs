@@ -1,9 +1,9 @@
 //! The gateway under test: its service, its files, the flows that cross it, and what is expected of all of them.
 
-use crate::background::Background;
+use crate::background::{Background, Worker};
 use crate::config::Config;
 use crate::finding::{Finding, finding};
-use crate::lab::{Agent, Lab, Namespace, foreign};
+use crate::lab::{Agent, Lab, Namespace, foreign, text};
 use crate::life::Life;
 use crate::listing::Listing;
 use crate::report::Record;
@@ -11,7 +11,7 @@ use crate::stream::{Epoch, Excused, Hole, Stream};
 use rustix::process::Signal;
 use std::collections::HashMap;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_ip-masq-agent");
@@ -171,9 +171,27 @@ impl<'lab> CampaignGateway<'lab> {
         stopped
     }
 
+    /// What all programs list.
+    pub fn listing(&self) -> Listing {
+        let _rest = self.rest();
+        Listing::take(&self.lab.gateway)
+    }
+
+    /// What nft lists; nothing where it is not there.
+    pub fn nft_lists(&self, arguments: &[&str]) -> String {
+        let _rest = self.rest();
+        text(&self.lab.gateway.run("nft", arguments).stdout)
+    }
+
+    /// Until it is dropped nobody commits in the background: nft begins a list again after each commit, and may never
+    /// come to the end of a long one.
+    fn rest(&self) -> Option<MutexGuard<'_, ()>> {
+        self.background.commits.as_ref().map(Worker::rest)
+    }
+
     /// After a stop.
     pub fn nothing_is_left(&self) -> Result<(), Finding> {
-        match Listing::take(&self.lab.gateway).problems(None).first() {
+        match self.listing().problems(None).first() {
             None => Ok(()),
             Some(problem) => Err(finding("stop", problem.clone())),
         }
@@ -311,7 +329,7 @@ impl<'lab> CampaignGateway<'lab> {
             let text = String::from_utf8_lossy(&[diff.stdout, diff.stderr].concat()).into_owned();
             return Err(finding("kernel", format!("diff: {}: {text:.600}", diff.status)));
         }
-        let listing = Listing::take(&self.lab.gateway);
+        let listing = self.listing();
         if let Some(problem) = listing.problems(Some(&self.config)).first() {
             return Err(finding("listing", problem.clone()));
         }

@@ -5,7 +5,6 @@ use crate::finding::{Finding, finding};
 use crate::forwards::Forward;
 use crate::gateway::{BINARY, CampaignGateway};
 use crate::lab::{Namespace, foreign};
-use crate::listing::Listing;
 use crate::promise::{self, Shows};
 use crate::random::Random;
 use crate::stream::Excused;
@@ -54,14 +53,13 @@ impl CampaignGateway<'_> {
 
     /// Handle and text of each rule of the IPv4 chain; none where there is no such chain.
     fn rules(&self) -> Vec<(String, String)> {
-        let output = self.lab.gateway.run("nft", &["-sa", "list", "chain", "inet", "ip-masq-agent", "ipv4"]);
-        let listing = String::from_utf8_lossy(&output.stdout);
+        let listing = self.nft_lists(&["-sa", "list", "chain", "inet", "ip-masq-agent", "ipv4"]);
         let rules = listing.lines().filter(|line| !line.contains('{')).filter_map(|line| line.split_once(" # handle "));
         rules.map(|(text, handle)| (handle.trim().to_owned(), text.trim().to_owned())).collect()
     }
 }
 
-/// True where IPv4 has rules of ours. One program is asked; [`Listing::take`] asks seven.
+/// True where IPv4 has rules of ours. One program is asked; [`CampaignGateway::listing`] asks seven.
 pub fn has_rules(gateway: &CampaignGateway<'_>) -> bool {
     if gateway.is_nftables() { !gateway.rules().is_empty() } else { !gateway.chain().is_empty() }
 }
@@ -106,7 +104,7 @@ pub fn fight(gateway: &mut CampaignGateway<'_>, random: &mut Random) -> Done {
     for time in 1..=12 {
         flush_ours(gateway, random)?;
         let begun = Instant::now();
-        while let Some(problem) = Listing::take(&gateway.lab.gateway).problems(Some(&gateway.config)).first() {
+        while let Some(problem) = gateway.listing().problems(Some(&gateway.config)).first() {
             if begun.elapsed() > most {
                 let status = gateway.life().status();
                 return Err(finding(
@@ -242,7 +240,7 @@ fn some_forwards(random: &mut Random, ipv6: bool) -> Vec<Forward> {
 
 fn break_maps(gateway: &CampaignGateway<'_>, random: &mut Random, way: u64) {
     let hook = random.pick(&["prerouting", "output"]);
-    let listing = gateway.lab.gateway.must("nft", &["-s", "list", "table", "inet", "ip-masq-agent"]);
+    let listing = gateway.nft_lists(&["-s", "list", "table", "inet", "ip-masq-agent"]);
     let elements = map_elements(&listing);
     let (map, element) = &elements[random.below(elements.len() as u64) as usize];
     let key = element.split(" : ").next().unwrap_or_default();

@@ -5,7 +5,6 @@ use crate::background::Worker;
 use crate::config::Config;
 use crate::finding::{Finding, finding};
 use crate::gateway::{CampaignGateway, STOP};
-use crate::listing::Listing;
 use crate::promise;
 use crate::random::Random;
 use crate::tools::{self, Fault};
@@ -105,7 +104,7 @@ fn with_trouble(
     let asked = Instant::now();
     let lives = gateway.life.as_mut().is_some_and(|life| life.ended().is_none() && life.ready() > 0);
     let answered = gateway.agent.command("status", &[]).status.code() != Some(3) || !lives;
-    let jumps = Listing::take(&gateway.lab.gateway).most_jumps();
+    let jumps = gateway.listing().most_jumps();
     tools::mend(gateway.view, program);
     done?;
     if jumps > 1 {

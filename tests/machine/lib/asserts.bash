@@ -28,7 +28,13 @@ fails() {
 
 # journal ARGUMENT…: of the unit, all of this boot.
 journal() {
-    inside journalctl --no-pager --boot --unit=ip-masq-agent "$@"
+    journal_of ip-masq-agent "$@"
+}
+
+# journal_of UNIT ARGUMENT…: with what was said until now.
+journal_of() {
+    inside journalctl --sync
+    inside journalctl --no-pager --boot --unit="$1" "${@:2}"
 }
 
 # our_traces: every rule, chain, set and table of ours in the kernel, of every backend.
@@ -90,6 +96,7 @@ reload_takes_effect() {
     reset_counters
     send_flows $PUBLIC 20
     send_flows $PRIVATE 20
+    wait_until 10 have_arrived 40 || true
     equals 'plain to the public address' "$(arrived public-plain)" 20
     equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
     configure "$ORDINARY"

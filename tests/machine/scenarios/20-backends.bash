@@ -49,6 +49,7 @@ $(for i in {0..199}; do echo "- 10.$i.0.0/17"; done)"
     # 10.200.0.0/17 is the first network that the list does not exempt.
     reset_counters
     send_flows $PRIVATE 20
+    wait_until 10 have_arrived 20 || true
     equals 'masqueraded to the private address' "$(arrived private-masqueraded)" 20
     configure "backend: $BACKEND
 nonMasqueradeCIDRs:

@@ -127,7 +127,7 @@ writes_elsewhere() {
 }
 
 metrics_failed() {
-    contains "$(inside journalctl --boot --no-pager --unit=ip-masq-agent-metrics.service)" "$1"
+    contains "$(journal_of ip-masq-agent-metrics)" "$1"
 }
 
 says_read_only() {
